@@ -1,0 +1,50 @@
+# Needs Python 3.12 or 3.13, Java 17 and make; everything else is set up in .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+TABLES ?= demo/tables
+LAKE ?=
+export SPARK_LOCAL_IP := 127.0.0.1
+
+.PHONY: help setup demo test test-all lint types check bench lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed  ## virtual environment with everything that demo and test need
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@./check-machine.sh
+	@PYTHON=$$(./check-machine.sh --python) && { [ -x $(BIN)/python ] || "$$PYTHON" -m venv $(VENV); }
+	@echo "installing packages into $(VENV) (1-3 minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## run the whole job on sample photos, or on your own: make demo LAKE=/my/photos TABLES=/my/tables
+	@$(BIN)/dedup-spark demo --tables "$(TABLES)" $(if $(LAKE),--lake "$(LAKE)")
+
+test: setup  ## the tests that every change must pass
+	$(BIN)/python -m pytest
+
+test-all: setup  ## every test, also the slow ones and those that kill processes
+	$(BIN)/python -m pytest -m ''
+
+lint: setup  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy
+	$(BIN)/mypy
+
+check: lint types test  ## what CI runs
+
+bench: setup  ## every benchmark, small
+	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f --quick || exit 1; done
+
+lock: setup  ## write requirements.lock from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+
+clean:  ## remove what make made
+	rm -rf $(VENV) build demo

@@ -1,0 +1,181 @@
+"""The command `dedup-spark`: parse, check everything before Spark starts, call the pipeline, say what happened.
+
+Exit codes: 0 done, 1 a step failed (the message says how to continue), 2 wrong settings or surroundings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+import dedup_spark
+from dedup_spark import pipeline
+from dedup_spark.config import Config, load_config
+from dedup_spark.demo import demo
+from dedup_spark.demo_lake import build_demo_lake
+from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.models.registry import require_model
+from dedup_spark.runs import Run
+from dedup_spark.session import configure_logging, get_session, require_java
+from dedup_spark.sources.registry import open_source
+from dedup_spark.sql import run_sql
+from dedup_spark.tables import Tables
+from dedup_spark.trace import trace_image
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[argparse.Namespace, Config], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(arguments)
+    configure_logging()
+    try:
+        config = load_config(options.config, options.set)
+        options.command(options, config)
+    except ConfigError as e:
+        for problem in e.problems:
+            _say(f"dedup-spark: {problem}", error=True)
+        return 2
+    except DedupError as e:
+        _say(f"dedup-spark: {e}", error=True)
+        return _failed(arguments)
+    except Exception:
+        log.exception("unexpected error")
+        return _failed(arguments)
+    return 0
+
+
+def _failed(arguments: list[str]) -> int:
+    _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {shlex.join(arguments)}", error=True)
+    return 1
+
+
+def _run(options: argparse.Namespace, config: Config) -> None:
+    spark, run = _open(options, config)
+    pipeline.run_all(spark, config, run)
+
+
+def _one_step(options: argparse.Namespace, config: Config) -> None:
+    spark, run = _open(options, config)
+    pipeline.run_step(spark, config, run, pipeline.find_step(options.step), force=options.force)
+
+
+def _sql(options: argparse.Namespace, _: Config) -> None:
+    run_sql(_open_tables(options), options.query, options.rows, _say)
+
+
+def _trace(options: argparse.Namespace, _: Config) -> None:
+    trace_image(_open_tables(options), options.uri, _say)
+
+
+def _demo(options: argparse.Namespace, config: Config) -> None:
+    require_java()  # before the lake of samples is built
+    if not options.lake:
+        options.lake = str(build_demo_lake(Path(options.tables).absolute().parent / "lake").folder)
+    _, run = _open(options, config)
+    demo(run, _say)
+
+
+def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Run]:
+    """Check what can be checked without Spark, then open session, tables and run."""
+    problems: list[str] = []
+    for check in (
+        lambda: _require_lake(options.lake),
+        lambda: _require_writable(options.tables),
+        lambda: require_model(config.extract.embedding),
+        lambda: open_source(options.lake, config.inventory).root,
+    ):
+        try:
+            check()
+        except ConfigError as e:
+            problems += [p for p in e.problems if p not in problems]
+    if problems:
+        raise ConfigError(problems)
+    spark = get_session("dedup-spark")
+    tables = Tables(spark, _absolute(options.tables), options.database)
+    tables.create_missing()
+    lake = open_source(options.lake, config.inventory).root
+    run_id = pipeline.run_id_to_use(tables, lake, options.run_id)
+    log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
+    return spark, Run(tables, config, lake, run_id)
+
+
+def _open_tables(options: argparse.Namespace) -> Tables:
+    if "://" not in options.tables and not Path(options.tables, "runs", "_delta_log").is_dir():
+        raise ConfigError(f"--tables {options.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
+    return Tables(get_session("dedup-spark"), _absolute(options.tables), options.database)
+
+
+def _require_lake(lake: str | None) -> None:
+    if not lake:
+        raise ConfigError("--lake is missing: the folder or URI that holds the images")
+
+
+def _require_writable(root: str) -> None:
+    if "://" in root:
+        return  # the first write to a table says it
+    path = Path(root).expanduser().absolute()
+    existing = next(p for p in (path, *path.parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"--tables {root}: cannot be written ({existing} is {'read-only' if existing.is_dir() else 'a file'})"
+        )
+
+
+def _absolute(root: str) -> str:
+    return root if "://" in root else str(Path(root).expanduser().absolute())
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    stream = sys.stderr if error else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dedup-spark", description="Find duplicate and near-duplicate images in a data lake."
+    )
+    parser.add_argument("--version", action="version", version=dedup_spark.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, text: str, *, lake: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--tables", default="tables", metavar="PATH", help="where the tables live (default: ./tables)")
+        sub.add_argument("--database", metavar="NAME", help="catalog schema for the tables, e.g. main.dedup")
+        sub.add_argument("--config", metavar="FILE", help="TOML settings; see conf/base.toml")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. match.min_similarity=0.5"
+        )
+        if lake:
+            sub.add_argument("--lake", metavar="URI", help="folder or URI of the images")
+            sub.add_argument(
+                "--run-id", metavar="ID", help="name of the run (default: continue an interrupted one, else a new name)"
+            )
+        sub.set_defaults(command=command, run_id=None)
+        return sub
+
+    add("run", _run, "all steps, in order", lake=True)
+    for step in pipeline.STEPS:
+        sub = add(step.name, _one_step, (step.stage.__doc__ or "").splitlines()[0], lake=True)
+        sub.add_argument("--force", action="store_true", help="do it even if nothing changed")
+        sub.set_defaults(step=step.name)
+    sql = add("sql", _sql, "ask the tables and views by name")
+    sql.add_argument("query")
+    sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
+    add("trace", _trace, "one image's rows in every table").add_argument(
+        "--uri", required=True, help="address, or the end of one"
+    )
+    sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
+    sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
+    return parser

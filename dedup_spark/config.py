@@ -1,0 +1,215 @@
+"""Settings of the algorithms: frozen, typed, validated; no Spark, no clock, no look at the machine.
+
+Order of precedence: the defaults below < a TOML file (`--config`) < `--set section.key=value`.
+`conf/base.toml` lists every key with its unit and the reason for its default; a test keeps both in step.
+To add a setting, add a field here and a commented line there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dedup_spark.errors import ConfigError
+
+
+def _setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with the range (both ends allowed) or the choices that `load_config` checks."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class InventorySettings:
+    skip_hidden: bool = _setting(True)
+    max_gone_share: float = _setting(0.5, 0, 1)
+    resume_hours: float = _setting(24.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractSettings:
+    embedding: str = _setting("sscd", choices=("sscd", "sscd_distilled", "off"))
+    input_px: int = _setting(224, 64, 1024)
+    embed_batch_images: int = _setting(8, 1, 4096)
+    slice_images: int = _setting(200_000, 1)
+    task_images: int = _setting(500, 1)
+    fetch_threads: int = _setting(8, 1, 256)
+    inflight_bytes: int = _setting(64 * 2**20, 2**20)
+    max_object_bytes: int = _setting(512 * 2**20, 1)
+    max_pixels: int = _setting(400_000_000, 1)
+    min_side_px: int = _setting(16, 1)
+    decoder_memory_bytes: int = _setting(6 * 2**30, 256 * 2**20)
+    decoder_timeout_seconds: float = _setting(120.0, 0.1)
+    max_reject_share: float = _setting(0.5, 0, 1)
+    thumbnail_px: int = _setting(256, 32, 1024)
+    thumbnail_quality: int = _setting(80, 1, 95)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    n_cells: int = _setting(0, 0, 65536)
+    max_train_rows: int = _setting(262_144, 256)
+    max_shard_rows: int = _setting(250_000, 256)
+    seed: int = _setting(20_240, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchSettings:
+    min_similarity: float = _setting(0.45, 0.05, 1)
+    min_recall: float = _setting(0.999, 0.5, 0.999_999)
+    max_hamming_bits: int = _setting(3, 0, 3)
+    max_phash_bucket: int = _setting(64, 2)
+    max_pairs_per_image: int = _setting(200, 1)
+    seed: int = _setting(20_241, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    min_similarity: float = _setting(0.45, 0.05, 1)
+    linkage: str = _setting("average", choices=("average", "complete", "ward"))
+    max_component_images: int = _setting(2_000, 2, 20_000)
+    max_driver_pairs: int = _setting(5_000_000, 0)
+    max_cluster_share: float = _setting(0.5, 0, 1)
+    keeper_order: tuple[str, ...] = _setting(
+        ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    max_clusters_shown: int = _setting(50, 0, 5000)
+    prefix_depth: int = _setting(2, 0, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of a run. `asdict` of it, as JSON, is stored with every step in `runs`."""
+
+    inventory: InventorySettings = InventorySettings()
+    extract: ExtractSettings = ExtractSettings()
+    index: IndexSettings = IndexSettings()
+    match: MatchSettings = MatchSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    report: ReportSettings = ReportSettings()
+
+    def to_json(self, *sections: str) -> str:
+        """JSON with sorted keys: of the named sections, or of everything."""
+        values = asdict(self)
+        return json.dumps({s: values[s] for s in sections or values}, sort_keys=True)
+
+
+_SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Config)}
+
+
+def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read settings from a TOML file and `section.key=value` overrides.
+
+    Raises:
+        ConfigError: with every problem found, each naming the key and, for an unknown key, the nearest valid one.
+    """
+    problems: list[str] = []
+    values: dict[str, dict[str, Any]] = {s: {} for s in _SECTIONS}
+    for origin, section, key, value in [*_from_file(path, problems), *_from_overrides(overrides, problems)]:
+        if section not in _SECTIONS or key not in {f.name for f in fields(_SECTIONS[section])}:
+            problems.append(f"{origin}: unknown setting '{section}.{key}'{_nearest(f'{section}.{key}')}")
+        else:
+            values[section][key] = _checked(origin, section, key, value, problems)
+    config = Config(**{s: cls(**_known(values[s])) for s, cls in _SECTIONS.items()})
+    if not problems:
+        problems.extend(_contradictions(config))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _contradictions(config: Config) -> list[str]:
+    if config.match.min_similarity > config.cluster.min_similarity:
+        return [
+            f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
+            f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
+        ]
+    return []
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def _from_file(path: str | None, problems: list[str]) -> list[tuple[str, str, str, Any]]:
+    if path is None:
+        return []
+    try:
+        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"--config {path}: no such file")
+        return []
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
+        problems.append(f"--config {path}: not readable as TOML: {e}")
+        return []
+    found = []
+    for section, entries in tree.items():
+        if isinstance(entries, dict):
+            found += [(path, section, key, value) for key, value in entries.items()]
+        else:
+            problems.append(f"{path}: '{section}' stands outside a [section]{_nearest(section)}")
+    return found
+
+
+def _from_overrides(overrides: Sequence[str], problems: list[str]) -> list[tuple[str, str, str, Any]]:
+    found = []
+    for text in overrides:
+        name, equals, raw = text.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            problems.append(f"--set {text}: expected section.key=value, for example --set match.min_similarity=0.5")
+            continue
+        found.append((f"--set {text}", section, key, _parse(raw.strip())))
+    return found
+
+
+def _parse(raw: str) -> Any:
+    """A TOML value where the text is one, else the text itself (so that strings need no quotes)."""
+    try:
+        return tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        return raw
+
+
+def _checked(origin: str, section: str, key: str, value: Any, problems: list[str]) -> Any:
+    """The value in its field's type, or None after noting why it is not acceptable."""
+    wanted = typing.get_type_hints(_SECTIONS[section])[key]
+    spec = next(f.metadata for f in fields(_SECTIONS[section]) if f.name == key)
+    if isinstance(wanted, types.GenericAlias):
+        items = [value] if isinstance(value, str) else value
+        if isinstance(items, list) and all(isinstance(i, str) for i in items):
+            return tuple(items)
+        problems.append(f"{origin}: {section}.{key} must be a list of strings, got {value!r}")
+        return None
+    if wanted is float and type(value) is int:
+        value = float(value)
+    if type(value) is not wanted:
+        problems.append(f"{origin}: {section}.{key} must be {wanted.__name__}, got {value!r}")
+        return None
+    if spec["choices"] and value not in spec["choices"]:
+        problems.append(f"{origin}: {section}.{key} must be one of {', '.join(spec['choices'])}, got {value!r}")
+        return None
+    low, high = spec["low"], spec["high"]
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        bounds = f"between {low} and {high}" if high is not None else f"at least {low}"
+        problems.append(f"{origin}: {section}.{key} must be {bounds}, got {value}")
+        return None
+    return value
+
+
+def _nearest(name: str) -> str:
+    names = [f"{s}.{f.name}" for s, cls in _SECTIONS.items() for f in fields(cls)]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not close:  # a right key in the wrong section
+        close = [n for n in names if n.split(".")[1] == name.split(".")[-1]][:1]
+    return f"; did you mean '{close[0]}'?" if close else f"; sections are {', '.join(_SECTIONS)}"

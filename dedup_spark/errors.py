@@ -1,0 +1,39 @@
+"""Every error that dedup_spark raises on purpose.
+
+DedupError
+├── ConfigError      settings, paths or the machine are not as needed; nothing was started (exit code 2)
+├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
+├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
+└── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
+
+A message says what was found, what was expected, and what to do. A bad *image* is never an error: it is
+a row of `features` with a `reject_reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class DedupError(Exception):
+    """Base of all errors that the command line reports as one sentence, without a traceback."""
+
+
+class ConfigError(DedupError):
+    """One or more problems with settings or surroundings, all of them named at once."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class TableError(DedupError):
+    """A table is not there, or does not hold what its definition in `tables.py` promises."""
+
+
+class ArtifactError(DedupError):
+    """A file that a step depends on (a FAISS shard, model weights) is missing or not the one expected."""
+
+
+class GuardError(DedupError):
+    """A run was stopped before it could do damage; the message names the setting that allows it."""

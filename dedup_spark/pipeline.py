@@ -1,0 +1,87 @@
+"""The six steps in order; run one, run all, continue what was interrupted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import SparkSession
+
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError
+from dedup_spark.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
+from dedup_spark.stages import cluster, extract, index, inventory, match, report
+from dedup_spark.tables import CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, SHARDS, Table, Tables
+
+log = logging.getLogger(__name__)
+
+StageFunction = Callable[[SparkSession, Config, Run], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step is skipped when its inputs, outputs and settings are those of its last completion.
+
+    `inputs` empty: always done; such a step finds out itself what is new.
+    """
+
+    name: str
+    stage: StageFunction
+    inputs: tuple[Table, ...] = ()
+    outputs: tuple[Table, ...] = ()
+    sections: tuple[str, ...] = ()
+    once_a_run: bool = False
+
+
+STEPS = (
+    Step("inventory", inventory.run, once_a_run=True),
+    Step("extract", extract.run),
+    Step("index", index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
+    Step("match", match.run, (FEATURES, SHARDS), (PAIRS,), ("match",)),
+    Step("cluster", cluster.run, (IMAGES, FEATURES, PAIRS), (CLUSTERS,), ("cluster", "match")),
+    Step("report", report.run),
+)
+
+
+def run_all(spark: SparkSession, config: Config, run: Run) -> None:
+    """All steps, as one run. A step that is complete or unchanged is not done again."""
+    with run.step(WHOLE_RUN):
+        for step in STEPS:
+            if step.once_a_run and run.is_complete(step.name, config.inventory.resume_hours):
+                log.info("%s: already done in run %s", step.name, run.run_id)
+            else:
+                run_step(spark, config, run, step)
+
+
+def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force: bool = False) -> None:
+    """One step, unless nothing changed since it was last completed; `force` does it anyway."""
+    if step.inputs and not force and run.unchanged(step.name, _fingerprint(run, step)):
+        return
+    log.info("%s: started", step.name)
+    with run.step(step.name) as mark:
+        step.stage(spark, config, run)
+        if step.inputs:
+            mark.fingerprint = _fingerprint(run, step)
+
+
+def find_step(name: str) -> Step:
+    """The step of that name. Raises ConfigError."""
+    for step in STEPS:
+        if step.name == name:
+            return step
+    raise ConfigError(f"no step '{name}'; the steps are {', '.join(s.name for s in STEPS)}")
+
+
+def run_id_to_use(tables: Tables, lake: str, asked: str | None) -> str:
+    """The run id asked for; else that of the interrupted run of this lake, which is continued; else a new one."""
+    if asked:
+        return asked
+    unfinished = unfinished_run_id(tables, lake)
+    if unfinished:
+        log.info("continuing run %s, which did not complete", unfinished)
+    return unfinished or new_run_id()
+
+
+def _fingerprint(run: Run, step: Step) -> str:
+    return run.fingerprint(*step.inputs, *step.outputs, sections=step.sections)

@@ -1,0 +1,112 @@
+"""The only builder of a SparkSession and the only set-up of logging.
+
+Under spark-submit, Databricks or any host that already has a session, that session is used and its
+resources are left alone. Otherwise (the console command on a laptop) a local one is started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from dedup_spark.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
+"""Built for the Spark minor in its name; conf/local/spark-defaults.conf names the same (tested)."""
+
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+_LAPTOP = {
+    "spark.jars.packages": DELTA_JAR,
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.memory": "4g",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    **_DELTA,
+}
+
+_SMALL_MASTER = {
+    # With the cluster-sized defaults (200 shuffle partitions, 50 for a Delta snapshot) a table of
+    # 1,000 rows takes 30 s on two cores.
+    "spark.sql.shuffle.partitions": "8",
+    "spark.databricks.delta.snapshotPartitions": "2",
+}
+
+_RUNTIME = {
+    "spark.sql.session.timeZone": "UTC",
+    # Rows that cross to Python are about 1 KB (uri, hashes, embedding): batches of about 1 MB.
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+}
+
+
+def get_session(app_name: str) -> SparkSession:
+    """The host's session if there is one, else a new local one.
+
+    Raises:
+        ConfigError: when a local session is needed and Java 17 or newer is not there.
+    """
+    configure_logging()
+    hosted = "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName(app_name)
+    if not hosted and SparkSession.getActiveSession() is None:
+        require_java()
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        builder = builder.master("local[*,4]")  # the 4: a local master retries a task only when told to
+        for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
+            builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    settings = dict(_RUNTIME)
+    if str(spark.sparkContext.master).startswith("local"):
+        settings |= _SMALL_MASTER
+    submitted = {key for key, _ in spark.sparkContext.getConf().getAll()}
+    for key, value in settings.items():
+        if key not in submitted:
+            spark.conf.set(key, value)
+    return spark
+
+
+def configure_logging() -> None:
+    """Send the package's progress to standard error, unless the host program has set up logging."""
+    # PySpark logs each error of a query as one line of JSON with the whole Java trace, besides raising it.
+    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    package = logging.getLogger("dedup_spark")
+    if not package.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        package.addHandler(handler)
+        package.setLevel(logging.INFO)
+        package.propagate = False
+
+
+def require_java() -> None:
+    """Raise ConfigError unless the `java` that Spark would start is version 17 or newer."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    install = "install Java 17 (for example `apt-get install openjdk-17-jre-headless`) or point JAVA_HOME at one"
+    if java is None or not Path(java).exists():
+        where = f"JAVA_HOME={home} has no bin/java" if home else "no `java` on the PATH"
+        raise ConfigError(f"Java not found ({where}): {install}")
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    if version is None or int(version[1]) < 17:
+        raise ConfigError(
+            f"Java 17 or newer is needed, {java} is {version[1] if version else 'of unknown version'}: {install}"
+        )
+
+
+def _scratch(name: str) -> str:
+    return str(Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}" / name)

@@ -1,0 +1,1 @@
+"""How images are found and their bytes fetched: one small file a kind of source, one interface (`base.py`)."""

@@ -1,0 +1,1 @@
+"""The six steps on Spark. `run(spark, config, run)` reads tables and writes tables; nothing else passes."""

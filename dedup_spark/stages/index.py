@@ -1,0 +1,183 @@
+"""Index: coarse cells of the embedding space, and FAISS shard files that hold the representatives by cell.
+
+Reads: features
+Writes: centroids, shards
+Kernels: ann
+Scale: k-means on at most index.max_train_rows rows on the driver; every vector is assigned once (n x cells products)
+and shuffled once (1 KB a row); one file a shard, built in one task (about 2 KB a row of memory).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark import shards, storage
+from dedup_spark.config import Config, IndexSettings
+from dedup_spark.errors import TableError
+from dedup_spark.kernels import ann
+from dedup_spark.models.registry import DIMENSIONS
+from dedup_spark.runs import Run
+from dedup_spark.stages.representatives import representatives
+from dedup_spark.tables import CENTROIDS, FEATURES, SHARDS
+
+log = logging.getLogger(__name__)
+
+_ASSIGNED = "image_id bigint, cell int, embedding binary"
+_SHARD_ROW = "shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>"
+_SHARD_ARROW = pa.schema(
+    [("shard", pa.int32()), ("path", pa.string()), ("n_images", pa.int64()), ("size_bytes", pa.int64()),
+     ("sha256", pa.string()), ("cells", pa.list_(pa.int32()))]
+)  # fmt: skip
+_SORTED = pa.schema([("shard", pa.int32()), ("cell", pa.int32()), ("image_id", pa.int64()), ("embedding", pa.binary())])
+_TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
+_ROWS_PER_TASK = 4096  # at least: smaller shards cost more in files than they give in parallel work
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What a task needs to write a shard."""
+
+    root: str
+    folder: str
+    centroids: npt.NDArray[np.float32]
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Train cells, assign every representative, write shards, then list them."""
+    tables = run.tables
+    vectors = (
+        representatives(tables.read(FEATURES))
+        .where("embedding IS NOT NULL")
+        .select("image_id", "model_id", "embedding")
+    )
+    vectors = tables.stage("vectors", vectors)
+    model_id, n_vectors = _the_only_model(vectors)
+    if n_vectors == 0:
+        tables.overwrite(CENTROIDS, spark.createDataFrame([], CENTROIDS.schema))
+        tables.overwrite(SHARDS, spark.createDataFrame([], SHARDS.schema))
+        run.count(vectors=0, cells=0, shards=0)
+        return
+    centroids = train(vectors, n_vectors, config.index)
+    assigned = tables.stage("assigned", assign_cells(vectors, centroids))
+    sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
+    shard_of = pack_cells(sizes, _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index))
+    folder = f"{shards.FOLDER}/{run.run_id}"
+    written = tables.stage("written", write_shards(assigned, shard_of, ShardSettings(tables.root, folder, centroids)))
+    tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
+    tables.overwrite(SHARDS, written.withColumn("model_id", F.lit(model_id)))
+    _delete_older_builds(tables.root, keep=run.run_id)
+    tables.drop_staged()
+    run.count(vectors=n_vectors, cells=len(centroids), shards=len(set(shard_of.values())))
+
+
+def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:
+    """Centroids from a sample that depends on the ids and the seed alone, not on order or partitions."""
+    n_cells = settings.n_cells or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
+    n_cells = min(n_cells, n_vectors)
+    wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
+    draw = F.pmod(F.xxhash64("image_id", F.lit(settings.seed)), F.lit(1 << 30)) / F.lit(float(1 << 30))
+    sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
+    rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
+    matrix = ann.from_bytes(rows["embedding"].to_pylist(), DIMENSIONS).astype(np.float32)
+    return ann.train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
+
+
+def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> DataFrame:
+    """image_id, cell, embedding; lazy."""
+    shared = vectors.sparkSession.sparkContext.broadcast(centroids)
+
+    def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            matrix = ann.from_bytes(batch["embedding"].to_pylist(), DIMENSIONS).astype(np.float32)
+            cells = pa.array(ann.nearest_cells(matrix, shared.value), pa.int32())
+            yield pa.RecordBatch.from_arrays(
+                [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
+            )
+
+    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED)
+
+
+def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
+    """Cell -> shard: neighbouring cells share a shard up to `rows_per_shard`; a larger cell has one of its own."""
+    shard_of, shard, filled = {}, 0, 0
+    for cell in sorted(sizes):
+        if filled and filled + sizes[cell] > rows_per_shard:
+            shard, filled = shard + 1, 0
+        shard_of[cell] = shard
+        filled += sizes[cell]
+    return shard_of
+
+
+def write_shards(assigned: DataFrame, shard_of: dict[int, int], settings: ShardSettings) -> DataFrame:
+    """One file a shard, one row a file; lazy."""
+    spark = assigned.sparkSession
+    mapping = spark.createDataFrame(list(shard_of.items()), "cell int, shard int")
+    n_shards = len(set(shard_of.values()))
+    by_shard = assigned.join(F.broadcast(mapping), "cell").repartitionByRange(n_shards, "shard")
+    rows = by_shard.sortWithinPartitions("shard", "cell", "image_id")
+    return rows.select("shard", "cell", "image_id", "embedding").mapInArrow(
+        functools.partial(_write_batches, settings=settings), _SHARD_ROW
+    )
+
+
+def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: rows sorted by shard; one FAISS file for each shard met."""
+    rows = pa.Table.from_batches(batches, schema=_SORTED)
+    for shard in pc.unique(rows["shard"]).to_pylist():
+        yield _write_one(shard, rows.filter(pc.equal(rows["shard"], shard)), settings)
+
+
+def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
+    ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
+    vectors = ann.from_bytes(rows["embedding"].to_pylist(), DIMENSIONS)
+    path = f"{settings.folder}/shard-{shard:05d}.faiss"
+    size, sha256 = shards.write_shard(settings.root, path, ann.build_shard(ids, vectors, cells, settings.centroids))
+    held = sorted(set(cells.tolist()))
+    row = {"shard": shard, "path": path, "n_images": len(ids), "size_bytes": size, "sha256": sha256, "cells": held}
+    return pa.RecordBatch.from_pylist([row], schema=_SHARD_ARROW)
+
+
+def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
+    counts = {r["model_id"]: r["count"] for r in vectors.groupBy("model_id").count().collect()}
+    if len(counts) > 1:
+        raise TableError(
+            f"features holds embeddings of {len(counts)} models ({', '.join(sorted(counts))}), "
+            "which cannot be compared: extract into other tables, or go back to the settings of the first model"
+        )
+    return next(iter(counts.items()), ("", 0))
+
+
+def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
+    """Small enough that pairs of shards keep every core busy, within index.max_shard_rows."""
+    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (2 * parallelism))))
+
+
+def _centroid_rows(
+    spark: SparkSession,
+    centroids: npt.NDArray[np.float32],
+    sizes: dict[int, int],
+    shard_of: dict[int, int],
+    model_id: str,
+) -> DataFrame:
+    rows = [
+        (cell, sizes.get(cell, 0), shard_of.get(cell), model_id, bytearray(centroid.astype("<f4").tobytes()))
+        for cell, centroid in enumerate(centroids)
+    ]
+    return spark.createDataFrame(rows, CENTROIDS.schema)
+
+
+def _delete_older_builds(root: str, keep: str) -> None:
+    for name in storage.list_names(f"{root}/{shards.FOLDER}"):
+        if name != keep:
+            storage.delete_tree(f"{root}/{shards.FOLDER}/{name}")

@@ -1,0 +1,67 @@
+"""Single files by path or URI, the same on a local disk and in an object store; runs on driver and executors."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import fsspec
+
+_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://"}
+
+
+def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The fsspec filesystem of `uri` and the path in it; Hadoop's scheme names are understood.
+
+    Raises:
+        ImportError: the package for this scheme (for example s3fs) is not installed.
+        ValueError: fsspec knows no such scheme.
+    """
+    for hadoop, name in _HADOOP_NAMES.items():
+        if uri.startswith(hadoop):
+            uri = name + uri.removeprefix(hadoop)
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    return filesystem, path
+
+
+def write_atomically(uri: str, data: bytes) -> None:
+    """Write a whole file so that no reader ever sees a part of it: rename on disks, a single PUT elsewhere."""
+    filesystem, path = open_filesystem(uri)
+    if "file" not in _protocols(filesystem):
+        filesystem.pipe_file(path, data)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    filesystem, path = open_filesystem(uri)
+    data: bytes = filesystem.cat_file(path)
+    return data
+
+
+def list_names(uri: str) -> list[str]:
+    """Names directly in a folder; empty when there is no such folder."""
+    filesystem, path = open_filesystem(uri)
+    if not filesystem.isdir(path):
+        return []
+    return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(path, detail=False))
+
+
+def delete_tree(uri: str) -> None:
+    """Delete a folder and all that is in it, if it is there."""
+    filesystem, path = open_filesystem(uri)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
+def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
+    return (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)

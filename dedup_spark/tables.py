@@ -1,0 +1,293 @@
+"""The tables: names, keys, schemas, column comments, layout; the only reader and writer of Delta.
+
+Every column has a comment with its meaning and unit, so that `DESCRIBE TABLE` is the data dictionary.
+A table lives at `<root>/<name>`, or, with a database, in the catalog as `<database>.<name>`; files that
+are not tables (FAISS shards, the report) always live under `<root>`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from dedup_spark import storage
+from dedup_spark.errors import TableError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Definition of one table. `key` is unique; `statistics` are the columns worth min/max pruning."""
+
+    name: str
+    comment: str
+    key: tuple[str, ...]
+    columns: tuple[tuple[str, T.DataType, str], ...]
+    statistics: tuple[str, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> T.StructType:
+        return T.StructType([T.StructField(n, t, True, {"comment": c}) for n, t, c in self.columns])
+
+    @property
+    def column_names(self) -> list[str]:
+        return [n for n, _, _ in self.columns]
+
+
+_LONG, _INT, _STR, _FLOAT, _BOOL = T.LongType(), T.IntegerType(), T.StringType(), T.FloatType(), T.BooleanType()
+_TIME, _BYTES, _DOUBLE = T.TimestampType(), T.BinaryType(), T.DoubleType()
+_COUNTS = T.MapType(T.StringType(), T.LongType())
+
+IMAGES = Table(
+    "images",
+    "One row an object of the lake that exists; made by listing, nothing is read.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "Stable 64-bit hash of uri and member; see stages/inventory.py"),
+        ("lake", _STR, "Root of the lake whose listing found the object first"),
+        ("uri", _STR, "Full normalised address of the object"),
+        ("member", _STR, "Name inside a container such as a tar file; null when the object is the image"),
+        ("size_bytes", _LONG, "Size by the listing, bytes"),
+        ("modified_at", _TIME, "Last modification by the listing, UTC"),
+        ("etag", _STR, "ETag or checksum by the listing; null where the store has none"),
+        ("object_version", _LONG, "Hash of size_bytes, modified_at and etag: changes when the object does"),
+    ),
+    ("image_id",),
+)
+
+FEATURES = Table(
+    "features",
+    "One row an image that was read once: signatures and facts, or the reason why it was rejected.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "As in images"),
+        ("object_version", _LONG, "images.object_version of the listing that this row was read for"),
+        ("status", _STR, "ok or rejected"),
+        ("reject_reason", _STR, "Null when ok; otherwise one of the closed list in kernels/images.py"),
+        ("reject_message", _STR, "What the decoder or the store said"),
+        ("read_bytes", _LONG, "Bytes read from the object; null when it could not be read"),
+        ("content_hash", _STR, "SHA-256 of the bytes, hex, as sha256sum prints it"),
+        ("pixel_hash", _STR, "SHA-256 of size, mode and decoded pixels after EXIF orientation, hex"),
+        ("phash", _LONG, "64-bit pHash; the bits of imagehash.phash, first bit highest"),
+        ("width_px", _INT, "Width after EXIF orientation, pixels"),
+        ("height_px", _INT, "Height after EXIF orientation, pixels"),
+        ("format", _STR, "Container format by its content, e.g. JPEG, PNG, WEBP"),
+        ("mode", _STR, "Pillow mode of the decoded pixels, e.g. RGB, L, CMYK, I;16"),
+        ("n_frames", _INT, "Frames or pages in the file; the first one is described here"),
+        ("exif_orientation", _INT, "EXIF orientation tag 1-8; 1 when absent; already applied"),
+        ("sharpness", _FLOAT, "Variance of the Laplacian of the grey thumbnail (levels squared); low is blurred"),
+        ("luma_stddev", _FLOAT, "Standard deviation of the grey thumbnail, levels of 255; near 0 is blank"),
+        ("entropy_bits", _FLOAT, "Shannon entropy of the grey thumbnail's histogram, bits, 0 to 8"),
+        ("signature_version", _STR, "Versions of decoder and preprocessing that made this row"),
+        ("run_id", _STR, "Run that read the image"),
+        ("thumbnail", _BYTES, "JPEG, longest side extract.thumbnail_px"),
+        ("model_id", _STR, "Weights, runtime numbers and preprocessing of the embedding; null when there is none"),
+        ("embedding", _BYTES, "Unit vector, little-endian float16; 1,024 bytes for 512 dimensions"),
+    ),
+    ("image_id", "status", "reject_reason"),
+)
+
+CENTROIDS = Table(
+    "centroids",
+    "One row a coarse cell of the embedding space.",
+    ("cell",),
+    (
+        ("cell", _INT, "Cell number, from 0"),
+        ("n_images", _LONG, "Representatives whose nearest centroid this is"),
+        ("shard", _INT, "The shard that holds this cell"),
+        ("model_id", _STR, "Model of the embeddings"),
+        ("centroid", _BYTES, "Unit vector, little-endian float32"),
+    ),
+)
+
+SHARDS = Table(
+    "shards",
+    "One row a FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
+    ("shard",),
+    (
+        ("shard", _INT, "Shard number, from 0"),
+        ("path", _STR, "Path of the file below the tables root"),
+        ("n_images", _LONG, "Vectors in the file"),
+        ("size_bytes", _LONG, "Size of the file, bytes"),
+        ("sha256", _STR, "SHA-256 of the file, hex; checked before use"),
+        ("cells", T.ArrayType(_INT), "Cells in the file"),
+        ("model_id", _STR, "Model of the embeddings"),
+    ),
+)
+
+PAIRS = Table(
+    "pairs",
+    "One row a verified pair of images. Identical images are joined to their representative only.",
+    ("image_id_a", "image_id_b"),
+    (
+        ("image_id_a", _LONG, "The smaller image_id"),
+        ("image_id_b", _LONG, "The larger image_id"),
+        ("method", _STR, "What found it: same_bytes, same_pixels, phash or sketch"),
+        ("similarity", _FLOAT, "Cosine of the two embeddings, -1 to 1; null without embeddings"),
+        ("hamming_bits", _INT, "Bits of 64 in which the pHashes differ"),
+    ),
+)
+
+CLUSTERS = Table(
+    "clusters",
+    "One row a member of a group of two or more images that show the same picture.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "As in images"),
+        ("uri", _STR, "As in images"),
+        ("member", _STR, "As in images"),
+        ("cluster_id", _LONG, "Smallest image_id in the cluster"),
+        ("cluster_size", _LONG, "Members of the cluster, keeper included"),
+        ("keeper_image_id", _LONG, "The member to retain, chosen by cluster.keeper_order"),
+        ("is_keeper", _BOOL, "True for exactly one member of each cluster"),
+        ("relation", _STR, "To the keeper: same_bytes, same_pixels, edited_copy or similar_scene; null for the keeper"),
+        ("similarity", _FLOAT, "Cosine to the keeper's embedding; 1 for the keeper; null without embeddings"),
+        ("hamming_bits", _INT, "Bits of 64 in which pHash differs from the keeper's"),
+        ("size_bytes", _LONG, "As in images: what removing this member would free"),
+        ("reason", _STR, "Why this member is in the cluster, in words"),
+    ),
+    properties={"delta.enableChangeDataFeed": "true"},
+)
+
+RUNS = Table(
+    "runs",
+    "Log of what ran: one row when a step starts and one when it ends. A step is done only if it says complete.",
+    ("run_id", "step", "status"),
+    (
+        ("run_id", _STR, "Identity of the run"),
+        ("step", _STR, "Name of the step; 'run' for the whole pipeline"),
+        ("status", _STR, "started, complete, unchanged or failed"),
+        ("at", _TIME, "When this row was written, UTC"),
+        ("elapsed_seconds", _DOUBLE, "Duration of the step; null when started"),
+        ("counts", _COUNTS, "Rows in and out, by name"),
+        ("lake", _STR, "The lake of the run"),
+        ("fingerprint", _STR, "Hash of the step's inputs and settings: equal means that nothing changed"),
+        ("config", _STR, "All settings, JSON"),
+        ("version", _STR, "Version of dedup_spark"),
+        ("message", _STR, "Error of a failed step"),
+    ),
+)
+
+ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, CLUSTERS, RUNS)
+
+
+class Tables:
+    """The tables of one root (and database). Cheap to make; holds the session, so never sent to executors."""
+
+    def __init__(self, spark: SparkSession, root: str, database: str | None = None) -> None:
+        self.spark = spark
+        self.root = root.rstrip("/")
+        self.database = database
+
+    def create_missing(self) -> None:
+        """Create the tables that do not exist yet. Raises TableError when the place cannot be written."""
+        for table in ALL:
+            if self._exists(table):
+                continue
+            builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(table.schema)
+            builder = builder.tableName(self._name(table)) if self.database else builder.location(self._path(table))
+            statistics = ",".join(table.statistics or table.key)
+            for name, value in {"delta.dataSkippingStatsColumns": statistics, **table.properties}.items():
+                builder = builder.property(name, value)
+            builder.execute()
+
+    def read(self, table: Table) -> DataFrame:
+        """The table as a lazy DataFrame. Raises TableError when it does not exist."""
+        try:
+            return (
+                self.spark.read.table(self._name(table))
+                if self.database
+                else self.spark.read.format("delta").load(self._path(table))
+            )
+        except AnalysisException as e:
+            raise TableError(
+                f"table '{table.name}' not found at {self.place(table)}: run the earlier steps first"
+            ) from e
+
+    def append(self, table: Table, rows: DataFrame) -> None:
+        """Add rows in one atomic commit. The caller makes sure that a retry adds nothing twice."""
+        self._write(table, rows, "append")
+
+    def overwrite(self, table: Table, rows: DataFrame) -> None:
+        """Replace all rows in one atomic commit; readers see the old rows or the new ones."""
+        self._write(table, rows, "overwrite")
+
+    def upsert(self, table: Table, rows: DataFrame) -> None:
+        """Insert rows, or replace those with the same key; one source row a key."""
+        same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
+        merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
+        merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+
+    def delete(self, table: Table, keys: DataFrame) -> None:
+        """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
+        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
+        self._delta(table).alias("old").merge(keys.alias("gone"), same_key).whenMatchedDelete().execute()
+
+    def version(self, table: Table) -> int:
+        """Number of the table's newest commit: changes exactly when its content may have changed."""
+        row = self._delta(table).history(1).select("version").first()
+        return int(row["version"]) if row else -1
+
+    def stage(self, name: str, rows: DataFrame) -> DataFrame:
+        """Write intermediate rows below `_staging` and read them back: computed once, and safe from lost executors."""
+        path = f"{self.root}/_staging/{name}"
+        rows.write.mode("overwrite").parquet(path)
+        return self.spark.read.schema(rows.schema).parquet(path)
+
+    def drop_staged(self) -> None:
+        """Delete everything that `stage` wrote."""
+        storage.delete_tree(f"{self.root}/_staging")
+
+    def place(self, table: Table) -> str:
+        """Where a person finds the table: catalog name or path."""
+        return self._name(table) if self.database else self._path(table)
+
+    def sql_source(self, table: Table) -> str:
+        """How SQL names the table where no view is set up."""
+        return self._name(table) if self.database else f"delta.`{self._path(table)}`"
+
+    def _write(self, table: Table, rows: DataFrame, mode: str) -> None:
+        _require_columns(table, rows.schema)
+        writer = rows.select(table.column_names).write.format("delta").mode(mode)
+        if self.database:
+            writer.saveAsTable(self._name(table))
+        else:
+            writer.save(self._path(table))
+
+    def _delta(self, table: Table) -> DeltaTable:
+        if self.database:
+            return DeltaTable.forName(self.spark, self._name(table))
+        return DeltaTable.forPath(self.spark, self._path(table))
+
+    def _exists(self, table: Table) -> bool:
+        if self.database:
+            return self.spark.catalog.tableExists(self._name(table))
+        return DeltaTable.isDeltaTable(self.spark, self._path(table))
+
+    def _name(self, table: Table) -> str:
+        return f"{self.database}.{table.name}"
+
+    def _path(self, table: Table) -> str:
+        return f"{self.root}/{table.name}"
+
+
+def _require_columns(table: Table, found: T.StructType) -> None:
+    wanted = {(n, t.simpleString()) for n, t, _ in table.columns}
+    have = {(f.name, f.dataType.simpleString()) for f in found}
+    if wanted != have:
+        raise TableError(
+            f"rows for '{table.name}' do not fit it: "
+            f"missing {_listed(wanted - have)}; unexpected {_listed(have - wanted)}"
+        )
+
+
+def _listed(columns: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{n} {t}" for n, t in sorted(columns)) or "none"

@@ -1,0 +1,240 @@
+#!/usr/bin/env bash
+# Zip the package, choose conf/<platform>, and hand one job to spark-submit. `--help` says the rest.
+# Plain bash 3.2 (macOS) and Python 3.9 (the primary node of EMR) are enough to run this file.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+
+usage() {
+  cat <<HELP
+Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
+
+  JOB                   a file in jobs/ or its short name: $(known_jobs)
+  --platform NAME       which conf/NAME/spark-defaults.conf to use: $(known_platforms) (default: local)
+  --master MASTER       Spark master (default: local[*,4] for local, else spark.master of the platform's conf)
+  --conf KEY=VALUE      a Spark setting, stronger than the platform's conf; may be repeated
+  --overlay rapids      add conf/rapids/overlay.conf (GPU joins and aggregates; not for jobs that extract)
+  --archive ENV.tar.gz  a packed Python environment for the cluster (conda-pack or venv-pack)
+  --dry-run             print the command on one line, quoted for a shell, and start no Spark
+  --help                this text
+
+Example: ./spark-submit.sh run_pipeline -- --lake ./photos --tables ./tables
+The exit code is that of spark-submit; 2 when the command line or the set-up is wrong.
+HELP
+}
+
+# One clear sentence, exit code 2.
+refuse() {
+  printf 'spark-submit.sh: %s\n' "$1" >&2
+  exit 2
+}
+
+known_platforms() {
+  local file names=''
+  for file in "$root"/conf/*/spark-defaults.conf; do
+    file=${file%/*}
+    names="$names, ${file##*/}"
+  done
+  printf '%s' "${names#, }"
+}
+
+known_jobs() {
+  local file names=''
+  for file in "$root"/jobs/*.py; do
+    [ -f "$file" ] || continue # no job at all: the pattern itself
+    file=${file##*/}
+    file=${file%.py}
+    names="$names, ${file#[0-9][0-9]_}"
+  done
+  printf '%s' "${names#, }"
+}
+
+# The path of a job named by its file (jobs/02_extract.py) or by its short name (extract).
+find_job() {
+  local name=${1##*/} file
+  name=${name%.py}
+  case $1 in
+    jobs/*) ;;
+    */*) [ "$(cd "${1%/*}" 2>/dev/null && pwd -P)" = "$root/jobs" ] || return 1 ;;
+  esac
+  for file in "$root/jobs/$name.py" "$root"/jobs/[0-9][0-9]_"$name.py"; do
+    if [ -f "$file" ]; then
+      printf '%s' "$file"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# The value of a Spark setting: the last --conf wins over the platform's file, as in spark-submit.
+setting() {
+  local pair value
+  value=$(awk -v key="$1" '$1 == key { print $2 }' "$properties")
+  for pair in ${confs[@]+"${confs[@]}"}; do
+    case $pair in "$1="*) value=${pair#*=} ;; esac
+  done
+  printf '%s' "$value"
+}
+
+# Write the package as a zip and print its path. Equal sources give equal bytes (fixed order, dates and
+# modes, no compression), and the name carries their hash: a running driver, which imports from its zip
+# lazily, never finds another version under the same name. A zip because --py-files cannot take a wheel.
+build_zip() {
+  "$python" - "$root/dedup_spark" "$root/build/spark-submit" <<'PYTHON'
+import hashlib, io, os, sys, zipfile
+from pathlib import Path
+
+package, folder = Path(sys.argv[1]), Path(sys.argv[2])
+content = io.BytesIO()
+with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+    for path in sorted(package.rglob("*"), key=lambda path: path.relative_to(package).parts):
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
+            entry = zipfile.ZipInfo(path.relative_to(package.parent).as_posix(), (1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            archive.writestr(entry, path.read_bytes())
+target = folder / f"dedup_spark-{hashlib.sha256(content.getvalue()).hexdigest()[:12]}.zip"
+if not target.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_bytes(content.getvalue())
+    os.replace(partial, target)
+print(target)
+PYTHON
+}
+
+# --- the command line -------------------------------------------------------------------------------------
+
+platform=local master='' overlay='' archive='' dry_run=no job='' confs=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --platform=* | --master=* | --conf=* | --overlay=* | --archive=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+  esac
+  case $1 in
+    --platform | --master | --conf | --overlay | --archive)
+      [ $# -ge 2 ] || refuse "$1 needs a value; see ./spark-submit.sh --help"
+      case $1 in
+        --platform) platform=$2 ;;
+        --master) master=$2 ;;
+        --conf) confs+=("$2") ;;
+        --overlay) overlay=$2 ;;
+        --archive) archive=$2 ;;
+      esac
+      shift 2
+      ;;
+    --dry-run) dry_run=yes && shift ;;
+    --help | -h) usage && exit 0 ;;
+    --) shift && break ;;
+    -*) refuse "unknown option $1; see ./spark-submit.sh --help" ;;
+    *)
+      [ -z "$job" ] || refuse "unexpected argument $1: put the arguments of the job after --"
+      job=$1 && shift
+      ;;
+  esac
+done
+
+properties=$root/conf/$platform/spark-defaults.conf
+if [ "$platform" = databricks ]; then
+  refuse "Databricks takes a job definition, not spark-submit: see conf/databricks/README.md (spark-submit platforms: $(known_platforms))"
+fi
+case $platform in '' | */*) properties='' ;; esac
+[ -f "$properties" ] || refuse "unknown platform '$platform'; known platforms: $(known_platforms)"
+[ -n "$job" ] || refuse "name a job; known jobs: $(known_jobs)"
+job_file=$(find_job "$job") || refuse "unknown job '$job'; known jobs: $(known_jobs)"
+for pair in ${confs[@]+"${confs[@]}"}; do
+  case $pair in ?*=*) ;; *) refuse "--conf $pair is not of the form KEY=VALUE" ;; esac
+done
+
+if [ -z "$master" ] && [ "$platform" = local ]; then
+  master='local[*,4]' # the 4: a local master retries a failed task only when it is told how often
+fi
+case ${master:-$(setting spark.master)} in
+  local | local\[* | local-cluster\[*) on_this_machine=yes ;;
+  *) on_this_machine=no ;;
+esac
+
+# --- what runs it -----------------------------------------------------------------------------------------
+
+venv=$root/.venv
+if [ -x "$venv/bin/python" ]; then
+  python=$venv/bin/python
+else
+  python=$(command -v python3) || refuse "no .venv/bin/python and no python3 on the PATH: install Python 3.12 or 3.13"
+fi
+
+environment=()
+if [ -n "${SPARK_HOME:-}" ]; then
+  submit=$SPARK_HOME/bin/spark-submit
+  [ -x "$submit" ] || refuse "SPARK_HOME=$SPARK_HOME has no bin/spark-submit: correct it or unset it"
+elif [ -x "$venv/bin/spark-submit" ]; then
+  submit=$venv/bin/spark-submit
+  # Named here, because pip's spark-submit looks for its own folder with the python3 of the PATH.
+  spark_home=$("$python" "$venv/bin/find_spark_home.py") || refuse ".venv/bin/spark-submit is there but its pyspark is not: make the environment again"
+  environment+=("SPARK_HOME=$spark_home")
+else
+  submit=$(command -v spark-submit) || refuse "no spark-submit in SPARK_HOME/bin, in .venv/bin or on the PATH: install pyspark or set SPARK_HOME"
+fi
+if [ "$on_this_machine" = yes ]; then
+  # Otherwise Spark binds to whatever the host name resolves to, which on a laptop changes with the network.
+  environment+=("SPARK_LOCAL_IP=${SPARK_LOCAL_IP:-127.0.0.1}")
+  if [ -x "$venv/bin/python" ]; then
+    environment+=("PYSPARK_PYTHON=$venv/bin/python" "PYSPARK_DRIVER_PYTHON=$venv/bin/python")
+  fi
+fi
+
+# --- the command ------------------------------------------------------------------------------------------
+
+package=$(build_zip) || refuse "could not write the package into $root/build/spark-submit (the error is above)"
+command=("$submit")
+if [ ${#environment[@]} -gt 0 ]; then
+  command=(env "${environment[@]}" "$submit")
+fi
+if [ -n "$master" ]; then
+  command+=(--master "$master")
+fi
+command+=(--properties-file "$properties")
+if [ "$platform" = local ]; then
+  command+=(--conf "spark.sql.warehouse.dir=$root/build/spark-warehouse") # else one appears where you stand
+else
+  # Without it --properties-file replaces the cluster's own spark-defaults.conf (class paths, event log).
+  command+=(--load-spark-defaults)
+fi
+command+=(--py-files "$package")
+case $(setting spark.executor.resource.gpu.discoveryScript) in
+  ./*) command+=(--files "$root/conf/getGpusResources.sh") ;; # a script in the executor's working folder
+esac
+
+if [ -n "$archive" ]; then
+  case ${master:-cluster} in
+    local | local\[*) refuse "--archive is for executors in processes of their own; master $master runs in this one: leave it out" ;;
+  esac
+  case $archive in
+    *://*) ;;
+    *) [ -f "$archive" ] || refuse "--archive $archive: no such file" ;;
+  esac
+  command+=(--archives "$archive#environment" --conf spark.pyspark.python=./environment/bin/python)
+  if [ "$(setting spark.submit.deployMode)" != cluster ]; then
+    command+=(--conf "spark.pyspark.driver.python=$python") # the driver stays here, where nothing is unpacked
+  fi
+fi
+
+if [ -n "$overlay" ]; then
+  overlay_file=$root/conf/$overlay/overlay.conf
+  [ -f "$overlay_file" ] || refuse "unknown overlay '$overlay'; known overlays: rapids"
+  case ${job_file##*/} in
+    *extract.py | run_pipeline.py) refuse "--overlay $overlay would take GPU memory from the model: run the other jobs with it, one by one" ;;
+  esac
+  while read -r key value; do
+    case $key in '' | '#'*) ;; *) command+=(--conf "$key=$value") ;; esac
+  done <"$overlay_file"
+fi
+for pair in ${confs[@]+"${confs[@]}"}; do
+  command+=(--conf "$pair")
+done
+command+=("$job_file" "$@")
+
+if [ "$dry_run" = yes ]; then
+  printf -v line '%q ' "${command[@]}"
+  printf '%s\n' "${line% }"
+else
+  exec "${command[@]}"
+fi

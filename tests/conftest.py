@@ -1,0 +1,81 @@
+"""One Spark session for all tests, and one finished run of the tiny lake for those that only look at results."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from tiny_lake import TinyLake, build_tiny_lake
+
+from dedup_spark import pipeline
+from dedup_spark.config import Config, load_config
+from dedup_spark.runs import Run
+from dedup_spark.session import DELTA_JAR, get_session
+from dedup_spark.sources.registry import open_source
+from dedup_spark.tables import Tables
+
+os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of this environment
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    scratch = tmp_path_factory.mktemp("spark")
+    session = (
+        SparkSession.builder.master("local[2,4]")  # as on a laptop: a task is retried
+        .config("spark.jars.packages", DELTA_JAR)
+        .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+        .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.memory", "2g")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        # Two partitions: tables of ten rows in eight would spend the time on empty tasks.
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.databricks.delta.snapshotPartitions", "1")
+        .getOrCreate()
+    )
+    yield get_session("tests")  # adds the package's own runtime settings
+    session.stop()
+
+
+@pytest.fixture
+def tables(spark: SparkSession, tmp_path: Path) -> Tables:
+    """Empty tables of its own for one test."""
+    made = Tables(spark, str(tmp_path / "tables"))
+    made.create_missing()
+    return made
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A lake with known truth, the tables of one complete run over it, and the run."""
+
+    lake: TinyLake
+    tables: Tables
+    run: Run
+
+
+@pytest.fixture(scope="session")
+def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """Read only: shared by all tests that ask for it."""
+    root = tmp_path_factory.mktemp("finished")
+    lake = build_tiny_lake(root / "lake")
+    tables = Tables(spark, str(root / "tables"))
+    tables.create_missing()
+    run = run_everything(tables, lake.folder, load_config())
+    return FinishedRun(lake, tables, run)
+
+
+def run_everything(tables: Tables, lake: Path, config: Config, run_id: str | None = None) -> Run:
+    """What `dedup-spark run` does after its checks."""
+    root = open_source(str(lake), config.inventory).root
+    run = Run(tables, config, root, pipeline.run_id_to_use(tables, root, run_id))
+    pipeline.run_all(tables.spark, config, run)
+    return run

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+
+from dedup_spark.kernels import ann, sketch
+
+
+def clustered(n: int, seed: int, d: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(1, n // 5), d))
+    x = centres[rng.integers(0, len(centres), n)] + 0.4 * rng.standard_normal((n, d))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+
+
+def all_near(x: np.ndarray, y: np.ndarray, t: float) -> set[tuple[int, int]]:
+    i, j = np.nonzero(ann.cosines(np.repeat(x, len(y), 0), np.tile(y, (len(x), 1))).reshape(len(x), len(y)) >= t)
+    return set(zip(i.tolist(), j.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 300])
+def test_a_shard_gives_back_its_vectors_bit_for_bit_after_a_trip_through_bytes(n: int) -> None:
+    x, ids = clustered(max(n, 1), 1)[:n], np.arange(n, dtype=np.int64) * 3 - 7
+    centroids = ann.train_centroids(clustered(64, 2).astype(np.float32), 4, 1)
+    cells = ann.nearest_cells(x.astype(np.float32), centroids)
+    index = faiss.deserialize_index(faiss.serialize_index(ann.build_shard(ids, x, cells, centroids)))
+    got_ids, got = ann.shard_vectors(index)
+    order = np.argsort(got_ids)
+    assert np.array_equal(got_ids[order], ids)
+    assert np.array_equal(got[order], x)
+
+
+def test_a_shard_answers_a_faiss_search() -> None:
+    x, ids = clustered(200, 3), np.arange(200, dtype=np.int64) + 1000
+    centroids = ann.train_centroids(x.astype(np.float32), 8, 1)
+    index = ann.build_shard(ids, x, ann.nearest_cells(x.astype(np.float32), centroids), centroids)
+    index.nprobe = 8
+    similarity, found = index.search(x.astype(np.float32), 1)
+    assert np.array_equal(found[:, 0], ids)
+    assert similarity == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("tile_rows", [7, 64, 8192])
+def test_near_sketches_are_those_of_brute_force_for_any_tile(monkeypatch: pytest.MonkeyPatch, tile_rows: int) -> None:
+    monkeypatch.setattr(ann, "_BLOCK_ROWS", tile_rows)
+    a = sketch.make_sketches(clustered(150, 4).astype(np.float32), 128, 1)
+    b = sketch.make_sketches(clustered(90, 5).astype(np.float32), 128, 1)
+    within = [(int(i), int(j)) for rows in ann.near_sketches(a, None, 40) for i, j in zip(*rows, strict=True)]
+    across = [(int(i), int(j)) for rows in ann.near_sketches(a, b, 55) for i, j in zip(*rows, strict=True)]
+    d_aa, d_ab = np.bitwise_count(a[:, None] ^ a).sum(2), np.bitwise_count(a[:, None] ^ b).sum(2)
+    assert sorted(within) == [(i, j) for i, j in zip(*np.nonzero(d_aa <= 40), strict=True) if i < j]
+    assert sorted(across) == list(zip(*np.nonzero(d_ab <= 55), strict=True))
+
+
+def test_cosines_do_not_depend_on_the_rows_beside() -> None:
+    x, y = clustered(500, 6, 512), clustered(500, 7, 512)
+    whole = ann.cosines(x, y)
+    assert np.array_equal(whole, np.concatenate([ann.cosines(x[i : i + 1], y[i : i + 1]) for i in range(500)]))
+    assert np.array_equal(whole, ann.cosines(y, x))
+    assert ann.cosines(x, x) == pytest.approx(1)
+
+
+def test_the_nearest_cell_is_that_of_brute_force() -> None:
+    x = clustered(300, 8).astype(np.float32)
+    centroids = ann.train_centroids(x, 12, 1)
+    assert centroids.shape == (12, 64)
+    assert np.linalg.norm(centroids, axis=1) == pytest.approx(1, abs=1e-4)
+    expected = [int(np.argmax([float(v @ c) for c in centroids])) for v in x]
+    assert ann.nearest_cells(x, centroids).tolist() == expected
+
+
+def test_embeddings_come_back_as_they_were_stored() -> None:
+    x = clustered(3, 9, 8)
+    assert np.array_equal(ann.from_bytes([row.tobytes() for row in x], 8), x)
+    assert ann.from_bytes([], 8).shape == (0, 8)

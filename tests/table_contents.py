@@ -1,0 +1,44 @@
+"""Tables as sets of plain rows, read without Spark: what tests compare."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+TIMELESS = {
+    "images": ("image_id", "uri", "member", "size_bytes", "object_version"),
+    "features": ("image_id", "object_version", "status", "reject_reason", "content_hash", "pixel_hash", "phash",
+                 "width_px", "height_px", "sharpness", "entropy_bits", "thumbnail", "model_id", "embedding"),
+    "pairs": ("image_id_a", "image_id_b", "method", "similarity", "hamming_bits"),
+    "clusters": ("image_id", "uri", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
+                 "similarity", "hamming_bits", "size_bytes", "reason"),
+}  # fmt: skip
+"""Columns that must be equal in two runs over the same lake."""
+
+
+def rows(root: str | Path, table: str) -> list[dict[str, Any]]:
+    """All rows of a Delta table, by another implementation than the one that wrote it."""
+    return DeltaTable(f"{root}/{table}").to_pyarrow_table().to_pylist()
+
+
+def contents(root: str | Path) -> dict[str, set[tuple[Any, ...]]]:
+    """Every table without what may differ: run ids, times, order."""
+    return {t: {tuple(row[c] for c in columns) for row in rows(root, t)} for t, columns in TIMELESS.items()}
+
+
+def cluster_pairs(root: str | Path, lake: Path) -> set[tuple[str, str]]:
+    """Pairs of paths, relative to the lake, that share a cluster."""
+    members = defaultdict(list)
+    for row in rows(root, "clusters"):
+        members[row["cluster_id"]].append(row["uri"].removeprefix(f"file://{lake.resolve()}/"))
+    return {pair for paths in members.values() for pair in combinations(sorted(paths), 2)}
+
+
+def true_pairs(truth: Mapping[str, str]) -> set[tuple[str, str]]:
+    """Pairs of paths that show the same picture."""
+    return {(a, b) for a, b in combinations(sorted(truth), 2) if truth[a] == truth[b]}

@@ -1,0 +1,99 @@
+"""The files of conf/: they parse, agree with each other and with session.py, and share out GPUs rightly."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dedup_spark.session import DELTA_JAR
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+PLATFORM_FILES = sorted(CONF.glob("*/spark-defaults.conf"))
+OVERLAY_FILES = sorted(CONF.glob("*/overlay.conf"))
+JSON_FILES = sorted(CONF.glob("*/*.json"))
+FOLDERS = ["databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
+GPU_PLATFORMS = ["emr", "k8s", "standalone-gpu"]
+
+
+def read_settings(file: Path) -> list[tuple[str, str]]:
+    """The key and value lines of a Spark properties file, in order."""
+    lines = [line.strip() for line in file.read_text().splitlines()]
+    pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    assert all(len(pair) == 2 for pair in pairs), f"{file}: a key without a value"
+    return [(key, value) for key, value in pairs]
+
+
+@pytest.mark.parametrize("file", PLATFORM_FILES + OVERLAY_FILES, ids=lambda file: file.parent.name)
+def test_properties_files_hold_each_spark_setting_once(file: Path) -> None:
+    settings = read_settings(file)
+    keys = [key for key, _ in settings]
+    assert sorted(set(keys)) == sorted(keys)
+    assert all(key.startswith("spark.") for key in keys)
+    # In this format a `#` after the value would be part of the value.
+    assert not [value for _, value in settings if "#" in value or value != value.strip()]
+
+
+@pytest.mark.parametrize("file", JSON_FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_json_files_parse(file: Path) -> None:
+    assert json.loads(file.read_text())
+
+
+def test_every_platform_says_what_it_needs_and_what_was_run() -> None:
+    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir())
+    assert [folder.name for folder in folders] == FOLDERS
+    for folder in folders:
+        text = (folder / "README.md").read_text()
+        assert "**Needs**" in text
+        assert re.search(r"\*\*(Not run|Run) here", text), folder
+
+
+@pytest.mark.parametrize("platform", GPU_PLATFORMS)
+def test_on_gpu_platforms_only_the_stage_with_a_profile_holds_a_gpu(platform: str) -> None:
+    settings = dict(read_settings(CONF / platform / "spark-defaults.conf"))
+    assert settings["spark.executor.resource.gpu.amount"] == "1"
+    assert "spark.task.resource.gpu.amount" not in settings
+    assert settings["spark.dynamicAllocation.enabled"] == "false"
+    assert "spark.executor.pyspark.memory" not in settings
+
+
+def test_local_asks_for_no_gpu() -> None:
+    assert not [key for key, _ in read_settings(CONF / "local/spark-defaults.conf") if "gpu" in key]
+
+
+def test_one_delta_version_everywhere() -> None:
+    for platform in ["local", "standalone-gpu"]:
+        settings = dict(read_settings(CONF / platform / "spark-defaults.conf"))
+        assert settings["spark.jars.packages"] == DELTA_JAR
+    assert f"ARG PACKAGES={DELTA_JAR}," in (CONF / "k8s/Dockerfile").read_text()
+    assert "spark.jars.packages" not in dict(read_settings(CONF / "emr/spark-defaults.conf"))
+
+
+@pytest.mark.parametrize("file", PLATFORM_FILES, ids=lambda file: file.parent.name)
+def test_delta_is_switched_on_for_sql_and_catalog(file: Path) -> None:
+    settings = dict(read_settings(file))
+    assert settings["spark.sql.extensions"] == "io.delta.sql.DeltaSparkSessionExtension"
+    assert settings["spark.sql.catalog.spark_catalog"] == "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+
+
+def test_operator_application_repeats_the_settings_of_its_platform() -> None:
+    text = (CONF / "k8s/spark-application.yaml").read_text()
+    settings = dict(read_settings(CONF / "k8s/spark-defaults.conf"))
+    repeated = dict(re.findall(r'^    "(spark\.[^"]+)": "([^"]*)"$', text, flags=re.MULTILINE))
+    assert len(repeated) == text.count('"spark.')
+    assert repeated == {key: settings[key] for key in repeated}
+    driver, executor = text.split("  executor:\n")
+    for part, block in [("driver", driver), ("executor", executor)]:
+        fields = re.findall(r"^    (memory\w*|cores|instances): (\S+)$", block, flags=re.MULTILINE)
+        named = {f"spark.{part}.{field}": value for field, value in fields}
+        assert f"spark.{part}.memoryOverhead" in named
+        # Cores of the driver, which spark-defaults.conf leaves alone, are the only other field.
+        assert named == {key: settings.get(key, named[key]) for key in named}
+    assert f"image: {settings['spark.kubernetes.container.image']}" in text
+
+
+def test_jobs_named_in_conf_exist() -> None:
+    named = set(re.findall(r"jobs/(\w+\.py)", "".join(file.read_text() for file in CONF.glob("*/*.*"))))
+    assert named >= {"run_pipeline.py"}
+    assert not [name for name in named if not (ROOT / "jobs" / name).exists()]

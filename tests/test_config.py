@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from dedup_spark.config import Config, load_config
+from dedup_spark.errors import ConfigError
+
+BASE = Path(__file__).parent.parent / "conf" / "base.toml"
+
+
+def problems(*overrides: str, path: str | None = None) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as e:
+        load_config(path, overrides)
+    return e.value.problems
+
+
+def test_base_toml_lists_every_setting_with_its_default() -> None:
+    written = tomllib.loads(BASE.read_text())
+    written["cluster"]["keeper_order"] = tuple(written["cluster"]["keeper_order"])
+    assert written == asdict(Config())
+
+
+def test_base_toml_gives_a_reason_for_every_setting() -> None:
+    lines = BASE.read_text().splitlines()
+    settings = [i for i, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    bare = [lines[i] for i in settings if "#" not in lines[i] and not lines[i - 1].startswith("#")]
+    assert [line for line in bare if not line.startswith("seed")] == []
+
+
+def test_set_beats_file_beats_default(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[match]\nmin_similarity = 0.4\nmax_hamming_bits = 2\n")
+    config = load_config(str(mine), ["match.max_hamming_bits=1", "extract.embedding=off"])
+    assert (config.match.min_similarity, config.match.max_hamming_bits) == (0.4, 1)
+    assert config.extract.embedding == "off"
+    assert config.match.seed == Config().match.seed
+
+
+def test_all_problems_are_named_at_once() -> None:
+    found = problems("match.min_similarity=2", "cluster.linkage=single", "extract.slice_images=many", "nonsense")
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("match.min_similarty=0.5", "did you mean 'match.min_similarity'?"),
+        ("cluster.shard_rows=5", "did you mean"),
+        ("extract.min_recall=0.9", "did you mean 'match.min_recall'?"),
+        ("match.min_similarity=1.5", "between 0.05 and 1"),
+        ("cluster.linkage=single", "one of average, complete, ward"),
+        ("inventory.skip_hidden=1", "must be bool"),
+        ("extract.slice_images=1.5", "must be int"),
+        ("extract.slice_images=0", "at least 1"),
+        ("match.min_similarity=nan", "between"),
+        ("cluster.keeper_order=[1, 2]", "list of strings"),
+        ("justaword", "section.key=value"),
+    ],
+)
+def test_a_problem_says_what_is_wrong_and_what_would_be_right(override: str, says: str) -> None:
+    assert says in problems(override)[0]
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    assert "pairs that clusters need" in problems("match.min_similarity=0.8")[0]
+
+
+@pytest.mark.parametrize("text", ["[match\n", "\xff"])
+def test_an_unreadable_file_is_one_problem(tmp_path: Path, text: str) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_bytes(text.encode("latin-1"))
+    assert "not readable as TOML" in problems(path=str(bad))[0]
+
+
+def test_a_missing_file_is_one_problem() -> None:
+    assert problems(path="/no/such.toml") == ("--config /no/such.toml: no such file",)
+
+
+def test_a_key_outside_a_section_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("min_similarity = 0.5\n")
+    assert "outside a [section]" in problems(path=str(bad))[0]
+
+
+def test_an_integer_is_a_fine_float_and_one_string_a_fine_list() -> None:
+    config = load_config(None, ["cluster.max_cluster_share=1", "cluster.keeper_order=size_bytes DESC"])
+    assert config.cluster.max_cluster_share == 1.0
+    assert config.cluster.keeper_order == ("size_bytes DESC",)
+
+
+def test_json_holds_the_sections_asked_for() -> None:
+    assert Config().to_json("index").startswith('{"index": {"max_shard_rows"')
+    assert '"cluster"' in Config().to_json()
