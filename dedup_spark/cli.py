@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a step failed (the message says how to continue), 2 wrong 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shlex
@@ -21,11 +22,13 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
 from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
 from dedup_spark.runs import Run
 from dedup_spark.session import configure_logging, get_session, require_java
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
+from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import Tables
 from dedup_spark.trace import trace_image
 
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     configure_logging()
     try:
-        config = load_config(options.config, options.set)
+        config = load_config(options.config, [*options.set, *_retries(options)])
         options.command(options, config)
     except ConfigError as e:
         for problem in e.problems:
@@ -58,6 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(arguments: list[str]) -> int:
     _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {shlex.join(arguments)}", error=True)
     return 1
+
+
+def _retries(options: argparse.Namespace) -> list[str]:
+    """`--retry-rejects` as the setting that it stands for; without reasons it means the retriable ones."""
+    reasons = getattr(options, "retry_rejects", None)
+    if reasons is None:
+        return []
+    unknown = sorted(set(reasons) - set(REJECT_REASONS))
+    if unknown:
+        raise ConfigError(
+            f"--retry-rejects: no such reason {', '.join(unknown)}; there are {', '.join(REJECT_REASONS)}"
+        )
+    return [f"extract.retry_rejects={json.dumps(reasons or sorted(RETRIABLE))}"]
 
 
 def _run(options: argparse.Namespace, config: Config) -> None:
@@ -170,6 +186,13 @@ def _parser() -> argparse.ArgumentParser:
         sub = add(step.name, _one_step, (step.stage.__doc__ or "").splitlines()[0], lake=True)
         sub.add_argument("--force", action="store_true", help="do it even if nothing changed")
         sub.set_defaults(step=step.name)
+        if step.name == "extract":
+            sub.add_argument(
+                "--retry-rejects",
+                nargs="*",
+                metavar="REASON",
+                help="read rejected images again: those that time may mend",
+            )
     sql = add("sql", _sql, "ask the tables and views by name")
     sql.add_argument("query")
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")

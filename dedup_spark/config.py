@@ -27,6 +27,12 @@ def _setting(default: Any, low: float | None = None, high: float | None = None, 
 
 @dataclass(frozen=True, slots=True)
 class InventorySettings:
+    source: str = _setting(
+        "auto", choices=("auto", "folder", "manifest", "s3_inventory", "tar", "table", "binary_file")
+    )
+    bytes_column: str = _setting("")
+    key_column: str = _setting("")
+    max_binary_files: int = _setting(1_000_000, 1)
     skip_hidden: bool = _setting(True)
     max_gone_share: float = _setting(0.5, 0, 1)
     resume_hours: float = _setting(24.0, 0)
@@ -40,6 +46,10 @@ class ExtractSettings:
     slice_images: int = _setting(200_000, 1)
     task_images: int = _setting(500, 1)
     fetch_threads: int = _setting(8, 1, 256)
+    fetch_attempts: int = _setting(5, 1, 50)
+    trust_etags: bool = _setting(True)
+    retry_rejects: tuple[str, ...] = _setting(())
+    on_version_change: str = _setting("recompute", choices=("recompute", "keep"))
     inflight_bytes: int = _setting(64 * 2**20, 2**20)
     max_object_bytes: int = _setting(512 * 2**20, 1)
     max_pixels: int = _setting(400_000_000, 1)

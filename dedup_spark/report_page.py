@@ -1,173 +1,216 @@
-"""The HTML page of a run: plain values in, one self-contained page out; no Spark, no script, no other file."""
+"""The HTML page of the report: plain values in, one self-contained document out. No Spark, no files, no script.
+
+Everything that comes from a lake is escaped, by `_cell` or `escape`; only `_Markup` passes as it is.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
-import itertools
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from html import escape
 
-from dedup_spark.summary import Summary, human_bytes
+from dedup_spark.report_template import PAGE
+from dedup_spark.report_values import (
+    PrefixTotal,
+    RejectExample,
+    Report,
+    ShownCluster,
+    ShownMember,
+    Summary,
+    readable_bytes,
+)
 
-_STYLE = """
-:root { color-scheme: light dark; --line: light-dark(#d8dbe0, #3a3f47); --quiet: light-dark(#5b6370, #a0a8b4);
-        --card: light-dark(#f6f7f9, #1f2329); --keep: light-dark(#137a3d, #5cd68b); }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.quiet { color: var(--quiet); } .figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
-.figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .6rem 1rem; }
-.figure b { display: block; font-size: 1.4rem; }
-table { border-collapse: collapse; width: 100%; } td, th { padding: .3rem .6rem; border-bottom: 1px solid var(--line);
-  text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.cluster { border: 1px solid var(--line); border-radius: 8px; padding: .8rem; margin: 1rem 0; }
-.members { display: flex; flex-wrap: wrap; gap: .8rem; } figure { margin: 0; width: 150px; font-size: 12px; }
-figure img { width: 150px; height: 110px; object-fit: contain; background: var(--card); border-radius: 4px; }
-figure.keeper img { outline: 3px solid var(--keep); } figure.keeper b { color: var(--keep); }
-figcaption { overflow-wrap: anywhere; } pre { overflow-x: auto; background: var(--card); padding: 1rem; }
-"""
-
-
-@dataclass(frozen=True)
-class Reject:
-    reason: str
-    message: str
-    uri: str
+_MAX_MESSAGE_CHARACTERS = 160
+_MEANING = {
+    "same_bytes": "byte for byte the keeper",
+    "same_pixels": "another file that decodes to the same pixels",
+    "edited_copy": "the keeper's picture, re-encoded, resized, cropped or otherwise edited",
+    "similar_scene": "in the cluster through other members, less like the keeper: look before you delete",
+}
 
 
-@dataclass(frozen=True)
-class Prefix:
-    prefix: str
-    n_images: int
-    n_removable: int
-    removable_bytes: int
+class _Markup(str):
+    """Text that is HTML already."""
 
 
-@dataclass(frozen=True)
-class Member:
-    cluster_id: int
-    cluster_size: int
-    uri: str
-    is_keeper: bool
-    relation: str | None
-    similarity: float | None
-    reason: str
-    size_bytes: int
-    width_px: int
-    height_px: int
-    format: str
-    thumbnail: bytes
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the page shows. `members` stand together by cluster, in the order to show."""
-
-    lake: str
-    run_id: str
-    settings: str
-    summary: Summary
-    rejects: Sequence[Reject]
-    prefixes: Sequence[Prefix]
-    members: Sequence[Member]
-
-
-def render_page(page: Page) -> str:
-    """The page as HTML."""
-    settings = json.dumps(json.loads(page.settings), indent=2)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Duplicates in {_text(page.lake)}</title><style>{_STYLE}</style></head><body>
-<h1>Duplicate images</h1><p class="quiet">{_text(page.lake)}, run {_text(page.run_id)}</p>
-{_figures(page.summary)}
-<h2>By relation to the keeper</h2>{_relations(page.summary)}
-<h2>Where the bytes are</h2>{_prefixes(page.prefixes)}
-<h2>Files that gave no image</h2>{_rejects(page.summary, page.rejects)}
-<h2>Clusters that would free most</h2>{_clusters(page.members)}
-<h2>Settings</h2><details><summary>All settings of this run</summary><pre>{_text(settings)}</pre></details>
-</body></html>
-"""
-
-
-def _figures(s: Summary) -> str:
-    figures = [
-        ("images found", f"{s.n_images:,}"),
-        ("read", f"{s.n_read:,}"),
-        ("rejected", f"{s.n_rejected:,}"),
-        ("clusters", f"{s.n_clusters:,}"),
-        ("removable images", f"{s.n_removable:,}"),
-        ("removable bytes", human_bytes(s.removable_bytes)),
-    ]
-    cards = "".join(f'<div class="figure"><b>{value}</b>{name}</div>' for name, value in figures)
-    return f'<div class="figures">{cards}</div>'
-
-
-def _relations(s: Summary) -> str:
-    return _table(
-        ("relation", "images", "bytes"),
-        ((r, f"{n:,}", human_bytes(size)) for r, n, size in s.by_relation),
-        numbers={1, 2},
+def render_page(report: Report) -> str:
+    """The whole page. Its size is that of the thumbnails, times 4/3."""
+    return PAGE.substitute(
+        lake=escape(report.lake),
+        tables=escape(report.tables_root),
+        run_id=escape(report.run_id),
+        version=escape(report.version),
+        notice=_notice(report.summary),
+        figures=_figures(report.summary),
+        relations=_relations(report.summary),
+        prefixes=_prefixes(report.prefixes),
+        rejects=_rejects(report.summary, report.reject_examples),
+        clusters=_clusters(report.clusters, report.summary),
+        settings="\n".join(escape(f"{name} = {json.dumps(value)}") for name, value in report.settings.items()),
     )
 
 
-def _prefixes(prefixes: Sequence[Prefix]) -> str:
-    if not prefixes:
-        return "<p>Nothing to reclaim.</p>"
-    rows = ((p.prefix, f"{p.n_images:,}", f"{p.n_removable:,}", human_bytes(p.removable_bytes)) for p in prefixes)
-    return _table(("prefix", "images", "removable", "bytes"), rows, numbers={1, 2, 3})
+def _notice(summary: Summary) -> str:
+    if summary.n_pending <= 0:
+        return ""
+    return f'<p class="notice">{summary.n_pending:,} images are listed but not read yet: the run is not complete.</p>'
 
 
-def _rejects(s: Summary, examples: Sequence[Reject]) -> str:
-    if not s.rejects:
-        return "<p>None: every file was read.</p>"
-    counts = dict(s.rejects)
-    rows = ((f"{e.reason} ({counts.get(e.reason, 0):,})", e.uri, e.message) for e in examples)
-    return _table(("reason (all)", "for example", "because"), rows)
+def _figures(summary: Summary) -> str:
+    found = summary.found_bytes
+    share = f"{summary.removable_bytes / found:.1%} of the lake" if found else ""
+    tiles = (
+        ("images found", f"{summary.n_found:,}", readable_bytes(found)),
+        ("read", f"{summary.n_read:,}", ""),
+        ("rejected", f"{summary.n_rejected:,}", "could not be read"),
+        ("distinct pictures", f"{summary.n_distinct:,}", "if all removable images went"),
+        ("clusters", f"{summary.n_clusters:,}", f"of {summary.n_members:,} images"),
+        ("removable images", f"{summary.n_removable:,}", "a keeper stands for each"),
+        ("could be freed", readable_bytes(summary.removable_bytes), share),
+    )
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in tiles
+    )
 
 
-def _clusters(members: Sequence[Member]) -> str:
-    if not members:
+def _relations(summary: Summary) -> str:
+    if not summary.relations:
         return "<p>No duplicates were found.</p>"
-    parts = []
-    for _, group in itertools.groupby(members, key=lambda m: m.cluster_id):
-        shown = list(group)
-        more = shown[0].cluster_size - len(shown)
-        note = f", {more:,} more not shown" if more else ""
-        figures = "".join(_member(m) for m in shown)
-        parts.append(
-            f'<div class="cluster"><p class="quiet">cluster {shown[0].cluster_id}, '
-            f'{shown[0].cluster_size:,} images{note}</p><div class="members">{figures}</div></div>'
+    rows = [
+        (
+            _Markup(f"{_badge(r.relation)} <small>{escape(_MEANING.get(r.relation, ''))}</small>"),
+            f"{r.n_images:,}",
+            readable_bytes(r.size_bytes),
+            "yes" if r.removable else "no",
         )
-    return "".join(parts)
-
-
-def _member(m: Member) -> str:
-    image = base64.b64encode(m.thumbnail).decode("ascii")
-    name = m.uri.rsplit("/", 1)[-1]
-    label = "kept" if m.is_keeper else (m.relation or "").replace("_", " ")
-    cosine = "" if m.is_keeper or m.similarity is None else f" {m.similarity:.2f}"
-    facts = f"{m.width_px} x {m.height_px} {m.format}, {human_bytes(m.size_bytes)}"
-    return (
-        f'<figure{" class=keeper" if m.is_keeper else ""} title="{_text(m.uri)}&#10;{_text(m.reason)}">'
-        f'<img src="data:image/jpeg;base64,{image}" alt="{_text(name)}" loading="lazy">'
-        f"<figcaption><b>{_text(label)}{cosine}</b><br>{_text(name)}<br>"
-        f'<span class="quiet">{_text(facts)}</span></figcaption></figure>'
+        for r in summary.relations
+    ]
+    return _table(
+        (("Relation to the keeper", "text"), ("Images", "number"), ("Size", "number"), ("Removable", "text")), rows
     )
 
 
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozenset[int] | set[int] = frozenset()
-) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if i in numbers else ''}>{_text(value)}</{tag}>" for i, value in enumerate(row)
+def _prefixes(prefixes: Sequence[PrefixTotal]) -> str:
+    if not prefixes:
+        return "<p>Nothing to remove.</p>"
+    many_lakes = len({p.lake for p in prefixes}) > 1
+    rows = [
+        (
+            _path(f"{p.lake}/{p.prefix}" if many_lakes else p.prefix or "(directly in the lake)"),
+            f"{p.n_removable:,} of {p.n_images:,}",
+            readable_bytes(p.removable_bytes),
+            _bar(p.removable_share),
         )
+        for p in prefixes
+    ]
+    return _table(
+        (("Folder", "text"), ("Images", "number"), ("Size", "number"), ("Share of the folder", "number")), rows
+    )
 
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><tr>{cells('th', header)}</tr>{body}</table>"
+
+def _rejects(summary: Summary, examples: Sequence[RejectExample]) -> str:
+    if not summary.rejected:
+        return "<p>Every image could be read.</p>"
+    rows = [
+        (reason, f"{n:,}", _Markup("".join(_example(e) for e in examples if e.reason == reason)))
+        for reason, n in summary.rejected.items()
+    ]
+    return _table((("Reason", "text"), ("Images", "number"), ("For example", "text")), rows)
 
 
-def _text(value: str) -> str:
-    return html.escape(value, quote=True)
+def _example(example: RejectExample) -> str:
+    message = (example.message or "").strip()
+    if len(message) > _MAX_MESSAGE_CHARACTERS:
+        message = message[:_MAX_MESSAGE_CHARACTERS] + "…"
+    return f'<p class="example">{_path(_address(example.uri, example.member))}<small>{escape(message)}</small></p>'
+
+
+def _clusters(clusters: Sequence[ShownCluster], summary: Summary) -> str:
+    if not clusters:
+        return "<p>No clusters to show.</p>" if summary.n_clusters else "<p>No duplicates were found.</p>"
+    shown = f"{len(clusters):,} of {summary.n_clusters:,} clusters" if len(clusters) < summary.n_clusters else "All"
+    intro = f"<p>{shown}, those that free most first; in each the keeper, then the members least like it.</p>"
+    return intro + "\n".join(_cluster(cluster) for cluster in clusters)
+
+
+def _cluster(cluster: ShownCluster) -> str:
+    addresses = [_address(m.uri, m.member) for m in cluster.members]
+    folder = _common_folder(addresses)
+    figures = "\n".join(_figure(m, a, a[len(folder) :]) for m, a in zip(cluster.members, addresses, strict=True))
+    hidden = cluster.n_images - len(cluster.members)
+    more = f"<p><small>and {hidden:,} more members</small></p>" if hidden > 0 else ""
+    freed = f"{readable_bytes(cluster.removable_bytes)} could be freed" if cluster.removable_bytes else ""
+    place = f" · in {_path(folder)}" if folder else ""
+    return (
+        f"<article><h3>{cluster.n_images:,} images <span>{escape(freed)}</span></h3>"
+        f"<p><small>cluster_id = {cluster.cluster_id}{place}</small></p>"
+        f'<div class="row">{figures}</div>{more}</article>'
+    )
+
+
+def _figure(member: ShownMember, address: str, name: str) -> str:
+    picture = '<div class="none">no thumbnail</div>'
+    if member.thumbnail:
+        data = base64.b64encode(member.thumbnail).decode("ascii")
+        picture = f'<img alt="" src="data:image/jpeg;base64,{data}">'
+    facts = []
+    if member.width_px and member.height_px:
+        facts.append(f"{member.width_px:,} × {member.height_px:,} px")
+    if member.size_bytes is not None:
+        facts.append(readable_bytes(member.size_bytes))
+    if not member.is_keeper and member.similarity is not None:
+        facts.append(f"cosine {member.similarity:.3f}")
+    if not member.is_keeper and member.hamming_bits is not None:
+        facts.append(f"pHash {member.hamming_bits}/64 bits apart")
+    badge = _Markup('<b class="badge keeper">keeper</b>') if member.is_keeper else _badge(member.relation or "")
+    return (
+        f'<figure{" class=kept" if member.is_keeper else ""} title="{escape(address)}">{picture}<figcaption>{badge}'
+        f"<span>{escape(' · '.join(facts))}</span>{_path(name)}</figcaption></figure>"
+    )
+
+
+def _badge(relation: str) -> _Markup:
+    known = relation if relation in _MEANING else "other"
+    return _Markup(f'<b class="badge {known}">{escape(relation.replace("_", " ")) or "unknown"}</b>')
+
+
+def _bar(share: float | None) -> _Markup:
+    if share is None:
+        return _Markup("unknown")
+    percent = f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+    return _Markup(f'<span class="bar"><i style="width:{percent}"></i></span>{percent}')
+
+
+def _path(text: str) -> _Markup:
+    """An address: isolated, so that right-to-left names cannot rearrange the page; breaks after slashes."""
+    return _Markup(f'<bdi class="path">{escape(text).replace("/", "/<wbr>")}</bdi>')
+
+
+def _address(uri: str, member: str | None) -> str:
+    return uri if member is None else f"{uri} › {member}"
+
+
+def _common_folder(addresses: Sequence[str]) -> str:
+    """The longest common beginning that ends in a slash; empty when it is no more than a scheme and host."""
+    first, last = min(addresses), max(addresses)
+    n_same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    folder = first[: first.rfind("/", 0, n_same) + 1]
+    return folder if folder.count("/") > 3 or (folder and "://" not in folder) else ""
+
+
+def _table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]]) -> str:
+    """`columns` are (heading, "text" or "number"); a cell is escaped unless it is _Markup."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        kinds = [kind for _, kind in columns]
+        return "".join(f'<{tag} class="{kind}">{_cell(c)}</{tag}>' for c, kind in zip(cells, kinds, strict=True))
+
+    head = line("th", [heading for heading, _ in columns])
+    body = "\n".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(value: str) -> str:
+    return value if isinstance(value, _Markup) else escape(value)

@@ -69,6 +69,8 @@ def get_session(app_name: str) -> SparkSession:
         for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    if not hosted:
+        spark.sparkContext.setLogLevel("ERROR")  # on a laptop Spark's warnings are about clusters
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER

@@ -1,100 +1,226 @@
-"""The SQL views for users, as text over table names: one text serves temporary views, a catalog and a script."""
+"""The SQL views for users: their text, and how to open them in a session, in a catalog or from a script.
+
+To add a view, add it to `VIEWS`; it is then in `dedup-spark sql`, in the catalog and in `report/views.sql`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import Template
 
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+
+from dedup_spark.config import ReportSettings
+from dedup_spark.errors import TableError
 from dedup_spark.tables import ALL, Tables
 
-REMOVABLE = "('same_bytes', 'same_pixels', 'edited_copy')"
-"""Relations that propose removal; `similar_scene` is for a person to look at."""
+REMOVABLE_RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
+"""A member of such a relation shows what its keeper shows. A similar_scene is a picture of its own: never removable."""
+
+_DEFAULT_DEPTH = ReportSettings().prefix_depth
 
 
 @dataclass(frozen=True)
 class View:
-    """`sql` names tables and earlier views by their bare names."""
+    """Definition of one view.
+
+    Attributes:
+        columns: Name and comment of each column, in the order of the SELECT.
+        sql: The query. `$images`, `$clusters`, ... stand for tables, `$removable_relations` for a list of SQL
+            strings, `$prefix_depth` for a number.
+    """
 
     name: str
     comment: str
+    columns: tuple[tuple[str, str], ...]
     sql: str
 
 
-def views(prefix_depth: int) -> tuple[View, ...]:
-    """All views, in an order in which each may use the ones before. `prefix_depth` counts folders below the lake."""
-    return (
-        View(
-            "duplicates",
-            "Members of clusters that are not the keeper: what could be removed, and why",
-            f"""
-            SELECT m.image_id, m.uri, m.member, m.cluster_id, m.cluster_size, m.keeper_image_id,
-                   k.uri AS keeper_uri, k.member AS keeper_member, m.relation, m.similarity, m.hamming_bits,
-                   m.size_bytes, m.relation IN {REMOVABLE} AS removable, m.reason
-            FROM clusters m JOIN clusters k ON m.keeper_image_id = k.image_id
-            WHERE NOT m.is_keeper""",
-        ),
-        View(
-            "quarantine",
-            "Objects that gave no image, and why",
-            """
-            SELECT i.image_id, i.uri, i.member, f.reject_reason, f.reject_message, i.size_bytes, i.modified_at
-            FROM features f JOIN images i ON f.image_id = i.image_id
-            WHERE f.status = 'rejected'""",
-        ),
-        View(
-            "embeddings",
-            "Embedding of every readable image",
-            """
-            SELECT f.image_id, i.uri, i.member, f.model_id, f.embedding
-            FROM features f JOIN images i ON f.image_id = i.image_id
-            WHERE f.embedding IS NOT NULL""",
-        ),
-        View(
-            "reclaimable_by_prefix",
-            f"Removable images and bytes by the first {prefix_depth} folders below the lake",
-            f"""
-            WITH placed AS (
-                SELECT i.lake, d.image_id IS NOT NULL AS removable, i.size_bytes,
-                       slice(split(substring(i.uri, length(i.lake) + 2), '/'), 1,
-                             least({prefix_depth}, size(split(substring(i.uri, length(i.lake) + 2), '/')) - 1)
-                       ) AS folders
-                FROM images i LEFT JOIN duplicates d ON i.image_id = d.image_id AND d.removable)
-            SELECT concat_ws('/', lake, array_join(folders, '/')) AS prefix,
-                   count(*) AS n_images, sum(size_bytes) AS size_bytes,
-                   count_if(removable) AS n_removable,
-                   coalesce(sum(size_bytes) FILTER (WHERE removable), 0) AS removable_bytes,
-                   count_if(removable) / count(*) AS removable_share
-            FROM placed GROUP BY 1""",
-        ),
-    )
+DUPLICATES = View(
+    "duplicates",
+    "One row a member of a cluster that is not the keeper, with the keeper that stands for it.",
+    (
+        ("image_id", "The copy; as in images"),
+        ("uri", "Address of the copy"),
+        ("member", "Name of the copy inside a container; null when the object is the image"),
+        ("keeper_image_id", "The image to retain"),
+        ("keeper_uri", "Address of the image to retain"),
+        ("keeper_member", "Name of the image to retain inside a container"),
+        ("relation", "To the keeper: same_bytes, same_pixels, edited_copy or similar_scene"),
+        ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
+        ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
+        ("removable", "True for same_bytes, same_pixels and edited_copy; a similar_scene is shown, not offered"),
+        ("size_bytes", "What removing the copy would free, bytes"),
+        ("cluster_id", "Smallest image_id in the cluster"),
+        ("cluster_size", "Members of the cluster, keeper included"),
+        ("reason", "Why the copy is in the cluster, in words"),
+    ),
+    """\
+SELECT copy.image_id, copy.uri, copy.member,
+       keeper.image_id AS keeper_image_id, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
+       copy.relation, copy.similarity, copy.hamming_bits,
+       coalesce(copy.relation IN ($removable_relations), false) AS removable,
+       copy.size_bytes, copy.cluster_id, copy.cluster_size, copy.reason
+FROM $clusters AS copy
+JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
+WHERE NOT copy.is_keeper AND keeper.is_keeper""",
+)
+
+QUARANTINE = View(
+    "quarantine",
+    "One row an image that could not be read, with the reason. Such images are in no other view.",
+    (
+        ("image_id", "As in images"),
+        ("uri", "Address of the object"),
+        ("member", "Name inside a container; null when the object is the image"),
+        ("reject_reason", "One of the closed list in kernels/images.py"),
+        ("reject_message", "What the decoder or the store said"),
+        ("size_bytes", "Size by the listing, bytes"),
+        ("modified_at", "Last modification by the listing, UTC"),
+    ),
+    """\
+SELECT images.image_id, images.uri, images.member, features.reject_reason, features.reject_message,
+       images.size_bytes, images.modified_at
+FROM $features AS features
+JOIN $images AS images ON images.image_id = features.image_id
+WHERE features.status = 'rejected'""",
+)
+
+EMBEDDINGS = View(
+    "embeddings",
+    "One row an image that has an embedding.",
+    (
+        ("image_id", "As in images"),
+        ("uri", "Address of the object"),
+        ("member", "Name inside a container; null when the object is the image"),
+        ("model_id", "Weights, runtime numbers and preprocessing; vectors of two models must not be compared"),
+        ("embedding", "Unit vector, little-endian float16"),
+    ),
+    """\
+SELECT images.image_id, images.uri, images.member, features.model_id, features.embedding
+FROM $features AS features
+JOIN $images AS images ON images.image_id = features.image_id
+WHERE features.status = 'ok' AND features.embedding IS NOT NULL""",
+)
+
+RECLAIMABLE_BY_PREFIX = View(
+    "reclaimable_by_prefix",
+    "One row a folder of the lake, down to report.prefix_depth, that holds removable images. Each image counts once.",
+    (
+        ("lake", "Root of the lake; for a listed object outside it, scheme and host of its uri"),
+        ("prefix", "Folder below lake, ending in a slash; empty for objects directly in the lake"),
+        ("n_removable", "Images of the prefix that could be removed, as in duplicates"),
+        ("removable_bytes", "Their size, bytes"),
+        ("n_images", "All images found in the prefix"),
+        ("size_bytes", "Their size, bytes"),
+        ("removable_share", "removable_bytes / size_bytes, 0 to 1; null when no size is known"),
+    ),
+    """\
+WITH placed AS (
+  SELECT image_id, uri, size_bytes,
+         CASE WHEN startswith(uri, concat(lake, '/')) THEN lake ELSE regexp_extract(uri, '^[^/]*//[^/]*', 0) END AS lake
+  FROM $images
+), marked AS (
+  SELECT placed.lake, placed.size_bytes, copy.image_id IS NOT NULL AS removable,
+         regexp_extract(substring(placed.uri, length(placed.lake) + 2), '^([^/]*/){0,$prefix_depth}', 0) AS prefix
+  FROM placed
+  LEFT JOIN (
+    SELECT image_id FROM $clusters WHERE NOT is_keeper AND relation IN ($removable_relations)
+  ) AS copy ON copy.image_id = placed.image_id
+), summed AS (
+  SELECT lake, prefix, count_if(removable) AS n_removable,
+         coalesce(sum(size_bytes) FILTER (WHERE removable), 0) AS removable_bytes,
+         count(*) AS n_images, coalesce(sum(size_bytes), 0) AS size_bytes
+  FROM marked GROUP BY lake, prefix
+)
+SELECT lake, prefix, n_removable, removable_bytes, n_images, size_bytes,
+       try_divide(removable_bytes, size_bytes) AS removable_share
+FROM summed WHERE n_removable > 0""",
+)
+
+VIEWS: tuple[View, ...] = (DUPLICATES, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX)
 
 
-def create_views(tables: Tables, prefix_depth: int = 2) -> None:
-    """Make every view known by name: persistent ones in the catalog schema, else temporary ones, tables included."""
-    for statement in _statements(tables, prefix_depth):
-        tables.spark.sql(statement)
+def create_views(tables: Tables, prefix_depth: int = _DEFAULT_DEPTH) -> None:
+    """Make the views known: in the catalog when the tables are in a database, else in this session by bare name.
 
-
-def views_script(tables: Tables, prefix_depth: int = 2) -> str:
-    """The same as a script: `spark-sql -i views.sql` opens every table and view by name."""
-    return "".join(f"{statement};\n\n" for statement in _statements(tables, prefix_depth))
-
-
-def _statements(tables: Tables, prefix_depth: int) -> list[str]:
+    Raises:
+        TableError: when a table is not there.
+    """
     if tables.database:
-        statements = [f"USE {tables.database}"]
-        kind = "VIEW"
+        _execute(tables, [_in_catalog(tables, view, prefix_depth) for view in VIEWS])
     else:
-        statements = [
-            f"CREATE OR REPLACE TEMPORARY VIEW {t.name} COMMENT '{_quoted(t.comment)}'\n"
-            f"AS SELECT * FROM {tables.sql_source(t)}"
-            for t in ALL
-        ]
-        kind = "TEMPORARY VIEW"
-    return statements + [
-        f"CREATE OR REPLACE {kind} {v.name} COMMENT '{_quoted(v.comment)}'\nAS {v.sql.strip()}"
-        for v in views(prefix_depth)
+        open_views(tables, prefix_depth)
+
+
+def open_views(tables: Tables, prefix_depth: int = _DEFAULT_DEPTH) -> None:
+    """All tables and views by bare name in this session only; nothing is written, wherever the tables are.
+
+    Raises:
+        TableError: when a table is not there.
+    """
+    _execute(tables, _temporary(tables, prefix_depth))
+
+
+def read_view(tables: Tables, view: View, prefix_depth: int = _DEFAULT_DEPTH) -> DataFrame:
+    """The view as a lazy DataFrame, whether or not it has been created."""
+    return tables.spark.sql(_query(tables, view, prefix_depth))
+
+
+def views_script(tables: Tables, prefix_depth: int = _DEFAULT_DEPTH) -> str:
+    """SQL statements that open every table and view by bare name, for `spark-sql -i`."""
+    return "\n".join([_SCRIPT_HEADER, *(f"{statement};\n" for statement in _temporary(tables, prefix_depth))])
+
+
+_SCRIPT_HEADER = """\
+-- Opens the tables and views of dedup_spark by name, for this session only:
+--   spark-sql -i views.sql
+-- Spark needs Delta. Where the platform does not bring it, give the settings of conf/local as well:
+--   spark-sql --properties-file conf/local/spark-defaults.conf -i views.sql
+"""
+
+
+def _temporary(tables: Tables, prefix_depth: int) -> list[str]:
+    """Views read tables directly, not each other: any of the statements works without the others."""
+    opened = [
+        f"CREATE OR REPLACE TEMPORARY VIEW {table.name} COMMENT {_quoted(table.comment)} AS\n"
+        f"SELECT * FROM {tables.sql_source(table)}"
+        for table in ALL
+    ]
+    return opened + [
+        f"CREATE OR REPLACE TEMPORARY VIEW {view.name} {_signature(view)} AS\n{_query(tables, view, prefix_depth)}"
+        for view in VIEWS
     ]
 
 
+def _in_catalog(tables: Tables, view: View, prefix_depth: int) -> str:
+    name = f"{tables.database}.{view.name}"
+    return f"CREATE OR REPLACE VIEW {name} {_signature(view)} AS\n{_query(tables, view, prefix_depth)}"
+
+
+def _signature(view: View) -> str:
+    columns = ",\n  ".join(f"{name} COMMENT {_quoted(comment)}" for name, comment in view.columns)
+    return f"(\n  {columns}\n) COMMENT {_quoted(view.comment)}"
+
+
+def _query(tables: Tables, view: View, prefix_depth: int) -> str:
+    return Template(view.sql).substitute(
+        {table.name: tables.sql_source(table) for table in ALL},
+        removable_relations=", ".join(_quoted(relation) for relation in REMOVABLE_RELATIONS),
+        prefix_depth=prefix_depth,
+    )
+
+
 def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _execute(tables: Tables, statements: list[str]) -> None:
+    try:
+        for statement in statements:
+            tables.spark.sql(statement)
+    except AnalysisException as e:
+        place = tables.database or tables.root
+        reason = str(e).splitlines()[0]
+        raise TableError(f"the views over {place} cannot be opened; are all tables there? Spark says: {reason}") from e

@@ -30,7 +30,8 @@ class SignatureSettings:
     @property
     def version(self) -> str:
         """Names everything that decides the values, so that a change can be seen in the table."""
-        return f"{_PREPROCESSING}/pillow-{PIL.__version__}/thumbnail-{self.thumbnail_px}-q{self.thumbnail_quality}"
+        pillow = ".".join(PIL.__version__.split(".")[:2])
+        return f"{_PREPROCESSING}/pillow-{pillow}/thumbnail-{self.thumbnail_px}-q{self.thumbnail_quality}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Signature:
     luma_stddev: float
     entropy_bits: float
     thumbnail: bytes
+    decoder: str
+    signature_version: str
     model_input: npt.NDArray[np.uint8] | None
 
 
@@ -71,8 +74,20 @@ def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
         luma_stddev=quality.luma_stddev(grey),
         entropy_bits=quality.entropy_bits(grey),
         thumbnail=_jpeg(thumbnail, settings.thumbnail_quality),
+        decoder="pillow",
+        signature_version=settings.version,
         model_input=model_input(reduced, settings.input_px) if settings.input_px else None,
     )
+
+
+def current_versions(settings: SignatureSettings) -> frozenset[str]:
+    """Every signature_version that could be made today; rows with another one are outdated."""
+    return frozenset({settings.version})
+
+
+def rejected_version(settings: SignatureSettings) -> str:
+    """The signature_version of rejected images."""
+    return settings.version
 
 
 def model_input(rgb: Image.Image, input_px: int) -> npt.NDArray[np.uint8]:

@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-LISTING_SCHEMA = "uri string, member string, size_bytes bigint, modified_at timestamp, etag string"
+LISTING_SCHEMA = (
+    "uri string, member string, location string, position bigint, size_bytes bigint, modified_at timestamp, "
+    "etag string, attributes map<string,string>"
+)
+"""What a source knows of an object without reading it. `uri` and `member` are its identity; unknown facts are null."""
+
+LISTING_ARROW = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("member", pa.string()),
+        ("location", pa.string()),
+        ("position", pa.int64()),
+        ("size_bytes", pa.int64()),
+        ("modified_at", pa.timestamp("us", tz="UTC")),
+        ("etag", pa.string()),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+"""The same for Arrow batches made in Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the bytes of one image are; named as the columns of `images`.
+
+    `member` names the image inside a container (a tar file, a table). `location` is the file that holds it where
+    that is not `uri`, and `position` its place there: a byte offset in a tar file, a row number in a table file.
+    """
+
+    uri: str
+    member: str | None = None
+    location: str | None = None
+    position: int | None = None
+    size_bytes: int | None = None
 
 
 class Source(Protocol):
@@ -21,10 +56,11 @@ class Source(Protocol):
         """One row an object, LISTING_SCHEMA, lazy: listed by executors and never collected on the driver."""
         ...
 
-    def fetch(self, uri: str, member: str | None) -> bytes:
-        """The bytes of one image. Thread-safe.
+    def fetch(self, address: Address) -> bytes:
+        """The bytes of one image. Thread-safe; retries of passing faults are the caller's (`fetching.py`).
 
         Raises:
-            ImageRejected: `missing` or `forbidden`.
+            ImageRejected: `missing` or `forbidden`, which no retry mends.
+            OSError: a fault that may pass.
         """
         ...

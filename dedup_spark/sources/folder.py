@@ -19,16 +19,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark import storage
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import names
-from dedup_spark.sources.base import LISTING_SCHEMA
+from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
+from dedup_spark.sources.objects import read_object
 
 log = logging.getLogger(__name__)
 
 _ROWS_PER_BATCH = 4096
-_ARROW = pa.schema([("uri", pa.string()), ("member", pa.string()), ("size_bytes", pa.int64()),
-                    ("modified_at", pa.timestamp("us", tz="UTC")), ("etag", pa.string())])  # fmt: skip
-
 Entry = tuple[str, bool, int, datetime | None, str | None]
 """One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
 
@@ -57,18 +54,8 @@ class FolderSource:
         folders = spark.createDataFrame(rows, "path string, recursive boolean").repartition(len(rows))
         return folders.mapInArrow(self._list_folders, LISTING_SCHEMA)
 
-    def fetch(self, uri: str, member: str | None) -> bytes:
-        try:
-            if uri.startswith("file:"):
-                with open(names.from_text(uri.removeprefix("file://")), "rb") as f:
-                    return f.read()
-            filesystem, path = storage.open_filesystem(uri)
-            data: bytes = filesystem.cat_file(path)
-            return data
-        except PermissionError as e:
-            raise ImageRejected("forbidden", str(e)) from e
-        except OSError as e:  # gone, a dangling link, a broken sector: not there for us
-            raise ImageRejected("missing", f"{type(e).__name__}: {e}") from e
+    def fetch(self, address: Address) -> bytes:
+        return read_object(address.uri)
 
     def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str]]:
         """Folders to list without what is below them, and disjoint trees that hold all the rest."""
@@ -169,7 +156,5 @@ def _modified_at(facts: dict[str, Any]) -> datetime | None:
 
 
 def _to_arrow(entries: list[Entry]) -> pa.RecordBatch:
-    rows = [(uri, None, size, modified, etag) for uri, _, size, modified, etag in entries]
-    return pa.RecordBatch.from_arrays(
-        [pa.array([r[i] for r in rows], type=f.type) for i, f in enumerate(_ARROW)], schema=_ARROW
-    )
+    rows = [{"uri": uri, "size_bytes": size, "modified_at": at, "etag": tag} for uri, _, size, at, tag in entries]
+    return pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)

@@ -2,95 +2,79 @@
 
 Reads: images, features
 Writes: features
-Kernels: signature, hashing
+Kernels: hashing, signature
 Scale: bytes of the lake once, over the network; per image one decode and one forward pass; about 12 KB a row out.
 
-Work goes by slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice.
+Work goes by slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. A row
+that is already there is never read again, whoever wrote it. What tasks do is in `extract_task.py`.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
 
-from dedup_spark.config import Config, ExtractSettings
-from dedup_spark.decoders import DecoderPool
+from dedup_spark.config import Config
 from dedup_spark.errors import GuardError, TableError
-from dedup_spark.kernels.hashing import content_hash
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.kernels.signature import Signature, SignatureSettings
+from dedup_spark.kernels.signature import SignatureSettings, current_versions
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
-from dedup_spark.sources.base import Source
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import FEATURES, IMAGES
+from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
 _CONTAINER_SPAN = 1 << 40  # image_ids of one container share all higher bits: see stages/inventory.py
 _MIN_ID, _MAX_ID = -(1 << 63), (1 << 63) - 1
 _MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
-_SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model_input")
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """All that a task needs; plain values and a small source, sent with each task."""
-
-    source: Source
-    signature: SignatureSettings
-    extract: ExtractSettings
-    model_id: str | None
-    run_id: str
-    task_cpus: int
+_ABOUT_CONTENT = (
+    "ok",
+    "empty",
+    "not_an_image",
+    "unsupported_format",
+    "truncated",
+    "corrupt",
+    "too_many_pixels",
+    "too_small",
+)
+"""Outcomes that equal bytes share; the other reasons are about one object's fate."""
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Read what is new or changed, slice by slice; forget what is gone."""
+    """Forget what is gone, changed or outdated; read what is missing, slice by slice."""
     tables, settings = run.tables, task_settings(spark, config, run)
-    stale = tables.stage("stale", stale_features(tables.read(IMAGES), tables.read(FEATURES)))
-    n_stale = stale.count()
-    if n_stale:
-        tables.delete(FEATURES, stale)
-    pending = tables.stage("pending", pending_images(tables.read(IMAGES), tables.read(FEATURES)).select("image_id"))
-    n_pending = pending.count()
-    bounds = slice_bounds(pending, n_pending, config.extract.slice_images)
-    n_slice = -(-n_pending // max(1, len(bounds)))
-    progress = Progress("extract", "images", n_pending)
-    for i, (low, high) in enumerate(bounds):
-        in_slice = F.col("image_id").between(low, high)
-        part = pending_images(tables.read(IMAGES).where(in_slice), tables.read(FEATURES).where(in_slice))
-        with progress.watching(spark, done_before=i * n_slice, n_under_way=n_slice):
-            tables.append(FEATURES, extract_features(part, settings, n_slice))
-        progress.show(min(n_pending, (i + 1) * n_slice), force=True)
-        _guard_against_rejects(run, config.extract.max_reject_share)
+    require_one_model(tables.read(FEATURES), settings.model_id)
+    n_forgotten = _forget(tables, settings)
+
+    n_read = n_copied = 0
+    if config.extract.trust_etags:
+        n_read = _read_slices(run, config, settings, first_of_equal_etags)
+        n_copied = _copy_equal_etags(tables, run.run_id)
+    n_read += _read_slices(run, config, settings, lambda pending: pending)
     tables.drop_staged()
-    _require_conservation(run)
-    run.count(read=n_pending, forgotten=n_stale, rejected=tables.read(FEATURES).where("status = 'rejected'").count())
+
+    _require_conservation(tables, settings.source.root)
+    features = tables.read(FEATURES)
+    here = features.where(F.col("run_id") == run.run_id)
+    n_retries = here.agg(F.sum("n_retries").alias("n")).collect()[0]["n"] or 0
+    n_rejected = features.where("status = 'rejected'").count()
+    run.count(read=n_read, copied=n_copied, forgotten=n_forgotten, rejected=n_rejected, retries=n_retries)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
     """Resolve on the driver what every task must agree on."""
     e = config.extract
     has_model = e.embedding != models.OFF
-    signature = SignatureSettings(
-        e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if has_model else 0
-    )
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
-        signature=signature,
+        signature=SignatureSettings(
+            e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if has_model else 0
+        ),
         extract=e,
         model_id=models.model_id(e.embedding, e.input_px) if has_model else None,
         run_id=run.run_id,
@@ -98,14 +82,40 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
     )
 
 
-def stale_features(images: DataFrame, features: DataFrame) -> DataFrame:
-    """Keys of features whose object is gone or has changed since it was read."""
-    return features.select("image_id", "object_version").join(images, ["image_id", "object_version"], "left_anti")
+def require_one_model(features: DataFrame, model_id: str | None) -> None:
+    """Raise TableError when the table holds embeddings of another model than the one asked for."""
+    held = features.where("model_id IS NOT NULL").select("model_id").distinct().limit(2).collect()
+    others = sorted(r["model_id"] for r in held if r["model_id"] != model_id)
+    if others:
+        raise TableError(
+            f"features holds embeddings of model {others[0]}, and the settings ask for {model_id or 'no model'}: "
+            "vectors of two models cannot be compared. Use the settings of the first, or other --tables for the second"
+        )
+
+
+def outdated(features: DataFrame, images: DataFrame, settings: TaskSettings) -> DataFrame:
+    """(image_id, why) of rows that must be made again: their object, their decoder or the model is not what it was."""
+    e = settings.extract
+    no_object = features.join(images, ["image_id", "object_version"], "left_anti").select("image_id")
+    reasons = F.when(F.col("reject_reason").isin(list(e.retry_rejects)), "asked for by extract.retry_rejects")
+    if settings.model_id is not None:
+        reasons = reasons.when(F.expr("status = 'ok' AND model_id IS NULL"), "made without a model")
+    if e.on_version_change == "recompute":
+        old = ~F.col("signature_version").isin(sorted(current_versions(settings.signature)))
+        reasons = reasons.when(old, F.concat(F.lit("made by version "), "signature_version"))
+    others = features.join(no_object, "image_id", "left_anti").select("image_id", reasons.alias("why"))
+    return no_object.withColumn("why", F.lit("object gone or changed")).unionByName(others.where("why IS NOT NULL"))
 
 
 def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
     """Images that have no row of features yet."""
     return images.join(features, "image_id", "left_anti")
+
+
+def first_of_equal_etags(pending: DataFrame) -> DataFrame:
+    """Of pending images with equal size and ETag the first; images whose listing proves nothing are left out."""
+    first = pending.where("etag IS NOT NULL AND size_bytes IS NOT NULL").groupBy("size_bytes", "etag")
+    return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
 
 
 def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[tuple[int, int]]:
@@ -123,98 +133,69 @@ def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
     """Rows of `images` (about `n_images`) to rows of `features`; lazy. One container is read by one task."""
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // settings.extract.task_images))
-    address = images.select("image_id", "object_version", "uri", "member", "size_bytes")
-    spread = address.repartition(n_tasks, F.shiftright("image_id", 40)).sortWithinPartitions("uri", "member")
-    return spread.mapInArrow(functools.partial(_extract_batches, settings=settings), FEATURES.schema)
+    address = images.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
+    spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
+    in_order = spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")
+    return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), FEATURES.schema)
 
 
-def _extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: (image_id, object_version, uri, member, size_bytes) to FEATURES, in the same order."""
-    for rows in _in_groups(_signed(batches, settings), settings.extract.embed_batch_images):
-        yield _to_arrow(_embedded(rows, settings))
+def _read_slices(run: Run, config: Config, settings: TaskSettings, choose: Callable[[DataFrame], DataFrame]) -> int:
+    """Read the images of this lake that `choose` takes from the pending ones; returns how many."""
+    tables = run.tables
+    here = F.col("lake") == settings.source.root
+    pending = pending_images(tables.read(IMAGES).where(here), tables.read(FEATURES))
+    chosen = tables.stage("chosen", choose(pending).orderBy("image_id"))
+    n_chosen = chosen.count()
+    bounds = slice_bounds(chosen, n_chosen, config.extract.slice_images)
+    n_slice = -(-n_chosen // max(1, len(bounds)))
+    progress = Progress("extract", "images", n_chosen)
+    for i, (low, high) in enumerate(bounds):
+        part = chosen.where(F.col("image_id").between(low, high))
+        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+            tables.append(FEATURES, extract_features(part, settings, n_slice))
+        progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
+        _guard_against_rejects(run, config.extract.max_reject_share)
+    return n_chosen
 
 
-def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
-    """Fetch and decode ahead of the consumer, in order, within `extract.inflight_bytes`."""
-    decoders = _decoders(settings.signature, settings.extract, settings.task_cpus)
-    waiting: deque[tuple[int, Future[dict[str, Any]]]] = deque()
-    inflight_bytes = 0
-    with ThreadPoolExecutor(settings.extract.fetch_threads, thread_name_prefix="fetch") as pool:
-        for address in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-            size = min(address["size_bytes"] or 0, settings.extract.max_object_bytes)
-            while waiting and (inflight_bytes + size > settings.extract.inflight_bytes
-                               or len(waiting) >= 2 * settings.extract.fetch_threads):  # fmt: skip
-                done_size, first = waiting.popleft()
-                inflight_bytes -= done_size
-                yield first.result()
-            waiting.append((size, pool.submit(_read_one, address, settings, decoders)))
-            inflight_bytes += size
-        for _, rest in waiting:
-            yield rest.result()
+def _copy_equal_etags(tables: Tables, run_id: str) -> int:
+    """Give pending images the row of an image of equal size and ETag that was read; returns how many got one."""
+    images, features = tables.read(IMAGES), tables.read(FEATURES)
+    pending = pending_images(images.where("etag IS NOT NULL AND size_bytes IS NOT NULL"), features)
+    if pending.isEmpty():
+        return 0
+    same = ["size_bytes", "etag"]
+    outcome = F.coalesce("reject_reason", "status")
+    known = images.join(features.where(outcome.isin(list(_ABOUT_CONTENT))).select("image_id"), "image_id")
+    donor = known.groupBy(*same).agg(F.min("image_id").alias("donor_id"))
+    pairs = pending.select("image_id", "object_version", *same).join(donor, same)
+    copies = pairs.select(
+        F.col("image_id").alias("to_id"), F.col("object_version").alias("to_version"), "donor_id"
+    ).join(features, F.col("donor_id") == F.col("image_id"))
+    changed: dict[str, Column] = {
+        "image_id": F.col("to_id"),
+        "object_version": F.col("to_version"),
+        "run_id": F.lit(run_id),
+        "n_retries": F.lit(0),
+    }
+    rows = tables.stage("copies", copies.withColumns(changed).select(FEATURES.column_names))
+    n_copies = rows.count()
+    if n_copies:
+        tables.append(FEATURES, rows)
+    return n_copies
 
 
-def _read_one(address: dict[str, Any], settings: TaskSettings, decoders: DecoderPool) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "image_id": address["image_id"], "object_version": address["object_version"], "status": "ok",
-        "signature_version": settings.signature.version, "run_id": settings.run_id,
-    }  # fmt: skip
-    try:
-        data = _fetch(address, settings)
-        row |= {"read_bytes": len(data), "content_hash": content_hash(data)}
-        signature = decoders.sign(data)
-        row |= {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
-        row["model_input"] = signature.model_input
-    except ImageRejected as e:
-        row |= {"status": "rejected", "reject_reason": e.reason, "reject_message": e.message}
-    return row
-
-
-def _fetch(address: dict[str, Any], settings: TaskSettings) -> bytes:
-    limit = settings.extract.max_object_bytes
-    if (address["size_bytes"] or 0) > limit:
-        raise ImageRejected("too_large", f"{address['size_bytes']:,} bytes, the limit is {limit:,}")
-    data = settings.source.fetch(address["uri"], address["member"])
-    if address["size_bytes"] is not None and len(data) != address["size_bytes"]:
-        raise ImageRejected("changed_since_listing", f"{len(data):,} bytes, listed with {address['size_bytes']:,}")
-    return data
-
-
-def _embedded(rows: list[dict[str, Any]], settings: TaskSettings) -> list[dict[str, Any]]:
-    """Add `embedding` and `model_id` to the rows that have a model input."""
-    ready = [row for row in rows if row.get("model_input") is not None]
-    if ready and settings.model_id:
-        model = models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
-        if model.model_id != settings.model_id:
-            raise TableError(
-                f"this executor has model {model.model_id}, the driver {settings.model_id}: install the same"
-            )
-        vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
-        for row, vector in zip(ready, vectors, strict=True):
-            row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
-    return rows
-
-
-def _to_arrow(rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    schema = _features_arrow_schema()
-    return pa.RecordBatch.from_arrays(
-        [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema], schema=schema
-    )
-
-
-def _in_groups(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    while group := list(itertools.islice(rows, size)):
-        yield group
-
-
-@functools.cache
-def _features_arrow_schema() -> pa.Schema:
-    return to_arrow_schema(FEATURES.schema)
-
-
-@functools.cache
-def _decoders(signature: SignatureSettings, extract: ExtractSettings, n: int) -> DecoderPool:
-    """Kept by the Python worker from task to task."""
-    return DecoderPool(n, signature, extract.decoder_memory_bytes, extract.decoder_timeout_seconds)
+def _forget(tables: Tables, settings: TaskSettings) -> int:
+    found = tables.stage("outdated", outdated(tables.read(FEATURES), tables.read(IMAGES), settings))
+    reasons = found.groupBy("why").count().orderBy(F.desc("count")).collect()
+    for r in reasons:
+        log.info("extract: %s rows forgotten: %s", f"{r['count']:,}", r["why"])
+    if any("made by version" in r["why"] for r in reasons):
+        log.info("extract: keep such rows with --set extract.on_version_change=keep")
+    n_forgotten = sum(r["count"] for r in reasons)
+    if n_forgotten:
+        tables.delete(FEATURES, found.select("image_id"))
+    return n_forgotten
 
 
 def _guard_against_rejects(run: Run, max_share: float) -> None:
@@ -230,9 +211,14 @@ def _guard_against_rejects(run: Run, max_share: float) -> None:
         )
 
 
-def _require_conservation(run: Run) -> None:
-    n_images, n_features = run.tables.read(IMAGES).count(), run.tables.read(FEATURES).count()
-    if n_images != n_features:
+def _require_conservation(tables: Tables, lake: str) -> None:
+    """Every image of this lake has one row of features, and no row is without its image."""
+    images, features = tables.read(IMAGES), tables.read(FEATURES)
+    n_unread = pending_images(images.where(F.col("lake") == lake), features).count()
+    n_orphans = features.join(images, "image_id", "left_anti").count()
+    n_twice = features.count() - features.select("image_id").distinct().count()
+    if n_unread or n_orphans or n_twice:
         raise TableError(
-            f"images has {n_images:,} rows and features {n_features:,}; is another run writing to these tables?"
+            f"after extract {n_unread:,} images have no features, {n_orphans:,} features no image and {n_twice:,} are "
+            "there twice; is another run writing to these tables?"
         )

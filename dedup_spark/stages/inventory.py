@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -51,26 +51,42 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def with_identity(listing: DataFrame, lake: str) -> DataFrame:
-    """Listing rows with `image_id`, `lake` and `object_version`; one row an address, the columns of `images`."""
-    by_uri, by_both = F.xxhash64("uri"), F.xxhash64("uri", "member")
+    """The columns of `images`, one row an address; of several rows with one address the same one each time."""
+    facts = [c for c in listing.columns if c not in ("uri", "member")]
+    one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
+    by_uri = F.xxhash64(F.coalesce("location", "uri"))
     low = F.lit((1 << _CONTAINER_BITS) - 1)
-    in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(by_both.bitwiseAND(low))
-    return listing.dropDuplicates(["uri", "member"]).select(
+    in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
+    rows = listing.groupBy("uri", "member").agg(one).select("uri", "member", "facts.*")
+    return rows.select(
         F.when(F.col("member").isNull(), by_uri).otherwise(in_container).alias("image_id"),
-        F.lit(lake).alias("lake"), "uri", "member", "size_bytes", "modified_at", "etag",
+        F.lit(lake).alias("lake"),
+        *listing.columns,
         F.xxhash64("size_bytes", "modified_at", "etag").alias("object_version"),
-    )  # fmt: skip
+    )
 
 
 def new_or_changed(listed: DataFrame, known: DataFrame) -> DataFrame:
-    """Listed rows that `known` lacks or holds in another version; an address keeps the id that it once got."""
-    old = known.select("uri", "member", F.col("image_id").alias("old_id"), F.col("object_version").alias("old_version"))
+    """Listed rows that `known` lacks or describes otherwise; an address keeps the id that it once got.
+
+    An object that only moved within its container, or got other attributes, keeps its object_version, so that it
+    is not read again.
+    """
+    facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes"]
+    digest = F.xxhash64(*_texts(facts)).alias("digest")
+    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"))
+    new = listed.withColumn("digest", digest)
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
-    joined = listed.alias("new").join(old.alias("old"), same_address, "left")
-    differs = F.col("old_id").isNull() | (F.col("new.object_version") != F.col("old_version"))
+    joined = new.alias("new").join(old.alias("old"), same_address, "left")
+    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest"))
     kept_id = F.coalesce("old_id", "new.image_id").alias("image_id")
-    rest = [F.col(f"new.{c}").alias(c) for c in listed.columns if c != "image_id"]
-    return joined.where(differs).select(kept_id, *rest)
+    return joined.where(differs).select(kept_id, *[F.col(f"new.{c}").alias(c) for c in listed.columns[1:]])
+
+
+def _texts(columns: list[str]) -> list[Column]:
+    """Columns as text that can be hashed and ordered: maps as JSON, null as a text of its own."""
+    as_text = [F.to_json(c) if c == "attributes" else F.col(c).cast("string") for c in columns]
+    return [F.coalesce(text, F.lit("\u0000")) for text in as_text]
 
 
 def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> DataFrame:

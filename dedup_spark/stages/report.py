@@ -1,93 +1,122 @@
-"""Report: views for SQL, and one page for people.
+"""Report: the views for SQL, a script that opens them anywhere, and an HTML page.
 
 Reads: images, features, clusters
-Writes: none
+Writes: views, report/
 Kernels: none
-Scale: a few aggregates; only the report.max_clusters_shown largest clusters and the largest prefixes reach the driver.
+Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; one scan of features for the
+thumbnails on the page. The driver holds the page: at most report.max_clusters_shown times 12 thumbnails (10 kB each).
 
-The views are temporary without a catalog, so they are also written as a script, `report/views.sql`.
+Files: `<root>/report/views.sql`, which opens tables and views in any Spark, and `<root>/report/index.html`.
 """
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import asdict
+
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+import dedup_spark
 from dedup_spark import storage
 from dedup_spark.config import Config
-from dedup_spark.report_page import Member, Page, Prefix, Reject, render_page
+from dedup_spark.report_page import render_page
+from dedup_spark.report_values import PrefixTotal, RejectExample, Report, ShownCluster, ShownMember
 from dedup_spark.runs import Run
 from dedup_spark.summary import collect_summary
-from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, Tables
-from dedup_spark.views import create_views, views_script
+from dedup_spark.tables import CLUSTERS, FEATURES
+from dedup_spark.views import (
+    QUARANTINE,
+    RECLAIMABLE_BY_PREFIX,
+    REMOVABLE_RELATIONS,
+    create_views,
+    read_view,
+    views_script,
+)
 
-_MAX_PREFIXES, _EXAMPLES_PER_REASON, _MEMBERS_SHOWN = 20, 3, 12
+_MAX_MEMBERS_SHOWN = 12  # two rows on a screen, one look; the rest is in the table
+_MAX_PREFIXES_SHOWN = 50
+_MAX_EXAMPLES_A_REASON = 3
+_MEMBER_COLUMNS = ("uri", "member", "is_keeper", "relation", "similarity", "hamming_bits", "size_bytes")
+_PICTURE_COLUMNS = ("width_px", "height_px", "thumbnail")
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Create the views, write `report/views.sql` and `report/index.html`."""
-    tables, settings = run.tables, config.report
-    create_views(tables, settings.prefix_depth)
-    page = Page(
+    """Create the views, write the script that opens them, gather the figures, write the page."""
+    tables, depth = run.tables, config.report.prefix_depth
+    create_views(tables, depth)
+    shown = shown_members(tables.read(CLUSTERS), tables.read(FEATURES), config.report.max_clusters_shown)
+    report = Report(
         lake=run.lake,
+        tables_root=tables.database or tables.root,
         run_id=run.run_id,
-        settings=config.to_json(),
+        version=dedup_spark.__version__,
         summary=collect_summary(tables),
-        rejects=example_rejects(tables),
-        prefixes=largest_prefixes(spark),
-        members=largest_clusters(tables, settings.max_clusters_shown),
+        reject_examples=_reject_examples(read_view(tables, QUARANTINE)),
+        prefixes=_prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, depth)),
+        clusters=_clusters(shown),
+        settings={f"{s}.{key}": value for s, keys in asdict(config).items() for key, value in keys.items()},
     )
-    storage.write_atomically(f"{tables.root}/report/views.sql", views_script(tables, settings.prefix_depth).encode())
-    storage.write_atomically(f"{tables.root}/report/index.html", render_page(page).encode())
-    run.count(clusters_shown=len({m.cluster_id for m in page.members}))
+    _write_text(f"{tables.root}/report/views.sql", views_script(tables, depth))
+    _write_text(f"{tables.root}/report/index.html", render_page(report))
+    run.count(
+        clusters=report.summary.n_clusters,
+        clusters_shown=len(report.clusters),
+        removable=report.summary.n_removable,
+        removable_bytes=report.summary.removable_bytes,
+    )
 
 
-def example_rejects(tables: Tables) -> list[Reject]:
-    """A few examples of each reason."""
-    rejected = tables.read(FEATURES).where("status = 'rejected'").select("image_id", "reject_reason", "reject_message")
-    nth = F.row_number().over(Window.partitionBy("reject_reason").orderBy("image_id"))
-    few = rejected.withColumn("nth", nth).where(F.col("nth") <= _EXAMPLES_PER_REASON)
-    rows = few.join(tables.read(IMAGES).select("image_id", "uri"), "image_id").orderBy("reject_reason", "uri").collect()
-    return [Reject(r["reject_reason"], r["reject_message"] or "", r["uri"]) for r in rows]
+def largest_clusters(clusters: DataFrame, n: int) -> DataFrame:
+    """cluster_id and removable_bytes of the `n` clusters that free most; ties by cluster_id."""
+    removable = F.when(F.col("relation").isin(*REMOVABLE_RELATIONS), F.col("size_bytes"))
+    sums = clusters.groupBy("cluster_id").agg(F.coalesce(F.sum(removable), F.lit(0)).alias("removable_bytes"))
+    return sums.orderBy(F.desc("removable_bytes"), "cluster_id").limit(n)
 
 
-def largest_prefixes(spark: SparkSession) -> list[Prefix]:
-    """Folders with the most removable bytes."""
-    rows = spark.table("reclaimable_by_prefix").where("n_removable > 0").orderBy(F.desc("removable_bytes"), "prefix")
-    return [
-        Prefix(r["prefix"], r["n_images"], r["n_removable"], r["removable_bytes"])
-        for r in rows.limit(_MAX_PREFIXES).collect()
-    ]
+def shown_members(clusters: DataFrame, features: DataFrame, n_clusters: int) -> DataFrame:
+    """Members to show, with thumbnail: the keeper is rank 1, then those least like it, at most 12 a cluster.
+
+    Least alike first, because a mistake would be among them; a cluster may hold a million identical copies.
+    """
+    largest = F.broadcast(largest_clusters(clusters, n_clusters))
+    order = [F.desc("is_keeper"), F.asc_nulls_last("similarity"), F.desc("hamming_bits"), F.asc("image_id")]
+    rank = F.row_number().over(Window.partitionBy("cluster_id").orderBy(order))
+    ranked = clusters.join(largest, "cluster_id").withColumn("rank", rank).where(F.col("rank") <= _MAX_MEMBERS_SHOWN)
+    pictures = features.select("image_id", *_PICTURE_COLUMNS)
+    return F.broadcast(ranked).join(pictures, "image_id").select(
+        "cluster_id", "cluster_size", "removable_bytes", "rank", *_MEMBER_COLUMNS, *_PICTURE_COLUMNS
+    )  # fmt: skip
 
 
-def largest_clusters(tables: Tables, n_clusters: int) -> list[Member]:
-    """Members of the clusters with the most removable bytes, keeper first, a dozen of each at most."""
-    clusters = tables.read(CLUSTERS)
-    top = _by_removable_bytes(clusters).limit(n_clusters)
-    first = Window.partitionBy("cluster_id").orderBy(F.desc("is_keeper"), F.asc("similarity"), "image_id")
-    members = clusters.join(top, "cluster_id").withColumn("nth", F.row_number().over(first))
-    thumbnails = tables.read(FEATURES).select("image_id", "thumbnail", "width_px", "height_px", "format")
-    rows = members.where(F.col("nth") <= _MEMBERS_SHOWN).join(thumbnails, "image_id")
-    rows = rows.orderBy(F.desc("removable_bytes"), "cluster_id", "nth")
-    return [
-        Member(
-            cluster_id=r["cluster_id"],
-            cluster_size=r["cluster_size"],
-            uri=r["uri"],
-            is_keeper=r["is_keeper"],
-            relation=r["relation"],
-            similarity=r["similarity"],
-            reason=r["reason"],
-            size_bytes=r["size_bytes"],
-            width_px=r["width_px"],
-            height_px=r["height_px"],
-            format=r["format"],
-            thumbnail=bytes(r["thumbnail"]),
+def _clusters(members: DataFrame) -> tuple[ShownCluster, ...]:
+    rows = members.collect()
+    rows.sort(key=lambda r: (-r["removable_bytes"], r["cluster_id"], r["rank"]))
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda r: r["cluster_id"])]
+    return tuple(
+        ShownCluster(
+            group[0]["cluster_id"],
+            group[0]["cluster_size"],
+            group[0]["removable_bytes"],
+            tuple(ShownMember(**{c: r[c] for c in _MEMBER_COLUMNS + _PICTURE_COLUMNS}) for r in group),
         )
-        for r in rows.collect()
-    ]
+        for group in groups
+    )
 
 
-def _by_removable_bytes(clusters: DataFrame) -> DataFrame:
-    freed = F.sum(F.when(~F.col("is_keeper"), F.col("size_bytes"))).alias("removable_bytes")
-    return clusters.groupBy("cluster_id").agg(freed).orderBy(F.desc("removable_bytes"), "cluster_id")
+def _reject_examples(quarantine: DataFrame) -> tuple[RejectExample, ...]:
+    rank = F.row_number().over(Window.partitionBy("reject_reason").orderBy("image_id"))
+    few = quarantine.withColumn("rank", rank).where(F.col("rank") <= _MAX_EXAMPLES_A_REASON)
+    rows = few.orderBy("reject_reason", "rank").collect()
+    return tuple(RejectExample(r["reject_reason"], r["uri"], r["member"], r["reject_message"]) for r in rows)
+
+
+def _prefixes(reclaimable: DataFrame) -> tuple[PrefixTotal, ...]:
+    most = reclaimable.orderBy(F.desc("removable_bytes"), "lake", "prefix").limit(_MAX_PREFIXES_SHOWN)
+    names = ("lake", "prefix", "n_removable", "removable_bytes", "n_images", "removable_share")
+    return tuple(PrefixTotal(**{name: row[name] for name in names}) for row in most.collect())
+
+
+def _write_text(uri: str, text: str) -> None:
+    """A character that is no Unicode (in a path given on the command line) becomes `?` rather than a failure."""
+    storage.write_atomically(uri, text.encode("utf-8", "replace"))

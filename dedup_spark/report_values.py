@@ -1,0 +1,134 @@
+"""What the report and the command line say about a lake, as plain values: bounded, no Spark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RelationTotal:
+    """Members of all clusters that have one relation to their keeper. `removable` as in the view duplicates."""
+
+    relation: str
+    n_images: int
+    size_bytes: int
+    removable: bool
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The headline figures.
+
+    Attributes:
+        rejected: Reason to number of images, the most frequent first.
+        relations: The strongest relation first; those that do not occur are left out.
+    """
+
+    n_found: int
+    found_bytes: int
+    n_read: int
+    rejected: Mapping[str, int]
+    n_clusters: int
+    relations: tuple[RelationTotal, ...]
+
+    @property
+    def n_rejected(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def n_pending(self) -> int:
+        """Images listed but not read yet: 0 when a run is complete."""
+        return self.n_found - self.n_read - self.n_rejected
+
+    @property
+    def n_members(self) -> int:
+        """Images in clusters, keepers included."""
+        return self.n_clusters + sum(r.n_images for r in self.relations)
+
+    @property
+    def n_removable(self) -> int:
+        return sum(r.n_images for r in self.relations if r.removable)
+
+    @property
+    def removable_bytes(self) -> int:
+        return sum(r.size_bytes for r in self.relations if r.removable)
+
+    @property
+    def n_distinct(self) -> int:
+        """Readable images that would be left if every removable one went."""
+        return self.n_read - self.n_removable
+
+
+@dataclass(frozen=True)
+class RejectExample:
+    """One unreadable image."""
+
+    reason: str
+    uri: str
+    member: str | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class PrefixTotal:
+    """One row of the view reclaimable_by_prefix."""
+
+    lake: str
+    prefix: str
+    n_removable: int
+    removable_bytes: int
+    n_images: int
+    removable_share: float | None
+
+
+@dataclass(frozen=True)
+class ShownMember:
+    """One image of a cluster, as its thumbnail (JPEG) and its caption."""
+
+    uri: str
+    member: str | None
+    is_keeper: bool
+    relation: str | None
+    similarity: float | None
+    hamming_bits: int | None
+    size_bytes: int | None
+    width_px: int | None
+    height_px: int | None
+    thumbnail: bytes | None
+
+
+@dataclass(frozen=True)
+class ShownCluster:
+    """One cluster: all its figures, some of its members, the keeper first."""
+
+    cluster_id: int
+    n_images: int
+    removable_bytes: int
+    members: tuple[ShownMember, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page. `settings` are all settings of the run, as `section.key` to value."""
+
+    lake: str
+    tables_root: str
+    run_id: str
+    version: str
+    summary: Summary
+    reject_examples: tuple[RejectExample, ...]
+    prefixes: tuple[PrefixTotal, ...]
+    clusters: tuple[ShownCluster, ...]
+    settings: Mapping[str, object]
+
+
+def readable_bytes(n: int) -> str:
+    """`1 byte`, `999 bytes`, `1.50 MB`, `12.3 GB`: powers of 1,000, three digits."""
+    if n < 1000:
+        return f"{n} byte{'' if n == 1 else 's'}"
+    units = ("kB", "MB", "GB", "TB", "PB")
+    power = next((i for i in range(1, len(units)) if n < 999.5 * 1000**i), len(units))
+    size = n / 1000**power
+    digits = 2 if size < 9.995 else 1 if size < 99.95 else 0
+    return f"{size:,.{digits}f} {units[power - 1]}"

@@ -1,0 +1,164 @@
+"""The part of extract that runs on executors: addresses in, rows of `features` out.
+
+Objects are fetched by a few threads ahead of the decoder processes, those work ahead of the model, and at most
+extract.inflight_bytes of encoded images are under way: a task's memory does not depend on how many it reads.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.decoders import DecoderPool
+from dedup_spark.errors import TableError
+from dedup_spark.kernels.hashing import content_hash
+from dedup_spark.kernels.images import ImageRejected, sniff_format
+from dedup_spark.kernels.signature import Signature, SignatureSettings, rejected_version
+from dedup_spark.models import registry as models
+from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.tables import FEATURES
+
+RETRIABLE = frozenset({"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"})
+"""Reasons that time may mend; the others need other bytes, another setting or another decoder."""
+
+_SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model_input")
+_ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
+_UNKNOWN_SIZE_BYTES = 4 * 2**20
+"""What an object of unknown size counts for in the bytes under way."""
+_RECENT_IMAGES = 64
+"""Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """All that a task needs; plain values and a small source, sent with each task."""
+
+    source: Source
+    signature: SignatureSettings
+    extract: ExtractSettings
+    model_id: str | None
+    run_id: str
+    task_cpus: int
+
+
+def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: (image_id, object_version and the address) to FEATURES, in the same order."""
+    for rows in _in_groups(_signed(batches, settings), settings.extract.embed_batch_images):
+        yield _to_arrow(_embedded(rows, settings))
+
+
+def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
+    """Rows in the order of the addresses, fetched and decoded ahead of the consumer."""
+    limits = settings.extract
+    decoders = _decoders(
+        settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds
+    )
+    sign = _Recent(decoders.sign, _RECENT_IMAGES)
+    under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+    bytes_under_way = 0
+    with ThreadPoolExecutor(limits.fetch_threads, thread_name_prefix="fetch") as pool:
+        for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+            size = min(row["size_bytes"] or _UNKNOWN_SIZE_BYTES, limits.max_object_bytes)
+            while under_way and (
+                bytes_under_way + size > limits.inflight_bytes or len(under_way) >= 2 * limits.fetch_threads
+            ):
+                done_size, first = under_way.popleft()
+                bytes_under_way -= done_size
+                yield first.result()
+            under_way.append((size, pool.submit(_read_one, row, settings, sign)))
+            bytes_under_way += size
+        for _, rest in under_way:
+            yield rest.result()
+
+
+def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, bytes], Signature]) -> dict[str, Any]:
+    """One row of features but for the embedding, with `model_input` beside it; whatever the image is like."""
+    done = {"image_id": row["image_id"], "object_version": row["object_version"], "run_id": settings.run_id}
+    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS})
+    try:
+        data, n_retries = fetch_patiently(
+            settings.source, address, settings.extract.fetch_attempts, settings.extract.max_object_bytes
+        )
+        digest = content_hash(data)
+        done |= {"n_retries": n_retries, "read_bytes": len(data), "content_hash": digest}
+        done["magic_format"] = sniff_format(data)
+        signature = sign(digest, data)
+    except ImageRejected as e:
+        rejected = {"reject_reason": e.reason, "reject_message": e.message, "retriable": e.reason in RETRIABLE}
+        return done | rejected | {"status": "rejected", "signature_version": rejected_version(settings.signature)}
+    found = {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
+    return done | found | {"status": "ok", "model_input": signature.model_input}
+
+
+class _Recent:
+    """Signs images, and remembers the last few: identical bytes in one task are decoded once."""
+
+    def __init__(self, sign: Callable[[bytes], Signature], size: int) -> None:
+        self._sign, self._size = sign, size
+        self._known: OrderedDict[str, Future[Signature]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, digest: str, data: bytes) -> Signature:
+        with self._lock:
+            known = self._known.get(digest)
+            future: Future[Signature] = known or Future()
+            self._known[digest] = future
+            self._known.move_to_end(digest)
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        if known is None:
+            try:
+                future.set_result(self._sign(data))
+            except BaseException as e:
+                future.set_exception(e)
+        return future.result()
+
+
+def _embedded(rows: list[dict[str, Any]], settings: TaskSettings) -> list[dict[str, Any]]:
+    """Add `embedding` and `model_id` to the rows that have a model input."""
+    ready = [row for row in rows if row.get("model_input") is not None]
+    if ready and settings.model_id:
+        model = models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
+        if model.model_id != settings.model_id:
+            raise TableError(
+                f"this executor has model {model.model_id}, the driver {settings.model_id}: install the same"
+            )
+        vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
+        for row, vector in zip(ready, vectors, strict=True):
+            row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
+    return rows
+
+
+def _to_arrow(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    schema = _features_arrow_schema()
+    return pa.RecordBatch.from_arrays(
+        [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema], schema=schema
+    )
+
+
+def _in_groups(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    while group := list(itertools.islice(rows, size)):
+        yield group
+
+
+@functools.cache
+def _features_arrow_schema() -> pa.Schema:
+    return to_arrow_schema(FEATURES.schema)
+
+
+@functools.cache
+def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+    """Kept by the Python worker from task to task."""
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds)
