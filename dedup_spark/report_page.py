@@ -105,9 +105,7 @@ def _prefixes(prefixes: Sequence[PrefixTotal]) -> str:
         )
         for p in prefixes
     ]
-    return _table(
-        (("Folder", "text"), ("Images", "number"), ("Size", "number"), ("Share of the folder", "number")), rows
-    )
+    return _table((("Folder", "text"), ("Images", "number"), ("Size", "number"), ("Share of its size", "number")), rows)
 
 
 def _rejects(summary: Summary, examples: Sequence[RejectExample]) -> str:
@@ -130,7 +128,7 @@ def _example(example: RejectExample) -> str:
 def _clusters(clusters: Sequence[ShownCluster], summary: Summary) -> str:
     if not clusters:
         return "<p>No clusters to show.</p>" if summary.n_clusters else "<p>No duplicates were found.</p>"
-    shown = f"{len(clusters):,} of {summary.n_clusters:,} clusters" if len(clusters) < summary.n_clusters else "All"
+    shown = f"{len(clusters):,} of {summary.n_clusters:,} clusters"
     intro = f"<p>{shown}, those that free most first; in each the keeper, then the members least like it.</p>"
     return intro + "\n".join(_cluster(cluster) for cluster in clusters)
 
@@ -163,11 +161,11 @@ def _figure(member: ShownMember, address: str, name: str) -> str:
     if not member.is_keeper and member.similarity is not None:
         facts.append(f"cosine {member.similarity:.3f}")
     if not member.is_keeper and member.hamming_bits is not None:
-        facts.append(f"pHash {member.hamming_bits}/64 bits apart")
+        facts.append(f"pHash differs {member.hamming_bits}/64")
     badge = _Markup('<b class="badge keeper">keeper</b>') if member.is_keeper else _badge(member.relation or "")
     return (
         f'<figure{" class=kept" if member.is_keeper else ""} title="{escape(address)}">{picture}<figcaption>{badge}'
-        f"<span>{escape(' · '.join(facts))}</span>{_path(name)}</figcaption></figure>"
+        f"<div>{' '.join(f'<span>{escape(fact)}</span>' for fact in facts)}</div>{_path(name)}</figcaption></figure>"
     )
 
 
@@ -184,8 +182,9 @@ def _bar(share: float | None) -> _Markup:
 
 
 def _path(text: str) -> _Markup:
-    """An address: isolated, so that right-to-left names cannot rearrange the page; breaks after slashes."""
-    return _Markup(f'<bdi class="path">{escape(text).replace("/", "/<wbr>")}</bdi>')
+    """An address: isolated, so that right-to-left names cannot rearrange the page; lines break after `/` and `_`."""
+    breakable = escape(text).replace("/", "/<wbr>").replace("_", "_<wbr>")
+    return _Markup(f'<bdi class="path">{breakable}</bdi>')
 
 
 def _address(uri: str, member: str | None) -> str:

@@ -40,7 +40,7 @@ dt { color: var(--soft); font-size: .82rem; }
 dd { margin: 0; font-size: 1.45rem; font-weight: 650; font-variant-numeric: tabular-nums; }
 dd small { display: block; font-weight: 400; line-height: 1.3; }
 .wide { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; }
+table { width: 100%; border-collapse: collapse; font-size: .94rem; }
 th, td { padding: .5rem .9rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { border-top: 0; color: var(--soft); font-size: .82rem; font-weight: 600; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -57,16 +57,18 @@ figure img, figure .none { display: block; width: 100%; height: 8.5rem; object-f
 figure .none { display: grid; place-items: center; color: var(--soft); font-size: .82rem; }
 figcaption { display: grid; justify-items: start; gap: .2rem; padding: .5rem .6rem;
   font-size: .78rem; line-height: 1.35; }
-figcaption span { color: var(--soft); }
+figcaption div { display: flex; flex-wrap: wrap; gap: 0 .7em; color: var(--soft); }
+figcaption span { white-space: nowrap; }
 figcaption .path { font-size: .75rem; }
 .badge { padding: 0 .5em; border: 1px solid; border-radius: 1em; font-size: .75rem; line-height: 1.5;
   white-space: nowrap; }
 .keeper { color: var(--card); background: var(--keep); border-color: var(--keep); }
 .same_bytes { color: var(--bytes); } .same_pixels { color: var(--pixels); }
 .edited_copy { color: var(--edit); } .similar_scene, .other { color: var(--scene); }
-details { padding: .75rem .9rem; }
+details { padding: .75rem .9rem; margin: 0 0 .75rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { margin: .5rem 0; overflow-x: auto; font-size: .82rem; line-height: 1.45; }
+@media (max-width: 40rem) { .bar { display: none; } }
 @media (max-width: 30rem) { .row { grid-template-columns: 1fr 1fr; } th, td { padding: .45rem .6rem; }
   dd { font-size: 1.2rem; } }
 </style>

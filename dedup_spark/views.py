@@ -169,7 +169,10 @@ def read_view(tables: Tables, view: View, prefix_depth: int = _DEFAULT_DEPTH) ->
 
 
 def views_script(tables: Tables, prefix_depth: int = _DEFAULT_DEPTH) -> str:
-    """SQL statements that open every table and view by bare name, for `spark-sql -i`."""
+    """SQL statements that open every table and view by bare name, for `spark-sql -i`.
+
+    `spark-sql` splits scripts itself and stumbles over a quote or a semicolon in a path; everything else opens it.
+    """
     return "\n".join([_SCRIPT_HEADER, *(f"{statement};\n" for statement in _temporary(tables, prefix_depth))])
 
 
