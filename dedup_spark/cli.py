@@ -86,8 +86,8 @@ def _one_step(options: argparse.Namespace, config: Config) -> None:
     pipeline.run_step(spark, config, run, pipeline.find_step(options.step), force=options.force)
 
 
-def _sql(options: argparse.Namespace, _: Config) -> None:
-    run_sql(_open_tables(options), options.query, options.rows, _say)
+def _sql(options: argparse.Namespace, config: Config) -> None:
+    run_sql(_open_tables(options), options.query, options.rows, config.report.prefix_depth, _say)
 
 
 def _trace(options: argparse.Namespace, _: Config) -> None:

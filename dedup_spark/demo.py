@@ -36,4 +36,4 @@ def demo(run: Run, say: Callable[[str], None]) -> None:
     say(f"\ntables  {tables.root}\nreport  {tables.root}/report/index.html")
     for question, query in QUERIES:
         say(f'\n{question}\n  dedup-spark sql --tables {tables.root} "{query}"\n')
-        run_sql(tables, query, 20, say)
+        run_sql(tables, query, 20, run.config.report.prefix_depth, say)

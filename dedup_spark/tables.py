@@ -259,7 +259,7 @@ class Tables:
 
     def sql_source(self, table: Table) -> str:
         """How SQL names the table where no view is set up."""
-        return self._name(table) if self.database else f"delta.`{self._path(table)}`"
+        return self._name(table) if self.database else "delta.`" + self._path(table).replace("`", "``") + "`"
 
     def _write(self, table: Table, rows: DataFrame, mode: str) -> None:
         _require_columns(table, rows.schema)

@@ -76,11 +76,16 @@ QUARANTINE = View(
         ("member", "Name inside a container; null when the object is the image"),
         ("reject_reason", "One of the closed list in kernels/images.py"),
         ("reject_message", "What the decoder or the store said"),
+        ("retriable", "Whether reading the object again may help: `dedup-spark extract --retry-rejects`"),
+        ("magic_format", "Format by the first bytes; null when they are those of no image format"),
+        ("extension", "What the name claims, after the last dot"),
         ("size_bytes", "Size by the listing, bytes"),
         ("modified_at", "Last modification by the listing, UTC"),
     ),
     """\
 SELECT images.image_id, images.uri, images.member, features.reject_reason, features.reject_message,
+       features.retriable, features.magic_format,
+       regexp_extract(coalesce(images.member, images.uri), '[.]([^./]*)$$', 1) AS extension,
        images.size_bytes, images.modified_at
 FROM $features AS features
 JOIN $images AS images ON images.image_id = features.image_id
