@@ -169,7 +169,8 @@ def _add_rejects(lake: TinyLake) -> None:
     lake.reject("broken/damaged inside.png", "corrupt", png[:200] + bytes(200) + png[400:])
     lake.reject("broken/bomb.png", "too_many_pixels", _png_that_claims(100_000, 100_000))
     lake.reject("broken/tracking pixel.png", "too_small", _png_that_claims(1, 1))
-    lake.reject("broken/phone.heic", "unsupported_format", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    twelve_bits = bytes.fromhex("ffd8 ffc1 0011 0c 0100 0100 03 012200 021101 031101")  # SOI, SOF1 with precision 12
+    lake.reject("broken/medical 12 bit.jpg", "unsupported_format", twelve_bits + bytes(64) + b"\xff\xd9")
 
 
 def _png_that_claims(width_px: int, height_px: int) -> bytes:

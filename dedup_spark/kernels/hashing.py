@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from dedup_spark.kernels.images import DecodedImage, is_srgb, to_rgb
+from dedup_spark.kernels.images import DecodedImage
+from dedup_spark.kernels.rendering import is_srgb, strips, to_8_bit
 
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
@@ -29,7 +30,8 @@ def pixel_hash(image: DecodedImage) -> str:
     digest = hashlib.sha256(f"{pixels.width}x{pixels.height}:{pixels.mode}:".encode())
     if image.icc_profile and not is_srgb(image.icc_profile):
         digest.update(image.icc_profile)
-    digest.update(pixels.tobytes())
+    for strip in strips(pixels):  # a copy of all pixels would be the largest allocation of all
+        digest.update(strip.tobytes())
     return digest.hexdigest()
 
 
@@ -38,7 +40,7 @@ def phash(image: DecodedImage) -> int:
 
     Deep and rare modes, which imagehash would clip, are hashed by their 8-bit rendering.
     """
-    source: Image.Image = image.source if image.source.mode in _IMAGEHASH_MODES else to_rgb(image.pixels)
+    source: Image.Image = image.source if image.source.mode in _IMAGEHASH_MODES else to_8_bit(image.pixels)
     bits: npt.NDArray[np.bool_] = imagehash.phash(source).hash.ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
 

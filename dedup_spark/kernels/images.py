@@ -1,19 +1,26 @@
-"""Bytes to pixels: decode with Pillow, apply EXIF orientation, refuse what is dangerous before allocating.
+"""Bytes to pixels: find the decoder, refuse what is dangerous before it allocates, apply EXIF orientation.
 
 What cannot be decoded raises `ImageRejected` with one of `REJECT_REASONS`; the extract stage makes a row of it.
 """
 
 from __future__ import annotations
 
-import io
+import resource
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, features
+
+from dedup_spark.kernels import formats, openers
+from dedup_spark.kernels.formats import sniff_format
+from dedup_spark.kernels.headers import claimed_size, is_cut_off, is_turned, jpeg_frame, jxl_orientation
+from dedup_spark.kernels.raw import decode_raw
+from dedup_spark.kernels.rendering import turn
+
+__all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
 
 REJECT_REASONS = (
     "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
@@ -21,25 +28,21 @@ REJECT_REASONS = (
 )  # fmt: skip
 """The closed list. The last six are about reading the object; the others are said here."""
 
-Image.MAX_IMAGE_PIXELS = None  # our own limit is checked before pixels are allocated, as a rejected row
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning an image
 
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    NotImplementedError, AttributeError, ZeroDivisionError, struct.error, zlib.error, Image.DecompressionBombError,
+    NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow's plugins are known to raise on damaged files. Anything else counts as a crash of the decoder."""
+"""What the plugins are known to raise on damaged files. Anything else counts as a crash of the decoder."""
 
-_MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
-    (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
-    (b"\0\0\1\0", "ICO"), (b"\xff\x4f\xff\x51", "JPEG2000"), (b"\0\0\0\x0cjP  ", "JPEG2000"),
-    (b"\xff\x0a", "JXL"), (b"\0\0\0\x0cJXL ", "JXL"), (b"8BPS", "PSD"), (b"gimp xcf", "XCF"),
-)  # fmt: skip
-_BRANDS = {b"heic": "HEIF", b"heix": "HEIF", b"heim": "HEIF", b"hevc": "HEIF", b"mif1": "HEIF", b"msf1": "HEIF",
-           b"avif": "AVIF", b"avis": "AVIF", b"crx ": "RAW"}  # fmt: skip
+_TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
+_UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
+_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
+
 _OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
-_DEEP = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_ORIENTATION = 0x0112
 
 
 class ImageRejected(Exception):
@@ -55,25 +58,18 @@ class DecodedImage:
     """The first frame, upright.
 
     `pixels` holds the decoded values without loss (RGB, RGBA, or a 16-bit, 32-bit or float mode); `source` is
-    the image as Pillow decoded it, upright, in its own mode; `icc_profile` is not applied yet.
+    the image as the decoder gave it, upright, in its own mode; `icc_profile` is not applied yet. `size` is the
+    width and height of the picture; only a RAW file's pixels may be fewer. `decoder` is a column of `features`.
     """
 
     pixels: Image.Image
     source: Image.Image
+    size: tuple[int, int]
     format: str
+    decoder: str
     n_frames: int
     exif_orientation: int
     icc_profile: bytes | None
-
-
-def sniff_format(data: bytes) -> str | None:
-    """Image format by the first bytes, or None when they are not those of an image."""
-    for magic, name in _MAGIC:
-        if data.startswith(magic):
-            return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    return _BRANDS.get(data[8:12]) if data[4:8] == b"ftyp" else None
 
 
 def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedImage:
@@ -85,67 +81,106 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
         min_side_px: shorter side below which an image is too small to say anything about.
 
     Raises:
-        ImageRejected: with the reason; never another exception for the damage that Pillow foresees.
+        ImageRejected: with the reason; never another exception for the damage that the decoders foresee.
     """
+    image_format = _require_format(data)
+    decoder = _require_decoder(image_format)
+
+    def check_size(width: int, height: int) -> None:
+        if width * height > max_pixels:
+            raise ImageRejected("too_many_pixels", f"{width} x {height} pixels, the limit is {max_pixels:,}")
+        if min(width, height) < min_side_px:
+            raise ImageRejected(
+                "too_small", f"{width} x {height} pixels, the shorter side must be at least {min_side_px}"
+            )
+
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # plugins that allocate early refuse twice this, by themselves
+    try:
+        claimed = claimed_size(data, image_format)
+        if claimed and claimed[0] * claimed[1] > max_pixels:
+            check_size(*claimed)
+        if decoder is formats.RAW:
+            return _decode_raw(data, image_format, check_size)
+        return _decode(data, image_format, decoder, check_size)
+    except _DECODER_ERRORS as e:
+        raise _rejection(data, image_format, e) from e
+
+
+def out_of_memory(error: BaseException) -> ImageRejected:
+    """The rejection of an image that fits the limits on pixels and not the memory of this process."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    held = "the machine has" if limit == resource.RLIM_INFINITY else f"the decoder process may use ({limit:,} bytes)"
+    text = f"needs more memory than {held}; raise extract.decoder_memory_bytes ({_text(error)})"
+    return ImageRejected("too_many_pixels", text)
+
+
+def _require_format(data: bytes) -> str:
     if not data:
         raise ImageRejected("empty", "the object has 0 bytes")
-    magic = sniff_format(data)
-    try:
-        image = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as e:
-        raise _unidentified(data, magic) from e
-    except _DECODER_ERRORS as e:
-        raise _damaged(data, magic, e) from e
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageRejected("too_many_pixels", f"{width} x {height} pixels, the limit is {max_pixels:,}")
-    if min(width, height) < min_side_px:
-        raise ImageRejected("too_small", f"{width} x {height} pixels, the shorter side must be at least {min_side_px}")
-    try:
-        n_frames = int(getattr(image, "n_frames", 1))
-        image.seek(0)
-        image.load()
-        orientation = _orientation(image)
-        upright = ImageOps.exif_transpose(image) if orientation != 1 else image
-        pixels = _lossless(upright)
-    except _DECODER_ERRORS as e:
-        raise _damaged(data, image.format, e) from e
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise ImageRejected("not_an_image", f"no image format begins with {data[:12]!r}")
+    return image_format
+
+
+def _require_decoder(image_format: str) -> formats.Decoder:
+    decoder = formats.decoder_of(image_format)
+    if decoder is None:
+        raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
+    if not formats.is_installed(decoder):
+        text = f"{image_format} needs {decoder.name}: pip install 'dedup-spark[formats]'"
+        raise ImageRejected("unsupported_format", text)
+    return decoder
+
+
+def _decode(
+    data: bytes, image_format: str, decoder: formats.Decoder, check_size: Callable[[int, int], None]
+) -> DecodedImage:
+    image = openers.open_image(data, image_format)
+    check_size(*image.size)
+    n_frames = 1 if image_format == "PSD" else int(getattr(image, "n_frames", 1))  # of a PSD: its layers
+    tagged = _exif_orientation(image) if image_format == "TIFF" else 1  # Pillow turns a TIFF while it loads
+    image.load()
+    orientation = {
+        "TIFF": lambda: tagged,
+        "HEIF": lambda: int(image.info.get("original_orientation") or 1) if is_turned(data) else 1,
+        "JXL": lambda: jxl_orientation(data),
+    }.get(image_format, lambda: _exif_orientation(image))()
+    has_jpeg = getattr(image, "jpeg", False)  # a JPEG inside JPEG XL comes out as it went in
+    is_upright = image_format in ("TIFF", "HEIF") or (image_format == "JXL" and not has_jpeg)
+    source = image if is_upright else turn(image, orientation)
     return DecodedImage(
-        pixels, upright, image.format or "unknown", n_frames, orientation, image.info.get("icc_profile")
+        pixels=_lossless(source),
+        source=source,
+        size=source.size,
+        format=image.format or image_format,
+        decoder=decoder.ways[0],
+        n_frames=n_frames,
+        exif_orientation=orientation,
+        icc_profile=image.info.get("icc_profile"),
     )
 
 
-def to_rgb(pixels: Image.Image) -> Image.Image:
-    """8-bit RGB for looking at: alpha over white, deep modes scaled to 8 bits."""
-    if pixels.mode == "RGB":
-        return pixels
-    if pixels.mode == "RGBA":
-        white = Image.new("RGBA", pixels.size, "white")
-        return Image.alpha_composite(white, pixels).convert("RGB")
-    return Image.fromarray(_to_8_bit(np.asarray(pixels))).convert("RGB")
+def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int], None]) -> DecodedImage:
+    picture = decode_raw(data, check_size)
+    return DecodedImage(
+        pixels=picture.pixels,
+        source=picture.pixels,
+        size=picture.size,
+        format=image_format,
+        decoder=picture.way,
+        n_frames=1,
+        exif_orientation=picture.orientation,
+        icc_profile=picture.pixels.info.get("icc_profile"),
+    )
 
 
-def to_srgb(rgb: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Apply an embedded RGB profile; an unreadable or non-RGB profile leaves the image as it is.
-
-    Profiles are applied to the reduced image only: colour conversion is per pixel, so the order does not
-    matter to the eye, and 12 megapixels would cost more than their decoding.
-    """
-    if not icc_profile or is_srgb(icc_profile):
-        return rgb
+def _exif_orientation(image: Image.Image) -> int:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-        if source.profile.xcolor_space.strip() != "RGB":
-            return rgb
-        converted = ImageCms.profileToProfile(rgb, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return rgb
-    return converted or rgb
-
-
-def is_srgb(icc_profile: bytes) -> bool:
-    """Whether the profile calls itself sRGB (in ASCII or UTF-16), as nearly all embedded ones do."""
-    return b"sRGB" in icc_profile or "sRGB".encode("utf-16-be") in icc_profile
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _DECODER_ERRORS:  # broken metadata around sound pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _lossless(image: Image.Image) -> Image.Image:
@@ -154,58 +189,37 @@ def _lossless(image: Image.Image) -> Image.Image:
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         lowest_alpha = rgba.getchannel("A").getextrema()[0]
         return rgba if lowest_alpha != 255 else rgba.convert("RGB")
-    if image.mode in _DEEP:
+    if image.mode.startswith("I;16"):  # whatever the byte order of the file; Pillow's direct way would clip
+        return image if image.mode == "I;16" else image.convert("I").convert("I;16")
+    if image.mode in ("I", "F", "RGB"):
         return image
     if image.mode not in _OPAQUE_8_BIT:
         raise ImageRejected("unsupported_format", f"pixel mode {image.mode}")
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(h, w) integers or floats to uint8: 16-bit by its high byte, floats in 0..1 by 255, others by their range."""
-    v = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(v.min()), float(v.max())
-    if np.issubdtype(values.dtype, np.integer) and low >= 0 and high <= 65535:
-        scaled = v / 256 if high > 255 or values.dtype.itemsize == 2 else v
-    elif low >= 0 and high <= 1:
-        scaled = v * 255
-    else:
-        scaled = (v - low) / max(high - low, 1e-12) * 255
-    return scaled.astype(np.uint8)
+def _rejection(data: bytes, image_format: str, error: BaseException) -> ImageRejected:
+    """The reason behind an exception of a decoder."""
+    text, lower = _text(error), str(error).lower()
+    if isinstance(error, MemoryError) or any(words in lower for words in _OUT_OF_MEMORY):
+        return out_of_memory(error)
+    if isinstance(error, Image.DecompressionBombError) or "security limit exceeded: image size" in lower:
+        return ImageRejected("too_many_pixels", text)
+    if image_format == "JPEG" and (frame := jpeg_frame(data)) and (frame[0] == 0xF7 or frame[1] != 8):
+        kind = "JPEG-LS" if frame[0] == 0xF7 else f"JPEG with {frame[1]} bits a sample"
+        return ImageRejected("unsupported_format", f"{kind}; the decoder reads 8-bit JPEG ({text})")
+    if is_cut_off(data, image_format) or any(words in lower for words in _TRUNCATED):
+        return ImageRejected("truncated", text)
+    feature = openers.PILLOW_FEATURES.get(image_format)
+    if feature and not features.check(feature):
+        return ImageRejected("unsupported_format", f"this build of Pillow has no {feature}; its wheels have")
+    if isinstance(error, SyntaxError) and isinstance(error.__cause__, KeyError):
+        return ImageRejected("unsupported_format", f"{image_format} of a kind that the decoder does not know: {text}")
+    if formats.decoder_of(image_format) is formats.RAW:  # LibRaw: "Data error or unsupported file format"
+        lower = ""
+    is_foreign = isinstance(error, NotImplementedError) or any(words in lower for words in _UNSUPPORTED)
+    return ImageRejected("unsupported_format" if is_foreign else "corrupt", text)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(0x0112, 1)
-    except _DECODER_ERRORS:  # broken metadata around sound pixels
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _unidentified(data: bytes, magic: str | None) -> ImageRejected:
-    if magic is None:
-        return ImageRejected("not_an_image", f"no image format begins with {data[:12]!r}")
-    if magic not in Image.MIME and magic not in ("TIFF", "BMP", "ICO", "JPEG2000"):
-        return ImageRejected("unsupported_format", f"{magic} needs a decoder that is not installed")
-    return _damaged(data, magic, ValueError("the header cannot be read"))
-
-
-def _damaged(data: bytes, image_format: str | None, error: BaseException) -> ImageRejected:
-    text = f"{type(error).__name__}: {error}"[:500]
-    cut_off = "truncated" in str(error) or _is_cut_off(data, image_format)
-    return ImageRejected("truncated" if cut_off else "corrupt", text)
-
-
-def _is_cut_off(data: bytes, image_format: str | None) -> bool:
-    """Whether the end that the format prescribes is missing."""
-    if image_format in ("JPEG", "MPO"):
-        return b"\xff\xd9" not in data[-64:]
-    if image_format == "PNG":
-        return b"IEND" not in data[-64:]
-    if image_format == "GIF":
-        return not data.rstrip(b"\0").endswith(b";")
-    if image_format == "WEBP":
-        return len(data) < 12 or len(data) < int.from_bytes(data[4:8], "little") + 8
-    if image_format == "BMP":
-        return len(data) < int.from_bytes(data[2:6], "little")
-    return False
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

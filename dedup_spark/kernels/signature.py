@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image
 
-from dedup_spark.kernels import hashing, quality
-from dedup_spark.kernels.images import decode_image, to_rgb, to_srgb
+from dedup_spark.kernels import formats, hashing, quality
+from dedup_spark.kernels.images import DecodedImage, decode_image, out_of_memory
+from dedup_spark.kernels.rendering import render
 
-_PREPROCESSING = 1
+_PREPROCESSING = 2
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input."""
 
 
@@ -26,12 +26,6 @@ class SignatureSettings:
     thumbnail_px: int
     thumbnail_quality: int
     input_px: int
-
-    @property
-    def version(self) -> str:
-        """Names everything that decides the values, so that a change can be seen in the table."""
-        pillow = ".".join(PIL.__version__.split(".")[:2])
-        return f"{_PREPROCESSING}/pillow-{pillow}/thumbnail-{self.thumbnail_px}-q{self.thumbnail_quality}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +52,42 @@ class Signature:
 def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
     """Decode `data` once and derive everything. Raises ImageRejected."""
     image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    reduced = to_srgb(_reduced(to_rgb(image.pixels), max(settings.thumbnail_px, settings.input_px)), image.icc_profile)
+    try:
+        return _derive(image, settings)
+    except MemoryError as e:
+        raise out_of_memory(e) from e
+
+
+def current_versions(settings: SignatureSettings) -> frozenset[str]:
+    """Every signature_version that what is installed here can make; rows with another one are outdated."""
+    made = (_version(way, d, settings) for d in formats.installed_decoders() for way in d.ways)
+    return frozenset({*made, rejected_version(settings)})
+
+
+def rejected_version(settings: SignatureSettings) -> str:
+    """The signature_version of rejected images: all that could have said otherwise.
+
+    A decoder installed or upgraded later, or another limit, makes the rejects outdated, and only them.
+    """
+    decoders = " ".join(f"{d.name}-{formats.decoder_version(d)}" for d in formats.installed_decoders())
+    return f"{_PREPROCESSING}/rejected by {decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
+
+
+def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) -> str:
+    """Names everything that decides the values of a decoded image."""
+    decoded_by = f"{way}-{formats.decoder_version(decoder)}"
+    return f"{_PREPROCESSING}/{decoded_by}/thumbnail-{settings.thumbnail_px}-q{settings.thumbnail_quality}"
+
+
+def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
+    reduced = render(image.pixels, image.source, image.icc_profile, max(settings.thumbnail_px, settings.input_px))
     thumbnail = _fit(reduced, settings.thumbnail_px)
     grey = np.asarray(thumbnail.convert("L"))
     return Signature(
         pixel_hash=hashing.pixel_hash(image),
         phash=hashing.phash(image),
-        width_px=image.pixels.width,
-        height_px=image.pixels.height,
+        width_px=image.size[0],
+        height_px=image.size[1],
         format=image.format,
         mode=image.source.mode,
         n_frames=image.n_frames,
@@ -74,20 +96,10 @@ def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
         luma_stddev=quality.luma_stddev(grey),
         entropy_bits=quality.entropy_bits(grey),
         thumbnail=_jpeg(thumbnail, settings.thumbnail_quality),
-        decoder="pillow",
-        signature_version=settings.version,
+        decoder=image.decoder,
+        signature_version=_version(image.decoder, formats.decoder_by_way(image.decoder), settings),
         model_input=model_input(reduced, settings.input_px) if settings.input_px else None,
     )
-
-
-def current_versions(settings: SignatureSettings) -> frozenset[str]:
-    """Every signature_version that could be made today; rows with another one are outdated."""
-    return frozenset({settings.version})
-
-
-def rejected_version(settings: SignatureSettings) -> str:
-    """The signature_version of rejected images."""
-    return settings.version
 
 
 def model_input(rgb: Image.Image, input_px: int) -> npt.NDArray[np.uint8]:
@@ -97,15 +109,6 @@ def model_input(rgb: Image.Image, input_px: int) -> npt.NDArray[np.uint8]:
     fixed shape keeps batches dense.
     """
     return np.asarray(rgb.resize((input_px, input_px), Image.Resampling.BICUBIC))
-
-
-def _reduced(rgb: Image.Image, side_px: int) -> Image.Image:
-    """Box-reduce by the largest whole factor that leaves the shorter side at 3 x side_px or more.
-
-    The same trade as Pillow's `reducing_gap=3`: results about a level from the slow way, one pass for all users.
-    """
-    factor = min(rgb.size) // (3 * side_px)
-    return rgb.reduce(factor) if factor > 1 else rgb
 
 
 def _fit(rgb: Image.Image, side_px: int) -> Image.Image:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from tiny_lake import TinyLake, build_tiny_lake
 
-from dedup_spark.kernels.images import REJECT_REASONS, ImageRejected, decode_image, sniff_format, to_rgb
+from dedup_spark.kernels.images import REJECT_REASONS, ImageRejected, decode_image, sniff_format
+from dedup_spark.kernels.rendering import to_rgb
 
 LIMITS = {"max_pixels": 400_000_000, "min_side_px": 16}
 
@@ -112,7 +113,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 def test_an_image_format_without_decoder_is_not_called_corrupt() -> None:
     with pytest.raises(ImageRejected, match="unsupported_format"):
-        decode_image(b"\xff\x0a" + b"\0" * 100, **LIMITS)
+        decode_image(b"gimp xcf file" + b"\0" * 100, **LIMITS)
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])

@@ -3,12 +3,15 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import odd_files  # noqa: F401  registers HEIF and JPEG XL with Pillow
+import PIL
 import pytest
 from PIL import Image
 
 from dedup_spark.demo_lake import load_sample_photo
+from dedup_spark.kernels import formats, hashing
 from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.kernels.signature import SignatureSettings, sign_image
+from dedup_spark.kernels.signature import SignatureSettings, current_versions, rejected_version, sign_image
 
 SETTINGS = SignatureSettings(max_pixels=10**9, min_side_px=16, thumbnail_px=256, thumbnail_quality=80, input_px=224)
 
@@ -47,11 +50,54 @@ def test_reducing_a_large_image_first_changes_its_model_input_by_little() -> Non
     assert np.abs(fast.astype(int) - slow.astype(int)).mean() < 1.5  # levels of 255
 
 
-def test_the_version_names_what_decides_the_values() -> None:
-    assert SETTINGS.version != SignatureSettings(10**9, 16, 128, 80, 224).version
-    assert (
-        SETTINGS.version == SignatureSettings(10**6, 8, 256, 80, 0).version
-    )  # limits and the model decide nothing here
+def test_a_version_names_preprocessing_decoder_and_thumbnail_and_no_limits() -> None:
+    png = encoded(load_sample_photo("rocket.jpg"))
+    version = sign_image(png, SETTINGS).signature_version
+    pillow = ".".join(PIL.__version__.split(".")[:2])
+    assert version == f"2/pillow-{pillow}/thumbnail-256-q80"
+    assert sign_image(png, SignatureSettings(10**8, 8, 256, 80, 0)).signature_version == version
+    assert sign_image(png, SignatureSettings(10**9, 16, 128, 80, 224)).signature_version != version
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "HEIF", "JXL"])
+def test_what_is_made_today_is_current(image_format: str) -> None:
+    signature = sign_image(encoded(load_sample_photo("rocket.jpg").copy(), image_format), SETTINGS)
+    assert signature.signature_version in current_versions(SETTINGS)
+    assert signature.decoder in signature.signature_version
+
+
+def test_an_upgraded_decoder_outdates_its_own_rows_and_the_rejects(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = current_versions(SETTINGS)
+    versions = {d: formats.decoder_version(d) for d in formats.DECODERS} | {formats.HEIF: "99.1"}
+    monkeypatch.setattr(formats, "decoder_version", versions.__getitem__)
+    outdated = before - current_versions(SETTINGS)
+    assert len(outdated) == 2
+    assert sum("/pillow-heif-" in version for version in outdated) == 1
+    assert sum("/rejected by " in version for version in outdated) == 1
+
+
+def test_a_decoder_installed_later_outdates_the_rejects_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "is_installed", lambda decoder: decoder is not formats.RAW)
+        before = current_versions(SETTINGS)
+        assert not [version for version in before if "rawpy" in version]
+        rejected = rejected_version(SETTINGS)
+    assert before - current_versions(SETTINGS) == {rejected}
+
+
+def test_other_limits_outdate_the_rejects() -> None:
+    assert rejected_version(SETTINGS) in current_versions(SETTINGS)
+    assert rejected_version(SETTINGS) != rejected_version(SignatureSettings(10**8, 16, 256, 80, 224))
+    assert rejected_version(SETTINGS) == rejected_version(SignatureSettings(10**9, 16, 256, 80, 0))
+
+
+def test_memory_that_runs_out_after_decoding_is_a_rejection_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(image: object) -> str:
+        raise MemoryError
+
+    monkeypatch.setattr(hashing, "pixel_hash", no_memory)
+    with pytest.raises(ImageRejected, match=r"too_many_pixels: .*decoder_memory_bytes"):
+        sign_image(encoded(load_sample_photo("rocket.jpg")), SETTINGS)
 
 
 def test_rejection_passes_through() -> None:

@@ -1,0 +1,238 @@
+"""What image headers claim, read by hand: before any decoder allocates for them, and of formats it would misread.
+
+Every function takes the whole file, which may be damaged or hostile, answers None or nothing where it cannot
+read, and never raises. A page of Python a format; no pixels are decoded here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Callable, Iterator
+
+Size = tuple[int, int]
+
+_TIFF_INTEGERS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+_TIFF_TAGS_READ = frozenset({254, 256, 257, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
+_TIFF_EXTENTS = ((273, 279), (324, 325), (513, 514))  # strips, tiles, an old-style JPEG stream
+_MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
+_CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
+
+
+def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, tuple[int, ...]]]:
+    """The tags used here, of the first directories: IFD0, its SubIFDs, then the chain. BigTIFF too.
+
+    Tags with more than `max_values` values are left out.
+    """
+    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
+    first = _unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
+    waiting: list[int] = list(first)
+    seen: set[int] = set()
+    while waiting and len(seen) < _MAX_DIRECTORIES:
+        offset = waiting.pop(0)
+        if offset not in seen and 8 <= offset < len(data):
+            seen.add(offset)
+            tags, after = _tiff_directory(data, offset, order, big, max_values)
+            waiting = [*tags.get(330, ())[:16], *waiting, after]
+            yield tags
+
+
+def claimed_size(data: bytes, image_format: str) -> Size | None:
+    """Largest width and height that the decoder of this format might allocate when it only opens the file."""
+    read = _SIZE_READERS.get(image_format)
+    sizes = [size for size in read(data) if all(size)] if read else []
+    return max(sizes, key=lambda size: size[0] * size[1]) if sizes else None
+
+
+def jpeg_frame(data: bytes) -> tuple[int, int] | None:
+    """(marker, bits a sample) of the first frame header of a JPEG file, e.g. (0xC2, 8) for a progressive one."""
+    at = 2
+    while (head := _unpack(">BBH", data, at)) and head[0] == 0xFF:
+        marker, length = head[1], head[2]
+        if marker == 0xFF:
+            at += 1
+        elif marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+            return (marker, data[at + 4]) if at + 4 < len(data) else None
+        else:
+            at += 2 + length
+    return None
+
+
+def is_turned(data: bytes) -> bool:
+    """Whether a HEIF file asks its decoder to rotate or mirror a picture."""
+    return any(kind in (b"irot", b"imir") for kind, _ in _boxes(data))
+
+
+def jxl_orientation(data: bytes) -> int:
+    """The orientation 1-8 in the codestream of a JPEG XL file, which its decoder applies."""
+    return _jxl_header(data)[2] or 1
+
+
+def is_cut_off(data: bytes, image_format: str) -> bool:
+    """Whether the end that the format prescribes is missing."""
+    if image_format in ("JPEG", "MPO"):
+        return b"\xff\xd9" not in data[-64:]
+    if image_format == "PNG":
+        return b"IEND" not in data[-64:]
+    if image_format == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    if image_format in ("WEBP", "BMP"):
+        at, more = (4, 8) if image_format == "WEBP" else (2, 0)
+        return len(data) < int.from_bytes(data[at : at + 4], "little") + more
+    if image_format == "ICO":
+        return any(offset + size > len(data) for offset, size in _ico_entries(data))
+    if image_format == "RAF":  # offset and length of the preview, of the sensor's facts, of its data
+        places = _unpack(">6I", data, 84)
+        return not places or any(places[i] + places[i + 1] > len(data) for i in (0, 2, 4))
+    if data[:2] in (b"II", b"MM"):
+        return _is_tiff_cut_off(data)
+    if data[:4] == b"\xff\x4f\xff\x51":
+        return b"\xff\xd9" not in data[-2:]
+    return data[4:8] in (b"ftyp", b"jP  ", b"JXL ") and _last_box_end(data) > len(data)
+
+
+def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
+    try:
+        return struct.unpack_from(layout, data, at)
+    except (struct.error, OverflowError):
+        return ()
+
+
+def _tiff_directory(
+    data: bytes, offset: int, order: str, big: bool, max_values: int
+) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Tags and the offset of the next directory in the chain, 0 for none."""
+    count_layout, entry_layout, pointer, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
+    n_entries = sum(_unpack(order + count_layout, data, offset))
+    at, step = offset + struct.calcsize(order + count_layout), struct.calcsize(order + entry_layout) + inline
+    tags: dict[int, tuple[int, ...]] = {}
+    for _ in range(min(n_entries, _MAX_ENTRIES)):
+        tag, kind, count = _unpack(order + entry_layout, data, at) or (0, 0, 0)
+        value_at = at + step - inline
+        if kind in _TIFF_INTEGERS and tag in _TIFF_TAGS_READ and tag not in tags and count <= max_values:
+            layout = f"{order}{count}{_TIFF_INTEGERS[kind]}"
+            if struct.calcsize(layout) > inline:
+                value_at = sum(_unpack(order + pointer, data, value_at))
+            tags[tag] = _unpack(layout, data, value_at)
+        at += step
+    return tags, sum(_unpack(order + pointer, data, at))
+
+
+def _is_tiff_cut_off(data: bytes) -> bool:
+    is_empty = True
+    for tags in tiff_directories(data, max_values=1 << 18):
+        is_empty = is_empty and not tags
+        extents = (zip(tags.get(o, ()), tags.get(n, ()), strict=False) for o, n in _TIFF_EXTENTS)
+        if any(offset + size > len(data) for each in extents for offset, size in each):
+            return True
+    return is_empty
+
+
+def _tiff_sizes(data: bytes) -> Iterator[Size]:
+    for tags in itertools.islice(tiff_directories(data), 1):
+        for width, height in ((256, 257), (322, 323)):  # of the image and of one tile
+            yield max(tags.get(width, ()), default=0), max(tags.get(height, ()), default=0)
+
+
+def _webp_sizes(data: bytes) -> Iterator[Size]:
+    if data[12:16] == b"VP8X" and len(data) >= 30:
+        yield int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+
+
+def _ico_entries(data: bytes) -> list[tuple[int, int]]:
+    """(offset, size) of the pictures of an icon."""
+    n = sum(_unpack("<H", data, 4))
+    return [(e[1], e[0]) for i in range(min(n, _MAX_ENTRIES)) if (e := _unpack("<II", data, 6 + 16 * i + 8))]
+
+
+def _ico_sizes(data: bytes) -> Iterator[Size]:
+    for offset, _ in _ico_entries(data):
+        is_png = data[offset : offset + 4] == b"\x89PNG"
+        size = _unpack(">II" if is_png else "<ii", data, offset + (16 if is_png else 4))
+        if size:
+            yield abs(size[0]), abs(size[1]) // (1 if is_png else 2)
+
+
+def _jpeg2000_sizes(data: bytes) -> Iterator[Size]:
+    for kind, at in _boxes(data):
+        if kind == b"ihdr" and (size := _unpack(">II", data, at)):
+            yield size[1], size[0]
+    siz = data.find(b"\xff\x4f\xff\x51")
+    if siz >= 0 and (size := _unpack(">IIII", data, siz + 8)):
+        yield max(0, size[0] - size[2]), max(0, size[1] - size[3])
+
+
+def _heif_sizes(data: bytes) -> Iterator[Size]:
+    for kind, at in _boxes(data):
+        if kind == b"ispe" and (size := _unpack(">II", data, at + 4)):
+            yield size[0], size[1]
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """(type, offset of the content) of the boxes of an ISO base media file, down to the item properties."""
+    return itertools.islice(_boxes_within(data, 0, len(data), _MAX_DEPTH), _MAX_BOXES)
+
+
+def _boxes_within(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
+    while at + 8 <= end:
+        content, box_end = _box(data, at)
+        kind = data[at + 4 : at + 8]
+        yield kind, content
+        if kind in _CONTAINER_BOXES and depth:
+            yield from _boxes_within(data, content + (4 if kind == b"meta" else 0), min(box_end, end), depth - 1)
+        at = box_end
+
+
+def _box(data: bytes, at: int) -> tuple[int, int]:
+    """Where the content of the box begins and where it ends; beyond all data where the box makes no sense."""
+    length, head = sum(_unpack(">I", data, at)), 8
+    if length == 1:
+        length, head = sum(_unpack(">Q", data, at + 8)), 16
+    if length == 0 and at + 8 <= len(data):
+        return at + head, len(data)  # "to the end of the file"
+    return at + head, at + length if length >= head else len(data) + 1
+
+
+def _last_box_end(data: bytes) -> int:
+    at = 0
+    while at < len(data):
+        at = _box(data, at)[1]
+    return at
+
+
+def _jxl_header(data: bytes) -> tuple[int, int, int]:
+    """Width, height and orientation by ISO/IEC 18181-1: bit fields, lowest bit first. Zeros where there is none."""
+    start = 0
+    if not data.startswith(b"\xff\x0a"):
+        content = {kind: at for kind, at in _boxes(data) if kind in (b"jxlc", b"jxlp")}
+        start = content[b"jxlc"] if b"jxlc" in content else data.find(b"\xff\x0a", 0, 1 << 16)
+    bits = int.from_bytes(data[start + 2 : start + 18], "little") if start >= 0 else 0
+    if not bits:
+        return 0, 0, 0
+
+    def take(n: int) -> int:
+        nonlocal bits
+        value, bits = bits & ((1 << n) - 1), bits >> n
+        return value
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if is_small else take((9, 13, 18, 30)[take(2)]) + 1
+
+    is_small = take(1)
+    height = side()
+    ratio = take(3)
+    numerator, denominator = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    width = height * numerator // denominator if ratio else side()
+    all_default = take(1)
+    has_extra_fields = 0 if all_default else take(1)
+    return width, height, take(3) + 1 if has_extra_fields else 1
+
+
+def _jxl_sizes(data: bytes) -> Iterator[Size]:
+    yield _jxl_header(data)[:2]
+
+
+_SIZE_READERS: dict[str, Callable[[bytes], Iterator[Size]]] = {
+    "TIFF": _tiff_sizes, "WEBP": _webp_sizes, "ICO": _ico_sizes, "JPEG2000": _jpeg2000_sizes,
+    "HEIF": _heif_sizes, "AVIF": _heif_sizes, "JXL": _jxl_sizes,
+}  # fmt: skip
