@@ -1,7 +1,9 @@
 """A folder, recursively, on the local disk or any filesystem that fsspec knows (s3, abfss, gs, hdfs, ...).
 
 The driver looks only at the folders near the root, until there are enough to share out; executors list the
-trees below them. A flat folder of millions of files is one task: give such a lake as a manifest instead.
+trees below them. Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on
+as they come; other stores give a whole folder at once. One flat folder is one task: at about ten pages a second
+100 M objects under one S3 prefix take three hours, so give such a lake as an S3 Inventory or a manifest.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from dedup_spark import storage
 from dedup_spark.errors import ConfigError
-from dedup_spark.sources import names
+from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
 from dedup_spark.sources.objects import read_object
 
 log = logging.getLogger(__name__)
 
 _ROWS_PER_BATCH = 4096
+_MAX_ENTRIES_LOOKED_AT = 200_000
+"""In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
 Entry = tuple[str, bool, int, datetime | None, str | None]
 """One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
 
@@ -39,14 +42,10 @@ class FolderSource:
 
     @functools.cached_property
     def root(self) -> str:
-        if "://" in self.lake and not self.lake.startswith("file:"):
-            _require_remote_folder(self.lake)
-            return self.lake.rstrip("/")
-        path = "/" + self.lake.removeprefix("file:").lstrip("/") if self.lake.startswith("file:") else self.lake
-        path = os.path.realpath(os.path.expanduser(path))
-        if not os.path.isdir(path):
+        uri = addresses.to_uri(self.lake)
+        if addresses.kind_of(uri) != "folder":
             raise ConfigError(f"lake {self.lake}: no such folder")
-        return "file://" + names.to_text(path.rstrip("/"))
+        return uri
 
     def list_images(self, spark: SparkSession) -> DataFrame:
         whole, trees = self._share_out(self.root, wanted=4 * spark.sparkContext.defaultParallelism)
@@ -60,14 +59,31 @@ class FolderSource:
     def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str]]:
         """Folders to list without what is below them, and disjoint trees that hold all the rest."""
         whole: list[str] = []
+        unlooked: list[str] = []
         trees = [root]
-        while trees and len(trees) < wanted:
-            below = [e[0] for folder in trees for e in self._entries(folder) if e[1]]
-            whole += trees
+        while trees and len(trees) + len(unlooked) < wanted:
+            below: list[str] = []
+            for folder in trees:
+                found = self._folders_in(folder)
+                if found is None:
+                    unlooked.append(folder)
+                else:
+                    whole.append(folder)
+                    below += found
             trees = below
             if len(whole) > 16 * wanted:  # a chain of nearly empty folders: enough looked at
                 break
-        return whole, trees
+        return whole, trees + unlooked
+
+    def _folders_in(self, folder: str) -> list[str] | None:
+        """The folders directly in `folder`; None when it has too many entries for the driver to look through."""
+        found = []
+        for n_entries, entry in enumerate(self._entries(folder)):
+            if n_entries >= _MAX_ENTRIES_LOOKED_AT:
+                return None
+            if entry[1]:
+                found.append(entry[0])
+        return found
 
     def _list_folders(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """On executors: rows (path, recursive) to rows of LISTING_SCHEMA."""
@@ -94,25 +110,14 @@ class FolderSource:
                     yield entry
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        listing = _local_entries(folder) if folder.startswith("file:") else _remote_entries(folder)
+        listing = _remote_entries(folder) if addresses.is_remote(folder) else _local_entries(folder)
         for entry in listing:
             if not (self.skip_hidden and entry[0].rsplit("/", 1)[-1].startswith(".")):
                 yield entry
 
 
-def _require_remote_folder(lake: str) -> None:
-    try:
-        filesystem, path = storage.open_filesystem(lake)
-        if not filesystem.isdir(path):
-            raise ConfigError(f"lake {lake}: no such folder")
-    except (ImportError, ValueError) as e:  # no driver for the scheme, or a malformed address
-        raise ConfigError(f"lake {lake}: {e}") from e
-    except OSError as e:
-        raise ConfigError(f"lake {lake}: cannot be listed: {e}") from e
-
-
 def _local_entries(folder: str) -> Iterator[Entry]:
-    with os.scandir(names.from_text(folder.removeprefix("file://"))) as entries:
+    with os.scandir(addresses.to_path(folder)) as entries:
         for entry in entries:
             uri = f"{folder}/{names.to_text(entry.name)}"
             if entry.is_dir(follow_symlinks=False):
@@ -132,7 +137,10 @@ def _local_facts(entry: os.DirEntry[str]) -> tuple[int, datetime | None]:
 
 
 def _remote_entries(folder: str) -> Iterator[Entry]:
-    filesystem, path = storage.open_filesystem(folder)
+    filesystem, path = addresses.open_store(folder)
+    if hasattr(filesystem, "call_s3"):
+        yield from _s3_entries(filesystem, folder)
+        return
     for facts in filesystem.ls(path, detail=True, refresh=True):
         name = facts["name"].rstrip("/").rsplit("/", 1)[-1]
         if facts["name"].rstrip("/") == path.rstrip("/"):
@@ -141,8 +149,29 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
         if facts["type"] == "directory":
             yield uri, True, 0, None, None
         else:
-            etag = facts.get("ETag") or facts.get("etag")
-            yield uri, False, facts["size"] or 0, _modified_at(facts), etag.strip('"') if etag else None
+            yield uri, False, facts["size"] or 0, _modified_at(facts), _etag(facts.get("ETag") or facts.get("etag"))
+
+
+def _s3_entries(filesystem: Any, folder: str) -> Iterator[Entry]:
+    """Page by page, where `S3FileSystem.ls` would hold the whole folder; keys such as `a//b` keep their form."""
+    bucket, below_bucket, path = folder.partition("://")[2].partition("/")
+    folder_prefix = f"{path}/" if below_bucket else ""
+    request = {"Bucket": bucket, "Prefix": folder_prefix, "Delimiter": "/"}
+    while True:
+        page = filesystem.call_s3("list_objects_v2", **request)
+        for below in page.get("CommonPrefixes", []):
+            yield f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}", True, 0, None, None
+        for facts in page.get("Contents", []):
+            name = facts["Key"].removeprefix(folder_prefix)
+            if name or facts["Size"]:  # else it is the folder's own empty marker
+                yield f"{folder}/{name}", False, facts["Size"], facts["LastModified"], _etag(facts.get("ETag"))
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _etag(quoted: str | None) -> str | None:
+    return quoted.strip('"') if quoted else None
 
 
 def _modified_at(facts: dict[str, Any]) -> datetime | None:

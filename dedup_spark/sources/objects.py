@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
-from dedup_spark import storage
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.sources import names
+from dedup_spark.sources import addresses
 
 
 def read_object(uri: str, start: int | None = None, length: int | None = None) -> bytes:
-    """The object's bytes; with `start` and `length`, that range of them.
+    """The object's bytes; with `start` and `length`, that range of them, or less where the object ends.
+
+    One request to the store and no retry: see `fetching.py`.
 
     Raises:
         ImageRejected: `missing` or `forbidden`.
         OSError: another fault of the store, which may pass.
+        ImportError: this machine has no package for the scheme.
     """
-    try:
-        if uri.startswith("file:"):
-            return _read_local(names.from_text(uri.removeprefix("file://")), start or 0, length)
-        filesystem, path = storage.open_filesystem(uri)
-        end = None if length is None else (start or 0) + length
-        data: bytes = filesystem.cat_file(path, start=start, end=end)
+    if length == 0:
+        return b""
+    if not addresses.is_remote(uri):
+        with store_errors():
+            return _read_local(addresses.to_path(uri), start or 0, length)
+    store, path = addresses.split_store(uri)
+    filesystem, base = addresses.open_for_reading(store)
+    end = None if length is None else (start or 0) + length
+    with store_errors():
+        try:
+            data: bytes = filesystem.cat_file(f"{base.rstrip('/')}/{path}", start=start, end=end)
+        except OSError as e:
+            if _is_past_the_end(e):
+                return b""
+            raise
         return data
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """What the libraries of the stores raise becomes ImageRejected or OSError, as `Source.fetch` promises."""
+    try:
+        yield
+    except ImageRejected:
+        raise
     except FileNotFoundError as e:
         raise ImageRejected("missing", f"no such object: {e}") from e
     except (PermissionError, IsADirectoryError) as e:
         raise ImageRejected("forbidden", str(e)) from e
+    except OSError:
+        raise
+    except Exception as e:  # time-outs and broken connections of botocore, aiohttp and others are no OSError
+        raise OSError(f"{type(e).__name__}: {e}") from e
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
@@ -32,3 +59,9 @@ def _read_local(path: str, start: int, length: int | None) -> bytes:
         if start:
             f.seek(start)
         return f.read() if length is None else f.read(length)
+
+
+def _is_past_the_end(error: OSError) -> bool:
+    """Whether an S3 store said 416: the range begins where the object has ended."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("Error", {}).get("Code") in ("InvalidRange", "416")

@@ -1,0 +1,164 @@
+"""Single values of a Parquet column of bytes by row number, for tasks that ask for a file's rows in about their order.
+
+A file is read front to back in small batches, and the last rows are kept, so that the threads of a task may ask a
+little out of order. Memory: a batch and the kept rows of at most three files, about 64 MB each, or 32 rows where
+images are larger; not a row group. Asking for a row before the kept ones reads its row group again. On executors.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark import TaskContext
+
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses
+from dedup_spark.sources.objects import store_errors
+
+_MAX_OPEN_FILES = 3
+_BATCH_BYTES, _KEPT_BYTES, _KEPT_ROWS = 8 * 2**20, 48 * 2**20, 32
+_READ_BYTES = 4 * 2**20
+"""One request to a store, or one read of a disk."""
+
+
+def find_bytes(schema: pa.Schema, wanted: str = "") -> tuple[str, ...]:
+    """The path of the bytes column: (`content`,) or, in Hugging Face's layout, (`image`, `bytes`).
+
+    Raises:
+        LookupError: there is none, or there are several and `wanted` (`image` or `image.bytes`) names none of them.
+    """
+    found = list(bytes_columns(schema))
+    chosen = [path for path in found if not wanted or wanted in (path[0], ".".join(path))]
+    if len(chosen) == 1:
+        return chosen[0]
+    listed = ", ".join(".".join(path) for path in found) or "none"
+    problem = f"no bytes column '{wanted}'" if wanted else "name the bytes column with inventory.bytes_column"
+    raise LookupError(f"{problem}; columns that hold bytes: {listed}; all columns: {', '.join(schema.names)}")
+
+
+def bytes_columns(schema: pa.Schema) -> Iterator[tuple[str, ...]]:
+    """Paths of all columns that are BINARY, or a struct with a BINARY field `bytes`."""
+    for field in schema:
+        if _is_bytes(field.type):
+            yield (field.name,)
+        elif pa.types.is_struct(field.type):
+            yield from ((field.name, f.name) for f in field.type if f.name == "bytes" and _is_bytes(f.type))
+
+
+def read_value(location: str, row: int, bytes_column: str) -> bytes | None:
+    """The value of row number `row` (from 0) of the file `location`; None when it is null. Thread-safe.
+
+    Raises:
+        ImageRejected: `missing` or `forbidden` file, `changed_since_listing` (it has no such row or column),
+            `corrupt` (it is no Parquet file).
+        OSError: a fault of the store, which may pass; or damaged data in the file.
+    """
+    return _reader(location, bytes_column).value(row)
+
+
+_Key = tuple[int | None, str, str]
+_open_readers: OrderedDict[_Key, _ColumnReader] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _reader(location: str, bytes_column: str) -> _ColumnReader:
+    """The last few of this task: none outlives it, as a file may be replaced before the next task reads it."""
+    task = TaskContext.get()
+    key = (task.taskAttemptId() if task else None, location, bytes_column)
+    with _lock:
+        for other in [k for k in _open_readers if k[0] != key[0]]:
+            del _open_readers[other]
+        reader = _open_readers.pop(key, None) or _ColumnReader(location, bytes_column)
+        _open_readers[key] = reader
+        if len(_open_readers) > _MAX_OPEN_FILES:
+            _open_readers.popitem(last=False)
+    return reader
+
+
+class _ColumnReader:
+    """One column of one file, opened when first asked; its batches in order, and the last of them."""
+
+    def __init__(self, location: str, bytes_column: str) -> None:
+        self._location, self._bytes_column = location, bytes_column
+        self._lock = threading.Lock()
+        self._file: pq.ParquetFile | None = None
+
+    def value(self, row: int) -> bytes | None:
+        with self._lock, store_errors():
+            try:
+                if self._file is None:
+                    self._file = self._open()
+                return self._value(self._file, row)
+            except ImageRejected:
+                raise
+            except Exception:  # whatever it was, the next attempt begins anew
+                self._file = None
+                raise
+
+    def _open(self) -> pq.ParquetFile:
+        try:
+            file = pq.ParquetFile(open_bytes(self._location), buffer_size=_READ_BYTES, pre_buffer=False)
+            path = find_bytes(file.schema_arrow, self._bytes_column)
+        except pa.ArrowInvalid as e:
+            raise ImageRejected("corrupt", f"{self._location}: {e}") from e
+        except LookupError as e:
+            raise ImageRejected("changed_since_listing", f"{self._location}: {e}") from e
+        self._column = ".".join(path)
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        self._starts = [0, *itertools.accumulate(sizes)]
+        self._group, self._next_row = -1, 0
+        self._kept: deque[tuple[int, pa.Array]] = deque()
+        return file
+
+    def _value(self, file: pq.ParquetFile, row: int) -> bytes | None:
+        if row >= self._starts[-1]:
+            raise ImageRejected("changed_since_listing", f"{self._location} has {self._starts[-1]:,} rows, not {row:,}")
+        while True:
+            for first_row, values in self._kept:
+                if first_row <= row < first_row + len(values):
+                    value: bytes | None = values[row - first_row].as_py()
+                    return value
+            group = bisect.bisect_right(self._starts, row) - 1
+            if group != self._group or row < self._next_row:
+                self._begin(file, group)
+            self._keep(next(self._batches))
+
+    def _begin(self, file: pq.ParquetFile, group: int) -> None:
+        facts = file.metadata.row_group(group)
+        columns = [facts.column(i) for i in range(facts.num_columns)]
+        size_bytes = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == self._column)
+        n_rows = min(4096, max(1, _BATCH_BYTES * facts.num_rows // max(1, size_bytes)))
+        self._batches = file.iter_batches(n_rows, row_groups=[group], columns=[self._column], use_threads=False)
+        self._group, self._next_row = group, self._starts[group]
+
+    def _keep(self, batch: pa.RecordBatch) -> None:
+        values = batch.column(0)
+        if pa.types.is_struct(values.type):
+            values = pc.struct_field(values, "bytes")
+        self._kept.append((self._next_row, values))
+        self._next_row += len(values)
+        n_rows, n_bytes = sum(len(v) for _, v in self._kept), sum(v.nbytes for _, v in self._kept)
+        while n_bytes > _KEPT_BYTES and n_rows - len(self._kept[0][1]) >= _KEPT_ROWS:
+            _, oldest = self._kept.popleft()
+            n_rows, n_bytes = n_rows - len(oldest), n_bytes - oldest.nbytes
+
+
+def open_bytes(location: str) -> BinaryIO:
+    """A file for reading here and there; from a store 4 MiB at a time."""
+    if not addresses.is_remote(location):
+        return open(addresses.to_path(location), "rb")
+    filesystem, path = addresses.open_store(location)
+    file: BinaryIO = filesystem.open(path, "rb", block_size=_READ_BYTES, cache_type="readahead")
+    return file
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)

@@ -1,0 +1,75 @@
+"""Spark's own readers on what a user has: for listings that are files or tables themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.sources import addresses
+from dedup_spark.sources.base import LISTING_SCHEMA
+
+_NESTED = (T.StructType, T.ArrayType, T.MapType, T.VariantType)
+
+
+def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: Any) -> DataFrame:
+    """A lazy DataFrame; the driver lists the files and looks at one of them for the columns.
+
+    Raises:
+        ConfigError: there is no such file, or it cannot be read as `file_format`.
+    """
+    paths = [addresses.to_hadoop(spark, uri, literal=file_format != "delta") for uri in uris]
+    try:
+        return spark.read.load(paths if len(paths) > 1 else paths[0], format=file_format, **options)
+    except (PySparkException, Py4JError) as e:
+        raise ConfigError(f"{uris[0]}: cannot be read as {file_format}: {first_line(e)}") from e
+
+
+def column(name: str) -> Column:
+    """A column by its literal name, whatever characters it holds; not a path into a struct."""
+    return F.col(f"`{name.replace('`', '``')}`")
+
+
+def as_text(field: T.StructField) -> Column:
+    """The column as text: nested values as JSON, bytes in Base64."""
+    if isinstance(field.dataType, _NESTED):
+        return F.to_json(column(field.name))
+    if isinstance(field.dataType, T.BinaryType):
+        return F.base64(column(field.name))
+    return column(field.name).cast("string")
+
+
+def listing(rows: DataFrame, **known: Column) -> DataFrame:
+    """LISTING_SCHEMA out of the columns that a source knows; what does not parse, and the others, are null."""
+    schema = cast(T.StructType, T.StructType.fromDDL(LISTING_SCHEMA))
+    return rows.select(*[known.get(f.name, F.lit(None)).try_cast(f.dataType).alias(f.name) for f in schema])
+
+
+def unquoted(etag: Column) -> Column:
+    """As S3 writes it without its quotes."""
+    return F.trim(etag.cast("string"), F.lit('"'))
+
+
+def text_map(texts: dict[str, Column]) -> Column:
+    """`attributes`: the columns that are not null by name; null when there are none."""
+    if not texts:
+        return F.lit(None)
+    pairs = F.create_map(*[part for name, text in texts.items() for part in (F.lit(name), text)])
+    known = F.map_filter(pairs, lambda _, text: text.isNotNull())
+    return F.when(F.size(known) > 0, known)
+
+
+def first_line(error: Exception) -> str:
+    """What Spark says of an error: of its deepest cause, without the trace."""
+    cause = getattr(error, "java_exception", None)
+    while cause is not None and cause.getCause() is not None:
+        cause = cause.getCause()
+    text = str(cause.getMessage() if cause is not None else error)
+    return re.sub(r"\s+", " ", text.split("\n\tat ")[0]).strip()[:400]

@@ -1,0 +1,227 @@
+"""Tar files and WebDataset shards: images are found by the headers, and read by offset; nothing is unpacked.
+
+The lake is one tar file, a folder (all `*.tar` below it) or a glob of its files (`shards/train-*.tar`). One row a
+member that is or may be an image, under its full name; `position` and `size_bytes` are its place in the tar file.
+A WebDataset sample (`key.jpg`, `key.json`, ...) has its key in `attributes`; several images a sample are several rows.
+Members whose extension says that they are no images (json, txt, npy, ...), links and sparse files are left out, and
+counted in the executor's log. A name that comes twice gets `#2`, so that both are images.
+
+A tar file that is damaged or cut off gives the members up to there, and one row of its own without a member, which
+extract rejects as `corrupt` with the place: the rest is not forgotten. Compressed tar files cannot be read from the
+middle: ConfigError names them.
+
+Cost: one task a tar file at a time. From a disk 512 bytes a member are read. From a store it is one request of
+1 MiB a member, or per 1 MiB where members are smaller: as much time as a request takes anyway, so shards of
+small images are read once to be listed, and those with members of several MB are not.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import fsspec.utils
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses, names
+from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
+from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.objects import read_object
+
+log = logging.getLogger(__name__)
+
+TAR_NAME = r"(?i)\.tar$"
+COMPRESSED_NAME = r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$"
+_GLOB = re.compile(r"[*?\[]")
+_READ_AHEAD_BYTES = 2**20
+_ROWS_PER_BATCH = 4096
+_NOT_IMAGES = frozenset({
+    "json", "jsonl", "txt", "text", "caption", "cls", "cls2", "index", "inx", "id", "idx", "npy", "npz", "pt",
+    "pth", "pyd", "pkl", "pickle", "ten", "tenbin", "tb", "csv", "tsv", "xml", "yaml", "yml", "toml", "html", "htm",
+    "md", "url", "sha1", "sha256", "md5", "log", "srt", "vtt", "parquet", "arrow", "zip", "gz", "tar", "mp3", "wav",
+    "flac", "ogg", "m4a", "aac", "opus", "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg",
+})  # fmt: skip
+"""Extensions of what WebDataset samples hold beside images. Any other may be an image: extract will say."""
+
+
+@dataclass(frozen=True)
+class TarSource:
+    """`lake` is a tar file, a folder, or a glob below a folder."""
+
+    lake: str
+    skip_hidden: bool = True
+
+    @functools.cached_property
+    def root(self) -> str:
+        folder, pattern = self._parts
+        if addresses.kind_of(folder) is None:
+            raise ConfigError(f"lake {self.lake}: no such tar file or folder")
+        return f"{folder}/{pattern}" if pattern else folder
+
+    @functools.cached_property
+    def _parts(self) -> tuple[str, str | None]:
+        """The tar file or folder, and the glob below it."""
+        glob = _GLOB.search(self.lake)
+        if glob is None or addresses.kind_of(addresses.to_uri(self.lake)) is not None:
+            return addresses.to_uri(self.lake), None
+        cut = self.lake.rfind("/", 0, glob.start()) + 1
+        return addresses.to_uri(self.lake[:cut] or "."), self.lake[cut:]
+
+    def list_images(self, spark: SparkSession) -> DataFrame:
+        tars = self._tars(spark)
+        n_tars = self._count_plain(tars)
+        n_tasks = min(n_tars, 16 * spark.sparkContext.defaultParallelism)
+        return tars.where(~F.col("compressed")).repartition(n_tasks).mapInArrow(self._list_tars, LISTING_SCHEMA)
+
+    def fetch(self, address: Address) -> bytes:
+        if address.member is None:
+            place = "the tar file cannot be opened" if not address.position else f"damaged at byte {address.position:,}"
+            raise ImageRejected("corrupt", f"{place}: members from there on are not listed")
+        data = read_object(address.uri, address.position, address.size_bytes)
+        if address.size_bytes is not None and len(data) < address.size_bytes:
+            raise ImageRejected("truncated", f"the tar file ends {len(data):,} bytes into this member")
+        return data
+
+    def _tars(self, spark: SparkSession) -> DataFrame:
+        """(uri, modified_at, compressed) of the tar files."""
+        folder, pattern = self._parts
+        if addresses.kind_of(folder) == "file":
+            found = spark.createDataFrame([(folder, None)], "uri string, modified_at timestamp")
+            return found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
+        found = FolderSource(folder, self.skip_hidden).list_images(spark).select("uri", "modified_at")
+        if pattern is not None:
+            below = F.substring("uri", len(folder) + 2, 2**31 - 1)
+            found = found.where(below.rlike(fsspec.utils.glob_translate(pattern)))
+        found = found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
+        return found.where(F.col("compressed") | F.col("uri").rlike(TAR_NAME))
+
+    def _count_plain(self, tars: DataFrame) -> int:
+        """Number of uncompressed tar files; costs one more listing of the folder, before any work is done."""
+        counts = tars.groupBy("compressed").agg(F.count("*").alias("n"), F.min("uri").alias("first"))
+        kinds = {row["compressed"]: row for row in counts.collect()}
+        if True in kinds:
+            raise ConfigError(
+                f"lake {self.lake}: {kinds[True]['n']:,} compressed tar files, for example {kinds[True]['first']}; "
+                "their members cannot be read one by one: store them as plain .tar (images hardly compress)"
+            )
+        if not kinds:
+            raise ConfigError(f"lake {self.lake}: no tar file there")
+        return int(kinds[False]["n"])
+
+    def _list_tars(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """On executors: (uri, modified_at, compressed) to rows of LISTING_SCHEMA."""
+        found: list[dict[str, Any]] = []
+        for batch in batches:
+            for tar in batch.to_pylist():
+                for row in list_members(tar["uri"], tar["modified_at"], self.skip_hidden):
+                    found.append(row)
+                    if len(found) >= _ROWS_PER_BATCH:
+                        yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+                        found = []
+        yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+
+
+def list_members(uri: str, tar_modified_at: datetime | None, skip_hidden: bool) -> Iterator[dict[str, Any]]:
+    """The images of one tar file as rows; reads headers only. Faults of the store are raised, damage is a row."""
+    passed_over: Counter[str] = Counter()
+    times_seen: Counter[str] = Counter()
+    end = 0
+    try:
+        with closing(_open(uri)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined]  # or it keeps them all
+                if tar.offset <= end or member.size < 0:
+                    raise tarfile.ReadError("a header that points backwards")
+                end = tar.offset
+                if reason := _no_image(member, skip_hidden):
+                    passed_over[reason] += 1
+                    continue
+                name = names.to_text(member.name)
+                times_seen[name] += 1
+                again = f"#{times_seen[name]}" if times_seen[name] > 1 else ""
+                yield _row(uri, name, again, member, tar_modified_at)
+            _require_end_mark(file, uri, tar.offset)
+    except (FileNotFoundError, PermissionError) as e:
+        log.warning("%s: %s", uri, e)
+        yield {"uri": uri, "position": 0}
+    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # all that damaged headers raise
+        log.warning("%s: damaged at byte %d, members after it are not listed: %s", uri, end, e)
+        yield {"uri": uri, "position": end, "modified_at": tar_modified_at}
+    for reason, n in passed_over.items():
+        log.info("%s: %d members left out: %s", uri, n, reason)
+
+
+def sample_key(name: str) -> str:
+    """WebDataset's key of a member: its name up to the first dot of the last part."""
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def _row(uri: str, name: str, again: str, member: tarfile.TarInfo, tar_modified_at: datetime | None) -> dict[str, Any]:
+    return {
+        "uri": uri,
+        "member": name + again,
+        "position": member.offset_data,
+        "size_bytes": member.size,
+        "modified_at": _modified_at(member) or tar_modified_at,
+        "attributes": {"key": sample_key(name)},
+    }
+
+
+def _modified_at(member: tarfile.TarInfo) -> datetime | None:
+    """None where the writer gave none (0, for reproducible files) or nonsense."""
+    try:
+        return datetime.fromtimestamp(member.mtime, UTC) if member.mtime > 0 else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
+    """Why a member cannot be an image that is read by its offset; None when it may be one."""
+    last = member.name.rpartition("/")[2]
+    if member.isdir():
+        return "folder"
+    if member.issparse():
+        return "sparse file"
+    if not member.isreg():
+        return "link or device"
+    if skip_hidden and last.startswith("."):
+        return "hidden"
+    return "extension of another kind" if last.rpartition(".")[2].lower() in _NOT_IMAGES and "." in last else None
+
+
+def _require_end_mark(file: BinaryIO, uri: str, offset: int) -> None:
+    """`tarfile` ends quietly at a broken header; the end of a whole tar file is zeros and nothing after them.
+
+    Raises:
+        tarfile.ReadError
+    """
+    file.seek(offset)
+    n_zeros = 0
+    while block := file.read(_READ_AHEAD_BYTES):
+        if block.strip(b"\0"):
+            place = offset + n_zeros + len(block) - len(block.lstrip(b"\0"))
+            raise tarfile.ReadError(f"no tar header at byte {place:,}, or tar files written one after another")
+        n_zeros += len(block)
+    if n_zeros == 0:
+        log.warning("%s: no end mark; its writer was stopped, but all members that it has are whole", uri)
+
+
+def _open(uri: str) -> BinaryIO:
+    if not addresses.is_remote(uri):
+        return open(addresses.to_path(uri), "rb", buffering=0)
+    filesystem, path = addresses.open_store(uri)
+    file: BinaryIO = filesystem.open(path, "rb", block_size=_READ_AHEAD_BYTES, cache_type="readahead")
+    return file
