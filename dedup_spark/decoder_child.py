@@ -1,6 +1,6 @@
 """The child process that decodes: `python -m dedup_spark.decoder_child`, started by `decoders.py` only.
 
-Reads framed pickles on standard input (first the settings, then one bytes object an image) and answers each
+Reads frames on standard input (first the pickled settings, then the bytes of one image each) and answers each
 with ("ok", Signature) or ("rejected", reason, message). Ends with its input. It is a process of its own, with
 a memory limit, because image decoders are C libraries fed with unknown bytes: they crash and hang.
 """
@@ -16,11 +16,16 @@ import traceback
 from typing import Any, BinaryIO
 
 FRAME = struct.Struct("<Q")
-"""Length of the pickle that follows, bytes."""
+"""Length of what follows, bytes."""
 
 
-def write_frame(stream: BinaryIO, message: Any) -> None:
-    body = pickle.dumps(message, protocol=5)
+def write_message(stream: BinaryIO, message: Any) -> None:
+    """One frame that holds a pickle."""
+    write_frame(stream, pickle.dumps(message, protocol=5))
+
+
+def write_frame(stream: BinaryIO, body: bytes) -> None:
+    """One frame that holds `body` itself: an image is never copied into a pickle and out of it."""
     stream.write(FRAME.pack(len(body)))
     stream.write(body)
     stream.flush()
@@ -30,14 +35,14 @@ def main() -> None:
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a C library prints must not break the frames
-    settings, memory_bytes = _read_frame(requests)
+    settings, memory_bytes = pickle.loads(_read_frame(requests))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     from dedup_spark.kernels.images import ImageRejected  # after the limit, so that it holds for all of it
     from dedup_spark.kernels.signature import sign_image
 
-    write_frame(answers, ("ready",))
+    write_message(answers, ("ready",))
     while True:
         try:
             data = _read_frame(requests)
@@ -49,14 +54,14 @@ def main() -> None:
             answer = ("rejected", e.reason, e.message)
         except Exception:  # unforeseen in a decoder: the parent makes a row of it, with the last lines of the trace
             answer = ("rejected", "decoder_crashed", traceback.format_exc()[-500:])
-        write_frame(answers, answer)
+        write_message(answers, answer)
 
 
-def _read_frame(stream: BinaryIO) -> Any:
+def _read_frame(stream: BinaryIO) -> bytes:
     header = stream.read(FRAME.size)
     if len(header) < FRAME.size:
         raise EOFError
-    return pickle.loads(stream.read(FRAME.unpack(header)[0]))
+    return stream.read(FRAME.unpack(header)[0])
 
 
 if __name__ == "__main__":

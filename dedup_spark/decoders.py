@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from dedup_spark.decoder_child import FRAME, write_frame
+from dedup_spark.decoder_child import FRAME, write_frame, write_message
 from dedup_spark.errors import DedupError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.kernels.signature import Signature, SignatureSettings
@@ -111,7 +111,7 @@ class _Child:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
-            write_frame(self._requests, (settings, memory_bytes))
+            write_message(self._requests, (settings, memory_bytes))
             self._answer(_START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(

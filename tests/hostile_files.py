@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 import struct
@@ -14,7 +15,7 @@ from odd_files import OddFile, picture
 from PIL import Image
 
 HUGE = 100_000
-_BOMB_BYTES = 1 << 30
+_BOMB_BYTES = 1 << 29
 
 
 def huge_claims() -> dict[str, bytes]:
@@ -56,7 +57,7 @@ def huge_claims() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, bytes]:
-    """Sound pictures, or nearly, around a gigabyte of zeros, deflated to a megabyte."""
+    """Sound pictures, or nearly, around half a gigabyte of zeros, deflated to half a megabyte."""
     zeros = _deflated_zeros()
     rows = b"".join(b"\0" + row.tobytes() for row in picture())
     size = (96, 64)
@@ -135,6 +136,7 @@ def _huge_dng() -> bytes:
     return data.replace(sides, claim)
 
 
+@functools.cache
 def _deflated_zeros() -> bytes:
     packer, out = zlib.compressobj(9), io.BytesIO()
     piece = np.zeros(1 << 24, np.uint8).tobytes()

@@ -61,7 +61,7 @@ def _kind(lake: str, settings: InventorySettings) -> str:
     if re.search(TAR_NAME, name) or re.search(COMPRESSED_NAME, name) or ("*" in name and ".tar" in name):
         return "tar"
     uri = addresses.to_uri(lake)
-    if not (name.lower().endswith(PARQUET_SUFFIXES) or is_delta(uri)):
+    if not (name.lower().endswith(PARQUET_SUFFIXES) or (addresses.kind_of(uri) == "folder" and is_delta(uri))):
         return "folder"
     holds_bytes = bool(settings.bytes_column) or any(parquet_rows.bytes_columns(_schema(uri)))
     return "table" if holds_bytes else "manifest"

@@ -1,0 +1,124 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. First run
+#
+# Run the six steps over a small lake and look at what each of them left behind.
+#
+# The defaults are the lake and the tables of `make demo`. For a lake of your own, set `DEDUP_LAKE` and
+# `DEDUP_TABLES` before you start.
+
+# %%
+import os
+from pathlib import Path
+
+from dedup_spark.cli import main
+from dedup_spark.session import get_session
+from dedup_spark.tables import Tables
+from dedup_spark.views import create_views
+
+project = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
+lake = os.environ.get("DEDUP_LAKE", str(project / "demo" / "lake"))
+tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
+
+# %% [markdown]
+# ## Run
+#
+# The same as `dedup-spark run --lake ... --tables ...` in a shell. Progress goes to standard error.
+# What is done already is not done again: over a finished lake this takes a few seconds.
+
+# %%
+exit_code = main(["run", "--lake", lake, "--tables", tables_root])
+print("exit code", exit_code)
+
+# %% [markdown]
+# ## Open the tables
+#
+# `create_views` makes every table and view known to this session by its name.
+
+# %%
+spark = get_session("notebook")
+create_views(Tables(spark, tables_root))
+
+# %% [markdown]
+# ## Step 1, inventory: what is there
+#
+# One row an object. Nothing was read.
+
+# %%
+spark.sql("SELECT image_id, uri, size_bytes, modified_at FROM images ORDER BY uri LIMIT 5").show(truncate=60)
+
+# %% [markdown]
+# ## Step 2, extract: what was read
+#
+# Every row of `images` has one row in `features`, also a file that is broken. The two counts are equal.
+
+# %%
+spark.sql("SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM features) AS features").show()
+spark.sql("SELECT status, reject_reason, count(*) AS n_images FROM features GROUP BY ALL ORDER BY n_images DESC").show()
+spark.sql(
+    "SELECT image_id, format, width_px, height_px, round(sharpness) AS sharpness, hex(phash) AS phash "
+    "FROM features WHERE status = 'ok' ORDER BY width_px * height_px DESC LIMIT 5"
+).show()
+
+# %% [markdown]
+# ## Step 3, index: vectors in files
+#
+# Identical images stand as one from here on: `n_images` counts distinct pictures of pixels, not files.
+
+# %%
+spark.sql("SELECT shard, path, n_images, size_bytes, size(cells) AS n_cells FROM shards ORDER BY shard").show(
+    truncate=False
+)
+
+# %% [markdown]
+# ## Step 4, match: pairs
+#
+# Each pair carries the method that found it and both scores.
+
+# %%
+spark.sql(
+    "SELECT method, count(*) AS n_pairs, round(min(similarity), 3) AS lowest_cosine, "
+    "max(hamming_bits) AS most_bits FROM pairs GROUP BY method ORDER BY method"
+).show()
+
+# %% [markdown]
+# ## Step 5, cluster: groups, each with a keeper
+
+# %%
+spark.sql(
+    "SELECT cluster_size, count(*) AS n_clusters FROM clusters WHERE is_keeper GROUP BY ALL ORDER BY cluster_size"
+).show()
+spark.sql(
+    "SELECT relation, count(*) AS n_images, sum(size_bytes) AS size_bytes FROM clusters "
+    "WHERE NOT is_keeper GROUP BY relation ORDER BY n_images DESC"
+).show()
+
+# %% [markdown]
+# ## Step 6, report: views and a page
+#
+# Open this page in a browser.
+
+# %%
+print(Path(tables_root, "report", "index.html"))
+
+# %% [markdown]
+# ## What ran
+#
+# `runs` has a row when a step starts and one when it ends, with counts and seconds.
+
+# %%
+spark.sql(
+    "SELECT run_id, step, status, round(elapsed_seconds, 1) AS seconds, counts FROM runs "
+    "WHERE status <> 'started' ORDER BY at DESC LIMIT 14"
+).show(truncate=70)

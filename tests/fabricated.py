@@ -1,0 +1,126 @@
+"""Rows made up by a test: it names the columns that matter to it, the others are plain or null. No image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from dedup_spark import shards
+from dedup_spark.kernels import ann
+from dedup_spark.tables import FEATURES, IMAGES, SHARDS, Tables
+
+DIMENSIONS = 512
+MODEL = "made-up/1"
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def frame(spark: SparkSession, schema: T.StructType | str, rows: Rows) -> DataFrame:
+    """A DataFrame of rows by column name; what they leave out is null."""
+    struct = T.StructType.fromDDL(schema) if isinstance(schema, str) else schema
+    return spark.createDataFrame([tuple(row.get(name) for name in struct.names) for row in rows], struct)
+
+
+def listed(image_id: int, **facts: Any) -> dict[str, Any]:
+    """A row of `images`."""
+    uri = f"file:///lake/{image_id}.jpg"
+    return {"image_id": image_id, "lake": "file:///lake", "uri": uri, "size_bytes": 100, "object_version": 1} | facts
+
+
+def readable(image_id: int, vector: np.ndarray | None = None, **facts: Any) -> dict[str, Any]:
+    """A row of `features`: a picture of its own unless `pixel_hash` says otherwise."""
+    row = {
+        "image_id": image_id, "object_version": 1, "status": "ok", "width_px": 40, "height_px": 30, "format": "JPEG",
+        "content_hash": f"bytes of {image_id}", "pixel_hash": f"pixels of {image_id}", "phash": image_id,
+    }  # fmt: skip
+    embedded = {} if vector is None else {"model_id": MODEL, "embedding": to_bytes(vector)}
+    return row | embedded | facts
+
+
+def rejected(image_id: int, reason: str = "corrupt") -> dict[str, Any]:
+    """A row of `features` of an image that could not be read."""
+    return {"image_id": image_id, "object_version": 1, "status": "rejected", "reject_reason": reason}
+
+
+def features(spark: SparkSession, rows: Rows) -> DataFrame:
+    return frame(spark, FEATURES.schema, rows)
+
+
+def images(spark: SparkSession, rows: Rows) -> DataFrame:
+    return frame(spark, IMAGES.schema, rows)
+
+
+def random_ids(n: int, rng: np.random.Generator) -> list[int]:
+    """Distinct ids over the whole range, as hashes are: half of them negative."""
+    return rng.permutation(np.unique(rng.integers(-(2**63), 2**63 - 1, 2 * n)))[:n].tolist()
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def directions(n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, 512) random unit vectors: strangers, cosines near 0."""
+    return unit_rows(rng.standard_normal((n, DIMENSIONS)))
+
+
+def families(sizes: Iterable[int], cosine: float, rng: np.random.Generator) -> np.ndarray:
+    """Unit vectors in families: about `cosine` between two of a family, near 0 between strangers."""
+    rows = [np.sqrt(cosine) * directions(1, rng) + np.sqrt(1 - cosine) * directions(size, rng) for size in sizes]
+    return unit_rows(np.concatenate(rows))
+
+
+def arc(n: int, cosine: float, rng: np.random.Generator) -> np.ndarray:
+    """Unit vectors along an arc: `cosine` between neighbours, strangers at the ends."""
+    x, y = np.linalg.qr(directions(2, rng).T)[0].T
+    angles = np.arange(n) * np.arccos(cosine)
+    return np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * y
+
+
+def to_bytes(vector: np.ndarray) -> bytearray:
+    return bytearray(np.asarray(vector).astype("<f2").tobytes())
+
+
+def exact_cosines(vectors: np.ndarray) -> np.ndarray:
+    """(n, n) cosines of the vectors as stored, in double precision."""
+    stored = np.asarray(vectors).astype("<f2").astype(np.float64)
+    return unit_rows(stored) @ unit_rows(stored).T
+
+
+def hamming(a: int, b: int) -> int:
+    return ((a ^ b) & (2**64 - 1)).bit_count()
+
+
+def flip_bits(phash: int, bits: Iterable[int]) -> int:
+    """`phash` as a signed 64-bit integer with some bits changed."""
+    value = (phash & (2**64 - 1)) ^ sum(1 << bit for bit in bits)
+    return value - 2**64 if value >= 2**63 else value
+
+
+def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: Iterable[int]) -> list[dict[str, Any]]:
+    """FAISS files of so many vectors each, in the order given; the rows of `shards` that list them."""
+    rows, start = [], 0
+    for shard, size in enumerate(sizes):
+        part = slice(start, start + size)
+        halves = vectors[part].astype(np.float16)
+        centroids = halves[:1].astype(np.float32)
+        index = ann.build_shard(np.array(ids[part], np.int64), halves, np.zeros(size, np.int32), centroids)
+        path = f"shard_files/made-up/shard-{shard:05d}.faiss"
+        size_bytes, sha256 = shards.write_shard(str(root), path, index)
+        rows.append({"shard": shard, "path": path, "n_images": size, "size_bytes": size_bytes, "sha256": sha256,
+                     "cells": [0], "model_id": MODEL})  # fmt: skip
+        start += size
+    assert start == len(ids)
+    return rows
+
+
+def fill(tables: Tables, image_rows: Rows = (), feature_rows: Rows = (), shard_rows: Rows = ()) -> None:
+    """Append rows to the tables that they belong to."""
+    for table, rows in ((IMAGES, image_rows), (FEATURES, feature_rows), (SHARDS, shard_rows)):
+        if rows := list(rows):
+            tables.append(table, frame(tables.spark, table.schema, rows))

@@ -1,0 +1,36 @@
+"""What the tests of the sources share: listings as Python rows, and names that are easily taken for syntax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
+
+from dedup_spark.sources.base import LISTING_SCHEMA, Address, Source
+
+ODD_NAME = "100%25 a+b #1 [x]{y} café::v?=.jpg"
+
+
+def listed(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
+    """All rows, ordered by uri and member; their schema is LISTING_SCHEMA."""
+    rows = source.list_images(spark)
+    assert simple(rows.schema) == simple(T.StructType.fromDDL(LISTING_SCHEMA))
+    return sorted((row.asDict() for row in rows.collect()), key=lambda row: (row["uri"], row["member"] or ""))
+
+
+def simple(schema: Any) -> list[tuple[str, str]]:
+    return [(field.name, field.dataType.simpleString()) for field in schema]
+
+
+def address_of(row: dict[str, Any]) -> Address:
+    return Address(row["uri"], row["member"], row["location"], row["position"], row["size_bytes"])
+
+
+def fetched(source: Source, rows: list[dict[str, Any]]) -> list[bytes]:
+    return [source.fetch(address_of(row)) for row in rows]
+
+
+def plan_of(rows: DataFrame) -> str:
+    """Spark's physical plan, as text."""
+    return str(rows._jdf.queryExecution().executedPlan().toString())  # type: ignore[operator]
