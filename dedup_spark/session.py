@@ -102,7 +102,10 @@ def require_java() -> None:
     if java is None or not Path(java).exists():
         where = f"JAVA_HOME={home} has no bin/java" if home else "no `java` on the PATH"
         raise ConfigError(f"Java not found ({where}): {install}")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    try:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    except OSError as e:
+        raise ConfigError(f"{java} does not run ({e.strerror}): {install}") from e
     version = re.search(r'version "(?:1\.)?(\d+)', said)
     if version is None or int(version[1]) < 17:
         raise ConfigError(

@@ -50,4 +50,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return f"<{len(value)} bytes>"
     text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = text.replace("\r", "\\r").replace("\n", "\\n")  # one line a row, whatever a file is called
     return text if len(text) <= _MAX_CELL_CHARACTERS else text[: _MAX_CELL_CHARACTERS - 3] + "..."

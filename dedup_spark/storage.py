@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from pathlib import Path
@@ -59,8 +60,10 @@ def list_names(uri: str) -> list[str]:
 def delete_tree(uri: str) -> None:
     """Delete a folder and all that is in it, if it is there."""
     filesystem, path = open_filesystem(uri)
-    if filesystem.exists(path):
-        filesystem.rm(path, recursive=True)
+    if not filesystem.exists(path):
+        return
+    is_disk = "file" in _protocols(filesystem)
+    filesystem.rm(path if is_disk else glob.escape(path), recursive=True)  # in stores the path is a pattern
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:

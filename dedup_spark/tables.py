@@ -8,11 +8,13 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from delta.tables import DeltaTable
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
@@ -196,15 +198,31 @@ class Tables:
 
     def create_missing(self) -> None:
         """Create the tables that do not exist yet. Raises TableError when the place cannot be written."""
-        for table in ALL:
-            if self._exists(table):
-                continue
-            builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(table.schema)
-            builder = builder.tableName(self._name(table)) if self.database else builder.location(self._path(table))
-            statistics = ",".join(table.statistics or table.key)
-            for name, value in {"delta.dataSkippingStatsColumns": statistics, **table.properties}.items():
-                builder = builder.property(name, value)
-            builder.execute()
+        catalog = self.database.rpartition(".")[0] if self.database else ""
+        before = self.spark.catalog.currentCatalog()
+        try:
+            if catalog:  # DeltaTableBuilder takes no catalog name
+                self.spark.catalog.setCurrentCatalog(catalog)
+            for table in ALL:
+                if not self._exists(table):
+                    self._create(table)
+        except (PySparkException, Py4JJavaError) as e:
+            first_line = str(e).strip().splitlines()[0]
+            raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
+        finally:
+            if catalog:
+                self.spark.catalog.setCurrentCatalog(before)
+
+    def _create(self, table: Table) -> None:
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(table.schema)
+        if self.database:
+            builder = builder.tableName(f"{self.database.rpartition('.')[2]}.{table.name}")
+        else:
+            builder = builder.location(self._path(table))
+        statistics = ",".join(table.statistics or table.key)
+        for name, value in {"delta.dataSkippingStatsColumns": statistics, **table.properties}.items():
+            builder = builder.property(name, value)
+        builder.execute()
 
     def read(self, table: Table) -> DataFrame:
         """The table as a lazy DataFrame. Raises TableError when it does not exist."""
@@ -229,6 +247,7 @@ class Tables:
 
     def upsert(self, table: Table, rows: DataFrame) -> None:
         """Insert rows, or replace those with the same key; one source row a key."""
+        _require_columns(table, rows.schema)
         same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
         merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
         merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
@@ -247,7 +266,7 @@ class Tables:
         """Write intermediate rows below `_staging` and read them back: computed once, and safe from lost executors."""
         path = f"{self.root}/_staging/{name}"
         rows.write.mode("overwrite").parquet(path)
-        return self.spark.read.schema(rows.schema).parquet(path)
+        return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
 
     def drop_staged(self) -> None:
         """Delete everything that `stage` wrote."""

@@ -113,7 +113,6 @@ def test_java_home_decides_and_not_the_path(
 
 
 @pytest.mark.parametrize("how", ["not executable", "of another machine"])
-@pytest.mark.xfail(strict=True, raises=OSError, reason="session.require_java does not catch OSError of subprocess.run")
 def test_a_java_that_cannot_run_is_refused_like_an_old_one(
     no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:

@@ -15,9 +15,6 @@ from dedup_spark import storage
 ODD_NAMES = ["plain.bin", "with space.bin", "100%25 #1.bin", "café 写真.bin", "a[1]{2}.bin", "q?=&;.bin"]
 
 
-PATTERN_BUG = pytest.mark.xfail(strict=True, reason="storage.delete_tree gives fsspec a pattern; see glob.escape")
-
-
 class BucketFileSystem(MemoryFileSystem):
     """Stands for s3fs: a store in memory that knows only the scheme s3."""
 
@@ -89,7 +86,7 @@ def test_a_tree_under_any_name_can_be_deleted(tmp_path: Path, name: str) -> None
     delete_tree_beside_look_alikes(str(tmp_path), name)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=PATTERN_BUG) if set(n) & set("[?*") else n for n in ODD_NAMES])
+@pytest.mark.parametrize("name", ODD_NAMES)
 def test_a_tree_under_any_name_can_be_deleted_in_an_object_store(memory: str, name: str) -> None:
     delete_tree_beside_look_alikes(memory, name)
 

@@ -15,6 +15,8 @@ from dedup_spark import storage
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import names
 
+_FILE = "^file:/+"
+
 
 def is_remote(address: str) -> bool:
     """Whether `address` is a URI of a store; plain paths and `file:` are local."""
@@ -82,7 +84,12 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
 
 def from_hadoop(path: Column) -> Column:
     """What Hadoop calls `file:/a` is `file:///a` here; other schemes are left as they are."""
-    return F.regexp_replace(path, "^file:/+", "file:///")
+    return F.regexp_replace(path, _FILE, "file:///")
+
+
+def file_uri(path: str) -> str:
+    """The same for one path on the driver."""
+    return re.sub(_FILE, "file:///", path)
 
 
 def _hadoop_conf(spark: SparkSession) -> Any:

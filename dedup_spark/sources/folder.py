@@ -122,10 +122,17 @@ def _local_entries(folder: str) -> Iterator[Entry]:
             uri = f"{folder}/{names.to_text(entry.name)}"
             if entry.is_dir(follow_symlinks=False):
                 yield uri, True, 0, None, None
-            elif entry.is_dir():
+            elif _leads_to_a_folder(entry):
                 log.warning("%s: link to a folder, not followed", uri)
             else:
                 yield (uri, False, *_local_facts(entry), None)
+
+
+def _leads_to_a_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a loop, or behind a closed door: a row; reading it gives the reason
+        return False
 
 
 def _local_facts(entry: os.DirEntry[str]) -> tuple[int, datetime | None]:

@@ -1,8 +1,9 @@
 """A manifest: a CSV file, Parquet files or a Delta table that names the images, one a row, in a column `uri`.
 
-Other columns that are understood: `size_bytes`, `modified_at` (ISO 8601 or a timestamp), `etag`, `member`, and
-`position`, the byte at which the image begins inside the object (with `size_bytes`: how the rows of an uncompressed
-container are given). All further columns are kept as text in `attributes`. A fact that does not parse is unknown.
+Other columns that are understood: `size_bytes`, `modified_at` (ISO 8601, a timestamp, or seconds), `etag`, `member`,
+and `position`, the byte at which the image begins inside the object (with `size_bytes`: how the members of an
+uncompressed container are given). All further columns are kept as text in `attributes`. A fact that does not parse
+is unknown.
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
 manifest lies in; absolute paths become `file://`. A row without a uri, and a CSV line with more or fewer fields than
@@ -59,6 +60,9 @@ class ManifestSource:
         if _MALFORMED in others:
             has_uri &= others[_MALFORMED].isNull()
         digest = F.xxhash64(F.to_json(F.struct(*[spark_reader.column(field.name) for field in rows.schema])))
+        modified_at = F.lit(None)
+        if "modified_at" in fields:
+            modified_at = spark_reader.as_time(known["modified_at"], fields["modified_at"].dataType)
         own_member = known.get("member", F.lit(None)).cast("string")
         return spark_reader.listing(
             rows,
@@ -66,7 +70,7 @@ class ManifestSource:
             member=F.when(has_uri, own_member).otherwise(F.concat(F.lit(_NO_URI), digest)),
             position=known.get("position", F.lit(None)),
             size_bytes=known.get("size_bytes", F.lit(None)).try_cast("double"),  # pandas writes 12 as 12.0
-            modified_at=known.get("modified_at", F.lit(None)),
+            modified_at=modified_at,
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(others),
         )

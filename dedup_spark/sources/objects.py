@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
@@ -55,6 +57,8 @@ def store_errors() -> Iterator[None]:
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ImageRejected("forbidden", f"{path} is no regular file; a pipe or device may never end")
     with open(path, "rb") as f:
         if start:
             f.seek(start)

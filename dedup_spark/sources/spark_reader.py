@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,11 +16,14 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING_SCHEMA
 
+_NANOS = "spark.sql.legacy.parquet.nanosAsLong"
 _NESTED = (T.StructType, T.ArrayType, T.MapType, T.VariantType)
 
 
 def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: Any) -> DataFrame:
     """A lazy DataFrame; the driver lists the files and looks at one of them for the columns.
+
+    Parquet's nanosecond timestamps become numbers (`as_time`); for that a setting of the session is changed.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read as `file_format`.
@@ -29,6 +32,9 @@ def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: 
     try:
         return spark.read.load(paths if len(paths) > 1 else paths[0], format=file_format, **options)
     except (PySparkException, Py4JError) as e:
+        if "TIMESTAMP(NANOS" in str(e) and spark.conf.get(_NANOS) != "true":  # what pandas writes; Spark refuses it
+            spark.conf.set(_NANOS, "true")
+            return load(spark, uris, file_format, **options)
         raise ConfigError(f"{uris[0]}: cannot be read as {file_format}: {first_line(e)}") from e
 
 
@@ -50,6 +56,14 @@ def listing(rows: DataFrame, **known: Column) -> DataFrame:
     """LISTING_SCHEMA out of the columns that a source knows; what does not parse, and the others, are null."""
     schema = cast(T.StructType, T.StructType.fromDDL(LISTING_SCHEMA))
     return rows.select(*[known.get(f.name, F.lit(None)).try_cast(f.dataType).alias(f.name) for f in schema])
+
+
+def as_time(value: Column, kind: T.DataType) -> Column:
+    """A timestamp; a number counts seconds since 1970, or milli-, micro- or nanoseconds where it is as large."""
+    if not isinstance(kind, T.NumericType):
+        return value.try_cast("timestamp")
+    seconds = F.when(value < 1e11, value).when(value < 1e14, value / 1e3).when(value < 1e17, value / 1e6)
+    return F.timestamp_seconds(seconds.otherwise(value / 1e9))
 
 
 def unquoted(etag: Column) -> Column:

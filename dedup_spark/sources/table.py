@@ -6,12 +6,13 @@ its member `<data file>#<row>`, or the value of `inventory.key_column` (`image.p
 an image keeps its identity when the table is rewritten. `location` and `position` are the data file and the row in
 it; `modified_at` is the file's, so that a rewritten file is read again. The other simple columns go to `attributes`.
 
-A null has its row too, and is rejected as `missing`. Rows deleted by Delta deletion vectors are not listed; tables
-with Delta column mapping are refused, as the names in their files are others. Partition columns of plain Parquet
-stand only in the path, that is in the member.
+A null has its row too, and is rejected as `missing`. Of a Delta table the newest version is read; rows deleted by
+deletion vectors are not listed; column mapping is refused, as the names in the files are others. Partition columns
+of plain Parquet stand only in the path, that is in the member.
 
-Cost: the listing reads the other columns, and a key column is checked for duplicates by one shuffle of its values.
-Fetching reads each data file's bytes column once, front to back, if rows are asked for in about that order.
+Cost: the driver knows every data file of the table (about 1 KB each). The listing reads the other columns, and a key
+column is checked for duplicates by one shuffle of its values. Fetching reads each data file's bytes column once,
+front to back, if rows are asked for in about that order.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class TableSource:
     def _read(self, spark: SparkSession) -> DataFrame:
         if is_delta(self.root):
             _refuse_column_mapping(spark, self.root)
-            return spark_reader.load(spark, [self.root], "delta")
+            return _with_row_numbers(spark, spark_reader.load(spark, [self.root], "delta"), self.root)
         if addresses.kind_of(self.root) == "file":
             return spark_reader.load(spark, [self.root], "parquet")
         names = "*{" + ",".join(PARQUET_SUFFIXES) + "}"
@@ -131,6 +132,16 @@ def _below(file: Column, root: str) -> Column:
     below = addresses.split_store(root)[1]
     inside = F.when(path.startswith(f"{below}/"), F.substring(path, len(below) + 2, 2**31 - 1))
     return F.coalesce(inside, F.when(path == below, F.lit(posixpath.basename(below))), file)
+
+
+def _with_row_numbers(spark: SparkSession, rows: DataFrame, root: str) -> DataFrame:
+    """Delta numbers rows only where there may be deletion vectors; elsewhere its files are read as they are."""
+    if "row_index" in rows.select("_metadata.*").columns:
+        return rows
+    files = [addresses.file_uri(path) for path in rows.inputFiles()]
+    if not files:
+        raise ConfigError(f"table {root}: it has no rows")
+    return spark_reader.load(spark, files, "parquet", basePath=addresses.to_hadoop(spark, root, literal=False))
 
 
 def _refuse_column_mapping(spark: SparkSession, root: str) -> None:

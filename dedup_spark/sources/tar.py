@@ -103,7 +103,7 @@ class TarSource:
         found = FolderSource(folder, self.skip_hidden).list_images(spark).select("uri", "modified_at")
         if pattern is not None:
             below = F.substring("uri", len(folder) + 2, 2**31 - 1)
-            found = found.where(below.rlike(fsspec.utils.glob_translate(pattern)))
+            found = found.where(below.rlike(glob_regex(pattern)))
         found = found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
         return found.where(F.col("compressed") | F.col("uri").rlike(TAR_NAME))
 
@@ -131,6 +131,11 @@ class TarSource:
                         yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
                         found = []
         yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+
+
+def glob_regex(pattern: str) -> str:
+    """A regular expression, of Python and of Java, that finds what a glob matches; `**` stands for any folders."""
+    return f"^{fsspec.utils.glob_translate(pattern)}"
 
 
 def list_members(uri: str, tar_modified_at: datetime | None, skip_hidden: bool) -> Iterator[dict[str, Any]]:

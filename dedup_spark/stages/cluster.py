@@ -126,7 +126,7 @@ def keeper_columns(keeper_order: tuple[str, ...]) -> list[Column]:
     """`expression ASC|DESC` items to sort columns; nulls last, so that an unknown value never wins."""
     columns = []
     for item in keeper_order:
-        expression, direction = re.fullmatch(r"(?is)\s*(.+?)(?:\s+(asc|desc))?\s*", item).groups()  # type: ignore[union-attr]
+        expression, direction = re.fullmatch(r"(?is)\s*(.*?)(?:\s+(asc|desc))?\s*", item).groups()  # type: ignore[union-attr]
         column = F.expr(expression)
         columns.append(column.desc_nulls_last() if (direction or "asc").lower() == "desc" else column.asc_nulls_last())
     return columns
@@ -141,7 +141,7 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
         except (AnalysisException, ParseException) as e:
             raise ConfigError(
                 f"cluster.keeper_order: '{item}' is not an SQL expression over images and features "
-                f"followed by ASC or DESC: {str(e).splitlines()[0]}"
+                f"followed by ASC or DESC: {str(e).strip().splitlines()[0]}"
             ) from e
 
 

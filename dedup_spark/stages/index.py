@@ -66,8 +66,17 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     if n_vectors == 0:
         tables.overwrite(CENTROIDS, spark.createDataFrame([], CENTROIDS.schema))
         tables.overwrite(SHARDS, spark.createDataFrame([], SHARDS.schema))
-        run.count(vectors=0, cells=0, shards=0)
-        return
+        n_cells = n_shards = 0
+    else:
+        n_cells, n_shards = _build(run, vectors, n_vectors, model_id)
+    _delete_older_builds(tables.root, keep=run.run_id)
+    tables.drop_staged()
+    run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
+
+
+def _build(run: Run, vectors: DataFrame, n_vectors: int, model_id: str) -> tuple[int, int]:
+    """Write cells and shards; returns how many of each."""
+    tables, config, spark = run.tables, run.config, run.tables.spark
     centroids = train(vectors, n_vectors, config.index)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
@@ -76,9 +85,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     written = tables.stage("written", write_shards(assigned, shard_of, ShardSettings(tables.root, folder, centroids)))
     tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
     tables.overwrite(SHARDS, written.withColumn("model_id", F.lit(model_id)))
-    _delete_older_builds(tables.root, keep=run.run_id)
-    tables.drop_staged()
-    run.count(vectors=n_vectors, cells=len(centroids), shards=len(set(shard_of.values())))
+    return len(centroids), len(set(shard_of.values()))
 
 
 def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:

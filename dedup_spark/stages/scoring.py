@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -29,9 +30,12 @@ def score_pairs(pairs: DataFrame, signatures: DataFrame) -> DataFrame:
 def _score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         a, b = batch["embedding_a"], batch["embedding_b"]
-        similarity = pa.nulls(len(batch), pa.float32())
-        if a.null_count == 0 and b.null_count == 0:
-            halves = [ann.from_bytes(column.to_pylist(), DIMENSIONS) for column in (a, b)]
-            similarity = pa.array(ann.cosines(*halves))
+        known = np.flatnonzero(np.asarray(a.is_valid()) & np.asarray(b.is_valid()))
+        halves = [ann.from_bytes(column.take(pa.array(known)).to_pylist(), DIMENSIONS) for column in (a, b)]
+        cosine = np.zeros(len(batch), np.float32)
+        cosine[known] = ann.cosines(*halves)
+        unknown = np.ones(len(batch), bool)
+        unknown[known] = False
+        similarity = pa.array(cosine, mask=unknown)
         columns = [batch["image_id_a"], batch["image_id_b"], similarity, batch["hamming_bits"]]
         yield pa.RecordBatch.from_arrays(columns, ["image_id_a", "image_id_b", "similarity", "hamming_bits"])
