@@ -1,0 +1,371 @@
+"""A folder as a lake: every file is one row under an address that leads back to its bytes, whatever its name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from pyspark.sql import SparkSession
+
+from dedup_spark.config import InventorySettings
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.registry import open_source
+
+Row = dict[str, Any]
+
+ODD_NAMES = [
+    "plain.jpg", "with space.jpg", "100%25 #1.jpg", "café 写真.jpg", "a[1]{2}*.jpg", "q?=&;.jpg", "back\\slash.jpg",
+    "quo\"te's.jpg", "new\nline.jpg", "no extension", "UPPER.JPEG", "-rf", "~", "trailing space ", "a::b.jpg",
+    "file:", "%2e%2e", "\u202eright to left.jpg", "e\u0301 decomposed.jpg", "$HOME `id`.jpg",
+]  # fmt: skip
+NOT_UTF_8 = [b"caf\xe9.jpg", b"\xff\xfe.jpg", b"\x80", b"mixed \xc3\xa9 \xe9.jpg"]
+
+
+def source_of(lake: str, **settings: Any) -> Source:
+    return open_source(lake, InventorySettings(**settings))
+
+
+def rows_of(source: Source, spark: Any) -> dict[str, Row]:
+    """Rows of the listing by uri."""
+    found = [row.asDict() for row in source.list_images(spark).collect()]
+    by_uri = {row["uri"]: row for row in found}
+    assert len(by_uri) == len(found)
+    return by_uri
+
+
+def fetched(source: Source, uri: str) -> bytes:
+    return source.fetch(Address(uri))
+
+
+def refusal(source: Source, uri: str) -> str:
+    with pytest.raises(ImageRejected) as e:
+        fetched(source, uri)
+    return e.value.reason
+
+
+class InThisProcess:
+    """Of a session as much as a folder needs to be listed without workers, which do not see this process's memory."""
+
+    def __init__(self) -> None:
+        self.sparkContext = SimpleNamespace(defaultParallelism=2)
+
+    def createDataFrame(self, rows: Iterable[tuple], schema: str) -> InThisProcess:  # noqa: N802
+        names = [column.split()[0] for column in schema.split(",")]
+        self.rows = [dict(zip(names, row, strict=True)) for row in rows]
+        return self
+
+    def repartition(self, _: int) -> InThisProcess:
+        return self
+
+    def mapInArrow(self, work: Callable[..., Iterator[pa.RecordBatch]], _: str) -> InThisProcess:  # noqa: N802
+        batches = [pa.RecordBatch.from_pylist([row]) for row in self.rows]
+        self.made = [row for batch in work(iter(batches)) for row in batch.to_pylist()]
+        return self
+
+    def collect(self) -> list[Any]:
+        return [SimpleNamespace(asDict=lambda row=row: row) for row in self.made]
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file under each odd name, directly and in a folder of that name; its content is its path."""
+    lake = tmp_path_factory.mktemp("lakes") / "odd #1 [lake] 100%25"
+    for name in [*(os.fsencode(n) for n in ODD_NAMES), *NOT_UTF_8]:
+        for path in (name, b"folder " + name + b"/" + name):
+            file = lake / os.fsdecode(path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(path)
+    return lake
+
+
+@pytest.fixture(scope="module")
+def odd_listing(odd: Path, spark: SparkSession) -> dict[str, Row]:
+    return rows_of(source_of(str(odd)), spark)
+
+
+def test_every_file_is_listed_once_and_its_address_leads_to_its_bytes(odd: Path, odd_listing: dict[str, Row]) -> None:
+    source = source_of(str(odd))
+    contents = [fetched(source, uri) for uri in odd_listing]
+    expected = [
+        n for name in [*map(os.fsencode, ODD_NAMES), *NOT_UTF_8] for n in (name, b"folder " + name + b"/" + name)
+    ]
+    assert sorted(contents) == sorted(expected)
+
+
+def test_an_address_is_the_literal_path_and_valid_text(odd: Path, odd_listing: dict[str, Row]) -> None:
+    for name in ODD_NAMES:
+        assert f"file://{odd}/{name}" in odd_listing
+        assert f"file://{odd}/folder {name}/{name}" in odd_listing
+    for uri in odd_listing:
+        assert uri.encode("utf-8").decode("utf-8") == uri
+
+
+def test_a_row_says_size_and_time_to_the_microsecond_and_nothing_that_it_does_not_know(
+    odd: Path, odd_listing: dict[str, Row]
+) -> None:
+    for name in ODD_NAMES:
+        facts = (odd / name).stat()
+        row = odd_listing[f"file://{odd}/{name}"]
+        assert row["size_bytes"] == facts.st_size
+        microseconds = (row["modified_at"].replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6
+        assert round(microseconds) == facts.st_mtime_ns // 1000
+        assert (row["member"], row["location"], row["etag"]) == (None, None, None)
+
+
+# --- what is a file of the lake --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    return folder
+
+
+def put(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(file.name.encode())
+
+
+def paths(listing: dict[str, Row], lake: Path) -> set[str]:
+    return {uri.removeprefix(f"file://{lake}/") for uri in listing}
+
+
+def test_links_to_files_are_images_links_to_folders_are_not_followed_and_dangling_ones_are_rows(
+    lake: Path, tmp_path: Path
+) -> None:
+    put(lake / "a.jpg", lake / "below/b.jpg", tmp_path / "outside/c.jpg")
+    (lake / "link.jpg").symlink_to(tmp_path / "outside/c.jpg")
+    (lake / "dangling.jpg").symlink_to(tmp_path / "nothing")
+    (lake / "below/up").symlink_to(lake)  # a loop for those who follow
+    (lake / "out").symlink_to(tmp_path / "outside")
+    source = source_of(str(lake))
+    listing = rows_of(source, InThisProcess())
+    assert paths(listing, lake) == {"a.jpg", "below/b.jpg", "link.jpg", "dangling.jpg"}
+    assert fetched(source, f"file://{lake}/link.jpg") == b"c.jpg"
+    assert listing[f"file://{lake}/link.jpg"]["size_bytes"] == len("c.jpg")
+    assert listing[f"file://{lake}/dangling.jpg"]["modified_at"] is None
+    assert refusal(source, f"file://{lake}/dangling.jpg") == "missing"
+
+
+def test_hidden_files_and_folders_are_left_out_unless_asked_for(lake: Path) -> None:
+    put(lake / "a.jpg", lake / ".DS_Store", lake / "below/._b.jpg", lake / ".git/c.jpg", lake / "below/...")
+    assert paths(rows_of(source_of(str(lake)), InThisProcess()), lake) == {"a.jpg"}
+    everything = paths(rows_of(source_of(str(lake), skip_hidden=False), InThisProcess()), lake)
+    assert everything == {"a.jpg", ".DS_Store", "below/._b.jpg", ".git/c.jpg", "below/..."}
+
+
+def test_a_hidden_folder_may_itself_be_the_lake(tmp_path: Path) -> None:
+    put(tmp_path / ".photos/a.jpg")
+    assert paths(rows_of(source_of(str(tmp_path / ".photos")), InThisProcess()), tmp_path) == {".photos/a.jpg"}
+
+
+@pytest.mark.parametrize("shape", ["flat", "wide", "deep", "wide and deep"])
+def test_trees_of_any_shape_are_listed_whole_and_once(lake: Path, spark: SparkSession, shape: str) -> None:
+    files = {
+        "flat": [lake / f"{i}.jpg" for i in range(300)],
+        "wide": [lake / f"{i}/x.jpg" for i in range(150)],
+        "deep": [lake.joinpath(*["d"] * depth, "x.jpg") for depth in range(60)],
+        "wide and deep": [lake / f"{i % 7}/{i % 5}/{i % 3}/{i}.jpg" for i in range(200)] + [lake / "0/1.jpg"],
+    }[shape]
+    put(*files)
+    (lake / "empty/folder").mkdir(parents=True)
+    session = spark if shape == "wide and deep" else InThisProcess()
+    assert paths(rows_of(source_of(str(lake)), session), lake) == {str(f.relative_to(lake)) for f in files}
+
+
+def test_an_empty_lake_has_no_rows(lake: Path, spark: SparkSession) -> None:
+    assert rows_of(source_of(str(lake)), spark) == {}
+
+
+def test_more_files_than_a_batch_holds_are_all_listed(lake: Path) -> None:
+    for i in range(4100):
+        (lake / str(i)).touch()
+    assert len(rows_of(source_of(str(lake)), InThisProcess())) == 4100
+
+
+# --- reading ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_gone_or_became_a_folder_is_refused_with_the_reason(lake: Path) -> None:
+    put(lake / "gone.jpg", lake / "folder.jpg")
+    source = source_of(str(lake))
+    uris = list(rows_of(source, InThisProcess()))
+    for file in ("gone.jpg", "folder.jpg"):
+        (lake / file).unlink()
+    (lake / "folder.jpg").mkdir()
+    assert {uri.rsplit("/", 1)[1]: refusal(source, uri) for uri in uris} == {
+        "gone.jpg": "missing", "folder.jpg": "forbidden",
+    }  # fmt: skip
+
+
+def test_a_file_that_may_not_be_read_is_listed_and_forbidden() -> None:
+    with tempfile.TemporaryDirectory() as folder, as_nobody_if_root(Path(folder)):
+        put(Path(folder, "open.jpg"), Path(folder, "closed.jpg"))
+        Path(folder, "closed.jpg").chmod(0)
+        source = source_of(folder)
+        listing = rows_of(source, InThisProcess())
+        assert paths(listing, Path(folder)) == {"open.jpg", "closed.jpg"}
+        assert fetched(source, f"file://{folder}/open.jpg") == b"open.jpg"
+        assert refusal(source, f"file://{folder}/closed.jpg") == "forbidden"
+
+
+class as_nobody_if_root:  # noqa: N801 - reads as a statement
+    """Root may read everything: for a while this process is another user, who owns the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.user = folder, os.geteuid()
+
+    def __enter__(self) -> None:
+        if self.user == 0:
+            os.chown(self.folder, 65534, 65534)
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        os.seteuid(self.user)
+
+
+@pytest.mark.parametrize("how", ["a loop", "behind a closed door"])
+def test_a_link_that_cannot_be_followed_is_a_row_and_does_not_stop_the_listing(how: str) -> None:
+    with tempfile.TemporaryDirectory() as folder, as_nobody_if_root(Path(folder)):
+        put(Path(folder, "lake/a.jpg"), Path(folder, "closed/b.jpg"))
+        link = Path(folder, "lake/link.jpg")
+        link.symlink_to(link if how == "a loop" else Path(folder, "closed/b.jpg"))
+        Path(folder, "closed").chmod(0)
+        try:
+            source = source_of(f"{folder}/lake")
+            listing = rows_of(source, InThisProcess())
+            assert paths(listing, Path(folder, "lake")) == {"a.jpg", "link.jpg"}
+            with pytest.raises(ImageRejected) as rejected:
+                fetch_patiently(source, Address(f"file://{link}"), attempts=1, max_bytes=1000)
+            assert rejected.value.reason == ("missing" if how == "a loop" else "forbidden")
+        finally:
+            Path(folder, "closed").chmod(0o755)
+
+
+def test_a_named_pipe_does_not_hold_up_the_task(lake: Path) -> None:
+    os.mkfifo(lake / "pipe.jpg")
+    source = source_of(str(lake))
+    (uri,) = rows_of(source, InThisProcess())
+    outcome: list[BaseException | bytes] = []
+
+    def fetch() -> None:
+        try:
+            outcome.append(fetched(source, uri))
+        except (ImageRejected, OSError) as e:
+            outcome.append(e)
+
+    reader = threading.Thread(target=fetch)
+    reader.start()
+    reader.join(2)
+    stuck = reader.is_alive()
+    if stuck:
+        os.close(os.open(lake / "pipe.jpg", os.O_WRONLY))  # lets the reader go
+    reader.join()
+    assert not stuck
+    assert len(outcome) == 1
+
+
+# --- the address of the lake -----------------------------------------------------------------------------
+
+
+def test_every_spelling_of_a_local_lake_is_the_same_lake(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(lake / "a.jpg")
+    (lake.parent / "link").symlink_to(lake)
+    monkeypatch.chdir(lake.parent)
+    monkeypatch.setenv("HOME", str(lake.parent))
+    spellings = ["lake", "lake/", "./lake", "../" + lake.parent.name + "/lake//", str(lake), f"{lake}/", "link",
+                 f"file://{lake}", f"file:{lake}", f"file:///{lake}/", "~/lake", f"{lake}/../lake/."]  # fmt: skip
+    assert {source_of(s).root for s in spellings} == {f"file://{lake}"}
+    listings = [rows_of(source_of(s), InThisProcess()) for s in ("lake", f"file://{lake}", "link")]
+    assert listings[0] == listings[1] == listings[2]
+    assert list(listings[0]) == [f"file://{lake}/a.jpg"]
+
+
+def test_the_root_of_a_lake_opens_the_same_lake(odd: Path) -> None:
+    root = source_of(str(odd)).root
+    assert source_of(root).root == root
+
+
+def test_a_lake_whose_name_is_not_utf_8_can_be_listed_and_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"lak\xe9")
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"bytes")
+    source = source_of(str(folder))
+    (uri,) = rows_of(source_of(source.root), InThisProcess())
+    assert uri.startswith(source.root)
+    assert uri.encode("utf-8")
+    assert fetched(source, uri) == b"bytes"
+
+
+@pytest.mark.parametrize("address", ["{lake}/nothing", "file://{lake}/nothing", "{lake}/file.jpg", "file://{lake}/file.jpg",
+                                     "memory://nothing/here", "s4://bucket/photos"])  # fmt: skip
+def test_a_lake_that_is_not_a_folder_is_a_config_error_that_names_it(lake: Path, address: str) -> None:
+    put(lake / "file.jpg")
+    named = address.format(lake=lake)
+    with pytest.raises(ConfigError) as e:
+        _ = source_of(named).root
+    assert named in str(e.value)
+
+
+# --- a filesystem that is not a disk ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def store() -> Iterator[MemoryFileSystem]:
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+    yield MemoryFileSystem()
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def test_a_remote_folder_is_listed_and_read_like_a_local_one(store: MemoryFileSystem) -> None:
+    names = [n for n in ODD_NAMES if n not in ("~", "file:")]
+    for i, name in enumerate(names):
+        store.pipe_file(f"/bucket/photos/{name}", bytes(i))
+        store.pipe_file(f"/bucket/photos/folder {i}/deeper/{name}", bytes(i + 100))
+    store.pipe_file("/bucket/photos/.hidden/x.jpg", b"x")
+    store.pipe_file("/bucket/photos too/x.jpg", b"x")
+    source = source_of("memory://bucket/photos/")
+    assert source.root == "memory://bucket/photos"
+    listing = rows_of(source, InThisProcess())
+    expected = {f"memory://bucket/photos/{name}": i for i, name in enumerate(names)}
+    expected |= {f"memory://bucket/photos/folder {i}/deeper/{name}": i + 100 for i, name in enumerate(names)}
+    assert {uri: row["size_bytes"] for uri, row in listing.items()} == expected
+    assert all(row["modified_at"] is not None for row in listing.values())
+    assert {uri: len(fetched(source, uri)) for uri in listing} == expected
+    assert refusal(source, "memory://bucket/photos/nothing.jpg") == "missing"
+
+
+def test_a_store_that_forbids_or_fails_says_which(store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.pipe_file("/bucket/a.jpg", b"x")
+    source = source_of("memory://bucket")
+
+    def raises(error: Exception) -> Callable[..., bytes]:
+        def cat_file(*_: object, **__: object) -> bytes:
+            raise error
+
+        return cat_file
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", raises(PermissionError("access denied")))
+    assert refusal(source, "memory://bucket/a.jpg") == "forbidden"
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", raises(TimeoutError("the store is slow")))
+    with pytest.raises(OSError, match="the store is slow"):  # it may pass: tried again by fetching.py
+        fetched(source, "memory://bucket/a.jpg")

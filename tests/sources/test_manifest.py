@@ -1,0 +1,142 @@
+"""Manifests: what a row may say, and that no row is lost whatever it says."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+from listings import ODD_NAME, address_of, fetched, listed
+from pyspark.sql import SparkSession
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.manifest import ManifestSource
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def write_csv(path: Path, header: list[str], *rows: list[Any]) -> Path:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([header, *rows])
+    data = text.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def uris(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["uri"] for row in rows]
+
+
+def test_addresses_get_the_form_that_a_listed_folder_has(spark: SparkSession, tmp_path: Path) -> None:
+    for name in (ODD_NAME, "sub/b.jpg", 'quo"te, comma.jpg'):
+        (tmp_path / "lake" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lake" / name).write_bytes(name.encode())
+    folder = tmp_path / "lake"
+    relative = [[f"lake/{ODD_NAME}"], ["./lake/sub/b.jpg"], ['lake/quo"te, comma.jpg']]
+    absolute = [[f"{folder}/{ODD_NAME}"], [f"file:{folder}/sub/b.jpg"], [f'file://{folder}/quo"te, comma.jpg']]
+    wanted = uris(listed(FolderSource(str(folder)), spark))
+    for number, rows in enumerate((relative, absolute)):
+        source = ManifestSource(str(write_csv(tmp_path / f"manifest{number}.csv", ["uri"], *rows)))
+        found = listed(source, spark)
+        assert uris(found) == wanted
+        assert [f"file://{folder}/{data.decode()}" for data in fetched(source, found)] == wanted
+
+
+def test_known_columns_become_facts_and_all_others_attributes(spark: SparkSession, tmp_path: Path) -> None:
+    header = ["URI", "size_bytes", "modified_at", "etag", "member", "licence", "a.b", "quality `x`"]
+    path = write_csv(
+        tmp_path / "m.csv.gz",
+        header,
+        ["s3://b/1.jpg", 12, "2026-11-23T12:00:00Z", '"abc"', "page 1", "CC-BY", "x", "0.5"],
+        ["s3a://b/2.jpg", "12.0", "2026-11-23 12:00:00", "abc", "", "", "", ""],
+        ["hdfs://h/3.jpg", "big", "yesterday", "", "", "", "y", ""],
+    )
+    third, first, second = listed(ManifestSource(str(path)), spark)
+    assert (first["uri"], first["size_bytes"], first["etag"], first["member"]) == ("s3://b/1.jpg", 12, "abc", "page 1")
+    assert first["modified_at"].astimezone(UTC) == second["modified_at"].astimezone(UTC) == NOON
+    assert first["attributes"] == {"licence": "CC-BY", "a.b": "x", "quality `x`": "0.5"}
+    assert (second["uri"], second["size_bytes"], second["attributes"]) == ("s3a://b/2.jpg", 12, None)
+    assert (third["size_bytes"], third["modified_at"], third["etag"]) == (None, None, None)
+    assert third["attributes"] == {"a.b": "y"}
+
+
+@pytest.mark.parametrize("kind", ["file.parquet", "folder.parquet", "delta"])
+def test_parquet_and_delta(kind: str, spark: SparkSession, tmp_path: Path) -> None:
+    unit = "us" if kind == "delta" else "ns"
+    rows = pa.table(
+        {
+            "uri": ["a.jpg", "/b.jpg", None],
+            "size_bytes": pa.array([1, 2, 3], pa.int32()),
+            "modified_at": pa.array([NOON] * 3, pa.timestamp(unit, "UTC")),
+            "score": [0.5, None, 1.0],
+            "tags": [["x", "y"], [], None],
+        }
+    )
+    path = tmp_path / kind
+    if kind == "delta":
+        write_deltalake(path, rows)
+    elif kind == "folder.parquet":
+        path.mkdir()
+        pq.write_table(rows.slice(0, 1), path / "1.parquet")
+        pq.write_table(rows.slice(1), path / "2.parquet")
+    else:
+        pq.write_table(rows, path)
+    b, a, blank = listed(ManifestSource(str(path)), spark)
+    assert (a["uri"], a["size_bytes"]) == (f"file://{tmp_path.resolve()}/a.jpg", 1)
+    assert a["modified_at"].astimezone(UTC) == NOON
+    assert a["attributes"] == {"score": "0.5", "tags": '["x","y"]'}
+    assert (b["uri"], b["attributes"]) == ("file:///b.jpg", {"tags": "[]"})
+    assert (blank["uri"], blank["size_bytes"]) == (f"file://{path.resolve()}", 3)
+
+
+def test_a_row_without_a_uri_is_an_image_that_is_rejected(spark: SparkSession, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "m.csv", ["uri", "note"], ["a.jpg", "x"], ["", "first"], ["   ", "second"])
+    source = ManifestSource(str(path))
+    _, *blank = listed(source, spark)
+    assert {row["attributes"]["note"] for row in blank} == {"first", "second"}
+    assert len({(row["uri"], row["member"]) for row in blank}) == 2
+    for row in blank:
+        with pytest.raises(ImageRejected, match="missing: this row of the manifest gives no uri"):
+            source.fetch(address_of(row))
+
+
+def test_a_malformed_line_is_an_image_that_is_rejected(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text('\ufeffuri,note\na.jpg,x\nb,unquoted comma.jpg,y\nshort.jpg\n"line\nbreak.jpg",z\n')
+    rows = listed(ManifestSource(str(path)), spark)
+    lines = {(row["attributes"] or {}).get("malformed_line") for row in rows}
+    assert {"b,unquoted comma.jpg,y", "short.jpg"} <= lines
+    assert uris(rows).count(f"file://{tmp_path.resolve()}/a.jpg") == 1
+    assert len(rows) == 5  # the broken one counts twice
+
+
+def test_an_image_inside_an_object_is_read_by_its_place(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "pack.bin").write_bytes(b"....image one|image two")
+    path = write_csv(
+        tmp_path / "m.csv",
+        ["uri", "member", "position", "size_bytes"],
+        ["pack.bin", "one", 4, 9],
+        ["pack.bin", "two", 14, 9],
+    )
+    source = ManifestSource(str(path))
+    assert fetched(source, listed(source, spark)) == [b"image one", b"image two"]
+
+
+def test_what_is_no_manifest_is_said_with_the_columns_that_are_there(spark: SparkSession, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "m.csv", ["url", "size"], ["a.jpg", 1])
+    with pytest.raises(ConfigError, match="no column 'uri'; the columns are: url, size"):
+        ManifestSource(str(path)).list_images(spark)
+    with pytest.raises(ConfigError, match="no such file or table"):
+        _ = ManifestSource(str(tmp_path / "none.csv")).root
+    (tmp_path / "text.parquet").write_text("this is not Parquet, whatever its name says")
+    with pytest.raises(ConfigError, match=r"text.parquet: cannot be read as parquet: .*not a Parquet file"):
+        ManifestSource(str(tmp_path / "text.parquet")).list_images(spark)

@@ -1,0 +1,92 @@
+"""Reading plain objects: ranges, odd names, and what becomes a rejection, a retry or an error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+from listings import ODD_NAME
+
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses, names
+from dedup_spark.sources.objects import read_object, store_errors
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> str:
+    path = tmp_path / ODD_NAME
+    path.write_bytes(b"0123456789")
+    return f"file://{path}"
+
+
+@pytest.fixture
+def in_memory() -> str:
+    uri = f"memory://lake/{ODD_NAME}"
+    fsspec.filesystem("memory").pipe_file(f"/lake/{ODD_NAME}", b"0123456789")
+    return uri
+
+
+@pytest.mark.parametrize("place", ["local", "in_memory"])
+@pytest.mark.parametrize(
+    ("start", "length", "data"),
+    [
+        (None, None, b"0123456789"),
+        (0, 4, b"0123"),
+        (3, 4, b"3456"),
+        (8, 4, b"89"),
+        (3, None, b"3456789"),
+        (3, 0, b""),
+        (20, 4, b""),
+    ],
+)
+def test_whole_objects_and_ranges(
+    place: str, start: int | None, length: int | None, data: bytes, request: pytest.FixtureRequest
+) -> None:
+    assert read_object(request.getfixturevalue(place), start, length) == data
+
+
+def test_a_name_that_is_not_unicode_is_found_again(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"1")
+    (name,) = os.listdir(tmp_path)
+    assert read_object(f"file://{tmp_path}/{names.to_text(name)}") == b"1"
+
+
+@pytest.mark.parametrize("uri", ["file:///no/such/file.jpg", "memory://lake/no-such-object"])
+def test_no_object_is_a_rejection(uri: str) -> None:
+    with pytest.raises(ImageRejected, match="missing: no such object"):
+        read_object(uri)
+
+
+def test_a_folder_is_no_object(tmp_path: Path) -> None:
+    with pytest.raises(ImageRejected, match="forbidden"):
+        read_object(f"file://{tmp_path}")
+
+
+def test_error_types_of_other_libraries_count_as_faults_that_may_pass() -> None:
+    with pytest.raises(OSError, match="RuntimeError: connection broken"), store_errors():
+        raise RuntimeError("connection broken")
+
+
+@pytest.mark.parametrize(
+    ("address", "uri"),
+    [
+        ("/a/b/", "file:///a/b"),
+        ("/a/../b", "file:///b"),
+        ("file:/a/b", "file:///a/b"),
+        ("file:///a/b", "file:///a/b"),
+        ("file:///a/100%25 #1", "file:///a/100%25 #1"),
+        ("s3://bucket/a//b/", "s3://bucket/a//b"),
+    ],
+)
+def test_addresses_have_one_form(address: str, uri: str) -> None:
+    assert addresses.to_uri(address) == uri
+    assert addresses.to_uri(uri) == uri
+
+
+def test_the_driver_sees_what_is_there(tmp_path: Path, local: str, in_memory: str) -> None:
+    assert addresses.kind_of(local) == addresses.kind_of(in_memory) == "file"
+    assert addresses.kind_of(f"file://{tmp_path}") == addresses.kind_of("memory://lake") == "folder"
+    assert addresses.kind_of("file:///no/such/file.jpg") is None
+    assert addresses.kind_of("memory://lake/no-such-object") is None

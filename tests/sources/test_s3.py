@@ -1,0 +1,251 @@
+"""Lakes in S3: a server on loopback that refuses, forgets, breaks off and dawdles; nothing may be lost."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from listings import ODD_NAME, address_of, listed
+from pyspark.sql import SparkSession
+from s3_server import Fault, S3Server, running_s3_server
+
+from dedup_spark.config import InventorySettings
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses, fetching
+from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.registry import open_source
+from dedup_spark.sources.tar import list_members
+
+OBJECTS = {
+    **{f"photos/{n // 10}/{n}.jpg": f"photo {n}".encode() for n in range(40)},
+    f"photos/{ODD_NAME}": b"odd",
+    "photos/a//b.jpg": b"a folder without a name",
+    "photos//first.jpg": b"another",
+    "photos/": b"",  # the folder's own marker, as consoles make it
+}
+PHOTOS = {f"s3://lake/{key}": data for key, data in OBJECTS.items() if data}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with pytest.MonkeyPatch.context() as patch, running_s3_server(tmp_path_factory.mktemp("s3") / "log") as s3:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3.endpoint})  # fsspec was imported before
+        s3.put("lake", OBJECTS)
+        yield s3
+        addresses.open_for_reading.cache_clear()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture
+def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server without faults; pauses between attempts are short."""
+    server.faults.clear()
+    server.requests.clear()
+    monkeypatch.setattr(fetching, "_FIRST_PAUSE_SECONDS", 0.01)
+    return server
+
+
+@pytest.fixture
+def on_workers(spark: SparkSession, server: S3Server) -> Iterator[SparkSession]:
+    """A session whose Python workers find the server; on a cluster this is spark.executorEnv.*"""
+    before = dict(spark.sparkContext.environment)
+    spark.sparkContext.environment.update(server.environment)
+    yield spark
+    spark.sparkContext.environment.clear()
+    spark.sparkContext.environment.update(before)
+
+
+@pytest.fixture
+def give_up_at_once(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing has the retries of botocore and s3fs: half a minute of them."""
+    once = {"endpoint_url": s3.endpoint, "config_kwargs": {"retries": {"total_max_attempts": 1}}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", once)
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
+
+
+def open_lake(lake: str, **settings: Any) -> Source:
+    return open_source(lake, InventorySettings(**settings))
+
+
+def read_all(source: Source, rows: list[dict[str, Any]], spark: SparkSession) -> list[tuple[bytes, int]]:
+    """Bytes and failed attempts of each row, fetched by tasks."""
+    of_rows = spark.sparkContext.parallelize([address_of(row) for row in rows], 4)
+    return of_rows.map(lambda address: fetch_patiently(source, address, 5, 2**20)).collect()
+
+
+def test_executors_list_and_read_what_is_there_through_faults(s3: S3Server, on_workers: SparkSession) -> None:
+    s3.faults += [
+        Fault("list-type=2", status=503, times=2),
+        Fault("list-type=2", status=500),
+        Fault("list-type=2", cut=True),
+    ]
+    source = open_lake("s3://lake/photos/")
+    rows = listed(source, on_workers)
+    assert {row["uri"]: row["size_bytes"] for row in rows} == {uri: len(data) for uri, data in PHOTOS.items()}
+    assert all(row["etag"] and row["modified_at"] for row in rows)
+    s3.faults[:] = [
+        Fault("/1/11.jpg", status=503, times=3),
+        Fault("/1/12.jpg", status=500),
+        Fault("/2/22.jpg", cut=True, times=2),
+        Fault("/3/33.jpg", delay_seconds=1.0),
+    ]
+    answers = dict(zip((row["uri"] for row in rows), read_all(source, rows, on_workers), strict=True))
+    assert {uri: data for uri, (data, _) in answers.items()} == PHOTOS
+    n_failed = {uri.rpartition("/")[2]: n for uri, (_, n) in answers.items() if n}
+    assert n_failed == {"11.jpg": 3, "12.jpg": 1, "22.jpg": 2}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "n_asked"),
+    [(404, "missing: no such", 1), (403, "forbidden", 1), (503, "missing: 4 attempts", 4)],
+)
+def test_refusals_are_final_and_faults_are_not(status: int, reason: str, n_asked: int, s3: S3Server) -> None:
+    s3.faults.append(Fault("/0/7.jpg", status=status, times=100))
+    with pytest.raises(ImageRejected, match=reason):
+        fetch_patiently(open_lake("s3://lake/photos"), Address("s3://lake/photos/0/7.jpg"), 4, 2**20)
+    assert s3.n_requests("GET", "/0/7.jpg") == n_asked  # neither s3fs nor botocore tries again behind our back
+
+
+def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = {"endpoint_url": s3.endpoint, "config_kwargs": {"read_timeout": 0.3}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", impatient)
+    addresses.open_for_reading.cache_clear()
+    s3.faults.append(Fault("/0/5.jpg", delay_seconds=1.5, times=2))
+    source = open_lake("s3://lake/photos")
+    assert fetch_patiently(source, Address("s3://lake/photos/0/5.jpg"), 5, 2**20) == (b"photo 5", 2)
+    addresses.open_for_reading.cache_clear()
+
+
+def test_an_object_is_read_by_one_request(s3: S3Server) -> None:
+    assert read_object("s3a://lake/photos/0/1.jpg") == b"photo 1"
+    assert read_object("s3://lake/photos/0/1.jpg", 2, 3) == b"oto"
+    assert read_object("s3://lake/photos/0/1.jpg", 5, 30) == b" 1"
+    assert read_object("s3://lake/photos/0/1.jpg", 50, 3) == b""
+    assert s3.requests == [("GET", "/lake/photos/0/1.jpg")] * 4
+
+
+def test_a_lake_that_is_not_there_or_not_ours_is_said(s3: S3Server) -> None:
+    for lake in ("s3://no-such-bucket/photos", "s3://lake/no-such-folder"):
+        with pytest.raises(ConfigError, match="no such folder"):
+            _ = open_lake(lake).root
+    s3.faults += [Fault("secret", status=403, times=100, method=m) for m in ("GET", "HEAD")]
+    with pytest.raises(ConfigError, match="s3://lake/secret: cannot be looked at: PermissionError"):
+        _ = open_lake("s3://lake/secret").root
+
+
+def test_the_images_of_a_tar_file_are_found_without_reading_them(s3: S3Server, on_workers: SparkSession) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for n in range(5):
+            info = tarfile.TarInfo(f"{n}.jpg")
+            info.size = 3 * 2**20
+            tar.addfile(info, io.BytesIO(bytes([n]) * info.size))
+    s3.put("shards", {"train/0.tar": data.getvalue()})
+    s3.requests.clear()
+    assert len(list(list_members("s3://shards/train/0.tar", None, True))) == 5
+    assert s3.n_requests("GET", "0.tar") <= 7
+    source = open_lake("s3://shards/train/*.tar")
+    rows = listed(source, on_workers)
+    assert [row["member"] for row in rows] == [f"{n}.jpg" for n in range(5)]
+    assert source.fetch(address_of(rows[3])) == bytes([3]) * 3 * 2**20
+
+
+def test_a_fault_while_a_tar_file_is_listed_fails_the_task(s3: S3Server, give_up_at_once: None) -> None:
+    s3.put("bad-shards", {"0.tar": b"\0" * 10_240})
+    s3.faults.append(Fault("0.tar", status=503, times=30))
+    with pytest.raises(OSError, match=r"\[Errno 16\]"):  # and Spark tries it again: no row is forgotten
+        list(list_members("s3://bad-shards/0.tar", None, True))
+
+
+def test_rows_of_a_table_are_read_in_place(s3: S3Server, give_up_at_once: None) -> None:
+    data = io.BytesIO()
+    pq.write_table(pa.table({"image": [b"%03d" % n * 999 for n in range(100)]}), data, row_group_size=40)
+    s3.put("tables", {"faces.parquet/0.parquet": data.getvalue()})
+    source = open_lake("s3://tables/faces.parquet")  # its schema was looked at: a table, not a manifest
+    uri = f"{source.root}/0.parquet"
+    for n in (0, 55, 99):
+        assert source.fetch(Address(source.root, f"0.parquet#{n}", uri, n)) == b"%03d" % n * 999
+    s3.faults += [Fault("0.parquet", status=503, times=100, method=m) for m in ("GET", "HEAD")]
+    with pytest.raises(OSError, match=r"\[Errno 16\]"):
+        source.fetch(Address(source.root, "0.parquet#1", uri.replace("/0.", "//0."), 1))
+
+
+HADOOP_SESSION = """
+import json, sys
+from pyspark.sql import SparkSession
+from dedup_spark.config import InventorySettings
+from dedup_spark.sources.registry import open_source
+from dedup_spark.session import get_session
+endpoint, *lakes = sys.argv[1:]
+s3a = {
+    "endpoint": endpoint, "path.style.access": "true", "connection.ssl.enabled": "false",
+    "endpoint.region": "us-east-1", "access.key": "testing", "secret.key": "testing",
+}
+builder = SparkSession.builder.master("local[2,4]").config("spark.jars.packages", "org.apache.hadoop:hadoop-aws:3.4.2")
+builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.ui.enabled", "false")
+for name, value in s3a.items():
+    builder = builder.config(f"spark.hadoop.fs.s3a.{name}", value)
+builder.getOrCreate()
+spark = get_session("s3a")
+found = {}
+for lake in lakes:
+    kind, _, uri = lake.partition("=")
+    source = open_source(uri, InventorySettings(source=kind))
+    rows = source.list_images(spark).select("uri", "member", "location", "position", "size_bytes").collect()
+    found[lake] = sorted([list(row) for row in rows], key=str)
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_spark_itself_lists_and_reads_through_hadoop(s3: S3Server, tmp_path: Path) -> None:
+    inventory = {
+        "sourceBucket": "lake", "destinationBucket": "arn:aws:s3:::reports", "fileFormat": "CSV",
+        "fileSchema": "Bucket, Key, Size", "files": [{"key": "lake/all/data/1.csv"}],
+    }  # fmt: skip
+    table = io.BytesIO()
+    pq.write_table(pa.table({"image": [b"one", b"two"]}), table)
+    s3.put(
+        "reports",
+        {
+            "lake/all/2026-11-23T01-00Z/manifest.json": json.dumps(inventory).encode(),
+            "lake/all/data/1.csv": b'"lake","photos/0/1.jpg","7"\n',
+            "list.csv": b"uri,size_bytes\ns3://lake/photos/0/1.jpg,7\nhere.jpg,3\n",
+            "t.parquet": table.getvalue(),
+        },
+    )
+    lakes = [
+        "binary_file=s3a://lake/photos/0", "binary_file=s3://lake/photos/0", "manifest=s3://reports/list.csv",
+        "s3_inventory=s3://reports/lake/all", "table=s3://reports/t.parquet",
+    ]  # fmt: skip
+    s3.faults += [Fault("photos/0", status=503, times=3), Fault("list.csv", status=503, times=2)]
+    command = [sys.executable, "-c", HADOOP_SESSION, s3.endpoint, *lakes]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    for lake, scheme in zip(lakes[:2], ("s3a", "s3a"), strict=True):
+        assert {uri: size for uri, *_, size in found[lake]} == {
+            f"{scheme}://lake/photos/0/{n}.jpg": len(f"photo {n}") for n in range(10)
+        }
+    assert [row[0] for row in found[lakes[2]]] == ["s3://lake/photos/0/1.jpg", "s3://reports/here.jpg"]
+    assert found[lakes[3]] == [["s3://lake/photos/0/1.jpg", None, None, None, 7]]
+    assert [row[1] for row in found[lakes[4]]] == ["t.parquet#0", "t.parquet#1"]
+    source = open_lake("s3://reports/t.parquet")
+    assert source.fetch(Address(*found[lakes[4]][1])) == b"two"

@@ -1,0 +1,130 @@
+"""S3 Inventory reports as AWS writes them: three formats, versions, delete markers, escaped keys."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_plus
+
+import pyarrow as pa
+import pyarrow.orc as orc
+import pyarrow.parquet as pq
+import pytest
+from listings import ODD_NAME, listed
+from pyspark.sql import SparkSession
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.sources.s3_inventory import S3InventorySource
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+OBJECTS: list[dict[str, Any]] = [
+    {"key": "photos/a.jpg", "is_latest": True, "is_delete_marker": False, "size": 10, "e_tag": "aa"},
+    {"key": "photos/a.jpg", "is_latest": False, "is_delete_marker": False, "size": 9, "e_tag": "old"},
+    {"key": "photos/gone.jpg", "is_latest": True, "is_delete_marker": True, "size": None, "e_tag": None},
+    {"key": f"photos/{ODD_NAME}", "is_latest": True, "is_delete_marker": False, "size": 20, "e_tag": "bb"},
+    {"key": "photos/", "is_latest": True, "is_delete_marker": False, "size": 0, "e_tag": "cc"},
+    {"key": "photos/.hidden.jpg", "is_latest": True, "is_delete_marker": False, "size": 1, "e_tag": "dd"},
+]
+SUFFIX = {"CSV": "csv.gz", "Parquet": "parquet", "ORC": "orc"}
+CURRENT = [("s3://lake/photos/" + ODD_NAME, 20, "bb"), ("s3://lake/photos/a.jpg", 10, "aa")]
+
+
+def write_report(folder: Path, file_format: str, objects: list[dict[str, Any]] = OBJECTS, data: str = "") -> Path:
+    """A report in `folder`, its data files below `<folder>/<data>`; the second half in a file of its own."""
+    keys = []
+    for part in (objects[: len(objects) // 2], objects[len(objects) // 2 :]):
+        key = f"inventories/lake/all/data/{len(keys)}.{SUFFIX[file_format]}"
+        keys.append(key)
+        file = folder / data / (key if data != "beside" else Path(key).name)
+        file = file if data != "beside" else folder / Path(key).name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = [{"bucket": "lake", "last_modified_date": NOON, "storage_class": "STANDARD", **o} for o in part]
+        if file_format == "CSV":
+            file.write_bytes(gzip.compress("".join(map(csv_line, rows)).encode()))
+        else:
+            table = pa.Table.from_pylist(rows).cast(arrow_schema(rows, "UTC" if file_format == "Parquet" else None))
+            pq.write_table(table, file) if file_format == "Parquet" else orc.write_table(table, file)
+    manifest = {
+        "sourceBucket": "lake",
+        "destinationBucket": "arn:aws:s3:::reports",
+        "version": "2016-11-30",
+        "fileFormat": file_format,
+        "fileSchema": "Bucket, Key, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass",
+        "files": [{"key": key, "size": 1, "MD5checksum": "0"} for key in keys],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder / "manifest.json"
+
+
+def csv_line(row: dict[str, Any]) -> str:
+    values = [
+        row["bucket"], quote_plus(row["key"], safe="/"),
+        str(row["is_latest"]).lower(), str(row["is_delete_marker"]).lower(),
+        row["size"], "2026-11-23T12:00:00.000Z", row["e_tag"], row["storage_class"],
+    ]  # fmt: skip
+    return ",".join(f'"{"" if v is None else v}"' for v in values) + "\n"
+
+
+def arrow_schema(rows: list[dict[str, Any]], zone: str | None) -> pa.Schema:
+    kinds = {"size": pa.int64(), "is_latest": pa.bool_(), "is_delete_marker": pa.bool_()}
+    kinds["last_modified_date"] = pa.timestamp("ms", zone)
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in rows[0]])
+
+
+def facts(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(row["uri"], row["size_bytes"], row["etag"]) for row in rows]
+
+
+@pytest.mark.parametrize("file_format", ["CSV", "Parquet", "ORC"])
+def test_the_latest_version_of_each_object_is_listed(file_format: str, spark: SparkSession, tmp_path: Path) -> None:
+    rows = listed(S3InventorySource(str(write_report(tmp_path, file_format))), spark)
+    assert facts(rows) == CURRENT
+    assert {row["modified_at"].astimezone(UTC) for row in rows} == {NOON}
+    assert {row["attributes"]["storage_class"] for row in rows} == {"STANDARD"}
+
+
+def test_hidden_names_are_listed_when_asked_for(spark: SparkSession, tmp_path: Path) -> None:
+    source = S3InventorySource(str(write_report(tmp_path, "CSV")), skip_hidden=False)
+    assert ("s3://lake/photos/.hidden.jpg", 1, "dd") in facts(listed(source, spark))
+
+
+@pytest.mark.parametrize("place", ["../..", "beside"])
+def test_data_files_are_found_above_or_beside_the_report(place: str, spark: SparkSession, tmp_path: Path) -> None:
+    folder = tmp_path / "copy" / "2026-11-23T01-00Z"
+    folder.mkdir(parents=True)
+    assert facts(listed(S3InventorySource(str(write_report(folder, "CSV", data=place))), spark)) == CURRENT
+
+
+def test_a_folder_of_reports_stands_for_the_newest_whole_one(spark: SparkSession, tmp_path: Path) -> None:
+    for day, objects in (("22", OBJECTS[3:]), ("23", OBJECTS)):
+        folder = tmp_path / f"2026-11-{day}T01-00Z"
+        folder.mkdir()
+        write_report(folder, "CSV", objects)
+    (tmp_path / "2026-11-24T01-00Z").mkdir()  # being written: no manifest.json yet
+    (tmp_path / "hive").mkdir()
+    source = S3InventorySource(str(tmp_path))
+    assert source.root == f"file://{tmp_path.resolve()}"
+    assert facts(listed(source, spark)) == CURRENT
+
+
+def test_what_is_no_report_is_said(spark: SparkSession, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    with pytest.raises(ConfigError, match="no such file"):
+        _ = S3InventorySource(str(manifest)).root
+    with pytest.raises(ConfigError, match="no report such as"):
+        S3InventorySource(str(tmp_path)).list_images(spark)
+    for text, message in (
+        ("{", "cannot be read as the manifest"),
+        ("[]", "cannot be read as the manifest"),
+        ('{"name": "my web app"}', "not the manifest of an S3 inventory"),
+    ):
+        manifest.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            S3InventorySource(str(manifest)).list_images(spark)
+    write_report(tmp_path, "CSV")
+    (tmp_path / "inventories/lake/all/data/0.csv.gz").unlink()
+    with pytest.raises(ConfigError, match=r"data/0.csv.gz is in none of the folders"):
+        S3InventorySource(str(manifest)).list_images(spark)
