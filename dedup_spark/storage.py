@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 _HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://"}
 
@@ -22,6 +23,8 @@ def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     for hadoop, name in _HADOOP_NAMES.items():
         if uri.startswith(hadoop):
             uri = name + uri.removeprefix(hadoop)
+    if "://" not in uri:  # `::` chains filesystems in a URI, and may stand in the name of a folder
+        return LocalFileSystem(), os.path.abspath(uri)
     filesystem, path = fsspec.core.url_to_fs(uri)
     return filesystem, path
 
