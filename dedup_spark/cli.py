@@ -97,6 +97,7 @@ def _trace(options: argparse.Namespace, _: Config) -> None:
 def _demo(options: argparse.Namespace, config: Config) -> None:
     require_java()  # before the lake of samples is built
     if not options.lake:
+        _require_writable(options.tables)
         options.lake = str(build_demo_lake(Path(options.tables).absolute().parent / "lake").folder)
     _, run = _open(options, config)
     demo(run, _say)
@@ -106,10 +107,10 @@ def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Ru
     """Check what can be checked without Spark, then open session, tables and run."""
     problems: list[str] = []
     for check in (
-        lambda: _require_lake(options.lake),
+        lambda: _require_lake(options.lake, config),
         lambda: _require_writable(options.tables),
+        lambda: _require_apart(options.lake, options.tables, options.database),
         lambda: require_model(config.extract.embedding),
-        lambda: open_source(options.lake, config.inventory).root,
     ):
         try:
             check()
@@ -132,9 +133,19 @@ def _open_tables(options: argparse.Namespace) -> Tables:
     return Tables(get_session("dedup-spark"), _absolute(options.tables), options.database)
 
 
-def _require_lake(lake: str | None) -> None:
+def _require_lake(lake: str | None, config: Config) -> None:
     if not lake:
         raise ConfigError("--lake is missing: the folder or URI that holds the images")
+    _ = open_source(lake, config.inventory).root  # looks whether it is there
+
+
+def _require_apart(lake: str | None, tables: str, database: str | None) -> None:
+    """Tables inside the lake would be listed as images, and be lost with the folder that a person cleans up."""
+    if not lake or database:
+        return
+    outer, inner = (_absolute(place.removeprefix("file://")).rstrip("/") + "/" for place in (lake, tables))
+    if inner.startswith(outer):
+        raise ConfigError(f"--tables {tables}: lies inside the lake ({lake}); choose a folder outside it")
 
 
 def _require_writable(root: str) -> None:

@@ -57,6 +57,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         n_copied = _copy_equal_etags(tables, run.run_id)
     n_read += _read_slices(run, config, settings, lambda pending: pending)
     tables.drop_staged()
+    _guard_against_rejects(run, config.extract.max_reject_share)  # also when a stopped run had read them all
 
     _require_conservation(tables, settings.source.root)
     features = tables.read(FEATURES)
