@@ -106,12 +106,13 @@ def _demo(options: argparse.Namespace, config: Config) -> None:
 def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Run]:
     """Check what can be checked without Spark, then open session, tables and run."""
     problems: list[str] = []
-    for check in (
+    checks: tuple[Callable[[], None], ...] = (
         lambda: _require_lake(options.lake, config),
         lambda: _require_writable(options.tables),
         lambda: _require_apart(options.lake, options.tables, options.database),
         lambda: require_model(config.extract.embedding),
-    ):
+    )
+    for check in checks:
         try:
             check()
         except ConfigError as e:

@@ -11,7 +11,6 @@ import pytest
 from deltalake import DeltaTable
 from fabricated import fill, frame, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
-from table_contents import rows
 
 from dedup_spark.errors import TableError
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table, Tables
