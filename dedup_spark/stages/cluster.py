@@ -25,7 +25,6 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.kernels import ann, linkage
-from dedup_spark.models.registry import DIMENSIONS
 from dedup_spark.runs import Run
 from dedup_spark.stages.components import bounded_components
 from dedup_spark.stages.representatives import representatives, with_representative
@@ -208,7 +207,7 @@ def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> It
 
 def _cut_one(rows: pa.Table, settings: CutSettings) -> linkage.Labels:
     if rows["embedding"].null_count == 0:
-        similarity = linkage.cosine_matrix(ann.from_bytes(rows["embedding"].to_pylist(), DIMENSIONS))
+        similarity = linkage.cosine_matrix(ann.from_bytes(rows["embedding"].to_pylist()))
         return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
     agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
     return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)

@@ -26,7 +26,6 @@ from dedup_spark import shards, storage
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels import ann
-from dedup_spark.models.registry import DIMENSIONS
 from dedup_spark.runs import Run
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.tables import CENTROIDS, FEATURES, SHARDS
@@ -96,7 +95,7 @@ def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.ND
     draw = F.pmod(F.xxhash64("image_id", F.lit(settings.seed)), F.lit(1 << 30)) / F.lit(float(1 << 30))
     sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
     rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
-    matrix = ann.from_bytes(rows["embedding"].to_pylist(), DIMENSIONS).astype(np.float32)
+    matrix = ann.from_bytes(rows["embedding"].to_pylist()).astype(np.float32)
     return ann.train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
 
 
@@ -106,7 +105,7 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
 
     def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            matrix = ann.from_bytes(batch["embedding"].to_pylist(), DIMENSIONS).astype(np.float32)
+            matrix = ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32)
             cells = pa.array(ann.nearest_cells(matrix, shared.value), pa.int32())
             yield pa.RecordBatch.from_arrays(
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
@@ -147,7 +146,7 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -
 
 def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
     ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
-    vectors = ann.from_bytes(rows["embedding"].to_pylist(), DIMENSIONS)
+    vectors = ann.from_bytes(rows["embedding"].to_pylist())
     path = f"{settings.folder}/shard-{shard:05d}.faiss"
     size, sha256 = shards.write_shard(settings.root, path, ann.build_shard(ids, vectors, cells, settings.centroids))
     held = sorted(set(cells.tolist()))

@@ -10,7 +10,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels import ann
-from dedup_spark.models.registry import DIMENSIONS
 
 _SCORED = "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits int"
 
@@ -31,7 +30,7 @@ def _score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
     for batch in batches:
         a, b = batch["embedding_a"], batch["embedding_b"]
         known = np.flatnonzero(np.asarray(a.is_valid()) & np.asarray(b.is_valid()))
-        halves = [ann.from_bytes(column.take(pa.array(known)).to_pylist(), DIMENSIONS) for column in (a, b)]
+        halves = [ann.from_bytes(column.take(pa.array(known)).to_pylist()) for column in (a, b)]
         cosine = np.zeros(len(batch), np.float32)
         cosine[known] = ann.cosines(*halves)
         unknown = np.ones(len(batch), bool)
