@@ -68,7 +68,8 @@ def near_sketches(a: Sketches, b: Sketches | None, radius_bits: int) -> Iterator
     for i, queries in enumerate(_tiles(a)):
         for j in range(i if b is None else 0, len(tiles)):
             limits, _, found = tiles[j].range_search(queries, radius_bits + 1)  # FAISS keeps distances below the radius
-            row = np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(limits.astype(np.int64)))
+            end: Ids = limits.astype(np.int64)
+            row = np.repeat(np.arange(len(queries), dtype=np.int64), end[1:] - end[:-1])
             row, col = row + i * _BLOCK_ROWS, found.astype(np.int64) + j * _BLOCK_ROWS
             keep = row < col if b is None and i == j else slice(None)
             yield row[keep], col[keep]

@@ -36,7 +36,7 @@ from dedup_spark.config import ClusterSettings, Config, load_config
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.kernels import linkage
 from dedup_spark.runs import Run
-from dedup_spark.stages import cluster
+from dedup_spark.stages import cluster, cut, keepers
 from dedup_spark.tables import PAIRS, Tables
 
 Row = dict[str, Any]
@@ -293,16 +293,16 @@ def test_members_are_ranked_as_asked_with_unknown_values_last_and_ids_breaking_t
         "image_id", "content_hash", "pixel_hash", "model_id", "image_id AS representative_id",
         "image_id DIV 10 AS cluster_id", "4 - image_id DIV 10 AS cluster_size",
     )  # fmt: skip
-    kept = cluster.choose_keepers(members, images(spark, listing), read, ClusterSettings(keeper_order=order)).collect()
+    kept = keepers.choose_keepers(members, images(spark, listing), read, ClusterSettings(keeper_order=order)).collect()
     assert sorted(r["image_id"] for r in kept) == sorted(image_id for _, image_id, _ in known)
-    keepers = {r["cluster_id"]: r["keeper_image_id"] for r in kept}
-    assert keepers == {k: 10 * k + best for k, best in enumerate(expected)}
-    assert all(r["keeper_content_hash"] == f"bytes of {keepers[r['cluster_id']]}" for r in kept)
+    chosen = {r["cluster_id"]: r["keeper_image_id"] for r in kept}
+    assert chosen == {k: 10 * k + best for k, best in enumerate(expected)}
+    assert all(r["keeper_content_hash"] == f"bytes of {chosen[r['cluster_id']]}" for r in kept)
 
 
 def keeper_problem(spark: SparkSession, *order: str) -> str:
     with pytest.raises(ConfigError) as e:
-        cluster.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings(keeper_order=order))
+        keepers.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings(keeper_order=order))
     return str(e.value)
 
 
@@ -334,7 +334,7 @@ def test_sparks_own_explanation_is_part_of_the_message(spark: SparkSession, item
 
 
 def test_the_default_order_is_accepted(spark: SparkSession) -> None:
-    cluster.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings())
+    keepers.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings())
 
 
 # --- what tasks do, without Spark ------------------------------------------------------------------------
@@ -358,10 +358,10 @@ def component_batches(sizes: list[int], rows_per_batch: int) -> tuple[list[pa.Re
     return table.combine_chunks().to_batches(max_chunksize=rows_per_batch), cosines
 
 
-def cut(sizes: list[int], rows_per_batch: int, max_component_images: int = 2000) -> list[tuple[int, int]]:
+def cut_in_batches(sizes: list[int], rows_per_batch: int, max_component_images: int = 2000) -> list[tuple[int, int]]:
     batches, _ = component_batches(sizes, rows_per_batch)
-    settings = cluster.CutSettings(0.45, 0.95, "average", max_component_images)
-    done = [row for batch in cluster._cut_batches(batches, settings) for row in batch.to_pylist()]
+    settings = cut.CutSettings(0.45, 0.95, "average", max_component_images)
+    done = [row for batch in cut._cut_batches(batches, settings) for row in batch.to_pylist()]
     return [(row["image_id"], row["cluster_label"]) for row in done]
 
 
@@ -374,11 +374,11 @@ def test_a_component_is_cut_as_a_whole_wherever_batches_end(rows_per_batch: int)
         expected += [(start + i, start + int(label)) for i, label in enumerate(labels)]
         start += sizes[component]
     assert len({label for _, label in expected}) == 11
-    assert cut(sizes, rows_per_batch) == expected
+    assert cut_in_batches(sizes, rows_per_batch) == expected
 
 
 def test_a_crowd_above_the_bound_is_cut_in_pieces_of_the_bound() -> None:
-    labels = dict(cut([10], 1000, max_component_images=4))
+    labels = dict(cut_in_batches([10], 1000, max_component_images=4))
     assert sorted(labels) == list(range(-5, 5))
     for image_id, label in labels.items():
         assert label <= image_id

@@ -1,0 +1,75 @@
+"""The cut: components to final groups, by hierarchical clustering inside each. Part of the step cluster."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from dedup_spark.config import Config
+from dedup_spark.kernels import ann, linkage
+
+_LABELLED = "image_id bigint, cluster_label bigint"
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """What a task needs to cut a component: by cosine, or, without embeddings, by the share of equal pHash bits."""
+
+    min_similarity: float
+    min_agreement: float
+    linkage: str
+    max_component_images: int
+
+
+def cut_settings(config: Config) -> CutSettings:
+    """The part of the settings that tasks need."""
+    c = config.cluster
+    return CutSettings(c.min_similarity, 1 - config.match.max_hamming_bits / 64, c.linkage, c.max_component_images)
+
+
+def cut_components(components: DataFrame, unique: DataFrame, settings: CutSettings) -> DataFrame:
+    """(image_id, cluster_label) for every representative in a component; lazy."""
+    vectors = components.join(unique, "image_id").select("component_id", "image_id", "phash", "embedding")
+    together = vectors.repartition("component_id").sortWithinPartitions("component_id", "image_id")
+    return together.mapInArrow(functools.partial(_cut_batches, settings=settings), _LABELLED)
+
+
+def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: rows sorted by component to (image_id, cluster_label)."""
+    for rows in _whole_components(batches):
+        ids = rows["image_id"].to_numpy()
+        labels = [_cut_one(rows.slice(i, settings.max_component_images), settings) + i
+                  for i in range(0, len(ids), settings.max_component_images)]  # fmt: skip
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(ids), pa.array(ids[np.concatenate(labels)])], ["image_id", "cluster_label"]
+        )
+
+
+def _cut_one(rows: pa.Table, settings: CutSettings) -> linkage.Labels:
+    if rows["embedding"].null_count == 0:
+        similarity = linkage.cosine_matrix(ann.from_bytes(rows["embedding"].to_pylist()))
+        return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
+    agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
+    return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)
+
+
+def _whole_components(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Regroup rows sorted by component_id into one table a component."""
+    held: list[pa.Table] = []
+    for batch in batches:
+        component = batch["component_id"].to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(component)) + 1).tolist(), len(component)]
+        for start, end in itertools.pairwise(starts):
+            part = pa.Table.from_batches([batch.slice(start, end - start)])
+            if held and held[0]["component_id"][0] != part["component_id"][0]:
+                yield pa.concat_tables(held)
+                held = []
+            held.append(part)
+    if held:
+        yield pa.concat_tables(held)
