@@ -24,7 +24,7 @@ from harness import Table, describe_machine, n_cores, photo_bytes, print_json, s
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.hashing import content_hash
 from dedup_spark.kernels.signature import SignatureSettings, sign_image
-from dedup_spark.models.registry import load_embedder
+from dedup_spark.models.registry import load, resolve
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import get_session
@@ -32,6 +32,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.tables import Tables
 
 WARM_UP_IMAGES = 64
+BATCH_IMAGES = 8  # as extract takes on CPUs
 
 
 def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:
@@ -49,15 +50,15 @@ def ideal_share(paths: list[Path], config: Config, embed: bool, barrier: Barrier
     settings = SignatureSettings(
         e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if embed else 0
     )
-    model = load_embedder(e.embedding, e.input_px, 1) if embed else None
+    model = load(resolve(e, on_gpu=False, threads=1)) if embed else None
     data = paths[0].read_bytes()
     warm = sign_image(data, settings)
     if model and warm.model_input is not None:
         model.embed(np.stack([warm.model_input]))
     barrier.wait()
-    for start in range(0, len(paths), e.embed_batch_images):
+    for start in range(0, len(paths), BATCH_IMAGES):
         signatures = []
-        for path in paths[start : start + e.embed_batch_images]:
+        for path in paths[start : start + BATCH_IMAGES]:
             data = path.read_bytes()
             content_hash(data)
             signatures.append(sign_image(data, settings))

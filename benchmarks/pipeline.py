@@ -46,7 +46,7 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.hashing import content_hash
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.kernels.signature import SignatureSettings, sign_image
-from dedup_spark.models.registry import load_embedder
+from dedup_spark.models.registry import load, resolve
 from dedup_spark.pipeline import STEPS, run_step
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import get_session
@@ -54,6 +54,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.tables import Tables
 
 Pixels = npt.NDArray[np.uint8]
+BATCH_IMAGES = 8  # as extract takes on CPUs
 GUARDS_OFF = ("match.max_pairs_per_image=1000000", "cluster.max_cluster_share=1")  # a lake of copies, on purpose
 
 
@@ -92,9 +93,9 @@ LOOPS: dict[str, Callable[[bytes, Config], Pixels | None]] = {"plain": decode_on
 def embed_share(paths: list[Path], loop: str, config: Config, barrier: Barrier) -> None:
     """One process of a plain loop: passes the barrier when its model is loaded and again when its share is done."""
     try:
-        model = load_embedder(config.extract.embedding, config.extract.input_px, 1)
+        model = load(resolve(config.extract, on_gpu=False, threads=1))
         model.embed(np.full((1, config.extract.input_px, config.extract.input_px, 3), 128, np.uint8))
-        size = config.extract.embed_batch_images
+        size = BATCH_IMAGES
         barrier.wait()
         for i in range(0, len(paths), size):
             inputs = [LOOPS[loop](path.read_bytes(), config) for path in paths[i : i + size]]

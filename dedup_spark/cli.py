@@ -110,7 +110,7 @@ def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Ru
         lambda: _require_lake(options.lake, config),
         lambda: _require_writable(options.tables),
         lambda: _require_apart(options.lake, options.tables, options.database),
-        lambda: require_model(config.extract.embedding),
+        lambda: require_model(config.extract),
     )
     for check in checks:
         try:

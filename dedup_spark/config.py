@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -40,9 +41,19 @@ class InventorySettings:
 
 @dataclass(frozen=True, slots=True)
 class ExtractSettings:
-    embedding: str = _setting("sscd", choices=("sscd", "sscd_distilled", "off"))
+    embedding: str = _setting("sscd", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off"))
+    weights: str = _setting("")
+    weights_sha256: str = _setting("")
+    runtime: str = _setting("auto", choices=("auto", "onnx", "torch"))
+    numbers: str = _setting("auto", choices=("auto", "stored", "int8", "fp32", "fp16", "bf16"))
     input_px: int = _setting(224, 64, 1024)
-    embed_batch_images: int = _setting(8, 1, 4096)
+    resize: str = _setting("bicubic", choices=("bicubic", "bilinear", "lanczos", "hamming", "box"))
+    normalisation: str = _setting("auto", choices=("auto", "imagenet", "unit", "none"))
+    views: int = _setting(1, 1, 2)
+    embed_from: str = _setting("auto", choices=("auto", "original", "thumbnail"))
+    gpus_per_task: float = _setting(-1.0, -1, 16)
+    cpus_per_gpu_task: int = _setting(0, 0, 1024)
+    embed_batch_images: int = _setting(0, 0, 4096)
     slice_images: int = _setting(200_000, 1)
     task_images: int = _setting(500, 1)
     fetch_threads: int = _setting(8, 1, 256)
@@ -139,12 +150,31 @@ def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Confi
 
 
 def _contradictions(config: Config) -> list[str]:
+    problems = _contradictions_of_extract(config.extract)
     if config.match.min_similarity > config.cluster.min_similarity:
-        return [
+        problems.append(
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
-        ]
-    return []
+        )
+    return problems
+
+
+def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
+    problems = []
+    gpus = extract.gpus_per_task
+    if gpus not in (-1, 0) and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        problems.append(
+            f"extract.gpus_per_task ({gpus:g}) must be a share of one GPU (0.5: two tasks on each), a whole number, "
+            "0 (CPU) or -1 (one where executors have GPUs)"
+        )
+    if extract.embed_from == "thumbnail" and extract.input_px > extract.thumbnail_px:
+        problems.append(
+            f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
+            f"than the model's input of {extract.input_px} px (extract.input_px)"
+        )
+    if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
+        problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
+    return problems
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Mark:
 
     counts: dict[str, int] = field(default_factory=dict)
     fingerprint: str | None = None
+    note: str | None = None
 
 
 class Run:
@@ -47,6 +48,11 @@ class Run:
     def count(self, **counts: int) -> None:
         """Set counts of the step under way; they are stored with its end mark."""
         self._mark.counts.update(counts)
+
+    def note(self, text: str) -> None:
+        """Say in the log, and with the end mark of the step under way, how it is done."""
+        log.info("%s", text)
+        self._mark.note = text
 
     @contextmanager
     def step(self, step: str) -> Iterator[Mark]:
@@ -64,7 +70,7 @@ class Run:
         finally:
             self._mark = outer
         seconds = time.monotonic() - begin
-        self._write(step, "complete", seconds, mark)
+        self._write(step, "complete", seconds, mark, mark.note)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
         log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
 

@@ -181,7 +181,7 @@ RUNS = Table(
         ("fingerprint", _STR, "Hash of the step's inputs and settings: equal means that nothing changed"),
         ("config", _STR, "All settings, JSON"),
         ("version", _STR, "Version of dedup_spark"),
-        ("message", _STR, "Error of a failed step"),
+        ("message", _STR, "Error of a failed step; of a complete one, how it was done, e.g. the model and its device"),
     ),
 )
 

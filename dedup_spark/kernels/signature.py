@@ -19,13 +19,15 @@ _PREPROCESSING = 2
 
 @dataclass(frozen=True, slots=True)
 class SignatureSettings:
-    """`input_px` 0 makes no model input."""
+    """`input_px` 0 makes no model input; `resize` is the filter of the others, made from the image or its thumbnail."""
 
     max_pixels: int
     min_side_px: int
     thumbnail_px: int
     thumbnail_quality: int
     input_px: int
+    resize: str = "bicubic"
+    from_thumbnail: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +75,22 @@ def rejected_version(settings: SignatureSettings) -> str:
     return f"{_PREPROCESSING}/rejected by {decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
 
 
+def thumbnail_kind(settings: SignatureSettings) -> str:
+    """Names how thumbnails are made; the last part of the signature_version of every row that has one."""
+    return f"thumbnail-{settings.thumbnail_px}-q{settings.thumbnail_quality}"
+
+
 def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) -> str:
     """Names everything that decides the values of a decoded image."""
     decoded_by = f"{way}-{formats.decoder_version(decoder)}"
-    return f"{_PREPROCESSING}/{decoded_by}/thumbnail-{settings.thumbnail_px}-q{settings.thumbnail_quality}"
+    return f"{_PREPROCESSING}/{decoded_by}/{thumbnail_kind(settings)}"
 
 
 def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
     reduced = render(image.pixels, image.source, image.icc_profile, max(settings.thumbnail_px, settings.input_px))
     thumbnail = _fit(reduced, settings.thumbnail_px)
     grey = np.asarray(thumbnail.convert("L"))
+    stored = _jpeg(thumbnail, settings.thumbnail_quality)
     return Signature(
         pixel_hash=hashing.pixel_hash(image),
         phash=hashing.phash(image),
@@ -95,20 +103,43 @@ def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
         sharpness=quality.sharpness(grey),
         luma_stddev=quality.luma_stddev(grey),
         entropy_bits=quality.entropy_bits(grey),
-        thumbnail=_jpeg(thumbnail, settings.thumbnail_quality),
+        thumbnail=stored,
         decoder=image.decoder,
         signature_version=_version(image.decoder, formats.decoder_by_way(image.decoder), settings),
-        model_input=model_input(reduced, settings.input_px) if settings.input_px else None,
+        model_input=_input_of(reduced, stored, settings) if settings.input_px else None,
     )
 
 
-def model_input(rgb: Image.Image, input_px: int) -> npt.NDArray[np.uint8]:
+def input_of_image(data: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
+    image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    try:
+        side_px = max(settings.thumbnail_px, settings.input_px)
+        reduced = render(image.pixels, image.source, image.icc_profile, side_px)
+        return model_input(reduced, settings.input_px, settings.resize)
+    except MemoryError as e:
+        raise out_of_memory(e) from e
+
+
+def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    """The model input from a stored thumbnail, as `sign_image` makes it with `from_thumbnail`."""
+    with Image.open(io.BytesIO(jpeg)) as thumbnail:
+        return model_input(thumbnail.convert("RGB"), settings.input_px, settings.resize)
+
+
+def model_input(rgb: Image.Image, input_px: int, resize: str = "bicubic") -> npt.NDArray[np.uint8]:
     """Squash to a square, (input_px, input_px, 3) uint8.
 
-    Bicubic and without regard to the aspect ratio: SSCD on a square loses nothing on squashed copies, and one
-    fixed shape keeps batches dense.
+    Without regard to the aspect ratio: SSCD on a square loses nothing on squashed copies, and one fixed shape keeps
+    batches dense.
     """
-    return np.asarray(rgb.resize((input_px, input_px), Image.Resampling.BICUBIC))
+    return np.asarray(rgb.resize((input_px, input_px), Image.Resampling[resize.upper()]))
+
+
+def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    if settings.from_thumbnail:
+        return input_of_thumbnail(thumbnail, settings)
+    return model_input(reduced, settings.input_px, settings.resize)
 
 
 def _fit(rgb: Image.Image, side_px: int) -> Image.Image:

