@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,15 +50,15 @@ class Point(NamedTuple):
 
 
 POINTS = (
-    Point("sscd", 224, 1), Point("sscd", 160, 1), Point("sscd_distilled", 288, 1), Point("sscd_distilled", 224, 2),
-    Point("sscd_distilled", 224, 1), Point("sscd_distilled", 192, 2), Point("sscd_distilled", 192, 1),
+    Point("sscd", 224, 1), Point("sscd", 160, 1), Point("sscd_distilled", 288, 1), Point("sscd_distilled", 256, 1),
+    Point("sscd_distilled", 224, 2), Point("sscd_distilled", 224, 1), Point("sscd_distilled", 192, 1),
     Point("sscd_distilled", 160, 2), Point("sscd_distilled", 160, 1), Point("sscd_distilled", 128, 1),
 )  # fmt: skip
 """The first is what speed is measured against."""
 
 PRESETS = {
-    "fast": Point("sscd_distilled", 160, 1),
-    "balanced": Point("sscd_distilled", 224, 2),
+    "fast": Point("sscd_distilled", 224, 1),
+    "balanced": Point("sscd_distilled", 256, 1),
     "accurate": Point("sscd", 224, 1),
 }
 
@@ -130,7 +131,7 @@ def embed_all(files: Iterator[File], points: tuple[Point, ...]) -> tuple[list[st
     groups: list[str] = []
     vectors: list[list[Vectors]] = [[] for _ in points]
     seconds: list[list[float]] = []
-    while chunk := [file for file, _ in zip(files, range(CHUNK_IMAGES), strict=False)]:
+    while chunk := list(itertools.islice(files, CHUNK_IMAGES)):
         groups += [file.group for file in chunk]
         inputs = [make_inputs(file.data, sides) for file in chunk]
         seconds.append([])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from types import ModuleType
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_two_views_give_the_same_vector_upside_down(benchmark: ModuleType) -> No
     upright, flipped = (benchmark.embed(FirstRows(), x, 2) for x in (images, images[:, ::-1]))
     np.testing.assert_allclose(upright, flipped, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(upright, axis=1), 1, atol=1e-6)
+
+
+def test_no_image_of_a_corpus_is_left_out(benchmark: ModuleType) -> None:
+    files = list(itertools.islice(benchmark.edited_samples(), 2 * benchmark.CHUNK_IMAGES + 1))
+    point = benchmark.Point("sscd_distilled", 64, 1)
+    groups, vectors, costs = benchmark.embed_all(iter(files), (point,))
+    assert groups == [file.group for file in files]
+    assert vectors[0].shape[0] == len(files)
+    assert costs == [1.0]
 
 
 def test_the_inputs_are_those_of_extract(benchmark: ModuleType) -> None:
