@@ -2,24 +2,33 @@
 
 The step `extract` against the ideal loop: as many plain processes as there are cores, each reading, hashing, decoding
 and embedding its share with the same functions, no Spark, no tables. Start-up is left out on both sides: the loop's
-clock starts when every process has its model, Spark's after a small extract that warmed the same workers up.
+clock starts when every process has its model, Spark's after a small extract that warmed the same workers up. The loop
+does one half of the images before Spark and the other after it: a machine that others use too is not equally fast all
+the time. For the same reason the processor seconds of both sides are compared beside those of the clock.
 
     python benchmarks/extract.py --n 20000 --photos /my/photos
+    python benchmarks/extract.py --n 20000 --side-px 256 --set extract.embedding=sscd_distilled
     python benchmarks/extract.py --quick
+
+Peak memory is that of a Python worker and its decoder process, after 1/10 of the images and after all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
+import os
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 from harness import Table, describe_machine, n_cores, photo_bytes, print_json, share_out
+from PIL import Image
 
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.hashing import content_hash
@@ -33,6 +42,70 @@ from dedup_spark.tables import Tables
 
 WARM_UP_IMAGES = 64
 BATCH_IMAGES = 8  # as extract takes on CPUs
+MODES = {"embedding": (), "hash_only": ("extract.embedding=off",)}
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: seconds by the clock, and processor seconds of all its processes."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Meter:
+    """Counts both from its making to `read`; of this process and all below it, ended ones included."""
+
+    def __init__(self) -> None:
+        self._begin, self._cpu_begin = time.monotonic(), cpu_seconds_below()
+
+    def read(self) -> Cost:
+        return Cost(time.monotonic() - self._begin, cpu_seconds_below() - self._cpu_begin)
+
+
+def descendants() -> dict[int, list[str]]:
+    """Of this process and itself: process id to the fields of /proc/<pid>/stat from the third (state) on."""
+    stats: dict[int, list[str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile
+            continue
+    ours = {os.getpid()}
+    while more := {pid for pid, fields in stats.items() if int(fields[1]) in ours} - ours:
+        ours |= more
+    return {pid: stats[pid] for pid in ours if pid in stats}
+
+
+def cpu_seconds_below() -> float:
+    """User and system time of this process, all below it, and all that those have waited for."""
+    return sum(int(t) for fields in descendants().values() for t in fields[11:15]) / TICKS_PER_SECOND
+
+
+def peak_worker_bytes() -> int:
+    """Largest resident set (VmHWM) of a Python worker of ours, and that of a decoder, added."""
+    peaks = {b"pyspark.daemon": 0, b"dedup_spark.decoder_child": 0}
+    for pid in descendants():
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:  # ended meanwhile
+            continue
+        peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), "0")
+        for kind in peaks:
+            if kind in command:
+                peaks[kind] = max(peaks[kind], int(peak) * 1024)
+    return sum(peaks.values())
+
+
+def reduced(photo: bytes, side_px: int) -> bytes:
+    """The photo with its longest side at `side_px`, JPEG."""
+    with Image.open(io.BytesIO(photo)) as image:
+        image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        image.convert("RGB").save(out, "JPEG", quality=90)
+    return out.getvalue()
 
 
 def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:
@@ -45,7 +118,7 @@ def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:
 
 
 def ideal_share(paths: list[Path], config: Config, embed: bool, barrier: Barrier) -> None:
-    """What one process of the ideal loop does; passes the barrier when warm and when done."""
+    """What one process of the ideal loop does; passes the barrier when warm, when done, and when that was noted."""
     e = config.extract
     settings = SignatureSettings(
         e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if embed else 0
@@ -65,10 +138,10 @@ def ideal_share(paths: list[Path], config: Config, embed: bool, barrier: Barrier
         if model:
             model.embed(np.stack([s.model_input for s in signatures if s.model_input is not None]))
     barrier.wait()
+    barrier.wait()
 
 
-def ideal_seconds(lake: Path, config: Config, embed: bool, n_processes: int) -> float:
-    paths = sorted(lake.rglob("*.jpg"))
+def ideal_cost(paths: list[Path], config: Config, embed: bool, n_processes: int) -> Cost:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(n_processes + 1)
     workers = [
@@ -78,81 +151,80 @@ def ideal_seconds(lake: Path, config: Config, embed: bool, n_processes: int) -> 
     for worker in workers:
         worker.start()
     barrier.wait()
-    begin = time.monotonic()
+    meter = Meter()
     barrier.wait()
-    seconds = time.monotonic() - begin
+    cost = meter.read()
+    barrier.wait()  # until here no process ends, and takes its processor time with it
     for worker in workers:
         worker.join()
-    return seconds
+    return cost
 
 
-def spark_seconds(lake: Path, tables_root: Path, config: Config) -> float:
-    """Seconds of the step extract on a lake that the inventory has listed."""
+def spark_cost(lake: Path, tables_root: Path, config: Config) -> Cost:
+    """Of the step extract, on a lake that the inventory has listed."""
     spark = get_session("benchmark")
     tables = Tables(spark, str(tables_root))
     tables.create_missing()
     run = Run(tables, config, open_source(str(lake), config.inventory).root, new_run_id())
     run_step(spark, config, run, find_step("inventory"))
-    begin = time.monotonic()
+    meter = Meter()
     run_step(spark, config, run, find_step("extract"))
-    return time.monotonic() - begin
+    return meter.read()
 
 
-def peak_worker_bytes() -> int:
-    """Largest resident set that a Python worker and its decoder reached (VmHWM), added."""
-    worker = decoder = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            command = (status.parent / "cmdline").read_bytes()
-            peak = next((ln for ln in status.read_text().splitlines() if ln.startswith("VmHWM")), None)
-        except OSError:  # ended meanwhile
-            continue
-        if peak is None:
-            continue
-        n_bytes = int(peak.split()[1]) * 1024
-        if b"pyspark.daemon" in command:
-            worker = max(worker, n_bytes)
-        elif b"dedup_spark.decoder_child" in command:
-            decoder = max(decoder, n_bytes)
-    return worker + decoder
+def measure(name: str, config: Config, scratch: Path, table: Table) -> dict[str, object]:
+    """Figures of one mode, their names ending in `name`; adds its row to the table."""
+    embed = config.extract.embedding != "off"
+    paths = sorted((scratch / "large").rglob("*.jpg"))
+    n_large = len(paths)
+    before = ideal_cost(paths[::2], config, embed, n_cores())
+    spark_cost(scratch / "warm", scratch / f"warm-{name}", config)
+    spark_cost(scratch / "small", scratch / f"small-{name}", config)
+    small_bytes = peak_worker_bytes()
+    spark = spark_cost(scratch / "large", scratch / f"large-{name}", config)
+    large_bytes = peak_worker_bytes()
+    get_session("benchmark").stop()  # the loop shall not share the machine with idle workers
+    after = ideal_cost(paths[1::2], config, embed, n_cores())
+    ideal = Cost(before.seconds + after.seconds, before.cpu_seconds + after.cpu_seconds)
+    ratio, cpu_ratio = ideal.seconds / spark.seconds, ideal.cpu_seconds / spark.cpu_seconds
+    table.add(name, n_large, n_large / ideal.seconds, n_large / spark.seconds, ratio, cpu_ratio)
+    figures: dict[str, object] = {
+        "ratio": ratio, "cpu_ratio": cpu_ratio,
+        "spark_img_per_s": n_large / spark.seconds, "ideal_img_per_s": n_large / ideal.seconds,
+        "spark_cpu_ms_per_img": 1e3 * spark.cpu_seconds / n_large,
+        "ideal_cpu_ms_per_img": 1e3 * ideal.cpu_seconds / n_large,
+        "ideal_after_to_before": after.seconds / before.seconds,
+    }  # fmt: skip
+    named = {f"{key}_{name}": value for key, value in figures.items()}
+    rss = {"peak_rss_2000_bytes": small_bytes, "peak_rss_20000_bytes": large_bytes}
+    return named | (rss if embed else {f"{key}_{name}": value for key, value in rss.items()})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--n", type=int, default=20_000, help="images; memory is compared with a tenth of them")
     parser.add_argument("--quick", action="store_true", help="200 images")
     parser.add_argument("--photos", type=Path, help="folder of photos (default: the sample photos of the demo)")
+    parser.add_argument("--side-px", type=int, default=0, help="reduce the photos to this longest side first")
+    parser.add_argument("--only", choices=tuple(MODES), help="one of the two modes")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of dedup-spark")
     options = parser.parse_args()
     n_large = 200 if options.quick else options.n
-    n_small = max(20, n_large // 10)
-    n_processes = n_cores()
     photos = photo_bytes(options.photos)
+    if options.side_px:
+        photos = [reduced(photo, options.side_px) for photo in photos]
+    figures: dict[str, object] = {
+        "n": n_large, "n_processes": n_cores(), "machine": describe_machine(), "settings": options.set,
+        "mean_bytes": sum(map(len, photos)) / len(photos),
+    }  # fmt: skip
+    table = Table(("what", "images", "ideal loop img/s", "Spark img/s", "ratio", "ratio of processor seconds"))
     scratch = Path(tempfile.mkdtemp(prefix="dedup-benchmark-"))
-    figures: dict[str, object] = {"n": n_large, "n_processes": n_processes, "machine": describe_machine()}
-    table = Table(("what", "images", "ideal loop img/s", "Spark img/s", "ratio"))
     try:
-        small, large = (
-            stamped_photos(scratch / "small", n_small, photos),
-            stamped_photos(scratch / "large", n_large, photos),
-        )
-        warm = stamped_photos(scratch / "warm", WARM_UP_IMAGES, photos)
-        for name, overrides in (("embedding", []), ("hash_only", ["extract.embedding=off"])):
-            config = load_config(None, overrides)
-            embed = config.extract.embedding != "off"
-            spark_seconds(warm, scratch / f"warm-{name}", config)
-            spark_seconds(small, scratch / f"small-{name}", config)
-            if embed:
-                figures["peak_rss_2000_bytes"] = peak_worker_bytes()
-            seconds = spark_seconds(large, scratch / f"large-{name}", config)
-            if embed:
-                figures["peak_rss_20000_bytes"] = peak_worker_bytes()
-            ideal = ideal_seconds(large, config, embed, n_processes)
-            ratio = ideal / seconds
-            table.add(name, n_large, n_large / ideal, n_large / seconds, ratio)
-            figures |= {f"ratio_{name}": ratio, f"spark_img_per_s_{name}": n_large / seconds,
-                        f"ideal_img_per_s_{name}": n_large / ideal}  # fmt: skip
+        for name, n in (("warm", WARM_UP_IMAGES), ("small", max(20, n_large // 10)), ("large", n_large)):
+            stamped_photos(scratch / name, n, photos)
+        for name in [options.only] if options.only else MODES:
+            figures |= measure(name, load_config(None, [*options.set, *MODES[name]]), scratch, table)
     finally:
-        get_session("benchmark").stop()
         shutil.rmtree(scratch)
     table.show()
     print_json(figures)

@@ -37,10 +37,13 @@ _MAGIC = (
     (b"AT&TFORM", "DJVU"), (b"\x76\x2f\x31\x01", "EXR"), (b"#?RADIANCE", "HDR"), (b"BPG\xfb", "BPG"),
     (b"FLIF", "FLIF"), (b"\xd7\xcd\xc6\x9a", "WMF"), (b"icns", "ICNS"), (b"\0\0\2\0\1\0", "CUR"),
     (b"\x8bMNG", "MNG"), (b"\x8bJNG", "JNG"), (b"SIMPLE  =", "FITS"),
+    (b"BLP1", "BLP"), (b"BLP2", "BLP"), (b"FTEX", "FTEX"), (b"\x59\xa6\x6a\x95", "SUN"), (b"/* XPM */", "XPM"),
+    (b"\xb1\x68\xde\x3a", "DCX"), (b"P7\n", "PAM"), (b"P7 332\n", "XVThumb"), (b"\x80\xe8\0\0", "PIXAR"),
 )  # fmt: skip
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+_OLD_HEADER_BYTES = 66
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 _RAW_MAKES = {b"NIKON": "NEF", b"SONY": "ARW", b"PENTAX": "PEF", b"RICOH": "PEF", b"SAMSUNG": "SRW", b"OLYMPUS": "ORF"}
@@ -83,7 +86,7 @@ def sniff_format(data: bytes) -> str | None:
         return "CRW"
     if data[128:132] == b"DICM":
         return "DICOM"
-    return "SVG" if _is_svg(data) else None
+    return "SVG" if _is_svg(data) else _by_structure(data)
 
 
 def decoder_of(image_format: str) -> Decoder | None:
@@ -149,6 +152,39 @@ def _raw_in_tiff(data: bytes) -> str | None:
             make = bytes(v & 255 for v in first.get(_MAKE, ())).upper()
             return next((name for start, name in _RAW_MAKES.items() if make.startswith(start)), "RAW")
     return None
+
+
+def _by_structure(data: bytes) -> str | None:
+    """Old formats that nothing here decodes and whose first bytes alone say too little: several fields must fit."""
+    if len(data) < _OLD_HEADER_BYTES:
+        return None
+    if data[:2] == b"\x01\xda" and data[2] <= 1 and data[3] in (1, 2):
+        return "SGI"
+    if (
+        data[0] == 10
+        and data[1] in (0, 2, 3, 4, 5)
+        and data[2] <= 1
+        and data[3] in (1, 2, 4, 8)
+        and data[65] in range(5)
+    ):
+        return "PCX"
+    if data[4:6] in (b"\x11\xaf", b"\x12\xaf") and any(data[8:10]) and any(data[10:12]):
+        return "FLI"
+    if data.startswith(b"#define ") and b"_width " in data[:128] and b"_bits" in data[:1024]:
+        return "XBM"
+    return "TGA" if _is_tga(data) else None
+
+
+def _is_tga(data: bytes) -> bool:
+    """By its footer, or by a header in which every field is one that is written."""
+    if data.endswith(b"TRUEVISION-XFILE.\0"):
+        return True
+    has_map, kind, depth, descriptor = data[1], data[2], data[16], data[17]
+    is_mapped = kind in (1, 9)
+    fits = has_map == is_mapped and kind in (1, 2, 3, 9, 10, 11) and not descriptor & 0xC0
+    depths = {1: (8, 16), 9: (8, 16), 3: (8, 16), 11: (8, 16)}.get(kind, (15, 16, 24, 32))
+    map_fits = data[7] in (15, 16, 24, 32) if is_mapped else not any(data[3:8])
+    return fits and depth in depths and map_fits and any(data[12:14]) and any(data[14:16])
 
 
 def _is_svg(data: bytes) -> bool:

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 Size = tuple[int, int]
 
 _TIFF_INTEGERS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_TIFF_TAGS_READ = frozenset({254, 256, 257, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
-_TIFF_EXTENTS = ((273, 279), (324, 325), (513, 514))  # strips, tiles, an old-style JPEG stream
+_TIFF_TAGS_READ = frozenset({254, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
 _MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
 _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 
@@ -25,7 +24,7 @@ def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, t
     Tags with more than `max_values` values are left out.
     """
     order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
-    first = _unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
+    first = unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
     waiting: list[int] = list(first)
     seen: set[int] = set()
     while waiting and len(seen) < _MAX_DIRECTORIES:
@@ -47,7 +46,7 @@ def claimed_size(data: bytes, image_format: str) -> Size | None:
 def jpeg_frame(data: bytes) -> tuple[int, int] | None:
     """(marker, bits a sample) of the first frame header of a JPEG file, e.g. (0xC2, 8) for a progressive one."""
     at = 2
-    while (head := _unpack(">BBH", data, at)) and head[0] == 0xFF:
+    while (head := unpack(">BBH", data, at)) and head[0] == 0xFF:
         marker, length = head[1], head[2]
         if marker == 0xFF:
             at += 1
@@ -68,30 +67,8 @@ def jxl_orientation(data: bytes) -> int:
     return _jxl_header(data)[2] or 1
 
 
-def is_cut_off(data: bytes, image_format: str) -> bool:
-    """Whether the end that the format prescribes is missing."""
-    if image_format in ("JPEG", "MPO"):
-        return b"\xff\xd9" not in data[-64:]
-    if image_format == "PNG":
-        return b"IEND" not in data[-64:]
-    if image_format == "GIF":
-        return not data.rstrip(b"\0").endswith(b";")
-    if image_format in ("WEBP", "BMP"):
-        at, more = (4, 8) if image_format == "WEBP" else (2, 0)
-        return len(data) < int.from_bytes(data[at : at + 4], "little") + more
-    if image_format == "ICO":
-        return any(offset + size > len(data) for offset, size in _ico_entries(data))
-    if image_format == "RAF":  # offset and length of the preview, of the sensor's facts, of its data
-        places = _unpack(">6I", data, 84)
-        return not places or any(places[i] + places[i + 1] > len(data) for i in (0, 2, 4))
-    if data[:2] in (b"II", b"MM"):
-        return _is_tiff_cut_off(data)
-    if data[:4] == b"\xff\x4f\xff\x51":
-        return b"\xff\xd9" not in data[-2:]
-    return data[4:8] in (b"ftyp", b"jP  ", b"JXL ") and _last_box_end(data) > len(data)
-
-
-def _unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
+def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
+    """The integers at `at`; none of them where the data end before their last."""
     try:
         return struct.unpack_from(layout, data, at)
     except (struct.error, OverflowError):
@@ -103,29 +80,19 @@ def _tiff_directory(
 ) -> tuple[dict[int, tuple[int, ...]], int]:
     """Tags and the offset of the next directory in the chain, 0 for none."""
     count_layout, entry_layout, pointer, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
-    n_entries = sum(_unpack(order + count_layout, data, offset))
+    n_entries = sum(unpack(order + count_layout, data, offset))
     at, step = offset + struct.calcsize(order + count_layout), struct.calcsize(order + entry_layout) + inline
     tags: dict[int, tuple[int, ...]] = {}
     for _ in range(min(n_entries, _MAX_ENTRIES)):
-        tag, kind, count = _unpack(order + entry_layout, data, at) or (0, 0, 0)
+        tag, kind, count = unpack(order + entry_layout, data, at) or (0, 0, 0)
         value_at = at + step - inline
         if kind in _TIFF_INTEGERS and tag in _TIFF_TAGS_READ and tag not in tags and count <= max_values:
             layout = f"{order}{count}{_TIFF_INTEGERS[kind]}"
             if struct.calcsize(layout) > inline:
-                value_at = sum(_unpack(order + pointer, data, value_at))
-            tags[tag] = _unpack(layout, data, value_at)
+                value_at = sum(unpack(order + pointer, data, value_at))
+            tags[tag] = unpack(layout, data, value_at)
         at += step
-    return tags, sum(_unpack(order + pointer, data, at))
-
-
-def _is_tiff_cut_off(data: bytes) -> bool:
-    is_empty = True
-    for tags in tiff_directories(data, max_values=1 << 18):
-        is_empty = is_empty and not tags
-        extents = (zip(tags.get(o, ()), tags.get(n, ()), strict=False) for o, n in _TIFF_EXTENTS)
-        if any(offset + size > len(data) for each in extents for offset, size in each):
-            return True
-    return is_empty
+    return tags, sum(unpack(order + pointer, data, at))
 
 
 def _tiff_sizes(data: bytes) -> Iterator[Size]:
@@ -139,32 +106,32 @@ def _webp_sizes(data: bytes) -> Iterator[Size]:
         yield int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
 
 
-def _ico_entries(data: bytes) -> list[tuple[int, int]]:
+def ico_entries(data: bytes) -> list[tuple[int, int]]:
     """(offset, size) of the pictures of an icon."""
-    n = sum(_unpack("<H", data, 4))
-    return [(e[1], e[0]) for i in range(min(n, _MAX_ENTRIES)) if (e := _unpack("<II", data, 6 + 16 * i + 8))]
+    n = sum(unpack("<H", data, 4))
+    return [(e[1], e[0]) for i in range(min(n, _MAX_ENTRIES)) if (e := unpack("<II", data, 6 + 16 * i + 8))]
 
 
 def _ico_sizes(data: bytes) -> Iterator[Size]:
-    for offset, _ in _ico_entries(data):
+    for offset, _ in ico_entries(data):
         is_png = data[offset : offset + 4] == b"\x89PNG"
-        size = _unpack(">II" if is_png else "<ii", data, offset + (16 if is_png else 4))
+        size = unpack(">II" if is_png else "<ii", data, offset + (16 if is_png else 4))
         if size:
             yield abs(size[0]), abs(size[1]) // (1 if is_png else 2)
 
 
 def _jpeg2000_sizes(data: bytes) -> Iterator[Size]:
     for kind, at in _boxes(data):
-        if kind == b"ihdr" and (size := _unpack(">II", data, at)):
+        if kind == b"ihdr" and (size := unpack(">II", data, at)):
             yield size[1], size[0]
     siz = data.find(b"\xff\x4f\xff\x51")
-    if siz >= 0 and (size := _unpack(">IIII", data, siz + 8)):
+    if siz >= 0 and (size := unpack(">IIII", data, siz + 8)):
         yield max(0, size[0] - size[2]), max(0, size[1] - size[3])
 
 
 def _heif_sizes(data: bytes) -> Iterator[Size]:
     for kind, at in _boxes(data):
-        if kind == b"ispe" and (size := _unpack(">II", data, at + 4)):
+        if kind == b"ispe" and (size := unpack(">II", data, at + 4)):
             yield size[0], size[1]
 
 
@@ -175,7 +142,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 def _boxes_within(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
     while at + 8 <= end:
-        content, box_end = _box(data, at)
+        content, box_end = box(data, at)
         kind = data[at + 4 : at + 8]
         yield kind, content
         if kind in _CONTAINER_BOXES and depth:
@@ -183,21 +150,14 @@ def _boxes_within(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[
         at = box_end
 
 
-def _box(data: bytes, at: int) -> tuple[int, int]:
+def box(data: bytes, at: int) -> tuple[int, int]:
     """Where the content of the box begins and where it ends; beyond all data where the box makes no sense."""
-    length, head = sum(_unpack(">I", data, at)), 8
+    length, head = sum(unpack(">I", data, at)), 8
     if length == 1:
-        length, head = sum(_unpack(">Q", data, at + 8)), 16
+        length, head = sum(unpack(">Q", data, at + 8)), 16
     if length == 0 and at + 8 <= len(data):
         return at + head, len(data)  # "to the end of the file"
     return at + head, at + length if length >= head else len(data) + 1
-
-
-def _last_box_end(data: bytes) -> int:
-    at = 0
-    while at < len(data):
-        at = _box(data, at)[1]
-    return at
 
 
 def _jxl_header(data: bytes) -> tuple[int, int, int]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from PIL import Image, features
 
 from dedup_spark.kernels import formats, openers
+from dedup_spark.kernels.endings import is_cut_off
 from dedup_spark.kernels.formats import sniff_format
-from dedup_spark.kernels.headers import claimed_size, is_cut_off, is_turned, jpeg_frame, jxl_orientation
+from dedup_spark.kernels.headers import claimed_size, is_turned, jpeg_frame, jxl_orientation
 from dedup_spark.kernels.raw import decode_raw
 from dedup_spark.kernels.rendering import turn
 
@@ -213,6 +214,8 @@ def _rejection(data: bytes, image_format: str, error: BaseException) -> ImageRej
     feature = openers.PILLOW_FEATURES.get(image_format)
     if feature and not features.check(feature):
         return ImageRejected("unsupported_format", f"this build of Pillow has no {feature}; its wheels have")
+    if image_format == "TIFF" and (codec := openers.missing_tiff_codec(data)):
+        return ImageRejected("unsupported_format", f"TIFF compressed by {codec}, which this build of libtiff lacks")
     if isinstance(error, SyntaxError) and isinstance(error.__cause__, KeyError):
         return ImageRejected("unsupported_format", f"{image_format} of a kind that the decoder does not know: {text}")
     if formats.decoder_of(image_format) is formats.RAW:  # LibRaw: "Data error or unsupported file format"

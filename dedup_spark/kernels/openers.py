@@ -6,12 +6,15 @@ not used: it would start Ghostscript for an EPS file, and drop the plugin's mess
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
+
+from dedup_spark.kernels.headers import tiff_directories
 
 _PILLOW_PLUGINS = {
     "JPEG": ("JpegImagePlugin", "jpeg_factory"),  # gives MPO where there are more pictures
@@ -31,6 +34,10 @@ _PILLOW_PLUGINS = {
 PILLOW_FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Formats that Pillow decodes only when it was built with a library for it, as all its wheels are."""
 
+_OPTIONAL_TIFF_CODECS = {34925: "lzma", 50000: "zstd", 50001: "webp"}
+"""TIFF compressions that a build of libtiff may lack, by Pillow's names."""
+_COMPRESSION = 259
+
 _MAX_PNG_TEXT_BYTES = 16 << 20
 """A decompressed text or colour profile of a PNG. Pillow's 1 MiB refuses whole pictures for a long prompt or XMP."""
 
@@ -49,6 +56,23 @@ def open_image(data: bytes, image_format: str) -> Image.Image:
         module.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
     factory: Callable[[io.BytesIO, str], Image.Image] = getattr(module, factory_name)
     return factory(io.BytesIO(data), "")
+
+
+def missing_tiff_codec(data: bytes) -> str | None:
+    """The compression of a TIFF file, if it is one that libtiff knows and this build of it cannot do."""
+    first = next(tiff_directories(data), {})
+    codec = _OPTIONAL_TIFF_CODECS.get(sum(first.get(_COMPRESSION, ())[:1]))
+    return codec if codec and not _has_tiff_codec(codec) else None
+
+
+@functools.cache
+def _has_tiff_codec(codec: str) -> bool:
+    """libtiff tells only whoever tries."""
+    try:
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), "TIFF", compression=codec)
+    except (OSError, RuntimeError):
+        return False
+    return True
 
 
 def _open_heif(data: bytes) -> Image.Image:
