@@ -204,7 +204,7 @@ def _measure(
         found["embed_seconds"] = 0.0
     if sample.busy_seconds is not None:
         each = sample.busy_seconds * settings.task_cpus / len(sample.rows)
-        found["decode_seconds"] = max(each - found["embed_seconds"], 0.1 * each)
+        found |= {"decode_seconds": max(each - found["embed_seconds"], 0.1 * each), "decode_byte_seconds": 0.0}
     return replace(Rates(), **found), tuple(found)
 
 

@@ -27,7 +27,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         f"lake        {plan.n_images:,} images, {readable_bytes(plan.n_bytes)} ({readable_bytes(round(mean))} each)",
         f"sample      {plan.n_sample:,} readable {source}; {rejected}",
-        f"speed       {_speed(plan.rates)}",
+        f"speed       {_speed(plan)}",
         f"            measured here: {', '.join(plan.measured)}; the rest as in kernels/forecast.py",
         "",
         "expected in the whole lake, with 95 % intervals:",
@@ -64,10 +64,11 @@ def _as_record(cluster: Cluster, steps: list[StepCost]) -> dict[str, object]:
     return asdict(cluster) | {"steps": [asdict(s) for s in steps], "total": asdict(total(steps))}
 
 
-def _speed(rates: Rates) -> str:
-    image = rates.decode_seconds + rates.embed_seconds
+def _speed(plan: Plan) -> str:
+    rates, mean = plan.rates, plan.n_bytes / max(1, plan.n_images)
+    decode = rates.decode_seconds + mean * rates.decode_byte_seconds
     return (
-        f"{1 / image:,.1f} images/s a core (decode {1000 * rates.decode_seconds:.0f} ms, model "
+        f"{1 / (decode + rates.embed_seconds):,.1f} images/s a core (fetch and decode {1000 * decode:.0f} ms, model "
         f"{1000 * rates.embed_seconds:.0f} ms); a pair {rates.sketch_pair_ns:.2g} ns by sketch, "
         f"{rates.exact_pair_ns:.2g} ns exact"
     )

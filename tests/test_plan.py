@@ -55,7 +55,7 @@ def test_a_sample_of_everything_counts_the_lake_exactly_and_writes_no_features(t
     marks = {(r["step"], r["status"]) for r in tables.read(RUNS).collect()}
     assert {("inventory", "complete"), ("plan", "complete")} <= marks
     assert not list(Path(tables.root).glob("_staging/*"))
-    assert {"decode_seconds", "embed_seconds", "sketch_pair_ns", "exact_pair_ns"} == set(made.measured)
+    assert {"decode_seconds", "embed_seconds", "sketch_pair_ns", "exact_pair_ns"} <= set(made.measured)
 
     text = describe_plan(made)
     for word in ("this cluster", "100 nodes of 1 GPU and 16 cores", "exact_gpu", "same bytes", "dollars"):

@@ -63,24 +63,26 @@ def parse_cluster(text: str) -> Cluster:
 
 @dataclass(frozen=True)
 class Rates:
-    """Speeds of one core, GPU or node. Defaults: measured on 2 cores of a cloud machine (AVX-512, no VNNI), alone.
+    """Speeds of one core, GPU or node.
 
-    `plan` measures what it can on the executors and replaces those; the rest are these.
+    `plan` measures what it can on the executors and replaces those. The defaults marked M were measured as processor
+    time of one thread on a cloud machine (AMD EPYC with AVX2, no VNNI); those marked A are assumed, with the reason.
     """
 
-    list_seconds: float = 2e-4  # an object, on one core: 5,000/s with the write of `images`
-    decode_seconds: float = 0.039  # fetch, hashes, decode, facts, thumbnail of a 100 KB photo (measured)
-    embed_seconds: float = 0.156  # SSCD int8 at 224 px on one core, ONNX Runtime (measured)
-    gpu_embed_seconds: float = 4e-4  # ResNet-50 at 224 px, float16: 2,500/s, 2 % of an H100's peak. Not measured
-    assign_flop: float = 3e10  # float32 products of a core inside Spark, half of what a bare product reaches (65)
-    exact_pair_ns: float = 16.0  # 512 dimensions, float32 product on one core (measured)
-    gpu_pair_ns: float = 0.0026  # the same on an H100: 1,024 FLOP at 400 TFLOP/s (FACTS of its maker; not measured)
-    sketch_pair_ns: float = 4.0  # see kernels/sketch.py: 0.8 to 2.7 for the first look, plus what passes it
-    routed_share: float = 0.125  # of all pairs: 64 of 1,024 cells both ways, recall 0.997 at cosine 0.7 (measured)
-    faiss_pair_ns: float = 32.0  # IVF range search scans one vector in twice the time of a product (measured)
-    pair_seconds: float = 2e-5  # of a found pair, through all joins until clusters: 50,000/s a core (measured)
-    read_seconds: float = 2e-5  # a vector from a table through a shuffle into a shard: 50,000/s a core (measured)
-    node_bytes: float = 1.0e9  # a second into or out of a node: 10 Gbit/s less protocol
+    list_seconds: float = 2e-4  # an object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
+    decode_seconds: float = 0.014  # M, beside decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
+    decode_byte_seconds: float = 1.05e-7  # M: for each byte of a JPEG, 45 to 610 kB
+    embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
+    gpu_embed_seconds: float = 4e-4  # A: ResNet-50 in float16, 2,500 images/s, 2 % of an H100's peak
+    core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)
+    exact_pair_ns: float = 14.3  # M: 512 dimensions, float32
+    gpu_pair_ns: float = 0.0026  # A: 1,024 FLOP at 400 TFLOP/s, 40 % of an H100's float16 peak
+    sketch_pair_ns: float = 4.5  # kernels/sketch.py at cosine 0.45 from its measured costs; 1.4 at 0.7
+    routed_share: float = 0.125  # M: of all pairs; 64 of 1,024 cells both ways find 0.997 at cosine 0.7
+    faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
+    pair_seconds: float = 2e-5  # A: a found pair in one step, 50,000/s through its joins and writes
+    vector_seconds: float = 2e-5  # A: a vector from a table through a shuffle into a shard, 50 MB/s
+    node_bytes: float = 1e9  # A: a second into or out of a node, 10 Gbit/s less protocol
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     vector = 2 * lake.n_dimensions
     table = lake.n_images * (_BOOK_BYTES_PER_IMAGE + _THUMBNAIL_BYTES + vector)
     memory = cluster.cores_per_node * 1.5e9  # a worker with its model and decoder: 1.0 to 1.4 GB (measured)
-    decode = lake.n_images * rates.decode_seconds
+    decode = lake.n_images * rates.decode_seconds + lake.n_bytes * rates.decode_byte_seconds
     on_gpu = lake.n_images * rates.gpu_embed_seconds if cluster.n_gpus else 0.0
     core_seconds = decode if cluster.n_gpus else decode + lake.n_images * rates.embed_seconds
     cost = _on_cores(
@@ -179,10 +181,10 @@ def _index(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     """k-means on the driver (64 rows a cell, at most 262,144, 10 rounds), then one assignment of every vector."""
     cells, d = cells_of(lake.n_distinct), lake.n_dimensions
     trained = min(262_144, 64 * cells)
-    on_driver = 10 * 2.0 * trained * cells * d / (rates.assign_flop * cluster.cores_per_node)
+    on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)
     flop = 2.0 * lake.n_distinct * cells * d
     vectors = 2 * d * lake.n_distinct
-    core_seconds = flop / rates.assign_flop + lake.n_distinct * rates.read_seconds
+    core_seconds = flop / rates.core_flop + lake.n_distinct * rates.vector_seconds
     memory = cluster.cores_per_node * min(_ROWS_PER_BLOCK, lake.n_distinct) * 4 * d
     cost = _on_cores(
         cluster, rates, "index", "", core_seconds, read=vectors, shuffle=vectors, table=vectors, memory=memory
@@ -234,7 +236,7 @@ def _match(lake: Lake, cluster: Cluster, rates: Rates, engine: str, compare_ns: 
 
 
 def _cluster(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
-    seconds = lake.n_pairs * rates.pair_seconds + lake.n_images * rates.read_seconds
+    seconds = lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
     moved = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images
     return _on_cores(
         cluster, rates, "cluster, report", "", seconds, shuffle=moved, table=4 * _PAIR_BYTES * lake.n_pairs

@@ -63,7 +63,7 @@ def test_comparing_grows_with_the_square_and_reading_with_the_number() -> None:
 
 
 def test_twice_the_nodes_take_half_the_time_and_the_same_money() -> None:
-    ten, twenty = (total(forecast(LAKE, Cluster(n, 16), replace(Rates(), assign_flop=1e30), PRICES)) for n in (10, 20))
+    ten, twenty = (total(forecast(LAKE, Cluster(n, 16), replace(Rates(), core_flop=1e30), PRICES)) for n in (10, 20))
     assert twenty.hours == pytest.approx(ten.hours / 2, rel=1e-6)
     assert twenty.dollars == pytest.approx(ten.dollars, rel=1e-6)
 
@@ -82,7 +82,7 @@ def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
     steps = by_engine(forecast(LAKE, Cluster(10, 16, 1), Rates(), PRICES))
     assert steps["exact_gpu"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
     assert steps["extract"].gpu_hours > 0
-    assert steps["extract"].core_hours == pytest.approx(1_000_000 * Rates().decode_seconds / HOUR)
+    assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
     assert steps["extract"].dollars == pytest.approx(steps["extract"].hours * 10 * 5.0)
 
 
