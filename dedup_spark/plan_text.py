@@ -40,7 +40,9 @@ def describe_plan(plan: Plan) -> str:
     for cluster, steps in plan.clusters.items():
         place = "this cluster" if cluster == next(iter(plan.clusters)) else "cluster"
         lines += ["", f"{place}: {cluster}, {_price(cluster, plan.prices)}", *_grid(_COLUMNS, _costs(steps))]
-    lines.append("* another engine for match, not counted in the total; memory: what all tasks of a node take at once")
+    lines.append(
+        "* another engine of match, not counted in all; routed visits the share of cells in kernels/forecast.py"
+    )
     return "\n".join(lines)
 
 

@@ -68,12 +68,12 @@ def test_twice_the_nodes_take_half_the_time_and_the_same_money() -> None:
     assert twenty.dollars == pytest.approx(ten.dollars, rel=1e-6)
 
 
-def test_the_quickest_engine_is_chosen_and_alone_counted() -> None:
+def test_the_quicker_of_the_engines_of_known_recall_is_chosen_and_alone_counted() -> None:
     steps = forecast(LAKE, TEN, Rates(), PRICES)
     engines = [s for s in steps if s.step == "match"]
     assert {s.engine for s in engines} == {"exact", "sketch", "routed", "faiss_ivf"}
     [chosen] = [s for s in engines if s.is_chosen]
-    assert chosen.hours == min(s.hours for s in engines)
+    assert chosen.hours == min(s.hours for s in engines if s.engine in ("exact", "sketch"))
     others = sum(s.hours for s in steps if s.step != "match")
     assert total(steps).hours == pytest.approx(others + chosen.hours)
 
