@@ -111,8 +111,9 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
 
 
 def _size(run: Run) -> tuple[int, int]:
-    """Images and bytes of the listing; an object of unknown size counts as the mean of the others."""
-    row = run.tables.read(IMAGES).agg(F.count("*").alias("n"), F.avg("size_bytes").alias("mean_bytes")).collect()[0]
+    """Images and bytes of the lake; an object of unknown size counts as the mean of the others."""
+    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
+    row = here.agg(F.count("*").alias("n"), F.avg("size_bytes").alias("mean_bytes")).collect()[0]
     return row["n"], round(row["n"] * (row["mean_bytes"] or 0))
 
 
@@ -123,7 +124,8 @@ def draw(seed: int) -> Column:
 
 def _from_features(run: Run, config: Config, settings: TaskSettings) -> Sample | None:
     """A sample of `features`, where it holds at least plan.sample_images rows, all of the model asked for."""
-    features = run.tables.read(FEATURES)
+    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake).select("image_id")
+    features = run.tables.read(FEATURES).join(here, "image_id", "left_semi")
     if features.limit(config.plan.sample_images).count() < config.plan.sample_images:
         return None
     require_one_model(features, settings.model_id)
@@ -133,7 +135,7 @@ def _from_features(run: Run, config: Config, settings: TaskSettings) -> Sample |
 
 def _read_sample(run: Run, config: Config, settings: TaskSettings) -> Sample:
     """Draw plan.sample_images images of this lake and read each once."""
-    here = run.tables.read(IMAGES).where(F.col("lake") == settings.source.root)
+    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
     drawn = run.tables.stage("drawn", here.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images))
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
     address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
