@@ -218,7 +218,7 @@ def write_features(tables: Tables, vectors: Halves, scratch: Path) -> npt.NDArra
             "pixel_hash": names,
             "embedding": pa.array([row.tobytes() for row in some.astype("<f2")], pa.binary()),
         }
-        path.mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns), path / f"{part:04d}.parquet")
     given = {"status": F.lit("ok"), "model_id": F.lit("generated"), "object_version": F.lit(0)}
     rows = tables.spark.read.parquet(str(path))
