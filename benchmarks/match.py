@@ -44,11 +44,12 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from vectors import lake_vectors
 
+from dedup_spark import tables as tables_module
 from dedup_spark.config import Config, MatchSettings, load_config
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import get_session
-from dedup_spark.tables import FEATURES, PAIRS, RUNS, Tables
+from dedup_spark.tables import CENTROIDS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Tables
 
 SEED = 7
 ENGINES = ("auto", "sketch", "routed", "exact", "faiss_ivf")
@@ -238,6 +239,13 @@ def found_keys(tables: Tables, ids: npt.NDArray[np.int64], min_similarity: float
     return np.unique(as_keys(a, b, len(ids)))
 
 
+def forget_matches(tables: Tables) -> None:
+    """Empty what an engine before left, so that every image is new to the next one."""
+    for table in tables_module.ALL:
+        if table not in (IMAGES, FEATURES, CENTROIDS, SHARDS, RUNS):
+            tables.overwrite(table, tables.spark.createDataFrame([], table.schema))
+
+
 def shuffled_bytes(spark: SparkSession) -> int:
     """Written to shuffles by all executors since the session began."""
     executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)
@@ -308,6 +316,7 @@ def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scr
     rows = []
     for engine in options.engines:
         run = Run(tables, settings_for(engine, options), "generated", new_run_id())
+        forget_matches(tables)
         before, begin = shuffled_bytes(spark), time.monotonic()
         with peak_bytes() as peak:
             run_step(spark, run.config, run, find_step("match"), force=True)
