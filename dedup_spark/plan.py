@@ -9,6 +9,7 @@ plan.max_feature_images rows of 1 KB and their n^2 / 2 products).
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from dedup_spark.kernels import ann, calibration, estimates
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder
+from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.runs import Run
 from dedup_spark.stages.extract import require_one_model, task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
@@ -87,7 +89,8 @@ def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
     settings = task_settings(spark, config, run)
-    n_images, n_bytes = _size(run)
+    listed = look_at_listing(run.tables.read(IMAGES).where(F.col("lake") == run.lake))
+    n_images, n_bytes = listed.n_images, listed.n_bytes
     sample = _from_features(run, config, settings) or _read_sample(run, config, settings)
     ok = sample.ok()
     if len(ok) < 2:
@@ -96,6 +99,7 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
         )
     n_readable = max(len(ok), round(n_images * len(ok) / len(sample.rows)))
     duplicates = estimate_duplicates(ok, n_readable, (config.match.min_similarity, *THRESHOLDS))
+    duplicates["same bytes"] = by_listing(duplicates["same bytes"], listed)
     rates, measured = _measure(spark, config, settings, sample)
     nearest = duplicates.get(_named(config.match.min_similarity)) or duplicates["same pixels"]
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
@@ -108,13 +112,6 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
         n_images, n_bytes, n_readable, len(ok), rejected, sample.busy_seconds is None, rates, measured, duplicates,
         costs, prices,
     )  # fmt: skip
-
-
-def _size(run: Run) -> tuple[int, int]:
-    """Images and bytes of the lake; an object of unknown size counts as the mean of the others."""
-    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
-    row = here.agg(F.count("*").alias("n"), F.avg("size_bytes").alias("mean_bytes")).collect()[0]
-    return row["n"], round(row["n"] * (row["mean_bytes"] or 0))
 
 
 def draw(seed: int) -> Column:
@@ -182,6 +179,13 @@ def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) 
     return found | {
         _named(t): estimates.estimate(s, len(embeddings), n_distinct) for t, s in zip(ordered, near, strict=True)
     }
+
+
+def by_listing(same_bytes: estimates.Estimate, listed: Listed) -> estimates.Estimate:
+    """Between what equal sizes allow and equal ETags prove. Unreadable files count here too: they can be copies."""
+    most_pairs = math.inf if listed.most_pairs is None else float(listed.most_pairs)
+    most_images = math.inf if listed.most_images is None else float(listed.most_images)
+    return estimates.between(same_bytes, (listed.least_pairs, most_pairs), (listed.least_images, most_images))
 
 
 def _named(threshold: float) -> str:

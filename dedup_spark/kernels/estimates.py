@@ -128,6 +128,19 @@ def estimate(seen: Seen, n_sample: int, n_lake: int, confidence: float = 0.95) -
     return Estimate(seen, pairs, images, Range(extra, images.low / 2, max(extra, min(images.high, pairs.high))))
 
 
+def between(found: Estimate, pairs: tuple[float, float], images: tuple[float, float]) -> Estimate:
+    """The estimate moved between what is known for certain: (least, most) pairs and images in groups."""
+    extra = (images[0] / 2, images[1])
+    return Estimate(
+        found.seen, _clipped(found.pairs, pairs), _clipped(found.images, images), _clipped(found.extra, extra)
+    )
+
+
+def _clipped(found: Range, ends: tuple[float, float]) -> Range:
+    value, low, high = (min(max(x, ends[0]), ends[1]) for x in (found.value, found.low, found.high))
+    return Range(value, low, high)
+
+
 def _images_at_least(n_pairs: float, n_paths: float) -> float:
     """Images with a partner, were all groups of one size: the least number for so many pairs and paths."""
     return 2 * n_pairs**2 / (n_pairs + n_paths) if n_pairs else 0.0

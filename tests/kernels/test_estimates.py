@@ -8,6 +8,7 @@ import pytest
 
 from dedup_spark.kernels.estimates import (
     Seen,
+    between,
     equal_in_sample,
     estimate,
     growth_exponent,
@@ -120,3 +121,12 @@ def test_the_sample_that_shows_ten_pairs_does() -> None:
     n = sample_to_see(10, 10_000, 0.4)
     counts = [equal_in_sample(lake([2] * 2000, 10_000, seed)[:n].tolist()).n_pairs for seed in range(100)]
     assert np.mean(counts) == pytest.approx(10, rel=0.15)
+
+
+def test_an_estimate_stays_between_what_is_known_for_certain() -> None:
+    blind = estimate(Seen(0, 0, 0, 0, ()), 400, 40_000)
+    found = between(blind, (5, 70), (10, 100))
+    assert (found.pairs.low, found.pairs.value, found.pairs.high) == (5, 5, 70)
+    assert (found.images.low, found.images.high) == (10, 100)
+    assert (found.extra.low, found.extra.high) == (5, 100)
+    assert between(blind, (0, float("inf")), (0, float("inf"))) == blind
