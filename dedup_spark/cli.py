@@ -22,8 +22,11 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
 from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.kernels.forecast import parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
+from dedup_spark.plan import make_plan
+from dedup_spark.plan_text import describe_plan, plan_json
 from dedup_spark.runs import Run
 from dedup_spark.session import configure_logging, get_session, require_java
 from dedup_spark.sources.registry import open_source
@@ -92,6 +95,13 @@ def _sql(options: argparse.Namespace, config: Config) -> None:
 
 def _trace(options: argparse.Namespace, _: Config) -> None:
     trace_image(_open_tables(options), options.uri, _say)
+
+
+def _plan(options: argparse.Namespace, config: Config) -> None:
+    clusters = [parse_cluster(text) for text in options.cluster]
+    spark, run = _open(options, config)
+    made = make_plan(spark, config, run, clusters)
+    _say(plan_json(made) if options.json else describe_plan(made))
 
 
 def _demo(options: argparse.Namespace, config: Config) -> None:
@@ -205,6 +215,15 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="REASON",
                 help="read rejected images again: those that time may mend",
             )
+    sub = add("plan", _plan, "what a run will cost and find, from the listing and a sample", lake=True)
+    sub.add_argument(
+        "--cluster",
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="forecast for this one too: <nodes>x<cores>cpu or <nodes>xgpu, e.g. 100x16cpu, 100xgpu",
+    )
+    sub.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     sql = add("sql", _sql, "ask the tables and views by name")
     sql.add_argument("query")
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")

@@ -109,6 +109,15 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanSettings:
+    sample_images: int = _setting(400, 10)
+    max_feature_images: int = _setting(20_000, 10, 200_000)
+    seed: int = _setting(20_242, 0)
+    dollars_per_core_hour: float = _setting(0.05, 0)
+    dollars_per_gpu_hour: float = _setting(5.0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a run. `asdict` of it, as JSON, is stored with every step in `runs`."""
 
@@ -118,6 +127,7 @@ class Config:
     match: MatchSettings = MatchSettings()
     cluster: ClusterSettings = ClusterSettings()
     report: ReportSettings = ReportSettings()
+    plan: PlanSettings = PlanSettings()
 
     def to_json(self, *sections: str) -> str:
         """JSON with sorted keys: of the named sections, or of everything."""

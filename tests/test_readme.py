@@ -1,6 +1,6 @@
 """The README against the code: tables, views, settings, reasons, commands, examples, files.
 
-Three parts of the README are written by this file: `python tests/test_readme.py` brings them up to date.
+Parts of the README are written by this file: `python tests/test_readme.py` brings them up to date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from conftest import FinishedRun
 
 from dedup_spark import cli, pipeline, tables, views
 from dedup_spark.config import Config, load_config
+from dedup_spark.kernels.forecast import Lake, Prices, Rates, parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
+from dedup_spark.plan_text import paper_markdown
 from dedup_spark.sql import run_sql
 from dedup_spark.stages.extract_task import RETRIABLE
 
@@ -48,12 +50,20 @@ def views_part() -> str:
     )
 
 
+def paper_part() -> str:
+    """The plan of a lake that nobody listed, at the default speeds and prices."""
+    n = 100_000_000
+    lake = Lake(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=n)
+    prices = Prices(Config().plan.dollars_per_core_hour, Config().plan.dollars_per_gpu_hour)
+    return paper_markdown(lake, [parse_cluster(c) for c in ("100xgpu", "100x16cpu")], Rates(), prices)
+
+
 def _grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-WRITTEN = {"tables": tables_part, "views": views_part}
+WRITTEN = {"tables": tables_part, "views": views_part, "paper": paper_part}
 
 
 def marked(name: str, text: str = TEXT) -> str:
@@ -107,6 +117,7 @@ def test_commands_are_those_of_the_command_line() -> None:
     assert [name for name, _ in grid_rows("commands")] == [
         "run",
         *(s.name for s in pipeline.STEPS),
+        "plan",
         "sql",
         "trace",
         "demo",

@@ -1,0 +1,177 @@
+"""How many duplicates a lake holds, judged from a random sample of it.
+
+A pair shows only when both of its images are drawn: a sample at rate r sees r^2 of the pairs and r^3 of the chains of
+three. So a count of the sample is divided by those, never by r, and comes with an interval. What no sample can tell: a
+single group that it missed altogether, however large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaincinv
+
+Halves = npt.NDArray[np.float16]
+Counts = npt.NDArray[np.int64]
+
+_BLOCK_ROWS = 2048
+"""Rows of a block product: 2048 x 2048 float32 is 16 MB, whatever the size of the sample."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a sample shows of one kind of pair.
+
+    Attributes:
+        n_pairs: Pairs with both images in the sample.
+        n_paths: Pairs of pairs that share an image: sum of d (d - 1) / 2 over the images' numbers of partners d.
+        n_images: Images with a partner in the sample.
+        n_extra: Images with a partner that stands before them: all of a group but one, where groups are complete.
+        by_size: (images, pairs) of smaller samples, each the beginning of the next; the last is the whole sample.
+    """
+
+    n_pairs: int
+    n_paths: int
+    n_images: int
+    n_extra: int
+    by_size: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Range:
+    """An estimate with its interval; both ends included."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a whole lake: pairs, images in groups of two or more, and images beyond the first of each group."""
+
+    seen: Seen
+    pairs: Range
+    images: Range
+    extra: Range
+
+
+def near_in_sample(vectors: Halves, thresholds: Sequence[float], n_sizes: int = 4) -> list[Seen]:
+    """For each cosine threshold what (n, d) unit vectors, in random order, show; n^2 d multiply-adds, O(n) memory."""
+    n = len(vectors)
+    x = vectors.astype(np.float32)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    degree, earlier = np.zeros((len(thresholds), n), np.int64), np.zeros((len(thresholds), n), np.int64)
+    for i in range(0, n, _BLOCK_ROWS):
+        for j in range(i, n, _BLOCK_ROWS):
+            cosine = x[i : i + _BLOCK_ROWS] @ x[j : j + _BLOCK_ROWS].T
+            for t, threshold in enumerate(thresholds):
+                near = np.triu(cosine >= threshold, k=1) if i == j else cosine >= threshold
+                by_column = near.sum(axis=0)
+                degree[t, i : i + _BLOCK_ROWS] += near.sum(axis=1)
+                degree[t, j : j + _BLOCK_ROWS] += by_column
+                earlier[t, j : j + _BLOCK_ROWS] += by_column
+    return [_seen(degree[t], earlier[t], n_sizes) for t in range(len(thresholds))]
+
+
+def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> Seen:
+    """What a sample, in random order, shows of images with equal labels (hashes); O(n), however many are equal."""
+    _, group = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    n = len(group)
+    degree = np.bincount(group, minlength=1)[group] - 1 if n else np.zeros(0, np.int64)
+    order = np.argsort(group, kind="stable")
+    starts = np.r_[True, np.diff(group[order]) != 0] if n else np.zeros(0, bool)
+    earlier = np.empty(n, np.int64)
+    earlier[order] = np.arange(n) - np.maximum.accumulate(np.where(starts, np.arange(n), 0)) if n else 0
+    return _seen(degree, earlier, n_sizes)
+
+
+def _seen(degree: Counts, earlier: Counts, n_sizes: int) -> Seen:
+    """`degree` (n,): partners of each image; `earlier` (n,): those that stand before it."""
+    n = len(degree)
+    sizes = sorted({n * k // n_sizes for k in range(1, n_sizes + 1)} - {0})
+    before = np.r_[0, np.cumsum(earlier)]
+    by_size = tuple((size, int(before[size])) for size in sizes)
+    n_paths = int((degree * (degree - 1)).sum()) // 2
+    return Seen(int(degree.sum()) // 2, n_paths, int(np.count_nonzero(degree)), int(np.count_nonzero(earlier)), by_size)
+
+
+def estimate(seen: Seen, n_sample: int, n_lake: int, confidence: float = 0.95) -> Estimate:
+    """From a simple random sample of `n_sample` of `n_lake` images to the lake.
+
+    Pairs: found / r^2. Its variance has two parts, single pairs and pairs that share an image (a group of many copies
+    comes all at once); the interval is the exact one of a Poisson count, widened by their ratio (Garwood, 1936).
+    Images in groups: with S pairs and W paths, at least 2 S^2 / (S + W) by Cauchy and Schwarz, exact when all groups
+    are of one size; at most 2 S. Images beyond the first of each group of g: a share 1 - 1 / g of those, at least half.
+    """
+    if n_sample < 2 or n_lake < n_sample:
+        raise ValueError(f"a sample of {n_sample} out of {n_lake}: at least 2, and not more than all")
+    r = n_sample / n_lake
+    r2 = r * (n_sample - 1) / (n_lake - 1)
+    low, high = _count_interval(seen, r, r2, confidence)
+    all_pairs = n_lake * (n_lake - 1) / 2
+    pairs = Range(seen.n_pairs / r2, max(low / r2, seen.n_pairs), min(high / r2, all_pairs))
+    if n_sample == n_lake:
+        n, extra = float(seen.n_images), float(seen.n_extra)
+        return Estimate(seen, pairs, Range(n, n, n), Range(extra, n / 2, extra))
+    r3 = r2 * max(n_sample - 2, 1) / max(n_lake - 2, 1)
+    paths, most_paths = seen.n_paths / r3, float(gammaincinv(seen.n_paths + 1, (1 + confidence) / 2)) / r3
+    most = min(float(n_lake), 2 * pairs.high)
+    value = min(most, max(_images_at_least(pairs.value, paths), seen.n_images))
+    images = Range(value, min(value, max(_images_at_least(pairs.low, most_paths), seen.n_images)), most)
+    group_size = 2 + paths / pairs.value if pairs.value else 2.0
+    extra = value * (1 - 1 / group_size)
+    return Estimate(seen, pairs, images, Range(extra, images.low / 2, max(extra, min(images.high, pairs.high))))
+
+
+def between(found: Estimate, pairs: tuple[float, float], images: tuple[float, float]) -> Estimate:
+    """The estimate moved between what is known for certain: (least, most) pairs and images in groups."""
+    extra = (images[0] / 2, images[1])
+    return Estimate(
+        found.seen, _clipped(found.pairs, pairs), _clipped(found.images, images), _clipped(found.extra, extra)
+    )
+
+
+def _clipped(found: Range, ends: tuple[float, float]) -> Range:
+    value, low, high = (min(max(x, ends[0]), ends[1]) for x in (found.value, found.low, found.high))
+    return Range(value, low, high)
+
+
+def _images_at_least(n_pairs: float, n_paths: float) -> float:
+    """Images with a partner, were all groups of one size: the least number for so many pairs and paths."""
+    return 2 * n_pairs**2 / (n_pairs + n_paths) if n_pairs else 0.0
+
+
+def _count_interval(seen: Seen, r: float, r2: float, confidence: float) -> tuple[float, float]:
+    """Of the expected number of pairs in a sample like this one."""
+    if r2 >= 1:
+        return float(seen.n_pairs), float(seen.n_pairs)
+    tail = (1 - confidence) / 2
+    if seen.n_pairs == 0:
+        return 0.0, float(gammaincinv(1, 1 - tail))
+    # A sample with few pairs of a large group shows fewer paths still: above, as many as there may well be.
+    most_paths = float(gammaincinv(seen.n_paths + 1, 1 - tail))
+    narrow, wide = (
+        max((1 - r2) + 2 * n_paths * (1 - r) / seen.n_pairs, 1e-9) for n_paths in (seen.n_paths, most_paths)
+    )
+    low = narrow * float(gammaincinv(seen.n_pairs / narrow, tail))
+    return low, wide * float(gammaincinv(seen.n_pairs / wide + 1, 1 - tail))
+
+
+def growth_exponent(by_size: Sequence[tuple[int, int]]) -> float | None:
+    """Slope of log pairs over log images; near 2 when the sample is random. None with fewer than two counts above 0."""
+    points = [(math.log(n), math.log(pairs)) for n, pairs in by_size if pairs > 0]
+    if len(points) < 2:
+        return None
+    x, y = np.array(points).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def sample_to_see(n_pairs_wanted: int, n_lake: int, share_with_copy: float) -> int:
+    """Images that a sample needs to show so many pairs if this share of the lake has one copy each: r^2 = k / S."""
+    n_pairs = max(n_lake * share_with_copy / 2, 1e-9)
+    return min(n_lake, math.ceil(n_lake * math.sqrt(n_pairs_wanted / n_pairs)))

@@ -1,0 +1,237 @@
+"""`dedup-spark plan`: before paying, what a run will cost and what it will find, from the listing and a sample.
+
+A few hundred images, drawn by a seed, are read once on the executors, which time it; nothing is written but the log of
+runs, and `images` where there was no listing. Where `features` holds a sample's worth of rows, those are taken instead
+and nothing is read. What runs where: reading and timing on executors, estimates on the driver (at most
+plan.max_feature_images rows of 1 KB and their n^2 / 2 products).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from dedup_spark import pipeline
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels import ann, calibration, estimates
+from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
+from dedup_spark.models import registry as models
+from dedup_spark.models.base import Embedder
+from dedup_spark.plan_listing import Listed, look_at_listing
+from dedup_spark.runs import Run
+from dedup_spark.stages.extract import require_one_model, task_settings
+from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.tables import FEATURES, IMAGES
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Cosines for which pairs are estimated, beside match.min_similarity."""
+
+_KEPT = ("image_id", "status", "reject_reason", "content_hash", "pixel_hash", "embedding")
+_KEPT_FIELDS = [f for f in FEATURES.schema.fields if f.name in _KEPT]
+_SAMPLE = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in _KEPT_FIELDS) + ", busy_seconds double"
+_SAMPLE_ARROW = pa.schema([*to_arrow_schema(FEATURES.schema.__class__(_KEPT_FIELDS)), ("busy_seconds", pa.float64())])
+_CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
+_IMAGES_A_TASK = 25
+"""Enough that a task's own start does not count, few enough that a few hundred images use many cores."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows drawn at random from all images, in random order. `busy_seconds`: core-seconds that reading took, or None
+    where the rows were there already."""
+
+    rows: pa.Table
+    busy_seconds: float | None
+
+    def ok(self) -> pa.Table:
+        return self.rows.filter(pc.equal(self.rows["status"], "ok"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that the plan says; `clusters` maps a cluster to its steps."""
+
+    n_images: int
+    n_bytes: int
+    n_readable: int
+    n_sample: int
+    rejected: dict[str, int]
+    from_features: bool
+    rates: Rates
+    measured: tuple[str, ...]
+    duplicates: dict[str, estimates.Estimate]
+    clusters: dict[Cluster, list[StepCost]]
+    prices: Prices
+
+
+def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
+    """List the lake if that was not done, draw and read the sample, measure, forecast. Raises ConfigError."""
+    tables = run.tables
+    if tables.read(IMAGES).where(F.col("lake") == run.lake).isEmpty():
+        pipeline.run_step(spark, config, run, pipeline.find_step("inventory"))
+    with run.step("plan"):
+        made = _plan(spark, config, run, clusters)
+        run.count(images=made.n_images, sample=made.n_sample)
+    tables.drop_staged()
+    return made
+
+
+def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
+    settings = task_settings(spark, config, run)
+    listed = look_at_listing(run.tables.read(IMAGES).where(F.col("lake") == run.lake))
+    n_images, n_bytes = listed.n_images, listed.n_bytes
+    sample = _from_features(run, config, settings) or _read_sample(run, config, settings)
+    ok = sample.ok()
+    if len(ok) < 2:
+        raise ConfigError(
+            f"of {len(sample.rows)} images drawn from {n_images:,}, {len(ok)} can be read: nothing to plan from"
+        )
+    n_readable = max(len(ok), round(n_images * len(ok) / len(sample.rows)))
+    duplicates = estimate_duplicates(ok, n_readable, (config.match.min_similarity, *THRESHOLDS))
+    duplicates["same bytes"] = by_listing(duplicates["same bytes"], listed)
+    rates, measured = _measure(spark, config, settings, sample)
+    nearest = duplicates.get(_named(config.match.min_similarity)) or duplicates["same pixels"]
+    n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
+    lake = Lake(n_images, n_bytes, n_distinct, round(nearest.pairs.value), _n_dimensions(ok))
+    prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
+    costs = {c: forecast(lake, c, rates, prices) for c in [this_cluster(spark), *clusters]}
+    reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], "ok")))["reject_reason"]
+    rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
+    return Plan(
+        n_images, n_bytes, n_readable, len(ok), rejected, sample.busy_seconds is None, rates, measured, duplicates,
+        costs, prices,
+    )  # fmt: skip
+
+
+def draw(seed: int) -> Column:
+    """Order in which images are drawn: depends on their ids and the seed alone."""
+    return F.xxhash64("image_id", F.lit(seed))
+
+
+def _from_features(run: Run, config: Config, settings: TaskSettings) -> Sample | None:
+    """A sample of `features`, where it holds at least plan.sample_images rows, all of the model asked for."""
+    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake).select("image_id")
+    features = run.tables.read(FEATURES).join(here, "image_id", "left_semi")
+    if features.limit(config.plan.sample_images).count() < config.plan.sample_images:
+        return None
+    require_one_model(features, settings.model_id)
+    drawn = features.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.max_feature_images)
+    return Sample(drawn.select(*_KEPT).toArrow(), None)
+
+
+def _read_sample(run: Run, config: Config, settings: TaskSettings) -> Sample:
+    """Draw plan.sample_images images of this lake and read each once."""
+    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
+    drawn = run.tables.stage("drawn", here.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images))
+    n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
+    address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
+    spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
+    rows = spread.mapInArrow(functools.partial(_timed_batches, settings=settings), _SAMPLE)
+    table = run.tables.stage("sample", rows).orderBy(draw(config.plan.seed), "image_id").toArrow()
+    return Sample(table, pc.sum(table["busy_seconds"]).as_py() or 0.0)
+
+
+def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: what extract makes of the images, without thumbnails, and the seconds it took, shared out."""
+    _load_model(settings)
+    begin = time.monotonic()
+    for batch in extract_batches(batches, settings):
+        busy = pa.array(np.full(len(batch), (time.monotonic() - begin) / max(1, len(batch))))
+        columns = [batch.column(f.name) for f in _KEPT_FIELDS]
+        yield pa.RecordBatch.from_arrays([*columns, busy], schema=_SAMPLE_ARROW)
+        begin = time.monotonic()
+
+
+def _load_model(settings: TaskSettings) -> Embedder | None:
+    """The model that extract will use, loaded before any clock runs."""
+    if settings.model_id is None:
+        return None
+    return models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
+
+
+def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) -> dict[str, estimates.Estimate]:
+    """By kind of pair, strongest first; near pairs among distinct pictures of the sample."""
+    seen = {
+        "same bytes": estimates.equal_in_sample(ok["content_hash"].to_pylist()),
+        "same pixels": estimates.equal_in_sample(ok["pixel_hash"].to_pylist()),
+    }
+    found = {kind: estimates.estimate(s, len(ok), n_lake) for kind, s in seen.items()}
+    first = np.sort(np.unique(np.array(ok["pixel_hash"].to_pylist(), dtype=str), return_index=True)[1])
+    embeddings = [e for e in ok["embedding"].take(pa.array(first)).to_pylist() if e is not None]
+    if len(embeddings) < 2:
+        return found
+    n_distinct = (
+        max(len(embeddings), round(n_lake * len(embeddings) / len(ok))) if len(ok) < n_lake else len(embeddings)
+    )
+    ordered = sorted(set(thresholds), reverse=True)
+    near = estimates.near_in_sample(ann.from_bytes(embeddings), ordered)
+    return found | {
+        _named(t): estimates.estimate(s, len(embeddings), n_distinct) for t, s in zip(ordered, near, strict=True)
+    }
+
+
+def by_listing(same_bytes: estimates.Estimate, listed: Listed) -> estimates.Estimate:
+    """Between what equal sizes allow and equal ETags prove. Unreadable files count here too: they can be copies."""
+    most_pairs = math.inf if listed.most_pairs is None else float(listed.most_pairs)
+    most_images = math.inf if listed.most_images is None else float(listed.most_images)
+    return estimates.between(same_bytes, (listed.least_pairs, most_pairs), (listed.least_images, most_images))
+
+
+def _named(threshold: float) -> str:
+    return f"cosine >= {threshold:g}"
+
+
+def _n_dimensions(ok: pa.Table) -> int:
+    lengths = [len(e) for e in ok["embedding"].to_pylist()[:100] if e is not None]
+    return max(lengths, default=1024) // 2
+
+
+def _measure(
+    spark: SparkSession, config: Config, settings: TaskSettings, sample: Sample
+) -> tuple[Rates, tuple[str, ...]]:
+    """The default rates with those replaced that this cluster could tell, and their names."""
+    n_tasks = spark.sparkContext.defaultParallelism
+    measure = functools.partial(_core_batches, settings=settings, min_similarity=config.match.min_similarity)
+    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(measure, _CORE)
+    row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
+    found = {name: value for name, value in row.items() if value is not None}
+    if settings.model_id is None:
+        found["embed_seconds"] = 0.0
+    if sample.busy_seconds is not None:
+        each = sample.busy_seconds * settings.task_cpus / len(sample.rows)
+        found |= {"decode_seconds": max(each - found["embed_seconds"], 0.1 * each), "decode_byte_seconds": 0.0}
+    return replace(Rates(), **found), tuple(found)
+
+
+def _core_batches(
+    batches: Iterable[pa.RecordBatch], settings: TaskSettings, min_similarity: float
+) -> Iterator[pa.RecordBatch]:
+    """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
+    model = _load_model(settings)
+    for _ in batches:
+        rates = calibration.measure_core(min_similarity, settings.task_cpus)
+        embed = calibration.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
+        yield pa.RecordBatch.from_pydict(
+            {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
+             "embed_seconds": pa.array([embed], pa.float64())}
+        )  # fmt: skip
+
+
+def this_cluster(spark: SparkSession) -> Cluster:
+    """What the session has: executors (the driver, on a local master) as nodes, and a GPU each where Spark has one."""
+    context = spark.sparkContext
+    n_executors = max(1, context._jsc.sc().getExecutorMemoryStatus().size() - 1)  # one entry is the driver's
+    n_gpus = float(context.getConf().get("spark.executor.resource.gpu.amount", "0"))
+    cores = max(1, context.defaultParallelism // n_executors)
+    return Cluster(n_executors, cores, 1 if n_gpus else 0)
