@@ -24,7 +24,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from dedup_spark import pipeline
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels import ann, calibration, estimates
+from dedup_spark.kernels import ann, core_rates, estimates
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder
@@ -220,8 +220,8 @@ def _core_batches(
     """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
     model = _load_model(settings)
     for _ in batches:
-        rates = calibration.measure_core(min_similarity, settings.task_cpus)
-        embed = calibration.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
+        rates = core_rates.measure_core(min_similarity, settings.task_cpus)
+        embed = core_rates.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
         yield pa.RecordBatch.from_pydict(
             {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
              "embed_seconds": pa.array([embed], pa.float64())}

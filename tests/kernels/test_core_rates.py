@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dedup_spark.kernels.calibration import embed_seconds, measure_core
+from dedup_spark.kernels.core_rates import embed_seconds, measure_core
 
 
 def test_rates_of_a_core_are_positive_numbers() -> None:
