@@ -109,6 +109,7 @@ def test_commands_are_those_of_the_command_line() -> None:
         *(s.name for s in pipeline.STEPS),
         "sql",
         "trace",
+        "calibrate",
         "demo",
     ]
 
