@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 import dedup_spark
 from dedup_spark import pipeline
+from dedup_spark.calibration_report import overlay, say_operating_point
 from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
@@ -31,6 +32,7 @@ from dedup_spark.runs import Run
 from dedup_spark.session import configure_logging, get_session, require_java
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
+from dedup_spark.stages import calibrate
 from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import Tables
 from dedup_spark.trace import trace_image
@@ -102,6 +104,15 @@ def _plan(options: argparse.Namespace, config: Config) -> None:
     spark, run = _open(options, config)
     made = make_plan(spark, config, run, clusters)
     _say(plan_json(made) if options.json else describe_plan(made))
+
+
+def _calibrate(options: argparse.Namespace, config: Config) -> None:
+    _require_writable(options.out)
+    spark, run = _open(options, config)
+    with run.step("calibrate"):
+        point = calibrate.run(spark, config, run)
+    Path(options.out).write_text(overlay(point, config, run.run_id), encoding="utf-8")
+    say_operating_point(point, config, options.out, _say)
 
 
 def _demo(options: argparse.Namespace, config: Config) -> None:
@@ -229,6 +240,9 @@ def _parser() -> argparse.ArgumentParser:
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
     add("trace", _trace, "one image's rows in every table").add_argument(
         "--uri", required=True, help="address, or the end of one"
+    )
+    add("calibrate", _calibrate, "how well edited copies of this lake's own images are found", lake=True).add_argument(
+        "--out", default="calibrated.toml", metavar="FILE", help="settings to use with --config (./calibrated.toml)"
     )
     sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")

@@ -97,6 +97,7 @@ class ClusterSettings:
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
+    target_precision: float = _setting(0.99, 0.5, 0.999_999)
     keeper_order: tuple[str, ...] = _setting(
         ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
     )
@@ -118,6 +119,15 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrateSettings:
+    n_images: int = _setting(200, 20, 100_000)
+    neighbours: int = _setting(48, 12, 1024)
+    floor_similarity: float = _setting(0.1, -1, 1)
+    max_pixels: int = _setting(50_000_000, 1)
+    seed: int = _setting(20_242, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a run. `asdict` of it, as JSON, is stored with every step in `runs`."""
 
@@ -128,6 +138,7 @@ class Config:
     cluster: ClusterSettings = ClusterSettings()
     report: ReportSettings = ReportSettings()
     plan: PlanSettings = PlanSettings()
+    calibrate: CalibrateSettings = CalibrateSettings()
 
     def to_json(self, *sections: str) -> str:
         """JSON with sorted keys: of the named sections, or of everything."""

@@ -19,9 +19,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.kernels import edits
 
 log = logging.getLogger(__name__)
 
@@ -96,75 +97,39 @@ def load_sample_photo(file_name: str) -> Image.Image:
 
 
 # Edits of an upright photo, RGB or grey. `turn` is the number of the photo and varies the edit.
-def _scaled(photo: Image.Image, factor: float) -> Image.Image:
-    return photo.resize((round(photo.width * factor), round(photo.height * factor)), Image.Resampling.LANCZOS)
-
-
 def _cropped(photo: Image.Image, turn: int) -> Image.Image:
     """Keeps 80 % of each side."""
-    left, top = ((0.0, 0.0), (0.2, 0.1), (0.1, 0.2), (0.2, 0.0))[turn % 4]
-    w, h = photo.size
-    return photo.crop((round(left * w), round(top * h), round((left + 0.8) * w), round((top + 0.8) * h)))
-
-
-def _rotated(photo: Image.Image, turn: int) -> Image.Image:
-    """Turned by 2 to 5 degrees like a careless scan; most of the black corners are cut off."""
-    turned = photo.rotate((2, -3, 4, -5)[turn % 4], Image.Resampling.BICUBIC)
-    return ImageOps.crop(turned, round(0.05 * min(photo.size)))
-
-
-def _recoloured(photo: Image.Image, turn: int) -> Image.Image:
-    """A colour photo becomes grey, a grey one sepia."""
-    return photo.convert("L") if photo.mode == "RGB" else ImageOps.colorize(photo, "#1c1206", "#fff1d6")
+    return edits.cropped(photo, *((0.0, 0.0), (0.2, 0.1), (0.1, 0.2), (0.2, 0.0))[turn % 4], share=0.8)
 
 
 def _watermarked(photo: Image.Image, turn: int) -> Image.Image:
-    """Half-transparent text three times over the photo, as stock agencies do."""
-    marked = photo.convert("RGBA")
-    layer = Image.new("RGBA", marked.size, (255, 255, 255, 0))
-    font = ImageFont.load_default(size=min(marked.width // 9, marked.height // 5))
-    for row in (0.22, 0.5, 0.78):
-        centre = (marked.width * (0.4, 0.5, 0.6)[turn % 3], marked.height * row)
-        ImageDraw.Draw(layer).text(centre, "© demo stock", fill=(255, 255, 255, 120), font=font, anchor="mm")
-    return Image.alpha_composite(marked, layer).convert("RGB")
+    return edits.watermarked(photo, "© demo stock", (0.4, 0.5, 0.6)[turn % 3])
 
 
 def _meme(photo: Image.Image, turn: int) -> Image.Image:
-    """Three quarters of the size, under a white bar with a caption."""
-    small = _scaled(photo.convert("RGB"), 0.75)
+    """Three quarters of the size, under a caption."""
     caption = ("FRIDAY, 4 PM", "nobody:\nabsolutely nobody:", "ME, SEEKING DUPLICATES", "mood")[turn % 4]
-    font_px = max(small.width // 18, 10)
-    bar_px = round(1.5 * font_px * (1 + caption.count("\n")) + font_px)
-    meme = ImageOps.expand(small, (0, bar_px, 0, 0), "white")
-    font, centre = ImageFont.load_default(size=font_px), (small.width / 2, bar_px / 2)
-    ImageDraw.Draw(meme).multiline_text(centre, caption, fill="black", font=font, anchor="mm", align="center")
-    return meme
+    return edits.captioned(edits.scaled(photo.convert("RGB"), 0.75), caption)
 
 
 def _screenshot(photo: Image.Image, turn: int) -> Image.Image:
-    """Four fifths of the size, in the frame of a dark gallery app, a light chat or a browser."""
-    status = ("9:41", "18:07", "example.org/gallery")[turn % 3]
-    back, ink = (("#101014", "white"), ("white", "black"), ("#dee1e6", "black"))[turn % 3]
-    small = _scaled(photo.convert("RGB"), 0.8)
-    unit = max(small.width // 20, 14)
-    screen = ImageOps.expand(small, (0, 2 * unit, 0, 2 * unit), back)
-    draw, font = ImageDraw.Draw(screen), ImageFont.load_default(size=0.8 * unit)
-    draw.text((unit, unit), status, fill=ink, font=font, anchor="lm")
-    draw.rectangle((screen.width - 2 * unit, 0.7 * unit, screen.width - unit, 1.3 * unit), outline=ink)
-    for k in (1, 2, 3, 4):
-        draw.circle((screen.width * k / 5, screen.height - unit), 0.4 * unit, outline=ink, width=2)
-    return screen
+    """Four fifths of the size, in the frame of an app."""
+    return edits.screenshot(edits.scaled(photo.convert("RGB"), 0.8), turn % 3)
 
 
 _EDITS: tuple[tuple[str, Callable[[Image.Image, int], Image.Image], dict[str, Any]], ...] = (
     ("whatsapp/2024-06/{name}.jpg", lambda photo, turn: photo, {"quality": 30}),
-    ("web/thumbnails/{name}.jpg", lambda photo, turn: _scaled(photo, 0.5), {"quality": 80}),
+    ("web/thumbnails/{name}.jpg", lambda photo, turn: edits.scaled(photo, 0.5), {"quality": 80}),
     ("web/articles/{name}-teaser.jpg", _cropped, {"quality": 85, "progressive": True}),
     ("web/stock/{name}_preview.jpg", _watermarked, {"quality": 85}),
-    ("uploads/scans/{name} scan.jpg", _rotated, {"quality": 85}),
+    (
+        "uploads/scans/{name} scan.jpg",
+        lambda photo, turn: edits.rotated(photo, (2, -3, 4, -5)[turn % 4]),
+        {"quality": 85},
+    ),
     ("uploads/screenshots/Screenshot {name}.png", _screenshot, {}),
     ("uploads/memes/{name}-lol.jpg", _meme, {"quality": 75}),
-    ("exports/print/{name}_recoloured.jpg", _recoloured, {"quality": 85}),
+    ("exports/print/{name}_recoloured.jpg", lambda photo, turn: edits.toned(photo), {"quality": 85}),
 )
 _LOSSLESS: dict[str, dict[str, Any]] = {".png": {}, ".tif": {}, ".webp": {"lossless": True}}
 _STORED_TURNED = {6: 90, 8: 270, 3: 180}  # EXIF orientation: degrees by which the stored pixels are turned

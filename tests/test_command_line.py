@@ -19,7 +19,7 @@ from dedup_spark import cli, pipeline
 from dedup_spark.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "plan", "sql", "trace", "demo"]
+COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "plan", "calibrate", "sql", "trace", "demo"]
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan"]
 
 

@@ -1,0 +1,179 @@
+"""From scores of labelled pairs to a probability, an operating point, and how sure its precision and recall are.
+
+Labelled pairs come from edited copies of a sample of images: copy and original are a copy, copy and another image are
+strangers. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
+intervals count images, not pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import isotonic_regression
+from scipy.special import expit
+from scipy.stats import norm
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+_MAX_STEPS = 50
+_L2 = 1.0
+"""Ridge penalty on standardised weights: as much as one pair in doubt; keeps separable samples finite."""
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """P(copy) = expit(bias + weights . features), in the units of the features."""
+
+    weights: tuple[float, ...]
+    bias: float
+
+    def probability(self, features: Floats) -> Floats:
+        """(n, k) features to (n,) probabilities."""
+        return expit(features @ np.asarray(self.weights) + self.bias)
+
+
+def fit_logistic(features: Floats, is_copy: Bools) -> Logistic:
+    """Logistic regression with a small ridge penalty, by Newton's method on standardised features.
+
+    Args:
+        features: (n, k) finite.
+        is_copy: (n,); both kinds must occur.
+
+    Cost: O(n k^2) a step, at most 50 steps; about ten in practice.
+    Raises:
+        ValueError: only one kind of pair.
+    """
+    if is_copy.all() or not is_copy.any():
+        raise ValueError("a model needs pairs of both kinds, copies and strangers")
+    centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
+    x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
+    penalty = np.diag([0.0, *[_L2] * features.shape[1]])
+    beta = np.zeros(x.shape[1])
+    for _ in range(_MAX_STEPS):
+        p = expit(x @ beta)
+        gradient = x.T @ (is_copy - p) - penalty @ beta
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(len(beta))
+        step = np.linalg.solve(hessian, gradient)
+        beta += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum a full step overshoots
+        if np.abs(step).max() < 1e-8:
+            break
+    weights = beta[1:] / spread
+    return Logistic(tuple(float(w) for w in weights), float(beta[0] - weights @ centre))
+
+
+def smooth_rates(score: Floats, is_copy: Bools) -> Floats:
+    """Isotonic share of copies at each score (n,): what a monotone model of any shape would say. Ties get one value."""
+    values, place = np.unique(score, return_inverse=True)
+    n = np.bincount(place).astype(float)
+    share = np.bincount(place, weights=is_copy.astype(float)) / n
+    fitted: Floats = isotonic_regression(share, weights=n).x[place]
+    return fitted if len(values) else score
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with the ends of its interval of 95 %; `n_images` images stand behind it."""
+
+    value: float
+    low: float
+    high: float
+    n_images: int
+
+
+def share_of(hits: Bools, image: Ints) -> Share:
+    """Share of true `hits` (n,), interval by Wilson's method with images, not pairs, as the independent trials.
+
+    Wilson (1927) keeps the interval inside 0..1 and wide where a small sample shows no miss. Taking all pairs of one
+    image for a single trial is the careful end: right when they stand or fall together, too wide when they do not.
+    """
+    if not len(hits):
+        return Share(1.0, 0.0, 1.0, 0)
+    n = len(np.unique(image))
+    value = float(hits.mean())
+    low, high = wilson_interval(value, n)
+    return Share(value, low, high, n)
+
+
+def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the interval of a share seen in n trials."""
+    z = float(norm.ppf(0.5 + confidence / 2))
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def choose_cut(score: Floats, is_copy: Bools, target_precision: float) -> float:
+    """The smallest cut from which on the finite scores reach the precision; above the largest when none does.
+
+    It lies midway between two scores that occur, so that rounding of stored scores cannot move a pair over it.
+    """
+    finite = np.isfinite(score)
+    order = np.argsort(-score[finite], kind="stable")
+    descending, right = score[finite][order], np.cumsum(is_copy[finite][order])
+    if not len(descending):
+        return math.inf
+    precision = right / np.arange(1, len(descending) + 1)
+    last_of_ties = np.r_[descending[1:] != descending[:-1], True]
+    reached = np.flatnonzero((precision >= target_precision) & last_of_ties)
+    if not len(reached):
+        return float(np.nextafter(descending[0], np.inf))
+    i = int(reached[-1])
+    return float((descending[i] + descending[i + 1]) / 2) if i + 1 < len(descending) else float(descending[i])
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """Pairs of an edited copy with an image, and what they are. All arrays (n,).
+
+    `image` is the image that the copy was made of, `edit` the number of its edit; `is_copy` pairs are with that
+    image, one for each copy, the others with strangers. A copy whose original was not even proposed has score -inf.
+    """
+
+    image: Ints
+    edit: Ints
+    is_copy: Bools
+    score: Floats
+
+    def of_images(self, chosen: Bools) -> JudgedPairs:
+        """The pairs of those images; `chosen` is (n,) like the pairs."""
+        return JudgedPairs(self.image[chosen], self.edit[chosen], self.is_copy[chosen], self.score[chosen])
+
+    def halves(self) -> tuple[JudgedPairs, JudgedPairs]:
+        """Every second image with all its pairs: one half to fit on, the other to measure on."""
+        _, number = np.unique(self.image, return_inverse=True)
+        return self.of_images(number % 2 == 0), self.of_images(number % 2 == 1)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A cut of the score with what it gives on images that it was not chosen on."""
+
+    cut: float
+    precision: Share
+    recall: Share
+    edit_recall: dict[int, Share]
+
+
+def operating_point(pairs: JudgedPairs, target_precision: float) -> OperatingPoint:
+    """Choose the cut on one half of the images, measure precision and recall on the other."""
+    fit, measure = pairs.halves()
+    cut = choose_cut(fit.score, fit.is_copy, target_precision)
+    return measured(measure, cut)
+
+
+def measured(pairs: JudgedPairs, cut: float) -> OperatingPoint:
+    """Precision and recall of the pairs that reach `cut`."""
+    found, copies = pairs.score >= cut, pairs.is_copy
+    by_edit = {
+        int(edit): share_of(found[mine], pairs.image[mine])
+        for edit in np.unique(pairs.edit)
+        if (mine := copies & (pairs.edit == edit)).any()
+    }
+    return OperatingPoint(
+        cut, share_of(copies[found], pairs.image[found]), share_of(found[copies], pairs.image[copies]), by_edit
+    )

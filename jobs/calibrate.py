@@ -1,0 +1,11 @@
+"""Measure how well edited copies of the lake's own images are found; write settings for the precision asked for.
+
+./spark-submit.sh calibrate -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --out calibrated.toml
+"""
+
+import sys
+
+from dedup_spark.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["calibrate", *sys.argv[1:]]))

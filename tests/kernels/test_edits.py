@@ -1,0 +1,93 @@
+"""Edits: every kind gives an image that still decodes, the same one each time, and does what its name says."""
+
+from __future__ import annotations
+
+import io
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from dedup_spark.kernels import edits
+from dedup_spark.kernels.images import decode_image
+
+SEED = 20_243
+
+
+def photo(width_px: int = 240, height_px: int = 180) -> Image.Image:
+    """Smooth shapes and some texture, no two corners alike."""
+    y, x = np.mgrid[0:height_px, 0:width_px] / height_px
+    texture = np.random.default_rng(SEED).normal(0, 12, (height_px, width_px))
+    channels = [120 + 90 * np.sin(a * x + b * y * y) + texture for a, b in ((3, 5), (7, 2), (2, 9))]
+    return Image.fromarray(np.clip(np.stack(channels, axis=-1), 0, 255).astype(np.uint8))
+
+
+def copied(kinds: tuple[str, ...], image_id: int = 1, source: Image.Image | None = None) -> bytes:
+    return edits.edited_copy(source or photo(), kinds, edits.copy_generator(SEED, image_id, 0))
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("kind", edits.EDITS)
+def test_a_copy_is_the_same_bytes_each_time_and_another_with_another_image(kind: str) -> None:
+    assert copied((kind,)) == copied((kind,))
+    assert len({copied((kind,), image_id) for image_id in range(12)}) > 1
+
+
+@pytest.mark.parametrize("kind", edits.EDITS)
+@pytest.mark.parametrize("size", [(240, 180), (75, 56), (40, 300)], ids=str)
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+def test_a_copy_of_any_photo_is_read_by_the_decoder_of_the_product(kind: str, size: tuple[int, int], mode: str) -> None:
+    for image_id in range(4):
+        data = copied((kind,), image_id, photo(*size).convert(mode))
+        assert min(decode_image(data, max_pixels=10**7, min_side_px=16).size) >= 16
+
+
+def test_negative_ids_have_copies_of_their_own() -> None:
+    assert copied(("crop",), -5) != copied(("crop",), 5)
+
+
+def test_edits_add_up_in_the_order_given() -> None:
+    framed = opened(copied(("flip", "screenshot")))
+    assert framed.height > photo().height
+    assert framed.width == photo().width
+
+
+@pytest.mark.parametrize("kind", ["compression", "format", "resolution"])
+def test_re_encoding_keeps_the_hash_near(kind: str) -> None:
+    for image_id in range(8):
+        assert imagehash.phash(opened(copied((kind,), image_id))) - imagehash.phash(photo()) <= 8
+
+
+def test_compression_is_stronger_than_a_plain_save() -> None:
+    assert max(len(copied(("compression",), i)) for i in range(8)) < min(len(copied((), i)) for i in range(8))
+
+
+def test_a_flip_mirrors_one_axis() -> None:
+    mirrors = [np.asarray(turned(photo())).astype(int) for turned in (ImageOps.mirror, ImageOps.flip)]
+    found = {
+        int(np.argmin([np.abs(np.asarray(opened(copied(("flip",), i))).astype(int) - m).mean() for m in mirrors]))
+        for i in range(12)
+    }
+    assert found == {0, 1}
+
+
+def test_a_crop_keeps_at_least_three_fifths_of_each_side() -> None:
+    for image_id in range(20):
+        width, height = opened(copied(("crop",), image_id)).size
+        assert 0.59 * 240 <= width <= 0.96 * 240
+        assert 0.59 * 180 <= height <= 0.96 * 180
+
+
+def test_photos_in_one_frame_share_it_pixel_for_pixel() -> None:
+    fitted = [edits.covering(photo(*size), 200, 150) for size in ((240, 180), (180, 240))]
+    units = edits.bar_units_for(0.5, fitted[0])
+    a, b = (np.asarray(edits.screenshot(p, 1, units)) for p in fitted)
+    bar = (len(a) - 150) // 2
+    assert np.array_equal(a[:bar], b[:bar])
+    assert np.array_equal(a[-bar:], b[-bar:])
+    assert not np.array_equal(a, b)
+    assert 150 / len(a) == pytest.approx(0.5, abs=0.03)
