@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -26,12 +27,12 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import ann, core_rates, estimates
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
-from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder
 from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.runs import Run
-from dedup_spark.stages.extract import require_one_model, task_settings
+from dedup_spark.stages.extract import task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.stages.model_choice import held_models, require_one_model
 from dedup_spark.tables import FEATURES, IMAGES
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -88,10 +89,11 @@ def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[
 
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
-    settings = task_settings(spark, config, run)
+    held = held_models(run.tables.read(FEATURES))
+    settings = task_settings(spark, config, run, held)
     listed = look_at_listing(run.tables.read(IMAGES).where(F.col("lake") == run.lake))
     n_images, n_bytes = listed.n_images, listed.n_bytes
-    sample = _from_features(run, config, settings) or _read_sample(run, config, settings)
+    sample = _from_features(run, config, settings, held) or _read_sample(run, config, settings)
     ok = sample.ok()
     if len(ok) < 2:
         raise ConfigError(
@@ -119,13 +121,13 @@ def draw(seed: int) -> Column:
     return F.xxhash64("image_id", F.lit(seed))
 
 
-def _from_features(run: Run, config: Config, settings: TaskSettings) -> Sample | None:
+def _from_features(run: Run, config: Config, settings: TaskSettings, held: list[str]) -> Sample | None:
     """A sample of `features`, where it holds at least plan.sample_images rows, all of the model asked for."""
     here = run.tables.read(IMAGES).where(F.col("lake") == run.lake).select("image_id")
     features = run.tables.read(FEATURES).join(here, "image_id", "left_semi")
     if features.limit(config.plan.sample_images).count() < config.plan.sample_images:
         return None
-    require_one_model(features, settings.model_id)
+    require_one_model(held, settings.model_id, run)
     drawn = features.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.max_feature_images)
     return Sample(drawn.select(*_KEPT).toArrow(), None)
 
@@ -137,7 +139,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings) -> Sample:
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
     address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
-    rows = spread.mapInArrow(functools.partial(_timed_batches, settings=settings), _SAMPLE)
+    rows = spread.mapInArrow(functools.partial(_timed_batches, settings=settings), _SAMPLE, profile=_profile(settings))
     table = run.tables.stage("sample", rows).orderBy(draw(config.plan.seed), "image_id").toArrow()
     return Sample(table, pc.sum(table["busy_seconds"]).as_py() or 0.0)
 
@@ -155,9 +157,11 @@ def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) ->
 
 def _load_model(settings: TaskSettings) -> Embedder | None:
     """The model that extract will use, loaded before any clock runs."""
-    if settings.model_id is None:
-        return None
-    return models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
+    return settings.model.load() if settings.model else None
+
+
+def _profile(settings: TaskSettings) -> ResourceProfile | None:
+    return settings.model.share.profile if settings.model else None
 
 
 def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) -> dict[str, estimates.Estimate]:
@@ -203,7 +207,7 @@ def _measure(
     """The default rates with those replaced that this cluster could tell, and their names."""
     n_tasks = spark.sparkContext.defaultParallelism
     measure = functools.partial(_core_batches, settings=settings, min_similarity=config.match.min_similarity)
-    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(measure, _CORE)
+    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(measure, _CORE, profile=_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
     if settings.model_id is None:

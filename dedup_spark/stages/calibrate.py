@@ -29,8 +29,9 @@ from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import ann, calibration, edits
 from dedup_spark.runs import Run
 from dedup_spark.sources.edited import EditedCopies, edited_addresses
-from dedup_spark.stages.extract import extract_features, require_one_model, task_settings
+from dedup_spark.stages.extract import extract_features, task_settings
 from dedup_spark.stages.extract_task import TaskSettings
+from dedup_spark.stages.model_choice import held_models, require_one_model
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES
 
@@ -61,10 +62,11 @@ def run(spark: SparkSession, config: Config, run: Run) -> calibration.OperatingP
     """Copies, their neighbours, what these are, the operating point; written to `quality`."""
     tables, settings = run.tables, config.calibrate
     features, images = tables.read(FEATURES), tables.read(IMAGES)
-    task = task_settings(spark, config, run)
+    held = held_models(features)
+    task = task_settings(spark, config, run, held)
     if task.model_id is None:
         raise ConfigError("calibrate needs embeddings: extract.embedding is off")
-    require_one_model(features, task.model_id)
+    require_one_model(held, task.model_id, run)
     sample = tables.stage("calibration_sample", sample_images(features, images, task.source.root, settings))
     listed = tables.stage("calibration_listing", edited_copies(sample))
     n_copies = listed.count()
