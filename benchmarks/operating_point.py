@@ -17,6 +17,7 @@ import io
 import itertools
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +31,7 @@ from dedup_spark.demo_lake import load_sample_photo
 from dedup_spark.kernels.images import decode_image
 from dedup_spark.kernels.rendering import render
 from dedup_spark.kernels.signature import model_input
-from dedup_spark.models.base import Embedder
-from dedup_spark.models.registry import load_embedder
+from dedup_spark.models.registry import load, resolve
 
 CHUNK_IMAGES = 8
 """Images of one turn, and of one forward pass."""
@@ -110,24 +110,16 @@ def make_inputs(data: bytes, sides: list[int]) -> dict[int, Images]:
     return inputs
 
 
-def embed(model: Embedder, images: Images, views: int) -> Vectors:
-    """(n, side, side, 3) to unit rows (n, d): of one view, or of the normalised sum of two."""
-    vectors = model.embed(images)
-    if views == 2:
-        vectors = vectors + model.embed(np.ascontiguousarray(images[:, ::-1]))
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
 def embed_all(files: Iterator[File], points: tuple[Point, ...]) -> tuple[list[str], list[Vectors], list[float]]:
     """The group of each image; vectors and relative cost (the first point: 1) of each point.
 
     The cost is the median over chunks of the ratio to the first point within the same chunk.
     """
-    models = [load_embedder(point.embedding, point.input_px, n_cores()) for point in points]
+    settings = [replace(ExtractSettings(), **point._asdict()) for point in points]
+    models = [load(resolve(s, on_gpu=False, threads=n_cores())) for s in settings]
     sides = sorted({point.input_px for point in points})
     for model, point in zip(models, points, strict=True):
-        embed(model, np.zeros((CHUNK_IMAGES, point.input_px, point.input_px, 3), np.uint8) + 127, point.views)
+        model.embed(np.full((CHUNK_IMAGES, point.input_px, point.input_px, 3), 127, np.uint8))
     groups: list[str] = []
     vectors: list[list[Vectors]] = [[] for _ in points]
     seconds: list[list[float]] = []
@@ -138,7 +130,7 @@ def embed_all(files: Iterator[File], points: tuple[Point, ...]) -> tuple[list[st
         for i, (model, point) in enumerate(zip(models, points, strict=True)):
             images = np.stack([by_side[point.input_px] for by_side in inputs])
             begin = time.perf_counter()
-            vectors[i].append(embed(model, images, point.views))
+            vectors[i].append(model.embed(images))
             seconds[-1].append(time.perf_counter() - begin)
     costs = np.array(seconds)
     return groups, [np.concatenate(v) for v in vectors], np.median(costs / costs[:, :1], axis=0).tolist()

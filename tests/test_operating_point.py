@@ -47,23 +47,6 @@ def test_normalising_subtracts_the_mean_of_both_images_second_neighbour(benchmar
     assert benchmark.normalised(cosines, 2)[2, 3] == pytest.approx(0.1 - (0.3 + 0.0) / 2)
 
 
-def test_two_views_give_the_same_vector_upside_down(benchmark: ModuleType) -> None:
-    class FirstRows:
-        """Embeds the mean colour of the upper half beside that of the lower half: a flip changes it."""
-
-        model_id = "first rows"
-
-        def embed(self, images: np.ndarray) -> np.ndarray:
-            half = images.shape[1] // 2
-            rows = np.concatenate([images[:, :half].mean((1, 2)), images[:, half:].mean((1, 2))], axis=1)
-            return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-    images = np.random.default_rng(0).integers(1, 256, (3, 8, 8, 3), dtype=np.uint8)
-    upright, flipped = (benchmark.embed(FirstRows(), x, 2) for x in (images, images[:, ::-1]))
-    np.testing.assert_allclose(upright, flipped, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(upright, axis=1), 1, atol=1e-6)
-
-
 def test_no_image_of_a_corpus_is_left_out(benchmark: ModuleType) -> None:
     files = list(itertools.islice(benchmark.edited_samples(), 2 * benchmark.CHUNK_IMAGES + 1))
     point = benchmark.Point("sscd_distilled", 64, 1)
