@@ -37,6 +37,8 @@ _SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model
 _ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for in the bytes under way."""
+_ROWS_A_BATCH = 64
+"""Rows of features an Arrow batch: about 1 MB. A batch costs Spark 27 columns' headers, whatever it holds."""
 _RECENT_IMAGES = 64
 """Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
 
@@ -55,8 +57,10 @@ class TaskSettings:
 
 def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
     """On executors: (image_id, object_version and the address) to FEATURES, in the same order."""
-    for rows in _in_groups(_signed(batches, settings), settings.extract.embed_batch_images):
-        yield _to_arrow(_embedded(rows, settings))
+    groups = _in_groups(_signed(batches, settings), settings.extract.embed_batch_images)
+    embedded = itertools.chain.from_iterable(_embedded(rows, settings) for rows in groups)
+    for rows in _in_groups(embedded, _ROWS_A_BATCH):
+        yield _to_arrow(rows)
 
 
 def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
@@ -127,7 +131,7 @@ class _Recent:
 
 
 def _embedded(rows: list[dict[str, Any]], settings: TaskSettings) -> list[dict[str, Any]]:
-    """Add `embedding` and `model_id` to the rows that have a model input."""
+    """Add `embedding` and `model_id` to the rows that have a model input, and let go of that."""
     ready = [row for row in rows if row.get("model_input") is not None]
     if ready and settings.model_id:
         model = models.load_embedder(settings.extract.embedding, settings.extract.input_px, settings.task_cpus)
@@ -137,7 +141,7 @@ def _embedded(rows: list[dict[str, Any]], settings: TaskSettings) -> list[dict[s
             )
         vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
         for row, vector in zip(ready, vectors, strict=True):
-            row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
+            row |= {"embedding": vector.tobytes(), "model_id": model.model_id, "model_input": None}
     return rows
 
 
