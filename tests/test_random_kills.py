@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from commands import DRIVER, EVERYTHING, EXECUTOR, JVM, ROOT, Command
-from table_contents import require_same_as_undisturbed
+from table_contents import require_same_as_undisturbed, rows
 from tiny_lake import TinyLake, build_tiny_lake
 
 pytestmark = pytest.mark.chaos
 
 N_KILLS = 10
-SECONDS_TO_A_KILL = 2.5
-SETTINGS = ("extract.slice_images=2", "extract.task_images=1")  # some 25 slices: ten kills do not outlast them
+SHARE_OF_EXTRACT = 0.1
+"""Longest pause before a kill, as a share of what extract takes undisturbed: ten kills come before its end."""
+SETTINGS = ("extract.slice_images=4", "extract.task_images=1")  # some 15 slices
 
 
 def submit(lake: Path, root: Path, log: Path, *settings: str) -> Command:
@@ -49,9 +50,9 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> TinyLake:
 
 @pytest.fixture(scope="module")
 def undisturbed(lake: TinyLake, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables of one run that nobody interrupted, in slices of another size."""
+    """Tables of one run that nobody interrupted."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    command = submit(lake.folder, folder / "tables", folder / "log")
+    command = submit(lake.folder, folder / "tables", folder / "log", *SETTINGS)
     assert command.wait() == 0, command.said()
     command.wait_until_nothing_is_left()
     return folder / "tables"
@@ -63,12 +64,13 @@ def test_ten_kills_at_random_moments_of_extract_lose_and_double_nothing(
 ) -> None:
     """By turns an executor, which the run must survive, and the driver, its JVM or all, which the next start must."""
     rng = random.Random(seed)
+    extract_seconds = max(row["elapsed_seconds"] or 0 for row in rows(undisturbed, "runs") if row["step"] == "extract")
     moments: list[str] = []
     while len(moments) < N_KILLS:
         command = start()
         command.wait_for(lambda root, log=command.log: "extract: started" in log.read_text(), tmp_path)
         for victim in (EXECUTOR, rng.choice((DRIVER, JVM, EVERYTHING))):
-            pause = rng.uniform(0, SECONDS_TO_A_KILL)
+            pause = rng.uniform(0, SHARE_OF_EXTRACT * extract_seconds)
             time.sleep(pause)
             assert command.process.poll() is None, f"ended after {moments}:\n{command.said()}"
             command.kill(victim)

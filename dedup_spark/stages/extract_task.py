@@ -39,7 +39,8 @@ _SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model
 _ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for in the bytes under way."""
-_ROWS_WITHOUT_MODEL = 8
+_ROWS_A_BATCH = 64
+"""Rows of features an Arrow batch: about 1 MB. A batch costs Spark 27 columns' headers, whatever it holds."""
 _RECENT_IMAGES = 64
 """Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
 
@@ -62,13 +63,11 @@ class TaskSettings:
 
 def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
     """On executors: (image_id, object_version and the address) to FEATURES and TIMINGS, in the same order."""
-    signed = _signed(batches, settings)
-    model = settings.model
-    groups = (
-        with_embeddings(signed, model.batch_images, model.load) if model else in_groups(signed, _ROWS_WITHOUT_MODEL)
-    )
-    for rows in groups:
-        yield _to_arrow(rows)
+    rows = _signed(batches, settings)
+    if settings.model:
+        rows = itertools.chain.from_iterable(with_embeddings(rows, settings.model.batch_images, settings.model.load))
+    for group in in_groups(rows, _ROWS_A_BATCH):
+        yield _to_arrow(group)
 
 
 def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
