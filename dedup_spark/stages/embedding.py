@@ -43,8 +43,12 @@ class ModelTask:
 
     def describe(self) -> str:
         """For the log and for `runs`."""
-        where = f"CUDA, {self.share.gpus:g} GPU" if self.share.gpus else "the CPU"
-        return f"model {self.model.model_id} by {self.model.runtime} on {where}, {self.share.cpus} cores a task"
+        device = "CUDA" if self.share.gpus and self.model.runtime == "torch" else "the CPU"
+        held = f"{self.share.gpus:g} GPU and " if self.share.gpus else ""
+        return (
+            f"model {self.model.model_id} by {self.model.runtime} on {device}, in tasks of {held}"
+            f"{self.share.cpus} cores"
+        )
 
 
 def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder]) -> Iterator[list[Row]]:

@@ -27,10 +27,13 @@ _MODEL_SETTINGS = (
 """Of ExtractSettings: those that decide the model_id."""
 
 
-def choose_model(spark: SparkSession, extract: ExtractSettings, held: list[str]) -> ModelTask:
+def choose_model(
+    spark: SparkSession, extract: ExtractSettings, held: list[str], *, prefer_thumbnails: bool = False
+) -> ModelTask:
     """The model of `extract` on this cluster; `held` are the model_ids in features.
 
-    extract.embed_from=auto goes on with thumbnails where the rows that are there were made from them.
+    extract.embed_from=auto goes on as the rows that are there were made, whether from thumbnails or from originals;
+    where there are none of this model, `prefer_thumbnails` decides.
 
     Raises:
         ConfigError: as models.registry.resolve, or GPUs are asked for that the cluster has not.
@@ -44,9 +47,10 @@ def choose_model(spark: SparkSession, extract: ExtractSettings, held: list[str])
         return models.resolve(extract, on_gpu=share.gpus > 0, threads=share.cpus, pixels=pixels)
 
     original, thumbnail = resolved("original"), resolved(thumbnail_kind(signature_settings(extract, None)))
-    from_thumbnail = extract.embed_from == "thumbnail" or (
-        extract.embed_from == "auto" and held == [thumbnail.model_id]
-    )
+    if extract.embed_from == "auto":
+        from_thumbnail = thumbnail.model_id in held or (prefer_thumbnails and original.model_id not in held)
+    else:
+        from_thumbnail = extract.embed_from == "thumbnail"
     return ModelTask(thumbnail if from_thumbnail else original, share, extract.embed_batch_images)
 
 
