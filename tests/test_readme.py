@@ -107,6 +107,7 @@ def test_commands_are_those_of_the_command_line() -> None:
     assert [name for name, _ in grid_rows("commands")] == [
         "run",
         *(s.name for s in pipeline.STEPS),
+        "embed",
         "sql",
         "trace",
         "demo",
