@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import threading
 from dataclasses import fields
 
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -25,6 +26,7 @@ _MODEL_SETTINGS = (
     "gpus_per_task",
 )  # fmt: skip
 """Of ExtractSettings: those that decide the model_id."""
+_SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
 
 
 def choose_model(
@@ -118,7 +120,19 @@ class ModelClocks:
 
     def count(self) -> None:
         """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`."""
-        seen = self._observation.get
+        seen = _observed(self._observation)
+        if seen is None:
+            log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
+            return
         self._model_seconds += seen["model_seconds"]
         self._waited_seconds += seen["waited_seconds"]
         self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
+
+
+def _observed(observation: Observation) -> dict[str, float] | None:
+    """The metrics of a finished write; None where they do not come. `Observation.get` alone would wait for ever."""
+    found: list[dict[str, float]] = []
+    asking = threading.Thread(target=lambda: found.append(dict(observation.get)), daemon=True, name="observation")
+    asking.start()
+    asking.join(_SECONDS_TO_OBSERVE)
+    return found[0] if found else None
