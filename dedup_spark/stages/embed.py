@@ -35,7 +35,9 @@ from dedup_spark.tables import FEATURES, IMAGES
 
 log = logging.getLogger(__name__)
 
-_MOST_IMAGES_A_SLICE = 100_000  # their vectors are broadcast: 100 MB at 512 dimensions
+_MOST_IMAGES_A_SLICE = (
+    400_000  # their vectors are broadcast: 400 MB at 512 dimensions, below spark.driver.maxResultSize
+)
 _MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
 
 
@@ -100,11 +102,12 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MOST_IMAGES_A_SLICE)):
         inside = F.col("image_id").between(low, high)
         n_slice = todo.where(inside).count()
-        part = _addresses(run, settings, pending.where(inside)).join(todo.where(inside), "image_id", "left_semi")
+        ids = F.broadcast(todo.where(inside))  # by itself Spark might shuffle the thumbnails
+        part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
         with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
             vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
         clocks.count()
-        old = pending.where(inside).join(F.broadcast(todo.where(inside)), "image_id", "left_semi")
+        old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
         tables.append_staged(name, new.select(FEATURES.column_names))
         n_done += n_slice
