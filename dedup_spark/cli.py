@@ -91,6 +91,11 @@ def _one_step(options: argparse.Namespace, config: Config) -> None:
     pipeline.run_step(spark, config, run, pipeline.find_step(options.step), force=options.force)
 
 
+def _embed(options: argparse.Namespace, config: Config) -> None:
+    spark, run = _open(options, config)
+    pipeline.run_step(spark, config, run, pipeline.EMBED)
+
+
 def _sql(options: argparse.Namespace, config: Config) -> None:
     run_sql(_open_tables(options), options.query, options.rows, config.report.prefix_depth, _say)
 
@@ -235,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
         help="forecast for this one too: <nodes>x<cores>cpu or <nodes>xgpu, e.g. 100x16cpu, 100xgpu",
     )
     sub.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    add("embed", _embed, "embed all images again, with another model; hashes and thumbnails stay", lake=True)
     sql = add("sql", _sql, "ask the tables and views by name")
     sql.add_argument("query")
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")

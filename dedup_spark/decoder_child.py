@@ -35,13 +35,14 @@ def main() -> None:
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a C library prints must not break the frames
-    settings, memory_bytes = pickle.loads(_read_frame(requests))
+    settings, memory_bytes, input_only = pickle.loads(_read_frame(requests))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     from dedup_spark.kernels.images import ImageRejected  # after the limit, so that it holds for all of it
-    from dedup_spark.kernels.signature import sign_image
+    from dedup_spark.kernels.signature import input_of_image, sign_image
 
+    derive = input_of_image if input_only else sign_image
     write_message(answers, ("ready",))
     while True:
         try:
@@ -49,7 +50,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            answer: tuple[Any, ...] = ("ok", sign_image(data, settings))
+            answer: tuple[Any, ...] = ("ok", derive(data, settings))
         except ImageRejected as e:
             answer = ("rejected", e.reason, e.message)
         except Exception:  # unforeseen in a decoder: the parent makes a row of it, with the last lines of the trace

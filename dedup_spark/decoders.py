@@ -19,6 +19,9 @@ import time
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from dedup_spark.decoder_child import FRAME, write_frame, write_message
 from dedup_spark.errors import DedupError
 from dedup_spark.kernels.images import ImageRejected
@@ -33,8 +36,17 @@ _START_SECONDS = 120.0
 class DecoderPool:
     """`n` decoder processes; `sign` may be called from any number of threads, `n` of which make progress."""
 
-    def __init__(self, n: int, settings: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        n: int,
+        settings: SignatureSettings,
+        memory_bytes: int,
+        timeout_seconds: float,
+        *,
+        input_only: bool = False,
+    ) -> None:
         self._settings, self._memory_bytes, self._timeout_seconds = settings, memory_bytes, timeout_seconds
+        self._input_only = input_only
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
         for _ in range(n):
@@ -55,6 +67,10 @@ class DecoderPool:
             return self._sign_once(data)
         except (EOFError, BrokenPipeError) as e:
             raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
+
+    def input_of(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """As `kernels.signature.input_of_image`, in a child of a pool that is `input_only`. Raises as `sign`."""
+        return cast("npt.NDArray[np.uint8]", self.sign(data))
 
     def _sign_once(self, data: bytes) -> Signature:
         child = self._idle.get()
@@ -85,13 +101,13 @@ class DecoderPool:
         self._children = []
 
     def _start(self) -> _Child:
-        child = _Child(self._settings, self._memory_bytes)
+        child = _Child(self._settings, self._memory_bytes, self._input_only)
         self._children.append(child)
         return child
 
 
 class _Child:
-    def __init__(self, settings: SignatureSettings, memory_bytes: int) -> None:
+    def __init__(self, settings: SignatureSettings, memory_bytes: int, input_only: bool) -> None:
         # The package may be in a zip that Spark put on sys.path, which a child does not inherit.
         package_root = str(Path(__file__).resolve().parent.parent)
         environment = os.environ | {
@@ -111,7 +127,7 @@ class _Child:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
-            write_message(self._requests, (settings, memory_bytes))
+            write_message(self._requests, (settings, memory_bytes, input_only))
             self._answer(_START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(

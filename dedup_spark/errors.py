@@ -12,6 +12,7 @@ a row of `features` with a `reject_reason`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -37,3 +38,10 @@ class ArtifactError(DedupError):
 
 class GuardError(DedupError):
     """A run was stopped before it could do damage; the message names the setting that allows it."""
+
+
+def error_of_task(text: str) -> DedupError | None:
+    """The error of ours that a task raised, from the trace that Spark makes of it; None where there is none."""
+    found = re.search(r"^dedup_spark\.errors\.(\w+): (.+)$", text, re.MULTILINE)
+    kinds = {kind.__name__: kind for kind in (ConfigError, TableError, ArtifactError, GuardError, DedupError)}
+    return kinds.get(found[1], DedupError)(found[2].strip()) if found else None

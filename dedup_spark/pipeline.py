@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, DedupError, error_of_task
 from dedup_spark.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
-from dedup_spark.stages import cluster, extract, index, inventory, match, report
+from dedup_spark.stages import cluster, embed, extract, index, inventory, match, report
 from dedup_spark.tables import CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, SHARDS, Table, Tables
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,9 @@ STEPS = (
     Step("report", report.run),
 )
 
+EMBED = Step("embed", embed.run)
+"""Beside the steps: replaces the vectors that extract made, for another model."""
+
 
 def run_all(spark: SparkSession, config: Config, run: Run) -> None:
     """All steps, as one run. A step that is complete or unchanged is not done again."""
@@ -60,7 +63,13 @@ def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force
         return
     log.info("%s: started", step.name)
     with run.step(step.name) as mark:
-        step.stage(spark, config, run)
+        try:
+            step.stage(spark, config, run)
+        except Exception as e:  # what a task raised comes back as Spark's exception, with our sentence deep in a trace
+            told = None if isinstance(e, DedupError) else error_of_task(str(e))
+            if told is None:
+                raise
+            raise told from e
         if step.inputs:
             mark.fingerprint = _fingerprint(run, step)
 

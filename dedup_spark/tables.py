@@ -268,6 +268,16 @@ class Tables:
         rows.write.mode("overwrite").parquet(path)
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
 
+    def append_staged(self, name: str, rows: DataFrame) -> None:
+        """Add rows below `_staging` in one atomic commit: work that a killed step goes on from."""
+        rows.write.format("delta").mode("append").save(f"{self.root}/_staging/{name}")
+
+    def read_staged(self, name: str) -> DataFrame | None:
+        """What `append_staged` wrote; None where that is nothing."""
+        path = f"{self.root}/_staging/{name}"
+        is_there = DeltaTable.isDeltaTable(self.spark, path)
+        return self.spark.read.format("delta").load(path) if is_there else None
+
     def drop_staged(self) -> None:
         """Delete everything that `stage` wrote."""
         storage.delete_tree(f"{self.root}/_staging")

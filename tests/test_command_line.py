@@ -19,8 +19,8 @@ from dedup_spark import cli, pipeline
 from dedup_spark.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "plan", "calibrate", "sql", "trace", "demo"]
-ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan"]
+COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate", "sql", "trace", "demo"]
+ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate"]
 
 
 @pytest.fixture

@@ -118,6 +118,7 @@ def test_commands_are_those_of_the_command_line() -> None:
         "run",
         *(s.name for s in pipeline.STEPS),
         "plan",
+        "embed",
         "sql",
         "trace",
         "calibrate",

@@ -43,8 +43,12 @@ class ModelTask:
 
     def describe(self) -> str:
         """For the log and for `runs`."""
-        where = f"CUDA, {self.share.gpus:g} GPU" if self.share.gpus else "the CPU"
-        return f"model {self.model.model_id} by {self.model.runtime} on {where}, {self.share.cpus} cores a task"
+        device = "CUDA" if self.share.gpus and self.model.runtime == "torch" else "the CPU"
+        held = f"{self.share.gpus:g} GPU and " if self.share.gpus else ""
+        return (
+            f"model {self.model.model_id} by {self.model.runtime} on {device}, in tasks of {held}"
+            f"{self.share.cpus} {'core' if self.share.cpus == 1 else 'cores'}"
+        )
 
 
 def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder]) -> Iterator[list[Row]]:
@@ -55,6 +59,7 @@ def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], E
     worker = _Worker(load)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
         under_way: Future[list[Row]] | None = None
+        thread.submit(worker.load)  # beside the first batch's decoding; if it fails, the first embed says so
         try:
             for group in in_groups(rows, batch_images):
                 following = thread.submit(worker.embed, group)
@@ -75,22 +80,26 @@ def in_groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
 
 
 class _Worker:
-    """What the model's thread does; loads the model with its first batch."""
+    """What the model's thread does."""
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
         self._load, self._idle_since = load, 0.0
         self._model: Embedder | None = None
 
-    def embed(self, rows: list[Row]) -> list[Row]:
+    def load(self) -> Embedder:
         if self._model is None:
             self._model = self._load()
             self._idle_since = time.monotonic()
+        return self._model
+
+    def embed(self, rows: list[Row]) -> list[Row]:
+        model = self.load()
         begin = time.monotonic()
         ready = [row for row in rows if row.get("model_input") is not None]
         if ready:
-            vectors = self._model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
+            vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
             for row, vector in zip(ready, vectors, strict=True):
-                row |= {"embedding": vector.tobytes(), "model_id": self._model.model_id}
+                row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
                 del row["model_input"]
         end = time.monotonic()
         rows[0] |= {"model_seconds": end - begin, "waited_seconds": begin - self._idle_since}

@@ -33,12 +33,11 @@ from dedup_spark.stages.model_choice import (
     require_one_model,
     signature_settings,
 )
+from dedup_spark.stages.slices import slice_bounds, spread_addresses
 from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
-_CONTAINER_SPAN = 1 << 40  # image_ids of one container share all higher bits: see stages/inventory.py
-_MIN_ID, _MAX_ID = -(1 << 63), (1 << 63) - 1
 _MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
 _ABOUT_CONTENT = (
     "ok",
@@ -112,24 +111,9 @@ def first_of_equal_etags(pending: DataFrame) -> DataFrame:
     return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
 
 
-def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[tuple[int, int]]:
-    """Ranges of image_id (both ends included) that cover all ids and hold about `slice_images` pending ones each."""
-    if n_pending == 0:
-        return []
-    n_slices = -(-n_pending // slice_images)
-    shares = [i / n_slices for i in range(1, n_slices)]
-    quantiles = pending.agg(F.percentile_approx("image_id", shares).alias("cuts")).first() if shares else None
-    cuts = {cut // _CONTAINER_SPAN * _CONTAINER_SPAN for cut in quantiles["cuts"]} if quantiles else set()
-    starts = sorted({_MIN_ID, *cuts})  # at multiples of the span, so that containers stay whole
-    return list(zip(starts, [start - 1 for start in starts[1:]] + [_MAX_ID], strict=True))
-
-
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
     """Rows of `images` (about `n_images`) to FEATURES and TIMINGS; lazy. One container is read by one task."""
-    n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // settings.extract.task_images))
-    address = images.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
-    spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
-    in_order = spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")
+    in_order = spread_addresses(images, settings.extract.task_images, n_images)
     schema = T.StructType([*FEATURES.schema, *TIMINGS])
     profile = settings.model.share.profile if settings.model else None
     return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), schema, profile=profile)

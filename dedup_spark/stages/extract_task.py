@@ -71,12 +71,15 @@ def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -
 
 
 def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
-    """Rows in the order of the addresses, fetched and decoded ahead of the consumer."""
+    sign = _Recent(decoders_of(settings).sign, _RECENT_IMAGES)
+    return read_ahead(batches, settings, functools.partial(_read_one, settings=settings, sign=sign))
+
+
+def read_ahead(
+    batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """`read` of each row, in their order, by threads ahead of the consumer; `size_bytes` bounds what is under way."""
     limits = settings.extract
-    decoders = _decoders(
-        settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds
-    )
-    sign = _Recent(decoders.sign, _RECENT_IMAGES)
     under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     bytes_under_way = 0
     n_threads, n_ahead = _ahead(settings)
@@ -87,7 +90,7 @@ def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterat
                 done_size, first = under_way.popleft()
                 bytes_under_way -= done_size
                 yield first.result()
-            under_way.append((size, pool.submit(_read_one, row, settings, sign)))
+            under_way.append((size, pool.submit(read, row)))
             bytes_under_way += size
         for _, rest in under_way:
             yield rest.result()
@@ -105,11 +108,8 @@ def _ahead(settings: TaskSettings) -> tuple[int, int]:
 def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, bytes], Signature]) -> dict[str, Any]:
     """One row of features but for the embedding, with `model_input` beside it; whatever the image is like."""
     done = {"image_id": row["image_id"], "object_version": row["object_version"], "run_id": settings.run_id}
-    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS})
     try:
-        data, n_retries = fetch_patiently(
-            settings.source, address, settings.extract.fetch_attempts, settings.extract.max_object_bytes
-        )
+        data, n_retries = fetch_row(row, settings)
         digest = content_hash(data)
         done |= {"n_retries": n_retries, "read_bytes": len(data), "content_hash": digest}
         done["magic_format"] = sniff_format(data)
@@ -119,6 +119,21 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
         return done | rejected | {"status": "rejected", "signature_version": rejected_version(settings.signature)}
     found = {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
     return done | found | {"status": "ok", "model_input": signature.model_input}
+
+
+def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
+    """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
+    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS})
+    limits = settings.extract
+    return fetch_patiently(settings.source, address, limits.fetch_attempts, limits.max_object_bytes)
+
+
+def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
+    """A decoder process a core of the task, kept by the Python worker from task to task."""
+    limits = settings.extract
+    return _decoders(
+        settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds, input_only
+    )
 
 
 class _Recent:
@@ -158,6 +173,7 @@ def _features_arrow_schema() -> pa.Schema:
 
 
 @functools.cache
-def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
-    """Kept by the Python worker from task to task."""
-    return DecoderPool(n, signature, memory_bytes, timeout_seconds)
+def _decoders(
+    n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float, input_only: bool = False
+) -> DecoderPool:
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds, input_only=input_only)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import threading
 from dataclasses import fields
 
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -25,12 +26,16 @@ _MODEL_SETTINGS = (
     "gpus_per_task",
 )  # fmt: skip
 """Of ExtractSettings: those that decide the model_id."""
+_SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
 
 
-def choose_model(spark: SparkSession, extract: ExtractSettings, held: list[str]) -> ModelTask:
+def choose_model(
+    spark: SparkSession, extract: ExtractSettings, held: list[str], *, prefer_thumbnails: bool = False
+) -> ModelTask:
     """The model of `extract` on this cluster; `held` are the model_ids in features.
 
-    extract.embed_from=auto goes on with thumbnails where the rows that are there were made from them.
+    extract.embed_from=auto goes on as the rows that are there were made, whether from thumbnails or from originals;
+    where there are none of this model, `prefer_thumbnails` decides.
 
     Raises:
         ConfigError: as models.registry.resolve, or GPUs are asked for that the cluster has not.
@@ -44,9 +49,10 @@ def choose_model(spark: SparkSession, extract: ExtractSettings, held: list[str])
         return models.resolve(extract, on_gpu=share.gpus > 0, threads=share.cpus, pixels=pixels)
 
     original, thumbnail = resolved("original"), resolved(thumbnail_kind(signature_settings(extract, None)))
-    from_thumbnail = extract.embed_from == "thumbnail" or (
-        extract.embed_from == "auto" and held == [thumbnail.model_id]
-    )
+    if extract.embed_from == "auto":
+        from_thumbnail = thumbnail.model_id in held or (prefer_thumbnails and original.model_id not in held)
+    else:
+        from_thumbnail = extract.embed_from == "thumbnail"
     return ModelTask(thumbnail if from_thumbnail else original, share, extract.embed_batch_images)
 
 
@@ -114,7 +120,19 @@ class ModelClocks:
 
     def count(self) -> None:
         """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`."""
-        seen = self._observation.get
+        seen = _observed(self._observation)
+        if seen is None:
+            log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
+            return
         self._model_seconds += seen["model_seconds"]
         self._waited_seconds += seen["waited_seconds"]
         self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
+
+
+def _observed(observation: Observation) -> dict[str, float] | None:
+    """The metrics of a finished write; None where they do not come. `Observation.get` alone would wait for ever."""
+    found: list[dict[str, float]] = []
+    asking = threading.Thread(target=lambda: found.append(dict(observation.get)), daemon=True, name="observation")
+    asking.start()
+    asking.join(_SECONDS_TO_OBSERVE)
+    return found[0] if found else None

@@ -87,12 +87,6 @@ def test_images_that_may_not_be_written_are_taken(model: Embedder) -> None:
     assert model.embed(images).shape == (1, model.dimensions)
 
 
-def test_photos_are_told_apart(model: Embedder) -> None:
-    vectors = model.embed(sample_images())
-    cosines = vectors @ vectors.T
-    assert cosines[~np.eye(len(cosines), dtype=bool)].max() < 0.999999
-
-
 COUNT_BUSY_THREADS = """
 import os, sys
 import numpy as np

@@ -1,0 +1,11 @@
+"""Embed all images again with another model; hashes and thumbnails stay.
+
+./spark-submit.sh embed -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --set extract.embedding=sscd_distilled
+"""
+
+import sys
+
+from dedup_spark.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["embed", *sys.argv[1:]]))

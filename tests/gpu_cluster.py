@@ -1,0 +1,117 @@
+"""A Spark cluster of two executors with one pretended GPU each; `test_gpus.py` runs this file as a process.
+
+    python tests/gpu_cluster.py FOLDER
+
+Prints one JSON object of what it saw.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+
+from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.errors import DedupError
+from dedup_spark.gpus import device_of_task, task_share
+from dedup_spark.pipeline import find_step, run_step
+from dedup_spark.runs import Run
+from dedup_spark.session import DELTA_JAR, get_session
+from dedup_spark.sources.registry import open_source
+from dedup_spark.tables import FEATURES, RUNS, Tables
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def start(folder: Path) -> SparkSession:
+    script = folder / "fake_gpus.sh"
+    script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0"]}\'\n')
+    script.chmod(0o755)
+    builder = SparkSession.builder.master("local-cluster[2,2,2048]")
+    for place in ("worker", "executor"):
+        builder = builder.config(f"spark.{place}.resource.gpu.amount", "1")
+        builder = builder.config(f"spark.{place}.resource.gpu.discoveryScript", str(script))
+    settings = {
+        "spark.executor.memory": "1g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.jars.packages": DELTA_JAR,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.executorEnv.PYTHONPATH": str(ROOT),
+        "spark.sql.shuffle.partitions": "2",
+        "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    builder.getOrCreate()
+    return get_session("gpus")
+
+
+def hold(batches: Iterable[pa.RecordBatch], folder: str, share_of_gpus: float) -> Iterator[pa.RecordBatch]:
+    """A task that writes down what it held, and from when to when."""
+    task = TaskContext.get()
+    device, begin = device_of_task(share_of_gpus), time.time()
+    rows = [batch for batch in batches if batch.num_rows]
+    time.sleep(0.4)
+    held = {"executor": os.environ["SPARK_EXECUTOR_DIRS"], "device": device, "cpus": task.cpus(), "begin": begin,
+            "end": time.time()}  # fmt: skip
+    Path(folder, f"{task.taskAttemptId()}.json").write_text(json.dumps(held))
+    yield from rows
+
+
+def seen_with(spark: SparkSession, folder: Path, gpus_per_task: float) -> list[dict[str, object]]:
+    share = task_share(spark, ExtractSettings(gpus_per_task=gpus_per_task))
+    notes = folder / f"held-{gpus_per_task:g}"
+    notes.mkdir()
+    work = functools.partial(hold, folder=str(notes), share_of_gpus=share.gpus)
+    spark.range(0, 64, 1, 8).mapInArrow(work, "id long", profile=share.profile).count()
+    return [json.loads(note.read_text()) for note in notes.iterdir()]
+
+
+def extract(spark: SparkSession, folder: Path, name: str, overrides: list[str]) -> dict[str, object]:
+    """One run of inventory and extract over folder/lake; what it left."""
+    config = load_config(None, ["extract.embedding=sscd_distilled", "extract.input_px=96", *overrides])
+    tables = Tables(spark, str(folder / name))
+    tables.create_missing()
+    run = Run(tables, config, open_source(str(folder / "lake"), config.inventory).root, name)
+    run_step(spark, config, run, find_step("inventory"))
+    error = None
+    try:
+        run_step(spark, config, run, find_step("extract"))
+    except DedupError as e:
+        error = f"{type(e).__name__}: {e}"
+    marks = tables.read(RUNS).where("step = 'extract' AND status IN ('complete', 'failed')").collect()
+    n_embedded = tables.read(FEATURES).where("embedding IS NOT NULL").count()
+    return {
+        "error": error,
+        "message": marks[0]["message"],
+        "n_rows": tables.read(FEATURES).count(),
+        "embedded": n_embedded,
+    }
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    spark = start(folder)
+    seen = {
+        "whole": seen_with(spark, folder, 1.0),
+        "half": seen_with(spark, folder, 0.5),
+        "onnx": extract(spark, folder, "onnx", ["extract.gpus_per_task=1", "extract.runtime=onnx"]),
+        "no_cuda": extract(spark, folder, "no_cuda", []),
+    }
+    spark.stop()
+    sys.stdout.write(json.dumps(seen) + "\n")
+
+
+if __name__ == "__main__":
+    main()
