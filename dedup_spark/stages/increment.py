@@ -24,7 +24,6 @@ _FILE = "shard int, path string, n_images bigint, sha256 string"
 _FILE_ARROW = pa.schema(
     [("shard", pa.int32()), ("path", pa.string()), ("n_images", pa.int64()), ("sha256", pa.string())]
 )
-_ROW = pa.schema([("part", pa.int32()), ("image_id", pa.int64()), ("embedding", pa.binary())])
 
 _NOT_DECIDING = {"audit_queries", "max_hamming_bits", "max_phash_bucket", "max_pairs_per_image"}
 
@@ -90,7 +89,10 @@ def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> D
 
 
 def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) -> Iterator[pa.RecordBatch]:
-    rows = pa.Table.from_batches(batches, schema=_ROW)
+    met = list(batches)
+    if not met:
+        return
+    rows = pa.Table.from_batches(met)
     parts = rows["part"].to_numpy()
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
