@@ -98,7 +98,7 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         mine = rows.filter(pa.array(parts == part))
         ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
         centroids = shards.read_centroids(settings.root, *settings.shard)
-        cells = ann.nearest_cells(ann.to_floats(vectors), centroids)
+        cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
         path = f"{QUERY_FOLDER}/part-{part:05d}.faiss"
         index = ann.build_shard(ids, vectors, cells, centroids)
         _, sha256 = shards.write_shard(settings.root, path, index)

@@ -114,9 +114,10 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
     ).first()
     assert counts is not None
     index = shard_rows.agg(
-        F.count("*").alias("n"), F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
+        (F.coalesce(F.max("shard"), F.lit(-1)) + 1).alias("n"),
+        F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
         F.collect_set("model_id").alias("model_ids"),
-    ).first()  # fmt: skip
+    ).first()
     assert index is not None
     place = run.tables.place(SHARDS)
     if counts["n_embedded"] and index["model_ids"] and index["model_ids"] != [counts["model_id"]]:
