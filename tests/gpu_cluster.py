@@ -95,6 +95,7 @@ def extract(spark: SparkSession, folder: Path, name: str, overrides: list[str]) 
     return {
         "error": error,
         "message": marks[0]["message"],
+        "notes": marks[0]["notes"],
         "n_rows": tables.read(FEATURES).count(),
         "embedded": n_embedded,
     }

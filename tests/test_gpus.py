@@ -137,7 +137,7 @@ def test_half_a_gpu_a_task_is_two_tasks_a_gpu(seen: Seen) -> None:
 def test_extract_runs_in_tasks_that_hold_a_gpu(seen: Seen) -> None:
     done = seen["onnx"]
     assert (done["error"], done["n_rows"], done["embedded"]) == (None, 12, 12)
-    assert done["message"].endswith("by onnx on the CPU, in tasks of 1 GPU and 2 cores")
+    assert json.loads(done["notes"])["model"].endswith("by onnx on the CPU, in tasks of 1 GPU and 2 cores")
 
 
 def test_a_gpu_without_cuda_stops_the_run_with_a_clear_error_and_no_row(seen: Seen) -> None:

@@ -76,7 +76,8 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
     fits = config.extract.input_px <= config.extract.thumbnail_px
     held = held_models(run.tables.read(FEATURES))
     model = choose_model(spark, config.extract, held, prefer_thumbnails=fits)
-    run.note(model.describe())
+    log.info("%s", model.describe())
+    run.note(model=model.describe())
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
         signature=signature_settings(config.extract, model),

@@ -75,7 +75,8 @@ def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]
     """Resolve on the driver what every task must agree on; `held` are the model_ids in features."""
     model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
     if model:
-        run.note(model.describe())
+        log.info("%s", model.describe())
+        run.note(model=model.describe())
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
         signature=signature_settings(config.extract, model),
