@@ -22,9 +22,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from dedup_spark import pipeline
-from dedup_spark.config import Config
+from dedup_spark.config import Config, MatchSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels import ann, calibration, estimates
+from dedup_spark.kernels import ann, calibration, estimates, sketch
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder
@@ -32,6 +32,7 @@ from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.runs import Run
 from dedup_spark.stages.extract import require_one_model, task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.stages.match_plan import lowest_floor
 from dedup_spark.tables import FEATURES, IMAGES
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -42,6 +43,7 @@ _KEPT_FIELDS = [f for f in FEATURES.schema.fields if f.name in _KEPT]
 _SAMPLE = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in _KEPT_FIELDS) + ", busy_seconds double"
 _SAMPLE_ARROW = pa.schema([*to_arrow_schema(FEATURES.schema.__class__(_KEPT_FIELDS)), ("busy_seconds", pa.float64())])
 _CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
+_STRANGERS = 500
 _IMAGES_A_TASK = 25
 """Enough that a task's own start does not count, few enough that a few hundred images use many cores."""
 
@@ -202,7 +204,8 @@ def _measure(
 ) -> tuple[Rates, tuple[str, ...]]:
     """The default rates with those replaced that this cluster could tell, and their names."""
     n_tasks = spark.sparkContext.defaultParallelism
-    measure = functools.partial(_core_batches, settings=settings, min_similarity=config.match.min_similarity)
+    strangers = _strangers(sample.ok())
+    measure = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), strangers=strangers)
     cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(measure, _CORE)
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
@@ -214,13 +217,32 @@ def _measure(
     return replace(Rates(), **found), tuple(found)
 
 
+def _demands(match: MatchSettings) -> list[tuple[float, float]]:
+    """What the sketches of match must meet, as (cosine, recall): see stages/match_plan.py."""
+    floor = lowest_floor(match)
+    to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
+    return [(match.min_similarity, match.min_recall), *to_the_floor]
+
+
+def _strangers(ok: pa.Table) -> sketch.Spread:
+    """Cosines between images of the sample, which are strangers but for a few."""
+    embeddings = [e for e in ok["embedding"].to_pylist()[:_STRANGERS] if e is not None]
+    if len(embeddings) < _STRANGERS // 10:
+        return sketch.STRANGERS
+    x = ann.to_floats(ann.from_bytes(embeddings))
+    return sketch.Spread.of((x @ x.T)[np.triu_indices(len(x), 1)])
+
+
 def _core_batches(
-    batches: Iterable[pa.RecordBatch], settings: TaskSettings, min_similarity: float
+    batches: Iterable[pa.RecordBatch],
+    settings: TaskSettings,
+    demands: list[tuple[float, float]],
+    strangers: sketch.Spread,
 ) -> Iterator[pa.RecordBatch]:
     """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
     model = _load_model(settings)
     for _ in batches:
-        rates = calibration.measure_core(min_similarity, settings.task_cpus)
+        rates = calibration.measure_core(demands, strangers, settings.task_cpus)
         embed = calibration.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
         yield pa.RecordBatch.from_pydict(
             {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
