@@ -80,7 +80,7 @@ def test_the_quicker_of_the_engines_of_known_recall_is_chosen_and_alone_counted(
 
 def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
     steps = by_engine(forecast(LAKE, Cluster(10, 16, 1), Rates(), PRICES))
-    assert steps["exact_gpu"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
+    assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
     assert steps["extract"].gpu_hours > 0
     assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
     assert steps["extract"].dollars == pytest.approx(steps["extract"].hours * 10 * 5.0)
