@@ -60,7 +60,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the plan says; `clusters` maps a cluster to its steps."""
+    """All that the plan says; `clusters` are those asked for with their steps; the first is the one of the session."""
 
     n_images: int
     n_bytes: int
@@ -71,7 +71,7 @@ class Plan:
     rates: Rates
     measured: tuple[str, ...]
     duplicates: dict[str, estimates.Estimate]
-    clusters: dict[Cluster, list[StepCost]]
+    clusters: list[tuple[Cluster, list[StepCost]]]
     prices: Prices
 
 
@@ -110,7 +110,7 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
     lake = Lake(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
-    costs = {c: forecast(lake, c, rates, prices) for c in [this_cluster(spark), *clusters]}
+    costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], "ok")))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
     return Plan(
