@@ -84,6 +84,7 @@ class Rates:
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
     pair_seconds: float = 2e-5  # A: a found pair in one step, 50,000/s through its joins and writes
     vector_seconds: float = 2e-5  # A: a vector from a table through a shuffle into a shard, 50 MB/s
+    step_seconds: float = 10.0  # A: of a step with nothing to do, for Spark's jobs and commits
     node_bytes: float = 1e9  # A: a second into or out of a node, 10 Gbit/s less protocol
 
 
@@ -181,7 +182,7 @@ def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     )  # fmt: skip
     if not cluster.n_gpus:
         return cost
-    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, on_gpu / HOUR / cluster.n_gpus))
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
 def _index(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
@@ -205,8 +206,8 @@ def _exact(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     if not cluster.n_gpus:
         return _match(lake, cluster, rates, "exact", _all_pairs(lake) * rates.exact_pair_ns * scale)
     cost = _match(lake, cluster, rates, "exact", 0.0)
-    gpu_hours = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9 / HOUR
-    return replace(cost, gpu_hours=gpu_hours, hours=max(cost.hours, gpu_hours / cluster.n_gpus))
+    on_gpu = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
 def _sketch(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
@@ -264,9 +265,13 @@ def _on_cores(
 ) -> StepCost:
     """Hours bound by cores or by the network; a shuffled byte leaves one node and enters another."""
     moved = (read + 2 * shuffle + table) / (cluster.n_nodes * rates.node_bytes)
-    hours = max(core_seconds / cluster.n_cores, moved) / HOUR
+    hours = (rates.step_seconds + max(core_seconds / cluster.n_cores, moved)) / HOUR
     memory = max(memory, 4e9)  # what Spark and Python take before any data
     return StepCost(step, engine, core_seconds / HOUR, 0.0, hours, read, shuffle, table, memory)
+
+
+def _gpu_hours(gpu_seconds: float, cluster: Cluster, rates: Rates) -> float:
+    return (rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
 
 
 def _all_pairs(lake: Lake) -> float:
