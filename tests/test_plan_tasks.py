@@ -76,8 +76,9 @@ def test_a_core_says_its_rates_in_one_row() -> None:
 
 
 def test_sketches_must_meet_the_threshold_and_the_floor() -> None:
-    assert _demands(load_config().match) == [(0.45, 0.999), (pytest.approx(0.3), 0.9)]
-    assert _demands(load_config(None, ["match.neighbours=0"]).match) == [(0.45, 0.999)]
+    match = load_config(None, ["match.min_similarity=0.4", "match.floor_similarity=0.3"]).match
+    assert _demands(match) == [(0.4, match.min_recall), (0.3, match.floor_recall)]
+    assert _demands(dataclasses.replace(match, neighbours=0)) == [(0.4, match.min_recall)]
 
 
 def test_few_vectors_say_nothing_about_strangers() -> None:

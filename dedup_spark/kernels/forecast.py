@@ -79,7 +79,7 @@ class Rates:
     core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)
     exact_pair_ns: float = 14.3  # M: 512 dimensions, float32
     gpu_pair_ns: float = 0.0026  # A: 1,024 FLOP at 400 TFLOP/s, 40 % of an H100's float16 peak
-    sketch_pair_ns: float = 6.8  # M: kernels/sketch.py on 500 photos at the default threshold and floor; 1.4 at 0.7
+    sketch_pair_ns: float = 4.6  # M: kernels/sketch.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
     pair_seconds: float = 2e-5  # A: a found pair in one step, 50,000/s through its joins and writes
