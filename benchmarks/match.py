@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import math
 import shutil
 import tempfile
@@ -45,11 +46,11 @@ from pyspark.sql import functions as F
 from vectors import lake_vectors
 
 from dedup_spark import tables as tables_module
-from dedup_spark.config import Config, MatchSettings, load_config
+from dedup_spark.config import Config, load_config
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import get_session
-from dedup_spark.tables import CENTROIDS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Tables
+from dedup_spark.tables import CENTROIDS, FEATURES, IMAGES, PAIRS, QUALITY, RUNS, SHARDS, Tables
 
 SEED = 7
 ENGINES = ("auto", "sketch", "routed", "exact", "faiss_ivf")
@@ -77,13 +78,16 @@ class Row:
 
     n: int
     engine: str
+    chosen: str
     seconds: float
     index_seconds: float
     time_vs_gemm: float
     time_vs_faiss_ivf_at_099: float
     recall: float
     image_recall: float
-    candidates: int | None
+    audited_low: float | None
+    audited_high: float | None
+    candidates: int
     pairs: int
     shuffled_bytes: int
     peak_python_bytes: int
@@ -297,9 +301,7 @@ def _resident_of_children() -> dict[str, int]:
 def settings_for(engine: str, options: argparse.Namespace) -> Config:
     low = options.min_similarity
     wanted = [f"match.min_similarity={low}", f"cluster.min_similarity={low}", "match.max_pairs_per_image=1000000"]
-    if "engine" in MatchSettings.__dataclass_fields__:
-        wanted.append(f"match.engine={engine}")
-    return load_config(None, [*wanted, *options.set])
+    return load_config(None, [*wanted, f"match.engine={engine}", *options.set])
 
 
 def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scratch: Path) -> list[Row]:
@@ -322,13 +324,30 @@ def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scr
             run_step(spark, run.config, run, find_step("match"), force=True)
         seconds, keys = time.monotonic() - begin, found_keys(tables, ids, low)
         of_queries = keys[asked[keys // n] | asked[keys % n]]
-        counts = tables.read(RUNS).where(f"run_id = '{run.run_id}' AND status = 'complete'").first()["counts"]
+        audit = {
+            r["metric"]: r for r in tables.read(QUALITY).where("metric IN ('recall', 'candidates_per_pair')").collect()
+        }
+        notes = tables.read(RUNS).where(f"run_id = '{run.run_id}' AND status = 'complete'").first()["notes"]
         rows.append(
-            Row(n, engine, seconds, index_seconds, seconds / plain.gemm_seconds, seconds / plain.faiss_seconds,
-                share_found(plain.truth, of_queries), image_recall(plain.truth, of_queries, n),
-                counts.get("candidates"), len(keys),
-                shuffled_bytes(spark) - before, peak["python"], peak["jvm"])
-        )  # fmt: skip
+            Row(
+                n=n,
+                engine=engine,
+                chosen=json.loads(notes)["engine"],
+                seconds=seconds,
+                index_seconds=index_seconds,
+                time_vs_gemm=seconds / plain.gemm_seconds,
+                time_vs_faiss_ivf_at_099=seconds / plain.faiss_seconds,
+                recall=share_found(plain.truth, of_queries),
+                image_recall=image_recall(plain.truth, of_queries, n),
+                audited_low=audit["recall"]["low"],
+                audited_high=audit["recall"]["high"],
+                candidates=audit["candidates_per_pair"]["n_found"],
+                pairs=len(keys),
+                shuffled_bytes=shuffled_bytes(spark) - before,
+                peak_python_bytes=peak["python"],
+                peak_jvm_bytes=peak["jvm"],
+            )
+        )
     return rows
 
 
@@ -361,11 +380,10 @@ def show(rows: list[Row], plains: dict[int, Plain]) -> None:
             f"{plain.faiss_recall:.4f}", *[""] * 5,
         )  # fmt: skip
         for row in (row for row in rows if row.n == n):
-            table.add(
-                row.engine, n, row.seconds, row.time_vs_gemm, row.time_vs_faiss_ivf_at_099, f"{row.recall:.5f}",
-                row.candidates if row.candidates is not None else "", row.pairs,
-                *(b / 1e6 for b in (row.shuffled_bytes, row.peak_python_bytes, row.peak_jvm_bytes)),
-            )  # fmt: skip
+            name = row.engine if row.engine == row.chosen else f"{row.engine}: {row.chosen}"
+            times = (row.seconds, row.time_vs_gemm, row.time_vs_faiss_ivf_at_099)
+            moved = (b / 1e6 for b in (row.shuffled_bytes, row.peak_python_bytes, row.peak_jvm_bytes))
+            table.add(name, n, *times, f"{row.recall:.5f}", row.candidates, row.pairs, *moved)
     table.show()
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.resource import ResourceProfile
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
@@ -25,24 +24,25 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from dedup_spark import pipeline
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels import ann, core_rates, estimates
+from dedup_spark.kernels import ann, estimates
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
-from dedup_spark.models.base import Embedder
 from dedup_spark.plan_listing import Listed, look_at_listing
+from dedup_spark.plan_speed import load_model, measure, stage_profile
 from dedup_spark.runs import Run
 from dedup_spark.stages.extract import task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.stages.match_plan import lowest_floor
 from dedup_spark.stages.model_choice import held_models, require_one_model
 from dedup_spark.tables import FEATURES, IMAGES
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Cosines for which pairs are estimated, beside match.min_similarity."""
+"""Cosines for which pairs are estimated, beside match.min_similarity and the floor of neighbours."""
 
 _KEPT = ("image_id", "status", "reject_reason", "content_hash", "pixel_hash", "embedding")
 _KEPT_FIELDS = [f for f in FEATURES.schema.fields if f.name in _KEPT]
 _SAMPLE = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in _KEPT_FIELDS) + ", busy_seconds double"
 _SAMPLE_ARROW = pa.schema([*to_arrow_schema(FEATURES.schema.__class__(_KEPT_FIELDS)), ("busy_seconds", pa.float64())])
-_CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
+_STRANGERS = 500
 _IMAGES_A_TASK = 25
 """Enough that a task's own start does not count, few enough that a few hundred images use many cores."""
 
@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the plan says; `clusters` maps a cluster to its steps."""
+    """All that the plan says; `clusters` are those asked for with their steps; the first is the one of the session."""
 
     n_images: int
     n_bytes: int
@@ -72,7 +72,7 @@ class Plan:
     rates: Rates
     measured: tuple[str, ...]
     duplicates: dict[str, estimates.Estimate]
-    clusters: dict[Cluster, list[StepCost]]
+    clusters: list[tuple[Cluster, list[StepCost]]]
     prices: Prices
 
 
@@ -100,14 +100,19 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
             f"of {len(sample.rows)} images drawn from {n_images:,}, {len(ok)} can be read: nothing to plan from"
         )
     n_readable = max(len(ok), round(n_images * len(ok) / len(sample.rows)))
-    duplicates = estimate_duplicates(ok, n_readable, (config.match.min_similarity, *THRESHOLDS))
+    floor = lowest_floor(config.match) if config.match.neighbours else config.match.min_similarity
+    duplicates = estimate_duplicates(ok, n_readable, (config.match.min_similarity, floor, *THRESHOLDS))
     duplicates["same bytes"] = by_listing(duplicates["same bytes"], listed)
-    rates, measured = _measure(spark, config, settings, sample)
-    nearest = duplicates.get(_named(config.match.min_similarity)) or duplicates["same pixels"]
+    rates, measured = measure(spark, config, settings, ok["embedding"].to_pylist()[:_STRANGERS])
+    if sample.busy_seconds is not None:
+        each = sample.busy_seconds * settings.task_cpus / len(sample.rows)
+        decode = {"decode_seconds": max(each - rates.embed_seconds, 0.1 * each), "decode_byte_seconds": 0.0}
+        rates, measured = replace(rates, **decode), (*measured, *decode)
+    found = duplicates.get(_named(floor)) or duplicates["same pixels"]
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
-    lake = Lake(n_images, n_bytes, n_distinct, round(nearest.pairs.value), _n_dimensions(ok))
+    lake = Lake(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
-    costs = {c: forecast(lake, c, rates, prices) for c in [this_cluster(spark), *clusters]}
+    costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], "ok")))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
     return Plan(
@@ -139,29 +144,22 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings) -> Sample:
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
     address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
-    rows = spread.mapInArrow(functools.partial(_timed_batches, settings=settings), _SAMPLE, profile=_profile(settings))
+    rows = spread.mapInArrow(
+        functools.partial(_timed_batches, settings=settings), _SAMPLE, profile=stage_profile(settings)
+    )
     table = run.tables.stage("sample", rows).orderBy(draw(config.plan.seed), "image_id").toArrow()
     return Sample(table, pc.sum(table["busy_seconds"]).as_py() or 0.0)
 
 
 def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
     """On executors: what extract makes of the images, without thumbnails, and the seconds it took, shared out."""
-    _load_model(settings)
+    load_model(settings)
     begin = time.monotonic()
     for batch in extract_batches(batches, settings):
         busy = pa.array(np.full(len(batch), (time.monotonic() - begin) / max(1, len(batch))))
         columns = [batch.column(f.name) for f in _KEPT_FIELDS]
         yield pa.RecordBatch.from_arrays([*columns, busy], schema=_SAMPLE_ARROW)
         begin = time.monotonic()
-
-
-def _load_model(settings: TaskSettings) -> Embedder | None:
-    """The model that extract will use, loaded before any clock runs."""
-    return settings.model.load() if settings.model else None
-
-
-def _profile(settings: TaskSettings) -> ResourceProfile | None:
-    return settings.model.share.profile if settings.model else None
 
 
 def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) -> dict[str, estimates.Estimate]:
@@ -199,37 +197,6 @@ def _named(threshold: float) -> str:
 def _n_dimensions(ok: pa.Table) -> int:
     lengths = [len(e) for e in ok["embedding"].to_pylist()[:100] if e is not None]
     return max(lengths, default=1024) // 2
-
-
-def _measure(
-    spark: SparkSession, config: Config, settings: TaskSettings, sample: Sample
-) -> tuple[Rates, tuple[str, ...]]:
-    """The default rates with those replaced that this cluster could tell, and their names."""
-    n_tasks = spark.sparkContext.defaultParallelism
-    measure = functools.partial(_core_batches, settings=settings, min_similarity=config.match.min_similarity)
-    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(measure, _CORE, profile=_profile(settings))
-    row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
-    found = {name: value for name, value in row.items() if value is not None}
-    if settings.model_id is None:
-        found["embed_seconds"] = 0.0
-    if sample.busy_seconds is not None:
-        each = sample.busy_seconds * settings.task_cpus / len(sample.rows)
-        found |= {"decode_seconds": max(each - found["embed_seconds"], 0.1 * each), "decode_byte_seconds": 0.0}
-    return replace(Rates(), **found), tuple(found)
-
-
-def _core_batches(
-    batches: Iterable[pa.RecordBatch], settings: TaskSettings, min_similarity: float
-) -> Iterator[pa.RecordBatch]:
-    """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
-    model = _load_model(settings)
-    for _ in batches:
-        rates = core_rates.measure_core(min_similarity, settings.task_cpus)
-        embed = core_rates.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
-        yield pa.RecordBatch.from_pydict(
-            {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
-             "embed_seconds": pa.array([embed], pa.float64())}
-        )  # fmt: skip
 
 
 def this_cluster(spark: SparkSession) -> Cluster:

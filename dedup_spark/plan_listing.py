@@ -49,6 +49,7 @@ def look_at_listing(images: DataFrame) -> Listed:
 
 def _shared(images: DataFrame, *columns: str) -> tuple[int, int]:
     """Pairs of rows with equal columns, and rows that have such a partner."""
-    groups = images.groupBy(*columns).count().where("count > 1")
-    row = groups.agg(F.sum(F.expr("count * (count - 1) div 2")).alias("pairs"), F.sum("count").alias("n")).collect()[0]
-    return row["pairs"] or 0, row["n"] or 0
+    groups = images.groupBy(*columns).agg(F.count("*").alias("n_equal")).where("n_equal > 1")
+    pairs = F.expr("n_equal * (n_equal - 1) div 2")
+    row = groups.agg(F.sum(pairs).alias("pairs"), F.sum("n_equal").alias("images")).collect()[0]
+    return row["pairs"] or 0, row["images"] or 0

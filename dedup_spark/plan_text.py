@@ -37,8 +37,8 @@ def describe_plan(plan: Plan) -> str:
         ),
         *_remarks(plan),
     ]
-    for cluster, steps in plan.clusters.items():
-        place = "this cluster" if cluster == next(iter(plan.clusters)) else "cluster"
+    for i, (cluster, steps) in enumerate(plan.clusters):
+        place = "this cluster" if i == 0 else "cluster"
         lines += ["", f"{place}: {cluster}, {_price(cluster, plan.prices)}", *_grid(_COLUMNS, _costs(steps))]
     lines.append(
         "* another engine of match, not counted in all; routed visits the share of cells in kernels/forecast.py"
@@ -48,7 +48,7 @@ def describe_plan(plan: Plan) -> str:
 
 def plan_json(plan: Plan) -> str:
     """Everything, on one line."""
-    found = asdict(plan) | {"clusters": [_as_record(c, steps) for c, steps in plan.clusters.items()]}
+    found = asdict(plan) | {"clusters": [_as_record(c, steps) for c, steps in plan.clusters]}
     return json.dumps(found)
 
 

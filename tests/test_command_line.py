@@ -170,6 +170,17 @@ def test_asking_where_there_are_no_tables(
     assert "dedup-spark run" in problem
 
 
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("cluster", ["100", "gpu", "0xgpu", "4x0cpu", "16cpu"])
+def test_a_cluster_that_is_no_cluster(
+    cluster: str, lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--lake", lake, "--tables", str(tmp_path / "tables"), "--cluster", cluster]) == 2
+    [problem] = problems(capsys)
+    assert f"--cluster {cluster}" in problem
+    assert "100xgpu" in problem
+
+
 # --- the command line itself -------------------------------------------------------------------------------
 
 

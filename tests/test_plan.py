@@ -59,7 +59,7 @@ def test_a_sample_of_everything_counts_the_lake_exactly_and_writes_no_features(t
     assert {"decode_seconds", "embed_seconds", "sketch_pair_ns", "exact_pair_ns"} <= set(made.measured)
 
     text = describe_plan(made)
-    for word in ("this cluster", "100 nodes of 1 GPU and 16 cores", "exact_gpu", "same bytes", "dollars"):
+    for word in ("this cluster", "100 nodes of 1 GPU and 16 cores", "match (exact)", "same bytes", "dollars"):
         assert word in text
     record = json.loads(plan_json(made))
     assert [c["gpus_per_node"] for c in record["clusters"]] == [0, 1]

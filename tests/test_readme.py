@@ -53,7 +53,7 @@ def views_part() -> str:
 def paper_part() -> str:
     """The plan of a lake that nobody listed, at the default speeds and prices."""
     n = 100_000_000
-    lake = Lake(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=n)
+    lake = Lake(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n)
     prices = Prices(Config().plan.dollars_per_core_hour, Config().plan.dollars_per_gpu_hour)
     return paper_markdown(lake, [parse_cluster(c) for c in ("100xgpu", "100x16cpu")], Rates(), prices)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +12,13 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from dedup_spark.kernels import ann, sketch
+from dedup_spark.kernels import sketch
+from dedup_spark.kernels.exact_join import exact_join
+from dedup_spark.kernels.joins import Block, Proposed
+from dedup_spark.kernels.sketch_join import first_look, sketched
 
-_ROWS = 8192
-"""Half against half: 17 million pairs, 0.1 to 0.3 s, and sketches that fill a cache as those of a shard do."""
+_ROWS, _FEW = 8192, 1024
+"""8 million pairs: 0.1 s of products, 10 to 20 ms of sketches, which fill a cache as those of a shard do."""
 _DIMENSIONS = 512
 _IMAGES = 8
 
@@ -26,32 +31,43 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class CoreRates:
-    """Nanoseconds a pair of 512-dimensional vectors on one core."""
+    """Nanoseconds a pair of 512-dimensional vectors on one core; the sketch's at the cheapest look."""
 
     exact_pair_ns: float
     sketch_pair_ns: float
 
 
-def measure_core(min_similarity: float, task_cpus: int) -> CoreRates:
-    """Time the two ways to compare random unit vectors, with `task_cpus` threads, as seconds of one core."""
+def measure_core(demands: Sequence[tuple[float, float]], strangers: sketch.Spread, task_cpus: int) -> CoreRates:
+    """Time what the joins do to random vectors, with `task_cpus` threads, as seconds of one core.
+
+    `demands` are the (cosine, recall) that the sketches must meet, and `strangers` the cosines of pairs of the lake:
+    they decide how many bits a comparison takes (`sketch.choose_look`).
+    """
     faiss.omp_set_num_threads(task_cpus)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((_ROWS, _DIMENSIONS), dtype=np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    n_bits = sketch.choose_bits(min_similarity)
-    radius = sketch.radius_bits(n_bits, min_similarity, 0.999)
-    sketches = sketch.make_sketches(x, n_bits, seed=0)
+    vectors = rng.standard_normal((_ROWS, _DIMENSIONS), dtype=np.float32).astype(np.float16)
+    block = Block(np.arange(_ROWS), vectors, np.zeros(_ROWS, np.int32))
+    first = tuple(_first_look_ns(block, n_bits, task_cpus) for n_bits in sketch.FIRST_BITS)
+    _, sketch_ns = sketch.choose_look(demands, strangers, sketch.SketchCosts(first=first))
+    few = Block(block.ids[:_FEW], vectors[:_FEW], block.cells[:_FEW])
+    exact_join_of = functools.partial(exact_join, few, block, 0.9)
+    _drain(exact_join_of())  # the first product of a process starts its threads
     begin = time.perf_counter()
-    for _ in ann.near_sketches(sketches[: _ROWS // 2], sketches[_ROWS // 2 :], radius):
+    _drain(exact_join_of())
+    exact_ns = (time.perf_counter() - begin) * task_cpus * 1e9 / (_FEW * _ROWS)
+    return CoreRates(exact_ns, sketch_ns)
+
+
+def _first_look_ns(block: Block, n_bits: int, task_cpus: int) -> float:
+    sketches = sketched(block, sketch.Look(n_bits, 0, 0, 0), seed=0).first
+    begin = time.perf_counter()
+    first_look(sketches[:_FEW], sketches, 1)
+    return (time.perf_counter() - begin) * task_cpus * 1e9 / (_FEW * len(sketches))
+
+
+def _drain(proposed: Proposed) -> None:
+    for _ in proposed:
         pass
-    sketch_seconds = time.perf_counter() - begin
-    block = x[: _ROWS // 8]
-    _ = block @ block.T  # the first product of a process starts its threads
-    begin = time.perf_counter()
-    np.count_nonzero(block @ x.T >= min_similarity)
-    exact_seconds = time.perf_counter() - begin
-    to_ns = 1e9 * task_cpus
-    return CoreRates(exact_seconds * to_ns / (len(block) * _ROWS), sketch_seconds * to_ns / (_ROWS // 2) ** 2)
 
 
 def embed_seconds(model: Embeds, input_px: int) -> float:

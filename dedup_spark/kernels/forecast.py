@@ -27,8 +27,10 @@ _PHASH_KEY_BYTES = 240
 """The pHash join sends 10 keys of 24 bytes an image through one shuffle."""
 _SHUFFLES_OF_PAIRS = 5
 """Pairs are shuffled for both pHashes, to keep each once, for components and for linkage."""
-_ROWS_PER_BLOCK = 250_000
+_ROWS_PER_BLOCK = 65_536
 """Vectors of a shard at most: the default of index.max_shard_rows."""
+_DENSITY_BYTES = 150
+"""A row of `densities`: 32 cosines at most (match.neighbours)."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,19 @@ class Rates:
     core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)
     exact_pair_ns: float = 14.3  # M: 512 dimensions, float32
     gpu_pair_ns: float = 0.0026  # A: 1,024 FLOP at 400 TFLOP/s, 40 % of an H100's float16 peak
-    sketch_pair_ns: float = 4.5  # kernels/sketch.py at cosine 0.45 from its measured costs; 1.4 at 0.7
+    sketch_pair_ns: float = 4.6  # M: kernels/sketch.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
     pair_seconds: float = 2e-5  # A: a found pair in one step, 50,000/s through its joins and writes
     vector_seconds: float = 2e-5  # A: a vector from a table through a shuffle into a shard, 50 MB/s
+    step_seconds: float = 10.0  # A: of a step with nothing to do, for Spark's jobs and commits
     node_bytes: float = 1e9  # A: a second into or out of a node, 10 Gbit/s less protocol
 
 
 @dataclass(frozen=True)
 class Lake:
-    """What is to be done. `n_distinct`: pictures left when identical ones are joined; `n_pairs` near ones to expect."""
+    """What is to be done. `n_distinct`: pictures left when identical ones are joined; `n_pairs`: near pairs that match
+    keeps, down to its floor."""
 
     n_images: int
     n_bytes: int
@@ -178,7 +182,7 @@ def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     )  # fmt: skip
     if not cluster.n_gpus:
         return cost
-    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, on_gpu / HOUR / cluster.n_gpus))
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
 def _index(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
@@ -201,9 +205,9 @@ def _exact(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     scale = lake.n_dimensions / 512
     if not cluster.n_gpus:
         return _match(lake, cluster, rates, "exact", _all_pairs(lake) * rates.exact_pair_ns * scale)
-    cost = _match(lake, cluster, rates, "exact_gpu", 0.0)
-    gpu_hours = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9 / HOUR
-    return replace(cost, gpu_hours=gpu_hours, hours=max(cost.hours, gpu_hours / cluster.n_gpus))
+    cost = _match(lake, cluster, rates, "exact", 0.0)
+    on_gpu = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
 def _sketch(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
@@ -235,7 +239,7 @@ def _match(lake: Lake, cluster: Cluster, rates: Rates, engine: str, compare_ns: 
     shuffle = lake.n_distinct * _PHASH_KEY_BYTES + _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs
     return _on_cores(
         cluster, rates, "match", engine, core_seconds, read=read, shuffle=shuffle,
-        table=lake.n_pairs * _PAIR_BYTES, memory=memory,
+        table=lake.n_pairs * _PAIR_BYTES + lake.n_distinct * _DENSITY_BYTES, memory=memory,
     )  # fmt: skip
 
 
@@ -261,9 +265,13 @@ def _on_cores(
 ) -> StepCost:
     """Hours bound by cores or by the network; a shuffled byte leaves one node and enters another."""
     moved = (read + 2 * shuffle + table) / (cluster.n_nodes * rates.node_bytes)
-    hours = max(core_seconds / cluster.n_cores, moved) / HOUR
+    hours = (rates.step_seconds + max(core_seconds / cluster.n_cores, moved)) / HOUR
     memory = max(memory, 4e9)  # what Spark and Python take before any data
     return StepCost(step, engine, core_seconds / HOUR, 0.0, hours, read, shuffle, table, memory)
+
+
+def _gpu_hours(gpu_seconds: float, cluster: Cluster, rates: Rates) -> float:
+    return (rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
 
 
 def _all_pairs(lake: Lake) -> float:
