@@ -21,8 +21,6 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _MAX_STEPS = 50
-_L2 = 1.0
-"""Ridge penalty on standardised weights: as much as one pair in doubt; keeps separable samples finite."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,36 @@ class Logistic:
         return expit(features @ np.asarray(self.weights) + self.bias)
 
 
-def fit_logistic(features: Floats, is_copy: Bools) -> Logistic:
-    """Logistic regression with a small ridge penalty, by Newton's method on standardised features.
+def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None, pull: float = 1.0) -> Logistic:
+    """Logistic regression pulled towards a known model, by Newton's method on standardised features.
 
     Args:
         features: (n, k) finite.
-        is_copy: (n,); both kinds must occur.
+        is_copy: (n,).
+        start: what to stay near where the pairs say little; None: weights 0.
+        pull: ridge penalty on the differences of standardised weights and bias; 1 is about as much as one pair in
+            doubt; pairs that are clear either way weigh nearly nothing.
 
-    Cost: O(n k^2) a step, at most 50 steps; about ten in practice.
+    Cost: O(n k^2) a step, about ten steps.
     Raises:
-        ValueError: only one kind of pair.
+        ValueError: only one kind of pair, and nothing to stay near.
     """
-    if is_copy.all() or not is_copy.any():
+    if start is None and (is_copy.all() or not is_copy.any()):
         raise ValueError("a model needs pairs of both kinds, copies and strangers")
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
-    penalty = np.diag([0.0, *[_L2] * features.shape[1]])
-    beta = np.zeros(x.shape[1])
+    known = np.zeros(x.shape[1])
+    if start is not None:
+        weights = np.asarray(start.weights)
+        known = np.r_[start.bias + weights @ centre, weights * spread]
+    penalty = pull * np.eye(len(known))
+    if start is None:
+        penalty[0, 0] = 1e-9  # nothing is known of the bias
+    beta = known.copy()
     for _ in range(_MAX_STEPS):
         p = expit(x @ beta)
-        gradient = x.T @ (is_copy - p) - penalty @ beta
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(len(beta))
+        gradient = x.T @ (is_copy - p) - penalty @ (beta - known)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty
         step = np.linalg.solve(hessian, gradient)
         beta += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum a full step overshoots
         if np.abs(step).max() < 1e-8:

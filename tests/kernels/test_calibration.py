@@ -8,6 +8,7 @@ from scipy.special import expit
 
 from dedup_spark.kernels.calibration import (
     JudgedPairs,
+    Logistic,
     choose_cut,
     fit_logistic,
     measured,
@@ -40,6 +41,24 @@ def test_a_constant_feature_does_no_harm() -> None:
     x = rng.random(500)
     model = fit_logistic(np.column_stack([x, np.ones(500)]), rng.random(500) < x)
     assert np.isfinite(model.probability(np.array([[0.5, 1.0]]))).all()
+
+
+def test_few_pairs_leave_a_known_model_nearly_as_it_is_and_many_replace_it() -> None:
+    rng = np.random.default_rng(2)
+    known, truth = Logistic((20.0,), -8.0), Logistic((30.0,), -18.0)
+    x = rng.uniform(0, 1, (40_000, 1))
+    is_copy = rng.random(40_000) < truth.probability(x)
+    places = np.linspace(0, 1, 50)[:, None]
+    few, many = (fit_logistic(x[:n], is_copy[:n], known, pull=5.0) for n in (5, 40_000))
+    assert np.abs(few.probability(places) - known.probability(places)).max() < 0.15
+    assert np.abs(many.probability(places) - truth.probability(places)).max() < 0.05
+
+
+def test_pairs_of_one_kind_are_enough_beside_a_known_model() -> None:
+    known = Logistic((20.0,), -8.0)
+    fit = fit_logistic(np.full((50, 1), 0.9), np.ones(50, bool), known, pull=100.0)
+    assert fit.probability(np.array([[0.9]]))[0] >= known.probability(np.array([[0.9]]))[0]
+    assert fit.probability(np.array([[0.1]]))[0] < 0.1
 
 
 def test_one_kind_of_pair_is_refused() -> None:
