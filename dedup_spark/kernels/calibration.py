@@ -84,12 +84,14 @@ def smooth_rates(score: Floats, is_copy: Bools) -> Floats:
 
 @dataclass(frozen=True)
 class Share:
-    """A share with the ends of its interval of 95 %; `n_images` images stand behind it."""
+    """A share, `n_hits` of `n_pairs`, with the ends of its interval of 95 %; `n_images` images stand behind it."""
 
     value: float
     low: float
     high: float
     n_images: int
+    n_hits: int
+    n_pairs: int
 
 
 def share_of(hits: Bools, image: Ints) -> Share:
@@ -99,11 +101,11 @@ def share_of(hits: Bools, image: Ints) -> Share:
     image for a single trial is the careful end: right when they stand or fall together, too wide when they do not.
     """
     if not len(hits):
-        return Share(1.0, 0.0, 1.0, 0)
+        return Share(1.0, 0.0, 1.0, 0, 0, 0)
     n = len(np.unique(image))
     value = float(hits.mean())
     low, high = wilson_interval(value, n)
-    return Share(value, low, high, n)
+    return Share(value, low, high, n, int(hits.sum()), len(hits))
 
 
 def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -151,9 +153,18 @@ class JudgedPairs:
         return JudgedPairs(self.image[chosen], self.edit[chosen], self.is_copy[chosen], self.score[chosen])
 
     def halves(self) -> tuple[JudgedPairs, JudgedPairs]:
-        """Every second image with all its pairs: one half to fit on, the other to measure on."""
-        _, number = np.unique(self.image, return_inverse=True)
-        return self.of_images(number % 2 == 0), self.of_images(number % 2 == 1)
+        """One half of the images to fit on, the other to measure on, each with all its pairs."""
+        fit = first_half(self.image)
+        return self.of_images(fit), self.of_images(~fit)
+
+
+def first_half(image: Ints) -> Bools:
+    """(n,) whether an image is of the half to fit on: by a bit of its id, so that every table of pairs splits alike.
+
+    The top bit of the product with the golden ratio (Knuth's multiplicative hash): ids need not be random.
+    """
+    mixed = image.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(63)).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -166,11 +177,13 @@ class OperatingPoint:
     edit_recall: dict[int, Share]
 
 
-def operating_point(pairs: JudgedPairs, target_precision: float) -> OperatingPoint:
-    """Choose the cut on one half of the images, measure precision and recall on the other."""
+def operating_point(pairs: JudgedPairs, target_precision: float, lowest: float) -> OperatingPoint:
+    """Choose the cut on one half of the images, measure precision and recall on the other.
+
+    The cut is not below `lowest`: a sample without difficult strangers must not let everything through.
+    """
     fit, measure = pairs.halves()
-    cut = choose_cut(fit.score, fit.is_copy, target_precision)
-    return measured(measure, cut)
+    return measured(measure, max(lowest, choose_cut(fit.score, fit.is_copy, target_precision)))
 
 
 def measured(pairs: JudgedPairs, cut: float) -> OperatingPoint:

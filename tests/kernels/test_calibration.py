@@ -10,6 +10,7 @@ from dedup_spark.kernels.calibration import (
     JudgedPairs,
     Logistic,
     choose_cut,
+    first_half,
     fit_logistic,
     measured,
     operating_point,
@@ -154,8 +155,18 @@ def test_images_are_split_whole() -> None:
     assert len(fit.image) + len(measure.image) == 41 * 30
 
 
+def test_halves_are_about_equal_whatever_the_ids() -> None:
+    for ids in (np.arange(2000), np.arange(2000) << 40, np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 2000)):
+        assert 850 < first_half(ids).sum() < 1150
+
+
+def test_a_sample_without_strangers_keeps_the_lowest_cut_allowed() -> None:
+    easy = JudgedPairs(np.arange(100), np.zeros(100, np.int64), np.ones(100, bool), np.linspace(0.1, 1, 100))
+    assert operating_point(easy, 0.99, 0.5).cut == 0.5
+
+
 def test_a_higher_precision_asked_for_costs_recall_and_is_met_on_other_images() -> None:
-    points = [operating_point(sample(400, 5), target) for target in (0.9, 0.99, 0.999)]
+    points = [operating_point(sample(400, 5), target, 0.0) for target in (0.9, 0.99, 0.999)]
     assert [p.cut for p in points] == sorted(p.cut for p in points)
     assert [p.recall.value for p in points] == sorted((p.recall.value for p in points), reverse=True)
     for point, target in zip(points, (0.9, 0.99, 0.999), strict=True):
