@@ -65,14 +65,19 @@ class ExtractSettings:
 class IndexSettings:
     n_cells: int = _setting(0, 0, 65536)
     max_train_rows: int = _setting(262_144, 256)
-    max_shard_rows: int = _setting(250_000, 256)
+    max_shard_rows: int = _setting(65_536, 256)
     seed: int = _setting(20_240, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
+    neighbours: int = _setting(32, 0, 1024)
+    floor_similarity: float = _setting(0.3, -1, 1)
+    floor_recall: float = _setting(0.9, 0.01, 0.999_999)
+    engine: str = _setting("auto", choices=("auto", "exact", "sketch", "routed", "faiss_ivf"))
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
+    audit_queries: int = _setting(1_000, 1, 100_000)
     max_hamming_bits: int = _setting(3, 0, 3)
     max_phash_bucket: int = _setting(64, 2)
     max_pairs_per_image: int = _setting(200, 1)

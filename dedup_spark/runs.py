@@ -7,14 +7,16 @@ killed step has no end mark and is done again. The mark is never the artefact.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
@@ -34,6 +36,7 @@ class Mark:
     """What the end mark of a step will say besides its status and time."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
     fingerprint: str | None = None
 
 
@@ -47,6 +50,10 @@ class Run:
     def count(self, **counts: int) -> None:
         """Set counts of the step under way; they are stored with its end mark."""
         self._mark.counts.update(counts)
+
+    def note(self, **notes: Any) -> None:
+        """Set what the step under way chose and why; values become JSON in `runs.notes`."""
+        self._mark.notes.update(notes)
 
     @contextmanager
     def step(self, step: str) -> Iterator[Mark]:
@@ -95,12 +102,13 @@ class Run:
 
     def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
         try:
-            self._write(step, "failed", seconds, Mark(mark.counts), message)
+            self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), message)
         except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
     def _write(self, step: str, status: str, seconds: float | None, mark: Mark, message: str | None = None) -> None:
-        row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, self.lake, mark.fingerprint,
+        notes = json.dumps(mark.notes, sort_keys=True) if mark.notes else None
+        row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
                self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
         self.tables.append(RUNS, self.tables.spark.createDataFrame([row], RUNS.schema))
 
@@ -125,13 +133,20 @@ class Progress:
         self._begin = self._last = time.monotonic()
 
     @contextmanager
-    def watching(self, spark: SparkSession, done_before: int, n_under_way: int) -> Iterator[None]:
-        """Show progress inside one Spark job, from the share of its running stage's tasks that have ended."""
+    def watching(
+        self, spark: SparkSession, done_before: int, n_under_way: int, check: Callable[[], None] | None = None
+    ) -> Iterator[None]:
+        """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
+
+        `check` is called as often, on a thread of its own.
+        """
         ended = threading.Event()
 
         def watch() -> None:
             tracker = spark.sparkContext.statusTracker()
             while not ended.wait(self._every):
+                if check is not None:
+                    check()
                 stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
                 tasks = max(((s.numTasks, s.numCompletedTasks) for s in stages if s), default=(1, 0))
                 self.show(done_before + n_under_way * tasks[1] // tasks[0])

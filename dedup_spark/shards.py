@@ -11,11 +11,12 @@ import numpy as np
 from dedup_spark import storage
 from dedup_spark.errors import ArtifactError
 from dedup_spark.kernels import ann
+from dedup_spark.kernels.joins import Block
 
 FOLDER = "shard_files"
 """Below the tables root; one folder in it for each build of the index."""
 
-_REBUILD = "rebuild the index: `dedup-spark index --force` with the same --tables"
+REBUILD = "rebuild the index: `dedup-spark index --force` with the same --tables"
 
 
 def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:
@@ -26,21 +27,30 @@ def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:
 
 
 @functools.lru_cache(maxsize=2)
-def read_shard(root: str, path: str, sha256: str) -> tuple[ann.Ids, ann.Halves]:
-    """Ids (n,) and vectors (n, d) float16 of a shard; the last two stay in memory, as work comes in pairs of shards.
+def read_shard(root: str, path: str, sha256: str) -> Block:
+    """The vectors of a shard; the last two stay in memory, as work comes in pairs of shards.
 
     Raises:
         ArtifactError: the file is missing, or is not the one that the table lists.
     """
+    return Block(*ann.shard_vectors(read_index(root, path, sha256)))
+
+
+def read_centroids(root: str, path: str, sha256: str) -> ann.Floats:
+    """(cells, d) float32: the centroids of all cells, which every shard holds."""
+    return ann.shard_centroids(read_index(root, path, sha256))
+
+
+def read_index(root: str, path: str, sha256: str) -> faiss.Index:
+    """A shard as FAISS opens it. Raises ArtifactError, as `read_shard` does."""
     try:
         data = storage.read_bytes(f"{root}/{path}")
     except FileNotFoundError as e:
-        raise ArtifactError(f"shard file {root}/{path} is missing; {_REBUILD}") from e
+        raise ArtifactError(f"shard file {root}/{path} is missing; {REBUILD}") from e
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise ArtifactError(
             f"shard file {root}/{path} has SHA-256 {found[:12]}..., listed with {sha256[:12]}... "
-            f"({len(data):,} bytes): it is damaged or of another build; {_REBUILD}"
+            f"({len(data):,} bytes): it is damaged or of another build; {REBUILD}"
         )
-    index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
-    return ann.shard_vectors(index)
+    return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))

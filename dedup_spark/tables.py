@@ -139,10 +139,46 @@ PAIRS = Table(
     (
         ("image_id_a", _LONG, "The smaller image_id"),
         ("image_id_b", _LONG, "The larger image_id"),
-        ("method", _STR, "What found it: same_bytes, same_pixels, phash or sketch"),
+        ("method", _STR, "What found it: same_bytes, same_pixels, phash or embedding; of several the cheapest"),
+        ("engine", _STR, "What compared the embeddings: exact, sketch, routed or faiss_ivf; null for other methods"),
         ("similarity", _FLOAT, "Cosine of the two embeddings, -1 to 1; null without embeddings"),
         ("hamming_bits", _INT, "Bits of 64 in which the pHashes differ"),
     ),
+)
+
+DENSITIES = Table(
+    "densities",
+    "One row a representative with an embedding: how near its nearest neighbours are.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "As in images: the one that stands for all of equal pixels"),
+        ("similarities", T.ArrayType(_FLOAT), "Cosines of its nearest representatives, descending: at most "
+         "match.neighbours, and only those above the floor"),
+        ("vector_hash", _LONG, "xxhash64 of the embedding that was matched"),
+        ("fingerprint", _STR, "Hash of model and settings of the match: rows of another one are matched again"),
+    ),
+)  # fmt: skip
+
+QUALITY = Table(
+    "quality",
+    "What each match missed: recall with its interval, and the pairs that were lost. Rows of older runs are kept.",
+    ("run_id", "metric", "similarity_low", "image_id_a", "image_id_b"),
+    (
+        ("run_id", _STR, "Run of the match"),
+        ("metric", _STR, "recall, recall_of_band, candidates_per_pair or lost_pair"),
+        ("similarity_low", _FLOAT, "Cosines of the pairs in question: from here"),
+        ("similarity_high", _FLOAT, "to below here"),
+        ("n_queries", _LONG, "Images of the sample, compared exactly with all others"),
+        ("n_true", _LONG, "Pairs that the sample should have found; candidates_per_pair: pairs found"),
+        ("n_found", _LONG, "Of those, the ones in pairs; candidates_per_pair: candidates"),
+        ("value", _DOUBLE, "n_found / n_true; lost_pair: cosine; null where n_true is 0"),
+        ("low", _DOUBLE, "Lower end of the 95 % interval"),
+        ("high", _DOUBLE, "Upper end of it"),
+        ("image_id_a", _LONG, "lost_pair: the smaller image_id"),
+        ("image_id_b", _LONG, "lost_pair: the larger image_id"),
+        ("note", _STR, "What to do about it, in words"),
+    ),
+    ("run_id", "metric"),
 )
 
 CLUSTERS = Table(
@@ -177,6 +213,7 @@ RUNS = Table(
         ("at", _TIME, "When this row was written, UTC"),
         ("elapsed_seconds", _DOUBLE, "Duration of the step; null when started"),
         ("counts", _COUNTS, "Rows in and out, by name"),
+        ("notes", _STR, "What the step chose and why, JSON"),
         ("lake", _STR, "The lake of the run"),
         ("fingerprint", _STR, "Hash of the step's inputs and settings: equal means that nothing changed"),
         ("config", _STR, "All settings, JSON"),
@@ -185,7 +222,7 @@ RUNS = Table(
     ),
 )
 
-ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, CLUSTERS, RUNS)
+ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, CLUSTERS, RUNS)
 
 
 class Tables:

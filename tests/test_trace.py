@@ -98,7 +98,7 @@ def test_an_exact_address_wins_over_addresses_that_end_like_it(tables: Tables) -
 
 def test_of_a_crowd_a_few_rows_are_shown_and_the_rest_is_mentioned(tables: Tables) -> None:
     fill(tables, [listed(i) for i in range(40)], [readable(i) for i in range(40)])
-    made = [{"image_id_a": 0, "image_id_b": i, "method": "sketch", "similarity": i / 100} for i in range(1, 40)]
+    made = [{"image_id_a": 0, "image_id_b": i, "method": "embedding", "similarity": i / 100} for i in range(1, 40)]
     tables.append(PAIRS, frame(tables.spark, PAIRS.schema, made))
     members = [{"image_id": i, "cluster_id": 0, "cluster_size": 40} for i in range(40)]
     tables.append(CLUSTERS, frame(tables.spark, CLUSTERS.schema, members))

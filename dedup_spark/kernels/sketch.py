@@ -1,14 +1,17 @@
 """Sign sketches: the signs of a random rotation of a unit vector, compared by Hamming distance.
 
 Two vectors at angle a differ in each bit with probability a / pi (Goemans and Williamson 1995; Charikar, STOC
-2002), so a cosine threshold becomes a Hamming radius with a known recall, and a comparison costs a few XORs.
-Measured on 100,000 SSCD-like vectors (cosine >= 0.7): 0.09 of the time of an exact matrix product at recall 1.
+2002), so a cosine becomes a Hamming radius with a known recall, and a comparison costs a few XORs. Few bits are
+quick but let strangers pass, many are slow: `choose_look` weighs that for the vectors at hand.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -17,16 +20,82 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Sketches = npt.NDArray[np.uint8]
 
+FIRST_BITS = (128, 160, 256, 512)
+"""Sketch lengths for which FAISS has compiled loops; others are four times as slow (measured: 192, 1024)."""
 
-def choose_bits(min_similarity: float) -> int:
-    """Sketch length for a cosine threshold: the wider the angle, the more bits keep the chance candidates away.
+_REST_BITS = (0, 128, 256, 512)
 
-    Measured on SSCD-like vectors: at 0.7, 0.5, 0.4 these give 2 to 6 candidates a true pair.
+
+@dataclass(frozen=True)
+class Look:
+    """How sketches are compared: on the first bits within one radius, then on first and rest within another."""
+
+    first_bits: int
+    rest_bits: int
+    first_radius: int
+    radius: int
+
+    @property
+    def n_bits(self) -> int:
+        return self.first_bits + self.rest_bits
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Cosines of random pairs: midpoints of bins and the share of pairs in each."""
+
+    cosines: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, cosines: npt.ArrayLike) -> Spread:
+        """Of a sample, in 200 bins."""
+        counts, edges = np.histogram(np.clip(cosines, -1, 1), bins=200, range=(-1, 1))
+        held = np.flatnonzero(counts)
+        middle, share = (edges[:-1] + edges[1:])[held] / 2, counts[held] / max(1, counts.sum())
+        return cls(tuple(middle.tolist()), tuple(share.tolist()))
+
+
+STRANGERS = Spread.of([NormalDist(0.03, 0.06).inv_cdf(q) for q in np.linspace(0.0005, 0.9995, 1000)])
+"""Where nothing was measured: SSCD embeddings of unlike photos (mean 0.03, deviation 0.06)."""
+
+
+@dataclass(frozen=True)
+class SketchCosts:
+    """Nanoseconds on one core: a pair at each of FIRST_BITS; 64 bits more of a pair that passed; an exact score."""
+
+    first: tuple[float, ...] = (0.8, 1.15, 1.4, 2.7)
+    second: float = 15.0
+    score: float = 1000.0
+
+
+def choose_look(
+    demands: Iterable[tuple[float, float]], strangers: Spread = STRANGERS, costs: SketchCosts = SketchCosts()
+) -> tuple[Look, float]:
+    """The cheapest look that keeps, of the pairs at each cosine, the share asked for; and its cost, ns a pair.
+
+    `demands` are (cosine, recall). A miss may come from either look, so each gets half of the misses allowed.
     """
-    for bits, down_to in ((256, 0.65), (512, 0.5)):
-        if min_similarity >= down_to:
-            return bits
-    return 1024
+    asked, choices = list(demands), []
+    for (first_bits, cost), rest_bits in itertools.product(zip(FIRST_BITS, costs.first, strict=True), _REST_BITS):
+        each = [(cosine, 1 - (1 - recall) / (2 if rest_bits else 1)) for cosine, recall in asked]
+        first_radius = max(radius_bits(first_bits, *demand) for demand in each)
+        radius = max(radius_bits(first_bits + rest_bits, *demand) for demand in each)
+        look = Look(first_bits, rest_bits, first_radius, radius)
+        passed = passing_share(first_bits, first_radius, strangers)
+        scored = min(passed, passing_share(look.n_bits, radius, strangers))
+        second = passed * costs.second * (1 + rest_bits / 64)
+        choices.append((cost + second + scored * costs.score, look.n_bits, look))
+    cheapest = min(choices, key=lambda choice: choice[:2])
+    return cheapest[2], cheapest[0]
+
+
+def passing_share(n_bits: int, radius: int, spread: Spread) -> float:
+    """Share of random pairs within `radius` of `n_bits`; the binomial by its normal approximation."""
+    p = np.arccos(np.array(spread.cosines)) / math.pi
+    deviation = np.sqrt(np.maximum(n_bits * p * (1 - p), 1e-9))
+    below = [NormalDist().cdf(z) for z in ((radius + 0.5 - n_bits * p) / deviation).tolist()]
+    return float(np.dot(below, spread.shares))
 
 
 def radius_bits(n_bits: int, min_similarity: float, min_recall: float) -> int:

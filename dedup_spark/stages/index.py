@@ -166,7 +166,7 @@ def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
 
 def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
     """Small enough that pairs of shards keep every core busy, within index.max_shard_rows."""
-    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (2 * parallelism))))
+    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (4 * parallelism))))
 
 
 def _centroid_rows(

@@ -1,195 +1,221 @@
-"""Match: find the pairs of images that show the same picture, and verify each by exact cosine.
+"""Match: find the pairs of images that show the same picture, verify each by exact cosine, and say what was missed.
 
-Reads: features, shards
-Writes: pairs
-Kernels: sketch, ann
-Scale: sketches compare every two shards once (half the matrix, about 0.25 G pairs/s a core at 256 bits); only
-candidates are re-scored. pHash keys: 10 rows of 24 bytes an image through one shuffle.
+Reads: features, shards, densities, pairs
+Writes: pairs, densities, quality
+Kernels: ann, exact_join, ivf_join, joins, recall, routed_join, sketch, sketch_join
+Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
+new images: m x n. Memory of a task: two shards. Shuffled: 20 bytes a pair and side; pHash keys, 240 bytes an image.
 
-Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash),
-near embedding (sign sketches). All but the first look at representatives only.
+Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash), near
+embedding (a plan of work items, one engine of four). All but the first look at representatives only.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
-from dedup_spark.config import Config, MatchSettings
-from dedup_spark.errors import GuardError
-from dedup_spark.kernels import ann, sketch
+from dedup_spark.config import Config
+from dedup_spark.errors import ArtifactError
 from dedup_spark.runs import Progress, Run
-from dedup_spark.stages.representatives import representatives, with_representative
+from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
+from dedup_spark.stages.match_plan import Choice
+from dedup_spark.stages.match_tasks import FOUND_DDL, JoinSettings
+from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
-from dedup_spark.tables import FEATURES, PAIRS, SHARDS
+from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS, Tables
 
 log = logging.getLogger(__name__)
 
-_CANDIDATE = "image_id_a bigint, image_id_b bigint, similarity float"
-_PHASH_PARTS = 5
-"""The 64 bits in 5 parts: 3 differing bits leave at least 2 parts equal, so every pair within 3 bits shares one of
-the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 images compare 1e11 pairs."""
+_FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs less than new against all
 
 
 @dataclass(frozen=True)
-class SketchSettings:
-    """What a task needs to compare two shards."""
+class Lake:
+    """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
 
-    root: str
-    n_bits: int
-    radius_bits: int
-    min_similarity: float
-    seed: int
+    unique: DataFrame  # image_id, phash, vector_hash
+    embedded: DataFrame  # image_id, vector_hash
+    n_unique: int
+    n_embedded: int
+    shard_rows: DataFrame
+    n_shards: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Work items, the comparisons that they make, and the pairs known before; None: everything is compared anew."""
+
+    items: DataFrame
+    n_images: int
+    n_comparisons: float
+    known: DataFrame | None
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Collect pairs from the three sources, keep each once, verify, write in one commit."""
+    """Collect pairs from the three sources, keep each once, write, audit."""
     tables, settings = run.tables, config.match
     features = tables.read(FEATURES)
-    unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding"))
-    n_unique = unique.count()
-    identical = tables.stage("identical", identical_pairs(features))
-
-    near_phash = tables.stage("near_phash", near_enough(score_pairs(phash_pairs(unique, settings), unique), settings))
-    items = work_items(tables.read(SHARDS))
-    progress = Progress("match", "pairs of shards", n_items := items.count())
-    with progress.watching(spark, done_before=0, n_under_way=n_items):
-        found = tables.stage("near_embedding", sketch_pairs(items, sketch_settings(tables.root, settings)))
-    _guard_against_explosion(found.count(), n_unique, settings.max_pairs_per_image)
-
-    near_embedding = with_hamming(found, unique).withColumn("method", F.lit("sketch"))
-    tables.overwrite(PAIRS, each_once([identical, near_phash, near_embedding]))
+    lake = _look_at(run, features, tables.read(SHARDS))
+    near_phash = score_pairs(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
+    sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
+    if lake.n_embedded < 2:
+        top, n_asked = spark.createDataFrame([], neighbours.NEAREST), lake.n_embedded
+        _write(tables, lake, sources, top)
+    else:
+        n_asked = _match_embeddings(run, lake, features.select("image_id", "embedding"), sources)
     by_method = {r["method"]: r["count"] for r in tables.read(PAIRS).groupBy("method").count().collect()}
     tables.drop_staged()
-    run.count(representatives=n_unique, **by_method)
+    run.count(representatives=lake.n_unique, asked=n_asked, **by_method)
 
 
-def identical_pairs(features: DataFrame) -> DataFrame:
-    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared."""
-    member = with_representative(features)
-    first = member.where("image_id = representative_id").select(
-        "representative_id", F.col("content_hash").alias("first_content_hash")
+def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[DataFrame]) -> int:
+    """Survey, plan, join, merge, write, audit. Returns how many images were compared with everything."""
+    tables, settings = run.tables, run.config.match
+    asked = _whom_to_ask(run, lake, vectors)
+    surveyed, survey = _survey(run, lake, vectors)
+    match_plan.guard_against_explosion(survey, lake.n_embedded, settings)
+    floor = match_plan.raised_floor(settings, survey)
+    choices = match_plan.predict(survey, asked.n_comparisons, floor, settings)
+    chosen = match_plan.choose(choices, settings.engine)
+    run.note(**match_plan.reasons(choices, chosen, survey, floor))
+    log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
+
+    found = _join(run, asked, match_plan.join_settings(tables.root, chosen, floor, settings), lake.n_embedded)
+    pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
+    if asked.known is not None:
+        pairs = pairs.unionByName(asked.known)
+    top = tables.stage("nearest", neighbours.nearest(pairs, settings.neighbours))
+    kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), lake.unique)
+    _write(tables, lake, [*sources, kept], top)
+    _audit(run, surveyed, found, floor, chosen, (survey.n_queries, lake.n_embedded))
+    return asked.n_images
+
+
+def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
+    """Representatives, and the index, which must be of these representatives. Raises ArtifactError."""
+    one = representatives(features).select(
+        "image_id",
+        "phash",
+        "model_id",
+        F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash"),
     )
-    pairs = member.where("image_id <> representative_id").join(first, "representative_id")
-    method = F.when(F.col("content_hash") == F.col("first_content_hash"), "same_bytes").otherwise("same_pixels")
-    return pairs.select(
-        F.col("representative_id").alias("image_id_a"),  # the smallest id of its group
-        F.col("image_id").alias("image_id_b"),
-        method.alias("method"),
-        F.when(F.col("model_id").isNotNull(), 1.0).cast("float").alias("similarity"),
-        F.lit(0).alias("hamming_bits"),
-    )
-
-
-def phash_pairs(unique: DataFrame, settings: MatchSettings) -> DataFrame:
-    """Pairs of representatives whose pHashes differ in at most max_hamming_bits; exact but for crowded keys.
-
-    A key shared by more than max_phash_bucket images (blank and flat pictures) proposes nothing: such a hash says
-    nothing about the picture, and the embeddings decide.
-    """
-    bounds = [round(i * 64 / _PHASH_PARTS) for i in range(_PHASH_PARTS + 1)]
-    parts = [_bits("phash", low, high) for low, high in itertools.pairwise(bounds)]
-    keys = [
-        F.struct(F.lit(n).alias("parts"), parts[i].alias("first"), parts[j].alias("second"))
-        for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
-    ]
-    keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
-    crowd = keyed.groupBy("key").agg(F.sort_array(F.collect_list(F.struct("image_id", "phash"))).alias("crowd"))
-    small = crowd.where(F.size("crowd").between(2, settings.max_phash_bucket))
-    a = small.select("crowd", F.posexplode("crowd").alias("position", "a"))
-    ab = a.select("a", F.explode(F.slice("crowd", F.col("position") + 2, F.size("crowd"))).alias("b"))
-    bits = F.bit_count(F.col("a.phash").bitwiseXOR(F.col("b.phash")))
-    near = ab.where(bits <= settings.max_hamming_bits)
-    return near.select(F.col("a.image_id").alias("image_id_a"), F.col("b.image_id").alias("image_id_b")).distinct()
-
-
-def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:
-    """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides."""
-    agrees = F.col("similarity").isNull() | (F.col("similarity") >= settings.min_similarity)
-    return scored.where(agrees).withColumn("method", F.lit("phash"))
-
-
-def work_items(shard_rows: DataFrame) -> DataFrame:
-    """Every two shards once, and each with itself: (a_path, a_sha256, b_path, b_sha256)."""
-    s = shard_rows.select("shard", "path", "sha256")
-    a = s.select(F.col("shard").alias("a"), F.col("path").alias("a_path"), F.col("sha256").alias("a_sha256"))
-    b = s.select(F.col("shard").alias("b"), F.col("path").alias("b_path"), F.col("sha256").alias("b_sha256"))
-    return a.join(b, F.col("a") <= F.col("b"), "inner")
-
-
-def sketch_settings(root: str, settings: MatchSettings) -> SketchSettings:
-    """Bits and radius for the threshold and recall asked for."""
-    n_bits = sketch.choose_bits(settings.min_similarity)
-    radius = sketch.radius_bits(n_bits, settings.min_similarity, settings.min_recall)
-    log.info("match: sketches of %d bits, radius %d bits, for cosine >= %g", n_bits, radius, settings.min_similarity)
-    return SketchSettings(root, n_bits, radius, settings.min_similarity, settings.seed)
-
-
-def sketch_pairs(items: DataFrame, settings: SketchSettings) -> DataFrame:
-    """Pairs of representatives with cosine >= min_similarity, one task an item; lazy."""
-    n_items = max(1, items.count())
-    spread = items.repartitionByRange(n_items, "a", "b").sortWithinPartitions("a", "b")  # shard a stays loaded
-    return spread.mapInArrow(functools.partial(_compare_batches, settings=settings), _CANDIDATE)
-
-
-def with_hamming(pairs: DataFrame, unique: DataFrame) -> DataFrame:
-    """Add hamming_bits from the two pHashes."""
-    a, b = ([F.col(c).alias(f"{c}_{side}") for c in ("image_id", "phash")] for side in "ab")
-    joined = pairs.join(unique.select(a), "image_id_a").join(unique.select(b), "image_id_b")
-    return joined.withColumn("hamming_bits", F.bit_count(F.col("phash_a").bitwiseXOR(F.col("phash_b"))))
-
-
-def each_once(sources: list[DataFrame]) -> DataFrame:
-    """One row a pair; of several sources the cheapest is named."""
-    columns = ["image_id_a", "image_id_b", "method", "similarity", "hamming_bits"]
-    everything = functools.reduce(DataFrame.unionByName, [s.select(columns) for s in sources])
-    rank = F.when(F.col("method") == "same_bytes", 0).when(F.col("method") == "same_pixels", 1)
-    rank = rank.when(F.col("method") == "phash", 2).otherwise(3)
-    best = F.min_by(F.struct("method", "similarity", "hamming_bits"), rank).alias("best")
-    return everything.groupBy("image_id_a", "image_id_b").agg(best).select("image_id_a", "image_id_b", "best.*")
-
-
-def _compare_batches(batches: Iterable[pa.RecordBatch], settings: SketchSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: pairs of shards to candidate pairs that pass the exact cosine."""
-    for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-        ids_a, vectors_a = shards.read_shard(settings.root, item["a_path"], item["a_sha256"])
-        sketches_a = _sketches(vectors_a, settings)
-        if item["a"] == item["b"]:
-            ids_b, vectors_b, sketches_b = ids_a, vectors_a, None
-        else:
-            ids_b, vectors_b = shards.read_shard(settings.root, item["b_path"], item["b_sha256"])
-            sketches_b = _sketches(vectors_b, settings)
-        for i, j in ann.near_sketches(sketches_a, sketches_b, settings.radius_bits):
-            cosine = ann.cosines(vectors_a[i], vectors_b[j])
-            near = cosine >= settings.min_similarity
-            a, b = ids_a[i[near]], ids_b[j[near]]
-            yield pa.RecordBatch.from_arrays(
-                [np.minimum(a, b), np.maximum(a, b), cosine[near]], ["image_id_a", "image_id_b", "similarity"]
-            )
-
-
-def _sketches(vectors: ann.Halves, settings: SketchSettings) -> ann.Sketches:
-    return sketch.make_sketches(vectors.astype(np.float32), settings.n_bits, settings.seed)
-
-
-def _bits(column: str, low: int, high: int) -> Column:
-    """Bits low (included) to high (excluded) of a bigint, counted from the right."""
-    return F.shiftrightunsigned(column, low).bitwiseAND(F.lit((1 << (high - low)) - 1))
-
-
-def _guard_against_explosion(n_pairs: int, n_images: int, max_pairs_per_image: int) -> None:
-    if n_pairs > max_pairs_per_image * max(n_images, 1):
-        raise GuardError(
-            f"{n_pairs:,} pairs among {n_images:,} distinct images, more than match.max_pairs_per_image "
-            f"({max_pairs_per_image}): many images share a template or are nearly blank. Raise match.min_similarity "
-            "(and cluster.min_similarity), or allow it with --set match.max_pairs_per_image=N"
+    unique = run.tables.stage("unique", one)
+    counts = unique.agg(
+        F.count("*").alias("n"), F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id")
+    ).first()
+    assert counts is not None
+    index = shard_rows.agg(
+        F.count("*").alias("n"), F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
+        F.collect_set("model_id").alias("model_ids"),
+    ).first()  # fmt: skip
+    assert index is not None
+    place = run.tables.place(SHARDS)
+    if counts["n_embedded"] and index["model_ids"] and index["model_ids"] != [counts["model_id"]]:
+        of = ", ".join(sorted(index["model_ids"]))
+        raise ArtifactError(
+            f"the shard files of {place} hold embeddings of {of}, features of {counts['model_id']}; {shards.REBUILD}"
         )
+    if index["n_images"] != counts["n_embedded"]:
+        raise ArtifactError(
+            f"the shard files of {place} hold {index['n_images']:,} vectors, features {counts['n_embedded']:,} "
+            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
+        )
+    return Lake(
+        unique=unique.select("image_id", "phash", "vector_hash"),
+        embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
+        n_unique=counts["n"],
+        n_embedded=counts["n_embedded"],
+        shard_rows=shard_rows,
+        n_shards=index["n"],
+        fingerprint=increment.fingerprint(counts["model_id"] or "", run.config.match),
+    )
+
+
+def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
+    """All against all, or, where most was matched before, the new and changed against all."""
+    tables, settings, n = run.tables, run.config.match, lake.n_embedded
+    everything = Asked(match_plan.all_items(lake.shard_rows, lake.n_shards), n, n * (n - 1) / 2, None)
+    matched = increment.matched_before(lake.embedded, tables.read(DENSITIES), lake.fingerprint)
+    if matched.isEmpty():
+        return everything
+    matched = tables.stage("matched", matched)
+    old_pairs = increment.near_pairs(tables.read(PAIRS))
+    ids = tables.stage("asked", increment.images_to_ask(lake.embedded, matched, old_pairs, settings.neighbours))
+    n_asked = ids.count()
+    if n_asked > _FULL_MATCH_SHARE * n:
+        return everything
+    n_files = max(1, -(-n_asked // run.config.index.max_shard_rows))
+    shard = lake.shard_rows.select("path", "sha256").orderBy("shard").first()
+    assert shard is not None
+    settings_of_files = increment.FileSettings(tables.root, tuple(shard))
+    files = increment.write_queries(vectors.join(ids, "image_id", "left_semi"), n_files, settings_of_files)
+    items = match_plan.items_of_queries(tables.stage("query_files", files), n_files, lake.shard_rows, lake.n_shards)
+    known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
+    return Asked(items, n_asked, float(n_asked) * n, known.select(*neighbours.FOUND, "engine"))
+
+
+def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_survey.Survey]:
+    """The sample's exact neighbours, staged, and what they say."""
+    settings = run.config.match
+    n_queries = match_survey.sample_size(lake.n_embedded, settings.audit_queries)
+    ids = match_survey.draw(lake.embedded, lake.n_embedded, n_queries, settings.seed)
+    sample = match_survey.fetch(vectors, ids)
+    task = match_survey.SurveySettings(
+        run.tables.root, settings.min_similarity, match_plan.lowest_floor(settings), settings.neighbours, settings.seed
+    )
+    spread = match_plan.one_task_a_shard(lake.shard_rows, lake.n_shards)
+    surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
+    return surveyed, match_survey.summarise(surveyed, n_queries, settings.min_recall)
+
+
+def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
+    """What the tasks found, staged; stopped as soon as it is an explosion. Raises GuardError."""
+    spark = run.tables.spark
+    n_found, limit = spark.sparkContext.accumulator(0), run.config.match.max_pairs_per_image * n
+    progress = Progress("match", "work items", n_items := asked.items.count())
+    task = match_plan.task(settings, n_found)
+    spark.sparkContext.setJobGroup(run.run_id, "match", interruptOnCancel=True)
+
+    def stop_if_exploded() -> None:
+        if n_found.value > limit:
+            spark.sparkContext.cancelJobGroup(run.run_id)
+
+    try:
+        with progress.watching(spark, done_before=0, n_under_way=n_items, check=stop_if_exploded):
+            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL))
+    except PySparkException as e:
+        if n_found.value > limit:
+            raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
+        raise
+    n_pairs = found.where("item IS NULL").count()
+    if n_pairs > limit or not found.where("overflow").isEmpty():
+        raise match_plan.explosion(f"{n_pairs:,} pairs", n, run.config.match)
+    return found
+
+
+def _write(tables: Tables, lake: Lake, sources: list[DataFrame], top: DataFrame) -> None:
+    """Pairs first: `densities` says of which images they are complete."""
+    tables.overwrite(PAIRS, neighbours.each_once(sources))
+    densities = neighbours.densities(lake.embedded, top)
+    tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
+
+
+def _audit(
+    run: Run, surveyed: DataFrame, found: DataFrame, floor: float, chosen: Choice, sizes: tuple[int, int]
+) -> None:
+    """Compare the sample with what was written; `sizes`: of the sample, of all."""
+    tables, settings = run.tables, run.config.match
+    compared = audit.compare(surveyed, tables.read(PAIRS), floor, settings)
+    rows = audit.measure(tables.stage("compared", compared), *sizes, floor, settings)
+    rows.append(audit.candidates_row(found))
+    said = audit.verdict(rows, chosen.engine, settings)
+    tables.append(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said))
+    run.note(recall=said)
+    run.count(lost_in_sample=sum(r["metric"] == "lost_pair" for r in rows))

@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 import pytest
 
-from dedup_spark.kernels import ann, sketch
+from dedup_spark.kernels import ann
 
 
 def clustered(n: int, seed: int, d: int = 64) -> np.ndarray:
@@ -14,21 +14,18 @@ def clustered(n: int, seed: int, d: int = 64) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
 
 
-def all_near(x: np.ndarray, y: np.ndarray, t: float) -> set[tuple[int, int]]:
-    i, j = np.nonzero(ann.cosines(np.repeat(x, len(y), 0), np.tile(y, (len(x), 1))).reshape(len(x), len(y)) >= t)
-    return set(zip(i.tolist(), j.tolist(), strict=True))
-
-
 @pytest.mark.parametrize("n", [0, 1, 2, 300])
 def test_a_shard_gives_back_its_vectors_bit_for_bit_after_a_trip_through_bytes(n: int) -> None:
     x, ids = clustered(max(n, 1), 1)[:n], np.arange(n, dtype=np.int64) * 3 - 7
     centroids = ann.train_centroids(clustered(64, 2).astype(np.float32), 4, 1)
     cells = ann.nearest_cells(x.astype(np.float32), centroids)
     index = faiss.deserialize_index(faiss.serialize_index(ann.build_shard(ids, x, cells, centroids)))
-    got_ids, got = ann.shard_vectors(index)
+    got_ids, got, got_cells = ann.shard_vectors(index)
     order = np.argsort(got_ids)
     assert np.array_equal(got_ids[order], ids)
     assert np.array_equal(got[order], x)
+    assert np.array_equal(got_cells[order], cells)
+    assert np.array_equal(got_cells, np.sort(cells))
 
 
 def test_a_shard_answers_a_faiss_search() -> None:
@@ -41,16 +38,11 @@ def test_a_shard_answers_a_faiss_search() -> None:
     assert similarity == pytest.approx(1, abs=2e-3)
 
 
-@pytest.mark.parametrize("tile_rows", [7, 64, 8192])
-def test_near_sketches_are_those_of_brute_force_for_any_tile(monkeypatch: pytest.MonkeyPatch, tile_rows: int) -> None:
-    monkeypatch.setattr(ann, "_BLOCK_ROWS", tile_rows)
-    a = sketch.make_sketches(clustered(150, 4).astype(np.float32), 128, 1)
-    b = sketch.make_sketches(clustered(90, 5).astype(np.float32), 128, 1)
-    within = [(int(i), int(j)) for rows in ann.near_sketches(a, None, 40) for i, j in zip(*rows, strict=True)]
-    across = [(int(i), int(j)) for rows in ann.near_sketches(a, b, 55) for i, j in zip(*rows, strict=True)]
-    d_aa, d_ab = np.bitwise_count(a[:, None] ^ a).sum(2), np.bitwise_count(a[:, None] ^ b).sum(2)
-    assert sorted(within) == [(i, j) for i, j in zip(*np.nonzero(d_aa <= 40), strict=True) if i < j]
-    assert sorted(across) == list(zip(*np.nonzero(d_ab <= 55), strict=True))
+def test_half_precision_numbers_become_floats_unchanged() -> None:
+    x = np.concatenate([clustered(50, 4), np.array([[0, -0.0, 1, -1, 6e-8, 65504, 2**-14, 0.1] * 8], np.float16)])
+    assert np.array_equal(ann.to_floats(x), x.astype(np.float32))
+    assert np.array_equal(ann.to_floats(x[::3]), x[::3].astype(np.float32))  # not contiguous
+    assert ann.to_floats(x[:0]).shape == (0, 64)
 
 
 def test_cosines_do_not_depend_on_the_rows_beside() -> None:

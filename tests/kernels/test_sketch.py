@@ -20,23 +20,42 @@ def at_cosine(rng: np.random.Generator, a: np.ndarray, cosine: float) -> np.ndar
     return (cosine * a + math.sqrt(1 - cosine**2) * other).astype(np.float32)
 
 
-@pytest.mark.parametrize("min_similarity", [0.4, 0.45, 0.7, 0.9])
-def test_the_radius_keeps_the_recall_that_was_asked_for(min_similarity: float) -> None:
+def within(a: sketch.Sketches, b: sketch.Sketches, look: sketch.Look) -> np.ndarray:
+    """By row: whether both looks let the pair pass."""
+    differ = np.bitwise_count(a ^ b)
+    return (differ[..., : look.first_bits // 8].sum(-1) <= look.first_radius) & (differ.sum(-1) <= look.radius)
+
+
+@pytest.mark.parametrize("demands", [((0.4, 0.999),), ((0.45, 0.99),), ((0.7, 0.999),), ((0.45, 0.999), (0.3, 0.9))])
+@pytest.mark.parametrize("scoring", [100.0, 50_000.0])
+def test_a_look_keeps_the_recall_that_was_asked_for(demands: tuple[tuple[float, float], ...], scoring: float) -> None:
+    """Whatever the costs make it choose."""
     rng = np.random.default_rng(1)
     a = unit(rng, 20_000)
-    b = at_cosine(rng, a, min_similarity)
-    n_bits = sketch.choose_bits(min_similarity)
-    bits = np.bitwise_count(sketch.make_sketches(a, n_bits, 7) ^ sketch.make_sketches(b, n_bits, 7)).sum(1)
-    assert (bits <= sketch.radius_bits(n_bits, min_similarity, 0.999)).mean() >= 0.999
+    look, _ = sketch.choose_look(demands, costs=sketch.SketchCosts(score=scoring))
+    for cosine, recall in demands:
+        made = [sketch.make_sketches(x, look.n_bits, 7) for x in (a, at_cosine(rng, a, cosine))]
+        assert within(*made, look).mean() >= recall
 
 
-@pytest.mark.parametrize("min_similarity", [0.4, 0.45, 0.7, 0.9])
-def test_the_radius_keeps_strangers_out(min_similarity: float) -> None:
+def test_a_look_is_chosen_by_what_the_strangers_cost() -> None:
+    """Far strangers: few bits will do. Near ones, or dear scores: more bits."""
+    demands = [(0.7, 0.999)]
+    far, near = (sketch.Spread.of(np.full(10, cosine)) for cosine in (0.0, 0.4))
+    chosen = [sketch.choose_look(demands, strangers)[0] for strangers in (far, near)]
+    assert chosen[0].n_bits < chosen[1].n_bits
+    assert sketch.choose_look(demands, far, sketch.SketchCosts(second=1e-3))[0].first_bits == 128
+    assert sketch.choose_look(demands, near, sketch.SketchCosts(second=1e6))[0].rest_bits == 0
+
+
+@pytest.mark.parametrize("cosine", [0.0, 0.2, 0.5])
+def test_the_share_of_strangers_that_pass_is_predicted(cosine: float) -> None:
     rng = np.random.default_rng(2)
-    n_bits = sketch.choose_bits(min_similarity)
-    s = sketch.make_sketches(unit(rng, 2_000), n_bits, 7)
-    bits = np.bitwise_count(s[:1000, None] ^ s[None, 1000:]).sum(2)
-    assert (bits <= sketch.radius_bits(n_bits, min_similarity, 0.999)).mean() < 2e-5
+    a = unit(rng, 40_000)
+    made = [sketch.make_sketches(x, 128, 7) for x in (a, at_cosine(rng, a, cosine))]
+    passed = (np.bitwise_count(made[0] ^ made[1]).sum(1) <= 54).mean()
+    predicted = sketch.passing_share(128, 54, sketch.Spread.of(np.full(5, cosine)))
+    assert passed == pytest.approx(predicted, rel=0.25)
 
 
 def test_a_rotation_is_orthonormal_and_repeatable() -> None:

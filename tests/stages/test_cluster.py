@@ -53,7 +53,8 @@ def run_cluster(tables: Tables, *overrides: str) -> dict[int, Row]:
 
 
 def append_pairs(tables: Tables, pairs: list[tuple[int, int, str, float | None, int]]) -> None:
-    made = [dict(zip(PAIRS.column_names, (min(p[:2]), max(p[:2]), *p[2:]), strict=True)) for p in pairs]
+    columns = [name for name in PAIRS.column_names if name != "engine"]
+    made = [dict(zip(columns, (min(p[:2]), max(p[:2]), *p[2:]), strict=True)) for p in pairs]
     tables.append(PAIRS, frame(tables.spark, PAIRS.schema, made))
 
 
@@ -115,7 +116,7 @@ def clustered(
     rng = np.random.default_rng(22)
     sizes = {image_id: int(rng.integers(1, 10_000)) for image_id in known.ids}
     rows_of = [readable(i, v, phash=i, width_px=sizes[i]) for i, v in zip(known.ids, known.vectors, strict=True)]
-    pairs = [(a, b, "sketch", similarity, hamming(a, b)) for (a, b), similarity in known.near.items()]
+    pairs = [(a, b, "embedding", similarity, hamming(a, b)) for (a, b), similarity in known.near.items()]
     for image_id, n_copies in known.copies.items():
         for i in range(n_copies):
             copy = image_id + i + 1

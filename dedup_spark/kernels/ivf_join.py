@@ -1,0 +1,36 @@
+"""The reference join: FAISS's own IVF range search over a shard file, every row a query.
+
+A pair of shards is searched in both directions, so a pair of rows that probe each other's cells is proposed twice.
+"""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+
+from dedup_spark.kernels.joins import BASE_TILE, Block, Proposed
+
+_FLOAT16_ERROR = 1e-2
+"""FAISS multiplies the stored rows, whose length differs from 1 by up to 5e-4 each where they were unit vectors."""
+
+
+def ivf_join(a: Block, b: Block | None, indexes: tuple[faiss.Index, ...], lowest: float, n_probes: int) -> Proposed:
+    """Rows that FAISS finds with `n_probes` of all cells; `indexes`: that of a, and of b where there is one."""
+    if b is None:
+        for i, j in _search(a, a, indexes[0], lowest, n_probes):
+            keep = i != j
+            yield np.minimum(i, j)[keep], np.maximum(i, j)[keep]
+        return
+    yield from _search(a, b, indexes[1], lowest, n_probes)
+    for j, i in _search(b, a, indexes[0], lowest, n_probes):
+        yield i, j
+
+
+def _search(queries: Block, base: Block, index: faiss.Index, lowest: float, n_probes: int) -> Proposed:
+    index.nprobe = n_probes  # type: ignore[attr-defined]
+    order = np.argsort(base.ids)
+    for start in range(0, len(queries), BASE_TILE):
+        x = queries.floats(slice(start, start + BASE_TILE))
+        limits, _, ids = index.range_search(x, lowest - _FLOAT16_ERROR)
+        i = np.repeat(np.arange(len(x), dtype=np.int64), np.diff(limits).astype(np.int64))
+        yield i + start, order[np.searchsorted(base.ids, ids, sorter=order)]
