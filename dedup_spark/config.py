@@ -74,7 +74,7 @@ class MatchSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
     neighbours: int = _setting(32, 0, 1024)
     floor_similarity: float = _setting(0.3, -1, 1)
-    floor_recall: float = _setting(0.9, 0.01, 0.999_999)
+    floor_recall: float = _setting(0.8, 0.01, 0.999_999)
     engine: str = _setting("auto", choices=("auto", "exact", "sketch", "routed", "faiss_ivf"))
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
     audit_queries: int = _setting(1_000, 1, 100_000)

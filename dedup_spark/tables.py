@@ -111,7 +111,7 @@ CENTROIDS = Table(
     (
         ("cell", _INT, "Cell number, from 0"),
         ("n_images", _LONG, "Representatives whose nearest centroid this is"),
-        ("shard", _INT, "The shard that holds this cell"),
+        ("shard", _INT, "The shard that holds this cell; the first of several where one cannot"),
         ("model_id", _STR, "Model of the embeddings"),
         ("centroid", _BYTES, "Unit vector, little-endian float32"),
     ),

@@ -106,8 +106,9 @@ def verified(a: Block, b: Block | None, proposed: Proposed, floor: float, k: int
     """
     base = a if b is None else b
     lowest = floor if k else keep
+    rows_of_a, rows_of_b = _Floats(a), _Floats(base)
     for i, j in proposed:
-        near, similarity = _score(a, base, i, j, lowest)
+        near, similarity = _score(rows_of_a, rows_of_b, i, j, lowest)
         row, col = i[near], j[near]
         best_of_a, best_of_b = best(row, base.ids[col], similarity, k), best(col, a.ids[row], similarity, k)
         stays = (similarity >= np.float32(keep)) | best_of_a | best_of_b
@@ -129,12 +130,39 @@ def best(row: Rows, other_id: ann.Ids, similarity: ann.Floats, k: int) -> npt.ND
     return chosen
 
 
-def _score(a: Block, b: Block, i: Rows, j: Rows, lowest: float) -> tuple[Rows, ann.Floats]:
+class _Floats:
+    """Rows of a block as float32; where many of one tile are asked for, the tile is kept for the next time."""
+
+    def __init__(self, block: Block) -> None:
+        self.block, self._start, self._tile = block, 0, np.empty((0, 0), np.float32)
+
+    def prepare(self, rows: Rows) -> None:
+        """Keep the tile of these rows, if so many are asked for that it pays."""
+        low, high = int(rows.min()), int(rows.max()) + 1
+        if self._start <= low and high <= self._start + len(self._tile):
+            return
+        start, end = low // QUERY_TILE * QUERY_TILE, min(-(-high // QUERY_TILE) * QUERY_TILE, len(self.block))
+        if end - start <= min(2 * len(rows), 2 * BASE_TILE):
+            self._start, self._tile = start, self.block.floats(slice(start, end))
+        else:
+            self._tile = self._tile[:0]
+
+    def rows(self, rows: Rows) -> ann.Floats:
+        if len(self._tile):
+            return np.take(self._tile, rows - self._start, axis=0)
+        return self.block.floats(rows)
+
+
+def _score(of_a: _Floats, of_b: _Floats, i: Rows, j: Rows, lowest: float) -> tuple[Rows, ann.Floats]:
     """Positions in (i, j) of the pairs of two images with cosine >= `lowest`, and their cosines."""
+    a, b = of_a.block, of_b.block
     positions, similarities = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    if len(i):
+        of_a.prepare(i)
+        of_b.prepare(j)
     for start in range(0, len(i), _SCORED_ROWS):
         rows, cols = i[start : start + _SCORED_ROWS], j[start : start + _SCORED_ROWS]
-        rough = np.einsum("ij,ij->i", a.floats(rows), b.floats(cols))
+        rough = np.einsum("ij,ij->i", of_a.rows(rows), of_b.rows(cols))
         maybe = np.flatnonzero(rough >= lowest - FLOAT32_ERROR)
         cosine = ann.cosines(a.vectors[rows[maybe]], b.vectors[cols[maybe]])
         near = (cosine >= np.float32(lowest)) & (a.ids[rows[maybe]] != b.ids[cols[maybe]])

@@ -24,7 +24,6 @@ _FILE = "shard int, path string, n_images bigint, sha256 string"
 _FILE_ARROW = pa.schema(
     [("shard", pa.int32()), ("path", pa.string()), ("n_images", pa.int64()), ("sha256", pa.string())]
 )
-_ROW = pa.schema([("part", pa.int32()), ("image_id", pa.int64()), ("embedding", pa.binary())])
 
 _NOT_DECIDING = {"audit_queries", "max_hamming_bits", "max_phash_bucket", "max_pairs_per_image"}
 
@@ -90,13 +89,16 @@ def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> D
 
 
 def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) -> Iterator[pa.RecordBatch]:
-    rows = pa.Table.from_batches(batches, schema=_ROW)
+    met = list(batches)
+    if not met:
+        return
+    rows = pa.Table.from_batches(met)
     parts = rows["part"].to_numpy()
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
         ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
         centroids = shards.read_centroids(settings.root, *settings.shard)
-        cells = ann.nearest_cells(ann.to_floats(vectors), centroids)
+        cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
         path = f"{QUERY_FOLDER}/part-{part:05d}.faiss"
         index = ann.build_shard(ids, vectors, cells, centroids)
         _, sha256 = shards.write_shard(settings.root, path, index)

@@ -79,12 +79,14 @@ def _build(run: Run, vectors: DataFrame, n_vectors: int, model_id: str) -> tuple
     centroids = train(vectors, n_vectors, config.index)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
-    shard_of = pack_cells(sizes, _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index))
+    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index)
+    shard_of = pack_cells(sizes, rows_per_shard)
+    places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
     folder = f"{shards.FOLDER}/{run.run_id}"
-    written = tables.stage("written", write_shards(assigned, shard_of, ShardSettings(tables.root, folder, centroids)))
+    written = tables.stage("written", write_shards(assigned, places, ShardSettings(tables.root, folder, centroids)))
     tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
     tables.overwrite(SHARDS, written.withColumn("model_id", F.lit(model_id)))
-    return len(centroids), len(set(shard_of.values()))
+    return len(centroids), written.count()
 
 
 def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:
@@ -104,9 +106,10 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
     shared = vectors.sparkSession.sparkContext.broadcast(centroids)
 
     def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        quantiser = ann.Quantiser(shared.value)
         for batch in batches:
-            matrix = ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32)
-            cells = pa.array(ann.nearest_cells(matrix, shared.value), pa.int32())
+            matrix = ann.to_floats(ann.from_bytes(batch["embedding"].to_pylist()))
+            cells = pa.array(quantiser.nearest(matrix), pa.int32())
             yield pa.RecordBatch.from_arrays(
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
             )
@@ -115,22 +118,35 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
 
 
 def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
-    """Cell -> shard: neighbouring cells share a shard up to `rows_per_shard`; a larger cell has one of its own."""
+    """Cell -> shard: neighbouring cells share a shard up to `rows_per_shard`; a larger cell has several of its own.
+
+    Those are the shard named and the next ones, as many as `parts` says.
+    """
     shard_of, shard, filled = {}, 0, 0
     for cell in sorted(sizes):
         if filled and filled + sizes[cell] > rows_per_shard:
             shard, filled = shard + 1, 0
         shard_of[cell] = shard
         filled += sizes[cell]
+        if filled > rows_per_shard:
+            shard, filled = shard + parts(sizes[cell], rows_per_shard), 0
     return shard_of
 
 
-def write_shards(assigned: DataFrame, shard_of: dict[int, int], settings: ShardSettings) -> DataFrame:
-    """One file a shard, one row a file; lazy."""
+def parts(size: int, rows_per_shard: int) -> int:
+    """Shards that a cell of so many rows takes."""
+    return max(1, -(-size // rows_per_shard))
+
+
+def write_shards(assigned: DataFrame, places: dict[int, tuple[int, int]], settings: ShardSettings) -> DataFrame:
+    """One file a shard, one row a file; lazy. `places`: of each cell its first shard and in how many it is split."""
     spark = assigned.sparkSession
-    mapping = spark.createDataFrame(list(shard_of.items()), "cell int, shard int")
-    n_shards = len(set(shard_of.values()))
-    by_shard = assigned.join(F.broadcast(mapping), "cell").repartitionByRange(n_shards, "shard")
+    known = [(cell, first, n_parts) for cell, (first, n_parts) in places.items()]
+    mapping = spark.createDataFrame(known, "cell int, first int, n_parts int")
+    n_shards = max(first + n_parts for first, n_parts in places.values())
+    part = F.pmod(F.xxhash64("image_id"), F.col("n_parts")).cast("int")
+    placed = assigned.join(F.broadcast(mapping), "cell").withColumn("shard", F.col("first") + part)
+    by_shard = placed.repartitionByRange(n_shards, "shard")
     rows = by_shard.sortWithinPartitions("shard", "cell", "image_id")
     return rows.select("shard", "cell", "image_id", "embedding").mapInArrow(
         functools.partial(_write_batches, settings=settings), _SHARD_ROW

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -28,6 +29,7 @@ from dedup_spark.stages.match_plan import Choice
 from dedup_spark.stages.match_tasks import FOUND_DDL, JoinSettings
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
+from dedup_spark.stages.task_errors import raised_in_tasks
 from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS, Tables
 
 log = logging.getLogger(__name__)
@@ -112,9 +114,10 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
     ).first()
     assert counts is not None
     index = shard_rows.agg(
-        F.count("*").alias("n"), F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
+        (F.coalesce(F.max("shard"), F.lit(-1)) + 1).alias("n"),
+        F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
         F.collect_set("model_id").alias("model_ids"),
-    ).first()  # fmt: skip
+    ).first()
     assert index is not None
     place = run.tables.place(SHARDS)
     if counts["n_embedded"] and index["model_ids"] and index["model_ids"] != [counts["model_id"]]:
@@ -171,7 +174,8 @@ def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_
         run.tables.root, settings.min_similarity, match_plan.lowest_floor(settings), settings.neighbours, settings.seed
     )
     spread = match_plan.one_task_a_shard(lake.shard_rows, lake.n_shards)
-    surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
+    with raised_in_tasks():
+        surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
     return surveyed, match_survey.summarise(surveyed, n_queries, settings.min_recall)
 
 
@@ -188,9 +192,10 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
             spark.sparkContext.cancelJobGroup(run.run_id)
 
     try:
-        with progress.watching(spark, done_before=0, n_under_way=n_items, check=stop_if_exploded):
+        watch = progress.watching(spark, done_before=0, n_under_way=n_items, check=stop_if_exploded)
+        with watch, raised_in_tasks():
             found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL))
-    except PySparkException as e:
+    except (PySparkException, Py4JJavaError) as e:
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
         raise

@@ -185,7 +185,7 @@ def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
 
 
 def _by_cell(ids: ann.Ids, vectors: ann.Halves, centroids: ann.Floats) -> Block:
-    cells = ann.nearest_cells(ann.to_floats(vectors), centroids)
+    cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
     order = np.argsort(cells, kind="stable")
     return Block(ids[order], vectors[order], cells[order])
 

@@ -66,3 +66,18 @@ def test_embeddings_come_back_as_they_were_stored() -> None:
     x = clustered(3, 9, 8)
     assert np.array_equal(ann.from_bytes([row.tobytes() for row in x]), x)
     assert ann.from_bytes([]).shape == (0, 0)
+
+
+def test_many_cells_are_searched_by_two_levels_and_nearly_always_rightly() -> None:
+    rng = np.random.default_rng(10)
+    x = rng.standard_normal((3000, 32)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    centroids, vectors = x[:1500], clustered(500, 11, 32).astype(np.float32)
+    found = ann.Quantiser(centroids).nearest(vectors)
+    nearest = ann.nearest_cells(vectors, centroids)
+    assert (found == nearest).mean() > 0.8  # of cells at random, which is the worst case
+    similarity = vectors @ centroids.T
+    rows = np.arange(len(vectors))
+    assert (similarity[rows, nearest] - similarity[rows, found]).mean() < 0.02
+    assert np.array_equal(ann.Quantiser(centroids).nearest(vectors[::-1])[::-1], found)
+    assert np.array_equal(ann.Quantiser(centroids[:100]).nearest(vectors), ann.nearest_cells(vectors, centroids[:100]))

@@ -25,7 +25,9 @@ def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.n
     centroids = ann.train_centroids((centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype("f4"), n_cells, 1)
     cells = ann.nearest_cells(x.astype(np.float32), centroids)
     order = np.argsort(cells, kind="stable")
-    return Block(rng.permutation(10 * n)[:n][order] - 5 * n, x[order].astype(np.float16), cells[order]), centroids
+    return Block(
+        rng.permutation(10 * n)[:n][order] - 5 * n + 10_000 * seed, x[order].astype(np.float16), cells[order]
+    ), centroids
 
 
 def near_pairs(a: Block, b: Block | None, t: float) -> Pairs:
@@ -170,3 +172,11 @@ def test_the_best_of_a_row_do_not_depend_on_the_order_of_the_pairs(seed: int) ->
     for r in range(20):
         mine = sorted(np.flatnonzero(row == r).tolist(), key=lambda p: (-similarity[p], other[p]))
         assert set(np.flatnonzero(chosen & (row == r)).tolist()) == set(mine[:4])
+
+
+def test_of_one_image_in_both_blocks_there_is_no_pair() -> None:
+    """As where new images are compared with everything, themselves among it."""
+    same = Block(A.ids[::-1].copy(), A.vectors[::-1].copy(), A.cells[::-1].copy())
+    found = kept(A, same, exact_join.exact_join(A, same, 0.6), 0.6)
+    assert all(A.ids[i] != same.ids[j] for i, j in found)
+    assert len(found) == 2 * len(near_pairs(A, None, 0.6))

@@ -113,7 +113,6 @@ def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_im
 @pytest.mark.parametrize(
     ("engine", "layout"),
     [
-        ("exact", [120]),
         ("exact", [1, 60, 2, 30, 27]),
         ("sketch", [50, 70]),
         ("routed", [40, 40, 40]),
