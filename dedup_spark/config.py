@@ -72,6 +72,8 @@ class IndexSettings:
 @dataclass(frozen=True, slots=True)
 class MatchSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
+    neighbours: int = _setting(32, 0, 1024)
+    floor_similarity: float = _setting(0.15, -1, 1)
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
     max_hamming_bits: int = _setting(3, 0, 3)
     max_phash_bucket: int = _setting(64, 2)
@@ -82,6 +84,8 @@ class MatchSettings:
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
+    target_precision: float = _setting(0.99, 0.5, 0.999_999)
+    max_verified_pairs: int = _setting(2_000_000, 0)
     linkage: str = _setting("average", choices=("average", "complete", "ward"))
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)

@@ -145,6 +145,38 @@ PAIRS = Table(
     ),
 )
 
+DENSITIES = Table(
+    "densities",
+    "One row a representative with an embedding: how near its nearest neighbours are.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "As in images: the one that stands for all of equal pixels"),
+        ("similarities", T.ArrayType(_FLOAT), "Cosines of its nearest representatives, descending: at most "
+         "match.neighbours, and only those above the floor"),
+        ("vector_hash", _LONG, "xxhash64 of the embedding that was matched"),
+        ("fingerprint", _STR, "Hash of model and settings of the match: rows of another one are matched again"),
+    ),
+)  # fmt: skip
+
+EVIDENCE = Table(
+    "evidence",
+    "One row a pair of representatives that clustering weighed, and how likely it is a copy.",
+    ("image_id_a", "image_id_b"),
+    (
+        ("image_id_a", _LONG, "The smaller image_id"),
+        ("image_id_b", _LONG, "The larger image_id"),
+        ("similarity", _FLOAT, "Cosine of the two embeddings; null without embeddings"),
+        ("normalised_similarity", _FLOAT, "The cosine less the mean cosine of the two images' 16th neighbours"),
+        ("hamming_bits", _INT, "Bits of 64 in which the pHashes differ"),
+        ("n_inliers", _INT, "Keypoints that fit one map between the thumbnails; 0 not aligned, null not compared"),
+        ("agreement", _FLOAT, "Share of the textured content common to both that agrees; null when not aligned"),
+        ("contested", _FLOAT, "Share where they differ and images that share the rest show neither: a common frame"),
+        ("copy_probability", _FLOAT, "How likely the two are copies of one picture, 0 to 1"),
+        ("decided_by", _STR, "geometry, cosine or phash; undecided: in doubt, but beyond cluster.max_verified_pairs"),
+        ("calibration", _STR, "Version of the numbers behind copy_probability"),
+    ),
+)
+
 CLUSTERS = Table(
     "clusters",
     "One row a member of a group of two or more images that show the same picture.",
@@ -185,7 +217,7 @@ RUNS = Table(
     ),
 )
 
-ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, CLUSTERS, RUNS)
+ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, EVIDENCE, CLUSTERS, RUNS)
 
 
 class Tables:
