@@ -10,6 +10,7 @@ from dedup_spark.kernels.calibration import OperatingPoint, Share
 from dedup_spark.kernels.edits import EDITS
 from dedup_spark.stages.calibrate import Calibrated
 
+
 def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
     """The settings of the operating point, with what it gave on the images that were not fitted.
 

@@ -73,7 +73,7 @@ class IndexSettings:
 class MatchSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
     neighbours: int = _setting(32, 0, 1024)
-    floor_similarity: float = _setting(0.3, -1, 1)
+    floor_similarity: float = _setting(0.15, -1, 1)
     floor_recall: float = _setting(0.8, 0.01, 0.999_999)
     engine: str = _setting("auto", choices=("auto", "exact", "sketch", "routed", "faiss_ivf"))
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
@@ -87,11 +87,12 @@ class MatchSettings:
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
+    target_precision: float = _setting(0.99, 0.5, 0.999_999)
+    max_verified_pairs: int = _setting(2_000_000, 0)
     linkage: str = _setting("average", choices=("average", "complete", "ward"))
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
-    target_precision: float = _setting(0.99, 0.5, 0.999_999)
     prior: tuple[float, ...] = _setting(())
     min_copy_probability: float = _setting(0.0, 0, 1)
     keeper_order: tuple[str, ...] = _setting(

@@ -1,0 +1,89 @@
+"""How likely a pair is a copy: before its thumbnails were compared (the prior) and after.
+
+Both are logistic functions of a few numbers, fitted with scikit-learn on pairs of edited photos of three kinds (five
+plain edits; nineteen edits with memes, screenshots and overlays; families that share a frame, and one picture with
+eighty copies), each kind weighted alike. What the thumbnails say does not depend on the model of the embeddings, so
+that only the prior has a table by model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dedup_spark.kernels.evidence import MIN_MATES, StarEvidence
+
+Floats = npt.NDArray[np.float64]
+
+VERSION = "2026-11"
+"""Names the numbers of this file in the tables; raise it with them."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """logit = bias + cosine c + cosine_squared c^2 + normalised n: c the cosine, n as in kernels/density.py."""
+
+    bias: float
+    cosine: float
+    cosine_squared: float
+    normalised: float
+
+
+PRIORS = {
+    "sscd": Prior(-10.193, 27.767, -15.045, 3.973),
+    "sscd_distilled": Prior(-10.193, 27.767, -15.045, 3.973),
+}
+"""By the name of the model: `model_id` up to its first slash."""
+
+_BIAS, _AGREEMENT, _CONTESTED, _CONTESTED_OF_REST, _UNSEEN_REST = -1.66, 9.32, -4.23, -16.40, -6.78
+_NOT_ALIGNED_LOGIT = -4.0
+"""Added to the prior's logit where two textured thumbnails do not fit each other under any map."""
+
+_CUT_BY_TARGET = 0.64
+"""Logit of the cut over logit of the precision asked for, measured: pairs from 0.95 up gave clusters of 0.99."""
+
+MIN_GROUP_PROBABILITY = 0.5
+"""Two groups merge while the mean over their pairs is at least this: more likely copies than not."""
+
+
+def prior(model: Prior, cosine: Floats, normalised: Floats) -> Floats:
+    """(m,) probabilities from cosine and normalised similarity."""
+    return _expit(model.bias + model.cosine * cosine + model.cosine_squared * cosine**2 + model.normalised * normalised)
+
+
+def contested(star: StarEvidence) -> Floats:
+    """(m,) share of the common content that is telling and differs."""
+    return np.asarray(star.telling_share * (1.0 - np.nan_to_num(star.telling_agreement, nan=1.0)), np.float64)
+
+
+def posterior(prior_probability: Floats, star: StarEvidence) -> Floats:
+    """(m,) probabilities after the thumbnails were compared.
+
+    Aligned pairs are judged by their content alone. Images without keypoints (plain sky) cannot be aligned with
+    anything: there the prior stays.
+    """
+    agreement = np.nan_to_num(np.asarray(star.agreement, np.float64))
+    rest = 1.0 - agreement
+    against = contested(star)
+    logit = (
+        _BIAS
+        + _AGREEMENT * agreement
+        + _CONTESTED * against
+        + _CONTESTED_OF_REST * np.where(agreement < 0.98, against / np.maximum(rest, 0.02), 0.0)
+        + _UNSEEN_REST * np.where(star.n_mates < MIN_MATES, rest, 0.0)
+    )
+    known = np.clip(prior_probability, 1e-9, 1 - 1e-9)
+    unaligned = np.log(known / (1 - known)) + np.where(star.comparable > 0, _NOT_ALIGNED_LOGIT, 0.0)
+    return _expit(np.where(star.n_inliers > 0, logit, unaligned))
+
+
+def cut_for(target_precision: float) -> float:
+    """The least probability that joins two images, for a precision of clusters between 0.5 and 1."""
+    target = min(max(target_precision, 0.5), 1 - 1e-9)
+    return float(_expit(np.array([_CUT_BY_TARGET * np.log(target / (1 - target))]))[0])
+
+
+def _expit(x: Floats) -> Floats:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))
