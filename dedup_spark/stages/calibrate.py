@@ -45,6 +45,7 @@ _NEIGHBOUR = "copy_id bigint, image_id bigint, similarity float"
 _PAIR = ("image_id_a", "image_id_b")
 _UNKNOWN = Prior(-10.2, 27.8, -15.0, 4.0)
 """Where fitting begins for a model that was shipped without a prior: that of SSCD."""
+_BLOCK_QUERIES = 4096
 _PULL = 10.0
 """How strongly the fitted prior stays near the shipped one: see `calibration.fit_logistic`."""
 
@@ -139,7 +140,9 @@ def neighbours(copies: DataFrame, everything: DataFrame, config: Config) -> Data
     One scan of all embeddings against a broadcast matrix of the copies, 1 KB each.
     """
     columns = copies.select("image_id", "embedding").toArrow()
-    queries = _Queries(columns["image_id"].to_numpy(), ann.from_bytes(columns["embedding"].to_pylist()))
+    if not len(columns):
+        raise TableError("no edited copy could be read: are the images of this lake still there?")
+    queries = Queries(columns["image_id"].to_numpy(), ann.from_bytes(columns["embedding"].to_pylist()))
     n = config.calibrate.neighbours
     search = functools.partial(
         _nearest_batches,
@@ -170,32 +173,40 @@ def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
 
 
 @dataclass(frozen=True)
-class _Queries:
+class Queries:
+    """Copies to find neighbours of: ids (n,) and vectors (n, d)."""
+
     ids: ann.Ids
     vectors: ann.Halves
 
 
 def _nearest_batches(
-    batches: Iterable[pa.RecordBatch], queries: Broadcast[_Queries], n: int, floor: float
+    batches: Iterable[pa.RecordBatch], queries: Broadcast[Queries], n: int, floor: float
 ) -> Iterator[pa.RecordBatch]:
-    """On executors: of all rows of the task, the `n` nearest of each query that reach `floor`."""
-    copies = queries.value
-    vectors = copies.vectors.astype(np.float32)
-    best = np.full((len(vectors), n), -np.inf, np.float32)
-    ids = np.zeros((len(vectors), n), np.int64)
+    """On executors: of all rows of the task, the `n` nearest of each query that reach `floor`; a row is not its own.
+
+    Memory: 12 n bytes a query, and 50 MB for one batch against one block of queries.
+    """
+    ids = queries.value.ids
+    vectors = queries.value.vectors.astype(np.float32)
+    nearest = np.full((len(ids), n), -np.inf, np.float32)
+    nearest_ids = np.zeros((len(ids), n), np.int64)
     for batch in batches:
         rows = batch["image_id"].to_numpy()
-        cosine = vectors @ ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32).T
-        cosine[copies.ids[:, None] == rows[None, :]] = -np.inf  # itself
-        best, ids = _best_of(np.hstack([best, cosine]), np.hstack([ids, np.broadcast_to(rows, cosine.shape)]), n)
-    near = best >= floor
-    copy_ids = np.broadcast_to(copies.ids[:, None], near.shape)[near]
-    yield pa.RecordBatch.from_arrays([copy_ids, ids[near], best[near]], ["copy_id", "image_id", "similarity"])
-
-
-def _best_of(values: np.ndarray, ids: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    chosen = np.argpartition(-values, n - 1, axis=1)[:, :n]
-    return np.take_along_axis(values, chosen, 1), np.take_along_axis(ids, chosen, 1)
+        others = ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32).T
+        for start in range(0, len(ids), _BLOCK_QUERIES):
+            block = slice(start, start + _BLOCK_QUERIES)
+            cosine = vectors[block] @ others
+            cosine[ids[block, None] == rows[None, :]] = -np.inf
+            values = np.hstack([nearest[block], cosine])
+            names = np.hstack([nearest_ids[block], np.broadcast_to(rows, cosine.shape)])
+            best = np.argpartition(-values, n - 1, axis=1)[:, :n]
+            nearest[block], nearest_ids[block] = (np.take_along_axis(x, best, 1) for x in (values, names))
+    near = nearest >= floor
+    copy_ids = np.broadcast_to(ids[:, None], near.shape)[near]
+    yield pa.RecordBatch.from_arrays(
+        [pa.array(c) for c in (copy_ids, nearest_ids[near], nearest[near])], ["copy_id", "image_id", "similarity"]
+    )
 
 
 def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataFrame:

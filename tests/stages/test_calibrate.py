@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import FinishedRun
-from fabricated import directions, exact_cosines, features, frame, images, listed, random_ids, readable
+from fabricated import directions, exact_cosines, features, frame, images, listed, random_ids, readable, to_bytes
 from pyspark.sql import DataFrame, SparkSession
 from table_contents import rows
 
@@ -68,24 +72,48 @@ def test_every_sampled_image_has_an_address_for_each_edit(spark: SparkSession) -
     assert {(r["location"], r["position"], r["size_bytes"]) for r in rows if r["copy_of"] == 2} == {("l", 7, None)}
 
 
-@pytest.mark.parametrize("n_partitions", [1, 7])
-def test_neighbours_are_those_of_brute_force(spark: SparkSession, n_partitions: int) -> None:
+def copies_in_a_crowd() -> tuple[list[int], np.ndarray]:
+    """Ids and vectors of 90 images: the last 30 are copies of the first 30."""
     rng = np.random.default_rng(8)
     ids, vectors = random_ids(90, rng), directions(90, rng)
-    vectors[60:] = 0.7 * vectors[:30] + 0.7 * vectors[60:]  # the last 30 are copies of the first
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = features(spark, [readable(i, v) for i, v in zip(ids, vectors, strict=True)]).repartition(n_partitions)
-    copies, lake = (rows.where(rows.image_id.isin(chosen)) for chosen in (ids[60:], ids[:60]))
-    config = load_config(None, ["calibrate.neighbours=12", "match.floor_similarity=0.02"])
-    found = calibrate.neighbours(copies, calibrate.lake_and_copies(lake, copies), config).collect()
+    vectors[60:] = 0.7 * vectors[:30] + 0.7 * vectors[60:]
+    return ids, vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+
+def require_nearest(found: list[dict[str, Any]], ids: list[int], vectors: np.ndarray, floor: float) -> None:
+    """What was found for the last 30 images are their 12 nearest from `floor` on, themselves left out."""
     cosine = exact_cosines(vectors)
     np.fill_diagonal(cosine, -1)
     for row in range(60, 90):
-        best = [j for j in np.argsort(-cosine[row])[:12] if cosine[row, j] >= 0.02]
+        best = [j for j in np.argsort(-cosine[row])[:12] if cosine[row, j] >= floor]
         mine = {r["image_id"]: r["similarity"] for r in found if r["copy_id"] == ids[row]}
         assert set(mine) == {ids[j] for j in best}
         assert [mine[ids[j]] for j in best] == pytest.approx([cosine[row, j] for j in best], abs=1e-3)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 90])
+@pytest.mark.parametrize("block_queries", [4, 4096])
+def test_a_task_finds_the_neighbours_of_brute_force(
+    batch_rows: int, block_queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "_BLOCK_QUERIES", block_queries)
+    ids, vectors = copies_in_a_crowd()
+    table = pa.table({"image_id": pa.array(ids, pa.int64()), "embedding": [to_bytes(v) for v in vectors]})
+    halves = vectors.astype(np.float16)
+    sent = SimpleNamespace(value=calibrate.Queries(np.array(ids[60:]), halves[60:]))
+    batches = table.to_batches(max_chunksize=batch_rows)
+    found = calibrate._nearest_batches(batches, sent, 12, 0.02)  # type: ignore[arg-type]
+    require_nearest([row for batch in found for row in batch.to_pylist()], ids, vectors, 0.02)
+
+
+@pytest.mark.parametrize("n_partitions", [1, 7])
+def test_neighbours_are_those_of_brute_force_whatever_the_partitions(spark: SparkSession, n_partitions: int) -> None:
+    ids, vectors = copies_in_a_crowd()
+    made = features(spark, [readable(i, v) for i, v in zip(ids, vectors, strict=True)]).repartition(n_partitions)
+    copies, lake = (made.where(made.image_id.isin(chosen)) for chosen in (ids[60:], ids[:60]))
+    config = load_config(None, ["calibrate.neighbours=12", "match.floor_similarity=0.02"])
+    found = calibrate.neighbours(copies, calibrate.lake_and_copies(lake, copies), config).collect()
+    require_nearest([r.asDict() for r in found], ids, vectors, 0.02)
 
 
 def test_pairs_whose_truth_nobody_knows_are_left_out(spark: SparkSession) -> None:
@@ -172,14 +200,14 @@ def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spa
 
 
 def test_the_command_measures_a_lake_and_writes_settings_that_load(finished: FinishedRun, tmp_path: Path) -> None:
-    out = tmp_path / "calibrated.toml"
-    arguments = ["calibrate", "--lake", str(finished.lake.folder), "--tables", finished.tables.root, "--out", str(out)]
+    out, root = tmp_path / "calibrated.toml", str(shutil.copytree(finished.tables.root, tmp_path / "tables"))
+    arguments = ["calibrate", "--lake", str(finished.lake.folder), "--tables", root, "--out", str(out)]
     assert main([*arguments, "--set", "calibrate.n_images=20", "--set", "cluster.target_precision=0.9"]) == 0
     config = load_config(str(out))
     assert config.cluster.target_precision == 0.9
     assert 0.5 <= config.cluster.min_copy_probability <= 1
     assert len(config.cluster.prior) == 4
-    rows_of = {r["metric"]: r for r in rows(finished.tables.root, "quality") if r["metric"].startswith("calibrated")}
+    rows_of = {r["metric"]: r for r in rows(root, "quality") if r["metric"].startswith("calibrated")}
     assert {"calibrated_precision", "calibrated_recall", "calibrated_recall_of_format"} <= set(rows_of)
     for r in rows_of.values():
         assert 0 <= r["low"] <= r["value"] <= r["high"] <= 1
