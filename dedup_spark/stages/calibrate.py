@@ -35,6 +35,7 @@ from dedup_spark.runs import Run
 from dedup_spark.sources.edited import EditedCopies, edited_addresses
 from dedup_spark.stages.extract import extract_features, require_one_model, task_settings
 from dedup_spark.stages.extract_task import TaskSettings
+from dedup_spark.stages.match_plan import lowest_floor
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.verify import WeighSettings, prior_of, weigh, weigh_settings, with_prior
 from dedup_spark.tables import CLUSTERS, DENSITIES, FEATURES, IMAGES, QUALITY
@@ -148,7 +149,7 @@ def neighbours(copies: DataFrame, everything: DataFrame, config: Config) -> Data
         _nearest_batches,
         queries=everything.sparkSession.sparkContext.broadcast(queries),
         n=n,
-        floor=config.match.floor_similarity,
+        floor=lowest_floor(config.match),
     )
     vectors = everything.where("embedding IS NOT NULL").select("image_id", "embedding")
     found = vectors.mapInArrow(search, _NEIGHBOUR)

@@ -111,7 +111,7 @@ def test_neighbours_are_those_of_brute_force_whatever_the_partitions(spark: Spar
     ids, vectors = copies_in_a_crowd()
     made = features(spark, [readable(i, v) for i, v in zip(ids, vectors, strict=True)]).repartition(n_partitions)
     copies, lake = (made.where(made.image_id.isin(chosen)) for chosen in (ids[60:], ids[:60]))
-    config = load_config(None, ["calibrate.neighbours=12", "match.floor_similarity=0.02"])
+    config = load_config(None, ["calibrate.neighbours=12", "match.min_similarity=0.1", "match.floor_similarity=0.02"])
     found = calibrate.neighbours(copies, calibrate.lake_and_copies(lake, copies), config).collect()
     require_nearest([r.asDict() for r in found], ids, vectors, 0.02)
 
