@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,10 @@ import numpy.typing as npt
 from harness import Table, print_json
 from scipy.optimize import minimize
 
+from dedup_spark.config import ExtractSettings
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.kernels.signature import SignatureSettings, sign_image
-from dedup_spark.models.registry import load_embedder
+from dedup_spark.models.registry import load, resolve
 
 FIT_FILE = Path(__file__).with_name("vectors.json")
 DIMENSIONS = 512
@@ -162,7 +163,8 @@ def fit_to(real: dict[str, npt.NDArray[np.float64]], n: int) -> Fit:
 
 def embed_photos(folder: Path, model: str, input_px: int) -> Floats:
     """(n, 512) of the readable files of a folder."""
-    embedder, vectors = load_embedder(model, input_px, 2), []
+    extract = replace(ExtractSettings(), embedding=model, input_px=input_px)
+    embedder, vectors = load(resolve(extract, on_gpu=False, threads=2)), []
     settings = SignatureSettings(400_000_000, 16, 256, 80, input_px)
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         try:

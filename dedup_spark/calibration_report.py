@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
 from dedup_spark.kernels.calibration import OperatingPoint, Share
 from dedup_spark.kernels.edits import EDITS
+from dedup_spark.stages.calibrate import Calibrated
 
-_DIGITS = 4
 
-
-def overlay(point: OperatingPoint, config: Config, run_id: str) -> str:
-    """The settings that give the operating point, with what they gave on the images that were not fitted.
+def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
+    """The settings of the operating point, with what it gave on the images that were not fitted.
 
     Raises:
         GuardError: no cut reaches the precision that was asked for.
     """
-    target = config.cluster.target_precision
-    cut = math.ceil(point.cut * 10**_DIGITS) / 10**_DIGITS  # up: rounding must not let more in
-    if not 0 < cut <= 1:
+    prior, point, target = calibrated.prior, calibrated.point, config.cluster.target_precision
+    if point.cut > 1:
         raise GuardError(
-            f"no cut gives precision {target:g} on the sample; ask for less by --set cluster.target_precision=0.99, or "
-            "look at the strangers that are nearest: see calibrate in the README"
+            f"no cut gives precision {target:g} on the sample: too many strangers look like copies, or the lake holds "
+            "copies that no cluster knows. Look at the largest clusters, or ask for less by "
+            "--set cluster.target_precision=0.95"
         )
+    numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)
     return "\n".join(
         [
-            f"# Written by dedup-spark calibrate, run {run_id}: precision {target:g} asked for.",
+            f"# Written by dedup-spark calibrate, run {run_id}, for cluster.target_precision {target:g}.",
             f"# Measured on other images of the same lake: {_in_words(point)}.",
-            "[match]",
-            f"min_similarity = {min(cut, config.match.min_similarity)}",
-            "",
             "[cluster]",
-            f"min_similarity = {cut}",
+            f"target_precision = {target}",
+            f"prior = [{', '.join(f'{number:.6f}' for number in numbers)}]",
+            f"min_copy_probability = {point.cut:.6f}",
             "",
         ]
     )

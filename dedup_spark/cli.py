@@ -115,9 +115,9 @@ def _calibrate(options: argparse.Namespace, config: Config) -> None:
     _require_writable(options.out)
     spark, run = _open(options, config)
     with run.step("calibrate"):
-        point = calibrate.run(spark, config, run)
-    Path(options.out).write_text(overlay(point, config, run.run_id), encoding="utf-8")
-    say_operating_point(point, config, options.out, _say)
+        found = calibrate.run(spark, config, run)
+    Path(options.out).write_text(overlay(found, config, run.run_id), encoding="utf-8")
+    say_operating_point(found.point, config, options.out, _say)
 
 
 def _demo(options: argparse.Namespace, config: Config) -> None:

@@ -84,7 +84,7 @@ class IndexSettings:
 class MatchSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
     neighbours: int = _setting(32, 0, 1024)
-    floor_similarity: float = _setting(0.3, -1, 1)
+    floor_similarity: float = _setting(0.15, -1, 1)
     floor_recall: float = _setting(0.8, 0.01, 0.999_999)
     engine: str = _setting("auto", choices=("auto", "exact", "sketch", "routed", "faiss_ivf"))
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
@@ -98,11 +98,14 @@ class MatchSettings:
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
+    target_precision: float = _setting(0.99, 0.5, 0.999_999)
+    max_verified_pairs: int = _setting(2_000_000, 0)
     linkage: str = _setting("average", choices=("average", "complete", "ward"))
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
-    target_precision: float = _setting(0.99, 0.5, 0.999_999)
+    prior: tuple[float, ...] = _setting(())
+    min_copy_probability: float = _setting(0.0, 0, 1)
     keeper_order: tuple[str, ...] = _setting(
         ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
     )
@@ -125,9 +128,8 @@ class PlanSettings:
 
 @dataclass(frozen=True, slots=True)
 class CalibrateSettings:
-    n_images: int = _setting(200, 20, 100_000)
-    neighbours: int = _setting(48, 12, 1024)
-    floor_similarity: float = _setting(0.1, -1, 1)
+    n_images: int = _setting(200, 20, 10_000)
+    neighbours: int = _setting(64, 12, 1024)
     max_pixels: int = _setting(50_000_000, 1)
     seed: int = _setting(20_242, 0)
 
@@ -182,6 +184,8 @@ def _contradictions(config: Config) -> list[str]:
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
         )
+    if len(config.cluster.prior) not in (0, _PRIOR_NUMBERS):
+        problems.append(f"cluster.prior must hold {_PRIOR_NUMBERS} numbers or none, got {len(config.cluster.prior)}")
     return problems
 
 
@@ -247,15 +251,22 @@ def _parse(raw: str) -> Any:
         return raw
 
 
+_PRIOR_NUMBERS = 4
+_PLURAL = {str: "strings", float: "numbers"}
+
+
 def _checked(origin: str, section: str, key: str, value: Any, problems: list[str]) -> Any:
     """The value in its field's type, or None after noting why it is not acceptable."""
     wanted = typing.get_type_hints(_SECTIONS[section])[key]
     spec = next(f.metadata for f in fields(_SECTIONS[section]) if f.name == key)
     if isinstance(wanted, types.GenericAlias):
-        items = [value] if isinstance(value, str) else value
-        if isinstance(items, list) and all(isinstance(i, str) for i in items):
+        kind = typing.get_args(wanted)[0]
+        items = [value] if isinstance(value, str | float | int) else value
+        if kind is float and isinstance(items, list):
+            items = [float(i) if type(i) is int else i for i in items]
+        if isinstance(items, list) and all(type(i) is kind for i in items):
             return tuple(items)
-        problems.append(f"{origin}: {section}.{key} must be a list of strings, got {value!r}")
+        problems.append(f"{origin}: {section}.{key} must be a list of {_PLURAL[kind]}, got {value!r}")
         return None
     if wanted is float and type(value) is int:
         value = float(value)

@@ -161,14 +161,19 @@ DENSITIES = Table(
 
 QUALITY = Table(
     "quality",
-    "What each match missed: recall with its interval, and the pairs that were lost. Rows of older runs are kept.",
+    "What each match missed and what calibrate found: shares with intervals, lost pairs. Rows of older runs are kept.",
     ("run_id", "metric", "similarity_low", "image_id_a", "image_id_b"),
     (
-        ("run_id", _STR, "Run of the match"),
-        ("metric", _STR, "recall, recall_of_band, candidates_per_pair or lost_pair"),
+        ("run_id", _STR, "Run of the match or of calibrate"),
+        (
+            "metric",
+            _STR,
+            "recall, recall_of_band, candidates_per_pair or lost_pair; calibrate: calibrated_precision, "
+            "calibrated_recall, calibrated_recall_of_<edit>",
+        ),
         ("similarity_low", _FLOAT, "Cosines of the pairs in question: from here"),
         ("similarity_high", _FLOAT, "to below here"),
-        ("n_queries", _LONG, "Images of the sample, compared exactly with all others"),
+        ("n_queries", _LONG, "Images of the sample, compared exactly with all others; calibrate: images measured on"),
         ("n_true", _LONG, "Pairs that the sample should have found; candidates_per_pair: pairs found"),
         ("n_found", _LONG, "Of those, the ones in pairs; candidates_per_pair: candidates"),
         ("value", _DOUBLE, "n_found / n_true; lost_pair: cosine; null where n_true is 0"),
@@ -179,6 +184,25 @@ QUALITY = Table(
         ("note", _STR, "What to do about it, in words"),
     ),
     ("run_id", "metric"),
+)
+
+EVIDENCE = Table(
+    "evidence",
+    "One row a pair of representatives that clustering weighed, and how likely it is a copy.",
+    ("image_id_a", "image_id_b"),
+    (
+        ("image_id_a", _LONG, "The smaller image_id"),
+        ("image_id_b", _LONG, "The larger image_id"),
+        ("similarity", _FLOAT, "Cosine of the two embeddings; null without embeddings"),
+        ("normalised_similarity", _FLOAT, "The cosine less the mean cosine of the two images' 16th neighbours"),
+        ("hamming_bits", _INT, "Bits of 64 in which the pHashes differ"),
+        ("n_inliers", _INT, "Keypoints that fit one map between the thumbnails; 0 not aligned, null not compared"),
+        ("agreement", _FLOAT, "Share of the textured content common to both that agrees; null when not aligned"),
+        ("contested", _FLOAT, "Share where they differ and images that share the rest show neither: a common frame"),
+        ("copy_probability", _FLOAT, "How likely the two are copies of one picture, 0 to 1"),
+        ("decided_by", _STR, "geometry, cosine or phash; undecided: in doubt, but beyond cluster.max_verified_pairs"),
+        ("calibration", _STR, "Version of the numbers behind copy_probability"),
+    ),
 )
 
 CLUSTERS = Table(
@@ -222,7 +246,7 @@ RUNS = Table(
     ),
 )
 
-ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, CLUSTERS, RUNS)
+ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, CLUSTERS, RUNS)
 
 
 class Tables:

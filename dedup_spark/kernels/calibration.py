@@ -21,8 +21,6 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 _MAX_STEPS = 50
-_L2 = 1.0
-"""Ridge penalty on standardised weights: as much as one pair in doubt; keeps separable samples finite."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +35,36 @@ class Logistic:
         return expit(features @ np.asarray(self.weights) + self.bias)
 
 
-def fit_logistic(features: Floats, is_copy: Bools) -> Logistic:
-    """Logistic regression with a small ridge penalty, by Newton's method on standardised features.
+def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None, pull: float = 1.0) -> Logistic:
+    """Logistic regression pulled towards a known model, by Newton's method on standardised features.
 
     Args:
         features: (n, k) finite.
-        is_copy: (n,); both kinds must occur.
+        is_copy: (n,).
+        start: what to stay near where the pairs say little; None: weights 0.
+        pull: ridge penalty on the differences of standardised weights and bias; 1 is about as much as one pair in
+            doubt; pairs that are clear either way weigh nearly nothing.
 
-    Cost: O(n k^2) a step, at most 50 steps; about ten in practice.
+    Cost: O(n k^2) a step, about ten steps.
     Raises:
-        ValueError: only one kind of pair.
+        ValueError: only one kind of pair, and nothing to stay near.
     """
-    if is_copy.all() or not is_copy.any():
+    if start is None and (is_copy.all() or not is_copy.any()):
         raise ValueError("a model needs pairs of both kinds, copies and strangers")
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
-    penalty = np.diag([0.0, *[_L2] * features.shape[1]])
-    beta = np.zeros(x.shape[1])
+    known = np.zeros(x.shape[1])
+    if start is not None:
+        weights = np.asarray(start.weights)
+        known = np.r_[start.bias + weights @ centre, weights * spread]
+    penalty = pull * np.eye(len(known))
+    if start is None:
+        penalty[0, 0] = 1e-9  # nothing is known of the bias
+    beta = known.copy()
     for _ in range(_MAX_STEPS):
         p = expit(x @ beta)
-        gradient = x.T @ (is_copy - p) - penalty @ beta
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty + 1e-9 * np.eye(len(beta))
+        gradient = x.T @ (is_copy - p) - penalty @ (beta - known)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty
         step = np.linalg.solve(hessian, gradient)
         beta += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum a full step overshoots
         if np.abs(step).max() < 1e-8:
@@ -77,12 +84,14 @@ def smooth_rates(score: Floats, is_copy: Bools) -> Floats:
 
 @dataclass(frozen=True)
 class Share:
-    """A share with the ends of its interval of 95 %; `n_images` images stand behind it."""
+    """A share, `n_hits` of `n_pairs`, with the ends of its interval of 95 %; `n_images` images stand behind it."""
 
     value: float
     low: float
     high: float
     n_images: int
+    n_hits: int
+    n_pairs: int
 
 
 def share_of(hits: Bools, image: Ints) -> Share:
@@ -92,11 +101,11 @@ def share_of(hits: Bools, image: Ints) -> Share:
     image for a single trial is the careful end: right when they stand or fall together, too wide when they do not.
     """
     if not len(hits):
-        return Share(1.0, 0.0, 1.0, 0)
+        return Share(1.0, 0.0, 1.0, 0, 0, 0)
     n = len(np.unique(image))
     value = float(hits.mean())
     low, high = wilson_interval(value, n)
-    return Share(value, low, high, n)
+    return Share(value, low, high, n, int(hits.sum()), len(hits))
 
 
 def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -144,9 +153,18 @@ class JudgedPairs:
         return JudgedPairs(self.image[chosen], self.edit[chosen], self.is_copy[chosen], self.score[chosen])
 
     def halves(self) -> tuple[JudgedPairs, JudgedPairs]:
-        """Every second image with all its pairs: one half to fit on, the other to measure on."""
-        _, number = np.unique(self.image, return_inverse=True)
-        return self.of_images(number % 2 == 0), self.of_images(number % 2 == 1)
+        """One half of the images to fit on, the other to measure on, each with all its pairs."""
+        fit = first_half(self.image)
+        return self.of_images(fit), self.of_images(~fit)
+
+
+def first_half(image: Ints) -> Bools:
+    """(n,) whether an image is of the half to fit on: by a bit of its id, so that every table of pairs splits alike.
+
+    The top bit of the product with the golden ratio (Knuth's multiplicative hash): ids need not be random.
+    """
+    mixed = image.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed >> np.uint64(63)).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -159,11 +177,13 @@ class OperatingPoint:
     edit_recall: dict[int, Share]
 
 
-def operating_point(pairs: JudgedPairs, target_precision: float) -> OperatingPoint:
-    """Choose the cut on one half of the images, measure precision and recall on the other."""
+def operating_point(pairs: JudgedPairs, target_precision: float, lowest: float) -> OperatingPoint:
+    """Choose the cut on one half of the images, measure precision and recall on the other.
+
+    The cut is not below `lowest`: a sample without difficult strangers must not let everything through.
+    """
     fit, measure = pairs.halves()
-    cut = choose_cut(fit.score, fit.is_copy, target_precision)
-    return measured(measure, cut)
+    return measured(measure, max(lowest, choose_cut(fit.score, fit.is_copy, target_precision)))
 
 
 def measured(pairs: JudgedPairs, cut: float) -> OperatingPoint:

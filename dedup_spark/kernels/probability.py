@@ -37,7 +37,7 @@ PRIORS = {
 }
 """By the name of the model: `model_id` up to its first slash."""
 
-_BIAS, _AGREEMENT, _CONTESTED, _CONTESTED_OF_REST, _UNSEEN_REST = -2.61, 10.51, -4.47, -14.79, -6.0
+_BIAS, _AGREEMENT, _CONTESTED, _CONTESTED_OF_REST, _UNSEEN_REST = -1.66, 9.32, -4.23, -16.40, -6.78
 _NOT_ALIGNED_LOGIT = -4.0
 """Added to the prior's logit where two textured thumbnails do not fit each other under any map."""
 

@@ -1,8 +1,8 @@
 """Cluster: pairs to groups of the same picture, a keeper for each, and the reason for every member.
 
-Reads: images, features, pairs
-Writes: clusters
-Kernels: ann, components, linkage
+Reads: images, features, pairs, densities
+Writes: clusters, evidence
+Kernels: ann, components, density, grouping, linkage, probability
 Scale: a few shuffles of 16-byte edges; embeddings of clustered representatives once, by component; linkage needs
 n squared memory within one component, at most cluster.max_component_images.
 """
@@ -18,11 +18,12 @@ from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.errors import GuardError
 from dedup_spark.runs import Run
 from dedup_spark.stages.components import bounded_components
-from dedup_spark.stages.cut import cut_components, cut_settings
+from dedup_spark.stages.cut import cut_components, cut_settings, cut_weighed
 from dedup_spark.stages.keepers import choose_keepers, keeper_pairs, require_keeper_order, with_reasons
 from dedup_spark.stages.representatives import representatives, with_representative
 from dedup_spark.stages.scoring import score_pairs
-from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, PAIRS
+from dedup_spark.stages.verify import edges_of, leader_pairs, prior_of, weigh, weigh_settings
+from dedup_spark.tables import CLUSTERS, DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     images, features = tables.read(IMAGES), tables.read(FEATURES)
     require_keeper_order(images, features, settings)
     unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding"))
-    edges = tables.stage("edges", near_edges(tables.read(PAIRS), settings))
-    components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
-    labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
+    labels = tables.stage("labels", group_representatives(run, config, unique))
 
     members = tables.stage("members", expand(labels, features))
     kept = tables.stage("kept", choose_keepers(members, images, features, settings))
@@ -47,6 +46,42 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     tables.drop_staged()
     clusters = tables.read(CLUSTERS)
     run.count(clusters=clusters.where("is_keeper").count(), members=clusters.count())
+
+
+def group_representatives(run: Run, config: Config, unique: DataFrame) -> DataFrame:
+    """(image_id, cluster_label) of representatives: by evidence where the model has a calibration, else by cosine."""
+    tables, settings = run.tables, config.cluster
+    prior = prior_of(model_of(tables.read(FEATURES)), settings.prior)
+    if prior is None:
+        edges = tables.stage("edges", near_edges(tables.read(PAIRS), settings))
+        components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
+        return cut_components(components, unique, cut_settings(config))
+    weighing = weigh_settings(config, prior)
+    densities = tables.read(DENSITIES)
+    thumbnails = representatives(tables.read(FEATURES)).select("image_id", "thumbnail")
+    pairs = tables.read(PAIRS).where(~F.col("method").isin("same_bytes", "same_pixels"))
+    evidence = tables.stage("evidence", weigh(pairs, densities, thumbnails, tables, weighing))
+    edges = tables.stage("edges", edges_of(evidence, settings))
+    components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
+    labels = tables.stage("cut", cut_weighed(components, evidence, cut_settings(config)))
+
+    beside_leaders = score_pairs(leaders := tables.stage("leaders", leader_pairs(labels, evidence)), unique)
+    missing = beside_leaders.join(leaders, ["image_id_a", "image_id_b"])
+    more = tables.stage("more_evidence", weigh(missing, densities, thumbnails, tables, weighing))
+    tables.overwrite(EVIDENCE, evidence.unionByName(more))
+    _count_evidence(run)
+    return labels
+
+
+def _count_evidence(run: Run) -> None:
+    by = {r["decided_by"]: r["count"] for r in run.tables.read(EVIDENCE).groupBy("decided_by").count().collect()}
+    run.count(**{f"decided_by_{k}": n for k, n in by.items() if k != "undecided"}, undecided=by.get("undecided", 0))
+
+
+def model_of(features: DataFrame) -> str | None:
+    """The model of the embeddings; extract makes sure that there is one only."""
+    row = features.where("model_id IS NOT NULL").select("model_id").first()
+    return row["model_id"] if row else None
 
 
 def near_edges(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:

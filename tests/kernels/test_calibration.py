@@ -8,7 +8,9 @@ from scipy.special import expit
 
 from dedup_spark.kernels.calibration import (
     JudgedPairs,
+    Logistic,
     choose_cut,
+    first_half,
     fit_logistic,
     measured,
     operating_point,
@@ -40,6 +42,24 @@ def test_a_constant_feature_does_no_harm() -> None:
     x = rng.random(500)
     model = fit_logistic(np.column_stack([x, np.ones(500)]), rng.random(500) < x)
     assert np.isfinite(model.probability(np.array([[0.5, 1.0]]))).all()
+
+
+def test_few_pairs_leave_a_known_model_nearly_as_it_is_and_many_replace_it() -> None:
+    rng = np.random.default_rng(2)
+    known, truth = Logistic((20.0,), -8.0), Logistic((30.0,), -18.0)
+    x = rng.uniform(0, 1, (40_000, 1))
+    is_copy = rng.random(40_000) < truth.probability(x)
+    places = np.linspace(0, 1, 50)[:, None]
+    few, many = (fit_logistic(x[:n], is_copy[:n], known, pull=5.0) for n in (5, 40_000))
+    assert np.abs(few.probability(places) - known.probability(places)).max() < 0.15
+    assert np.abs(many.probability(places) - truth.probability(places)).max() < 0.05
+
+
+def test_pairs_of_one_kind_are_enough_beside_a_known_model() -> None:
+    known = Logistic((20.0,), -8.0)
+    fit = fit_logistic(np.full((50, 1), 0.9), np.ones(50, bool), known, pull=100.0)
+    assert fit.probability(np.array([[0.9]]))[0] >= known.probability(np.array([[0.9]]))[0]
+    assert fit.probability(np.array([[0.1]]))[0] < 0.1
 
 
 def test_one_kind_of_pair_is_refused() -> None:
@@ -135,8 +155,18 @@ def test_images_are_split_whole() -> None:
     assert len(fit.image) + len(measure.image) == 41 * 30
 
 
+def test_halves_are_about_equal_whatever_the_ids() -> None:
+    for ids in (np.arange(2000), np.arange(2000) << 40, np.random.default_rng(1).integers(-(2**63), 2**63 - 1, 2000)):
+        assert 850 < first_half(ids).sum() < 1150
+
+
+def test_a_sample_without_strangers_keeps_the_lowest_cut_allowed() -> None:
+    easy = JudgedPairs(np.arange(100), np.zeros(100, np.int64), np.ones(100, bool), np.linspace(0.1, 1, 100))
+    assert operating_point(easy, 0.99, 0.5).cut == 0.5
+
+
 def test_a_higher_precision_asked_for_costs_recall_and_is_met_on_other_images() -> None:
-    points = [operating_point(sample(400, 5), target) for target in (0.9, 0.99, 0.999)]
+    points = [operating_point(sample(400, 5), target, 0.0) for target in (0.9, 0.99, 0.999)]
     assert [p.cut for p in points] == sorted(p.cut for p in points)
     assert [p.recall.value for p in points] == sorted((p.recall.value for p in points), reverse=True)
     for point, target in zip(points, (0.9, 0.99, 0.999), strict=True):

@@ -22,13 +22,13 @@ def star(**given: list[float]) -> StarEvidence:
 def test_more_agreement_is_more_likely_a_copy() -> None:
     p = probability.posterior(np.full(5, 0.5), star(agreement=[np.nan, 0.2, 0.5, 0.8, 1.0]))
     assert (np.diff(p) > 0).all()
-    assert p[0] < 0.1
+    assert p[0] < 0.2
     assert p[-1] > 0.99
 
 
 def test_telling_blocks_that_differ_speak_against_a_copy_and_those_that_agree_do_not() -> None:
     p = probability.posterior(np.full(2, 0.5), star(telling_share=[0.1, 0.1], telling_agreement=[0.0, 1.0]))
-    assert p[0] < 0.1
+    assert p[0] < 0.2
     assert p[1] > 0.9
 
 
