@@ -10,8 +10,6 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from dedup_spark import tables as definitions
-
 TIMELESS = {
     "images": ("image_id", "uri", "member", "size_bytes", "object_version"),
     "features": ("image_id", "object_version", "status", "reject_reason", "content_hash", "pixel_hash", "phash",
@@ -44,23 +42,3 @@ def cluster_pairs(root: str | Path, lake: Path) -> set[tuple[str, str]]:
 def true_pairs(truth: Mapping[str, str]) -> set[tuple[str, str]]:
     """Pairs of paths that show the same picture."""
     return {(a, b) for a, b in combinations(sorted(truth), 2) if truth[a] == truth[b]}
-
-
-def require_same_as_undisturbed(root: Path, undisturbed: Path) -> None:
-    """Equal rows, none twice, one run id from the first start to the completion, nothing left behind."""
-    found, expected = contents(root), contents(undisturbed)
-    for table in expected:
-        assert found[table] == expected[table], table
-    for table in definitions.ALL:
-        if table is not definitions.RUNS:
-            listed = rows(root, table.name)
-            assert len({tuple(row[k] for k in table.key) for row in listed}) == len(listed), f"{table.name}: rows twice"
-            assert len(listed) == len(rows(undisturbed, table.name)), table.name
-    log = rows(root, "runs")
-    assert len({row["run_id"] for row in log}) == 1
-    completed = [row["step"] for row in log if row["status"] == "complete"]
-    assert set(completed) == {row["step"] for row in rows(undisturbed, "runs")}
-    assert completed.count("run") == 1
-    assert not (root / "_staging").exists()
-    listed_shards = {row["path"] for row in rows(root, "shards")}
-    assert {str(p.relative_to(root)) for p in root.glob("shard_files/*/*")} == listed_shards

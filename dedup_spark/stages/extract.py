@@ -50,7 +50,6 @@ _ABOUT_CONTENT = (
     "too_small",
 )
 """Outcomes that equal bytes share; the other reasons are about one object's fate."""
-_PROVES_CONTENT = "etag IS NOT NULL AND size_bytes IS NOT NULL"
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
@@ -61,13 +60,18 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     n_forgotten = _forget(tables, settings)
 
     n_read = n_copied = 0
-    if config.extract.trust_etags and not tables.read(IMAGES).where(_PROVES_CONTENT).isEmpty():
+    if config.extract.trust_etags:
         n_read = _read_slices(run, config, settings, first_of_equal_etags)
         n_copied = _copy_equal_etags(tables, run.run_id)
     n_read += _read_slices(run, config, settings, lambda pending: pending)
     tables.drop_staged()
-    n_retries = _guard_against_rejects(run, config.extract.max_reject_share)  # also when a stopped run read them all
-    n_rejected = _require_conservation(tables, settings.source.root)
+    _guard_against_rejects(run, config.extract.max_reject_share)  # also when a stopped run had read them all
+
+    _require_conservation(tables, settings.source.root)
+    features = tables.read(FEATURES)
+    here = features.where(F.col("run_id") == run.run_id)
+    n_retries = here.agg(F.sum("n_retries").alias("n")).collect()[0]["n"] or 0
+    n_rejected = features.where("status = 'rejected'").count()
     run.count(read=n_read, copied=n_copied, forgotten=n_forgotten, rejected=n_rejected, retries=n_retries)
 
 
@@ -108,7 +112,7 @@ def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
 
 def first_of_equal_etags(pending: DataFrame) -> DataFrame:
     """Of pending images with equal size and ETag the first; images whose listing proves nothing are left out."""
-    first = pending.where(_PROVES_CONTENT).groupBy("size_bytes", "etag")
+    first = pending.where("etag IS NOT NULL AND size_bytes IS NOT NULL").groupBy("size_bytes", "etag")
     return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
 
 
@@ -144,7 +148,7 @@ def _read_slices(run: Run, config: Config, settings: TaskSettings, choose: Calla
 def _copy_equal_etags(tables: Tables, run_id: str) -> int:
     """Give pending images the row of an image of equal size and ETag that was read; returns how many got one."""
     images, features = tables.read(IMAGES), tables.read(FEATURES)
-    pending = pending_images(images.where(_PROVES_CONTENT), features)
+    pending = pending_images(images.where("etag IS NOT NULL AND size_bytes IS NOT NULL"), features)
     if pending.isEmpty():
         return 0
     same = ["size_bytes", "etag"]
@@ -169,22 +173,21 @@ def _copy_equal_etags(tables: Tables, run_id: str) -> int:
 
 
 def _forget(tables: Tables, settings: TaskSettings) -> int:
-    found = outdated(tables.read(FEATURES), tables.read(IMAGES), settings)
+    found = tables.stage("outdated", outdated(tables.read(FEATURES), tables.read(IMAGES), settings))
     reasons = found.groupBy("why").count().orderBy(F.desc("count")).collect()
     for r in reasons:
         log.info("extract: %s rows forgotten: %s", f"{r['count']:,}", r["why"])
     if any("made by version" in r["why"] for r in reasons):
         log.info("extract: keep such rows with --set extract.on_version_change=keep")
-    if reasons:
-        tables.delete(FEATURES, tables.stage("outdated", found).select("image_id"))
-    return sum(r["count"] for r in reasons)
+    n_forgotten = sum(r["count"] for r in reasons)
+    if n_forgotten:
+        tables.delete(FEATURES, found.select("image_id"))
+    return n_forgotten
 
 
-def _guard_against_rejects(run: Run, max_share: float) -> int:
-    """Raise GuardError when too many of the images read in this run were rejected; returns the retries of all."""
-    read = run.tables.read(FEATURES).where(F.col("run_id") == run.run_id).groupBy("reject_reason")
-    counted = read.agg(F.count("*").alias("count"), F.sum("n_retries").alias("n_retries"))
-    counts = counted.orderBy(F.desc("count")).collect()
+def _guard_against_rejects(run: Run, max_share: float) -> None:
+    read = run.tables.read(FEATURES).where(F.col("run_id") == run.run_id)
+    counts = read.groupBy("reject_reason").count().orderBy(F.desc("count")).collect()
     n_read = sum(r["count"] for r in counts)
     n_rejected = sum(r["count"] for r in counts if r["reject_reason"] is not None)
     if n_read >= _MIN_IMAGES_FOR_GUARD and n_rejected > max_share * n_read:
@@ -193,30 +196,16 @@ def _guard_against_rejects(run: Run, max_share: float) -> int:
             f"{n_rejected:,} of {n_read:,} images read were rejected ({reasons}), more than extract.max_reject_share "
             f"({max_share:g}); look at the view quarantine, or allow it with --set extract.max_reject_share=1"
         )
-    return sum(r["n_retries"] or 0 for r in counts)
 
 
-def _require_conservation(tables: Tables, lake: str) -> int:
-    """Raise TableError unless every image of this lake has one row of features, and no row is without its image.
-
-    Returns how many rows of features are rejections. One join of 8-byte ids does it all.
-    """
-    images = tables.read(IMAGES).select("image_id", (F.col("lake") == lake).alias("here"))
-    rejection = F.when(F.col("status") == "rejected", 1)
-    by_id = (
-        tables.read(FEATURES).groupBy("image_id").agg(F.count("*").alias("n"), F.count(rejection).alias("n_rejected"))
-    )
-    joined = images.join(by_id, "image_id", "full")
-    unread, orphan = F.col("n").isNull() & F.col("here"), F.col("here").isNull()
-    totals = joined.agg(
-        F.count(F.when(unread, 1)).alias("unread"),
-        F.coalesce(F.sum(F.when(orphan, F.col("n"))), F.lit(0)).alias("orphans"),
-        F.coalesce(F.sum(F.col("n") - 1), F.lit(0)).alias("twice"),
-        F.coalesce(F.sum("n_rejected"), F.lit(0)).alias("rejected"),
-    ).collect()[0]
-    if totals["unread"] or totals["orphans"] or totals["twice"]:
+def _require_conservation(tables: Tables, lake: str) -> None:
+    """Every image of this lake has one row of features, and no row is without its image."""
+    images, features = tables.read(IMAGES), tables.read(FEATURES)
+    n_unread = pending_images(images.where(F.col("lake") == lake), features).count()
+    n_orphans = features.join(images, "image_id", "left_anti").count()
+    n_twice = features.count() - features.select("image_id").distinct().count()
+    if n_unread or n_orphans or n_twice:
         raise TableError(
-            f"after extract {totals['unread']:,} images have no features, {totals['orphans']:,} features no image and "
-            f"{totals['twice']:,} are there twice; is another run writing to these tables?"
+            f"after extract {n_unread:,} images have no features, {n_orphans:,} features no image and {n_twice:,} are "
+            "there twice; is another run writing to these tables?"
         )
-    return int(totals["rejected"])
