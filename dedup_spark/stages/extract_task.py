@@ -62,11 +62,11 @@ class TaskSettings:
 
 def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
     """On executors: (image_id, object_version and the address) to FEATURES and TIMINGS, in the same order."""
-    signed = _signed(batches, settings)
-    model = settings.model
-    groups = (
-        with_embeddings(signed, model.batch_images, model.load) if model else in_groups(signed, _ROWS_WITHOUT_MODEL)
-    )
+    signed, model = _signed(batches, settings), settings.model
+    if model:
+        groups = with_embeddings(signed, model.batch_images, model.load)
+    else:
+        groups = in_groups(signed, settings.extract.embed_batch_images or _ROWS_WITHOUT_MODEL)
     for rows in groups:
         yield _to_arrow(rows)
 
