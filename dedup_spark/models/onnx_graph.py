@@ -66,7 +66,7 @@ def resnet_weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]
     weights: dict[str, npt.NDArray[np.float32]] = {}
     for node in model.graph.node:
         name = _torchvision_name(node.name) if node.op_type == "Conv" else "fc" if node.op_type == "Gemm" else None
-        if name:
+        if name and len(node.input) == 3:
             weights[f"{name}.weight"], weights[f"{name}.bias"] = (values[i] for i in node.input[1:3])
     if len(weights) != 2 * 54:
         raise ArtifactError(

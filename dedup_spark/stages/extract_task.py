@@ -131,9 +131,8 @@ def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
     """A decoder process a core of the task, kept by the Python worker from task to task."""
     limits = settings.extract
-    return _decoders(
-        settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds, input_only
-    )
+    pool = _input_decoders if input_only else _decoders
+    return pool(settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds)
 
 
 class _Recent:
@@ -173,7 +172,10 @@ def _features_arrow_schema() -> pa.Schema:
 
 
 @functools.cache
-def _decoders(
-    n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float, input_only: bool = False
-) -> DecoderPool:
-    return DecoderPool(n, signature, memory_bytes, timeout_seconds, input_only=input_only)
+def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds)
+
+
+@functools.cache
+def _input_decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds, input_only=True)
