@@ -20,7 +20,7 @@ from dedup_spark.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "sql", "trace", "calibrate", "demo"]
-ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS)]
+ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "calibrate"]
 
 
 @pytest.fixture
@@ -59,6 +59,15 @@ def problems(capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_a_lake_must_be_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--tables", str(tmp_path / "tables")]) == 2
     assert problems(capsys) == ["--lake is missing: the folder or URI that holds the images"]
+
+
+@pytest.mark.usefixtures("no_spark")
+def test_calibrate_says_before_spark_that_its_file_cannot_be_written(
+    lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "no such folder" / "calibrated.toml"
+    assert main(["calibrate", "--lake", lake, "--tables", str(tmp_path / "t"), "--out", str(out)]) == 2
+    assert problems(capsys) == [f"--out {out}: {out.parent} is no folder that can be written to"]
 
 
 @pytest.mark.usefixtures("no_spark")
