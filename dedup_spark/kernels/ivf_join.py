@@ -8,7 +8,9 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from dedup_spark.kernels.joins import BASE_TILE, Block, Proposed
+from dedup_spark.kernels.joins import Block, Proposed
+
+_QUERIES = 256  # at once: 65,536 rows, all of them near, are 200 MB of FAISS results
 
 _FLOAT16_ERROR = 1e-2
 """FAISS multiplies the stored rows, whose length differs from 1 by up to 5e-4 each where they were unit vectors."""
@@ -29,8 +31,8 @@ def ivf_join(a: Block, b: Block | None, indexes: tuple[faiss.Index, ...], lowest
 def _search(queries: Block, base: Block, index: faiss.Index, lowest: float, n_probes: int) -> Proposed:
     index.nprobe = n_probes  # type: ignore[attr-defined]
     order = np.argsort(base.ids)
-    for start in range(0, len(queries), BASE_TILE):
-        x = queries.floats(slice(start, start + BASE_TILE))
+    for start in range(0, len(queries), _QUERIES):
+        x = queries.floats(slice(start, start + _QUERIES))
         limits, _, ids = index.range_search(x, lowest - _FLOAT16_ERROR)
         i = np.repeat(np.arange(len(x), dtype=np.int64), np.diff(limits).astype(np.int64))
         yield i + start, order[np.searchsorted(base.ids, ids, sorter=order)]

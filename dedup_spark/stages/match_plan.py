@@ -38,7 +38,9 @@ class Choice:
 
 def lowest_floor(settings: MatchSettings) -> float:
     """The floor before the survey: never above min_similarity, never far below it."""
-    return min(settings.min_similarity, max(settings.floor_similarity, settings.min_similarity - _FLOOR_DEPTH))
+    return min(
+        settings.min_similarity, max(settings.floor_similarity, round(settings.min_similarity - _FLOOR_DEPTH, 4))
+    )
 
 
 def raised_floor(settings: MatchSettings, survey: Survey) -> float:

@@ -47,7 +47,13 @@ def kept(a: Block, b: Block | None, proposed: Proposed, t: float) -> Pairs:
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles, none of them a divisor of the others."""
     for module in (joins, exact_join, sketch_join, routed_join, ivf_join):
-        for name, value in (("QUERY_TILE", 64), ("BASE_TILE", 100), ("_GPU_TILE_ROWS", 90), ("_SCORED_ROWS", 33)):
+        for name, value in (
+            ("QUERY_TILE", 64),
+            ("BASE_TILE", 100),
+            ("_GPU_TILE_ROWS", 90),
+            ("_SCORED_ROWS", 33),
+            ("_QUERIES", 50),
+        ):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
 
