@@ -112,11 +112,13 @@ def _plan(options: argparse.Namespace, config: Config) -> None:
 
 
 def _calibrate(options: argparse.Namespace, config: Config) -> None:
-    _require_writable(options.out)
+    folder = Path(options.out).expanduser().absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise ConfigError(f"--out {options.out}: {folder} is no folder that can be written to")
     spark, run = _open(options, config)
     with run.step("calibrate"):
         found = calibrate.run(spark, config, run)
-    Path(options.out).write_text(overlay(found, config, run.run_id), encoding="utf-8")
+    Path(options.out).expanduser().write_text(overlay(found, config, run.run_id), encoding="utf-8")
     say_operating_point(found.point, config, options.out, _say)
 
 

@@ -62,6 +62,15 @@ def test_a_lake_must_be_named(command: str, tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("no_spark")
+def test_calibrate_says_before_spark_that_its_file_cannot_be_written(
+    lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "no such folder" / "calibrated.toml"
+    assert main(["calibrate", "--lake", lake, "--tables", str(tmp_path / "t"), "--out", str(out)]) == 2
+    assert problems(capsys) == [f"--out {out}: {out.parent} is no folder that can be written to"]
+
+
+@pytest.mark.usefixtures("no_spark")
 @pytest.mark.parametrize("name", ["absent", "with a space/and%20more", "café"])
 def test_a_lake_that_is_not_there(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = str(tmp_path / name)

@@ -59,6 +59,8 @@ def test_all_problems_are_named_at_once() -> None:
         ("extract.slice_images=0", "at least 1"),
         ("match.min_similarity=nan", "between"),
         ("cluster.keeper_order=[1, 2]", "list of strings"),
+        ("cluster.prior=['a', 'b', 'c', 'd']", "list of numbers"),
+        ("cluster.prior=[1.0, 2.0]", "4 numbers or none"),
         ("justaword", "section.key=value"),
     ],
 )
@@ -85,6 +87,10 @@ def test_a_key_outside_a_section_is_named(tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text("min_similarity = 0.5\n")
     assert "outside a [section]" in problems(path=str(bad))[0]
+
+
+def test_whole_numbers_are_fine_in_a_list_of_numbers() -> None:
+    assert load_config(None, ["cluster.prior=[-10, 27.5, -15, 4]"]).cluster.prior == (-10.0, 27.5, -15.0, 4.0)
 
 
 def test_an_integer_is_a_fine_float_and_one_string_a_fine_list() -> None:

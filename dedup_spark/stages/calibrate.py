@@ -60,15 +60,6 @@ class Calibrated:
     point: calibration.OperatingPoint
 
 
-@dataclass(frozen=True)
-class Weighing:
-    """What `verify.weigh` wants of the lake with its copies: see there."""
-
-    pairs: DataFrame
-    densities: DataFrame
-    thumbnails: DataFrame
-
-
 def sample_images(features: DataFrame, images: DataFrame, lake: str, settings: CalibrateSettings) -> DataFrame:
     """Rows of `images` for a seeded sample of the lake's representatives that have an embedding.
 
@@ -88,28 +79,16 @@ def edited_copies(sample: DataFrame) -> DataFrame:
 
 def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     """Copies, their neighbours, what these are; a prior fitted to them, all pairs weighed with it, a cut chosen."""
-    tables, settings = run.tables, config.calibrate
-    features, images = tables.read(FEATURES), tables.read(IMAGES)
+    tables, features = run.tables, run.tables.read(FEATURES)
     held = held_models(features)
     task = task_settings(spark, config, run, held)
-    if task.model_id is None:
-        raise ConfigError("calibrate needs embeddings: extract.embedding is off")
     require_one_model(held, task.model_id, run)
-    sample = tables.stage("calibration_sample", sample_images(features, images, task.source.root, settings))
-    listed = tables.stage("calibration_listing", edited_copies(sample))
-    n_copies = listed.count()
-    if n_copies == 0:
-        raise TableError(f"features holds no embedded image of {task.source.root}: run the steps up to extract first")
-    log.info("calibrate: %s edited copies of %s images", f"{n_copies:,}", f"{n_copies // len(edits.EDITS):,}")
-    made = tables.stage("calibration_copies", extract_features(listed, copying(task, settings), n_copies))
-    copies = made.where("status = 'ok'").join(listed.select("image_id", "copy_of", "edit"), "image_id")
-
+    copies = make_copies(run, config, task)
     everything = lake_and_copies(features, copies)
     near = tables.stage("calibration_near", neighbours(copies, everything, config))
     truth = tables.stage("calibration_truth", with_truth(near, copies, tables.read(CLUSTERS)))
     pairs = tables.stage("calibration_pairs", with_hamming(near, everything))
-    lake_densities = tables.read(DENSITIES).select("image_id", "similarities")
-    densities = tables.stage("calibration_densities", lake_densities.unionByName(own_densities(near, config)))
+    densities = tables.read(DENSITIES).select("image_id", "similarities").unionByName(own_densities(near, config))
 
     known = prior_of(task.model_id, config.cluster.prior) or _UNKNOWN
     prior = fitted_prior(pairs, densities, truth, weigh_settings(config, known))
@@ -118,8 +97,30 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     tables.drop_staged()
     point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
     tables.append(QUALITY, quality_rows(spark, point, run.run_id))
-    run.count(copies=n_copies, pairs=len(found.score), strangers=int((~found.is_copy).sum()))
+    run.count(pairs=len(found.score), strangers=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
+
+
+def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
+    """Rows of features for the edited copies of a sample, with `copy_of` and `edit`; written down.
+
+    Raises:
+        ConfigError: without embeddings.
+        TableError: `features` holds no image of this lake.
+    """
+    tables, settings, features = run.tables, config.calibrate, run.tables.read(FEATURES)
+    if task.model_id is None:
+        raise ConfigError("calibrate needs embeddings: extract.embedding is off")
+    sample = sample_images(features, tables.read(IMAGES), task.source.root, settings)
+    listed = tables.stage("calibration_listing", edited_copies(sample))
+    n_copies = listed.count()
+    if n_copies == 0:
+        raise TableError(f"features holds no embedded image of {task.source.root}: run the steps up to extract first")
+    log.info("calibrate: %s edited copies of %s images", f"{n_copies:,}", f"{n_copies // len(edits.EDITS):,}")
+    made = tables.stage("calibration_copies", extract_features(listed, copying(task, settings), n_copies))
+    n_rejected = made.where("status = 'rejected'").count()
+    run.count(copies=n_copies, rejected=n_rejected)
+    return made.where("status = 'ok'").join(listed.select("image_id", "copy_of", "edit"), "image_id")
 
 
 def copying(task: TaskSettings, settings: CalibrateSettings) -> TaskSettings:
