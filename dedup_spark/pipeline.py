@@ -12,7 +12,7 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.stages import cluster, extract, index, inventory, match, report
-from dedup_spark.tables import CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, SHARDS, Table, Tables
+from dedup_spark.tables import CENTROIDS, CLUSTERS, FEATURES, GUARDED, IMAGES, PAIRS, SHARDS, Table, Tables
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ STEPS = (
     Step("extract", extract.run),
     Step("index", index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
     Step("match", match.run, (FEATURES, SHARDS), (PAIRS,), ("match",)),
-    Step("cluster", cluster.run, (IMAGES, FEATURES, PAIRS), (CLUSTERS,), ("cluster", "match")),
+    Step("cluster", cluster.run, (IMAGES, FEATURES, PAIRS), (CLUSTERS, GUARDED), ("cluster", "match")),
     Step("report", report.run),
 )
 
