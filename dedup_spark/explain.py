@@ -59,7 +59,7 @@ def explain_pair(tables: Tables, uris: list[str], say: Callable[[str], None]) ->
         say(f"  {line}")
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
         say(f"\njoined: both are in cluster {a['cluster_id']}")
-        for line in _joined(tables, a, b):
+        for line in _joined(tables, a, b, settings["cluster"]["min_similarity"]):
             say(f"  {line}")
     else:
         say(f"\nnot joined: {why_not(a, b, evidence, settings)}")
@@ -148,11 +148,11 @@ def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
 
 
 def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> list[str]:
-    limits = settings["match"]
-    lines = [
-        f"same bytes: {'yes' if evidence.same_bytes else 'no'}; same pixels: {'yes' if evidence.same_pixels else 'no'}",
-        f"pHash: differs in {evidence.hamming_bits} of 64 bits (match.max_hamming_bits {limits['max_hamming_bits']})",
-    ]
+    yes = {True: "yes", False: "no"}
+    lines = [f"same bytes: {yes[evidence.same_bytes]}; same pixels: {yes[evidence.same_pixels]}"]
+    if evidence.hamming_bits is not None:
+        limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
+        lines.append(f"pHash: differs in {evidence.hamming_bits} of 64 bits ({limit})")
     if evidence.similarity is not None:
         thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in ("match", "cluster"))
         lines.append(f"cosine: {evidence.similarity:.4f} ({thresholds})")
@@ -165,20 +165,21 @@ def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: 
     return lines
 
 
-def _joined(tables: Tables, a: Facts, b: Facts) -> list[str]:
+def _joined(tables: Tables, a: Facts, b: Facts, min_similarity: float) -> list[str]:
     """The two members' own reasons, and the path of pairs between them."""
     lines = [f"{name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in (("a", a), ("b", b))]
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
-    path = _path(tables, members.select("image_id"), a["image_id"], b["image_id"])
+    pairs = tables.read(PAIRS).where(F.col("similarity").isNull() | (F.col("similarity") >= min_similarity))
+    path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
     uris = {r["image_id"]: r["uri"] for r in rows}
     steps = [f"{'' if score is None else f'-> {score:.3f} '}{uris[image_id]}" for image_id, score in path]
     return [*lines, f"path of pairs, with the similarity of each:{'' if path else ' none'}", *(f"  {s}" for s in steps)]
 
 
-def _path(tables: Tables, members: DataFrame, start: int, goal: int) -> list[tuple[int, float | None]]:
+def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[tuple[int, float | None]]:
     """Image ids from `start` to `goal` over pairs inside a cluster, each with its similarity to the one before."""
-    inside = tables.read(PAIRS)
+    inside = pairs
     for end in ("image_id_a", "image_id_b"):
         inside = inside.join(members.withColumnRenamed("image_id", end), end, "left_semi")
     identical = F.col("method").isin(*_IDENTICAL)
