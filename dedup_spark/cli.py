@@ -22,7 +22,9 @@ from dedup_spark.calibration_report import overlay, say_operating_point
 from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
+from dedup_spark.dendrogram import write_dendrogram
 from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.explain import explain_pair
 from dedup_spark.kernels.forecast import parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
@@ -120,6 +122,14 @@ def _calibrate(options: argparse.Namespace, config: Config) -> None:
         found = calibrate.run(spark, config, run)
     Path(options.out).expanduser().write_text(overlay(found, config, run.run_id), encoding="utf-8")
     say_operating_point(found.point, config, options.out, _say)
+
+
+def _explain(options: argparse.Namespace, _: Config) -> None:
+    explain_pair(_open_tables(options), options.uri, _say)
+
+
+def _dendrogram(options: argparse.Namespace, config: Config) -> None:
+    write_dendrogram(_open_tables(options), options.cluster, config.cluster.linkage, options.out, _say)
 
 
 def _demo(options: argparse.Namespace, config: Config) -> None:
@@ -252,6 +262,11 @@ def _parser() -> argparse.ArgumentParser:
     add("calibrate", _calibrate, "how well edited copies of this lake's own images are found", lake=True).add_argument(
         "--out", default="calibrated.toml", metavar="FILE", help="settings to use with --config (./calibrated.toml)"
     )
+    sub = add("explain", _explain, "why two images are joined, or are not: the evidence side by side")
+    sub.add_argument("--uri", action="append", required=True, help="address, or the end of one; give it twice")
+    sub = add("dendrogram", _dendrogram, "the hierarchy inside one cluster: Newick text, or a file")
+    sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="a cluster_id")
+    sub.add_argument("--out", metavar="FILE", help="a drawing (.svg), leaves and merges (.json) or Newick (.nwk)")
     sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
     return parser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from dedup_spark.config import Config
 from dedup_spark.kernels import ann, linkage
 from dedup_spark.kernels.grouping import group_component
 from dedup_spark.kernels.probability import MIN_GROUP_PROBABILITY
+from dedup_spark.stages.arrow_groups import whole_groups
 
 _LABELLED = "image_id bigint, cluster_label bigint"
 
@@ -67,7 +67,7 @@ def _cut_weighed_batches(
     batches: Iterable[pa.RecordBatch], settings: CutSettings, *, settled: bool
 ) -> Iterator[pa.RecordBatch]:
     """On executors: each member as a pair with itself, and the pairs, sorted by component, to labels."""
-    for rows in _whole_components(batches):
+    for rows in whole_groups(batches, "component_id"):
         a, b = rows["image_id_a"].to_numpy(), rows["image_id_b"].to_numpy()
         ids, probability = a[a == b], rows["copy_probability"].to_numpy().astype(np.float64)
         labels = []
@@ -84,7 +84,7 @@ def _cut_weighed_batches(
 
 def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
     """On executors: rows sorted by component to (image_id, cluster_label)."""
-    for rows in _whole_components(batches):
+    for rows in whole_groups(batches, "component_id"):
         ids = rows["image_id"].to_numpy()
         labels = [_cut_one(rows.slice(i, settings.max_component_images), settings) + i
                   for i in range(0, len(ids), settings.max_component_images)]  # fmt: skip
@@ -99,19 +99,3 @@ def _cut_one(rows: pa.Table, settings: CutSettings) -> linkage.Labels:
         return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
     agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
     return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)
-
-
-def _whole_components(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Regroup rows sorted by component_id into one table a component."""
-    held: list[pa.Table] = []
-    for batch in batches:
-        component = batch["component_id"].to_numpy()
-        starts = [0, *(np.flatnonzero(np.diff(component)) + 1).tolist(), len(component)]
-        for start, end in itertools.pairwise(starts):
-            part = pa.Table.from_batches([batch.slice(start, end - start)])
-            if held and held[0]["component_id"][0] != part["component_id"][0]:
-                yield pa.concat_tables(held)
-                held = []
-            held.append(part)
-    if held:
-        yield pa.concat_tables(held)

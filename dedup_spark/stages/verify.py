@@ -233,11 +233,10 @@ def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
     return once.join(evidence, ["image_id_a", "image_id_b"], "left_anti")
 
 
-def edges_of(evidence: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """Edges (a, b, similarity) between images that are copies with the precision asked for.
+def joined_pairs(evidence: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """The pairs of `evidence` that are copies with the precision asked for.
 
     A cut that was measured on the lake (cluster.min_copy_probability) goes before the one that was shipped.
     """
     cut = settings.min_copy_probability or probability.cut_for(settings.target_precision)
-    a, b = F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b")
-    return evidence.where(F.col("copy_probability") >= cut).select(a, b, F.col("copy_probability").alias("similarity"))
+    return evidence.where(F.col("copy_probability") >= cut)

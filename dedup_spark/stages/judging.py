@@ -1,0 +1,166 @@
+"""Which representatives belong together, and how far one is from another. Part of the step cluster.
+
+Two ways to judge. By evidence, where the model has a calibration: scores, and the thumbnails where these leave a doubt,
+give each pair a probability that it is a copy (verify.py). By likeness elsewhere, for hashes alone or a model that
+nobody calibrated: the cosine, or the pHash, decides by itself. Both come to a `Judgement`; what follows is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.config import ClusterSettings, Config
+from dedup_spark.kernels.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.runs import Run
+from dedup_spark.stages.bounds import Weigh, bound_without_pair, bounds_of, weigh_likeness
+from dedup_spark.stages.components import bounded_components
+from dedup_spark.stages.cut import cut_components, cut_settings, cut_weighed
+from dedup_spark.stages.guards import FACTS, guarded_images, trusted_pairs
+from dedup_spark.stages.representatives import representatives
+from dedup_spark.stages.scoring import score_pairs
+from dedup_spark.stages.verify import joined_pairs, leader_pairs, prior_of, weigh, weigh_settings
+from dedup_spark.tables import DENSITIES, EVIDENCE, FEATURES, PAIRS
+
+_IDENTICAL = ("same_bytes", "same_pixels")
+_BOUND = 1 - MIN_GROUP_PROBABILITY
+"""By evidence: a member is more likely a copy of its keeper than not."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What both ways come to.
+
+    Attributes:
+        labels: (image_id, cluster_label) of the representatives that some pair joins.
+        edges: (a, b, similarity), the pairs that joined them.
+        near: (a, b), pairs known to be within the bound of each other; others may be, too.
+        guarded: (image_id, guard, n_neighbours), images that likeness alone does not join.
+        weigh: distance of any pairs; see bounds.Weigh.
+        bound: largest distance to a keeper, for a member that nothing was weighed for.
+    """
+
+    labels: DataFrame
+    edges: DataFrame
+    near: DataFrame
+    guarded: DataFrame
+    weigh: Weigh
+    bound: Column
+
+
+def judge(run: Run, config: Config) -> Judgement:
+    """By evidence where it can be, else by likeness. Writes `evidence`."""
+    tables = run.tables
+    features = tables.read(FEATURES)
+    unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
+    prior = prior_of(model_of(features), config.cluster.prior)
+    if prior is None:
+        return _by_likeness(run, config, unique)
+    return _by_evidence(run, config, unique, prior)
+
+
+def model_of(features: DataFrame) -> str | None:
+    """The model of the embeddings; extract makes sure that there is one only."""
+    row = features.where("model_id IS NOT NULL").select("model_id").first()
+    return row["model_id"] if row else None
+
+
+def _by_likeness(run: Run, config: Config, unique: DataFrame) -> Judgement:
+    tables, bounds = run.tables, bounds_of(config)
+    if not tables.read(EVIDENCE).isEmpty():
+        tables.overwrite(EVIDENCE, tables.read(EVIDENCE).limit(0))
+    near = near_pairs(tables.read(PAIRS), config.cluster)
+    guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
+    edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
+    labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
+    measure = functools.partial(weigh_likeness, unique=unique, bounds=bounds)
+    return Judgement(labels, edges, edges, guarded, measure, bound_without_pair(bounds))
+
+
+def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """Pairs of representatives that are near enough to share a cluster.
+
+    Linkage joins two groups only where some pair reaches the cut, so weaker pairs cannot matter. Without
+    embeddings the share of equal pHash bits stands for the similarity.
+    """
+    return pairs.where(~F.col("method").isin(*_IDENTICAL) & (_likeness() >= settings.min_similarity))
+
+
+def _likeness() -> Column:
+    return F.coalesce("similarity", 1 - F.col("hamming_bits") / 64)
+
+
+def _components(run: Run, config: Config, pairs: DataFrame, similarity: Column) -> tuple[DataFrame, DataFrame]:
+    """Edges (a, b, similarity) of pairs, and their components, none larger than linkage can hold."""
+    tables, settings = run.tables, config.cluster
+    a, b = F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b")
+    edges = tables.stage("edges", pairs.select(a, b, similarity.alias("similarity")))
+    return edges, bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
+
+
+def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> Judgement:
+    """Components of sure pairs, a first cut, its leaders weighed against all members, and a second cut."""
+    tables, cutting = run.tables, cut_settings(config)
+    judged = _Evidence(run, config, unique, prior)
+    pairs = tables.read(PAIRS).where(~F.col("method").isin(*_IDENTICAL))
+    tables.overwrite(EVIDENCE, judged.weighed(pairs))
+
+    likely = joined_pairs(tables.read(EVIDENCE), config.cluster)
+    guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
+    trusted = trusted_pairs(likely, guarded, config)
+    edges, components = _components(run, config, trusted, F.col("copy_probability"))
+    first = tables.stage("first_cut", cut_weighed(components, tables.read(EVIDENCE), cutting))
+    judged.add(leader_pairs(first, tables.read(EVIDENCE)))
+    groups = first.withColumnRenamed("cluster_label", "component_id")
+    labels = tables.stage("labels", cut_weighed(groups, tables.read(EVIDENCE), cutting, settled=True))
+
+    near = tables.read(EVIDENCE).where(1 - F.col("copy_probability") <= _BOUND)
+    ends = near.select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
+    return Judgement(labels, edges, ends, guarded, judged.distances, _as_float(_BOUND))
+
+
+class _Evidence:
+    """The table `evidence`, which grows by the pairs that are asked about."""
+
+    def __init__(self, run: Run, config: Config, unique: DataFrame, prior: Prior) -> None:
+        self._run, self._unique, self._settings = run, unique, weigh_settings(config, prior)
+        self._thumbnails = representatives(run.tables.read(FEATURES)).select("image_id", "thumbnail")
+
+    def weighed(self, pairs: DataFrame) -> DataFrame:
+        """Rows of `evidence` for scored pairs, written down."""
+        tables = self._run.tables
+        return tables.stage("evidence", weigh(pairs, tables.read(DENSITIES), self._thumbnails, tables, self._settings))
+
+    def add(self, pairs: DataFrame) -> None:
+        """Weigh those pairs (image_id_a, image_id_b, centre) that the table does not hold, and put them there."""
+        tables, ids = self._run.tables, ["image_id_a", "image_id_b"]
+        new = tables.stage("unweighed", pairs.join(tables.read(EVIDENCE), ids, "left_anti").select(*ids, "centre"))
+        if not new.isEmpty():
+            tables.append(EVIDENCE, self.weighed(score_pairs(new, self._unique).join(new, ids)))
+
+    def distances(self, pairs: DataFrame) -> DataFrame:
+        """As bounds.Weigh: how unlikely each pair is a copy."""
+        if "centre" in pairs.columns:
+            self.add(pairs)
+        known = pairs.select("image_id_a", "image_id_b").join(
+            self._run.tables.read(EVIDENCE), ["image_id_a", "image_id_b"]
+        )
+        return known.select(
+            "image_id_a", "image_id_b", "similarity", "hamming_bits",
+            (1 - F.col("copy_probability")).cast("float").alias("distance"),
+            _as_float(_BOUND).alias("bound"),
+            F.col("decided_by").alias("measure"),
+        )  # fmt: skip
+
+
+def _as_float(value: float) -> Column:
+    return F.lit(value).cast("float")
+
+
+def count_evidence(run: Run) -> dict[str, int]:
+    """Pairs by what decided them; `undecided` is what cluster.max_verified_pairs left in doubt."""
+    by = run.tables.read(EVIDENCE).groupBy("decided_by").count().collect()
+    return {f"pairs_by_{r['decided_by']}": r["count"] for r in by}
