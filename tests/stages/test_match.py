@@ -101,7 +101,7 @@ def lake(seed: int) -> tuple[list[int], np.ndarray]:
     return random_ids(len(vectors), rng), vectors[rng.permutation(len(vectors))]
 
 
-@pytest.mark.parametrize("n_images", [0, 1, 2])
+@pytest.mark.parametrize("n_images", [0, 2])
 def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_images: int) -> None:
     fill(tables, feature_rows=[readable(1, phash=0b0111), readable(2, phash=0b1101)][:n_images])
     run_match(tables)
@@ -170,7 +170,7 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
     ids, vectors = lake(13)
     options = ("match.engine=exact", "match.neighbours=3")
     asked = []
-    states = [range(70), range(85), [*range(5, 85), *range(100, 110)], range(3, 120)]
+    states = [range(80), range(95), [*range(5, 95), *range(100, 120)]]
     for n, state in enumerate(states):
         kept = list(state)
         now = vectors[kept]
@@ -185,10 +185,10 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
         top = nearest([ids[i] for i in kept], exact_cosines(now), 0.3, 3)
         for r in rows(tables.root, "densities"):
             assert r["similarities"] == pytest.approx([cosine for cosine, _ in top[r["image_id"]]], abs=1e-6)
-    assert asked[0] == 70
-    assert asked[1] == 15
-    assert 11 <= asked[2] < 45
-    assert run_match(tables, "match.engine=exact", "match.neighbours=4")._mark.counts["asked"] == 117  # other settings
+    assert asked[:2] == [80, 15]
+    assert (
+        21 <= asked[2] < 55
+    )  # 20 new, one changed, and those that had one of the six that are gone among their nearest
 
 
 def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_written(tables: Tables) -> None:
