@@ -22,6 +22,7 @@ _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
 
 _FLOOR_DEPTH = 0.15  # below min_similarity: see match.floor_similarity in conf/base.toml
+_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: what Spark's own jobs cost a match
 _NEIGHBOURS_KEPT = 4  # times match.neighbours: what the floor may let through on average
 
 
@@ -74,9 +75,14 @@ _ROUTING_NS = 0.1
 
 
 def choose(choices: dict[str, Choice], engine: str) -> Choice:
-    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with."""
+    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with.
+
+    Where the exact join is cheap, it is the choice: recall 1, and the same engine whatever the clock said.
+    """
     if engine != "auto":
         return choices[engine]
+    if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
+        return choices["exact"]
     return min((c for c in choices.values() if c.engine != "faiss_ivf"), key=lambda c: c.core_seconds)
 
 
