@@ -61,8 +61,8 @@ def contested(star: StarEvidence) -> Floats:
 def posterior(prior_probability: Floats, star: StarEvidence) -> Floats:
     """(m,) probabilities after the thumbnails were compared.
 
-    Aligned pairs are judged by their content alone. Images without keypoints (plain sky) cannot be aligned with
-    anything: there the prior stays.
+    Aligned pairs are judged by their content alone. Where the thumbnails have nothing to say, as between images
+    without keypoints (plain sky) or with too few textured blocks in common, the prior stays.
     """
     agreement = np.nan_to_num(np.asarray(star.agreement, np.float64))
     rest = 1.0 - agreement
@@ -75,8 +75,13 @@ def posterior(prior_probability: Floats, star: StarEvidence) -> Floats:
         + _UNSEEN_REST * np.where(star.n_mates < MIN_MATES, rest, 0.0)
     )
     known = np.clip(prior_probability, 1e-9, 1 - 1e-9)
-    unaligned = np.log(known / (1 - known)) + np.where(star.comparable > 0, _NOT_ALIGNED_LOGIT, 0.0)
-    return _expit(np.where(star.n_inliers > 0, logit, unaligned))
+    unaligned = np.log(known / (1 - known)) + np.where(spoke(star), _NOT_ALIGNED_LOGIT, 0.0)
+    return _expit(np.where(spoke(star) & (star.n_inliers > 0), logit, unaligned))
+
+
+def spoke(star: StarEvidence) -> npt.NDArray[np.bool_]:
+    """(m,) whether the thumbnails have anything to say: enough keypoints, and content in common where aligned."""
+    return np.asarray((star.comparable > 0) & ~((star.n_inliers > 0) & np.isnan(star.agreement)))
 
 
 def cut_for(target_precision: float) -> float:

@@ -63,14 +63,15 @@ def group_representatives(run: Run, config: Config, unique: DataFrame) -> DataFr
     evidence = tables.stage("evidence", weigh(pairs, densities, thumbnails, tables, weighing))
     edges = tables.stage("edges", edges_of(evidence, settings))
     components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
-    labels = tables.stage("cut", cut_weighed(components, evidence, cut_settings(config)))
-
-    beside_leaders = score_pairs(leaders := tables.stage("leaders", leader_pairs(labels, evidence)), unique)
+    cutting = cut_settings(config)
+    first = tables.stage("first_cut", cut_weighed(components, evidence, cutting))
+    beside_leaders = score_pairs(leaders := tables.stage("leaders", leader_pairs(first, evidence)), unique)
     missing = beside_leaders.join(leaders, ["image_id_a", "image_id_b"])
     more = tables.stage("more_evidence", weigh(missing, densities, thumbnails, tables, weighing))
     tables.overwrite(EVIDENCE, evidence.unionByName(more))
     _count_evidence(run)
-    return labels
+    groups = first.withColumnRenamed("cluster_label", "component_id")
+    return cut_weighed(groups, tables.read(EVIDENCE), cutting, settled=True)
 
 
 def _count_evidence(run: Run) -> None:

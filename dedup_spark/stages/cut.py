@@ -43,10 +43,13 @@ def cut_components(components: DataFrame, unique: DataFrame, settings: CutSettin
     return together.mapInArrow(functools.partial(_cut_batches, settings=settings), _LABELLED)
 
 
-def cut_weighed(components: DataFrame, evidence: DataFrame, settings: CutSettings) -> DataFrame:
+def cut_weighed(
+    components: DataFrame, evidence: DataFrame, settings: CutSettings, *, settled: bool = False
+) -> DataFrame:
     """(image_id, cluster_label) for every representative in a component, by the evidence on its pairs; lazy.
 
-    Two joins and one shuffle of 28 bytes a pair.
+    `settled` says that leaders were weighed against all members (kernels/grouping.py). Two joins and one shuffle of
+    28 bytes a pair.
     """
     a, b = (components.select(F.col("image_id").alias(f"image_id_{s}"), F.col("component_id").alias(s)) for s in "ab")
     inside = evidence.join(a, "image_id_a").join(b, "image_id_b").where("a = b")
@@ -57,10 +60,12 @@ def cut_weighed(components: DataFrame, evidence: DataFrame, settings: CutSetting
     )  # fmt: skip
     together = members.unionByName(pairs).repartition("component_id")
     ordered = together.sortWithinPartitions("component_id", "image_id_a", "image_id_b")
-    return ordered.mapInArrow(functools.partial(_cut_weighed_batches, settings=settings), _LABELLED)
+    return ordered.mapInArrow(functools.partial(_cut_weighed_batches, settings=settings, settled=settled), _LABELLED)
 
 
-def _cut_weighed_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
+def _cut_weighed_batches(
+    batches: Iterable[pa.RecordBatch], settings: CutSettings, *, settled: bool
+) -> Iterator[pa.RecordBatch]:
     """On executors: each member as a pair with itself, and the pairs, sorted by component, to labels."""
     for rows in _whole_components(batches):
         a, b = rows["image_id_a"].to_numpy(), rows["image_id_b"].to_numpy()
@@ -70,8 +75,8 @@ def _cut_weighed_batches(batches: Iterable[pa.RecordBatch], settings: CutSetting
             mine = ids[start : start + settings.max_component_images]
             inside = (a != b) & np.isin(a, mine) & np.isin(b, mine)
             at_a, at_b = (np.searchsorted(mine, x[inside]) for x in (a, b))
-            cut = MIN_GROUP_PROBABILITY
-            labels.append(group_component(len(mine), at_a, at_b, probability[inside], cut, settings.linkage) + start)
+            p, cut, method = probability[inside], MIN_GROUP_PROBABILITY, settings.linkage
+            labels.append(group_component(len(mine), at_a, at_b, p, cut, method, settled=settled) + start)
         yield pa.RecordBatch.from_arrays(
             [pa.array(ids), pa.array(ids[np.concatenate(labels)])], ["image_id", "cluster_label"]
         )

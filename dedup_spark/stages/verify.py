@@ -193,11 +193,10 @@ def weigh_stars(stars: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFr
 def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
     """Rows of the table `evidence`: thumbnails decide where they spoke, else the scores."""
     rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
-    spoke = F.col("copy_probability").isNotNull()
     decided_by = (
-        F.when(spoke & F.col("comparable"), "geometry")
+        F.when(F.col("spoke"), "geometry")
         .when(F.col("similarity").isNull(), "phash")
-        .when(in_doubt() & ~spoke, "undecided")
+        .when(in_doubt() & F.col("spoke").isNull(), "undecided")
         .otherwise("cosine")
     )
     made = {

@@ -13,7 +13,7 @@ from dedup_spark.errors import TableError
 from dedup_spark.kernels import evidence, geometry, probability
 
 WEIGHED = (
-    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, comparable boolean, "
+    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, spoke boolean, "
     "copy_probability float"
 )
 _MAX_DESCRIBED = 500
@@ -68,7 +68,7 @@ def _weigh(star: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
         found.n_inliers.astype(np.int32),
         pa.array(found.agreement, mask=unknown),
         pa.array(probability.contested(found).astype(np.float32), mask=unknown),
-        pa.array(found.comparable > 0),
+        pa.array(probability.spoke(found)),
         p.astype(np.float32),
     ]
     names = [column.split()[0] for column in WEIGHED.split(", ")]

@@ -20,7 +20,7 @@ def star(**given: list[float]) -> StarEvidence:
 
 
 def test_more_agreement_is_more_likely_a_copy() -> None:
-    p = probability.posterior(np.full(5, 0.5), star(agreement=[np.nan, 0.2, 0.5, 0.8, 1.0]))
+    p = probability.posterior(np.full(5, 0.5), star(agreement=[0.0, 0.2, 0.5, 0.8, 1.0]))
     assert (np.diff(p) > 0).all()
     assert p[0] < 0.2
     assert p[-1] > 0.99
@@ -41,6 +41,10 @@ def test_no_alignment_lowers_the_prior_unless_there_was_nothing_to_align() -> No
     p = probability.posterior(np.array([0.9, 0.9]), star(n_inliers=[0, 0], agreement=[np.nan] * 2, comparable=[1, 0]))
     assert p[0] < 0.5
     assert p[1] == pytest.approx(0.9)
+
+
+def test_aligned_images_without_common_content_keep_their_prior() -> None:
+    assert probability.posterior(np.array([0.8]), star(agreement=[np.nan]))[0] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("model", probability.PRIORS.values(), ids=probability.PRIORS)

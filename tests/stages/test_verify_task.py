@@ -76,7 +76,7 @@ def test_plain_images_keep_their_prior() -> None:
     plain = np.full((200, 256), 90, np.uint8)
     found = weighed([thumbnail(1, plain), thumbnail(2, plain), star(1, [2], [])])
     assert found[1, 2]["copy_probability"] == pytest.approx(0.5)
-    assert not found[1, 2]["comparable"]
+    assert not found[1, 2]["spoke"]
 
 
 def test_a_re_encoded_copy_is_certain() -> None:
