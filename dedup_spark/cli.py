@@ -30,7 +30,7 @@ from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
 from dedup_spark.plan import make_plan
 from dedup_spark.plan_text import describe_plan, plan_json
-from dedup_spark.runs import Run
+from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import configure_logging, get_session, require_java
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
@@ -117,6 +117,7 @@ def _calibrate(options: argparse.Namespace, config: Config) -> None:
     folder = Path(options.out).expanduser().absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise ConfigError(f"--out {options.out}: {folder} is no folder that can be written to")
+    options.run_id = options.run_id or new_run_id()  # no part of a run that was interrupted
     spark, run = _open(options, config)
     with run.step("calibrate"):
         found = calibrate.run(spark, config, run)

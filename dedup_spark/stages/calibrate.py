@@ -96,7 +96,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     found = judged(truth, evidence, copies)
     tables.drop_staged()
     point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
-    tables.append(QUALITY, quality_rows(spark, point, run.run_id))
+    rows = quality_rows(spark, point, run.run_id)
+    tables.delete(QUALITY, rows.select("run_id", "metric").distinct())  # of a run of this name before
+    tables.append(QUALITY, rows)
     run.count(pairs=len(found.score), strangers=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
 
