@@ -22,7 +22,7 @@ def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int 
 def test_every_table_and_view_opens_by_its_bare_name(finished: FinishedRun, name: str) -> None:
     header, rule, count = answer(finished, f"SELECT count(*) AS n FROM {name}")
     assert (header.strip(), set(rule)) == ("n", {"-"})
-    assert int(count) > 0
+    assert (int(count) > 0) == (name != "leakage")  # without cluster.reference_prefixes there is none
 
 
 def test_an_answer_is_that_of_the_tables(finished: FinishedRun) -> None:
