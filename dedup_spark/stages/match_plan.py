@@ -108,6 +108,21 @@ def guard_against_explosion(survey: Survey, n: int, settings: MatchSettings) -> 
         raise explosion(f"about {expected * n:,.0f} pairs expected", n, settings)
 
 
+def max_found(n: int, settings: MatchSettings) -> int:
+    """Rows that tasks may find: the pairs allowed, and what the raised floor lets through besides."""
+    return n * (settings.max_pairs_per_image + _NEIGHBOURS_KEPT * settings.neighbours)
+
+
+def guard_against_found(found: DataFrame, n: int, settings: MatchSettings) -> None:
+    """Stop before anything is written. Raises GuardError."""
+    near = F.col("similarity") >= F.lit(settings.min_similarity).cast("float")
+    said = found.agg(F.count_if(near).alias("n_pairs"), F.bool_or("overflow").alias("cut_off")).first()
+    assert said is not None
+    if said["cut_off"] or said["n_pairs"] > settings.max_pairs_per_image * n:
+        more = "more than " if said["cut_off"] else ""
+        raise explosion(f"{more}{said['n_pairs']:,} pairs", n, settings)
+
+
 def explosion(found: str, n: int, settings: MatchSettings) -> GuardError:
     """`found` says how many pairs."""
     return GuardError(
