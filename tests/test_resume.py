@@ -184,7 +184,7 @@ MOMENTS: dict[str, tuple[Happened, ...]] = {
         committed("images"),
         committed("features", 2),
         staged("assigned"),
-        staged("near_embedding"),
+        staged("found"),
         staged("labels"),
         written("report/views.sql"),
     ),

@@ -58,6 +58,8 @@ def measure(compared: DataFrame, n_queries: int, n_images: int, floor: float, se
     for n in range(len(edges) - 1):
         estimate = _of(counts, range(n, n + 1), n_queries, n_images)
         rows.append(_recall_row("recall_of_band", edges[n], edges[n + 1], estimate))
+    if rows[0]["n_found"] == rows[0]["n_true"]:
+        return rows
     return rows + lost(compared, settings.min_similarity)
 
 

@@ -45,11 +45,9 @@ def fingerprint(model_id: str, settings: MatchSettings) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def matched_before(embedded: DataFrame, densities: DataFrame, mark: str) -> DataFrame:
-    """image_id, n_similarities of the representatives that `densities` holds as they are now, with this fingerprint."""
-    known = densities.where(F.col("fingerprint") == mark).select(
-        "image_id", "vector_hash", F.size("similarities").alias("n_similarities")
-    )
+def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
+    """image_id, n_similarities of the representatives that rows of `densities` hold as they are now."""
+    known = densities.select("image_id", "vector_hash", F.size("similarities").alias("n_similarities"))
     return embedded.join(known, ["image_id", "vector_hash"]).select("image_id", "n_similarities")
 
 

@@ -55,6 +55,7 @@ class Asked:
     """Work items, the comparisons that they make, and the pairs known before; None: everything is compared anew."""
 
     items: DataFrame
+    n_items: int
     n_images: int
     n_comparisons: float
     known: DataFrame | None
@@ -144,11 +145,12 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
 def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
     """All against all, or, where most was matched before, the new and changed against all."""
     tables, settings, n = run.tables, run.config.match, lake.n_embedded
-    everything = Asked(match_plan.all_items(lake.shard_rows, lake.n_shards), n, n * (n - 1) / 2, None)
-    matched = increment.matched_before(lake.embedded, tables.read(DENSITIES), lake.fingerprint)
-    if matched.isEmpty():
+    n_items = lake.n_shards * (lake.n_shards + 1) // 2
+    everything = Asked(match_plan.all_items(lake.shard_rows, lake.n_shards), n_items, n, n * (n - 1) / 2, None)
+    remembered = tables.read(DENSITIES).where(F.col("fingerprint") == lake.fingerprint)
+    if remembered.isEmpty():
         return everything
-    matched = tables.stage("matched", matched)
+    matched = tables.stage("matched", increment.matched_before(lake.embedded, remembered))
     old_pairs = increment.near_pairs(tables.read(PAIRS))
     ids = tables.stage("asked", increment.images_to_ask(lake.embedded, matched, old_pairs, settings.neighbours))
     n_asked = ids.count()
@@ -161,7 +163,7 @@ def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
     files = increment.write_queries(vectors.join(ids, "image_id", "left_semi"), n_files, settings_of_files)
     items = match_plan.items_of_queries(tables.stage("query_files", files), n_files, lake.shard_rows, lake.n_shards)
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
-    return Asked(items, n_asked, float(n_asked) * n, known.select(*neighbours.FOUND, "engine"))
+    return Asked(items, n_files * lake.n_shards, n_asked, float(n_asked) * n, known.select(*neighbours.FOUND, "engine"))
 
 
 def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_survey.Survey]:
@@ -182,8 +184,8 @@ def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_
 def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
     """What the tasks found, staged; stopped as soon as it is an explosion. Raises GuardError."""
     spark = run.tables.spark
-    n_found, limit = spark.sparkContext.accumulator(0), run.config.match.max_pairs_per_image * n
-    progress = Progress("match", "work items", n_items := asked.items.count())
+    n_found, limit = spark.sparkContext.accumulator(0), match_plan.max_found(n, run.config.match)
+    progress = Progress("match", "work items", asked.n_items)
     task = match_plan.task(settings, n_found)
     spark.sparkContext.setJobGroup(run.run_id, "match", interruptOnCancel=True)
 
@@ -192,16 +194,14 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
             spark.sparkContext.cancelJobGroup(run.run_id)
 
     try:
-        watch = progress.watching(spark, done_before=0, n_under_way=n_items, check=stop_if_exploded)
+        watch = progress.watching(spark, done_before=0, n_under_way=asked.n_items, check=stop_if_exploded)
         with watch, raised_in_tasks():
             found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL))
     except (PySparkException, Py4JJavaError) as e:
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
         raise
-    n_pairs = found.where("item IS NULL").count()
-    if n_pairs > limit or not found.where("overflow").isEmpty():
-        raise match_plan.explosion(f"{n_pairs:,} pairs", n, run.config.match)
+    match_plan.guard_against_found(found, n, run.config.match)
     return found
 
 
@@ -221,6 +221,7 @@ def _audit(
     rows = audit.measure(tables.stage("compared", compared), *sizes, floor, settings)
     rows.append(audit.candidates_row(found))
     said = audit.verdict(rows, chosen.engine, settings)
-    tables.append(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said))
+    others = tables.read(QUALITY).where(F.col("run_id") != run.run_id)  # a step done again after a kill says it once
+    tables.overwrite(QUALITY, others.unionByName(audit.as_table(tables.spark, rows, run.run_id, said)))
     run.note(recall=said)
     run.count(lost_in_sample=sum(r["metric"] == "lost_pair" for r in rows))

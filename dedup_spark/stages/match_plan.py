@@ -22,6 +22,7 @@ _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
 
 _FLOOR_DEPTH = 0.15  # below min_similarity: see match.floor_similarity in conf/base.toml
+_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: what Spark's own jobs cost a match
 _NEIGHBOURS_KEPT = 4  # times match.neighbours: what the floor may let through on average
 
 
@@ -74,9 +75,14 @@ _ROUTING_NS = 0.1
 
 
 def choose(choices: dict[str, Choice], engine: str) -> Choice:
-    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with."""
+    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with.
+
+    Where the exact join is cheap, it is the choice: recall 1, and the same engine whatever the clock said.
+    """
     if engine != "auto":
         return choices[engine]
+    if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
+        return choices["exact"]
     return min((c for c in choices.values() if c.engine != "faiss_ivf"), key=lambda c: c.core_seconds)
 
 
@@ -100,6 +106,21 @@ def guard_against_explosion(survey: Survey, n: int, settings: MatchSettings) -> 
     expected = survey.neighbours_an_image(settings.min_similarity) / 2
     if survey.exploded or expected > settings.max_pairs_per_image:
         raise explosion(f"about {expected * n:,.0f} pairs expected", n, settings)
+
+
+def max_found(n: int, settings: MatchSettings) -> int:
+    """Rows that tasks may find: the pairs allowed, and what the raised floor lets through besides."""
+    return n * (settings.max_pairs_per_image + _NEIGHBOURS_KEPT * settings.neighbours)
+
+
+def guard_against_found(found: DataFrame, n: int, settings: MatchSettings) -> None:
+    """Stop before anything is written. Raises GuardError."""
+    near = F.col("similarity") >= F.lit(settings.min_similarity).cast("float")
+    said = found.agg(F.count_if(near).alias("n_pairs"), F.bool_or("overflow").alias("cut_off")).first()
+    assert said is not None
+    if said["cut_off"] or said["n_pairs"] > settings.max_pairs_per_image * n:
+        more = "more than " if said["cut_off"] else ""
+        raise explosion(f"{more}{said['n_pairs']:,} pairs", n, settings)
 
 
 def explosion(found: str, n: int, settings: MatchSettings) -> GuardError:

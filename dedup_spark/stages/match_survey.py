@@ -176,7 +176,7 @@ def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
         strangers=_spread(totals["strangers"]),
         gaps=tuple(totals["gaps"].tolist()),
         n_routed=routed["n"],
-        margin=_UNKNOWN_MARGIN if not routed["n"] else routed["max_gap"] * 1.2 + 0.02 if few else routed["gap"],
+        margin=_UNKNOWN_MARGIN if not routed["n"] else routed["max_gap"] * 1.5 + 0.05 if few else routed["gap"],
         n_probes=64 if not routed["n"] else math.ceil(2 * routed["max_rank"] if few else routed["rank"]),
         gemm_ns=seconds / max(1, compared),
         costs=_costs(calibrated),
