@@ -21,10 +21,10 @@ from dedup_spark.config import CalibrateSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.calibration import JudgedPairs, operating_point
-from dedup_spark.kernels.probability import PRIORS, prior
+from dedup_spark.kernels.probability import PRIORS, Prior, prior
 from dedup_spark.runs import Run
 from dedup_spark.stages import calibrate
-from dedup_spark.stages.verify import weigh_settings
+from dedup_spark.stages.verify import edges_of, prior_of, weigh_settings
 from dedup_spark.tables import CLUSTERS, Tables
 
 SETTINGS = CalibrateSettings(n_images=20)
@@ -212,6 +212,19 @@ def test_the_command_measures_a_lake_and_writes_settings_that_load(finished: Fin
     for r in rows_of.values():
         assert 0 <= r["low"] <= r["value"] <= r["high"] <= 1
         assert r["value"] == pytest.approx(r["n_found"] / r["n_true"])
+
+
+def test_a_cut_and_a_prior_of_the_lake_go_before_the_shipped_ones(spark: SparkSession) -> None:
+    evidence = frame(
+        spark, "image_id_a bigint, image_id_b bigint, copy_probability float",
+        [{"image_id_a": 1, "image_id_b": 2, "copy_probability": 0.6},
+         {"image_id_a": 1, "image_id_b": 3, "copy_probability": 0.99}],
+    )  # fmt: skip
+    shipped, measured = load_config(), load_config(None, ["cluster.min_copy_probability=0.55"])
+    assert {r["b"] for r in edges_of(evidence, shipped.cluster).collect()} == {3}
+    assert {r["b"] for r in edges_of(evidence, measured.cluster).collect()} == {2, 3}
+    assert prior_of("unheard-of/1", (-10.0, 20.0, 0.0, 4.0)) == Prior(-10.0, 20.0, 0.0, 4.0)
+    assert prior_of("sscd/1", ()) == PRIORS["sscd"]
 
 
 def test_an_empty_lake_is_refused_with_the_step_to_run(tables: Tables, tmp_path: Path) -> None:
