@@ -134,8 +134,8 @@ class PlanSettings:
 
 @dataclass(frozen=True, slots=True)
 class CalibrateSettings:
-    n_images: int = _setting(200, 20, 10_000)
-    neighbours: int = _setting(64, 12, 1024)
+    n_images: int = _setting(200, 2, 10_000)
+    neighbours: int = _setting(40, 12, 1024)
     max_pixels: int = _setting(50_000_000, 1)
     seed: int = _setting(20_242, 0)
 

@@ -66,11 +66,21 @@ def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None
         gradient = x.T @ (is_copy - p) - penalty @ (beta - known)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty
         step = np.linalg.solve(hessian, gradient)
-        beta += step * min(1.0, 5.0 / max(np.abs(step).max(), 1e-12))  # far from the optimum a full step overshoots
+        before = _loss(x, is_copy, beta, beta - known, penalty)
+        while _loss(x, is_copy, beta + step, beta + step - known, penalty) > before:
+            step = step / 2  # far from the optimum a full step overshoots; the loss is convex
+            if np.abs(step).max() < 1e-9:
+                break
+        beta += step
         if np.abs(step).max() < 1e-8:
             break
     weights = beta[1:] / spread
     return Logistic(tuple(float(w) for w in weights), float(beta[0] - weights @ centre))
+
+
+def _loss(x: Floats, is_copy: Bools, beta: Floats, apart: Floats, penalty: Floats) -> float:
+    logit = x @ beta
+    return float(np.sum(np.logaddexp(0.0, logit) - is_copy * logit) + apart @ penalty @ apart / 2)
 
 
 def smooth_rates(score: Floats, is_copy: Bools) -> Floats:

