@@ -29,7 +29,8 @@ def run_cluster(tables: Tables, *overrides: str) -> dict[int, Row]:
 
 
 def append_pairs(tables: Tables, pairs: list[tuple[int, int, str, float | None, int]]) -> None:
-    made = [dict(zip(PAIRS.column_names, (min(p[:2]), max(p[:2]), *p[2:]), strict=True)) for p in pairs]
+    columns = [name for name in PAIRS.column_names if name != "engine"]
+    made = [dict(zip(columns, (min(p[:2]), max(p[:2]), *p[2:]), strict=True)) for p in pairs]
     tables.append(PAIRS, frame(tables.spark, PAIRS.schema, made))
 
 

@@ -40,6 +40,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         # Two partitions: tables of ten rows in eight would spend the time on empty tasks.
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.databricks.delta.snapshotPartitions", "1")
+        # Plans over ten rows run once: to compile them, by Spark to Java and by the JVM to its best code, costs half of
+        # the time (measured on cluster.run). The tests of the command line and of spark-submit compile, as users do.
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+        .config("spark.sql.codegen.wholeStage", "false")
+        .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .getOrCreate()
     )
     yield get_session("tests")  # adds the package's own runtime settings

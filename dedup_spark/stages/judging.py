@@ -111,7 +111,9 @@ def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> J
     likely = joined_pairs(tables.read(EVIDENCE), config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
     trusted = trusted_pairs(likely, guarded, config)
-    edges, components = _components(run, config, trusted, F.col("copy_probability"))
+    # Components too large are split by raising a threshold on this in even steps, and probabilities crowd below 1.
+    spread = 1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))
+    edges, components = _components(run, config, trusted, spread)
     first = tables.stage("first_cut", cut_weighed(components, tables.read(EVIDENCE), cutting))
     judged.add(leader_pairs(first, tables.read(EVIDENCE)))
     groups = first.withColumnRenamed("cluster_label", "component_id")
