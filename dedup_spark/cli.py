@@ -21,7 +21,9 @@ from dedup_spark import pipeline
 from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
+from dedup_spark.dendrogram import write_dendrogram
 from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.explain import explain_pair
 from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
 from dedup_spark.runs import Run
@@ -92,6 +94,14 @@ def _sql(options: argparse.Namespace, config: Config) -> None:
 
 def _trace(options: argparse.Namespace, _: Config) -> None:
     trace_image(_open_tables(options), options.uri, _say)
+
+
+def _explain(options: argparse.Namespace, _: Config) -> None:
+    explain_pair(_open_tables(options), options.uri, _say)
+
+
+def _dendrogram(options: argparse.Namespace, config: Config) -> None:
+    write_dendrogram(_open_tables(options), options.cluster, config.cluster.linkage, options.out, _say)
 
 
 def _demo(options: argparse.Namespace, config: Config) -> None:
@@ -211,6 +221,11 @@ def _parser() -> argparse.ArgumentParser:
     add("trace", _trace, "one image's rows in every table").add_argument(
         "--uri", required=True, help="address, or the end of one"
     )
+    sub = add("explain", _explain, "why two images are joined, or are not: the evidence side by side")
+    sub.add_argument("--uri", action="append", required=True, help="address, or the end of one; give it twice")
+    sub = add("dendrogram", _dendrogram, "the hierarchy inside one cluster: Newick text, or a file")
+    sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="a cluster_id")
+    sub.add_argument("--out", metavar="FILE", help="a drawing (.svg), leaves and merges (.json) or Newick (.nwk)")
     sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
     return parser

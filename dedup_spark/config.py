@@ -90,6 +90,12 @@ class ClusterSettings:
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
+    min_luma_stddev: float = _setting(2.0, 0, 128)
+    min_entropy_bits: float = _setting(2.0, 0, 8)
+    max_text_entropy_bits: float = _setting(5.5, 0, 8)
+    max_hub_neighbours: int = _setting(1_000, 1)
+    protected_prefixes: tuple[str, ...] = _setting(())
+    reference_prefixes: tuple[str, ...] = _setting(())
     keeper_order: tuple[str, ...] = _setting(
         ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
     )

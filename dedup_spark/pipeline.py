@@ -12,7 +12,19 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.stages import cluster, extract, index, inventory, match, report
-from dedup_spark.tables import CENTROIDS, CLUSTERS, DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS, SHARDS, Table, Tables
+from dedup_spark.tables import (
+    CENTROIDS,
+    CLUSTERS,
+    DENSITIES,
+    EVIDENCE,
+    FEATURES,
+    GUARDED,
+    IMAGES,
+    PAIRS,
+    SHARDS,
+    Table,
+    Tables,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +51,13 @@ STEPS = (
     Step("extract", extract.run),
     Step("index", index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
     Step("match", match.run, (FEATURES, SHARDS), (PAIRS,), ("match",)),
-    Step("cluster", cluster.run, (IMAGES, FEATURES, PAIRS, DENSITIES), (CLUSTERS, EVIDENCE), ("cluster", "match")),
+    Step(
+        "cluster",
+        cluster.run,
+        (IMAGES, FEATURES, PAIRS, DENSITIES),
+        (CLUSTERS, EVIDENCE, GUARDED),
+        ("cluster", "match"),
+    ),
     Step("report", report.run),
 )
 

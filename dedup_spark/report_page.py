@@ -26,7 +26,6 @@ _MEANING = {
     "same_bytes": "byte for byte the keeper",
     "same_pixels": "another file that decodes to the same pixels",
     "edited_copy": "the keeper's picture, re-encoded, resized, cropped or otherwise edited",
-    "similar_scene": "in the cluster through other members, less like the keeper: look before you delete",
 }
 
 
@@ -87,7 +86,9 @@ def _relations(summary: Summary) -> str:
         )
         for r in summary.relations
     ]
-    return _table(
+    guards = ", ".join(f"{guard} {n:,}" for guard, n in summary.guarded.items())
+    note = f"<p>Joined by equal pixels or strict evidence only: {escape(guards)}.</p>" if guards else ""
+    return note + _table(
         (("Relation to the keeper", "text"), ("Images", "number"), ("Size", "number"), ("Removable", "text")), rows
     )
 
@@ -129,7 +130,7 @@ def _clusters(clusters: Sequence[ShownCluster], summary: Summary) -> str:
     if not clusters:
         return "<p>No clusters to show.</p>" if summary.n_clusters else "<p>No duplicates were found.</p>"
     shown = f"{len(clusters):,} of {summary.n_clusters:,} clusters"
-    intro = f"<p>{shown}, those that free most first; in each the keeper, then the members least like it.</p>"
+    intro = f"<p>{shown}, the largest first; in each the keeper, then the members least like it.</p>"
     return intro + "\n".join(_cluster(cluster) for cluster in clusters)
 
 

@@ -64,7 +64,7 @@ figcaption .path { font-size: .75rem; }
   white-space: nowrap; }
 .keeper { color: var(--card); background: var(--keep); border-color: var(--keep); }
 .same_bytes { color: var(--bytes); } .same_pixels { color: var(--pixels); }
-.edited_copy { color: var(--edit); } .similar_scene, .other { color: var(--scene); }
+.edited_copy { color: var(--edit); } .other { color: var(--scene); }
 details { padding: .75rem .9rem; margin: 0 0 .75rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { margin: .5rem 0; overflow-x: auto; font-size: .82rem; line-height: 1.45; }

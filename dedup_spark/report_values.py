@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class RelationTotal:
-    """Members of all clusters that have one relation to their keeper. `removable` as in the view duplicates."""
+    """Members of all clusters with one relation to their keeper, removable or protected, as in the view duplicates."""
 
     relation: str
     n_images: int
@@ -23,6 +23,7 @@ class Summary:
     Attributes:
         rejected: Reason to number of images, the most frequent first.
         relations: The strongest relation first; those that do not occur are left out.
+        guarded: Guard (blank, placeholder, text, hub) to number of distinct images that likeness alone does not join.
     """
 
     n_found: int
@@ -31,6 +32,7 @@ class Summary:
     rejected: Mapping[str, int]
     n_clusters: int
     relations: tuple[RelationTotal, ...]
+    guarded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_rejected(self) -> int:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from pyspark.sql import functions as F
 
 from dedup_spark.report_values import RelationTotal, Summary, readable_bytes
-from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, Tables
-from dedup_spark.views import REMOVABLE_RELATIONS
+from dedup_spark.tables import CLUSTERS, FEATURES, GUARDED, IMAGES, Tables
 
-_STRONGEST_FIRST = ("same_bytes", "same_pixels", "edited_copy", "similar_scene")
+_STRONGEST_FIRST = ("same_bytes", "same_pixels", "edited_copy")
 
 
 def collect_summary(tables: Tables) -> Summary:
-    """Three counts over images, features and clusters; a few rows reach the driver, whatever the lake's size."""
+    """Counts over images, features, clusters and guarded; a few rows reach the driver, whatever the lake's size."""
     size = F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes")
     n_images = F.count("*").alias("n_images")
     found = tables.read(IMAGES).agg(n_images, size).collect()[0]
     read = {r["reject_reason"]: r["count"] for r in tables.read(FEATURES).groupBy("reject_reason").count().collect()}
-    related = {r["relation"]: r for r in tables.read(CLUSTERS).groupBy("relation").agg(n_images, size).collect()}
-    keepers = related.pop(None, None)
+    sums = tables.read(CLUSTERS).groupBy("relation", "is_removable").agg(n_images, size).collect()
+    related = {(r["relation"], bool(r["is_removable"])): r for r in sums}
+    keepers = related.pop((None, False), None)
+    guarded = {r["guard"]: r["count"] for r in tables.read(GUARDED).groupBy("guard").count().collect()}
     return Summary(
         n_found=found["n_images"],
         found_bytes=found["size_bytes"],
@@ -26,10 +27,12 @@ def collect_summary(tables: Tables) -> Summary:
         rejected=dict(sorted(read.items(), key=lambda item: (-item[1], item[0]))),
         n_clusters=keepers["n_images"] if keepers else 0,
         relations=tuple(
-            RelationTotal(name, related[name]["n_images"], related[name]["size_bytes"], name in REMOVABLE_RELATIONS)
+            RelationTotal(name, row["n_images"], row["size_bytes"], removable)
             for name in _STRONGEST_FIRST
-            if name in related
+            for removable in (True, False)
+            if (row := related.get((name, removable)))
         ),
+        guarded=dict(sorted(guarded.items())),
     )
 
 
@@ -44,8 +47,12 @@ def describe(summary: Summary) -> str:
         f"clusters   {summary.n_clusters:,} with {summary.n_members:,} images, {summary.n_clusters:,} of them keepers",
     ]
     for total in summary.relations:
-        kept = "" if total.removable else "  (not removable)"
+        kept = "" if total.removable else "  (protected: not removable)"
         lines.append(f"           {total.relation:<14}{total.n_images:>9,}  {readable_bytes(total.size_bytes)}{kept}")
     share = f" ({summary.removable_bytes / summary.found_bytes:.0%} of the lake)" if summary.found_bytes else ""
+    if summary.guarded:
+        guards = ", ".join(f"{guard} {n:,}" for guard, n in summary.guarded.items())
+        n_guarded = sum(summary.guarded.values())
+        lines.append(f"guarded    {n_guarded:,} joined by equal pixels or strict evidence only ({guards})")
     freed = f"{summary.n_removable:,} images, {readable_bytes(summary.removable_bytes)}{share}"
     return "\n".join([*lines, f"removable  {freed}"])

@@ -185,17 +185,61 @@ CLUSTERS = Table(
         ("image_id", _LONG, "As in images"),
         ("uri", _STR, "As in images"),
         ("member", _STR, "As in images"),
-        ("cluster_id", _LONG, "Smallest image_id in the cluster"),
+        ("cluster_id", _LONG, "Stays with the cluster over runs; that of a new cluster is the image_id of a member"),
         ("cluster_size", _LONG, "Members of the cluster, keeper included"),
-        ("keeper_image_id", _LONG, "The member to retain, chosen by cluster.keeper_order"),
+        ("keeper_image_id", _LONG, "The member to retain: first by cluster.keeper_order among those near all others"),
         ("is_keeper", _BOOL, "True for exactly one member of each cluster"),
-        ("relation", _STR, "To the keeper: same_bytes, same_pixels, edited_copy or similar_scene; null for the keeper"),
+        ("relation", _STR, "To the keeper: same_bytes, same_pixels or edited_copy; null for the keeper"),
         ("similarity", _FLOAT, "Cosine to the keeper's embedding; 1 for the keeper; null without embeddings"),
         ("hamming_bits", _INT, "Bits of 64 in which pHash differs from the keeper's"),
+        (
+            "keeper_distance",
+            _FLOAT,
+            "1 - copy_probability to the keeper, see evidence; 0 for equal pixels. Without a calibration "
+            "of the model 1 - similarity, without embeddings hamming_bits / 64",
+        ),
+        ("bound", _FLOAT, "No keeper_distance is above it: 0.8; by cosine 1 - cluster.min_similarity; by pHash 3 / 64"),
+        ("is_bridge", _BOOL, "A pair leads from here to an image outside the cluster: a chain of pairs was cut here"),
+        ("is_protected", _BOOL, "Below a prefix of cluster.protected_prefixes or reference_prefixes: never removable"),
+        ("is_reference", _BOOL, "Below a prefix of cluster.reference_prefixes, e.g. a test set"),
+        ("is_removable", _BOOL, "Proposed for removal: its relation is one of the above, and it is not protected"),
         ("size_bytes", _LONG, "As in images: what removing this member would free"),
-        ("reason", _STR, "Why this member is in the cluster, in words"),
+        ("reason", _STR, "Why this member is in the cluster, and why it stays, in words"),
+        (
+            "decided_by",
+            _STR,
+            "Evidence that decided: content_hash, pixel_hash, geometry, cosine, phash; null for the keeper",
+        ),
+        ("versions", _STR, "Versions of dedup-spark, of decoder and preprocessing, and of the model that decided"),
     ),
     properties={"delta.enableChangeDataFeed": "true"},
+)
+
+CLUSTER_HISTORY = Table(
+    "cluster_history",
+    "One row a cluster that changed in a run. Clusters that stayed as they were have none.",
+    ("clusters_version", "cluster_id"),
+    (
+        ("clusters_version", _LONG, "Version of the table clusters before the change"),
+        ("cluster_id", _LONG, "As in clusters, before or after the change"),
+        ("event", _STR, "created, grown, shrunk, changed (some came, some went), merged, split or removed"),
+        ("previous_cluster_ids", T.ArrayType(_LONG), "Clusters that its members were in before; empty for created"),
+        ("cluster_size", _LONG, "Members after the change; 0 when removed"),
+        ("previous_size", _LONG, "Members of the cluster of this id before the change; null when there was none"),
+        ("run_id", _STR, "Run that changed it"),
+        ("at", _TIME, "When, UTC"),
+    ),
+)
+
+GUARDED = Table(
+    "guarded",
+    "One row an image that says too little to be joined to others by likeness alone; see stages/guards.py.",
+    ("image_id",),
+    (
+        ("image_id", _LONG, "As in images; of images with the same pixels the representative"),
+        ("guard", _STR, "blank, placeholder, text or hub"),
+        ("n_neighbours", _LONG, "Images near it, by pairs"),
+    ),
 )
 
 RUNS = Table(
@@ -217,7 +261,9 @@ RUNS = Table(
     ),
 )
 
-ALL = (IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, EVIDENCE, CLUSTERS, RUNS)
+ALL = (
+    IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, EVIDENCE, CLUSTERS, CLUSTER_HISTORY, GUARDED, RUNS,
+)  # fmt: skip
 
 
 class Tables:

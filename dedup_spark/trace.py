@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.tables import CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, Tables
+from dedup_spark.tables import CENTROIDS, CLUSTER_HISTORY, CLUSTERS, FEATURES, IMAGES, PAIRS, Tables
 
 _MAX_IMAGES, _MAX_ROWS = 5, 20
 
@@ -21,16 +21,26 @@ def trace_image(tables: Tables, uri: str, say: Callable[[str], None]) -> None:
         ConfigError: no image, or more than a handful, has such an address.
     """
     images = tables.read(IMAGES)
+    for image in find_images(tables, uri):
+        say(f"\n{image['uri']}")
+        _say_rows(say, "images", images.where(F.col("image_id") == image["image_id"]))
+        _say_image(tables, image["image_id"], say)
+
+
+def find_images(tables: Tables, uri: str) -> list[Row]:
+    """The rows of `images` whose uri is `uri`, or else ends with it.
+
+    Raises:
+        ConfigError: no image, or more than a handful, has such an address.
+    """
+    images = tables.read(IMAGES)
     found = images.where(F.col("uri") == uri).limit(_MAX_IMAGES + 1).collect()
     found = found or images.where(F.col("uri").endswith(uri)).limit(_MAX_IMAGES + 1).collect()
     if not found:
         raise ConfigError(f"no image has a uri that ends with '{uri}'; is it below a lake that was listed?")
     if len(found) > _MAX_IMAGES:
         raise ConfigError(f"more than {_MAX_IMAGES} images have a uri that ends with '{uri}'; give more of it")
-    for image in found:
-        say(f"\n{image['uri']}")
-        _say_rows(say, "images", images.where(F.col("image_id") == image["image_id"]))
-        _say_image(tables, image["image_id"], say)
+    return found
 
 
 def _say_image(tables: Tables, image_id: int, say: Callable[[str], None]) -> None:
@@ -44,6 +54,8 @@ def _say_image(tables: Tables, image_id: int, say: Callable[[str], None]) -> Non
         say("  clusters: in no cluster: no other image is near enough, or this one was rejected")
     else:
         _say_rows(say, "clusters", clusters.where(F.col("cluster_id") == own["cluster_id"]).orderBy("image_id"))
+        history = tables.read(CLUSTER_HISTORY).where(F.col("cluster_id") == own["cluster_id"])
+        _say_rows(say, "cluster_history", history.orderBy("clusters_version"))
     n_cells = tables.read(CENTROIDS).count()
     say(f"  index: {n_cells} cells" if n_cells else "  index: empty")
 

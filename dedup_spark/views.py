@@ -15,9 +15,6 @@ from dedup_spark.config import ReportSettings
 from dedup_spark.errors import TableError
 from dedup_spark.tables import ALL, Tables
 
-REMOVABLE_RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
-"""A member of such a relation shows what its keeper shows. A similar_scene is a picture of its own: never removable."""
-
 _DEFAULT_DEPTH = ReportSettings().prefix_depth
 
 
@@ -27,8 +24,7 @@ class View:
 
     Attributes:
         columns: Name and comment of each column, in the order of the SELECT.
-        sql: The query. `$images`, `$clusters`, ... stand for tables, `$removable_relations` for a list of SQL
-            strings, `$prefix_depth` for a number.
+        sql: The query. `$images`, `$clusters`, ... stand for tables, `$prefix_depth` for a number.
     """
 
     name: str
@@ -47,20 +43,22 @@ DUPLICATES = View(
         ("keeper_image_id", "The image to retain"),
         ("keeper_uri", "Address of the image to retain"),
         ("keeper_member", "Name of the image to retain inside a container"),
-        ("relation", "To the keeper: same_bytes, same_pixels, edited_copy or similar_scene"),
+        ("relation", "To the keeper: same_bytes, same_pixels or edited_copy"),
         ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
         ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
-        ("removable", "True for same_bytes, same_pixels and edited_copy; a similar_scene is shown, not offered"),
+        ("keeper_distance", "Distance to the keeper, never above clusters.bound"),
+        ("is_bridge", "A pair leads from here to an image outside the cluster: look before you delete"),
+        ("removable", "False below a prefix of cluster.protected_prefixes or cluster.reference_prefixes"),
         ("size_bytes", "What removing the copy would free, bytes"),
-        ("cluster_id", "Smallest image_id in the cluster"),
+        ("cluster_id", "As in clusters"),
         ("cluster_size", "Members of the cluster, keeper included"),
-        ("reason", "Why the copy is in the cluster, in words"),
+        ("reason", "Why the copy is in the cluster, and why it stays, in words"),
     ),
     """\
 SELECT copy.image_id, copy.uri, copy.member,
        keeper.image_id AS keeper_image_id, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
-       copy.relation, copy.similarity, copy.hamming_bits,
-       coalesce(copy.relation IN ($removable_relations), false) AS removable,
+       copy.relation, copy.similarity, copy.hamming_bits, copy.keeper_distance, copy.is_bridge,
+       coalesce(copy.is_removable, false) AS removable,
        copy.size_bytes, copy.cluster_id, copy.cluster_size, copy.reason
 FROM $clusters AS copy
 JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
@@ -131,7 +129,7 @@ WITH placed AS (
          regexp_extract(substring(placed.uri, length(placed.lake) + 2), '^([^/]*/){0,$prefix_depth}', 0) AS prefix
   FROM placed
   LEFT JOIN (
-    SELECT image_id FROM $clusters WHERE NOT is_keeper AND relation IN ($removable_relations)
+    SELECT image_id FROM $clusters WHERE is_removable
   ) AS copy ON copy.image_id = placed.image_id
 ), summed AS (
   SELECT lake, prefix, count_if(removable) AS n_removable,
@@ -144,7 +142,37 @@ SELECT lake, prefix, n_removable, removable_bytes, n_images, size_bytes,
 FROM summed WHERE n_removable > 0""",
 )
 
-VIEWS: tuple[View, ...] = (DUPLICATES, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX)
+LEAKAGE = View(
+    "leakage",
+    "One row an image outside the reference sets that shows what an image in them shows (cluster.reference_prefixes).",
+    (
+        ("image_id", "The image outside, e.g. of the training set; as in images"),
+        ("uri", "Address of the image"),
+        ("member", "Name inside a container; null when the object is the image"),
+        ("reference_image_id", "An image of a reference set in the same cluster: the keeper where it is one"),
+        ("reference_uri", "Address of the image of the reference set"),
+        ("reference_member", "Name of it inside a container"),
+        ("n_references", "Images of reference sets in the cluster"),
+        ("relation", "Of the image to the keeper of the cluster; null where it is the keeper"),
+        ("keeper_distance", "Of the image to the keeper"),
+        ("cluster_id", "As in clusters"),
+    ),
+    """\
+WITH reference AS (
+  SELECT cluster_id, count(*) AS n_references,
+         min_by(struct(image_id, uri, member), struct(NOT is_keeper, uri)) AS first
+  FROM $clusters WHERE is_reference GROUP BY cluster_id
+)
+SELECT outside.image_id, outside.uri, outside.member,
+       reference.first.image_id AS reference_image_id, reference.first.uri AS reference_uri,
+       reference.first.member AS reference_member, reference.n_references,
+       outside.relation, outside.keeper_distance, outside.cluster_id
+FROM $clusters AS outside
+JOIN reference ON reference.cluster_id = outside.cluster_id
+WHERE NOT outside.is_reference""",
+)
+
+VIEWS: tuple[View, ...] = (DUPLICATES, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX, LEAKAGE)
 
 
 def create_views(tables: Tables, prefix_depth: int = _DEFAULT_DEPTH) -> None:
@@ -215,7 +243,6 @@ def _signature(view: View) -> str:
 def _query(tables: Tables, view: View, prefix_depth: int) -> str:
     return Template(view.sql).substitute(
         {table.name: tables.sql_source(table) for table in ALL},
-        removable_relations=", ".join(_quoted(relation) for relation in REMOVABLE_RELATIONS),
         prefix_depth=prefix_depth,
     )
 

@@ -30,12 +30,13 @@ _ADDRESSES = (  # image_id, lake, uri, member, size_bytes
     (12, MANIFEST, "s3://elsewhere/p/q/r/copy.jpg", None, None),
 )
 _REJECTED = {9: ("truncated", "file ends early"), 10: ("not_an_image", HOSTILE)}
+PROTECTED = 5
 _MEMBERS = (  # image_id, keeper_image_id, relation, similarity, hamming_bits
     (1, 1, None, 1.0, 0),
     (2, 1, "same_bytes", 1.0, 0),
     (3, 1, "same_pixels", 1.0, 0),
     (4, 1, "edited_copy", 0.75, 9),
-    (5, 1, "similar_scene", 0.25, 30),
+    (5, 1, "edited_copy", 0.25, 30),
     (6, 6, None, 1.0, 0),
     (7, 6, "edited_copy", 0.875, 4),
     (11, 6, "same_bytes", 1.0, 0),
@@ -86,6 +87,9 @@ def _cluster_row(
         "image_id": image_id, "uri": uri, "member": member, "cluster_id": keeper, "keeper_image_id": keeper,
         "cluster_size": sum(m[1] == keeper for m in _MEMBERS), "is_keeper": image_id == keeper, "relation": relation,
         "similarity": similarity, "hamming_bits": bits, "size_bytes": size_bytes, "reason": f"because of {image_id}",
+        "keeper_distance": None if similarity is None else 1 - similarity, "bound": 0.75, "is_bridge": image_id == 4,
+        "is_protected": image_id == PROTECTED, "is_reference": image_id == PROTECTED,
+        "is_removable": relation is not None and image_id != PROTECTED,
     }  # fmt: skip
 
 

@@ -16,7 +16,9 @@ TIMELESS = {
                  "width_px", "height_px", "sharpness", "entropy_bits", "thumbnail", "model_id", "embedding"),
     "pairs": ("image_id_a", "image_id_b", "method", "similarity", "hamming_bits"),
     "clusters": ("image_id", "uri", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
-                 "similarity", "hamming_bits", "size_bytes", "reason"),
+                 "similarity", "hamming_bits", "keeper_distance", "bound", "is_bridge", "is_removable", "size_bytes",
+                 "reason", "decided_by", "versions"),
+    "guarded": ("image_id", "guard", "n_neighbours"),
 }  # fmt: skip
 """Columns that must be equal in two runs over the same lake."""
 

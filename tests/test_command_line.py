@@ -19,7 +19,7 @@ from dedup_spark import cli, pipeline
 from dedup_spark.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "sql", "trace", "demo"]
+COMMANDS = ["run", *(step.name for step in pipeline.STEPS), "sql", "trace", "explain", "dendrogram", "demo"]
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS)]
 
 
@@ -160,7 +160,10 @@ def test_a_settings_file_that_cannot_be_read(
 
 
 @pytest.mark.usefixtures("no_spark")
-@pytest.mark.parametrize("arguments", [["sql", "SELECT 1"], ["trace", "--uri", "a.jpg"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["sql", "SELECT 1"], ["trace", "--uri", "a.jpg"], ["explain", "--uri", "a"], ["dendrogram", "--cluster", "1"]],
+)
 def test_asking_where_there_are_no_tables(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -183,6 +186,8 @@ def test_asking_where_there_are_no_tables(
         (["run", "--tabels", "x"], "--tabels"),
         (["run", "photos"], "photos"),
         (["trace"], "--uri"),
+        (["explain"], "--uri"),
+        (["dendrogram", "--cluster", "large"], "--cluster"),
         (["sql"], "query"),
         (["sql", "SELECT 1", "--rows", "many"], "--rows"),
     ],
@@ -213,7 +218,7 @@ def test_help_explains_every_command(command: str, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert said.startswith(f"usage: dedup-spark {command}")
     assert all(option in said for option in ("--tables PATH", "--database NAME", "--set KEY=VALUE", "--config FILE"))
-    assert ("--lake URI" in said) == (command not in ("sql", "trace"))
+    assert ("--lake URI" in said) == (command not in ("sql", "trace", "explain", "dendrogram"))
     assert ("--run-id ID" in said) == (command in ON_A_LAKE)
 
 

@@ -109,6 +109,8 @@ def test_commands_are_those_of_the_command_line() -> None:
         *(s.name for s in pipeline.STEPS),
         "sql",
         "trace",
+        "explain",
+        "dendrogram",
         "demo",
     ]
 
@@ -150,7 +152,12 @@ def test_every_dedup_spark_command_parses() -> None:
 
 def _complete(words: list[str]) -> list[str]:
     """A mention such as `dedup-spark trace` names a command; it is no line to type."""
-    bare = {"sql": ["sql", "SELECT 1"], "trace": ["trace", "--uri", "x"]}
+    bare = {
+        "sql": ["sql", "SELECT 1"],
+        "trace": ["trace", "--uri", "x"],
+        "explain": ["explain", "--uri", "x", "--uri", "y"],
+        "dendrogram": ["dendrogram", "--cluster", "1"],
+    }
     return bare.get(words[0], words) if len(words) == 1 else words
 
 

@@ -42,8 +42,9 @@ REPORT = Report(
         relations=(
             RelationTotal("same_bytes", 1_200, 20_000_000, True),
             RelationTotal("edited_copy", 34, 10_000_000, True),
-            RelationTotal("similar_scene", 5, 7_000_000, False),
+            RelationTotal("edited_copy", 5, 7_000_000, False),
         ),
+        guarded={"blank": 3, "text": 2_000},
     ),
     reject_examples=(RejectExample("truncated", "s3://b/photos/half.jpg", None, "file ends early"),),
     prefixes=(PrefixTotal("s3://b/photos", "2024/may/", 17, 9_000_000, 68, 0.375),),
@@ -89,10 +90,14 @@ def test_headline_figures_are_shown() -> None:
         assert figure in text
 
 
-def test_a_similar_scene_is_listed_but_not_counted_as_removable() -> None:
+def test_protected_copies_are_listed_but_not_counted_as_removable() -> None:
     assert REPORT.summary.n_removable == 1_234
     assert REPORT.summary.n_members == 321 + 1_200 + 34 + 5
     assert "57.00 MBno" in words(REPORT)
+
+
+def test_images_that_likeness_alone_does_not_join_are_counted() -> None:
+    assert "equal pixels or strict evidence only: blank 3, text 2,000." in words(REPORT)
 
 
 def test_reasons_come_with_their_examples() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from known_tables import HOSTILE, LAKE, MODIFIED_AT, append, feature_row, fill_known_tables, image_row
+from known_tables import HOSTILE, LAKE, MODIFIED_AT, PROTECTED, append, feature_row, fill_known_tables, image_row
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import TableError
@@ -13,6 +13,7 @@ from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, Tables
 from dedup_spark.views import (
     DUPLICATES,
     EMBEDDINGS,
+    LEAKAGE,
     QUARANTINE,
     RECLAIMABLE_BY_PREFIX,
     VIEWS,
@@ -47,15 +48,27 @@ def test_a_duplicate_shows_the_keeper_that_stands_for_it(known: Tables) -> None:
     assert rows[0].asDict() == {
         "image_id": 4, "uri": f"{LAKE}/edited.jpg", "member": None,
         "keeper_image_id": 1, "keeper_uri": f"{LAKE}/a/x/kept.jpg", "keeper_member": None,
-        "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "removable": True,
+        "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25, "is_bridge": True,
+        "removable": True,
         "size_bytes": 50, "cluster_id": 1, "cluster_size": 5, "reason": "because of 4",
     }  # fmt: skip
     assert (rows[1]["member"], rows[1]["keeper_uri"]) == ("one/two.jpg", f"{LAKE}/c/kept.jpg")
 
 
-def test_a_similar_scene_is_shown_but_never_removable(known: Tables) -> None:
-    removable = dict(values(known, DUPLICATES, "relation", "removable"))
-    assert removable == {"same_bytes": True, "same_pixels": True, "edited_copy": True, "similar_scene": False}
+def test_a_protected_copy_is_shown_but_never_removable(known: Tables) -> None:
+    removable = dict(values(known, DUPLICATES, "image_id", "removable"))
+    assert removable == {image_id: image_id != PROTECTED for image_id in (2, 3, 4, 5, 7, 11, 12)}
+
+
+def test_images_that_show_what_a_reference_image_shows_are_leakage(known: Tables) -> None:
+    rows = values(known, LEAKAGE, "image_id", "reference_image_id", "reference_uri", "n_references", "relation")
+    reference = (PROTECTED, f"{LAKE}/a/x/next.jpg", 1)
+    assert rows == [
+        (1, *reference, None),
+        (2, *reference, "same_bytes"),
+        (3, *reference, "same_pixels"),
+        (4, *reference, "edited_copy"),
+    ]
 
 
 def test_unreadable_images_are_in_quarantine_and_nowhere_else(known: Tables) -> None:
@@ -161,7 +174,7 @@ def test_views_over_a_place_without_tables_are_an_error_that_names_it(spark: Spa
 def test_a_copy_whose_keeper_is_gone_is_not_offered(spark: SparkSession, tmp_path: Path) -> None:
     tables = Tables(spark, str(tmp_path))
     kept = {"cluster_id": 1, "cluster_size": 2, "is_keeper": True, "size_bytes": 10}
-    copy = kept | {"is_keeper": False, "relation": "same_bytes"}
+    copy = kept | {"is_keeper": False, "relation": "same_bytes", "is_removable": True}
     rows = [kept | {"image_id": 1, "keeper_image_id": 1}, copy | {"image_id": 2, "keeper_image_id": 1}]
     orphan = copy | {"image_id": 4, "keeper_image_id": 3}
     append(tables, CLUSTERS, [*rows, orphan])

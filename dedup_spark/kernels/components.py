@@ -15,7 +15,7 @@ def label_components(a: Ids, b: Ids) -> tuple[Ids, Ids]:
 
     Returns:
         nodes (n,) int64, ascending, and component (n,) int64.
-    Cost: O(m) time, about 40 bytes an edge.
+    Cost: O(m log m) time; about 90 bytes an edge at the peak where nodes have two edges each (measured at 5 M edges).
     """
     nodes, position = np.unique(np.concatenate([a, b]), return_inverse=True)
     if not len(nodes):

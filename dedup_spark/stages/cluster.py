@@ -1,15 +1,16 @@
 """Cluster: pairs to groups of the same picture, a keeper for each, and the reason for every member.
 
-Reads: images, features, pairs, densities
-Writes: clusters, evidence
-Kernels: ann, components, density, grouping, linkage, probability
-Scale: a few shuffles of 16-byte edges; embeddings of clustered representatives once, by component; linkage needs
-n squared memory within one component, at most cluster.max_component_images.
+Reads: images, features, pairs, densities, clusters
+Writes: evidence, clusters, cluster_history, guarded
+Kernels: ann, components, density, grouping, keeping, linkage, probability
+Scale: a few shuffles of 16-byte edges; embeddings of clustered representatives twice, by component and by group;
+linkage and keepers need n squared memory within one component, at most cluster.max_component_images.
 """
 
 from __future__ import annotations
 
-import logging
+import functools
+from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,98 +18,124 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.errors import GuardError
 from dedup_spark.runs import Run
+from dedup_spark.stages.bounds import (
+    bounds_of,
+    bridges,
+    group_around_keepers,
+    require_bound,
+    weigh_likeness,
+    with_keepers,
+)
+from dedup_spark.stages.by_evidence import Groups, group_by_evidence, model_of, weigh_candidates
 from dedup_spark.stages.components import bounded_components
-from dedup_spark.stages.cut import cut_components, cut_settings, cut_weighed
-from dedup_spark.stages.keepers import choose_keepers, keeper_pairs, require_keeper_order, with_reasons
+from dedup_spark.stages.cut import cut_components, cut_settings
+from dedup_spark.stages.guards import FACTS, guarded_images, trusted_pairs
+from dedup_spark.stages.history import changes, name_clusters, require_unique_ids
+from dedup_spark.stages.policy import rank_members, require_keeper_order
+from dedup_spark.stages.reasons import keeper_pairs, with_reasons
 from dedup_spark.stages.representatives import representatives, with_representative
-from dedup_spark.stages.scoring import score_pairs
-from dedup_spark.stages.verify import edges_of, leader_pairs, prior_of, weigh, weigh_settings
-from dedup_spark.tables import CLUSTERS, DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
-
-log = logging.getLogger(__name__)
+from dedup_spark.stages.verify import prior_of
+from dedup_spark.tables import CLUSTER_HISTORY, CLUSTERS, DENSITIES, EVIDENCE, FEATURES, GUARDED, IMAGES, PAIRS
 
 _MIN_IMAGES_FOR_GUARD = 1000  # in a small folder one large group is no alarm
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Components, then linkage inside each, then members, keepers, relations and reasons."""
+    """Components, then linkage inside each, then keepers within the bound, ids, relations and reasons."""
     tables, settings = run.tables, config.cluster
     images, features = tables.read(IMAGES), tables.read(FEATURES)
     require_keeper_order(images, features, settings)
-    unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding"))
-    labels = tables.stage("labels", group_representatives(run, config, unique))
-
-    members = tables.stage("members", expand(labels, features))
-    kept = tables.stage("kept", choose_keepers(members, images, features, settings))
-    _guard_against_a_giant(kept, images.count(), settings.max_cluster_share)
-    scores = score_pairs(keeper_pairs(kept), unique)
-    tables.overwrite(CLUSTERS, with_reasons(kept, scores, config))
-    tables.drop_staged()
-    clusters = tables.read(CLUSTERS)
-    run.count(clusters=clusters.where("is_keeper").count(), members=clusters.count())
-
-
-def group_representatives(run: Run, config: Config, unique: DataFrame) -> DataFrame:
-    """(image_id, cluster_label) of representatives: by evidence where the model has a calibration, else by cosine."""
-    tables, settings = run.tables, config.cluster
-    prior = prior_of(model_of(tables.read(FEATURES)))
+    unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
+    near = near_pairs(tables.read(PAIRS), settings)
+    guarded = tables.stage("guarded", guarded_images(unique, near, settings))
+    prior = prior_of(model_of(features))
     if prior is None:
-        edges = tables.stage("edges", near_edges(tables.read(PAIRS), settings))
-        components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
-        return cut_components(components, unique, cut_settings(config))
-    weighing = weigh_settings(config, prior)
-    densities = tables.read(DENSITIES)
-    thumbnails = representatives(tables.read(FEATURES)).select("image_id", "thumbnail")
-    pairs = tables.read(PAIRS).where(~F.col("method").isin("same_bytes", "same_pixels"))
-    evidence = tables.stage("evidence", weigh(pairs, densities, thumbnails, tables, weighing))
-    edges = tables.stage("edges", edges_of(evidence, settings.target_precision))
+        groups = group_by_likeness(run, config, unique, trusted_pairs(near, guarded, config))
+    else:
+        weighed = weigh_candidates(tables.read(PAIRS), tables.read(DENSITIES), tables, config, prior)
+        tables.overwrite(EVIDENCE, weighed)
+        groups = group_by_evidence(run, config, unique, guarded, prior)
+
+    members = tables.stage("members", expand(groups.labels, features))
+    ranked = tables.stage("ranked", rank_members(members, images, features, settings))
+    around = group_around_keepers(ranked, groups.near, groups.weigh, settings.max_component_images)
+    grouped = tables.stage("grouped", around)
+    kept = tables.stage("kept", with_keepers(ranked, grouped))
+    _guard_against_a_giant(kept, images.count(), settings.max_cluster_share)
+
+    previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
+    names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
+    named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
+    clusters = tables.stage("clusters", with_reasons(named, groups.weigh(keeper_pairs(kept)), groups.bounds))
+    require_bound(clusters)
+    require_unique_ids(clusters)
+    _write(run, clusters, previous, guarded)
+    tables.drop_staged()
+
+
+def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFrame) -> None:
+    """History first, clusters last: a step killed in between finds the old clusters and does the same again."""
+    tables = run.tables
+    version = tables.version(CLUSTERS)
+    history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
+    events = tables.stage("events", history)
+    never_happened = events.sparkSession.createDataFrame([(version,)], "clusters_version bigint")
+    tables.delete(CLUSTER_HISTORY, never_happened)
+    tables.append(CLUSTER_HISTORY, events)
+    tables.overwrite(GUARDED, guarded)
+    tables.overwrite(CLUSTERS, clusters)
+    run.count(
+        clusters=clusters.where("is_keeper").count(),
+        members=clusters.count(),
+        bridges=clusters.where("is_bridge").count(),
+        **{f"guarded_{row['guard']}": row["count"] for row in guarded.groupBy("guard").count().collect()},
+        **{f"clusters_{row['event']}": row["count"] for row in events.groupBy("event").count().collect()},
+    )
+
+
+def group_by_likeness(run: Run, config: Config, unique: DataFrame, trusted: DataFrame) -> Groups:
+    """Components and linkage by cosine, or without embeddings by pHash: no evidence beyond these."""
+    tables, settings, bounds = run.tables, config.cluster, bounds_of(config)
+    edges = tables.stage("edges", to_edges(trusted))
     components = bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
-    cutting = cut_settings(config)
-    first = tables.stage("first_cut", cut_weighed(components, evidence, cutting))
-    beside_leaders = score_pairs(leaders := tables.stage("leaders", leader_pairs(first, evidence)), unique)
-    missing = beside_leaders.join(leaders, ["image_id_a", "image_id_b"])
-    more = tables.stage("more_evidence", weigh(missing, densities, thumbnails, tables, weighing))
-    tables.overwrite(EVIDENCE, evidence.unionByName(more))
-    _count_evidence(run)
-    groups = first.withColumnRenamed("cluster_label", "component_id")
-    return cut_weighed(groups, tables.read(EVIDENCE), cutting, settled=True)
+    labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
+    weigh = functools.partial(weigh_likeness, unique=unique, bounds=bounds)
+    return Groups(labels, edges, edges.select("a", "b"), weigh, bounds)
 
 
-def _count_evidence(run: Run) -> None:
-    by = {r["decided_by"]: r["count"] for r in run.tables.read(EVIDENCE).groupBy("decided_by").count().collect()}
-    run.count(**{f"decided_by_{k}": n for k, n in by.items() if k != "undecided"}, undecided=by.get("undecided", 0))
-
-
-def model_of(features: DataFrame) -> str | None:
-    """The model of the embeddings; extract makes sure that there is one only."""
-    row = features.where("model_id IS NOT NULL").select("model_id").first()
-    return row["model_id"] if row else None
-
-
-def near_edges(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """Edges (a, b, similarity) between representatives that are near enough to share a cluster.
+def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """Pairs of representatives that are near enough to share a cluster.
 
     Linkage joins two groups only where some pair reaches the cut, so weaker pairs cannot matter. Without
     embeddings the share of equal pHash bits stands for the similarity.
     """
-    near = pairs.where(~F.col("method").isin("same_bytes", "same_pixels"))
+    likeness = F.coalesce("similarity", 1 - F.col("hamming_bits") / 64)
+    return pairs.where(~F.col("method").isin("same_bytes", "same_pixels") & (likeness >= settings.min_similarity))
+
+
+def to_edges(pairs: DataFrame) -> DataFrame:
+    """Edges (a, b, similarity) between representatives."""
     similarity = F.coalesce("similarity", 1 - F.col("hamming_bits") / 64)
-    edges = near.select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"), similarity.alias("similarity"))
-    return edges.where(F.col("similarity") >= settings.min_similarity)
+    return pairs.select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"), similarity.alias("similarity"))
 
 
 def expand(labels: DataFrame, features: DataFrame) -> DataFrame:
-    """Members of clusters of two or more: image_id, hashes, representative_id, cluster_id.
+    """Members of groups of two or more: image_id, hashes, representative_id, label.
 
-    A representative without near neighbours still leads its identical copies. The label is the smallest
-    representative, which is the smallest image_id of its own group, hence of the whole cluster.
+    A representative without near neighbours still leads its identical copies.
     """
     everyone = with_representative(features).join(
         labels.withColumnRenamed("image_id", "representative_id"), "representative_id", "left"
     )
-    named = everyone.withColumn("cluster_id", F.coalesce("cluster_label", "representative_id")).drop("cluster_label")
-    sizes = named.groupBy("cluster_id").agg(F.count("*").alias("cluster_size")).where("cluster_size > 1")
-    return named.join(sizes, "cluster_id")
+    named = everyone.withColumn("label", F.coalesce("cluster_label", "representative_id")).drop("cluster_label")
+    groups = named.groupBy("label").agg(F.count("*").alias("n")).where("n > 1").select("label")
+    return named.join(groups, "label")
+
+
+def with_bridges(kept: DataFrame, bridging: DataFrame) -> DataFrame:
+    """Add is_bridge to members."""
+    marked = bridging.withColumn("is_bridge", F.lit(True))
+    return kept.join(marked, "representative_id", "left").fillna(False, ["is_bridge"])
 
 
 def _guard_against_a_giant(kept: DataFrame, n_images: int, max_share: float) -> None:

@@ -1,6 +1,6 @@
 """Report: the views for SQL, a script that opens them anywhere, and an HTML page.
 
-Reads: images, features, clusters
+Reads: images, features, clusters, guarded
 Writes: views, report/
 Kernels: none
 Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; one scan of features for the
@@ -28,7 +28,6 @@ from dedup_spark.tables import CLUSTERS, FEATURES
 from dedup_spark.views import (
     QUARANTINE,
     RECLAIMABLE_BY_PREFIX,
-    REMOVABLE_RELATIONS,
     create_views,
     read_view,
     views_script,
@@ -68,10 +67,10 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def largest_clusters(clusters: DataFrame, n: int) -> DataFrame:
-    """cluster_id and removable_bytes of the `n` clusters that free most; ties by cluster_id."""
-    removable = F.when(F.col("relation").isin(*REMOVABLE_RELATIONS), F.col("size_bytes"))
-    sums = clusters.groupBy("cluster_id").agg(F.coalesce(F.sum(removable), F.lit(0)).alias("removable_bytes"))
-    return sums.orderBy(F.desc("removable_bytes"), "cluster_id").limit(n)
+    """cluster_id and removable_bytes of the `n` clusters of most members; ties by bytes to free, then by cluster_id."""
+    removable = F.coalesce(F.sum(F.when(F.col("is_removable"), F.col("size_bytes"))), F.lit(0)).alias("removable_bytes")
+    sums = clusters.groupBy("cluster_id").agg(F.count("*").alias("n_images"), removable)
+    return sums.orderBy(F.desc("n_images"), F.desc("removable_bytes"), "cluster_id").drop("n_images").limit(n)
 
 
 def shown_members(clusters: DataFrame, features: DataFrame, n_clusters: int) -> DataFrame:
@@ -91,7 +90,7 @@ def shown_members(clusters: DataFrame, features: DataFrame, n_clusters: int) -> 
 
 def _clusters(members: DataFrame) -> tuple[ShownCluster, ...]:
     rows = members.collect()
-    rows.sort(key=lambda r: (-r["removable_bytes"], r["cluster_id"], r["rank"]))
+    rows.sort(key=lambda r: (-r["cluster_size"], -r["removable_bytes"], r["cluster_id"], r["rank"]))
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda r: r["cluster_id"])]
     return tuple(
         ShownCluster(

@@ -1,28 +1,25 @@
-"""Cluster: groups against networkx and the linkage kernel, the keeper, what is said of each member, the guards."""
+"""Cluster: groups against networkx and the linkage kernel, the keeper, what is said of each member."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import networkx
 import numpy as np
 import pyarrow as pa
 import pytest
+from clustering import Row, append_pairs, groups_of, run_cluster
 from fabricated import (
+    MODEL,
     arc,
     directions,
     exact_cosines,
     families,
-    features,
     fill,
     flip_bits,
-    frame,
     hamming,
-    images,
     listed,
     random_ids,
     readable,
@@ -32,29 +29,10 @@ from fabricated import (
 from pyspark.sql import SparkSession
 from table_contents import rows
 
-from dedup_spark.config import ClusterSettings, Config, load_config
-from dedup_spark.errors import ConfigError, GuardError
-from dedup_spark.kernels import linkage
-from dedup_spark.runs import Run
-from dedup_spark.stages import cluster, cut, keepers
+from dedup_spark.errors import GuardError
+from dedup_spark.kernels import keeping, linkage
+from dedup_spark.stages import cut
 from dedup_spark.tables import PAIRS, Tables
-
-Row = dict[str, Any]
-
-
-def run_cluster(tables: Tables, *overrides: str) -> dict[int, Row]:
-    """Rows of `clusters` by image_id."""
-    config = load_config(None, overrides)
-    cluster.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
-    assert not Path(tables.root, "_staging").exists()
-    found = rows(tables.root, "clusters")
-    assert len({r["image_id"] for r in found}) == len(found)
-    return {r["image_id"]: r for r in found}
-
-
-def append_pairs(tables: Tables, pairs: list[tuple[int, int, str, float | None, int]]) -> None:
-    made = [dict(zip(PAIRS.column_names, (min(p[:2]), max(p[:2]), *p[2:]), strict=True)) for p in pairs]
-    tables.append(PAIRS, frame(tables.spark, PAIRS.schema, made))
 
 
 def linked(near: dict[tuple[int, int], float], similarity: np.ndarray, ids: list[int], cut: float) -> list[list[int]]:
@@ -69,11 +47,17 @@ def linked(near: dict[tuple[int, int], float], similarity: np.ndarray, ids: list
     return sorted(g for g in groups if len(g) > 1)
 
 
-def groups_of(members: dict[int, Row]) -> list[list[int]]:
-    grouped: dict[int, list[int]] = {}
-    for image_id, row in members.items():
-        grouped.setdefault(row["cluster_id"], []).append(image_id)
-    return sorted(sorted(g) for g in grouped.values())
+def bounded(
+    groups: list[list[int]], distance: np.ndarray, ids: list[int], order: list[int], bound: float
+) -> list[list[int]]:
+    """What the bound makes of groups: `order` are all ids, the first choice for a keeper first."""
+    position = {image_id: i for i, image_id in enumerate(ids)}
+    found = []
+    for group in groups:
+        at = [position[n] for n in group]
+        keeper = keeping.assign_keepers(distance[np.ix_(at, at)] <= bound, np.array([order.index(n) for n in group]))
+        found += [[n for n, k in zip(group, keeper, strict=True) if k == chosen] for chosen in set(keeper.tolist())]
+    return sorted(g for g in found if len(g) > 1)
 
 
 # --- the step, with embeddings ---------------------------------------------------------------------------
@@ -95,7 +79,10 @@ class Known:
             for i, j in itertools.combinations(range(len(self.ids)), 2)
             if self.cosines[i, j] >= 0.45
         }
-        self.groups = linked(self.near, self.cosines, self.ids, 0.45)
+        sizes = np.random.default_rng(22)
+        self.sizes = {image_id: int(sizes.integers(1, 10_000)) for image_id in self.ids}
+        order = sorted(self.ids, key=lambda i: (-self.sizes[i], f"file:///lake/{i}.jpg"))
+        self.groups = bounded(linked(self.near, self.cosines, self.ids, 0.45), 1 - self.cosines, self.ids, order, 0.55)
         self.chain, self.loner = self.ids[8:15], self.ids[-1]
         self.copies = {self.ids[0]: 3, self.loner: 2}  # image -> identical images besides it
         self.pixels = {image_id: image_id for image_id in self.ids}  # image -> its representative
@@ -112,8 +99,7 @@ def clustered(
 ) -> dict[int, Row]:
     root = shutil.copytree(empty_tables, tmp_path_factory.mktemp("clustered") / "tables")
     tables = Tables(spark, str(root))
-    rng = np.random.default_rng(22)
-    sizes = {image_id: int(rng.integers(1, 10_000)) for image_id in known.ids}
+    sizes = known.sizes
     rows_of = [readable(i, v, phash=i, width_px=sizes[i]) for i, v in zip(known.ids, known.vectors, strict=True)]
     pairs = [(a, b, "sketch", similarity, hamming(a, b)) for (a, b), similarity in known.near.items()]
     for image_id, n_copies in known.copies.items():
@@ -188,8 +174,26 @@ def test_similarity_is_the_exact_cosine_to_the_keeper(known: Known, clustered: d
         assert row["similarity"] == pytest.approx(cosine, abs=1e-6)
         assert row["hamming_bits"] == hamming(representative[image_id], representative[keeper])
         if not row["is_keeper"] and representative[image_id] != representative[keeper]:
-            assert row["relation"] == ("edited_copy" if cosine >= 0.45 else "similar_scene")
+            assert (row["relation"], row["decided_by"]) == ("edited_copy", "cosine")
             assert f"cosine {cosine:.3f}" in row["reason"]
+            assert row["keeper_distance"] == pytest.approx(1 - cosine, abs=1e-6)
+            assert row["versions"].endswith(f"; model {MODEL}")
+
+
+def test_no_member_is_farther_from_its_keeper_than_the_bound(clustered: dict[int, Row]) -> None:
+    assert {row["bound"] for row in clustered.values()} == {float(np.float32(0.55))}
+    assert all(row["keeper_distance"] <= row["bound"] for row in clustered.values())
+    assert all(row["keeper_distance"] == 0 for row in clustered.values() if row["relation"] != "edited_copy")
+
+
+def test_members_with_a_pair_to_an_image_outside_are_bridges(known: Known, clustered: dict[int, Row]) -> None:
+    cluster_of = {i: row["cluster_id"] for i, row in clustered.items()}
+    cut = {i for pair in known.near if len({cluster_of.get(i, i) for i in pair}) == 2 for i in pair}
+    assert len(cut & set(known.chain)) >= 4
+    representative = {i + n + 1: i for i, copies in known.copies.items() for n in range(copies)}
+    for image_id, row in clustered.items():
+        assert row["is_bridge"] == (representative.get(image_id, image_id) in cut)
+        assert row["is_bridge"] == ("bridge: " in row["reason"])
 
 
 def test_copies_are_told_apart_by_bytes_and_pixels(known: Known, clustered: dict[int, Row]) -> None:
@@ -221,15 +225,17 @@ def test_without_embeddings_the_hashes_decide_and_a_chain_of_hashes_is_cut(table
     append_pairs(tables, [(a, b, "phash", None, round((1 - s) * 64)) for (a, b), s in near.items()])
     members = run_cluster(tables)
     agreement = np.array([[1 - hamming(a, b) / 64 for b in hashes] for a in hashes])
-    assert groups_of(members) == linked(near, agreement, ids, 1 - 3 / 64)
+    order = sorted(ids, key=lambda i: f"file:///lake/{i}.jpg")
+    assert groups_of(members) == bounded(linked(near, agreement, ids, 1 - 3 / 64), 1 - agreement, ids, order, 3 / 64)
     assert len(groups_of(members)) > 2
     for row in members.values():
         assert row["similarity"] is None
         if not row["is_keeper"]:
             bits = hamming(hashes[row["image_id"] - 10], hashes[row["keeper_image_id"] - 10])
             assert row["hamming_bits"] == bits
-            assert row["relation"] == ("edited_copy" if bits <= 3 else "similar_scene")
-            assert row["reason"].endswith(f"pHash differs in {bits} of 64 bits")
+            assert (row["relation"], row["decided_by"]) == ("edited_copy", "phash")
+            assert row["keeper_distance"] == bits / 64 <= row["bound"] == 3 / 64
+            assert f"near the keeper: pHash differs in {bits} of 64 bits" in row["reason"]
             assert "cosine" not in row["reason"]
 
 
@@ -254,87 +260,6 @@ def test_a_thousand_copies_of_a_placeholder_are_one_cluster_once_that_is_allowed
     assert groups_of(members) == [ids]
     assert sum(m["is_keeper"] for m in members.values()) == 1
     assert {m["relation"] for m in members.values() if not m["is_keeper"]} == {"same_bytes"}
-
-
-# --- the keeper ------------------------------------------------------------------------------------------
-
-FACTS = {  # image_id: width_px, height_px, size_bytes, modified_at, uri
-    1: (40, 30, 900, datetime(2024, 1, 2, tzinfo=UTC), "file:///lake/b.jpg"),
-    2: (30, 40, 900, datetime(2024, 1, 1, tzinfo=UTC), "file:///lake/c.jpg"),
-    3: (10, 100, 500, None, "file:///lake/a.jpg"),
-    4: (None, None, None, datetime(2023, 1, 1, tzinfo=UTC), "file:///lake/d.jpg"),
-}
-
-
-@pytest.mark.parametrize(
-    ("order", "expected"),
-    [
-        (Config().cluster.keeper_order, [2, 1, 3, 4]),
-        (("size_bytes",), [3, 1, 2, 4]),
-        (("modified_at ASC",), [4, 2, 1, 3]),
-        (("  modified_at   desc  ",), [1, 2, 4, 3]),
-        (("uri Desc",), [4, 2, 1, 3]),
-        (("CASE WHEN uri LIKE '%/c.jpg' THEN 0 ELSE 1 END", "size_bytes"), [2, 3, 1, 4]),
-        (("width_px > height_px DESC", "uri ASC"), [1, 3, 2, 4]),
-        (("coalesce(size_bytes, 1000000) DESC",), [4, 1, 2, 3]),
-        ((), [1, 2, 3, 4]),
-    ],
-    ids=str,
-)
-def test_members_are_ranked_as_asked_with_unknown_values_last_and_ids_breaking_ties(
-    spark: SparkSession, order: tuple[str, ...], expected: list[int]
-) -> None:
-    """Four clusters: of all four images, and of what is left when the better ones are away."""
-    clusters = {k: sorted(expected[k:], reverse=True) for k in range(4)}  # an image of cluster k has the id 10 * k + id
-    known = [(k, 10 * k + i, FACTS[i]) for k, ids in clusters.items() for i in ids]
-    listing = [listed(image_id, size_bytes=f[2], modified_at=f[3], uri=f[4]) for _, image_id, f in known]
-    read = features(spark, [readable(image_id, width_px=f[0], height_px=f[1]) for _, image_id, f in known])
-    members = read.selectExpr(
-        "image_id", "content_hash", "pixel_hash", "model_id", "image_id AS representative_id",
-        "image_id DIV 10 AS cluster_id", "4 - image_id DIV 10 AS cluster_size",
-    )  # fmt: skip
-    kept = keepers.choose_keepers(members, images(spark, listing), read, ClusterSettings(keeper_order=order)).collect()
-    assert sorted(r["image_id"] for r in kept) == sorted(image_id for _, image_id, _ in known)
-    chosen = {r["cluster_id"]: r["keeper_image_id"] for r in kept}
-    assert chosen == {k: 10 * k + best for k, best in enumerate(expected)}
-    assert all(r["keeper_content_hash"] == f"bytes of {chosen[r['cluster_id']]}" for r in kept)
-
-
-def keeper_problem(spark: SparkSession, *order: str) -> str:
-    with pytest.raises(ConfigError) as e:
-        keepers.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings(keeper_order=order))
-    return str(e.value)
-
-
-@pytest.mark.parametrize(
-    "item",
-    ["no_such_column DESC", "width_px * DESC", "count(*) DESC", "uri, size_bytes", "DESC", "uri ASC NULLS FIRST",
-     "explode(array(1, 2))", "attributes", ")", "  "],
-)  # fmt: skip
-def test_an_order_that_is_not_sql_over_the_columns_is_a_config_error_that_names_it(
-    spark: SparkSession, item: str
-) -> None:
-    said = keeper_problem(spark, "uri ASC", item, "size_bytes DESC")
-    assert said.startswith(f"cluster.keeper_order: '{item}' is not an SQL expression")
-
-
-def test_an_empty_order_item_is_a_config_error_too(spark: SparkSession) -> None:
-    assert keeper_problem(spark, "").startswith("cluster.keeper_order: ''")
-
-
-@pytest.mark.parametrize(
-    ("item", "says"),
-    [
-        ("no_such_column DESC", "`no_such_column` cannot be resolved"),
-        ("width_px * DESC", "Syntax error"),
-    ],
-)  # fmt: skip
-def test_sparks_own_explanation_is_part_of_the_message(spark: SparkSession, item: str, says: str) -> None:
-    assert says in keeper_problem(spark, item)
-
-
-def test_the_default_order_is_accepted(spark: SparkSession) -> None:
-    keepers.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings())
 
 
 # --- what tasks do, without Spark ------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import numpy as np
 import pytest
 from fabricated import random_ids
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
+from dedup_spark.errors import TableError
+from dedup_spark.stages import components
 from dedup_spark.stages.components import bounded_components, connected_components
 from dedup_spark.tables import Tables
 
@@ -49,9 +54,25 @@ def graphs() -> dict[str, networkx.Graph]:
 GRAPHS = graphs()
 
 
-@pytest.fixture(scope="module", params=["on the driver", "distributed"])
+class CountRounds(logging.Handler):
+    """Counts the lines in which a round is reported."""
+
+    n = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.n += "round" in record.getMessage()
+
+
+ROUNDS = CountRounds()
+
+
+@pytest.fixture(scope="module", params=["on the driver", "distributed", "distributed, then on the driver"])
 def labels(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Node to component of all graphs, found at once; edges come in any direction and some of them twice."""
+    ROUNDS.n = 0
+    log = logging.getLogger(components.__name__)
+    log.setLevel(logging.INFO)
+    log.addHandler(ROUNDS)
     rng = np.random.default_rng(8)
     edges = [edge for graph in GRAPHS.values() for edge in graph.edges]
     edges += [edges[i] for i in rng.integers(0, len(edges), 50)]
@@ -59,8 +80,9 @@ def labels(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory
     found = connected_components(
         spark.createDataFrame([turned[i] for i in rng.permutation(len(turned))], "a bigint, b bigint").repartition(3),
         Tables(spark, str(tmp_path_factory.mktemp("components"))),
-        max_driver_edges=10**6 if request.param == "on the driver" else 0,
+        max_driver_edges={"on the driver": 10**6, "distributed": 0}.get(request.param, len(turned) // 5),
     )
+    log.removeHandler(ROUNDS)
     rows = [(r["image_id"], r["component_id"]) for r in found.collect()]
     assert len(rows) == len(dict(rows))
     return dict(rows)
@@ -71,6 +93,24 @@ def test_components_are_those_of_networkx_named_by_their_smallest_node(labels: d
     graph = GRAPHS[name]
     expected = {node: min(c) for c in networkx.connected_components(graph) if len(c) > 1 for node in c}
     assert {node: labels.get(node) for node in graph} == {node: expected.get(node) for node in graph}
+
+
+def test_there_are_as_many_rounds_as_the_number_of_nodes_has_digits(
+    request: pytest.FixtureRequest, labels: dict
+) -> None:
+    way = request.node.callspec.params["labels"]
+    low, high = {"on the driver": (0, 0), "distributed": (3, 2 * math.log2(len(labels)))}.get(way, (1, 4))
+    assert low <= ROUNDS.n <= high
+
+
+def test_an_edge_that_leads_out_of_its_component_stops_the_step(spark: SparkSession) -> None:
+    edges = spark.createDataFrame([(1, 2), (2, 3)], "a bigint, b bigint")
+    settled = spark.createDataFrame([(1, 1), (2, 1), (3, 1)], "image_id bigint, component_id bigint")
+    components._require_settled(edges, settled)
+    apart = settled.withColumn("component_id", F.when(F.col("image_id") == 1, 7).otherwise(F.col("component_id")))
+    for wrong in (settled.where("image_id < 3"), apart):
+        with pytest.raises(TableError, match="run again"):
+            components._require_settled(edges, wrong)
 
 
 def test_no_node_is_made_up(labels: dict) -> None:

@@ -44,7 +44,7 @@ def test_the_summary_counts_every_image_once(known: Tables) -> None:
             RelationTotal("same_bytes", 2, 120, True),
             RelationTotal("same_pixels", 1, 300, True),
             RelationTotal("edited_copy", 3, 750, True),
-            RelationTotal("similar_scene", 1, 80, False),
+            RelationTotal("edited_copy", 1, 80, False),
         ),
     )
     assert (summary.n_pending, summary.n_members, summary.n_distinct) == (0, 9, 4)
@@ -55,7 +55,7 @@ def test_page_and_script_are_written_and_show_what_the_tables_hold(known: Tables
     for image_id in (1, 2, 3, 4, 5, 6, 7, 11, 12):  # all members, no other image
         assert base64.b64encode(thumbnail(image_id)).decode() in page
     assert page.count("data:image/jpeg") == 9
-    assert page.index("cluster_id = 6") < page.index("cluster_id = 1 ")  # 720 bytes to free before 450
+    assert page.index("cluster_id = 1 ") < page.index("cluster_id = 6")  # five members before four
     assert "file ends early" in page
     assert "&lt;img src=x" in page
     assert "<img src=x" not in page
@@ -81,6 +81,7 @@ def crowd(spark: SparkSession, n: int) -> tuple[DataFrame, DataFrame]:
         "cluster_size": F.lit(n).cast("bigint"),
         "is_keeper": F.expr("image_id = 0"),
         "relation": F.expr("IF(image_id = 0, NULL, 'edited_copy')"),
+        "is_removable": F.expr("image_id <> 0"),
         "similarity": F.expr("IF(image_id = 0, 1, image_id / 1e6)"),
         "size_bytes": F.lit(10).cast("bigint"),
     }
@@ -96,9 +97,9 @@ def test_of_a_crowd_the_keeper_and_the_least_alike_are_shown(spark: SparkSession
     assert {(row["cluster_size"], row["removable_bytes"]) for row in rows} == {(5000, 49_990)}
 
 
-def test_clusters_come_by_bytes_to_free_then_by_id(spark: SparkSession) -> None:
-    rows = [(1, None, 900), (1, "similar_scene", 800), (2, None, 1), (2, "same_bytes", 5), (3, None, 1),
-            (3, "edited_copy", 2), (3, "same_pixels", 3), (4, None, 9), (4, "same_bytes", None)]  # fmt: skip
-    clusters = spark.createDataFrame(rows, "cluster_id bigint, relation string, size_bytes bigint")
-    found = [tuple(row) for row in report.largest_clusters(clusters, 3).collect()]
-    assert found == [(2, 5), (3, 5), (1, 0)]
+def test_clusters_come_by_members_then_by_bytes_to_free_then_by_id(spark: SparkSession) -> None:
+    rows = [(1, False, 900), (1, False, 800), (2, False, 1), (2, True, 5), (3, False, 1), (3, True, 2), (3, True, 3),
+            (4, False, 9), (4, True, None), (5, False, 9), (5, True, 5)]  # fmt: skip
+    clusters = spark.createDataFrame(rows, "cluster_id bigint, is_removable boolean, size_bytes bigint")
+    found = [tuple(row) for row in report.largest_clusters(clusters, 4).collect()]
+    assert found == [(3, 5), (2, 5), (5, 5), (1, 0)]

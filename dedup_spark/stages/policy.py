@@ -1,0 +1,72 @@
+"""Which member to keep: cluster.keeper_order over images and features, protected and reference images first.
+
+Part of the step cluster.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.config import ClusterSettings
+from dedup_spark.errors import ConfigError
+
+_FOUND = ("uri", "member", "size_bytes", "signature_version", "phash", "is_protected", "is_reference", "rank")
+
+
+def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """Add address, size and facts to each member, and its `rank` in its group (`label`) by policy, from 1."""
+    known = [c for c in members.columns if c != "image_id"]
+    described = members.join(_facts(images, features, settings).drop(*known), "image_id")
+    order = [F.col("is_protected").desc(), *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
+    rank = F.row_number().over(Window.partitionBy("label").orderBy(*order))
+    return described.withColumn("rank", rank).select(*members.columns, *_FOUND)
+
+
+def keeper_columns(keeper_order: tuple[str, ...]) -> list[Column]:
+    """`expression ASC|DESC` items to sort columns; nulls last, so that an unknown value never wins."""
+    columns = []
+    for item in keeper_order:
+        expression, direction = re.fullmatch(r"(?is)\s*(.*?)(?:\s+(asc|desc))?\s*", item).groups()  # type: ignore[union-attr]
+        column = F.expr(expression)
+        columns.append(column.desc_nulls_last() if (direction or "asc").lower() == "desc" else column.asc_nulls_last())
+    return columns
+
+
+def require_keeper_order(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> None:
+    """Raise ConfigError when cluster.keeper_order is not SQL over the columns of images and features."""
+    facts = _facts(images, features, settings)
+    for item in settings.keeper_order:
+        try:
+            facts.orderBy(*keeper_columns((item,))).schema  # noqa: B018 - asking for the schema analyses the plan
+        except (AnalysisException, ParseException) as e:
+            raise ConfigError(
+                f"cluster.keeper_order: '{item}' is not an SQL expression over images and features "
+                f"followed by ASC or DESC: {str(e).strip().splitlines()[0]}"
+            ) from e
+
+
+def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """What the policy can ask of an image: all columns of images and features, `prefix`, and what protects it."""
+    below = F.col("lake").isNotNull() & F.startswith("uri", F.concat("lake", F.lit("/")))
+    path = F.when(below, F.expr("substring(uri, length(lake) + 2)"))
+    reference = _begins(path, settings.reference_prefixes)
+    return images.join(features.drop("object_version"), "image_id").withColumns(
+        {
+            "prefix": F.regexp_extract(F.coalesce(path, "uri"), "^(?s:.*/)?", 0),
+            "is_reference": reference,
+            "is_protected": reference | _begins(path, settings.protected_prefixes),
+        }
+    )
+
+
+def _begins(path: Column, prefixes: tuple[str, ...]) -> Column:
+    """Whether an address begins with one of the prefixes; those that are no address or path lie below the lake."""
+    begins = F.lit(False)
+    for prefix in prefixes:
+        whole = f"file://{prefix}" if prefix.startswith("/") else prefix if "://" in prefix else None
+        begins |= F.col("uri").startswith(whole) if whole else F.coalesce(path.startswith(prefix), F.lit(False))
+    return begins

@@ -1,0 +1,110 @@
+"""Keepers within the bound, protection, guards, ids over runs: what the step cluster promises of every member."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from clustering import append_pairs, embedded, groups_of, run_cluster
+from fabricated import arc, families, fill, flip_bits, listed, readable
+from pyspark.sql import DataFrame
+from table_contents import rows
+
+from dedup_spark.tables import PAIRS, Table, Tables
+
+
+def two_halves() -> np.ndarray:
+    """Eight vectors: two halves whose mean cosine is 0.455, where each member is at 0.42 from half of the others."""
+    half, odd = np.arange(8) // 4, np.arange(8) % 2
+    within = np.where(odd[:, None] == odd, 0.9, 0.8)
+    across = np.where(odd[:, None] == odd, 0.49, 0.42)
+    cosines = np.where(half[:, None] == half, within, across)
+    np.fill_diagonal(cosines, 1)
+    return np.pad(np.linalg.cholesky(cosines), ((0, 0), (0, 504)))
+
+
+def test_a_keeper_is_near_all_others_whatever_the_policy_and_a_group_without_one_is_split(tables: Tables) -> None:
+    """An arc of three, whose ends would be first by policy but only the middle reaches both; and two halves."""
+    vectors = np.concatenate([two_halves(), arc(3, 0.8, np.random.default_rng(31))])
+    ids = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13]
+    cosines = embedded(tables, vectors, ids, width_px=[10, 10, 20, 10, 10, 10, 10, 90, 900, 10, 800])
+    assert cosines[8, 10] < 0.45
+    members = run_cluster(tables)
+    assert groups_of(members) == [[1, 3], [2, 4, 5, 6, 7, 8], [11, 12, 13]]
+    assert {i for i, m in members.items() if m["is_keeper"]} == {3, 8, 12}
+    assert [i for i, m in sorted(members.items()) if m["is_bridge"]] == [1, 2, 3, 4, 5, 7]
+    assert all(m["keeper_distance"] <= m["bound"] for m in members.values())
+
+
+def test_protected_and_reference_images_are_kept_or_stay(tables: Tables) -> None:
+    vectors = families([4], 0.9, np.random.default_rng(32))
+    uris = [f"file:///lake/{name}" for name in ("new/a.jpg", "old/b.jpg", "test/c.jpg", "new/d.jpg")]
+    embedded(tables, vectors, [1, 2, 3, 4], uri=uris, width_px=[900, 50, 40, 30])
+    members = run_cluster(tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']")
+    assert {m["keeper_image_id"] for m in members.values()} == {2}
+    assert {i: m["is_removable"] for i, m in members.items()} == {1: True, 2: False, 3: False, 4: True}
+    assert {i: (m["is_protected"], m["is_reference"]) for i, m in members.items()} == {
+        1: (False, False), 2: (True, False), 3: (True, True), 4: (False, False),
+    }  # fmt: skip
+    assert members[3]["reason"].endswith("; stays: in cluster.reference_prefixes")
+
+
+def test_images_that_say_little_join_by_equal_pixels_or_where_cosine_and_hash_agree(tables: Tables) -> None:
+    """Two families of six near each other; in the second only the first two images have hashes that agree."""
+    rng = np.random.default_rng(33)
+    ids = list(range(1, 7)) + list(range(11, 17)) + list(range(21, 25))
+    hashes = [0] * 6 + [0, 1] + [flip_bits(0, range(10 * i, 10 * i + 8)) for i in range(1, 5)] + [7] * 4
+    lively = {"luma_stddev": 50.0, "entropy_bits": 7.0, "sharpness": 900.0}
+    guarded = {2: {"luma_stddev": 0.5}, 11: {"entropy_bits": 1.0}, 12: {"entropy_bits": 1.0},
+               13: {"entropy_bits": 4.0, "sharpness": 9000.0}}  # fmt: skip
+    facts = {name: [guarded.get(i, {}).get(name, value) for i in ids] for name, value in lively.items()}
+    embedded(tables, families([6, 6, 4], 0.9, rng), ids, phash=hashes, **facts)
+    copy = readable(7, None, pixel_hash="pixels of 2", phash=0)
+    fill(tables, [listed(7)], [copy])
+    append_pairs(tables, [(2, 7, "same_pixels", None, 0)])
+    members = run_cluster(tables, "cluster.max_hub_neighbours=5")
+    assert groups_of(members) == [[1, 3, 4, 5, 6], [2, 7], [11, 12], [14, 15, 16], [21, 22, 23, 24]]
+    found = {r["image_id"]: (r["guard"], r["n_neighbours"]) for r in rows(tables.root, "guarded")}
+    assert found == {2: ("blank", 5), 11: ("placeholder", 5), 12: ("placeholder", 5), 13: ("text", 5)}
+    members = run_cluster(tables, "cluster.max_hub_neighbours=4")
+    assert groups_of(members) == [[1, 3, 4, 5, 6], [2, 7], [11, 12], [21, 22, 23, 24]]
+    assert {r["guard"] for r in rows(tables.root, "guarded") if r["image_id"] in (1, 14, 15, 16)} == {"hub"}
+
+
+# --- ids over runs, and what happened -------------------------------------------------------------------------------
+
+
+def history_of(tables: Tables) -> list[tuple[Any, ...]]:
+    columns = ("clusters_version", "cluster_id", "event", "previous_cluster_ids", "cluster_size", "previous_size")
+    return sorted(tuple(row[c] for c in columns) for row in rows(tables.root, "cluster_history"))
+
+
+def test_a_step_that_is_killed_and_repeated_gives_the_same_ids_and_tells_each_change_once(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tables, map(listed, (5, 3, 4)), (readable(i, phash=0) for i in (5, 3, 4)))
+    append_pairs(tables, [(3, 5, "phash", None, 0)])
+    overwrite = Tables.overwrite
+
+    def killed(self: Tables, table: Table, made: DataFrame) -> None:
+        if table.name == "clusters":
+            raise KeyboardInterrupt
+        overwrite(self, table, made)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tables, "overwrite", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_cluster(tables)
+    assert len(history_of(tables)) == 1
+    first = run_cluster(tables)
+    created = (0, 3, "created", [], 2, None)
+    assert history_of(tables) == [created]
+    assert run_cluster(tables) == first
+    assert history_of(tables) == [created]
+    append_pairs(tables, [(4, 5, "phash", None, 0), (3, 4, "phash", None, 0)])
+    run_cluster(tables)
+    assert history_of(tables) == [created, (2, 3, "grown", [3], 3, 2)]
+    tables.overwrite(PAIRS, tables.read(PAIRS).where("false"))
+    run_cluster(tables)
+    assert history_of(tables) == [created, (2, 3, "grown", [3], 3, 2), (3, 3, "removed", [3], 0, 3)]
