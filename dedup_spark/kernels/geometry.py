@@ -6,8 +6,8 @@ mirrored or not, and then the images are laid over each other and compared block
 
 Every match carries scale and direction of its keypoints, so each one is a hypothesis of its own and all of them are
 scored at once: no random draws (unlike RANSAC), the same answer each time, and ten true matches among a hundred are
-found. Of 11,860 true pairs of nineteen edits all but 10 were aligned. The mirror image of a SIFT descriptor is a permutation of it, so flips cost a second matrix product, no second
-description.
+found. Of 11,860 candidate pairs of copies, nineteen edits, all but 10 were aligned. The mirror image of a SIFT
+descriptor is a permutation of it, so flips cost a second matrix product, no second description.
 """
 
 from __future__ import annotations
