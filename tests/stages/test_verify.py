@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fabricated import frame, images, listed, readable, unit_rows
 from photos import Grey, cropped, framed, photo, reencoded, rotated, with_sticker
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from table_contents import rows
 
@@ -155,9 +156,8 @@ def test_each_pair_is_asked_once_and_large_stars_are_split(spark: SparkSession) 
 
 def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
     thumbnails = filled.read(FEATURES).where("image_id <> 300")
-    weighed = verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
-    with pytest.raises(Exception, match="image 300 has no thumbnail"):
-        weighed.collect()
+    with pytest.raises(PySparkException, match="image 300 has no thumbnail"):
+        verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
 
 
 def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSession) -> None:
