@@ -62,7 +62,7 @@ def weigh_star(centre: Described, others: list[Described], witnesses: Callable[[
     """Align every image with the centre, compare by blocks, and let the images vote on where they differ.
 
     `witnesses` gives further images that may resemble the centre; it is called only where too few of `others` can
-    vote. Cost: about 6 ms and 200 KB an image on one core.
+    vote. Cost: 2 to 6 ms and 200 KB an image on one core.
     """
     star = _Star(centre)
     star.lay(others)

@@ -17,7 +17,7 @@ from table_contents import rows
 from dedup_spark.config import load_config
 from dedup_spark.kernels import probability
 from dedup_spark.runs import Run
-from dedup_spark.stages import cluster, verify
+from dedup_spark.stages import by_evidence, cluster, verify
 from dedup_spark.tables import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS, Tables
 
 Row = dict[str, Any]
@@ -84,6 +84,9 @@ def test_copies_are_joined_and_strangers_in_one_frame_are_not(filled: Tables) ->
     for row in rows(filled.root, "clusters"):
         groups.setdefault(row["cluster_id"], set()).add(row["image_id"])
     assert sorted(map(sorted, groups.values())) == [[100, 101, 102, 103, 104, 105, 301], [200, 201, 202]]
+    for row in rows(filled.root, "clusters"):
+        assert row["keeper_distance"] <= row["bound"] == pytest.approx(by_evidence.BOUND)
+        assert row["decided_by"] == (None if row["is_keeper"] else "geometry")
     evidence = evidence_of(filled)
     assert len(evidence) == 17 * 16 // 2
     assert {r["decided_by"] for r in evidence.values()} == {"geometry"}
@@ -173,6 +176,23 @@ def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSes
         (r["image_id_a"], r["image_id_b"], r["centre"]) for r in verify.leader_pairs(labels, evidence).collect()
     )
     assert found == [(1, 5, 1), (2, 5, 2), (3, 4, 3), (3, 5, 3)], "leaders 1, 2 and 3"
+
+
+def test_pairs_without_evidence_are_weighed_once_and_added(filled: Tables) -> None:
+    spark = filled.spark
+    asked = frame(
+        spark,
+        "image_id_a bigint, image_id_b bigint",
+        [{"image_id_a": 100, "image_id_b": b} for b in (103, 105, 200)],
+    )
+    unique = filled.read(FEATURES).select("image_id", "phash", "embedding")
+    for _ in range(2):
+        found = by_evidence.weigh_copies(asked, unique, filled, SETTINGS)
+        distance = {r["image_id_b"]: r["distance"] for r in found.collect()}
+        assert distance[103] < 0.1
+        assert distance[105] < 0.1
+        assert distance[200] > by_evidence.BOUND
+        assert set(evidence_of(filled)) == {(100, 103), (100, 105), (100, 200)}
 
 
 def test_models_without_a_calibration_have_no_prior() -> None:
