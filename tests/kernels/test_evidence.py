@@ -56,10 +56,12 @@ def test_edits_of_one_photo_are_copies_and_other_photos_are_not() -> None:
     assert p[4:].max() < 0.2
 
 
-def test_images_without_texture_keep_their_prior() -> None:
+def test_images_without_texture_need_more_than_a_fair_prior() -> None:
     plain = describe_grey(np.full((192, 256), 200, np.uint8))
     star = evidence.weigh_star(plain, [plain, describe_grey(photo(0))], list)
-    assert np.allclose(probability.posterior(np.array([0.9, 0.3]), star), [0.9, 0.3])
+    fair, high = probability.posterior(np.array([0.9, 0.9]), star), probability.posterior(np.full(2, 0.9995), star)
+    assert fair.max() < 0.5
+    assert high.min() > probability.cut_for(0.99)
 
 
 def test_the_order_of_the_images_does_not_matter() -> None:

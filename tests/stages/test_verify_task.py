@@ -72,10 +72,10 @@ def test_a_part_knows_its_own_thumbnails_only() -> None:
         weighed([thumbnail(5, photo(1)), thumbnail(6, photo(2), part=1), star(6, [5], [], part=1)])
 
 
-def test_plain_images_keep_their_prior() -> None:
+def test_of_plain_images_the_thumbnails_say_nothing() -> None:
     plain = np.full((200, 256), 90, np.uint8)
     found = weighed([thumbnail(1, plain), thumbnail(2, plain), star(1, [2], [])])
-    assert found[1, 2]["copy_probability"] == pytest.approx(0.5)
+    assert found[1, 2]["copy_probability"] < 0.5
     assert not found[1, 2]["spoke"]
 
 
