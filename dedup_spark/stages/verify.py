@@ -232,7 +232,12 @@ def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
 
 
 def edges_of(evidence: DataFrame, target_precision: float) -> DataFrame:
-    """Edges (a, b, similarity) between images that are copies with the precision asked for."""
+    """Edges (a, b, similarity) between images that are copies with the precision asked for.
+
+    `similarity` only orders them: components that are too large are split by raising a threshold on it in even steps,
+    and probabilities crowd just below 1.
+    """
     cut = probability.cut_for(target_precision)
+    spread = (1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))).alias("similarity")
     a, b = F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b")
-    return evidence.where(F.col("copy_probability") >= cut).select(a, b, F.col("copy_probability").alias("similarity"))
+    return evidence.where(F.col("copy_probability") >= cut).select(a, b, spread)
