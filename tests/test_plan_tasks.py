@@ -14,15 +14,17 @@ from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark import plan as planning
 from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.gpus import TaskShare
 from dedup_spark.kernels.estimates import Seen, estimate
 from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, forecast
 from dedup_spark.kernels.signature import SignatureSettings
 from dedup_spark.kernels.sketch import STRANGERS
-from dedup_spark.models.registry import model_id
+from dedup_spark.models.registry import resolve
 from dedup_spark.plan import Plan
 from dedup_spark.plan_speed import _core_batches, _demands, _strangers
 from dedup_spark.plan_text import describe_plan, paper_markdown, plan_json
 from dedup_spark.sources.base import Address
+from dedup_spark.stages.embedding import ModelTask
 from dedup_spark.stages.extract_task import TaskSettings
 
 ADDRESS = ("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
@@ -45,9 +47,10 @@ class FolderSource:
 
 def settings_for(source: Any, embedding: str) -> TaskSettings:
     has_model = embedding != "off"
-    signature = SignatureSettings(400_000_000, 16, 256, 80, 224 if has_model else 0)
     extract = dataclasses.replace(ExtractSettings(), embedding=embedding)
-    return TaskSettings(source, signature, extract, model_id(embedding, 224) if has_model else None, "planned", 1)
+    signature = SignatureSettings(400_000_000, 16, 256, 80, extract.input_px if has_model else 0)
+    model = ModelTask(resolve(extract, on_gpu=False, threads=1), TaskShare(1, 0.0)) if has_model else None
+    return TaskSettings(source, signature, extract, model, "planned", 1)
 
 
 def batch_of(paths: list[str]) -> pa.RecordBatch:

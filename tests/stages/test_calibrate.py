@@ -24,7 +24,7 @@ from dedup_spark.kernels.calibration import JudgedPairs, operating_point
 from dedup_spark.kernels.probability import PRIORS, Prior, prior
 from dedup_spark.runs import Run
 from dedup_spark.stages import calibrate
-from dedup_spark.stages.verify import edges_of, prior_of, weigh_settings
+from dedup_spark.stages.verify import joined_pairs, prior_of, weigh_settings
 from dedup_spark.tables import CLUSTERS, Tables
 
 SETTINGS = CalibrateSettings(n_images=20)
@@ -221,8 +221,8 @@ def test_a_cut_and_a_prior_of_the_lake_go_before_the_shipped_ones(spark: SparkSe
          {"image_id_a": 1, "image_id_b": 3, "copy_probability": 0.99}],
     )  # fmt: skip
     shipped, measured = load_config(), load_config(None, ["cluster.min_copy_probability=0.55"])
-    assert {r["b"] for r in edges_of(evidence, shipped.cluster).collect()} == {3}
-    assert {r["b"] for r in edges_of(evidence, measured.cluster).collect()} == {2, 3}
+    assert {r["image_id_b"] for r in joined_pairs(evidence, shipped.cluster).collect()} == {3}
+    assert {r["image_id_b"] for r in joined_pairs(evidence, measured.cluster).collect()} == {2, 3}
     assert prior_of("unheard-of/1", (-10.0, 20.0, 0.0, 4.0)) == Prior(-10.0, 20.0, 0.0, 4.0)
     assert prior_of("sscd/1", ()) == PRIORS["sscd"]
 
