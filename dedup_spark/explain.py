@@ -15,8 +15,9 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import ann
 from dedup_spark.kernels.paths import shortest_path
+from dedup_spark.kernels.probability import cut_for
 from dedup_spark.sql import format_table
-from dedup_spark.tables import ALL, CLUSTERS, FEATURES, GUARDED, PAIRS, RUNS, Tables
+from dedup_spark.tables import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS, RUNS, Tables
 from dedup_spark.trace import find_images
 
 Facts = dict[str, Any]
@@ -38,6 +39,7 @@ class Evidence:
     hamming_bits: int | None
     similarity: float | None
     pair: Facts | None
+    weighed: Facts | None = None
 
 
 def explain_pair(tables: Tables, uris: list[str], say: Callable[[str], None]) -> None:
@@ -59,7 +61,7 @@ def explain_pair(tables: Tables, uris: list[str], say: Callable[[str], None]) ->
         say(f"  {line}")
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
         say(f"\njoined: both are in cluster {a['cluster_id']}")
-        for line in _joined(tables, a, b, settings["cluster"]["min_similarity"]):
+        for line in _joined(tables, a, b, settings["cluster"]):
             say(f"  {line}")
     else:
         say(f"\nnot joined: {why_not(a, b, evidence, settings)}")
@@ -75,7 +77,12 @@ def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
     cut, match = settings["cluster"], settings["match"]
     if evidence.pair is None:
         return "no candidate pair: " + _why_no_pair(evidence, match)
-    if evidence.similarity is not None and evidence.similarity < cut["min_similarity"]:
+    if evidence.weighed is not None:
+        probability, least = evidence.weighed["copy_probability"], _least_probability(cut)
+        if probability < least:
+            by = evidence.weighed["decided_by"]
+            return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is asked for"
+    elif evidence.similarity is not None and evidence.similarity < cut["min_similarity"]:
         limit = f"cluster.min_similarity ({cut['min_similarity']:g})"
         return f"a pair, but its cosine {evidence.similarity:.3f} is below {limit}"
     guards = [f"{name} is guarded as {side['guard']}" for name, side in (("a", a), ("b", b)) if side.get("guard")]
@@ -86,6 +93,11 @@ def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
         f"a pair above the cut, but the chain was cut there: by {cut['linkage']} linkage the two groups are too far "
         "apart, or no keeper is within the bound of both"
     )
+
+
+def _least_probability(cluster: Facts) -> float:
+    """Of a pair that joins two images, by the settings of the last step cluster."""
+    return cluster["min_copy_probability"] or cut_for(cluster["target_precision"])
 
 
 def _why_no_pair(evidence: Evidence, match: Facts) -> str:
@@ -135,8 +147,11 @@ def _evidence(tables: Tables, a: Facts, b: Facts) -> Evidence:
     if a.get("phash") is not None and b.get("phash") is not None:
         bits = ((a["phash"] ^ b["phash"]) & (2**64 - 1)).bit_count()
     same = {name: a.get(name) is not None and a.get(name) == b.get(name) for name in ("content_hash", "pixel_hash")}
-    row = _between(tables.read(PAIRS), a, b).first()
-    return Evidence(same["content_hash"], same["pixel_hash"], bits, cosine, row.asDict() if row else None)
+    pair, weighed = (_between(tables.read(table), a, b).first() for table in (PAIRS, EVIDENCE))
+    return Evidence(
+        same["content_hash"], same["pixel_hash"], bits, cosine,
+        pair.asDict() if pair else None, weighed.asDict() if weighed else None,
+    )  # fmt: skip
 
 
 def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
@@ -165,11 +180,15 @@ def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: 
     return lines
 
 
-def _joined(tables: Tables, a: Facts, b: Facts, min_similarity: float) -> list[str]:
+def _joined(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> list[str]:
     """The two members' own reasons, and the path of pairs between them."""
     lines = [f"{name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in (("a", a), ("b", b))]
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
-    pairs = tables.read(PAIRS).where(F.col("similarity").isNull() | (F.col("similarity") >= min_similarity))
+    ids = ["image_id_a", "image_id_b"]
+    weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")
+    by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= cluster["min_similarity"])
+    joins = F.coalesce(F.col("copy_probability") >= _least_probability(cluster), by_likeness)
+    pairs = tables.read(PAIRS).join(weighed, ids, "left").where(F.col("method").isin(*_IDENTICAL) | joins)
     path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
     uris = {r["image_id"]: r["uri"] for r in rows}

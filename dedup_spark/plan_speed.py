@@ -17,7 +17,7 @@ from dedup_spark.kernels import ann, core_rates, sketch
 from dedup_spark.kernels.forecast import Rates
 from dedup_spark.models.base import Embedder
 from dedup_spark.stages.extract_task import TaskSettings
-from dedup_spark.stages.match_plan import lowest_floor
+from dedup_spark.stages.match_plan import sketch_floor
 
 _CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
 _FEW = 50
@@ -54,7 +54,7 @@ def measure(
 
 def _demands(match: MatchSettings) -> list[tuple[float, float]]:
     """What the sketches of match must meet, as (cosine, recall): see stages/match_plan.py."""
-    floor = lowest_floor(match)
+    floor = sketch_floor(match)
     to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
     return [(match.min_similarity, match.min_recall), *to_the_floor]
 

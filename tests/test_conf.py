@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from operating_point import PRESETS
 
+from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.session import DELTA_JAR
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,3 +99,11 @@ def test_jobs_named_in_conf_exist() -> None:
     named = set(re.findall(r"jobs/(\w+\.py)", "".join(file.read_text() for file in CONF.glob("*/*.*"))))
     assert named >= {"run_pipeline.py"}
     assert not [name for name in named if not (ROOT / "jobs" / name).exists()]
+
+
+def test_presets_are_the_operating_points_that_were_measured_and_balanced_is_the_default() -> None:
+    assert {file.stem.removeprefix("preset-") for file in CONF.glob("preset-*.toml")} == set(PRESETS)
+    for name, point in PRESETS.items():
+        extract = load_config(str(CONF / f"preset-{name}.toml")).extract
+        assert (extract.embedding, extract.input_px, extract.views) == point
+    assert load_config(str(CONF / "preset-balanced.toml")).extract == ExtractSettings()

@@ -16,10 +16,16 @@ from dedup_spark.tables import CLUSTERS, PAIRS, Tables
 
 SETTINGS = {
     "match": {"min_similarity": 0.4, "min_recall": 0.999, "max_hamming_bits": 3},
-    "cluster": {"min_similarity": 0.45, "linkage": "average"},
+    "cluster": {
+        "min_similarity": 0.45,
+        "linkage": "average",
+        "min_copy_probability": 0.0,
+        "target_precision": 0.99,
+    },
 }
 OK: dict[str, Any] = {"status": "ok", "guard": None}
 PAIR = {"method": "embedding"}
+WEIGHED = {"copy_probability": 0.1, "decided_by": "geometry"}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,7 @@ PAIR = {"method": "embedding"}
         (OK, OK, 9, 0.7, None, "no candidate pair: match did not propose it, although the cosine 0.700 is not below"),
         (OK, OK, 9, None, None, "no candidate pair: pHash differs in 9 bits, more than match.max_hamming_bits (3)"),
         (OK, OK, 9, 0.42, PAIR, "a pair, but its cosine 0.420 is below cluster.min_similarity (0.45)"),
+        (OK, OK, 9, 0.42, PAIR | WEIGHED, "a pair, but a copy with probability 0.100 only (by geometry); 0."),
         (OK | {"guard": "text"}, OK, 9, 0.8, PAIR, "a pair, but a is guarded as text"),
         (OK, OK | {"guard": "blank"}, 0, 0.9, PAIR, "a pair, but b is guarded as blank"),
         (OK | {"guard": "text"}, OK, 2, 0.8, PAIR, "a pair above the cut, but the chain was cut there"),
@@ -40,7 +47,8 @@ PAIR = {"method": "embedding"}
 def test_what_kept_two_images_apart_is_told_in_words(
     a: dict[str, Any], b: dict[str, Any], bits: int | None, cosine: float | None, pair: Any, said: str
 ) -> None:
-    assert why_not(a, b, Evidence(False, False, bits, cosine, pair), SETTINGS).startswith(said)
+    weighed = pair if pair and "copy_probability" in pair else None
+    assert why_not(a, b, Evidence(False, False, bits, cosine, pair, weighed), SETTINGS).startswith(said)
 
 
 def explain(tables: Tables, *uris: str) -> str:

@@ -84,9 +84,11 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     asked = _whom_to_ask(run, lake, vectors)
     surveyed, survey = _survey(run, lake, vectors)
     match_plan.guard_against_explosion(survey, lake.n_embedded, settings)
-    floor = match_plan.raised_floor(settings, survey)
+    floor = match_plan.raised_floor(settings, survey, match_plan.sketch_floor(settings))
     choices = match_plan.predict(survey, asked.n_comparisons, floor, settings)
     chosen = match_plan.choose(choices, settings.engine)
+    if chosen.engine == "exact":
+        floor = match_plan.raised_floor(settings, survey, match_plan.lowest_floor(settings))
     run.note(**match_plan.reasons(choices, chosen, survey, floor))
     log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
 

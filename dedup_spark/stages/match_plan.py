@@ -38,15 +38,17 @@ class Choice:
 
 
 def lowest_floor(settings: MatchSettings) -> float:
-    """The floor before the survey: never above min_similarity, never far below it."""
-    return min(
-        settings.min_similarity, max(settings.floor_similarity, round(settings.min_similarity - _FLOOR_DEPTH, 4))
-    )
+    """The floor of the survey and of exact joins, which pay nothing for it: never above min_similarity."""
+    return min(settings.min_similarity, settings.floor_similarity)
 
 
-def raised_floor(settings: MatchSettings, survey: Survey) -> float:
-    """The floor, raised where so many lie above it that the k nearest are found far above it all the same."""
-    floor = lowest_floor(settings)
+def sketch_floor(settings: MatchSettings) -> float:
+    """The floor of joins by sketches: not far below min_similarity, as they need several times the bits there."""
+    return max(lowest_floor(settings), round(settings.min_similarity - _FLOOR_DEPTH, 4))
+
+
+def raised_floor(settings: MatchSettings, survey: Survey, floor: float) -> float:
+    """`floor`, raised where so many lie above it that the k nearest are found far above it all the same."""
     while (
         floor < settings.min_similarity and survey.neighbours_an_image(floor) > _NEIGHBOURS_KEPT * settings.neighbours
     ):

@@ -56,15 +56,17 @@ def test_faiss_is_used_when_asked_for_and_never_by_itself() -> None:
 
 
 def test_the_floor_stays_within_reach_of_min_similarity() -> None:
-    assert match_plan.lowest_floor(SETTINGS) == 0.3
-    assert match_plan.lowest_floor(MatchSettings(min_similarity=0.7)) == pytest.approx(0.55)
-    assert match_plan.lowest_floor(MatchSettings(min_similarity=0.2)) == 0.2
+    assert match_plan.lowest_floor(SETTINGS) == 0.15
+    assert match_plan.lowest_floor(MatchSettings(min_similarity=0.1)) == 0.1
+    assert match_plan.sketch_floor(SETTINGS) == 0.3
+    assert match_plan.sketch_floor(MatchSettings(min_similarity=0.7)) == pytest.approx(0.55)
+    assert match_plan.sketch_floor(MatchSettings(min_similarity=0.2)) == 0.15
 
 
 def test_the_floor_rises_where_the_nearest_are_found_above_it_all_the_same() -> None:
-    assert match_plan.raised_floor(SETTINGS, survey({0.31: 12_000})) == 0.3
-    assert match_plan.raised_floor(SETTINGS, survey({0.31: 12_000, 0.36: 12_000})) == 0.32
-    assert match_plan.raised_floor(SETTINGS, survey({0.31: 10**6, 0.44: 10**6})) == 0.45
+    assert match_plan.raised_floor(SETTINGS, survey({0.31: 12_000}), 0.3) == 0.3
+    assert match_plan.raised_floor(SETTINGS, survey({0.31: 12_000, 0.36: 12_000}), 0.3) == 0.32
+    assert match_plan.raised_floor(SETTINGS, survey({0.31: 10**6, 0.44: 10**6}), 0.3) == 0.45
 
 
 @pytest.mark.parametrize(
