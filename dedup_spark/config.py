@@ -41,12 +41,12 @@ class InventorySettings:
 
 @dataclass(frozen=True, slots=True)
 class ExtractSettings:
-    embedding: str = _setting("sscd", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off"))
+    embedding: str = _setting("sscd_distilled", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off"))
     weights: str = _setting("")
     weights_sha256: str = _setting("")
     runtime: str = _setting("auto", choices=("auto", "onnx", "torch"))
     numbers: str = _setting("auto", choices=("auto", "stored", "int8", "fp32", "fp16", "bf16"))
-    input_px: int = _setting(224, 64, 1024)
+    input_px: int = _setting(256, 64, 1024)
     resize: str = _setting("bicubic", choices=("bicubic", "bilinear", "lanczos", "hamming", "box"))
     normalisation: str = _setting("auto", choices=("auto", "imagenet", "unit", "none"))
     views: int = _setting(1, 1, 2)
