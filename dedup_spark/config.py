@@ -41,7 +41,9 @@ class InventorySettings:
 
 @dataclass(frozen=True, slots=True)
 class ExtractSettings:
-    embedding: str = _setting("sscd_distilled", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off"))
+    embedding: str = _setting(
+        "sscd_distilled", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off")
+    )
     weights: str = _setting("")
     weights_sha256: str = _setting("")
     runtime: str = _setting("auto", choices=("auto", "onnx", "torch"))
