@@ -107,10 +107,21 @@ def header(module: str, word: str) -> set[str]:
     return names - {"none", "all"}
 
 
+def with_helpers(module: str) -> list[str]:
+    """A step and the modules beside it that it is made of: those that it imports, and those that they import."""
+    found, new = {module}, {module}
+    while new:
+        imported = set().union(*(imports(MODULES[m]) for m in new))
+        beside = {m for m in MODULES if m.startswith("stages/") and m not in STAGES}
+        new = {m for m in beside if f"dedup_spark.{m[:-3].replace('/', '.')}" in imported} - found
+        found |= new
+    return sorted(found)
+
+
 def tables_used(module: str, *methods: str) -> set[str]:
-    """Names of tables given to the methods of Tables, e.g. `tables.read(FEATURES)`."""
+    """Names of tables given to the methods of Tables, e.g. `tables.read(FEATURES)`, by a step or its helpers."""
     found = set()
-    for node in ast.walk(MODULES[module]):
+    for node in (n for m in with_helpers(module) for n in ast.walk(MODULES[m])):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
             found |= {a.id.lower() for a in node.args if isinstance(a, ast.Name) and a.id.isupper()}
     return found
@@ -126,13 +137,8 @@ def test_the_header_of_a_step_names_the_tables_it_uses(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in STAGES if m != "stages/report.py"])
 def test_the_header_of_a_step_names_its_kernels(module: str) -> None:
-    helpers = [
-        m
-        for m in MODULES
-        if m.startswith("stages/") and f"dedup_spark.{m[:-3].replace('/', '.')}" in imports(MODULES[module])
-    ]
     used = set()
-    for m in [module, *helpers]:
+    for m in with_helpers(module):
         used |= {
             name.split(".")[2]
             for name in imports(MODULES[m])

@@ -118,6 +118,7 @@ def place(held: Seen) -> tuple[str, str]:
     return held["executor"], held["device"]
 
 
+@pytest.mark.slow
 def test_two_tasks_never_hold_one_gpu_at_once(seen: Seen) -> None:
     held = seen["whole"]
     assert len(held) == 8
@@ -127,6 +128,7 @@ def test_two_tasks_never_hold_one_gpu_at_once(seen: Seen) -> None:
     assert at_once(held) == 1
 
 
+@pytest.mark.slow
 def test_half_a_gpu_a_task_is_two_tasks_a_gpu(seen: Seen) -> None:
     held = seen["half"]
     assert len(held) == 8
@@ -134,12 +136,14 @@ def test_half_a_gpu_a_task_is_two_tasks_a_gpu(seen: Seen) -> None:
     assert at_once(held) == 2
 
 
+@pytest.mark.slow
 def test_extract_runs_in_tasks_that_hold_a_gpu(seen: Seen) -> None:
     done = seen["onnx"]
     assert (done["error"], done["n_rows"], done["embedded"]) == (None, 12, 12)
     assert json.loads(done["notes"])["model"].endswith("by onnx on the CPU, in tasks of 1 GPU and 2 cores")
 
 
+@pytest.mark.slow
 def test_a_gpu_without_cuda_stops_the_run_with_a_clear_error_and_no_row(seen: Seen) -> None:
     """`auto`, on executors that have GPUs: PyTorch on CUDA or nothing."""
     done = seen["no_cuda"]

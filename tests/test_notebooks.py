@@ -22,6 +22,7 @@ def own_tables(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) 
     return shutil.copytree(finished.tables.root, tmp_path_factory.mktemp("notebooks") / "tables")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", BY_NAME)
 def test_a_notebook_runs_from_top_to_bottom(
     notebook: Path,

@@ -81,7 +81,7 @@ def test_pairs_are_ordered_unique_and_scored(finished: FinishedRun) -> None:
     assert all(p["image_id_a"] < p["image_id_b"] for p in pairs)
     assert len({(p["image_id_a"], p["image_id_b"]) for p in pairs}) == len(pairs)
     assert {p["method"] for p in pairs} == {"same_bytes", "same_pixels", "phash", "embedding"}
-    assert all(p["similarity"] >= 0.3 - 1e-6 for p in pairs)
+    assert all(p["similarity"] >= load_config().match.floor_similarity - 1e-6 for p in pairs)
 
 
 def test_tables_open_without_a_jvm_and_carry_a_comment_for_every_column(finished: FinishedRun) -> None:
@@ -117,6 +117,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(finished: FinishedRun, tm
     assert (marks["index"], marks["match"], marks["cluster"]) == ("unchanged", "unchanged", "unchanged")
 
 
+@pytest.mark.slow
 def test_new_changed_and_vanished_files_are_noticed(spark: SparkSession, tmp_path: Path) -> None:
     lake = build_tiny_lake(tmp_path / "lake")
     config = load_config(None, ["extract.embedding=off", "extract.max_reject_share=1"])
@@ -142,6 +143,7 @@ def test_new_changed_and_vanished_files_are_noticed(spark: SparkSession, tmp_pat
     assert len(hashes) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variation", [["extract.slice_images=7", "extract.task_images=3"], ["extract.fetch_threads=1"]]
 )

@@ -196,6 +196,7 @@ def test_every_spark_submit_command_is_accepted() -> None:
         assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
+@pytest.mark.slow
 def test_every_sql_example_runs(finished: FinishedRun) -> None:
     sql_lines = [words for words in words_of_commands("dedup-spark") if words[0] == "sql" and len(words) > 1]
     queries = [cli._parser().parse_args(words).query for words in sql_lines]
@@ -208,6 +209,7 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
         assert len(said[0].splitlines()) > 2, f"no row: {query}"
 
 
+@pytest.mark.slow
 def test_every_python_example_runs(finished: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples

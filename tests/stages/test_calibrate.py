@@ -199,6 +199,7 @@ def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spa
     assert lake[1] > 0.8
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_lake_and_writes_settings_that_load(finished: FinishedRun, tmp_path: Path) -> None:
     out, root = tmp_path / "calibrated.toml", str(shutil.copytree(finished.tables.root, tmp_path / "tables"))
     arguments = ["calibrate", "--lake", str(finished.lake.folder), "--tables", root, "--out", str(out)]

@@ -66,7 +66,14 @@ class CountRounds(logging.Handler):
 ROUNDS = CountRounds()
 
 
-@pytest.fixture(scope="module", params=["on the driver", "distributed", "distributed, then on the driver"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "on the driver",
+        pytest.param("distributed", marks=pytest.mark.slow),
+        "distributed, then on the driver",
+    ],
+)
 def labels(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Node to component of all graphs, found at once; edges come in any direction and some of them twice."""
     ROUNDS.n = 0
@@ -95,6 +102,7 @@ def test_components_are_those_of_networkx_named_by_their_smallest_node(labels: d
     assert {node: labels.get(node) for node in graph} == {node: expected.get(node) for node in graph}
 
 
+@pytest.mark.slow
 def test_there_are_as_many_rounds_as_the_number_of_nodes_has_digits(
     request: pytest.FixtureRequest, labels: dict
 ) -> None:
@@ -161,6 +169,7 @@ def test_a_component_at_the_bound_is_not_touched(spark: SparkSession, tmp_path: 
     assert bounded(spark.createDataFrame(weak_ring, EDGES), tmp_path, max_images=6) == {0: set(range(6))}
 
 
+@pytest.mark.slow
 def test_splitting_is_the_same_when_distributed(spark: SparkSession, tmp_path: Path) -> None:
     edges = clique(range(1, 5), 0.97) + clique(range(5, 9), 0.98) + [(4, 5, 0.91)]
     found = bounded(spark.createDataFrame(edges, EDGES), tmp_path, max_images=4, max_driver_edges=0)

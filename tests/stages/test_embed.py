@@ -29,6 +29,8 @@ SECOND = ["extract.embedding=sscd_distilled", "extract.input_px=96", "extract.vi
 N = 6
 VECTOR = {"model_id", "embedding"}
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
