@@ -116,7 +116,6 @@ def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_im
         ("exact", [1, 60, 2, 30, 27]),
         ("sketch", [50, 70]),
         ("routed", [40, 40, 40]),
-        ("faiss_ivf", [60, 60]),
     ],
     ids=str,
 )
@@ -145,6 +144,16 @@ def test_pairs_and_densities_are_those_of_brute_force_whatever_engine_and_shards
     assert run._mark.notes["engine"] == engine
 
 
+def test_faiss_finds_the_pairs_above_min_similarity_its_probes_do_not_reach_for_the_floor(tables: Tables) -> None:
+    ids, vectors = lake(11)
+    embed(tables, ids, vectors, [60, 60])
+    run_match(tables, "match.engine=faiss_ivf", "match.min_recall=0.999999")
+    wanted = {k: c for k, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 0.3, 3).items() if c >= 0.45}
+    found = {k: c for k, c in found_pairs(tables).items() if c >= 0.45}
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert {r["engine"] for r in pair_rows(tables)} == {"faiss_ivf"}
+
+
 def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """A radius made far too small, on executors and driver alike."""
     ids, vectors = lake(12)
@@ -165,6 +174,7 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     assert run._mark.counts["lost_in_sample"] == len(missed)
 
 
+@pytest.mark.slow
 def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
     """Images come, go and change; each time only what is new or lost a neighbour is compared."""
     ids, vectors = lake(13)
