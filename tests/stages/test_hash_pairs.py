@@ -136,7 +136,7 @@ def test_of_several_sources_the_cheapest_names_a_pair_and_its_scores_go_with_it(
             2: ("same_bytes", 0.75, 3),
             3: ("same_pixels", 0.5, 2),
             4: ("phash", 0.25, 1),
-            5: ("sketch", 0.0, 0),
+            5: ("embedding", 0.0, 0),
         }
 
 
