@@ -18,9 +18,10 @@ CORES_PER_GPU = 16
 
 _CLUSTER = re.compile(r"(\d+)x(?:(\d+)cpu|gpu)")
 _BOOK_BYTES_PER_IMAGE = 700
-"""Of a row of `images` and of `features` without embedding and thumbnail, as Parquet: measured 250 and 400 bytes."""
-_THUMBNAIL_BYTES = 10_000
-"""A 256 px JPEG of quality 80: measured 9 to 11 KB on photos."""
+"""Of a row of `images` and of `features` without embedding and thumbnail, as Parquet. Assumed: 1,500 photos in one folder
+took 33 and 181 bytes, where names are short and alike."""
+_THUMBNAIL_BYTES = 12_600
+"""A 256 px JPEG of quality 80: the mean of 1,500 photos and edits of them."""
 _PAIR_BYTES = 40
 """A row of `pairs` or `clusters` in a shuffle or table, with its ids and scores."""
 _PHASH_KEY_BYTES = 240
@@ -172,7 +173,9 @@ def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     """On GPU nodes the cores decode while the GPU embeds: the slower of the two counts."""
     vector = 2 * lake.n_dimensions
     table = lake.n_images * (_BOOK_BYTES_PER_IMAGE + _THUMBNAIL_BYTES + vector)
-    memory = cluster.cores_per_node * 1.5e9  # a worker with its model and decoder: 1.0 to 1.4 GB (measured)
+    memory = (
+        cluster.cores_per_node * 1.5e9
+    )  # a worker with its model and decoder: 0.6 GB on small photos; the rest is for large ones
     decode = lake.n_images * rates.decode_seconds + lake.n_bytes * rates.decode_byte_seconds
     on_gpu = lake.n_images * rates.gpu_embed_seconds if cluster.n_gpus else 0.0
     core_seconds = decode if cluster.n_gpus else decode + lake.n_images * rates.embed_seconds
