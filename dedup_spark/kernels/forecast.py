@@ -18,8 +18,8 @@ CORES_PER_GPU = 16
 
 _CLUSTER = re.compile(r"(\d+)x(?:(\d+)cpu|gpu)")
 _BOOK_BYTES_PER_IMAGE = 700
-"""Of a row of `images` and of `features` without embedding and thumbnail, as Parquet. Assumed: 1,500 photos in one folder
-took 33 and 181 bytes, where names are short and alike."""
+"""Of a row of `images` and of `features` without embedding and thumbnail, as Parquet. Assumed: 1,500 photos in one
+folder took 33 and 181 bytes, where names are short and alike."""
 _THUMBNAIL_BYTES = 12_600
 """A 256 px JPEG of quality 80: the mean of 1,500 photos and edits of them."""
 _PAIR_BYTES = 40
