@@ -122,7 +122,7 @@ def test_no_more_threads_work_than_the_task_has_cores(runtime: str, threads: int
 
 
 def embedded(runtime: str, **changes: object) -> np.ndarray:
-    settings = ExtractSettings(**({"input_px": PX, "runtime": runtime} | changes))  # type: ignore[arg-type]
+    settings = ExtractSettings(**({"embedding": "sscd", "input_px": PX, "runtime": runtime} | changes))  # type: ignore[arg-type]
     return registry.load(registry.resolve(settings, on_gpu=False, threads=1)).embed(sample_images())
 
 
@@ -142,7 +142,7 @@ def test_runtimes_of_the_same_numbers_agree() -> None:
 def test_runtimes_of_the_same_numbers_share_a_model_id_and_other_numbers_have_another() -> None:
     ids = {
         (runtime, numbers): registry.resolve(
-            ExtractSettings(runtime=runtime, numbers=numbers), on_gpu=False, threads=1
+            ExtractSettings(embedding="sscd", runtime=runtime, numbers=numbers), on_gpu=False, threads=1
         ).model_id
         for runtime, numbers in [("onnx", "int8"), ("onnx", "fp32"), ("torch", "fp32"), ("torch", "fp16")]
     }

@@ -24,7 +24,7 @@ MEAN, STD = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 5
 
 
 def resolved(**changes: object) -> ModelSettings:
-    extract = ExtractSettings(**({"input_px": PX, "runtime": "torch"} | changes))  # type: ignore[arg-type]
+    extract = ExtractSettings(**({"embedding": "sscd", "input_px": PX, "runtime": "torch"} | changes))  # type: ignore[arg-type]
     return registry.resolve(extract, on_gpu=False, threads=1)
 
 
