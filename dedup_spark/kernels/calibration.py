@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression
 from scipy.special import expit
 from scipy.stats import norm
 
@@ -81,15 +80,6 @@ def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None
 def _loss(x: Floats, is_copy: Bools, beta: Floats, apart: Floats, penalty: Floats) -> float:
     logit = x @ beta
     return float(np.sum(np.logaddexp(0.0, logit) - is_copy * logit) + apart @ penalty @ apart / 2)
-
-
-def smooth_rates(score: Floats, is_copy: Bools) -> Floats:
-    """Isotonic share of copies at each score (n,): what a monotone model of any shape would say. Ties get one value."""
-    values, place = np.unique(score, return_inverse=True)
-    n = np.bincount(place).astype(float)
-    share = np.bincount(place, weights=is_copy.astype(float)) / n
-    fitted: Floats = isotonic_regression(share, weights=n).x[place]
-    return fitted if len(values) else score
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,11 +179,6 @@ def _score(of_a: _Floats, of_b: _Floats, i: Rows, j: Rows, lowest: float) -> tup
         positions.append(maybe[near] + start)
         similarities.append(cosine[near])
     return np.concatenate(positions), np.concatenate(similarities)
-
-
-def all_proposed(proposed: Iterable[tuple[Rows, Rows]]) -> set[tuple[int, int]]:
-    """The pairs of a join as a set: for looking at small ones."""
-    return {pair for i, j in proposed for pair in zip(i.tolist(), j.tolist(), strict=True)}
 
 
 def _rows(x: npt.NDArray[Any], rows: slice | Rows) -> npt.NDArray[Any]:

@@ -15,7 +15,6 @@ from dedup_spark.kernels.calibration import (
     measured,
     operating_point,
     share_of,
-    smooth_rates,
     wilson_interval,
 )
 
@@ -65,14 +64,6 @@ def test_pairs_of_one_kind_are_enough_beside_a_known_model() -> None:
 def test_one_kind_of_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="both kinds"):
         fit_logistic(np.ones((4, 1)), np.ones(4, bool))
-
-
-def test_smoothed_rates_rise_with_the_score_and_ties_are_equal() -> None:
-    score = np.array([0.1, 0.2, 0.2, 0.3, 0.4, 0.5])
-    rates = smooth_rates(score, np.array([False, True, False, False, True, True]))
-    assert (np.diff(rates[np.argsort(score)]) >= 0).all()
-    assert rates[1] == rates[2] == pytest.approx(1 / 3)
-    assert rates[-1] == 1
 
 
 def best_cut_by_force(score: np.ndarray, is_copy: np.ndarray, target: float) -> set[int]:
