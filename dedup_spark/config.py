@@ -88,7 +88,9 @@ class MatchSettings:
     neighbours: int = _setting(32, 0, 1024)
     floor_similarity: float = _setting(0.15, -1, 1)
     floor_recall: float = _setting(0.8, 0.01, 0.999_999)
-    engine: str = _setting("auto", choices=("auto", "exact", "sketch", "routed", "faiss_ivf"))
+    engine: str = _setting("auto", choices=("auto", "exact", "exact_gpu", "sketch", "routed", "faiss_ivf"))
+    gpus_per_task: float = _setting(-1.0, -1, 16)
+    cpus_per_gpu_task: int = _setting(0, 0, 1024)
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
     audit_queries: int = _setting(1_000, 1, 100_000)
     max_hamming_bits: int = _setting(3, 0, 3)
@@ -192,19 +194,14 @@ def _contradictions(config: Config) -> list[str]:
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
         )
+    problems += _wrong_share("match", config.match.gpus_per_task)
     if len(config.cluster.prior) not in (0, _PRIOR_NUMBERS):
         problems.append(f"cluster.prior must hold {_PRIOR_NUMBERS} numbers or none, got {len(config.cluster.prior)}")
     return problems
 
 
 def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
-    problems = []
-    gpus = extract.gpus_per_task
-    if gpus not in (-1, 0) and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
-        problems.append(
-            f"extract.gpus_per_task ({gpus:g}) must be a share of one GPU (0.5: two tasks on each), a whole number, "
-            "0 (CPU) or -1 (one where executors have GPUs)"
-        )
+    problems = _wrong_share("extract", extract.gpus_per_task)
     if extract.embed_from == "thumbnail" and extract.input_px > extract.thumbnail_px:
         problems.append(
             f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
@@ -213,6 +210,15 @@ def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
     if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
         problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
     return problems
+
+
+def _wrong_share(section: str, gpus: float) -> list[str]:
+    if gpus in (-1, 0) or 0 < gpus <= 1 or gpus == int(gpus) > 0:
+        return []
+    return [
+        f"{section}.gpus_per_task ({gpus:g}) must be a share of one GPU (0.5: two tasks on each), a whole number, "
+        "0 (CPU) or -1 (one where executors have GPUs)"
+    ]
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
-from dedup_spark.config import ExtractSettings
+from dedup_spark.config import ExtractSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -43,33 +43,50 @@ class TaskShare:
 
 
 def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
-    """Resolve extract.gpus_per_task and extract.cpus_per_gpu_task against the cluster.
+    """What a task with a model gets: extract.gpus_per_task and extract.cpus_per_gpu_task against the cluster.
 
     Raises:
         ConfigError: GPUs are asked for that the executors have not.
     """
-    conf = spark.sparkContext.getConf()
-    task_cpus = int(conf.get("spark.task.cpus", "1"))
-    n_gpus, master = _gpus_per_executor(conf), str(spark.sparkContext.master)
     asked = extract.gpus_per_task
-    if asked == 0 or (asked < 0 and (not n_gpus or extract.runtime == "onnx")):
-        return TaskShare(task_cpus, 0.0)
-    gpus = 1.0 if asked < 0 else asked
-    if gpus > n_gpus:
-        raise ConfigError(
-            f"extract.gpus_per_task={gpus:g}, and executors have {n_gpus:g} GPUs ({_PER_EXECUTOR} at master {master}): "
-            "submit with --platform standalone-gpu, k8s or emr, set that, or use --set extract.gpus_per_task=0"
-        )
-    cores = _cores_per_executor(conf, master)
-    cpus = extract.cpus_per_gpu_task or max(task_cpus, int(cores * gpus / n_gpus))
-    if cores and cpus > cores:
-        raise ConfigError(f"extract.cpus_per_gpu_task={cpus}, and executors have {cores} cores: no task could start")
-    if not cores and not extract.cpus_per_gpu_task:
+    wanted = 0.0 if asked < 0 and extract.runtime == "onnx" else asked
+    share = _share(spark, wanted, extract.cpus_per_gpu_task, "extract")
+    if share.gpus and not extract.cpus_per_gpu_task and not _executor_cores(spark):
         log.warning(
             "spark.executor.cores is not set, so a task with a GPU gets %d cores; decoding may not keep up: "
             "set it, or extract.cpus_per_gpu_task",
-            cpus,
+            share.cpus,
         )
+    return share
+
+
+def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
+    """What a task of match gets where it multiplies on a GPU: match.gpus_per_task against the cluster.
+
+    Raises:
+        ConfigError: GPUs are asked for, also by the engine exact_gpu, that the executors have not.
+    """
+    by_engine = {"auto": match.gpus_per_task, "exact_gpu": match.gpus_per_task if match.gpus_per_task > 0 else 1.0}
+    return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
+
+
+def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> TaskShare:
+    conf = spark.sparkContext.getConf()
+    task_cpus = int(conf.get("spark.task.cpus", "1"))
+    n_gpus, master = _gpus_per_executor(conf), str(spark.sparkContext.master)
+    if asked == 0 or (asked < 0 and not n_gpus):
+        return TaskShare(task_cpus, 0.0)
+    gpus = 1.0 if asked < 0 else asked
+    if gpus > n_gpus:
+        instead = "match.engine=auto" if section == "match" else "extract.gpus_per_task=0"
+        raise ConfigError(
+            f"{section}.gpus_per_task={gpus:g}, and executors have {n_gpus:g} GPUs ({_PER_EXECUTOR} at master "
+            f"{master}): submit with --platform standalone-gpu, k8s or emr, set that, or use --set {instead}"
+        )
+    cores = _executor_cores(spark)
+    cpus = asked_cpus or max(task_cpus, int(cores * gpus / n_gpus))
+    if cores and cpus > cores:
+        raise ConfigError(f"{section}.cpus_per_gpu_task={cpus}, and executors have {cores} cores: no task could start")
     return TaskShare(cpus, gpus)
 
 
@@ -92,8 +109,9 @@ def _gpus_per_executor(conf: SparkConf) -> float:
     return float(conf.get(_PER_EXECUTOR, "0") or 0)
 
 
-def _cores_per_executor(conf: SparkConf, master: str) -> int:
+def _executor_cores(spark: SparkSession) -> int:
     """0 where nobody says: a standalone executor then takes all cores of its worker."""
+    conf, master = spark.sparkContext.getConf(), str(spark.sparkContext.master)
     if master.startswith("local-cluster["):
         return int(conf.get("spark.executor.cores", master.split(",")[1]) or 0)
     return int(conf.get("spark.executor.cores", "0") or 0)

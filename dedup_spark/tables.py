@@ -343,6 +343,14 @@ class Tables:
         """Replace all rows in one atomic commit; readers see the old rows or the new ones."""
         self._write(table, rows, "overwrite")
 
+    def replace(self, table: Table, rows: DataFrame, **where: int | str) -> None:
+        """Put `rows` in the place of those whose columns have the values of `where`, in one atomic commit.
+
+        All of `rows` have these values. What a step killed after its commit does again, it does not do twice.
+        """
+        literals = {c: _sql_text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
+        self._write(table, rows, "overwrite", replaceWhere=" AND ".join(f"{c} = {v}" for c, v in literals.items()))
+
     def upsert(self, table: Table, rows: DataFrame) -> None:
         """Insert rows, or replace those with the same key; one source row a key."""
         _require_columns(table, rows.schema)
@@ -388,9 +396,9 @@ class Tables:
         """How SQL names the table where no view is set up."""
         return self._name(table) if self.database else "delta.`" + self._path(table).replace("`", "``") + "`"
 
-    def _write(self, table: Table, rows: DataFrame, mode: str) -> None:
+    def _write(self, table: Table, rows: DataFrame, mode: str, **options: str) -> None:
         _require_columns(table, rows.schema)
-        writer = rows.select(table.column_names).write.format("delta").mode(mode)
+        writer = rows.select(table.column_names).write.format("delta").mode(mode).options(**options)
         if self.database:
             writer.saveAsTable(self._name(table))
         else:
@@ -421,6 +429,11 @@ def _require_columns(table: Table, found: T.StructType) -> None:
             f"rows for '{table.name}' do not fit it: "
             f"missing {_listed(wanted - have)}; unexpected {_listed(have - wanted)}"
         )
+
+
+def _sql_text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _listed(columns: Iterable[tuple[str, str]]) -> str:

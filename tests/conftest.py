@@ -42,7 +42,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         .config("spark.databricks.delta.snapshotPartitions", "1")
         # Plans over ten rows run once: to compile them, by Spark to Java and by the JVM to its best code, costs half of
         # the time (measured on cluster.run). The tests of the command line and of spark-submit compile, as users do.
-        # The JVM gives its first compiler 48 MB; Spark fills them, and then a fifth of the time goes into emptying them.
+        # The JVM gives its first compiler 48 MB; Spark fills them, and a fifth of the time goes into emptying them.
         .config(
             "spark.driver.extraJavaOptions",
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",

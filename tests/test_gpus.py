@@ -16,9 +16,9 @@ from pyspark.sql import SparkSession
 from sample_images import sample_images
 
 from dedup_spark import gpus
-from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.config import ExtractSettings, MatchSettings, load_config
 from dedup_spark.errors import ConfigError
-from dedup_spark.gpus import TaskShare, device_of_task, task_share
+from dedup_spark.gpus import TaskShare, device_of_task, match_share, task_share
 
 Seen = dict[str, Any]
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1", "spark.executor.cores": "14"}
@@ -51,6 +51,18 @@ def test_a_task_takes_one_gpu_where_executors_have_them_and_its_share_of_the_cor
 def test_gpus_are_left_alone_when_they_are_not_wanted() -> None:
     assert share(ONE_GPU, gpus_per_task=0) == TaskShare(1, 0.0)
     assert share(ONE_GPU, runtime="onnx") == TaskShare(1, 0.0)
+
+
+def test_match_takes_a_gpu_for_the_engines_that_use_one() -> None:
+    def of_match(conf: dict[str, str], **match: Any) -> TaskShare:
+        return match_share(cluster(**conf), MatchSettings(**match))
+
+    assert of_match(ONE_GPU) == TaskShare(14, 1.0)  # auto tries it
+    assert of_match(ONE_GPU, gpus_per_task=0) == of_match(ONE_GPU, engine="sketch") == TaskShare(1, 0.0)
+    assert of_match(ONE_GPU, engine="exact_gpu", cpus_per_gpu_task=2) == TaskShare(2, 1.0)
+    assert of_match({}) == of_match({}, engine="exact") == TaskShare(1, 0.0)
+    with pytest.raises(ConfigError, match=r"match\.gpus_per_task=1, and executors have 0 GPUs .*match\.engine=auto"):
+        of_match({}, engine="exact_gpu")
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_an_error_with_the_way_out() -> None:

@@ -6,17 +6,13 @@ Every moment is seen from outside, in the files that the command writes.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import DECODER, DRIVER, EVERYTHING, JVM, WORKER, Command, Happened
 from table_contents import contents, rows
 from tiny_lake import TinyLake, build_tiny_lake
 
@@ -24,102 +20,13 @@ from dedup_spark import tables as definitions
 
 pytestmark = pytest.mark.chaos
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ["extract.slice_images=15", "extract.task_images=5"]  # four slices of a few tasks each
-SECONDS_TO_FINISH, SECONDS_TO_VANISH = 600, 60
-
-DRIVER, JVM, WORKER, DECODER, EVERYTHING = "driver", "JVM", "Python worker", "decoder", "everything"
-Happened = Callable[[Path], bool]
 
 
-@dataclass(frozen=True)
-class Process:
-    """A live process, by what the kernel says of it."""
-
-    pid: int
-    parent: int
-    session: int
-    command: str
-
-
-class Command:
-    """One start of `dedup-spark run`, in a session of its own: whatever it starts can be told by that, and ended."""
-
-    def __init__(self, lake: Path, root: Path, log: Path) -> None:
-        self.log = log
-        settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
-        arguments = [sys.executable, "-m", "dedup_spark", "run", "--lake", str(lake), "--tables", str(root), *settings]
-        with log.open("w") as out:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
-
-    def processes(self) -> list[Process]:
-        """All that it started and that still runs."""
-        return [process for process in live_processes() if process.session == self.process.pid]
-
-    def wait_for(self, happened: Happened, root: Path) -> None:
-        """Until something can be seen below the tables; an end of the command before that is a failure."""
-        deadline = time.monotonic() + SECONDS_TO_FINISH
-        while not happened(root):
-            assert self.process.poll() is None, f"ended before the moment to kill it:\n{self.said()}"
-            assert time.monotonic() < deadline, f"the moment never came:\n{self.said()}"
-            time.sleep(0.005)
-
-    def wait(self) -> int:
-        """The exit code."""
-        try:
-            return self.process.wait(SECONDS_TO_FINISH)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still runs:\n{self.said()}")
-
-    def kill(self, victim: str) -> None:
-        """SIGKILL: all of its processes, or one of them, as the kernel short of memory would."""
-        if victim == EVERYTHING:
-            while found := self.processes():
-                for process in found:
-                    send_kill(process.pid)
-        else:
-            send_kill(self.find(victim).pid)
-
-    def find(self, victim: str) -> Process:
-        """One process of that kind; of the workers the one that decodes, as others may be idle."""
-        found = self.processes()
-        decoders = [p for p in found if "dedup_spark.decoder_child" in p.command]
-        chosen = {
-            DRIVER: [p for p in found if p.pid == self.process.pid],
-            JVM: [p for p in found if "org.apache.spark.deploy.SparkSubmit" in p.command],
-            WORKER: [p for p in found if p.pid in {decoder.parent for decoder in decoders}],
-            DECODER: decoders,
-        }[victim]
-        assert chosen, f"there is no {victim} among {found}"
-        return chosen[0]
-
-    def wait_until_nothing_is_left(self) -> None:
-        """Orphans must go by themselves, and soon."""
-        deadline = time.monotonic() + SECONDS_TO_VANISH
-        while left := self.processes():
-            assert time.monotonic() < deadline, f"left behind: {left}"
-            time.sleep(0.1)
-
-    def said(self) -> str:
-        """The end of its output, without the lines of Ivy."""
-        lines = [line for line in self.log.read_text().splitlines() if not line.startswith(("\t", ":", " ", "found"))]
-        return "\n".join(lines[-40:])
-
-
-def live_processes() -> Iterator[Process]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()  # state, parent, group, session, ...
-            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # ended meanwhile
-            continue
-        if fields[0] not in "ZX":
-            yield Process(int(stat.parent.name), int(fields[1]), int(fields[3]), command)
-
-
-def send_kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def run_command(lake: Path, root: Path, log: Path) -> Command:
+    settings = [argument for setting in SETTINGS for argument in ("--set", setting)]
+    arguments = [sys.executable, "-m", "dedup_spark", "run", "--lake", str(lake), "--tables", str(root), *settings]
+    return Command(arguments, log)
 
 
 @pytest.fixture
@@ -128,7 +35,7 @@ def start(lake: TinyLake, tmp_path: Path) -> Iterator[Callable[[], Command]]:
     started: list[Command] = []
 
     def again() -> Command:
-        started.append(Command(lake.folder, tmp_path / "tables", tmp_path / f"log-{len(started)}"))
+        started.append(run_command(lake.folder, tmp_path / "tables", tmp_path / f"log-{len(started)}"))
         return started[-1]
 
     yield again
@@ -146,7 +53,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> TinyLake:
 def undisturbed(lake: TinyLake, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables of one run that nobody interrupted."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    command = Command(lake.folder, folder / "tables", folder / "log")
+    command = run_command(lake.folder, folder / "tables", folder / "log")
     assert command.wait() == 0, command.said()
     command.wait_until_nothing_is_left()
     return folder / "tables"
@@ -177,14 +84,14 @@ MOMENTS: dict[str, tuple[Happened, ...]] = {
     "while tables are made": (table_made("features"),),
     "extract, one slice committed": (committed("features"),),
     "index, a shard written": (written("shard_files/*/*.faiss"),),
-    "match, near pHashes under way": (staged("near_phash"),),
+    "match, the join under way": (staged("found"),),
     "match, its pairs committed": (committed("pairs"),),
-    "cluster, members under way": (staged("members"),),
+    "cluster, members under way": (staged("ranked"),),
     "every step, one after another": (
         committed("images"),
         committed("features", 2),
         staged("assigned"),
-        staged("found"),
+        staged("nearest"),
         staged("labels"),
         written("report/views.sql"),
     ),

@@ -70,6 +70,15 @@ def test_appended_rows_are_added_and_overwritten_ones_replaced(place: Tables) ->
     assert stored(place) == set()
 
 
+def test_rows_of_one_value_are_replaced_and_the_others_stay(place: Tables) -> None:
+    odd = "it's a \\ name"
+    place.append(PAIRS, pairs(place, pair(1, 2, method=odd), pair(1, 3, method=odd), pair(4, 5)))
+    place.replace(PAIRS, pairs(place, pair(1, 2, method=odd, hamming_bits=3)), method=odd)
+    assert stored(place) == as_tuples(pair(1, 2, method=odd, hamming_bits=3), pair(4, 5))
+    place.replace(PAIRS, pairs(place), image_id_a=4)
+    assert stored(place) == as_tuples(pair(1, 2, method=odd, hamming_bits=3))
+
+
 def test_a_table_may_be_replaced_by_what_is_computed_from_it(place: Tables) -> None:
     place.append(PAIRS, pairs(place, pair(1, 2), pair(3, 4)))
     place.overwrite(PAIRS, place.read(PAIRS).where("image_id_a = 3"))

@@ -39,7 +39,7 @@ def _numpy_near(x: Any, y: Any, lowest: float) -> np.ndarray:
 
 
 def _torch_near(x: Any, y: Any, lowest: float) -> np.ndarray:
-    import torch
+    import torch  # here, because importing it takes seconds that the other joins need not pay
 
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False  # sums in float32: see the margin
     return torch.nonzero((x @ y.T >= lowest - _FLOAT16_MARGIN).flatten()).flatten().cpu().numpy()
@@ -48,11 +48,6 @@ def _torch_near(x: Any, y: Any, lowest: float) -> np.ndarray:
 def _on_device(x: ann.Floats, device: str | None) -> Any:
     if device is None:
         return x
-    import torch  # here, because importing it takes seconds that the other joins need not pay
+    import torch
 
     return torch.from_numpy(x).to(device, torch.float16)
-
-
-def task_device(addresses: list[str]) -> str | None:
-    """torch's name of the GPU that Spark gave a task, by its addresses; None without one."""
-    return f"cuda:{addresses[0]}" if addresses else None

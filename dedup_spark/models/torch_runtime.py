@@ -35,7 +35,7 @@ class TorchEmbedder:
 
     def __init__(self, network: torch.nn.Module, settings: ModelSettings, device: str) -> None:
         self.model_id, self._threads = settings.model_id, settings.threads
-        self._device, self._type = _open_device(device), _TYPES[settings.numbers]
+        self._device, self._type = open_device(device), _TYPES[settings.numbers]
         network = network.eval().requires_grad_(False)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dimensions = require_vectors(self._answer(a_probe(settings.input_px)), self.model_id)
@@ -111,7 +111,7 @@ def batch_that_fits(free_bytes: float, bytes_per_image: float, most: int) -> int
     return min(most, 1 << max(0, fits.bit_length() - 1))
 
 
-def _open_device(device: str) -> torch.device:
+def open_device(device: str) -> torch.device:
     """`cpu`, `cuda:<address>`. Raises ConfigError: never does one stand in for the other."""
     if device == "cpu":
         return torch.device(device)
@@ -124,7 +124,8 @@ def _open_device(device: str) -> torch.device:
             return torch.device("cuda", i)
     raise ConfigError(
         f"this task holds GPU {address}, and PyTorch {torch.__version__} sees {n_devices} CUDA devices here: install "
-        "a driver and a PyTorch of its CUDA version on the executors, or use --set extract.gpus_per_task=0"
+        "a driver and a PyTorch of its CUDA version on the executors, or do without: --set extract.gpus_per_task=0 "
+        "--set match.gpus_per_task=0"
     )
 
 

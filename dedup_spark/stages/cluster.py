@@ -19,11 +19,11 @@ from dedup_spark.errors import GuardError
 from dedup_spark.runs import Run
 from dedup_spark.stages.bounds import bridges, group_around_keepers, require_bound, with_keepers
 from dedup_spark.stages.history import changes, name_clusters, require_unique_ids
-from dedup_spark.stages.judging import count_evidence, judge
+from dedup_spark.stages.judging import Judgement, count_evidence, judge
 from dedup_spark.stages.policy import rank_members, require_keeper_order
 from dedup_spark.stages.reasons import keeper_pairs, with_reasons
 from dedup_spark.stages.representatives import with_representative
-from dedup_spark.tables import CLUSTER_HISTORY, CLUSTERS, FEATURES, GUARDED, IMAGES
+from dedup_spark.tables import CLUSTER_HISTORY, CLUSTERS, EVIDENCE, FEATURES, GUARDED, IMAGES
 
 _MIN_IMAGES_FOR_GUARD = 1000  # in a small folder one large group is no alarm
 
@@ -35,8 +35,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     require_keeper_order(images, features, settings)
     judged = judge(run, config)
 
-    members = tables.stage("members", expand(judged.labels, features))
-    ranked = tables.stage("ranked", rank_members(members, images, features, settings))
+    ranked = tables.stage("ranked", rank_members(expand(judged.labels, features), images, features, settings))
     around = group_around_keepers(ranked, judged.near, judged.weigh, settings.max_component_images)
     grouped = tables.stage("grouped", around)
     kept = tables.stage("kept", with_keepers(ranked, grouped))
@@ -48,27 +47,30 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     clusters = tables.stage("clusters", with_reasons(named, judged.weigh(keeper_pairs(kept)), judged.bound))
     require_bound(clusters)
     require_unique_ids(clusters)
-    _write(run, clusters, previous, judged.guarded)
+    _write(run, clusters, previous, judged)
     run.count(**count_evidence(run))
     tables.drop_staged()
 
 
-def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFrame) -> None:
+def _write(run: Run, clusters: DataFrame, previous: DataFrame, judged: Judgement) -> None:
     """History first, clusters last: a step killed in between finds the old clusters and does the same again."""
     tables = run.tables
     version = tables.version(CLUSTERS)
     history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
     events = tables.stage("events", history)
-    never_happened = events.sparkSession.createDataFrame([(version,)], "clusters_version bigint")
-    tables.delete(CLUSTER_HISTORY, never_happened)
-    tables.append(CLUSTER_HISTORY, events)
-    tables.overwrite(GUARDED, guarded)
+    tables.replace(CLUSTER_HISTORY, events, clusters_version=version)
+    tables.overwrite(EVIDENCE, judged.evidence())
+    tables.overwrite(GUARDED, judged.guarded)
     tables.overwrite(CLUSTERS, clusters)
+    totals = clusters.agg(
+        F.count_if("is_keeper").alias("clusters"),
+        F.count("*").alias("members"),
+        F.count_if("is_bridge").alias("bridges"),
+    ).first()
+    assert totals is not None
     run.count(
-        clusters=clusters.where("is_keeper").count(),
-        members=clusters.count(),
-        bridges=clusters.where("is_bridge").count(),
-        **{f"guarded_{row['guard']}": row["count"] for row in guarded.groupBy("guard").count().collect()},
+        **totals.asDict(),
+        **{f"guarded_{row['guard']}": row["count"] for row in judged.guarded.groupBy("guard").count().collect()},
         **{f"clusters_{row['event']}": row["count"] for row in events.groupBy("event").count().collect()},
     )
 

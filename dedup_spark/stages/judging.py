@@ -8,6 +8,7 @@ nobody calibrated: the cosine, or the pHash, decides by itself. Both come to a `
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -42,6 +43,7 @@ class Judgement:
         guarded: (image_id, guard, n_neighbours), images that likeness alone does not join.
         weigh: distance of any pairs; see bounds.Weigh.
         bound: largest distance to a keeper, for a member that nothing was weighed for.
+        evidence: the rows of the table `evidence`; asked for last, because `weigh` may add some.
     """
 
     labels: DataFrame
@@ -50,10 +52,11 @@ class Judgement:
     guarded: DataFrame
     weigh: Weigh
     bound: Column
+    evidence: Callable[[], DataFrame]
 
 
 def judge(run: Run, config: Config) -> Judgement:
-    """By evidence where it can be, else by likeness. Writes `evidence`."""
+    """By evidence where it can be, else by likeness."""
     tables = run.tables
     features = tables.read(FEATURES)
     unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
@@ -71,14 +74,13 @@ def model_of(features: DataFrame) -> str | None:
 
 def _by_likeness(run: Run, config: Config, unique: DataFrame) -> Judgement:
     tables, bounds = run.tables, bounds_of(config)
-    if not tables.read(EVIDENCE).isEmpty():
-        tables.overwrite(EVIDENCE, tables.read(EVIDENCE).limit(0))
     near = near_pairs(tables.read(PAIRS), config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
     measure = functools.partial(weigh_likeness, unique=unique, bounds=bounds)
-    return Judgement(labels, edges, edges, guarded, measure, bound_without_pair(bounds))
+    none = functools.partial(unique.sparkSession.createDataFrame, [], EVIDENCE.schema)
+    return Judgement(labels, edges, edges, guarded, measure, bound_without_pair(bounds), none)
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -106,51 +108,55 @@ def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> J
     """Components of sure pairs, a first cut, its leaders weighed against all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
     judged = _Evidence(run, config, unique, prior)
-    pairs = tables.read(PAIRS).where(~F.col("method").isin(*_IDENTICAL))
-    tables.overwrite(EVIDENCE, judged.weighed(pairs))
+    judged.weigh(tables.read(PAIRS).where(~F.col("method").isin(*_IDENTICAL)))
 
-    likely = joined_pairs(tables.read(EVIDENCE), config.cluster)
+    likely = joined_pairs(judged.rows(), config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
     trusted = trusted_pairs(likely, guarded, config)
     # Components too large are split by raising a threshold on this in even steps, and probabilities crowd below 1.
     spread = 1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))
     edges, components = _components(run, config, trusted, spread)
-    first = tables.stage("first_cut", cut_weighed(components, tables.read(EVIDENCE), cutting))
-    judged.add(leader_pairs(first, tables.read(EVIDENCE)))
+    first = tables.stage("first_cut", cut_weighed(components, judged.rows(), cutting))
+    judged.add(leader_pairs(first, judged.rows()))
     groups = first.withColumnRenamed("cluster_label", "component_id")
-    labels = tables.stage("labels", cut_weighed(groups, tables.read(EVIDENCE), cutting, settled=True))
+    labels = tables.stage("labels", cut_weighed(groups, judged.rows(), cutting, settled=True))
 
-    near = tables.read(EVIDENCE).where(_distance() <= _as_float(_BOUND))
+    near = judged.rows().where(_distance() <= _as_float(_BOUND))
     ends = near.select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
-    return Judgement(labels, edges, ends, guarded, judged.distances, _as_float(_BOUND))
+    return Judgement(labels, edges, ends, guarded, judged.distances, _as_float(_BOUND), judged.rows)
 
 
 class _Evidence:
-    """The table `evidence`, which grows by the pairs that are asked about."""
+    """Rows of the table `evidence`, which grow by the pairs that are asked about; staged until the step writes them."""
 
     def __init__(self, run: Run, config: Config, unique: DataFrame, prior: Prior) -> None:
-        self._run, self._unique, self._settings = run, unique, weigh_settings(config, prior)
+        self._tables, self._unique, self._settings = run.tables, unique, weigh_settings(config, prior)
+        self._densities = run.tables.read(DENSITIES)
         self._thumbnails = representatives(run.tables.read(FEATURES)).select("image_id", "thumbnail")
+        self._parts: list[DataFrame] = []
 
-    def weighed(self, pairs: DataFrame) -> DataFrame:
-        """Rows of `evidence` for scored pairs, written down."""
-        tables = self._run.tables
-        return tables.stage("evidence", weigh(pairs, tables.read(DENSITIES), self._thumbnails, tables, self._settings))
+    def rows(self) -> DataFrame:
+        """All that was weighed so far."""
+        return functools.reduce(DataFrame.unionByName, self._parts)
+
+    def weigh(self, pairs: DataFrame) -> None:
+        """Weigh scored pairs, none of which was weighed before."""
+        weighed = weigh(pairs, self._densities, self._thumbnails, self._tables, self._settings)
+        self._parts.append(self._tables.stage(f"evidence-{len(self._parts)}", weighed))
 
     def add(self, pairs: DataFrame) -> None:
-        """Weigh those pairs (image_id_a, image_id_b, centre) that the table does not hold, and put them there."""
-        tables, ids = self._run.tables, ["image_id_a", "image_id_b"]
-        new = tables.stage("unweighed", pairs.join(tables.read(EVIDENCE), ids, "left_anti").select(*ids, "centre"))
+        """Weigh those pairs (image_id_a, image_id_b, centre) that were not weighed before."""
+        ids = ["image_id_a", "image_id_b"]
+        asked = pairs.join(self.rows(), ids, "left_anti").select(*ids, "centre")
+        new = self._tables.stage(f"unweighed-{len(self._parts)}", asked)
         if not new.isEmpty():
-            tables.append(EVIDENCE, self.weighed(score_pairs(new, self._unique).join(new, ids)))
+            self.weigh(score_pairs(new, self._unique).join(new, ids))
 
     def distances(self, pairs: DataFrame) -> DataFrame:
         """As bounds.Weigh: how unlikely each pair is a copy."""
         if "centre" in pairs.columns:
             self.add(pairs)
-        known = pairs.select("image_id_a", "image_id_b").join(
-            self._run.tables.read(EVIDENCE), ["image_id_a", "image_id_b"]
-        )
+        known = pairs.select("image_id_a", "image_id_b").join(self.rows(), ["image_id_a", "image_id_b"])
         return known.select(
             "image_id_a", "image_id_b", "similarity", "hamming_bits",
             _distance().alias("distance"),

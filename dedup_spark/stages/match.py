@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 from dedup_spark import shards
 from dedup_spark.config import Config
 from dedup_spark.errors import ArtifactError
+from dedup_spark.gpus import TaskShare, match_share
 from dedup_spark.runs import Progress, Run
 from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
 from dedup_spark.stages.match_plan import Choice
@@ -66,7 +67,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     tables, settings = run.tables, config.match
     features = tables.read(FEATURES)
     lake = _look_at(run, features, tables.read(SHARDS))
-    near_phash = score_pairs(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
+    near_phash = score_pairs(hash_pairs.phash_pairs(lake.unique, settings), features)
     sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
     if lake.n_embedded < 2:
         top, n_asked = spark.createDataFrame([], neighbours.NEAREST), lake.n_embedded
@@ -85,14 +86,17 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     surveyed, survey = _survey(run, lake, vectors)
     match_plan.guard_against_explosion(survey, lake.n_embedded, settings)
     floor = match_plan.raised_floor(settings, survey, match_plan.sketch_floor(settings))
-    choices = match_plan.predict(survey, asked.n_comparisons, floor, settings)
+    share = match_share(tables.spark, settings)
+    gpu_ns = match_survey.gpu_nanoseconds(lake.shard_rows, tables.root, share) * share.cpus if share.gpus else None
+    choices = match_plan.predict(survey, asked.n_comparisons, floor, settings, gpu_ns)
     chosen = match_plan.choose(choices, settings.engine)
-    if chosen.engine == "exact":
+    if chosen.engine in ("exact", "exact_gpu"):
         floor = match_plan.raised_floor(settings, survey, match_plan.lowest_floor(settings))
     run.note(**match_plan.reasons(choices, chosen, survey, floor))
     log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
 
-    found = _join(run, asked, match_plan.join_settings(tables.root, chosen, floor, settings), lake.n_embedded)
+    joining = match_plan.join_settings(tables.root, chosen, floor, settings, share.gpus)
+    found = _join(run, asked, joining, lake.n_embedded, share if chosen.engine == "exact_gpu" else TaskShare(1, 0.0))
     pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
     if asked.known is not None:
         pairs = pairs.unionByName(asked.known)
@@ -112,25 +116,26 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
         F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash"),
     )
     unique = run.tables.stage("unique", one)
-    counts = unique.agg(
+    of_images = unique.agg(
         F.count("*").alias("n"), F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id")
-    ).first()
+    )
+    of_index = shard_rows.agg(
+        (F.coalesce(F.max("shard"), F.lit(-1)) + 1).alias("n_shards"),
+        F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_indexed"),
+        F.collect_set("model_id").alias("indexed_models"),
+    )
+    counts = of_images.crossJoin(of_index).first()
     assert counts is not None
-    index = shard_rows.agg(
-        (F.coalesce(F.max("shard"), F.lit(-1)) + 1).alias("n"),
-        F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_images"),
-        F.collect_set("model_id").alias("model_ids"),
-    ).first()
-    assert index is not None
     place = run.tables.place(SHARDS)
-    if counts["n_embedded"] and index["model_ids"] and index["model_ids"] != [counts["model_id"]]:
-        of = ", ".join(sorted(index["model_ids"]))
+    models = counts["indexed_models"]
+    if counts["n_embedded"] and models and models != [counts["model_id"]]:
+        of = ", ".join(sorted(models))
         raise ArtifactError(
             f"the shard files of {place} hold embeddings of {of}, features of {counts['model_id']}; {shards.REBUILD}"
         )
-    if index["n_images"] != counts["n_embedded"]:
+    if counts["n_indexed"] != counts["n_embedded"]:
         raise ArtifactError(
-            f"the shard files of {place} hold {index['n_images']:,} vectors, features {counts['n_embedded']:,} "
+            f"the shard files of {place} hold {counts['n_indexed']:,} vectors, features {counts['n_embedded']:,} "
             f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
         )
     return Lake(
@@ -139,7 +144,7 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
         shard_rows=shard_rows,
-        n_shards=index["n"],
+        n_shards=counts["n_shards"],
         fingerprint=increment.fingerprint(counts["model_id"] or "", run.config.match),
     )
 
@@ -183,7 +188,7 @@ def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_
     return surveyed, match_survey.summarise(surveyed, n_queries, settings.min_recall)
 
 
-def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
+def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, share: TaskShare) -> DataFrame:
     """What the tasks found, staged; stopped as soon as it is an explosion. Raises GuardError."""
     spark = run.tables.spark
     n_found, limit = spark.sparkContext.accumulator(0), match_plan.max_found(n, run.config.match)
@@ -198,7 +203,7 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int) -> DataFrame:
     try:
         watch = progress.watching(spark, done_before=0, n_under_way=asked.n_items, check=stop_if_exploded)
         with watch, raised_in_tasks():
-            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL))
+            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL, profile=share.profile))
     except (PySparkException, Py4JJavaError) as e:
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
@@ -223,7 +228,6 @@ def _audit(
     rows = audit.measure(tables.stage("compared", compared), *sizes, floor, settings)
     rows.append(audit.candidates_row(found))
     said = audit.verdict(rows, chosen.engine, settings)
-    others = tables.read(QUALITY).where(F.col("run_id") != run.run_id)  # a step done again after a kill says it once
-    tables.overwrite(QUALITY, others.unionByName(audit.as_table(tables.spark, rows, run.run_id, said)))
+    tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)
     run.note(recall=said)
     run.count(lost_in_sample=sum(r["metric"] == "lost_pair" for r in rows))

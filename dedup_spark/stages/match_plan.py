@@ -56,15 +56,21 @@ def raised_floor(settings: MatchSettings, survey: Survey, floor: float) -> float
     return min(floor, settings.min_similarity)
 
 
-def predict(survey: Survey, n_comparisons: float, floor: float, settings: MatchSettings) -> dict[str, Choice]:
-    """Each engine with its cost. Exact: recall 1; the others as match.min_recall asks, by the survey's measurements."""
+def predict(
+    survey: Survey, n_comparisons: float, floor: float, settings: MatchSettings, gpu_ns: float | None = None
+) -> dict[str, Choice]:
+    """Each engine with its cost. Exact: recall 1; the others as match.min_recall asks, by the survey's measurements.
+
+    `gpu_ns`: nanoseconds of a comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
+    """
     demands = [(settings.min_similarity, settings.min_recall)]
     if settings.neighbours and floor < settings.min_similarity:
         demands.append((floor, settings.floor_recall))
     look, sketch_ns = sketch.choose_look(demands, survey.strangers, survey.costs)
     met = min(1.0, 2 * survey.visited_share(survey.margin))
     seconds = n_comparisons / 1e9
-    return {
+    on_gpu = {} if gpu_ns is None else {"exact_gpu": Choice("exact_gpu", seconds * gpu_ns)}
+    return on_gpu | {
         "exact": Choice("exact", seconds * survey.gemm_ns),
         "sketch": Choice("sketch", seconds * sketch_ns, look),
         "routed": Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), look, margin=survey.margin),
@@ -134,7 +140,9 @@ def explosion(found: str, n: int, settings: MatchSettings) -> GuardError:
     )
 
 
-def join_settings(root: str, chosen: Choice, floor: float, settings: MatchSettings) -> JoinSettings:
+def join_settings(
+    root: str, chosen: Choice, floor: float, settings: MatchSettings, gpus_per_task: float = 0.0
+) -> JoinSettings:
     """What tasks need, for the engine chosen."""
     return JoinSettings(
         root=root,
@@ -147,6 +155,7 @@ def join_settings(root: str, chosen: Choice, floor: float, settings: MatchSettin
         n_probes=chosen.n_probes,
         seed=settings.seed,
         max_pairs_per_image=settings.max_pairs_per_image,
+        gpus_per_task=gpus_per_task,
     )
 
 

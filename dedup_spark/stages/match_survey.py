@@ -19,8 +19,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
-from dedup_spark.kernels import ann, joins, routed_join, sketch, sketch_join
+from dedup_spark.gpus import TaskShare
+from dedup_spark.kernels import ann, exact_join, joins, routed_join, sketch, sketch_join
 from dedup_spark.kernels.joins import Block, Found
+from dedup_spark.stages.match_tasks import open_device
 
 _SURVEYED = pa.schema(
     [("query_id", pa.int64()), ("neighbour_id", pa.int64()), ("similarity", pa.float32()), ("gap", pa.float32()),
@@ -139,6 +141,21 @@ def survey_shard(
     histograms = {"near": counts, "strangers": _stranger_counts(queries, block)}
     histograms["gaps"] = _gap_counts(queries, block, centroids)
     yield _counts_row(histograms, measured)
+
+
+def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float:
+    """Of one comparison by exact_gpu, measured by one task that holds a GPU, on the first shard."""
+    first = shard_rows.where("shard = 0").select("path", "sha256").repartition(1)
+
+    def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for file in (row for batch in batches for row in batch.to_pylist()):
+            block, device = shards.read_shard(root, file["path"], file["sha256"]), open_device(share.gpus)
+            ns = _nanoseconds(lambda: list(exact_join.exact_join(block, None, 1.0, device)), len(block) ** 2 // 2)  # noqa: B023
+            yield pa.RecordBatch.from_pylist([{"ns": ns}])
+
+    row = first.mapInArrow(measure, "ns double", profile=share.profile).first()
+    assert row is not None
+    return float(row["ns"])
 
 
 def calibrate(block: Block, seed: int) -> sketch.SketchCosts:

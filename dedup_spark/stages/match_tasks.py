@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.accumulators import Accumulator
 
 from dedup_spark import shards
+from dedup_spark.gpus import device_of_task
 from dedup_spark.kernels import ann, exact_join, ivf_join, joins, routed_join, sketch, sketch_join
 from dedup_spark.kernels.joins import Block, Found, Proposed
 
@@ -48,6 +48,7 @@ class JoinSettings:
     n_probes: int
     seed: int
     max_pairs_per_image: int
+    gpus_per_task: float = 0.0
 
     @property
     def lowest(self) -> float:
@@ -71,8 +72,9 @@ def propose(a_file: tuple[str, str, str], b_file: tuple[str, str, str], settings
     """Rows that the engine proposes; the same file twice: pairs within it."""
     within = a_file == b_file
     a, b = shards.read_shard(*a_file), None if within else shards.read_shard(*b_file)
-    if settings.engine == "exact":
-        return exact_join.exact_join(a, b, settings.lowest, _device())
+    if settings.engine in ("exact", "exact_gpu"):
+        device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
+        return exact_join.exact_join(a, b, settings.lowest, device)
     if settings.engine == "faiss_ivf":
         indexes = (_index(*a_file),) if within else (_index(*a_file), _index(*b_file))
         return ivf_join.ivf_join(a, b, indexes, settings.lowest, settings.n_probes)
@@ -127,7 +129,8 @@ _index = functools.lru_cache(maxsize=2)(shards.read_index)
 _centroids = functools.lru_cache(maxsize=1)(shards.read_centroids)
 
 
-def _device() -> str | None:
-    task = TaskContext.get()
-    gpu = task.resources().get("gpu") if task else None
-    return exact_join.task_device(gpu.addresses if gpu else [])
+def open_device(gpus: float) -> str:
+    """torch's name of the GPU that this task holds. Raises ConfigError where there is none, or PyTorch sees none."""
+    from dedup_spark.models.torch_runtime import open_device  # it imports torch, which takes seconds
+
+    return str(open_device(device_of_task(gpus)))

@@ -19,6 +19,8 @@ def nearest(found: DataFrame, k: int) -> DataFrame:
     `found` has each pair with best_of_a and best_of_b: only those sides are shuffled, 20 bytes each. A pair may
     be there twice, where two items or two runs met it.
     """
+    if k == 0:
+        return found.sparkSession.createDataFrame([], NEAREST)
     sides = [
         found.where(f"best_of_{one}").select(
             F.col(f"image_id_{one}").alias("image_id"),
@@ -28,7 +30,8 @@ def nearest(found: DataFrame, k: int) -> DataFrame:
         )
         for one, other in ("ab", "ba")
     ]
-    once = sides[0].unionByName(sides[1]).dropDuplicates(["image_id", "other_id"])
+    together = sides[0].unionByName(sides[1]).repartition("image_id")  # one shuffle for both that follow
+    once = together.dropDuplicates(["image_id", "other_id"])
     nearest_first = Window.partitionBy("image_id").orderBy(F.desc("similarity"), "other_id")
     ranked = once.withColumn("rank", F.row_number().over(nearest_first))
     return ranked.where(F.col("rank") <= k).select("image_id", "other_id", "similarity", "engine")

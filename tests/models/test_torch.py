@@ -194,9 +194,9 @@ def test_an_address_is_the_number_or_the_uuid_of_a_device(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", Properties)
-    assert torch_runtime._open_device(f"cuda:{address}") == torch.device("cuda", index)
+    assert torch_runtime.open_device(f"cuda:{address}") == torch.device("cuda", index)
     with pytest.raises(ConfigError, match="holds GPU 2"):
-        torch_runtime._open_device("cuda:2")
+        torch_runtime.open_device("cuda:2")
 
 
 def test_batch_norm_is_folded_away() -> None:

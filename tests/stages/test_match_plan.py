@@ -48,6 +48,15 @@ def test_auto_takes_the_cheapest_engine() -> None:
     assert chosen(margin=3.0) == "sketch"  # every cell would have to be visited
 
 
+def test_a_gpu_is_used_where_it_is_cheaper_for_all_the_cores_that_it_keeps_busy() -> None:
+    def chosen(gpu_ns: float | None) -> str:
+        return match_plan.choose(match_plan.predict(survey(), 1e9, 0.3, SETTINGS, gpu_ns), "auto").engine
+
+    assert (chosen(0.003 * 8), chosen(16.0), chosen(None)) == ("exact_gpu", "routed", "routed")
+    joining = match_plan.join_settings("/t", match_plan.Choice("exact_gpu", 1.0), 0.3, SETTINGS, gpus_per_task=0.5)
+    assert (joining.engine, joining.gpus_per_task) == ("exact_gpu", 0.5)
+
+
 def test_faiss_is_used_when_asked_for_and_never_by_itself() -> None:
     choices = match_plan.predict(survey(), 1e9, 0.3, SETTINGS)
     assert match_plan.choose(choices, "faiss_ivf").n_probes == 8

@@ -1,0 +1,112 @@
+"""A command in processes of its own, that a test can look at and kill: the driver, its JVM, workers, executors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS_TO_FINISH, SECONDS_TO_VANISH = 600, 60
+
+DRIVER, JVM, WORKER, DECODER, EXECUTOR = "driver", "JVM", "Python worker", "decoder", "executor"
+EVERYTHING = "everything"
+Happened = Callable[[Path], bool]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A live process, by what the kernel says of it."""
+
+    pid: int
+    parent: int
+    session: int
+    command: str
+
+
+class Command:
+    """One start of a command, in a session of its own: whatever it starts can be told by that, and ended."""
+
+    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("w") as out:
+            self.process = subprocess.Popen(
+                arguments, cwd=ROOT, stdout=out, stderr=out, start_new_session=True, env=environment
+            )
+
+    def processes(self) -> list[Process]:
+        """All that it started and that still runs."""
+        return [process for process in live_processes() if process.session == self.process.pid]
+
+    def wait_for(self, happened: Happened, root: Path) -> None:
+        """Until something can be seen below the tables; an end of the command before that is a failure."""
+        deadline = time.monotonic() + SECONDS_TO_FINISH
+        while not happened(root):
+            assert self.process.poll() is None, f"ended before the moment to kill it:\n{self.said()}"
+            assert time.monotonic() < deadline, f"the moment never came:\n{self.said()}"
+            time.sleep(0.005)
+
+    def wait(self) -> int:
+        """The exit code."""
+        try:
+            return self.process.wait(SECONDS_TO_FINISH)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"still runs:\n{self.said()}")
+
+    def kill(self, victim: str) -> None:
+        """SIGKILL: all of its processes, or one of them, as the kernel short of memory would."""
+        if victim == EVERYTHING:
+            while found := self.processes():
+                for process in found:
+                    send_kill(process.pid)
+        else:
+            send_kill(self.find(victim).pid)
+
+    def find(self, victim: str) -> Process:
+        """One process of that kind; of the workers the one that decodes, as others may be idle."""
+        found = self.processes()
+        decoders = [p for p in found if "dedup_spark.decoder_child" in p.command]
+        chosen = {
+            DRIVER: [p for p in found if p.pid == self.process.pid],
+            JVM: [p for p in found if "org.apache.spark.deploy.SparkSubmit" in p.command],
+            WORKER: [p for p in found if p.pid in {decoder.parent for decoder in decoders}],
+            DECODER: decoders,
+            EXECUTOR: [p for p in found if "CoarseGrainedExecutorBackend" in p.command],
+        }[victim]
+        assert chosen, f"there is no {victim} among {found}"
+        return chosen[0]
+
+    def wait_until_nothing_is_left(self) -> None:
+        """Orphans must go by themselves, and soon."""
+        deadline = time.monotonic() + SECONDS_TO_VANISH
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"left behind: {left}"
+            time.sleep(0.1)
+
+    def said(self) -> str:
+        """The end of its output, without the lines of Ivy."""
+        lines = [line for line in self.log.read_text().splitlines() if not line.startswith(("\t", ":", " ", "found"))]
+        return "\n".join(lines[-40:])
+
+
+def live_processes() -> Iterator[Process]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()  # state, parent, group, session, ...
+            command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # ended meanwhile
+            continue
+        if fields[0] not in "ZX":
+            yield Process(int(stat.parent.name), int(fields[1]), int(fields[3]), command)
+
+
+def send_kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
