@@ -1,3 +1,7 @@
 """dedup_spark: duplicate and near-duplicate images in a data lake, as tables that SQL can query."""
 
+from dedup_spark.python_workers import read_zips_once
+
 __version__ = "0.1.0"
+
+read_zips_once()

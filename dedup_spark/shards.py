@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 
 import faiss
@@ -26,14 +25,28 @@ def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-@functools.lru_cache(maxsize=2)
 def read_shard(root: str, path: str, sha256: str) -> Block:
-    """The vectors of a shard; the last two stay in memory, as work comes in pairs of shards.
+    """The vectors of a shard. The last two stay in memory, as work comes in pairs of shards, and of small ones more.
 
     Raises:
         ArtifactError: the file is missing, or is not the one that the table lists.
     """
-    return Block(*ann.shard_vectors(read_index(root, path, sha256)))
+    key = (root, path, sha256)
+    block = _kept.pop(key, None) or Block(*ann.shard_vectors(read_index(*key)))
+    _kept[key] = block  # the last one used comes last
+    while len(_kept) > 2 and sum(b.vectors.nbytes for b in _kept.values()) > _KEPT_BYTES:
+        del _kept[next(iter(_kept))]
+    return block
+
+
+def forget_shards() -> None:
+    """Drop what `read_shard` keeps."""
+    _kept.clear()
+
+
+_kept: dict[tuple[str, str, str], Block] = {}
+_KEPT_BYTES = 128 << 20
+"""Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
 
 
 def read_centroids(root: str, path: str, sha256: str) -> ann.Floats:

@@ -140,7 +140,11 @@ PAIRS = Table(
         ("image_id_a", _LONG, "The smaller image_id"),
         ("image_id_b", _LONG, "The larger image_id"),
         ("method", _STR, "What found it: same_bytes, same_pixels, phash or embedding; of several the cheapest"),
-        ("engine", _STR, "What compared the embeddings: exact, sketch, routed or faiss_ivf; null for other methods"),
+        (
+            "engine",
+            _STR,
+            "What compared the embeddings: exact, exact_gpu, sketch, routed, faiss_ivf; null for other methods",
+        ),
         ("similarity", _FLOAT, "Cosine of the two embeddings, -1 to 1; null without embeddings"),
         ("hamming_bits", _INT, "Bits of 64 in which the pHashes differ"),
     ),

@@ -20,9 +20,9 @@ PATH = "shard_files/r1/shard-00000.faiss"
 @pytest.fixture(autouse=True)
 def nothing_in_memory() -> Iterator[None]:
     """Shards read before stay in memory; these tests change files under the same name."""
-    shards.read_shard.cache_clear()
+    shards.forget_shards()
     yield
-    shards.read_shard.cache_clear()
+    shards.forget_shards()
     MemoryFileSystem.store.clear()
 
 

@@ -1,18 +1,25 @@
-"""Pairs from hashes: equal bytes or pixels, near pHash. SQL alone, the first two sources of match."""
+"""Pairs from hashes: equal bytes or pixels, near pHash. The first two sources of match."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Iterable, Iterator
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels import hash_join
 from dedup_spark.stages.representatives import with_representative
 
 _PHASH_PARTS = 5
 """The 64 bits in 5 parts: 3 differing bits leave at least 2 parts equal, so every pair within 3 bits shares one of
 the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 images compare 1e11 pairs."""
+
+_CHUNK_ROWS = 65_536
 
 
 def identical_pairs(features: DataFrame) -> DataFrame:
@@ -42,17 +49,38 @@ def phash_pairs(unique: DataFrame, settings: MatchSettings) -> DataFrame:
     bounds = [round(i * 64 / _PHASH_PARTS) for i in range(_PHASH_PARTS + 1)]
     parts = [_bits("phash", low, high) for low, high in itertools.pairwise(bounds)]
     keys = [
-        F.struct(F.lit(n).alias("parts"), parts[i].alias("first"), parts[j].alias("second"))
+        F.lit(n << 58).bitwiseOR(F.shiftleft(parts[i], 13)).bitwiseOR(parts[j])
         for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
     ]
     keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
-    crowd = keyed.groupBy("key").agg(F.sort_array(F.collect_list(F.struct("image_id", "phash"))).alias("crowd"))
-    small = crowd.where(F.size("crowd").between(2, settings.max_phash_bucket))
-    a = small.select("crowd", F.posexplode("crowd").alias("position", "a"))
-    ab = a.select("a", F.explode(F.slice("crowd", F.col("position") + 2, F.size("crowd"))).alias("b"))
-    bits = F.bit_count(F.col("a.phash").bitwiseXOR(F.col("b.phash")))
-    near = ab.where(bits <= settings.max_hamming_bits)
-    return near.select(F.col("a.image_id").alias("image_id_a"), F.col("b.image_id").alias("image_id_b")).distinct()
+    together = keyed.repartition("key").sortWithinPartitions("key", "image_id")
+    near = functools.partial(_near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket)
+    return together.mapInArrow(near, "image_id_a bigint, image_id_b bigint").distinct()
+
+
+def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int) -> Iterator[pa.RecordBatch]:
+    """On executors: rows (image_id, phash, key) sorted by key and image_id to pairs; holds some 1.5 MB of rows."""
+    for rows in _whole_keys(batches, max_bucket):
+        ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
+        i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
+        yield pa.RecordBatch.from_arrays([pa.array(ids[i]), pa.array(ids[j])], ["image_id_a", "image_id_b"])
+
+
+def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:
+    """Tables of about _CHUNK_ROWS rows that do not cut a key, or only one that is too crowded to propose anything."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(b) for b in held) < _CHUNK_ROWS:
+            continue
+        rows = pa.Table.from_batches(held)
+        keys = rows["key"].to_numpy()
+        cut = int(np.searchsorted(keys, keys[-1]))
+        yield rows.slice(0, cut)
+        # Of a crowd one row more than allowed is enough to know it by.
+        held = rows.slice(max(cut, len(rows) - max_bucket - 1)).combine_chunks().to_batches()
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:

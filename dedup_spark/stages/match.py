@@ -2,7 +2,7 @@
 
 Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
-Kernels: ann, exact_join, ivf_join, joins, recall, routed_join, sketch, sketch_join
+Kernels: ann, exact_join, hash_join, ivf_join, joins, recall, routed_join, sketch, sketch_join
 Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
 new images: m x n. Memory of a task: two shards. Shuffled: 20 bytes a pair and side; pHash keys, 240 bytes an image.
 
@@ -13,7 +13,7 @@ embedding (a plan of work items, one engine of four). All but the first look at 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -26,7 +26,7 @@ from dedup_spark.errors import ArtifactError
 from dedup_spark.gpus import TaskShare, match_share
 from dedup_spark.runs import Progress, Run
 from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
-from dedup_spark.stages.match_plan import Choice
+from dedup_spark.stages.match_plan import Choice, n_tasks
 from dedup_spark.stages.match_tasks import FOUND_DDL, JoinSettings
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
@@ -96,6 +96,8 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
 
     joining = match_plan.join_settings(tables.root, chosen, floor, settings, share.gpus)
+    parallelism = tables.spark.sparkContext.defaultParallelism
+    asked = replace(asked, items=asked.items.coalesce(n_tasks(asked.n_items, chosen.core_seconds, parallelism)))
     found = _join(run, asked, joining, lake.n_embedded, share if chosen.engine == "exact_gpu" else TaskShare(1, 0.0))
     pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
     if asked.known is not None:
@@ -225,7 +227,7 @@ def _audit(
     """Compare the sample with what was written; `sizes`: of the sample, of all."""
     tables, settings = run.tables, run.config.match
     compared = audit.compare(surveyed, tables.read(PAIRS), floor, settings)
-    rows = audit.measure(tables.stage("compared", compared), *sizes, floor, settings)
+    rows = audit.measure(compared, *sizes, floor, settings)
     rows.append(audit.candidates_row(found))
     said = audit.verdict(rows, chosen.engine, settings)
     tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)

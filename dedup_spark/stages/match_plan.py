@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from dedup_spark.stages.match_tasks import JoinSettings, join_items
 
 _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
+
+_CORE_SECONDS_A_TASK = 1.0  # less, and Spark's own 0.1 s a task with Python in it would tell
 
 _FLOOR_DEPTH = 0.15  # below min_similarity: see match.floor_similarity in conf/base.toml
 _CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: what Spark's own jobs cost a match
@@ -171,6 +174,11 @@ def all_items(shard_rows: DataFrame, n_shards: int) -> DataFrame:
     )
     once = items.where(f"2 * step < {n_shards} OR 2 * a < {n_shards}")  # opposite shards would meet twice
     return _with_files(once, shard_rows, shard_rows)
+
+
+def n_tasks(n_items: int, core_seconds: float, parallelism: int) -> int:
+    """How many tasks share the items: two for each core at least, then one a second of work."""
+    return max(1, min(n_items, max(2 * parallelism, math.ceil(core_seconds / _CORE_SECONDS_A_TASK))))
 
 
 def items_of_queries(query_rows: DataFrame, n_files: int, shard_rows: DataFrame, n_shards: int) -> DataFrame:

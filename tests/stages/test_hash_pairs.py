@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from fabricated import (
     exact_cosines,
@@ -77,6 +78,22 @@ def test_a_hash_of_a_crowd_proposes_nothing_and_a_smaller_crowd_all_its_pairs(sp
     unique = spark.createDataFrame(crowds, "image_id bigint, phash bigint")
     found = hash_pairs.phash_pairs(unique, MatchSettings(max_phash_bucket=5))
     assert id_pairs(found) == set(itertools.combinations(range(10, 15), 2))
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 50])
+def test_chunks_change_no_pair_and_a_crowd_over_several_stays_a_crowd(
+    monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(hash_pairs, "_CHUNK_ROWS", chunk_rows)
+    keys = np.repeat(np.arange(12), [1, 4, 30, 2, 5, 1, 1, 5, 60, 3, 2, 1])
+    rows = pa.table({"image_id": np.arange(len(keys)), "phash": np.zeros(len(keys), np.int64), "key": keys})
+    found = {
+        (r["image_id_a"], r["image_id_b"])
+        for batch in hash_pairs._near_batches(rows.to_batches(max_chunksize=3), 3, 5)
+        for r in batch.to_pylist()
+    }
+    small = [k for k in range(12) if 2 <= np.count_nonzero(keys == k) <= 5]
+    assert found == {p for k in small for p in itertools.combinations(np.flatnonzero(keys == k).tolist(), 2)}
 
 
 def test_hash_pairs_that_the_embeddings_contradict_are_dropped(spark: SparkSession) -> None:
