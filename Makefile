@@ -25,11 +25,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup  ## run the whole job on sample photos, or on your own: make demo LAKE=/my/photos TABLES=/my/tables
 	@$(BIN)/dedup-spark demo --tables "$(TABLES)" $(if $(LAKE),--lake "$(LAKE)")
 
+# Two processes: one has all tests with Spark, the other begins with those without.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
 test: setup  ## the tests that every change must pass
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: setup  ## every test, also the slow ones and those that kill processes
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(PYTEST) -m 'not gpu'
 
 test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'

@@ -24,6 +24,19 @@ os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of this environment
 
 
+_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "benchmarks/", "test_decoders.py", "test_architecture.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `pytest -n 2 --dist loadgroup` all tests that start Spark run in one of the two processes."""
+    here = Path(__file__).parent
+    for item in items:
+        starts_spark = "spark" in getattr(item, "fixturenames", ())
+        if starts_spark or not item.path.relative_to(here).as_posix().startswith(_WITHOUT_SPARK):
+            item.add_marker(pytest.mark.xdist_group("spark"))
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     scratch = tmp_path_factory.mktemp("spark")
@@ -47,6 +60,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.driver.extraJavaOptions",
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
         )
+        .config("spark.sql.adaptive.enabled", "false")
+        .config("spark.databricks.delta.stats.skipping", "false")
+        .config("spark.databricks.delta.stats.collect", "false")
         .config("spark.sql.codegen.wholeStage", "false")
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .getOrCreate()

@@ -323,6 +323,7 @@ def test_an_empty_lake_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert str(tmp_path / "lake") in problem
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("spark")
 def test_a_step_that_fails_says_how_to_continue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "my lake").mkdir()

@@ -57,6 +57,7 @@ def explain(tables: Tables, *uris: str) -> str:
     return "\n".join(said)
 
 
+@pytest.mark.slow
 def test_joined_images_show_the_shortest_path_of_pairs(tables: Tables) -> None:
     hashes = {1: 0, 2: 1, 3: 3, 4: 7, 5: 7, 9: -1}
     pixels = {5: "pixels of 4"}

@@ -38,6 +38,7 @@ def n_pairs(groups: list[tuple[str, ...]]) -> int:
     return sum(len(g) * (len(g) - 1) // 2 for g in groups)
 
 
+@pytest.mark.slow
 def test_a_sample_of_everything_counts_the_lake_exactly_and_writes_no_features(tables: Tables, lake: TinyLake) -> None:
     config = load_config(None, [*QUICK, "plan.sample_images=1000"])
     made = make_plan(tables.spark, config, run_of(tables, lake.folder, config), [parse_cluster("100xgpu")])

@@ -25,7 +25,9 @@ _FILE_ARROW = pa.schema(
     [("shard", pa.int32()), ("path", pa.string()), ("n_images", pa.int64()), ("sha256", pa.string())]
 )
 
-_NOT_DECIDING = {"audit_queries", "max_hamming_bits", "max_phash_bucket", "max_pairs_per_image"}
+_NOT_DECIDING = {
+    "audit_queries", "cpus_per_gpu_task", "gpus_per_task", "max_hamming_bits", "max_phash_bucket", "max_pairs_per_image",
+}  # fmt: skip
 
 QUERY_FOLDER = "_staging/queries"
 

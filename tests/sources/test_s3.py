@@ -88,6 +88,7 @@ def read_all(source: Source, rows: list[dict[str, Any]], spark: SparkSession) ->
     return of_rows.map(lambda address: fetch_patiently(source, address, 5, 2**20)).collect()
 
 
+@pytest.mark.slow
 def test_executors_list_and_read_what_is_there_through_faults(s3: S3Server, on_workers: SparkSession) -> None:
     s3.faults += [
         Fault("list-type=2", status=503, times=2),

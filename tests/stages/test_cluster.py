@@ -239,6 +239,7 @@ def test_without_embeddings_the_hashes_decide_and_a_chain_of_hashes_is_cut(table
             assert "cosine" not in row["reason"]
 
 
+@pytest.mark.slow
 def test_no_pairs_make_no_clusters_and_replace_old_ones(tables: Tables) -> None:
     fill(tables, map(listed, range(3)), map(readable, range(3)))
     append_pairs(tables, [(0, 1, "phash", None, 0)])
@@ -247,6 +248,7 @@ def test_no_pairs_make_no_clusters_and_replace_old_ones(tables: Tables) -> None:
     assert run_cluster(tables) == {}
 
 
+@pytest.mark.slow
 def test_a_thousand_copies_of_a_placeholder_are_one_cluster_once_that_is_allowed(tables: Tables) -> None:
     vector = directions(1, np.random.default_rng(23))[0]
     same = {"pixel_hash": "placeholder", "content_hash": "placeholder", "phash": 7}

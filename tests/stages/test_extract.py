@@ -178,6 +178,7 @@ def listed(tables: Tables, lake: TinyLake) -> Run:
     return run
 
 
+@pytest.mark.slow
 def test_rows_of_another_version_are_made_again_and_no_others(listed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     version = rejected_version(SignatureSettings(400_000_000, 16, 256, 80, 0))
     features = listed.tables.read(FEATURES)
@@ -207,6 +208,7 @@ def test_rejects_are_read_again_when_asked_and_only_those(listed: Run, lake: Tin
     assert extract_again(listed, HASHES_ONLY)["read"] == 0
 
 
+@pytest.mark.slow
 def test_rows_without_a_model_are_made_again_when_a_model_is_asked_for_but_models_never_mix(
     listed: Run, lake: TinyLake
 ) -> None:

@@ -18,7 +18,10 @@ CHANGED = {
     "min_similarity": 0.5, "neighbours": 5, "floor_similarity": 0.35, "floor_recall": 0.5, "engine": "exact",
     "min_recall": 0.9, "seed": 1,
 }  # fmt: skip
-FREE = {"audit_queries": 7, "max_hamming_bits": 1, "max_phash_bucket": 9, "max_pairs_per_image": 3}
+FREE = {
+    "audit_queries": 7, "max_hamming_bits": 1, "max_phash_bucket": 9, "max_pairs_per_image": 3, "gpus_per_task": 0.5,
+    "cpus_per_gpu_task": 3,
+}  # fmt: skip
 
 
 def test_every_setting_is_known_to_decide_or_not() -> None:

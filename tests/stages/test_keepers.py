@@ -50,6 +50,7 @@ def test_protected_and_reference_images_are_kept_or_stay(tables: Tables) -> None
     assert members[3]["reason"].endswith("; stays: in cluster.reference_prefixes")
 
 
+@pytest.mark.slow
 def test_images_that_say_little_join_by_equal_pixels_or_where_cosine_and_hash_agree(tables: Tables) -> None:
     """Two families of six near each other; in the second only the first two images have hashes that agree."""
     rng = np.random.default_rng(33)
@@ -80,6 +81,7 @@ def history_of(tables: Tables) -> list[tuple[Any, ...]]:
     return sorted(tuple(row[c] for c in columns) for row in rows(tables.root, "cluster_history"))
 
 
+@pytest.mark.slow
 def test_a_step_that_is_killed_and_repeated_gives_the_same_ids_and_tells_each_change_once(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:

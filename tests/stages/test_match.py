@@ -144,6 +144,7 @@ def test_pairs_and_densities_are_those_of_brute_force_whatever_engine_and_shards
     assert run._mark.notes["engine"] == engine
 
 
+@pytest.mark.slow
 def test_faiss_finds_the_pairs_above_min_similarity_its_probes_do_not_reach_for_the_floor(tables: Tables) -> None:
     ids, vectors = lake(11)
     embed(tables, ids, vectors, [60, 60])

@@ -96,6 +96,7 @@ def test_copies_are_joined_and_strangers_in_one_frame_are_not(filled: Tables) ->
     assert frames["normalised_similarity"] == pytest.approx(frames["similarity"] - 0.15, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_budget_is_kept_and_what_it_left_out_is_said(filled: Tables) -> None:
     run_cluster(filled, "cluster.max_verified_pairs=40")
     decided = [r["decided_by"] for r in evidence_of(filled).values()]
@@ -105,6 +106,7 @@ def test_the_budget_is_kept_and_what_it_left_out_is_said(filled: Tables) -> None
     assert all(r["n_inliers"] is None and r["agreement"] is None for r in undecided)
 
 
+@pytest.mark.slow
 def test_without_a_budget_nothing_is_compared(filled: Tables) -> None:
     run_cluster(filled, "cluster.max_verified_pairs=0")
     assert {r["decided_by"] for r in evidence_of(filled).values()} == {"undecided"}
