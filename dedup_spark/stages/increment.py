@@ -26,7 +26,8 @@ _FILE_ARROW = pa.schema(
 )
 
 _NOT_DECIDING = {
-    "audit_queries", "cpus_per_gpu_task", "gpus_per_task", "max_hamming_bits", "max_phash_bucket", "max_pairs_per_image",
+    "audit_queries", "cpus_per_gpu_task", "gpus_per_task", "max_hamming_bits", "max_pairs_per_image",
+    "max_phash_bucket",
 }  # fmt: skip
 
 QUERY_FOLDER = "_staging/queries"
