@@ -27,14 +27,14 @@ os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of th
 _WITHOUT_SPARK = ("kernels/", "models/", "sources/", "benchmarks/", "test_decoders.py", "test_architecture.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `pytest -n 2 --dist loadgroup` all tests that start Spark run in one of the two processes."""
+    """Mark what may start Spark: `make test` runs those tests one after the other, and the others beside them."""
     here = Path(__file__).parent
     for item in items:
         starts_spark = "spark" in getattr(item, "fixturenames", ())
         if starts_spark or not item.path.relative_to(here).as_posix().startswith(_WITHOUT_SPARK):
-            item.add_marker(pytest.mark.xdist_group("spark"))
+            item.add_marker(pytest.mark.starts_spark)
 
 
 @pytest.fixture(scope="session")
