@@ -61,7 +61,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
         )
         .config("spark.sql.adaptive.enabled", "false")
-        .config("spark.databricks.delta.stats.skipping", "false")
         .config("spark.databricks.delta.stats.collect", "false")
         .config("spark.sql.codegen.wholeStage", "false")
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
