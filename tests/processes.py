@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_FINISH, SECONDS_TO_VANISH = 600, 60
 
-DRIVER, JVM, WORKER, DECODER, EXECUTOR = "driver", "JVM", "Python worker", "decoder", "executor"
+DRIVER, JVM, WORKER, DECODER = "driver", "JVM", "Python worker", "decoder"
 EVERYTHING = "everything"
 Happened = Callable[[Path], bool]
 
@@ -78,7 +78,6 @@ class Command:
             JVM: [p for p in found if "org.apache.spark.deploy.SparkSubmit" in p.command],
             WORKER: [p for p in found if p.pid in {decoder.parent for decoder in decoders}],
             DECODER: decoders,
-            EXECUTOR: [p for p in found if "CoarseGrainedExecutorBackend" in p.command],
         }[victim]
         assert chosen, f"there is no {victim} among {found}"
         return chosen[0]
