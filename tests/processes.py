@@ -1,4 +1,4 @@
-"""A command in processes of its own, that a test can look at and kill: the driver, its JVM, workers, executors."""
+"""Commands in processes of their own: run as from a shell, or looked at and killed (driver, JVM, workers, decoders)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,18 @@ SECONDS_TO_FINISH, SECONDS_TO_VANISH = 600, 60
 DRIVER, JVM, WORKER, DECODER = "driver", "JVM", "Python worker", "decoder"
 EVERYTHING = "everything"
 Happened = Callable[[Path], bool]
+
+
+Done = subprocess.CompletedProcess[str]
+
+_OURS = ("PYSPARK_", "SPARK_", "PYTHONPATH")
+"""Variables that this test process may carry for its own session, and a person's shell does not."""
+
+
+def in_a_shell(command: list[str], **environment: str) -> Done:
+    """Runs a command from the project's folder, with a shell's environment, to its end."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | environment
+    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
 @dataclass(frozen=True)
@@ -34,12 +46,10 @@ class Process:
 class Command:
     """One start of a command, in a session of its own: whatever it starts can be told by that, and ended."""
 
-    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self.log = log
         with log.open("w") as out:
-            self.process = subprocess.Popen(
-                arguments, cwd=ROOT, stdout=out, stderr=out, start_new_session=True, env=environment
-            )
+            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
 
     def processes(self) -> list[Process]:
         """All that it started and that still runs."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +9,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 from deltalake import DeltaTable
+from processes import ROOT, Done, in_a_shell
 from table_contents import rows
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 N = 1_000_000
 
 
@@ -42,11 +40,7 @@ def test_a_million_manifest_rows_are_listed_by_a_driver_of_512_mb(tmp_path: Path
     assert dict(last["counts"]) == {"listed": N, "new_or_changed": 0, "gone": 0}
 
 
-def inventory(manifest: Path, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def inventory(manifest: Path, root: Path, *arguments: str) -> Done:
     """`spark-submit` of jobs/01_inventory.py with the driver's heap at 512 MB; the tasks run in the same process."""
     command = [str(ROOT / "spark-submit.sh"), "--platform", "local", "--conf", "spark.driver.memory=512m", "inventory"]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK_", "SPARK_", "PYTHONPATH"))}
-    return subprocess.run(
-        [*command, "--", "--lake", str(manifest), "--tables", str(root), *arguments],
-        cwd=ROOT, env=clean, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+    return in_a_shell([*command, "--", "--lake", str(manifest), "--tables", str(root), *arguments])

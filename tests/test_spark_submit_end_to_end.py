@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pyspark
 import pytest
 from conftest import FinishedRun
+from processes import ROOT, Done, in_a_shell
 from table_contents import contents, rows
 
 from dedup_spark import tables as definitions
 from dedup_spark.views import VIEWS
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parent.parent
-OURS = ("PYSPARK_", "SPARK_", "PYTHONPATH")
-"""Variables that this test process may carry for its own session, and a person's shell does not."""
-
-Done = subprocess.CompletedProcess[str]
-
-
-def in_a_shell(command: list[str], **environment: str) -> Done:
-    """Runs a command from the project's folder, with a shell's environment."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(OURS)} | environment
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
 def submit(master: str, lake: Path, root: Path, *settings: str) -> Done:

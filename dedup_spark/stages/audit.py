@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels import recall
 from dedup_spark.kernels.recall import Recall
+from dedup_spark.stages.match_tasks import EXACT
 from dedup_spark.tables import QUALITY
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def verdict(rows: list[Row], engine: str, settings: MatchSettings) -> str:
     if overall["value"] >= settings.min_recall:
         log.info("match: %s", measured)
         return measured
-    cure = "set match.engine=exact" if engine != "exact" else "run `dedup-spark index --force` and match again"
+    cure = "set match.engine=exact" if engine not in EXACT else "run `dedup-spark index --force` and match again"
     certain = "" if overall["high"] < settings.min_recall else " by the estimate, though the interval allows it"
     said = (
         f"{measured} is below match.min_recall ({settings.min_recall:g}){certain}: pairs are missing. Raise "

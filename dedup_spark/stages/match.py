@@ -17,17 +17,18 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
+from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
 from dedup_spark.config import Config
 from dedup_spark.errors import ArtifactError
-from dedup_spark.gpus import TaskShare, match_share
+from dedup_spark.gpus import match_share
 from dedup_spark.runs import Progress, Run
 from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
 from dedup_spark.stages.match_plan import Choice, n_tasks
-from dedup_spark.stages.match_tasks import FOUND_DDL, JoinSettings
+from dedup_spark.stages.match_tasks import EXACT, FOUND_DDL, JoinSettings
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.stages.task_errors import raised_in_tasks
@@ -90,7 +91,7 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     gpu_ns = match_survey.gpu_nanoseconds(lake.shard_rows, tables.root, share) * share.cpus if share.gpus else None
     choices = match_plan.predict(survey, asked.n_comparisons, floor, settings, gpu_ns)
     chosen = match_plan.choose(choices, settings.engine)
-    if chosen.engine in ("exact", "exact_gpu"):
+    if chosen.engine in EXACT:
         floor = match_plan.raised_floor(settings, survey, match_plan.lowest_floor(settings))
     run.note(**match_plan.reasons(choices, chosen, survey, floor))
     log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
@@ -98,7 +99,7 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     joining = match_plan.join_settings(tables.root, chosen, floor, settings, share.gpus)
     parallelism = tables.spark.sparkContext.defaultParallelism
     asked = replace(asked, items=asked.items.coalesce(n_tasks(asked.n_items, chosen.core_seconds, parallelism)))
-    found = _join(run, asked, joining, lake.n_embedded, share if chosen.engine == "exact_gpu" else TaskShare(1, 0.0))
+    found = _join(run, asked, joining, lake.n_embedded, share.profile if chosen.engine == "exact_gpu" else None)
     pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
     if asked.known is not None:
         pairs = pairs.unionByName(asked.known)
@@ -190,7 +191,7 @@ def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_
     return surveyed, match_survey.summarise(surveyed, n_queries, settings.min_recall)
 
 
-def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, share: TaskShare) -> DataFrame:
+def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: ResourceProfile | None) -> DataFrame:
     """What the tasks found, staged; stopped as soon as it is an explosion. Raises GuardError."""
     spark = run.tables.spark
     n_found, limit = spark.sparkContext.accumulator(0), match_plan.max_found(n, run.config.match)
@@ -205,7 +206,7 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, share: TaskSha
     try:
         watch = progress.watching(spark, done_before=0, n_under_way=asked.n_items, check=stop_if_exploded)
         with watch, raised_in_tasks():
-            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL, profile=share.profile))
+            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL, profile=profile))
     except (PySparkException, Py4JJavaError) as e:
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e

@@ -31,6 +31,9 @@ FOUND_DDL = (
     "item bigint, n_candidates bigint, overflow boolean"
 )
 
+EXACT = ("exact", "exact_gpu")
+"""Engines that miss nothing."""
+
 _MIN_ITEM_PAIRS = 1_000_000  # below this no item is cut off: 25 MB of rows
 
 
@@ -72,7 +75,7 @@ def propose(a_file: tuple[str, str, str], b_file: tuple[str, str, str], settings
     """Rows that the engine proposes; the same file twice: pairs within it."""
     within = a_file == b_file
     a, b = shards.read_shard(*a_file), None if within else shards.read_shard(*b_file)
-    if settings.engine in ("exact", "exact_gpu"):
+    if settings.engine in EXACT:
         device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
         return exact_join.exact_join(a, b, settings.lowest, device)
     if settings.engine == "faiss_ivf":
