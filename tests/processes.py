@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_TO_FINISH, SECONDS_TO_VANISH = 600, 60
 
-DRIVER, JVM, WORKER, DECODER = "driver", "JVM", "Python worker", "decoder"
+DRIVER, JVM, EXECUTOR, WORKER, DECODER = "driver", "JVM", "executor", "Python worker", "decoder"
 EVERYTHING = "everything"
 Happened = Callable[[Path], bool]
 
@@ -46,10 +46,12 @@ class Process:
 class Command:
     """One start of a command, in a session of its own: whatever it starts can be told by that, and ended."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.log = log
         with log.open("w") as out:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
+            self.process = subprocess.Popen(
+                arguments, cwd=ROOT, env=environment, stdout=out, stderr=out, start_new_session=True
+            )
 
     def processes(self) -> list[Process]:
         """All that it started and that still runs."""
@@ -70,6 +72,12 @@ class Command:
         except subprocess.TimeoutExpired:
             pytest.fail(f"still runs:\n{self.said()}")
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long, or until it has ended; whether it has."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.poll() is not None
+
     def kill(self, victim: str) -> None:
         """SIGKILL: all of its processes, or one of them, as the kernel short of memory would."""
         if victim == EVERYTHING:
@@ -81,16 +89,24 @@ class Command:
 
     def find(self, victim: str) -> Process:
         """One process of that kind; of the workers the one that decodes, as others may be idle."""
+        found = self._all_of(victim)
+        assert found, f"there is no {victim} among {self.processes()}"
+        return found[0]
+
+    def has(self, victim: str) -> bool:
+        """Whether a process of that kind is there now."""
+        return bool(self._all_of(victim))
+
+    def _all_of(self, victim: str) -> list[Process]:
         found = self.processes()
         decoders = [p for p in found if "dedup_spark.decoder_child" in p.command]
-        chosen = {
+        return {
             DRIVER: [p for p in found if p.pid == self.process.pid],
             JVM: [p for p in found if "org.apache.spark.deploy.SparkSubmit" in p.command],
+            EXECUTOR: [p for p in found if "CoarseGrainedExecutorBackend" in p.command],
             WORKER: [p for p in found if p.pid in {decoder.parent for decoder in decoders}],
             DECODER: decoders,
         }[victim]
-        assert chosen, f"there is no {victim} among {found}"
-        return chosen[0]
 
     def wait_until_nothing_is_left(self) -> None:
         """Orphans must go by themselves, and soon."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,15 +20,14 @@ from pyspark.sql import types as T
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError, TableError
-from dedup_spark.kernels.signature import current_versions
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
 from dedup_spark.sources.registry import open_source
+from dedup_spark.stages.backlog import Backlog, first_of_equal_etags, kinds_of_rows, models_of, pending_images
 from dedup_spark.stages.extract_task import TIMINGS, TaskSettings, extract_batches
 from dedup_spark.stages.model_choice import (
     ModelClocks,
     choose_model,
-    held_models,
     require_one_model,
     signature_settings,
 )
@@ -54,21 +52,32 @@ _ABOUT_CONTENT = (
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Forget what is gone, changed or outdated; read what is missing, slice by slice."""
-    tables, held = run.tables, held_models(run.tables.read(FEATURES))
+    tables, lake = run.tables, open_source(run.lake, config.inventory).root
+    kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
+    held = models_of(kinds)
     settings = task_settings(spark, config, run, held)
     require_one_model(held, settings.model_id, run)
-    n_forgotten = _forget(tables, settings)
+    backlog = Backlog(kinds, settings)
+    _forget(tables, backlog)
+    guard = _RejectGuard(run, config.extract.max_reject_share, backlog)
+    guard.check()  # also when a stopped run had read them all
 
-    n_read = n_copied = 0
-    if config.extract.trust_etags:
-        n_read = _read_slices(run, config, settings, first_of_equal_etags)
+    n_left, n_copied = backlog.n_pending, 0
+    if config.extract.trust_etags and backlog.n_pending_with_etag:
+        first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake)))
+        n_first = first.count()
+        _read_slices(run, settings, guard, first, n_first)
         n_copied = _copy_equal_etags(tables, run.run_id)
-    n_read += _read_slices(run, config, settings, lambda pending: pending)
+        n_left -= n_first + n_copied
+    if n_left:
+        rest = _pending(tables, lake)
+        is_one_slice = n_left <= config.extract.slice_images
+        _read_slices(run, settings, guard, rest if is_one_slice else _in_slices(tables, rest), n_left)
     tables.drop_staged()
-    _guard_against_rejects(run, config.extract.max_reject_share)  # also when a stopped run had read them all
 
-    totals = _require_conservation(tables, settings.source.root, run.run_id)
-    run.count(read=n_read, copied=n_copied, forgotten=n_forgotten, **totals)
+    totals = _require_conservation(tables, lake, run.run_id)
+    n_read = backlog.n_pending - n_copied
+    run.count(read=n_read, copied=n_copied, forgotten=sum(backlog.forgotten.values()), **totals)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
@@ -87,31 +96,6 @@ def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]
     )
 
 
-def outdated(features: DataFrame, images: DataFrame, settings: TaskSettings) -> DataFrame:
-    """(image_id, why) of rows that must be made again: their object, their decoder or the model is not what it was."""
-    e = settings.extract
-    no_object = features.join(images, ["image_id", "object_version"], "left_anti").select("image_id")
-    reasons = F.when(F.col("reject_reason").isin(list(e.retry_rejects)), "asked for by extract.retry_rejects")
-    if settings.model_id is not None:
-        reasons = reasons.when(F.expr("status = 'ok' AND model_id IS NULL"), "made without a model")
-    if e.on_version_change == "recompute":
-        old = ~F.col("signature_version").isin(sorted(current_versions(settings.signature)))
-        reasons = reasons.when(old, F.concat(F.lit("made by version "), "signature_version"))
-    others = features.join(no_object, "image_id", "left_anti").select("image_id", reasons.alias("why"))
-    return no_object.withColumn("why", F.lit("object gone or changed")).unionByName(others.where("why IS NOT NULL"))
-
-
-def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
-    """Images that have no row of features yet."""
-    return images.join(features, "image_id", "left_anti")
-
-
-def first_of_equal_etags(pending: DataFrame) -> DataFrame:
-    """Of pending images with equal size and ETag the first; images whose listing proves nothing are left out."""
-    first = pending.where("etag IS NOT NULL AND size_bytes IS NOT NULL").groupBy("size_bytes", "etag")
-    return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
-
-
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
     """Rows of `images` (about `n_images`) to FEATURES and TIMINGS; lazy. One container is read by one task."""
     in_order = spread_addresses(images, settings.extract.task_images, n_images)
@@ -120,25 +104,29 @@ def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -
     return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), schema, profile=profile)
 
 
-def _read_slices(run: Run, config: Config, settings: TaskSettings, choose: Callable[[DataFrame], DataFrame]) -> int:
-    """Read the images of this lake that `choose` takes from the pending ones; returns how many."""
+def _pending(tables: Tables, lake: str) -> DataFrame:
+    return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.read(FEATURES))
+
+
+def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
+    """Written down in the order of ids, so that a slice reads its own part only, and keeps what it was cut from."""
+    return tables.stage("chosen", chosen.orderBy("image_id"))
+
+
+def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int) -> None:
+    """Read the `n_chosen` images and append their rows, a slice at a time."""
     tables = run.tables
-    here = F.col("lake") == settings.source.root
-    pending = pending_images(tables.read(IMAGES).where(here), tables.read(FEATURES))
-    chosen = tables.stage("chosen", choose(pending).orderBy("image_id"))
-    n_chosen = chosen.count()
-    bounds = slice_bounds(chosen, n_chosen, config.extract.slice_images)
+    bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
     n_slice = -(-n_chosen // max(1, len(bounds)))
     progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("image_id").between(low, high))
         with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
-            rows = clocks.watch(extract_features(part, settings, n_slice))
+            rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
             tables.append(FEATURES, rows.select(FEATURES.column_names))
-        clocks.count()
+        guard.add(clocks.count())
         progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
-        _guard_against_rejects(run, config.extract.max_reject_share)
-    return n_chosen
+        guard.check()
 
 
 def _copy_equal_etags(tables: Tables, run_id: str) -> int:
@@ -168,30 +156,58 @@ def _copy_equal_etags(tables: Tables, run_id: str) -> int:
     return n_copies
 
 
-def _forget(tables: Tables, settings: TaskSettings) -> int:
-    found = tables.stage("outdated", outdated(tables.read(FEATURES), tables.read(IMAGES), settings))
-    reasons = found.groupBy("why").count().orderBy(F.desc("count")).collect()
-    for r in reasons:
-        log.info("extract: %s rows forgotten: %s", f"{r['count']:,}", r["why"])
-    if any("made by version" in r["why"] for r in reasons):
+def _forget(tables: Tables, backlog: Backlog) -> None:
+    for why, n in backlog.forgotten.most_common():
+        log.info("extract: %s rows forgotten: %s", f"{n:,}", why)
+    if any("made by version" in why for why in backlog.forgotten):
         log.info("extract: keep such rows with --set extract.on_version_change=keep")
-    n_forgotten = sum(r["count"] for r in reasons)
-    if n_forgotten:
-        tables.delete(FEATURES, found.select("image_id"))
-    return n_forgotten
+    if backlog.forgotten:
+        ids = backlog.forgotten_ids(tables.read(IMAGES), tables.read(FEATURES))
+        tables.delete(FEATURES, tables.stage("forgotten", ids))
 
 
-def _guard_against_rejects(run: Run, max_share: float) -> None:
-    read = run.tables.read(FEATURES).where(F.col("run_id") == run.run_id)
-    counts = read.groupBy("reject_reason").count().orderBy(F.desc("count")).collect()
-    n_read = sum(r["count"] for r in counts)
-    n_rejected = sum(r["count"] for r in counts if r["reject_reason"] is not None)
-    if n_read >= _MIN_IMAGES_FOR_GUARD and n_rejected > max_share * n_read:
-        reasons = ", ".join(f"{r['reject_reason']} {r['count']:,}" for r in counts if r["reject_reason"])
-        raise GuardError(
-            f"{n_rejected:,} of {n_read:,} images read were rejected ({reasons}), more than extract.max_reject_share "
-            f"({max_share:g}); look at the view quarantine, or allow it with --set extract.max_reject_share=1"
-        )
+class _RejectGuard:
+    """Stops a run that rejects too much: a wrong lake, a missing decoder, a key that lost its rights."""
+
+    def __init__(self, run: Run, max_share: float, backlog: Backlog) -> None:
+        self._run, self._max_share = run, max_share
+        self._n_read, self._n_rejected = backlog.n_read_in_run, backlog.n_rejected_in_run
+
+    @staticmethod
+    def sums() -> dict[str, Column]:
+        """What `add` takes, of the rows of a slice."""
+        return {"n_rows": F.count("*"), "n_rejected": F.count_if(F.col("status") == "rejected")}
+
+    def add(self, seen: dict[str, float] | None) -> None:
+        """Count the rows of a slice; None where this Spark did not say them."""
+        if seen is None:
+            self._count()
+        else:
+            self._n_read += int(seen["n_rows"])
+            self._n_rejected += int(seen["n_rejected"])
+
+    def check(self) -> None:
+        """Raise GuardError when too many of the images that this run read were rejected."""
+        if not self._is_too_much():
+            return
+        reasons = self._count()  # metrics of tasks that Spark did twice may count twice: the table decides
+        if self._is_too_much():
+            raise GuardError(
+                f"{self._n_rejected:,} of {self._n_read:,} images read were rejected ({reasons}), more than "
+                f"extract.max_reject_share ({self._max_share:g}); look at the view quarantine, or allow it with "
+                "--set extract.max_reject_share=1"
+            )
+
+    def _is_too_much(self) -> bool:
+        return self._n_read >= _MIN_IMAGES_FOR_GUARD and self._n_rejected > self._max_share * self._n_read
+
+    def _count(self) -> str:
+        """From the table; returns the reasons, in words."""
+        read = self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
+        counts = read.groupBy("reject_reason").count().orderBy(F.desc("count")).collect()
+        self._n_read = sum(r["count"] for r in counts)
+        self._n_rejected = sum(r["count"] for r in counts if r["reject_reason"] is not None)
+        return ", ".join(f"{r['reject_reason']} {r['count']:,}" for r in counts if r["reject_reason"])
 
 
 def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ import shlex
 import threading
 from dataclasses import fields
 
-from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ExtractSettings
@@ -105,28 +105,32 @@ def embed_command(run: Run) -> str:
 class ModelClocks:
     """Adds up, over the slices of a step, how long models worked and how long they waited for pixels.
 
-    Observed in the pass that writes the rows, so it costs no second one.
+    Observed in the pass that writes the rows, so it costs no second one; other sums can be observed with them.
     """
 
     def __init__(self, run: Run) -> None:
         self._run, self._model_seconds, self._waited_seconds = run, 0.0, 0.0
         self._observation = Observation()
 
-    def watch(self, rows: DataFrame) -> DataFrame:
-        """`rows` (with TIMINGS), to be written next, once."""
+    def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
+        """`rows` (with TIMINGS), to be written next, once; `others` are aggregates that `count` returns."""
         self._observation = Observation()
         sums = [F.coalesce(F.sum(name), F.lit(0.0)).alias(name) for name in ("model_seconds", "waited_seconds")]
-        return rows.observe(self._observation, *sums)
+        return rows.observe(self._observation, *sums, *[column.alias(name) for name, column in others.items()])
 
-    def count(self) -> None:
-        """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`."""
+    def count(self) -> dict[str, float] | None:
+        """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`.
+
+        Returns all that was observed; None, with a warning, where this Spark does not say it.
+        """
         seen = _observed(self._observation)
         if seen is None:
             log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
-            return
+            return None
         self._model_seconds += seen["model_seconds"]
         self._waited_seconds += seen["waited_seconds"]
         self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
+        return seen
 
 
 def _observed(observation: Observation) -> dict[str, float] | None:
