@@ -24,16 +24,18 @@ os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of this environment
 
 
-_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "benchmarks/", "test_decoders.py", "test_architecture.py")
+_LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "test_decoders.py")
+"""Where tests that are slow or kill processes start no Spark of their own."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what may start Spark: `make test` runs those tests one after the other, and the others beside them."""
+    """Mark what starts Spark: `make test` runs those tests one after the other, and the others beside them."""
     here = Path(__file__).parent
     for item in items:
-        starts_spark = "spark" in getattr(item, "fixturenames", ())
-        if starts_spark or not item.path.relative_to(here).as_posix().startswith(_WITHOUT_SPARK):
+        is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos"))
+        starts_its_own = is_long and not item.path.relative_to(here).as_posix().startswith(_LONG_WITHOUT_SPARK)
+        if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
 
 

@@ -107,12 +107,11 @@ def bands(floor: float, min_similarity: float) -> list[float]:
     return sorted({floor, min_similarity, *(t for t in tenths if t > min_similarity + 1e-9), 1.0})
 
 
-def candidates_row(found: DataFrame) -> Row:
+def candidates_row(totals: Row) -> Row:
     """How many candidates the engine scored for a pair that its task kept: the precision of the sketch radius."""
-    sums = found.agg(F.sum("n_candidates").alias("candidates"), F.count("image_id_a").alias("pairs")).first()
-    assert sums is not None
-    value = sums["candidates"] / sums["pairs"] if sums["pairs"] else None
-    return quality_row(metric="candidates_per_pair", n_true=sums["pairs"], n_found=sums["candidates"], value=value)
+    n_pairs, n_candidates = totals["n_pairs"], totals["n_candidates"]
+    value = n_candidates / n_pairs if n_pairs else None
+    return quality_row(metric="candidates_per_pair", n_true=n_pairs, n_found=n_candidates, value=value)
 
 
 def as_table(spark: SparkSession, rows: list[Row], run_id: str, said: str) -> DataFrame:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.resource import ResourceProfile
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
@@ -50,6 +50,7 @@ class Lake:
     shard_rows: DataFrame
     n_shards: int
     fingerprint: str
+    is_remembered: bool  # rows of densities have this fingerprint
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,14 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     parallelism = tables.spark.sparkContext.defaultParallelism
     asked = replace(asked, items=asked.items.coalesce(n_tasks(asked.n_items, chosen.core_seconds, parallelism)))
     found = _join(run, asked, joining, lake.n_embedded, share.profile if chosen.engine == "exact_gpu" else None)
+    totals = match_plan.guarded_totals(found, lake.n_embedded, settings)
     pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
     if asked.known is not None:
         pairs = pairs.unionByName(asked.known)
     top = tables.stage("nearest", neighbours.nearest(pairs, settings.neighbours))
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), lake.unique)
     _write(tables, lake, [*sources, kept], top)
-    _audit(run, surveyed, found, floor, chosen, (survey.n_queries, lake.n_embedded))
+    _audit(run, surveyed, totals, floor, chosen, (survey.n_queries, lake.n_embedded))
     return asked.n_images
 
 
@@ -127,7 +129,8 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
         F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_indexed"),
         F.collect_set("model_id").alias("indexed_models"),
     )
-    counts = of_images.crossJoin(of_index).first()
+    of_densities = run.tables.read(DENSITIES).agg(F.collect_set("fingerprint").alias("remembered"))
+    counts = of_images.crossJoin(of_index).crossJoin(of_densities).first()
     assert counts is not None
     place = run.tables.place(SHARDS)
     models = counts["indexed_models"]
@@ -141,6 +144,7 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
             f"the shard files of {place} hold {counts['n_indexed']:,} vectors, features {counts['n_embedded']:,} "
             f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
         )
+    fingerprint = increment.fingerprint(counts["model_id"] or "", run.config.match)
     return Lake(
         unique=unique.select("image_id", "phash", "vector_hash"),
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
@@ -148,7 +152,8 @@ def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
         n_embedded=counts["n_embedded"],
         shard_rows=shard_rows,
         n_shards=counts["n_shards"],
-        fingerprint=increment.fingerprint(counts["model_id"] or "", run.config.match),
+        fingerprint=fingerprint,
+        is_remembered=fingerprint in counts["remembered"],
     )
 
 
@@ -157,9 +162,9 @@ def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
     tables, settings, n = run.tables, run.config.match, lake.n_embedded
     n_items = lake.n_shards * (lake.n_shards + 1) // 2
     everything = Asked(match_plan.all_items(lake.shard_rows, lake.n_shards), n_items, n, n * (n - 1) / 2, None)
-    remembered = tables.read(DENSITIES).where(F.col("fingerprint") == lake.fingerprint)
-    if remembered.isEmpty():
+    if not lake.is_remembered:
         return everything
+    remembered = tables.read(DENSITIES).where(F.col("fingerprint") == lake.fingerprint)
     matched = tables.stage("matched", increment.matched_before(lake.embedded, remembered))
     old_pairs = increment.near_pairs(tables.read(PAIRS))
     ids = tables.stage("asked", increment.images_to_ask(lake.embedded, matched, old_pairs, settings.neighbours))
@@ -211,7 +216,6 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: Resou
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
         raise
-    match_plan.guard_against_found(found, n, run.config.match)
     return found
 
 
@@ -222,14 +226,12 @@ def _write(tables: Tables, lake: Lake, sources: list[DataFrame], top: DataFrame)
     tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
 
 
-def _audit(
-    run: Run, surveyed: DataFrame, found: DataFrame, floor: float, chosen: Choice, sizes: tuple[int, int]
-) -> None:
-    """Compare the sample with what was written; `sizes`: of the sample, of all."""
+def _audit(run: Run, surveyed: DataFrame, totals: Row, floor: float, chosen: Choice, sizes: tuple[int, int]) -> None:
+    """Compare the sample with what was written; `totals` of what was found; `sizes`: of the sample, of all."""
     tables, settings = run.tables, run.config.match
     compared = audit.compare(surveyed, tables.read(PAIRS), floor, settings)
     rows = audit.measure(compared, *sizes, floor, settings)
-    rows.append(audit.candidates_row(found))
+    rows.append(audit.candidates_row(totals))
     said = audit.verdict(rows, chosen.engine, settings)
     tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)
     run.note(recall=said)

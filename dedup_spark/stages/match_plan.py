@@ -10,7 +10,7 @@ from typing import Any
 
 from pyarrow import RecordBatch
 from pyspark.accumulators import Accumulator
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
@@ -124,14 +124,21 @@ def max_found(n: int, settings: MatchSettings) -> int:
     return n * (settings.max_pairs_per_image + _NEIGHBOURS_KEPT * settings.neighbours)
 
 
-def guard_against_found(found: DataFrame, n: int, settings: MatchSettings) -> None:
-    """Stop before anything is written. Raises GuardError."""
+def guarded_totals(found: DataFrame, n: int, settings: MatchSettings) -> Row:
+    """(n_pairs, n_near, n_candidates, is_cut_off) of what tasks found; stops before any is written, if too many.
+
+    Raises GuardError.
+    """
     near = F.col("similarity") >= F.lit(settings.min_similarity).cast("float")
-    said = found.agg(F.count_if(near).alias("n_pairs"), F.bool_or("overflow").alias("cut_off")).first()
-    assert said is not None
-    if said["cut_off"] or said["n_pairs"] > settings.max_pairs_per_image * n:
-        more = "more than " if said["cut_off"] else ""
-        raise explosion(f"{more}{said['n_pairs']:,} pairs", n, settings)
+    totals = found.agg(
+        F.count("image_id_a").alias("n_pairs"), F.count_if(near).alias("n_near"),
+        F.sum("n_candidates").alias("n_candidates"), F.bool_or("overflow").alias("is_cut_off"),
+    ).first()  # fmt: skip
+    assert totals is not None
+    if totals["is_cut_off"] or totals["n_near"] > settings.max_pairs_per_image * n:
+        more = "more than " if totals["is_cut_off"] else ""
+        raise explosion(f"{more}{totals['n_near']:,} pairs", n, settings)
+    return totals
 
 
 def explosion(found: str, n: int, settings: MatchSettings) -> GuardError:

@@ -174,16 +174,20 @@ def calibrate(block: Block, seed: int) -> sketch.SketchCosts:
 
 def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
     """One Survey of what all shards said; on the driver one row a shard."""
-    rows = surveyed.where("query_id IS NULL").select("histograms", "measured").collect()
+    enough = min_recall + (1 - min_recall) / 2
+    of_shard = F.when(F.col("query_id").isNull(), F.struct("histograms", "measured"))
+    said = surveyed.agg(
+        F.collect_list(of_shard).alias("shards"),
+        F.count("gap").alias("n"),
+        *[F.percentile(c, F.lit(enough)).alias(c) for c in ("gap", "rank")],
+        *[F.max(c).alias(f"max_{c}") for c in ("gap", "rank")],
+    ).first()
+    assert said is not None
+    rows = said["shards"]
     totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "strangers", "gaps")}
     compared = sum(r["measured"]["n_compared"] for r in rows)
     seconds = sum(r["measured"]["gemm_ns"] * r["measured"]["n_compared"] for r in rows)
-    enough = min_recall + (1 - min_recall) / 2
-    quantiles = [F.percentile(c, F.lit(enough)).alias(c) for c in ("gap", "rank")]
-    most = [F.max(c).alias(f"max_{c}") for c in ("gap", "rank")]
-    routed = surveyed.where("gap IS NOT NULL").agg(F.count("*").alias("n"), *quantiles, *most).first()
-    assert routed is not None
-    few = routed["n"] < 3 / (1 - enough)  # then the quantile is the largest seen, and says little
+    few = said["n"] < 3 / (1 - enough)  # then the quantile is the largest seen, and says little
     totals["near"][-1] -= n_queries  # each met itself
     calibrated = next((r["measured"] for r in rows if "score" in r["measured"]), None)
     return Survey(
@@ -192,9 +196,9 @@ def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
         near=tuple(totals["near"].tolist()),
         strangers=_spread(totals["strangers"]),
         gaps=tuple(totals["gaps"].tolist()),
-        n_routed=routed["n"],
-        margin=_UNKNOWN_MARGIN if not routed["n"] else routed["max_gap"] * 1.5 + 0.05 if few else routed["gap"],
-        n_probes=64 if not routed["n"] else math.ceil(2 * routed["max_rank"] if few else routed["rank"]),
+        n_routed=said["n"],
+        margin=_UNKNOWN_MARGIN if not said["n"] else said["max_gap"] * 1.5 + 0.05 if few else said["gap"],
+        n_probes=64 if not said["n"] else math.ceil(2 * said["max_rank"] if few else said["rank"]),
         gemm_ns=seconds / max(1, compared),
         costs=_costs(calibrated),
         exploded=any(r["measured"]["exploded"] for r in rows),
