@@ -131,6 +131,7 @@ class Progress:
     def __init__(self, step: str, unit: str, total: int, every_seconds: float = 5.0) -> None:
         self._step, self._unit, self._total, self._every = step, unit, total, every_seconds
         self._begin = self._last = time.monotonic()
+        self._most = 0
 
     @contextmanager
     def watching(
@@ -160,6 +161,7 @@ class Progress:
             watcher.join()
 
     def show(self, done: int, *, force: bool = False) -> None:
+        done = self._most = max(self._most, done)  # a later stage of the same write begins at none
         now = time.monotonic()
         if not force and now - self._last < self._every:
             return

@@ -29,10 +29,23 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
+_COMPILE_LATER = " ".join(
+    f"-XX:Tier4{name}={n}"
+    for name, n in {
+        "InvocationThreshold": 50_000,
+        "MinInvocationThreshold": 6_000,
+        "CompileThreshold": 150_000,
+        "BackEdgeThreshold": 400_000,
+    }.items()
+)
+"""Ten times the JVM's own thresholds for its best compiler, which otherwise takes 15 s of processor time for the plans
+of one small extract, beside the decoders; 5 s so. What runs long is compiled all the same."""
+
 _LAPTOP = {
     "spark.jars.packages": DELTA_JAR,
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "4g",
+    "spark.driver.extraJavaOptions": _COMPILE_LATER,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     **_DELTA,

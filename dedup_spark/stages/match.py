@@ -69,7 +69,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     tables, settings = run.tables, config.match
     features = tables.read(FEATURES)
     lake = _look_at(run, features, tables.read(SHARDS))
-    near_phash = score_pairs(hash_pairs.phash_pairs(lake.unique, settings), features)
+    near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
     sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
     if lake.n_embedded < 2:
         top, n_asked = spark.createDataFrame([], neighbours.NEAREST), lake.n_embedded
@@ -110,6 +110,12 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     _write(tables, lake, [*sources, kept], top)
     _audit(run, surveyed, totals, floor, chosen, (survey.n_queries, lake.n_embedded))
     return asked.n_images
+
+
+def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
+    """Pairs by pHash with their cosine. They are few, so their images are picked before embeddings are shuffled."""
+    ids = pairs.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")).distinct()
+    return score_pairs(pairs, features.join(ids, "image_id", "left_semi").select("image_id", "phash", "embedding"))
 
 
 def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
