@@ -108,7 +108,7 @@ def test_half_the_lake_in_one_cell_is_split_over_shards_and_no_pair_is_lost(tabl
     ids = embed(tables, vectors, rng)
     index_and_match(
         tables, f"match.engine={engine}", "index.max_shard_rows=256", "index.n_cells=16", "match.min_similarity=0.6",
-        "match.neighbours=0", "match.min_recall=0.999999",
+        "cluster.min_similarity=0.6", "match.neighbours=0", "match.min_recall=0.999999",
     )  # fmt: skip
     shards = rows(tables.root, "shards")
     assert max(s["n_images"] for s in shards) <= 2 * 256

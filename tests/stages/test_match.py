@@ -179,7 +179,7 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
 def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
     """Images come, go and change; each time only what is new or lost a neighbour is compared."""
     ids, vectors = lake(13)
-    options = ("match.engine=exact", "match.neighbours=3")
+    options, floor = ("match.engine=exact", "match.neighbours=3"), load_config().match.floor_similarity
     asked = []
     states = [range(80), range(95), [*range(5, 95), *range(100, 120)]]
     for n, state in enumerate(states):
@@ -189,11 +189,11 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
             now[7] = vectors[2]  # another picture at the same place
         embed(tables, [ids[i] for i in kept], now, [len(kept) // 2, len(kept) - len(kept) // 2])
         asked.append(run_match(tables, *options, run_id=f"r{n}")._mark.counts["asked"])
-        wanted = wanted_pairs([ids[i] for i in kept], exact_cosines(now), 0.45, 0.3, 3)
+        wanted = wanted_pairs([ids[i] for i in kept], exact_cosines(now), 0.45, floor, 3)
         found = found_pairs(tables)
         assert set(found) == set(wanted)
         assert found == pytest.approx(wanted, abs=1e-6)
-        top = nearest([ids[i] for i in kept], exact_cosines(now), 0.3, 3)
+        top = nearest([ids[i] for i in kept], exact_cosines(now), floor, 3)
         for r in rows(tables.root, "densities"):
             assert r["similarities"] == pytest.approx([cosine for cosine, _ in top[r["image_id"]]], abs=1e-6)
     assert asked[:2] == [80, 15]
