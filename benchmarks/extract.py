@@ -16,7 +16,6 @@ Peak memory is that of a Python worker and its decoder process, after 1/10 of th
 from __future__ import annotations
 
 import argparse
-import io
 import multiprocessing
 import os
 import shutil
@@ -27,8 +26,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
-from harness import Table, describe_machine, n_cores, photo_bytes, print_json, share_out
-from PIL import Image
+from harness import Table, describe_machine, n_cores, photo_bytes, print_json, reduced, share_out
 
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.hashing import content_hash
@@ -97,15 +95,6 @@ def peak_worker_bytes() -> int:
             if kind in command:
                 peaks[kind] = max(peaks[kind], int(peak) * 1024)
     return sum(peaks.values())
-
-
-def reduced(photo: bytes, side_px: int) -> bytes:
-    """The photo with its longest side at `side_px`, JPEG."""
-    with Image.open(io.BytesIO(photo)) as image:
-        image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:

@@ -69,6 +69,13 @@ def photo_bytes(folder: Path | None) -> list[bytes]:
     return [_jpeg(load_sample_photo(name).convert("RGB"), 92) for name in SAMPLES]
 
 
+def reduced(photo: bytes, side_px: int) -> bytes:
+    """The photo with its longest side at `side_px`, JPEG."""
+    with Image.open(io.BytesIO(photo)) as image:
+        image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        return _jpeg(image.convert("RGB"), 90)
+
+
 def make_lake(folder: Path, n: int, photos: list[bytes]) -> Path:
     """`n` files: each photo in turn, and from the second turn on with other pixels, so that no two files are equal.
 

@@ -29,14 +29,9 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
-_COMPILE_LATER = " ".join(
-    f"-XX:Tier4{name}={n}"
-    for name, n in {
-        "InvocationThreshold": 50_000,
-        "MinInvocationThreshold": 6_000,
-        "CompileThreshold": 150_000,
-        "BackEdgeThreshold": 400_000,
-    }.items()
+_COMPILE_LATER = (
+    "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
+    "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 """Ten times the JVM's own thresholds for its best compiler, which otherwise takes 15 s of processor time for the plans
 of one small extract, beside the decoders; 5 s so. What runs long is compiled all the same."""

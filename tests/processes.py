@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,14 @@ _OURS = ("PYSPARK_", "SPARK_", "PYTHONPATH")
 """Variables that this test process may carry for its own session, and a person's shell does not."""
 
 
+def of_a_shell() -> dict[str, str]:
+    """The environment that a person's shell gives to a command."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
+
+
 def in_a_shell(command: list[str], **environment: str) -> Done:
     """Runs a command from the project's folder, with a shell's environment, to its end."""
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)} | environment
+    variables = of_a_shell() | environment
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
@@ -119,6 +124,17 @@ class Command:
         """The end of its output, without the lines of Ivy."""
         lines = [line for line in self.log.read_text().splitlines() if not line.startswith(("\t", ":", " ", "found"))]
         return "\n".join(lines[-40:])
+
+
+@contextlib.contextmanager
+def none_left(started: Iterable[Command]) -> Iterator[None]:
+    """At the end no process of these commands is left, nor of those that were added meanwhile."""
+    try:
+        yield
+    finally:
+        for command in started:
+            command.kill(EVERYTHING)
+            command.process.wait()
 
 
 def live_processes() -> Iterator[Process]:

@@ -28,6 +28,12 @@ def rows(root: str | Path, table: str) -> list[dict[str, Any]]:
     return DeltaTable(f"{root}/{table}").to_pyarrow_table().to_pylist()
 
 
+def counts_of(root: str | Path, step: str) -> dict[str, int]:
+    """What the last completion of a step counted."""
+    marks = [row for row in rows(root, "runs") if (row["step"], row["status"]) == (step, "complete")]
+    return dict(max(marks, key=lambda row: row["at"])["counts"])
+
+
 def contents(root: str | Path) -> dict[str, set[tuple[Any, ...]]]:
     """Every table without what may differ: run ids, times, order."""
     return {t: {tuple(row[c] for c in columns) for row in rows(root, t)} for t, columns in TIMELESS.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import random
 import shutil
@@ -12,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import photo_bytes
-from PIL import Image
-from processes import EVERYTHING, EXECUTOR, JVM, ROOT, Command
+from harness import photo_bytes, reduced
+from processes import EVERYTHING, EXECUTOR, JVM, ROOT, Command, none_left, of_a_shell
 from table_contents import TIMELESS, rows
 
 pytestmark = pytest.mark.chaos
@@ -23,7 +21,7 @@ N_KILLS, SEED = 10, int(os.environ.get("DEDUP_SPARK_SEED", "7"))
 N_IMAGES, N_BROKEN = 2000, 40
 MASTER = "local-cluster[2,1,1024]"
 SETTINGS = ["extract.embedding=off", "extract.slice_images=100", "extract.task_images=20"]
-MOST_SECONDS_BETWEEN_KILLS = 15  # longer than several slices, shorter than what is left of most runs
+MOST_SECONDS_BETWEEN_KILLS = 30  # the queries before the first slice take some 10, a slice some 3
 
 Rows = dict[str, list[tuple[object, ...]]]
 
@@ -33,7 +31,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small photos, no two with the same bytes, and broken ones between them."""
     folder = tmp_path_factory.mktemp("kills") / "lake"
     folder.mkdir()
-    photos = [small(photo) for photo in photo_bytes(None)]
+    photos = [reduced(photo, 200) for photo in photo_bytes(None)]
     for i in range(N_IMAGES):
         data = photos[i % len(photos)]
         is_broken = i % (N_IMAGES // N_BROKEN) == 0
@@ -56,18 +54,15 @@ def undisturbed(lake: Path, listed: Path) -> Path:
 def start(lake: Path, tmp_path: Path) -> Iterator[Callable[[Path], Command]]:
     """Starts the same command on the tables given; at the end of the test none of its processes is left."""
     script = [str(ROOT / "spark-submit.sh"), "--platform", "local", "--master", MASTER]
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYSPARK_", "SPARK_", "PYTHONPATH"))}
     started: list[Command] = []
 
     def again(root: Path) -> Command:
         arguments = [*script, "extract", "--", *options(lake, root)]
-        started.append(Command(arguments, tmp_path / f"log-{len(started)}", clean))
+        started.append(Command(arguments, tmp_path / f"log-{len(started)}", of_a_shell()))
         return started[-1]
 
-    yield again
-    for command in started:
-        command.kill(EVERYTHING)
-        command.process.wait()
+    with none_left(started):
+        yield again
 
 
 def test_ten_random_kills_of_driver_and_executors_lose_no_row_and_make_none_twice(
@@ -122,11 +117,3 @@ def contents(root: Path) -> Rows:
         table: sorted((tuple(row[c] for c in TIMELESS[table]) for row in rows(root, table)), key=repr)
         for table in ("images", "features")
     }
-
-
-def small(photo: bytes) -> bytes:
-    with Image.open(io.BytesIO(photo)) as image:
-        image.thumbnail((200, 200))
-        out = io.BytesIO()
-        image.convert("RGB").save(out, "JPEG")
-    return out.getvalue()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import DECODER, DRIVER, EVERYTHING, JVM, WORKER, Command, Happened
+from processes import DECODER, DRIVER, EVERYTHING, JVM, WORKER, Command, Happened, none_left
 from table_contents import contents, rows
 from tiny_lake import TinyLake, build_tiny_lake
 
@@ -38,10 +38,8 @@ def start(lake: TinyLake, tmp_path: Path) -> Iterator[Callable[[], Command]]:
         started.append(run_command(lake.folder, tmp_path / "tables", tmp_path / f"log-{len(started)}"))
         return started[-1]
 
-    yield again
-    for command in started:
-        command.kill(EVERYTHING)
-        command.process.wait()
+    with none_left(started):
+        yield again
 
 
 @pytest.fixture(scope="module")

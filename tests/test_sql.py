@@ -20,10 +20,10 @@ def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int 
 
 def test_every_table_and_view_opens_by_its_bare_name(finished: FinishedRun) -> None:
     names = [t.name for t in (*ALL, *VIEWS)]
-    counted = answer(
-        finished, " UNION ALL ".join(f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in names)
-    )
-    found = {name: int(n) for name, n in (line.split() for line in counted[2:])}
+    counts = (f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in names)
+    header, rule, *counted = answer(finished, " UNION ALL ".join(counts))
+    assert (header.split(), set(rule)) == (["name", "n"], {"-", " "})
+    found = {name: int(n) for name, n in (line.split() for line in counted)}
     assert set(found) == set(names)
     assert {name for name, n in found.items() if not n} == {"leakage"}  # of cluster.reference_prefixes, which is empty
 
@@ -47,7 +47,7 @@ def test_more_rows_than_asked_for_are_cut_and_the_cut_is_said(finished: Finished
 
 def test_folders_are_summed_to_the_depth_of_the_setting(finished: FinishedRun) -> None:
     query = "SELECT max(length(prefix) - length(replace(prefix, '/', ''))) FROM reclaimable_by_prefix"
-    assert [answer(finished, query, prefix_depth=depth)[2].strip() for depth in (0, 3)] == ["0", "3"]
+    assert [answer(finished, query, prefix_depth=depth)[2].strip() for depth in (0, 1, 3)] == ["0", "1", "3"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from pyspark.sql import functions as F
 from dedup_spark.kernels.signature import current_versions
 from dedup_spark.stages.extract_task import TaskSettings
 
+HAS_ETAG = "etag IS NOT NULL AND size_bytes IS NOT NULL"
+"""Of images whose listing may prove them identical to others."""
+
 _OBJECT = ["image_id", "object_version"]
 _MADE_AS = ("reject_reason", "model_id", "signature_version")
 """Columns of features that say how a row was made: rows that are equal here are kept or forgotten together."""
@@ -29,8 +32,7 @@ def kinds_of_rows(images: DataFrame, features: DataFrame, lake: str, run_id: str
     `is_here`: the image is of this lake; null where features has a row without its object. `is_made`: features has
     a row of the object, which this run wrote if `of_run`. One shuffle of some 150 bytes a row of both tables.
     """
-    etag = F.expr("etag IS NOT NULL AND size_bytes IS NOT NULL")
-    listed = images.select(*_OBJECT, (F.col("lake") == lake).alias("is_here"), etag.alias("has_etag"))
+    listed = images.select(*_OBJECT, (F.col("lake") == lake).alias("is_here"), F.expr(HAS_ETAG).alias("has_etag"))
     of_run = (F.col("run_id") == run_id).alias("of_run")
     made = features.select(*_OBJECT, *_MADE_AS, of_run, F.lit(True).alias("is_made"))
     kinds = ("is_here", "has_etag", "is_made", "of_run", *_MADE_AS)
@@ -55,8 +57,9 @@ class Backlog:
         self.n_read_in_run = self.n_rejected_in_run = 0
         """Rows that this run wrote before it was stopped."""
         self._outdated: list[Row] = []
+        current = current_versions(settings.signature)
         for kind in kinds:
-            why = _why_outdated(kind, settings) if kind["is_made"] else None
+            why = _why_outdated(kind, settings, current) if kind["is_made"] else None
             if why:
                 self.forgotten[why] += kind["n"]
             elif kind["of_run"]:
@@ -83,11 +86,11 @@ def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
 
 def first_of_equal_etags(pending: DataFrame) -> DataFrame:
     """Of pending images with equal size and ETag the first; images whose listing proves nothing are left out."""
-    first = pending.where("etag IS NOT NULL AND size_bytes IS NOT NULL").groupBy("size_bytes", "etag")
+    first = pending.where(HAS_ETAG).groupBy("size_bytes", "etag")
     return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
 
 
-def _why_outdated(kind: Row, settings: TaskSettings) -> str | None:
+def _why_outdated(kind: Row, settings: TaskSettings, current: frozenset[str]) -> str | None:
     """Why rows of this kind must be made again; None where they are as they would be made now."""
     e = settings.extract
     if kind["is_here"] is None:
@@ -96,7 +99,7 @@ def _why_outdated(kind: Row, settings: TaskSettings) -> str | None:
         return "asked for by extract.retry_rejects"
     if settings.model_id is not None and kind["reject_reason"] is None and kind["model_id"] is None:
         return "made without a model"
-    if e.on_version_change == "recompute" and kind["signature_version"] not in current_versions(settings.signature):
+    if e.on_version_change == "recompute" and kind["signature_version"] not in current:
         return f"made by version {kind['signature_version']}"
     return None
 

@@ -23,7 +23,14 @@ from dedup_spark.errors import GuardError, TableError
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages.backlog import Backlog, first_of_equal_etags, kinds_of_rows, models_of, pending_images
+from dedup_spark.stages.backlog import (
+    HAS_ETAG,
+    Backlog,
+    first_of_equal_etags,
+    kinds_of_rows,
+    models_of,
+    pending_images,
+)
 from dedup_spark.stages.extract_task import TIMINGS, TaskSettings, extract_batches
 from dedup_spark.stages.model_choice import (
     ModelClocks,
@@ -132,7 +139,7 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
 def _copy_equal_etags(tables: Tables, run_id: str) -> int:
     """Give pending images the row of an image of equal size and ETag that was read; returns how many got one."""
     images, features = tables.read(IMAGES), tables.read(FEATURES)
-    pending = pending_images(images.where("etag IS NOT NULL AND size_bytes IS NOT NULL"), features)
+    pending = pending_images(images.where(HAS_ETAG), features)
     if pending.isEmpty():
         return 0
     same = ["size_bytes", "etag"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sample_images import sample_images
-from table_contents import rows
+from table_contents import counts_of, rows
 
 from dedup_spark import cli, pipeline
 from dedup_spark.config import load_config
@@ -60,8 +60,7 @@ def do_embed(run: Run, overrides: list[str]) -> dict[str, int]:
     """Embeds again; the counts of the step."""
     again = a_run(run.tables, run.lake, overrides)
     run_step(run.tables.spark, again.config, again, pipeline.EMBED)
-    marks = [r for r in rows(run.tables.root, "runs") if (r["step"], r["status"]) == ("embed", "complete")]
-    return dict(max(marks, key=lambda r: r["at"])["counts"])
+    return counts_of(run.tables.root, "embed")
 
 
 def by_id(run: Run) -> dict[int, dict[str, Any]]:

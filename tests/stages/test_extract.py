@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from conftest import run_everything
 from pyspark.sql import SparkSession
-from table_contents import rows
+from table_contents import counts_of, rows
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark.config import ExtractSettings, load_config
@@ -161,12 +161,7 @@ def extract_again(run: Run, overrides: list[str]) -> dict[str, int]:
     again = Run(run.tables, load_config(None, overrides), run.lake, "again")
     with again.step("outer"):
         run_step(run.tables.spark, again.config, again, find_step("extract"))
-    mark = next(
-        r
-        for r in rows(run.tables.root, "runs")
-        if (r["run_id"], r["step"], r["status"]) == ("again", "extract", "complete")
-    )
-    return dict(mark["counts"])
+    return counts_of(run.tables.root, "extract")
 
 
 @pytest.fixture
@@ -235,9 +230,7 @@ def test_equal_etags_are_read_once(tables: Tables, lake: TinyLake) -> None:
     assert set(features) == set(range(6))
     assert len({features[i]["content_hash"] for i in range(4)}) == 1
     assert [features[i]["reject_reason"] for i in (4, 5)] == ["truncated", "truncated"]
-    counts = dict(
-        next(r for r in rows(tables.root, "runs") if r["step"] == "extract" and r["status"] == "complete")["counts"]
-    )
+    counts = counts_of(tables.root, "extract")
     assert (counts["read"], counts["copied"]) == (3, 3)
 
 
