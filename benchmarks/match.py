@@ -50,6 +50,7 @@ from vectors import lake_vectors
 
 from dedup_spark import tables as tables_module
 from dedup_spark.config import Config, load_config
+from dedup_spark.local_relation import local_relation
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import get_session
@@ -250,7 +251,7 @@ def forget_matches(tables: Tables) -> None:
     """Empty what an engine before left, so that every image is new to the next one."""
     for table in tables_module.ALL:
         if table not in (IMAGES, FEATURES, CENTROIDS, SHARDS, RUNS):
-            tables.overwrite(table, tables.spark.createDataFrame([], table.schema))
+            tables.overwrite(table, local_relation(tables.spark, [], table.schema))
 
 
 def shuffled_bytes(spark: SparkSession) -> int:

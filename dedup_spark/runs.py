@@ -24,6 +24,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.errors import DedupError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.tables import RUNS, Table, Tables
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Run:
         notes = json.dumps(mark.notes, sort_keys=True) if mark.notes else None
         row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
                self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
-        self.tables.append(RUNS, self.tables.spark.createDataFrame([row], RUNS.schema))
+        self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
 
 
 def new_run_id() -> str:

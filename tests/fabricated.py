@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from dedup_spark import shards
 from dedup_spark.kernels import ann
+from dedup_spark.local_relation import local_relation
 from dedup_spark.tables import FEATURES, IMAGES, SHARDS, Tables
 
 DIMENSIONS = 512
@@ -23,7 +24,7 @@ Rows = Iterable[Mapping[str, Any]]
 def frame(spark: SparkSession, schema: T.StructType | str, rows: Rows) -> DataFrame:
     """A DataFrame of rows by column name; what they leave out is null."""
     struct = T.StructType.fromDDL(schema) if isinstance(schema, str) else schema
-    return spark.createDataFrame([tuple(row.get(name) for name in struct.names) for row in rows], struct)
+    return local_relation(spark, [tuple(row.get(name) for name in struct.names) for row in rows], struct)
 
 
 def listed(image_id: int, **facts: Any) -> dict[str, Any]:

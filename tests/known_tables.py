@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 from pyspark.sql import SparkSession
 
+from dedup_spark.local_relation import local_relation
 from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, Table, Tables
 
 LAKE, TAR_LAKE, MANIFEST = "file:///lake", "s3://bucket/photos", "file:///lists/photos.csv"
@@ -94,4 +95,4 @@ def _cluster_row(
 
 
 def _frame(spark: SparkSession, table: Table, rows: list[dict[str, Any]]) -> Any:
-    return spark.createDataFrame([tuple(row.get(name) for name in table.column_names) for row in rows], table.schema)
+    return local_relation(spark, [tuple(row.get(name) for name in table.column_names) for row in rows], table.schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def test_tables_are_read_and_written_in_tables_only(module: str) -> None:
     assert not [
         word for word in ("DeltaTable", ".read.format(", ".write.", "saveAsTable", ".read.table(") if word in text
     ]
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_rows_of_the_driver_do_not_go_through_python_tasks(module: str) -> None:
+    """As those of createDataFrame with a list do; see local_relation.py."""
+    assert not re.findall(r"createDataFrame\((?!pa\.)", source(module))
 
 
 @pytest.mark.parametrize("module", list(MODULES))

@@ -15,6 +15,7 @@ from dedup_spark import plan as planning
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.forecast import parse_cluster
+from dedup_spark.local_relation import local_relation
 from dedup_spark.plan import make_plan
 from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.plan_text import describe_plan, plan_json
@@ -93,9 +94,9 @@ def test_the_draw_depends_on_the_seed_alone(finished: FinishedRun) -> None:
 
 def test_the_listing_bounds_byte_copies(tables: Tables) -> None:
     rows = [(100, "x"), (100, "x"), (100, None), (200, "y"), (300, None), (300, None), (300, None)]
-    listed = look_at_listing(tables.spark.createDataFrame(rows, "size_bytes bigint, etag string"))
+    listed = look_at_listing(local_relation(tables.spark, rows, "size_bytes bigint, etag string"))
     assert listed == Listed(7, 1400, most_pairs=6, most_images=6, least_pairs=1, least_images=2)
-    unknown = look_at_listing(tables.spark.createDataFrame([(100, "x"), (None, "x")], "size_bytes bigint, etag string"))
+    unknown = look_at_listing(local_relation(tables.spark, [(100, "x"), (None, "x")], "size_bytes bigint, etag string"))
     assert unknown == Listed(2, 200, None, None, 0, 0)
 
 

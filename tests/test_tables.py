@@ -13,6 +13,7 @@ from fabricated import fill, frame, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.errors import TableError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table, Tables
 from dedup_spark.views import VIEWS, create_views, open_views
 
@@ -94,9 +95,9 @@ def test_an_upsert_replaces_rows_with_the_same_key_and_inserts_the_others(place:
 
 def test_a_delete_takes_the_rows_of_its_keys_and_no_others(place: Tables) -> None:
     place.append(PAIRS, pairs(place, pair(1, 2), pair(1, 3), pair(2, 3), pair(9, 10)))
-    place.delete(PAIRS, place.spark.createDataFrame([(1, 3), (7, 8)], "image_id_a bigint, image_id_b bigint"))
+    place.delete(PAIRS, local_relation(place.spark, [(1, 3), (7, 8)], "image_id_a bigint, image_id_b bigint"))
     assert stored(place) == as_tuples(pair(1, 2), pair(2, 3), pair(9, 10))
-    place.delete(PAIRS, place.spark.createDataFrame([(2,), (9,)], "image_id_a bigint"))
+    place.delete(PAIRS, local_relation(place.spark, [(2,), (9,)], "image_id_a bigint"))
     assert stored(place) == as_tuples(pair(1, 2))
 
 
@@ -134,7 +135,7 @@ def test_the_version_changes_with_each_commit_and_not_with_a_look(place: Tables)
     versions.append(place.version(PAIRS))
     place.upsert(PAIRS, pairs(place, pair(1, 2, method="phash")))
     versions.append(place.version(PAIRS))
-    place.delete(PAIRS, place.spark.createDataFrame([(1,)], "image_id_a bigint"))
+    place.delete(PAIRS, local_relation(place.spark, [(1,)], "image_id_a bigint"))
     versions.append(place.version(PAIRS))
     assert versions == sorted(set(versions))
 

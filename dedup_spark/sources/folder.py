@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
 from dedup_spark.sources.objects import read_object
@@ -50,7 +51,7 @@ class FolderSource:
     def list_images(self, spark: SparkSession) -> DataFrame:
         whole, trees = self._share_out(self.root, wanted=4 * spark.sparkContext.defaultParallelism)
         rows = [(path, False) for path in whole] + [(path, True) for path in trees]
-        folders = spark.createDataFrame(rows, "path string, recursive boolean").repartition(len(rows))
+        folders = local_relation(spark, rows, "path string, recursive boolean").repartition(len(rows))
         return folders.mapInArrow(self._list_folders, LISTING_SCHEMA)
 
     def fetch(self, address: Address) -> bytes:

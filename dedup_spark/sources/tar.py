@@ -35,6 +35,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
 from dedup_spark.sources.folder import FolderSource
@@ -98,7 +99,7 @@ class TarSource:
         """(uri, modified_at, compressed) of the tar files."""
         folder, pattern = self._parts
         if addresses.kind_of(folder) == "file":
-            found = spark.createDataFrame([(folder, None)], "uri string, modified_at timestamp")
+            found = local_relation(spark, [(folder, None)], "uri string, modified_at timestamp")
             return found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
         found = FolderSource(folder, self.skip_hidden).list_images(spark).select("uri", "modified_at")
         if pattern is not None:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels import recall
 from dedup_spark.kernels.recall import Recall
+from dedup_spark.local_relation import local_relation
 from dedup_spark.stages.match_tasks import EXACT
 from dedup_spark.tables import QUALITY
 
@@ -117,7 +118,7 @@ def candidates_row(totals: Row) -> Row:
 def as_table(spark: SparkSession, rows: list[Row], run_id: str, said: str) -> DataFrame:
     """The rows with the run, and what was said beside the recall."""
     filled = [row.asDict() | {"run_id": run_id, "note": said if row["metric"] == "recall" else None} for row in rows]
-    return spark.createDataFrame([tuple(row[name] for name in QUALITY.column_names) for row in filled], QUALITY.schema)
+    return local_relation(spark, [tuple(row[name] for name in QUALITY.column_names) for row in filled], QUALITY.schema)
 
 
 def quality_row(**values: Any) -> Row:

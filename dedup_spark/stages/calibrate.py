@@ -31,6 +31,7 @@ from dedup_spark.config import CalibrateSettings, Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import ann, calibration, edits
 from dedup_spark.kernels.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.sources.edited import EditedCopies, edited_addresses
 from dedup_spark.stages.extract import extract_features, task_settings
@@ -289,4 +290,4 @@ def quality_rows(spark: SparkSession, point: calibration.OperatingPoint, run_id:
          "n_found": share.n_hits, "value": share.value, "low": share.low, "high": share.high, "note": note}
         for metric, share in shares.items()
     ]  # fmt: skip
-    return spark.createDataFrame([tuple(row.get(c) for c in QUALITY.column_names) for row in rows], QUALITY.schema)
+    return local_relation(spark, [tuple(row.get(c) for c in QUALITY.column_names) for row in rows], QUALITY.schema)

@@ -26,6 +26,7 @@ from dedup_spark import shards, storage
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels import ann
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.tables import CENTROIDS, FEATURES, SHARDS
@@ -63,8 +64,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     vectors = tables.stage("vectors", vectors)
     model_id, n_vectors = _the_only_model(vectors)
     if n_vectors == 0:
-        tables.overwrite(CENTROIDS, spark.createDataFrame([], CENTROIDS.schema))
-        tables.overwrite(SHARDS, spark.createDataFrame([], SHARDS.schema))
+        tables.overwrite(CENTROIDS, local_relation(spark, [], CENTROIDS.schema))
+        tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
         n_cells = n_shards = 0
     else:
         n_cells, n_shards = _build(run, vectors, n_vectors, model_id)
@@ -142,7 +143,7 @@ def write_shards(assigned: DataFrame, places: dict[int, tuple[int, int]], settin
     """One file a shard, one row a file; lazy. `places`: of each cell its first shard and in how many it is split."""
     spark = assigned.sparkSession
     known = [(cell, first, n_parts) for cell, (first, n_parts) in places.items()]
-    mapping = spark.createDataFrame(known, "cell int, first int, n_parts int")
+    mapping = local_relation(spark, known, "cell int, first int, n_parts int")
     n_shards = max(first + n_parts for first, n_parts in places.values())
     part = F.pmod(F.xxhash64("image_id"), F.col("n_parts")).cast("int")
     placed = assigned.join(F.broadcast(mapping), "cell").withColumn("shard", F.col("first") + part)
@@ -196,7 +197,7 @@ def _centroid_rows(
         (cell, sizes.get(cell, 0), shard_of.get(cell), model_id, bytearray(centroid.astype("<f4").tobytes()))
         for cell, centroid in enumerate(centroids)
     ]
-    return spark.createDataFrame(rows, CENTROIDS.schema)
+    return local_relation(spark, rows, CENTROIDS.schema)
 
 
 def _delete_older_builds(root: str, keep: str) -> None:

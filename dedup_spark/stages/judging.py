@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.probability import Prior
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.stages.bounds import Weigh, bound_without_pair, bounds_of, weigh_likeness
 from dedup_spark.stages.components import bounded_components
@@ -79,7 +80,7 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame) -> Judgement:
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
     measure = functools.partial(weigh_likeness, unique=unique, bounds=bounds)
-    none = functools.partial(unique.sparkSession.createDataFrame, [], EVIDENCE.schema)
+    none = functools.partial(local_relation, unique.sparkSession, [], EVIDENCE.schema)
     return Judgement(labels, edges, edges, guarded, measure, bound_without_pair(bounds), none)
 
 

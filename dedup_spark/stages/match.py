@@ -25,6 +25,7 @@ from dedup_spark import shards
 from dedup_spark.config import Config
 from dedup_spark.errors import ArtifactError
 from dedup_spark.gpus import match_share
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Progress, Run
 from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
 from dedup_spark.stages.match_plan import Choice, n_tasks
@@ -72,7 +73,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
     sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
     if lake.n_embedded < 2:
-        top, n_asked = spark.createDataFrame([], neighbours.NEAREST), lake.n_embedded
+        top, n_asked = local_relation(spark, [], neighbours.NEAREST), lake.n_embedded
         _write(tables, lake, sources, top)
     else:
         n_asked = _match_embeddings(run, lake, features.select("image_id", "embedding"), sources)

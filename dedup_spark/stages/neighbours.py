@@ -7,6 +7,8 @@ import functools
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from dedup_spark.local_relation import local_relation
+
 FOUND = ("image_id_a", "image_id_b", "similarity", "best_of_a", "best_of_b")
 NEAREST = "image_id bigint, other_id bigint, similarity float, engine string"
 
@@ -20,7 +22,7 @@ def nearest(found: DataFrame, k: int) -> DataFrame:
     be there twice, where two items or two runs met it.
     """
     if k == 0:
-        return found.sparkSession.createDataFrame([], NEAREST)
+        return local_relation(found.sparkSession, [], NEAREST)
     sides = [
         found.where(f"best_of_{one}").select(
             F.col(f"image_id_{one}").alias("image_id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,9 +61,8 @@ class InThisProcess:
     def __init__(self) -> None:
         self.sparkContext = SimpleNamespace(defaultParallelism=2)
 
-    def createDataFrame(self, rows: Iterable[tuple], schema: str) -> InThisProcess:  # noqa: N802
-        names = [column.split()[0] for column in schema.split(",")]
-        self.rows = [dict(zip(names, row, strict=True)) for row in rows]
+    def createDataFrame(self, rows: pa.Table, _: Any) -> InThisProcess:  # noqa: N802
+        self.rows = rows.to_pylist()
         return self
 
     def repartition(self, _: int) -> InThisProcess:

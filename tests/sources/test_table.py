@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import parquet_rows
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.table import TableSource
@@ -112,7 +113,7 @@ def test_deleted_rows_of_a_delta_table_are_not_listed(spark: SparkSession, tmp_p
 def test_delta_column_mapping_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     path = str(tmp_path / "delta")
     options = {"delta.columnMapping.mode": "name"}
-    spark.createDataFrame([(b"1",)], "content binary").write.format("delta").options(**options).save(path)
+    local_relation(spark, [(b"1",)], "content binary").write.format("delta").options(**options).save(path)
     with pytest.raises(ConfigError, match=r"column mapping \(name\)"):
         TableSource(path).list_images(spark)
 

@@ -22,6 +22,7 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.calibration import JudgedPairs, operating_point
 from dedup_spark.kernels.probability import PRIORS, Prior, prior
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.stages import calibrate
 from dedup_spark.stages.verify import joined_pairs, prior_of, weigh_settings
@@ -140,7 +141,7 @@ def truth_of(spark: SparkSession, *pairs: tuple[int, int, int, str, bool]) -> Da
     """Rows of `with_truth` from (copy_id, image_id, copy_of, edit, is_copy)."""
     ids = "image_id_a bigint, image_id_b bigint, copy_id bigint, image_id bigint, copy_of bigint"
     schema = f"{ids}, edit string, is_copy boolean"
-    return spark.createDataFrame([(min(p[:2]), max(p[:2]), *p) for p in pairs], schema)
+    return local_relation(spark, [(min(p[:2]), max(p[:2]), *p) for p in pairs], schema)
 
 
 def test_a_copy_without_its_original_among_its_neighbours_counts_as_lost(spark: SparkSession) -> None:

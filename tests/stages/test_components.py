@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import TableError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.stages import components
 from dedup_spark.stages.components import bounded_components, connected_components
 from dedup_spark.tables import Tables
@@ -85,7 +86,7 @@ def labels(request: pytest.FixtureRequest, spark: SparkSession, tmp_path_factory
     edges += [edges[i] for i in rng.integers(0, len(edges), 50)]
     turned = [(a, b) if rng.random() < 0.5 else (b, a) for a, b in edges]
     found = connected_components(
-        spark.createDataFrame([turned[i] for i in rng.permutation(len(turned))], "a bigint, b bigint").repartition(3),
+        local_relation(spark, [turned[i] for i in rng.permutation(len(turned))], "a bigint, b bigint").repartition(3),
         Tables(spark, str(tmp_path_factory.mktemp("components"))),
         max_driver_edges={"on the driver": 10**6, "distributed": 0}.get(request.param, len(turned) // 5),
     )
@@ -112,8 +113,8 @@ def test_there_are_as_many_rounds_as_the_number_of_nodes_has_digits(
 
 
 def test_an_edge_that_leads_out_of_its_component_stops_the_step(spark: SparkSession) -> None:
-    edges = spark.createDataFrame([(1, 2), (2, 3)], "a bigint, b bigint")
-    settled = spark.createDataFrame([(1, 1), (2, 1), (3, 1)], "image_id bigint, component_id bigint")
+    edges = local_relation(spark, [(1, 2), (2, 3)], "a bigint, b bigint")
+    settled = local_relation(spark, [(1, 1), (2, 1), (3, 1)], "image_id bigint, component_id bigint")
     components._require_settled(edges, settled)
     apart = settled.withColumn("component_id", F.when(F.col("image_id") == 1, 7).otherwise(F.col("component_id")))
     for wrong in (settled.where("image_id < 3"), apart):
@@ -127,7 +128,7 @@ def test_no_node_is_made_up(labels: dict) -> None:
 
 @pytest.mark.parametrize("max_driver_edges", [0, 10])
 def test_no_edges_make_no_components(spark: SparkSession, tmp_path: Path, max_driver_edges: int) -> None:
-    nothing = spark.createDataFrame([], EDGES)
+    nothing = local_relation(spark, [], EDGES)
     assert connected_components(nothing, Tables(spark, str(tmp_path)), max_driver_edges).collect() == []
     assert bounded(nothing, tmp_path, max_driver_edges=max_driver_edges) == {}
 
@@ -154,7 +155,7 @@ def test_large_components_come_apart_at_their_weak_edges_and_small_ones_stay(
     edges += [(20, 21, 0.86)]  # weak, but small
     edges += clique(range(30, 38), 1.0)  # a crowd of equal vectors: no threshold takes it apart
     edges += clique(range(40, 43), 0.97) + [(40, leaf, 0.87) for leaf in range(50, 58)]  # a hub with weak leaves
-    found = bounded(spark.createDataFrame(edges, EDGES), tmp_path)
+    found = bounded(local_relation(spark, edges, EDGES), tmp_path)
     assert found == {
         -10: set(range(-10, -5)),
         10: set(range(10, 15)),
@@ -166,11 +167,11 @@ def test_large_components_come_apart_at_their_weak_edges_and_small_ones_stay(
 
 def test_a_component_at_the_bound_is_not_touched(spark: SparkSession, tmp_path: Path) -> None:
     weak_ring = [(i, (i + 1) % 6, 0.5) for i in range(6)]
-    assert bounded(spark.createDataFrame(weak_ring, EDGES), tmp_path, max_images=6) == {0: set(range(6))}
+    assert bounded(local_relation(spark, weak_ring, EDGES), tmp_path, max_images=6) == {0: set(range(6))}
 
 
 @pytest.mark.slow
 def test_splitting_is_the_same_when_distributed(spark: SparkSession, tmp_path: Path) -> None:
     edges = clique(range(1, 5), 0.97) + clique(range(5, 9), 0.98) + [(4, 5, 0.91)]
-    found = bounded(spark.createDataFrame(edges, EDGES), tmp_path, max_images=4, max_driver_edges=0)
+    found = bounded(local_relation(spark, edges, EDGES), tmp_path, max_images=4, max_driver_edges=0)
     assert found == {1: {1, 2, 3, 4}, 5: {5, 6, 7, 8}}

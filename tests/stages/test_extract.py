@@ -22,6 +22,7 @@ from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.kernels.signature import SignatureSettings, rejected_version
+from dedup_spark.local_relation import local_relation
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run
 from dedup_spark.sources.base import Address
@@ -223,7 +224,7 @@ def test_equal_etags_are_read_once(tables: Tables, lake: TinyLake) -> None:
             [(good, "a"), (good, "a"), (good, "a"), (good, None), (broken, "b"), (broken, "b")]
         )
     ]
-    tables.append(IMAGES, tables.spark.createDataFrame(listing, IMAGES.schema))
+    tables.append(IMAGES, local_relation(tables.spark, listing, IMAGES.schema))
     run = Run(tables, load_config(None, HASHES_ONLY), str(lake.folder), "etags")
     run_step(tables.spark, run.config, run, find_step("extract"))
     features = {r["image_id"]: r for r in rows(tables.root, "features")}
@@ -250,7 +251,7 @@ def test_too_many_rejects_stop_the_run_with_the_reasons(
 @pytest.mark.parametrize(("n", "slice_images"), [(0, 10), (1, 10), (1000, 100), (1000, 1)])
 def test_slices_cover_every_id_once(spark: SparkSession, n: int, slice_images: int) -> None:
     ids = np.random.default_rng(n).integers(-(2**63), 2**63 - 1, n)
-    pending = spark.createDataFrame([(int(i),) for i in ids], "image_id bigint")
+    pending = local_relation(spark, [(int(i),) for i in ids], "image_id bigint")
     bounds = extract.slice_bounds(pending, n, slice_images)
     if n == 0:
         assert bounds == []

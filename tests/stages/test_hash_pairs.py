@@ -23,6 +23,7 @@ from fabricated import (
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.local_relation import local_relation
 from dedup_spark.stages import hash_pairs, neighbours
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.tables import PAIRS
@@ -62,7 +63,7 @@ def hashes(seed: int) -> dict[int, int]:
 @pytest.mark.parametrize(("seed", "max_hamming_bits"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)])
 def test_near_hashes_are_those_of_brute_force(spark: SparkSession, seed: int, max_hamming_bits: int) -> None:
     known = hashes(seed)
-    unique = spark.createDataFrame(list(known.items()), "image_id bigint, phash bigint").repartition(3)
+    unique = local_relation(spark, list(known.items()), "image_id bigint, phash bigint").repartition(3)
     found = hash_pairs.phash_pairs(unique, MatchSettings(max_hamming_bits=max_hamming_bits, max_phash_bucket=10_000))
     expected = {
         ordered(a, b)
@@ -75,7 +76,7 @@ def test_near_hashes_are_those_of_brute_force(spark: SparkSession, seed: int, ma
 
 def test_a_hash_of_a_crowd_proposes_nothing_and_a_smaller_crowd_all_its_pairs(spark: SparkSession) -> None:
     crowds = [(i, 0x1234_5678_9ABC_DEF0) for i in range(6)] + [(i, -5) for i in range(10, 15)]
-    unique = spark.createDataFrame(crowds, "image_id bigint, phash bigint")
+    unique = local_relation(spark, crowds, "image_id bigint, phash bigint")
     found = hash_pairs.phash_pairs(unique, MatchSettings(max_phash_bucket=5))
     assert id_pairs(found) == set(itertools.combinations(range(10, 15), 2))
 
@@ -161,7 +162,7 @@ def test_of_several_sources_the_cheapest_names_a_pair_and_its_scores_go_with_it(
 
 
 def signatures(spark: SparkSession, made: Iterable[tuple[int, int, np.ndarray | None]]) -> DataFrame:
-    return spark.createDataFrame([(i, p, None if v is None else to_bytes(v)) for i, p, v in made], SIGNATURES)
+    return local_relation(spark, [(i, p, None if v is None else to_bytes(v)) for i, p, v in made], SIGNATURES)
 
 
 def test_scores_are_the_exact_cosine_and_the_bits_that_differ(spark: SparkSession) -> None:
@@ -170,7 +171,7 @@ def test_scores_are_the_exact_cosine_and_the_bits_that_differ(spark: SparkSessio
     hashed = rng.integers(-(2**63), 2**63 - 1, 12).tolist()
     known = signatures(spark, [(i, hashed[i], vectors[i]) for i in range(12)])
     pairs = list(itertools.combinations(range(12), 2))
-    asked = spark.createDataFrame(pairs, "image_id_a bigint, image_id_b bigint")
+    asked = local_relation(spark, pairs, "image_id_a bigint, image_id_b bigint")
     cosines = exact_cosines(vectors)
     found = {(r["image_id_a"], r["image_id_b"]): r for r in score_pairs(asked, known).collect()}
     assert set(found) == set(pairs)
@@ -183,7 +184,7 @@ def test_a_missing_embedding_costs_the_scores_of_its_own_pairs_only(spark: Spark
     """As after a first run with extract.embedding=off."""
     vectors = families([3], 0.8, np.random.default_rng(13))
     known = signatures(spark, [(i, 0, vectors[i]) for i in range(3)] + [(3, 0, None)])
-    asked = spark.createDataFrame([(0, 1), (0, 2), (0, 3)], "image_id_a bigint, image_id_b bigint")
+    asked = local_relation(spark, [(0, 1), (0, 2), (0, 3)], "image_id_a bigint, image_id_b bigint")
     found = {r["image_id_b"]: r["similarity"] for r in score_pairs(asked.coalesce(1), known).collect()}
     cosines = exact_cosines(vectors)
     assert found == {1: pytest.approx(cosines[0, 1], abs=1e-6), 2: pytest.approx(cosines[0, 2], abs=1e-6), 3: None}

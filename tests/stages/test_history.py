@@ -11,6 +11,7 @@ from fabricated import random_ids
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import TableError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.stages import history
 from dedup_spark.tables import CLUSTER_HISTORY, Tables
 
@@ -51,7 +52,7 @@ def test_a_cluster_keeps_the_id_of_the_previous_cluster_with_which_it_shares_mos
     groups, previous = random_states(seed)
     spark = tables.spark
     found = history.name_clusters(
-        spark.createDataFrame(list(groups.items()), GROUP), spark.createDataFrame(list(previous.items()), ID), tables
+        local_relation(spark, list(groups.items()), GROUP), local_relation(spark, list(previous.items()), ID), tables
     ).collect()
     assert len(found) == len(set(groups.values()))
     assert {r["keeper_image_id"]: r["cluster_id"] for r in found} == expected_names(groups, previous)
@@ -62,8 +63,8 @@ def test_a_group_whose_members_all_lend_their_ids_to_other_clusters_gets_one_of_
     previous = {1: 3, 2: 1, 3: 1, 8: 1, 6: 5, 7: 5, 9: 5, 5: 5}  # the ids 1 and 5 belong to clusters without them
     spark = tables.spark
     rows = history.name_clusters(
-        spark.createDataFrame(list(groups.items()), GROUP),
-        spark.createDataFrame([(i, c) for i, c in previous.items() if i != 1], ID),
+        local_relation(spark, list(groups.items()), GROUP),
+        local_relation(spark, [(i, c) for i, c in previous.items() if i != 1], ID),
         tables,
     ).collect()
     named = {r["keeper_image_id"]: r["cluster_id"] for r in rows}
@@ -82,7 +83,7 @@ def test_events_tell_what_happened_to_each_cluster(spark: SparkSession) -> None:
            20: 20, 22: 20,  # one came, one went
            30: 30, 31: 30}  # one went  # fmt: skip
     made = history.changes(
-        spark.createDataFrame(list(now.items()), ID), spark.createDataFrame(list(before.items()), ID),
+        local_relation(spark, list(now.items()), ID), local_relation(spark, list(before.items()), ID),
         7, "run-1", datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     assert {(f.name, f.dataType) for f in made.schema} == {(f.name, f.dataType) for f in CLUSTER_HISTORY.schema}
@@ -108,5 +109,5 @@ def test_ids_that_are_not_one_to_one_with_clusters_stop_the_step(spark: SparkSes
     rows = [(10, True, ids[0]), (10, False, ids[1]), (20, True, ids[2]), (20, False, ids[3])]
     with pytest.raises(TableError, match="run again"):
         history.require_unique_ids(
-            spark.createDataFrame(rows, "keeper_image_id bigint, is_keeper boolean, cluster_id bigint")
+            local_relation(spark, rows, "keeper_image_id bigint, is_keeper boolean, cluster_id bigint")
         )

@@ -28,6 +28,7 @@ from table_contents import rows
 from dedup_spark import shards
 from dedup_spark.config import IndexSettings, load_config
 from dedup_spark.errors import TableError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.stages import index
 from dedup_spark.tables import CENTROIDS, SHARDS, Tables
@@ -75,7 +76,7 @@ def crowd(spark: SparkSession) -> DataFrame:
     vectors = families([100] * 12, 0.7, rng)
     ids = random_ids(len(vectors), rng)
     made = [(i, MODEL, to_bytes(v)) for i, v in zip(ids, vectors, strict=True)]
-    return spark.createDataFrame(made, "image_id bigint, model_id string, embedding binary").cache()
+    return local_relation(spark, made, "image_id bigint, model_id string, embedding binary").cache()
 
 
 def test_the_sample_depends_on_ids_and_seed_and_not_on_order_or_partitions(crowd: DataFrame) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config, load_config
+from dedup_spark.local_relation import local_relation
 from dedup_spark.report_values import RelationTotal, Summary
 from dedup_spark.runs import Run
 from dedup_spark.stages import report
@@ -100,6 +101,6 @@ def test_of_a_crowd_the_keeper_and_the_least_alike_are_shown(spark: SparkSession
 def test_clusters_come_by_members_then_by_bytes_to_free_then_by_id(spark: SparkSession) -> None:
     rows = [(1, False, 900), (1, False, 800), (2, False, 1), (2, True, 5), (3, False, 1), (3, True, 2), (3, True, 3),
             (4, False, 9), (4, True, None), (5, False, 9), (5, True, 5)]  # fmt: skip
-    clusters = spark.createDataFrame(rows, "cluster_id bigint, is_removable boolean, size_bytes bigint")
+    clusters = local_relation(spark, rows, "cluster_id bigint, is_removable boolean, size_bytes bigint")
     found = [tuple(row) for row in report.largest_clusters(clusters, 4).collect()]
     assert found == [(3, 5), (2, 5), (5, 5), (1, 0)]
