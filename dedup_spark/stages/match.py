@@ -30,10 +30,12 @@ from dedup_spark.runs import Progress, Run
 from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
 from dedup_spark.stages.match_plan import Choice, n_tasks
 from dedup_spark.stages.match_tasks import EXACT, FOUND_DDL, JoinSettings
+from dedup_spark.stages.neighbours import METHODS
+from dedup_spark.stages.observed import Observed
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.stages.task_errors import raised_in_tasks
-from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS, Tables
+from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class Lake:
 
     unique: DataFrame  # image_id, phash, vector_hash
     embedded: DataFrame  # image_id, vector_hash
+    candidates: DataFrame  # image_id, embedding of those that the survey may draw
     n_unique: int
     n_embedded: int
     shard_rows: DataFrame
@@ -69,24 +72,23 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Collect pairs from the three sources, keep each once, write, audit."""
     tables, settings = run.tables, config.match
     features = tables.read(FEATURES)
-    lake = _look_at(run, features, tables.read(SHARDS))
+    lake = _look_at(run, features)
     near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
     sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
     if lake.n_embedded < 2:
         top, n_asked = local_relation(spark, [], neighbours.NEAREST), lake.n_embedded
-        _write(tables, lake, sources, top)
+        _write(run, lake, sources, top)
     else:
         n_asked = _match_embeddings(run, lake, features.select("image_id", "embedding"), sources)
-    by_method = {r["method"]: r["count"] for r in tables.read(PAIRS).groupBy("method").count().collect()}
     tables.drop_staged()
-    run.count(representatives=lake.n_unique, asked=n_asked, **by_method)
+    run.count(representatives=lake.n_unique, asked=n_asked)
 
 
 def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[DataFrame]) -> int:
     """Survey, plan, join, merge, write, audit. Returns how many images were compared with everything."""
     tables, settings = run.tables, run.config.match
     asked = _whom_to_ask(run, lake, vectors)
-    surveyed, survey = _survey(run, lake, vectors)
+    surveyed, survey = _survey(run, lake)
     match_plan.guard_against_explosion(survey, lake.n_embedded, settings)
     floor = match_plan.raised_floor(settings, survey, match_plan.sketch_floor(settings))
     share = match_share(tables.spark, settings)
@@ -108,7 +110,7 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
         pairs = pairs.unionByName(asked.known)
     top = tables.stage("nearest", neighbours.nearest(pairs, settings.neighbours))
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), lake.unique)
-    _write(tables, lake, [*sources, kept], top)
+    _write(run, lake, [*sources, kept], top)
     _audit(run, surveyed, totals, floor, chosen, (survey.n_queries, lake.n_embedded))
     return asked.n_images
 
@@ -119,49 +121,58 @@ def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
     return score_pairs(pairs, features.join(ids, "image_id", "left_semi").select("image_id", "phash", "embedding"))
 
 
-def _look_at(run: Run, features: DataFrame, shard_rows: DataFrame) -> Lake:
-    """Representatives, and the index, which must be of these representatives. Raises ArtifactError."""
+def _look_at(run: Run, features: DataFrame) -> Lake:
+    """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
+
+    The one pass over all embeddings keeps those of the images that the survey may draw.
+    """
+    settings = run.config.match
+    index = run.tables.read(SHARDS).orderBy("shard").collect()  # a row for each file of some 100,000 images
+    n_indexed = sum(row["n_images"] for row in index)
+    n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
     one = representatives(features).select(
         "image_id",
         "phash",
         "model_id",
         F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash"),
+        F.when(match_survey.may_be_drawn(n_indexed, n_queries, settings.seed), F.col("embedding")).alias("embedding"),
     )
     unique = run.tables.stage("unique", one)
     of_images = unique.agg(
         F.count("*").alias("n"), F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id")
     )
-    of_index = shard_rows.agg(
-        (F.coalesce(F.max("shard"), F.lit(-1)) + 1).alias("n_shards"),
-        F.coalesce(F.sum("n_images"), F.lit(0)).alias("n_indexed"),
-        F.collect_set("model_id").alias("indexed_models"),
-    )
     of_densities = run.tables.read(DENSITIES).agg(F.collect_set("fingerprint").alias("remembered"))
-    counts = of_images.crossJoin(of_index).crossJoin(of_densities).first()
+    counts = of_images.crossJoin(of_densities).first()
     assert counts is not None
-    place = run.tables.place(SHARDS)
-    models = counts["indexed_models"]
-    if counts["n_embedded"] and models and models != [counts["model_id"]]:
-        of = ", ".join(sorted(models))
-        raise ArtifactError(
-            f"the shard files of {place} hold embeddings of {of}, features of {counts['model_id']}; {shards.REBUILD}"
-        )
-    if counts["n_indexed"] != counts["n_embedded"]:
-        raise ArtifactError(
-            f"the shard files of {place} hold {counts['n_indexed']:,} vectors, features {counts['n_embedded']:,} "
-            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
-        )
-    fingerprint = increment.fingerprint(counts["model_id"] or "", run.config.match)
+    _require_index_of(counts["model_id"], counts["n_embedded"], index, run.tables.place(SHARDS))
+    fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Lake(
         unique=unique.select("image_id", "phash", "vector_hash"),
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
+        candidates=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
-        shard_rows=shard_rows,
-        n_shards=counts["n_shards"],
+        shard_rows=local_relation(run.tables.spark, index, SHARDS.schema),
+        n_shards=max((row["shard"] + 1 for row in index), default=0),
         fingerprint=fingerprint,
         is_remembered=fingerprint in counts["remembered"],
     )
+
+
+def _require_index_of(model_id: str | None, n_embedded: int, index: list[Row], place: str) -> None:
+    """Raises ArtifactError where the index is not that of these representatives."""
+    models = sorted({row["model_id"] for row in index})
+    if n_embedded and models and models != [model_id]:
+        raise ArtifactError(
+            f"the shard files of {place} hold embeddings of {', '.join(models)}, features of {model_id}; "
+            f"{shards.REBUILD}"
+        )
+    n_indexed = sum(row["n_images"] for row in index)
+    if n_indexed != n_embedded:
+        raise ArtifactError(
+            f"the shard files of {place} hold {n_indexed:,} vectors, features {n_embedded:,} "
+            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
+        )
 
 
 def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
@@ -188,12 +199,11 @@ def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
     return Asked(items, n_files * lake.n_shards, n_asked, float(n_asked) * n, known.select(*neighbours.FOUND, "engine"))
 
 
-def _survey(run: Run, lake: Lake, vectors: DataFrame) -> tuple[DataFrame, match_survey.Survey]:
+def _survey(run: Run, lake: Lake) -> tuple[DataFrame, match_survey.Survey]:
     """The sample's exact neighbours, staged, and what they say."""
     settings = run.config.match
     n_queries = match_survey.sample_size(lake.n_embedded, settings.audit_queries)
-    ids = match_survey.draw(lake.embedded, lake.n_embedded, n_queries, settings.seed)
-    sample = match_survey.fetch(vectors, ids)
+    sample = match_survey.draw(lake.candidates, n_queries, settings.seed)
     task = match_survey.SurveySettings(
         run.tables.root, settings.min_similarity, match_plan.lowest_floor(settings), settings.neighbours, settings.seed
     )
@@ -226,11 +236,17 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: Resou
     return found
 
 
-def _write(tables: Tables, lake: Lake, sources: list[DataFrame], top: DataFrame) -> None:
+def _write(run: Run, lake: Lake, sources: list[DataFrame], top: DataFrame) -> None:
     """Pairs first: `densities` says of which images they are complete."""
-    tables.overwrite(PAIRS, neighbours.each_once(sources))
+    tables, counted = run.tables, Observed()
+    by_method = {m: F.count_if(F.col("method") == m) for m in METHODS}
+    tables.overwrite(PAIRS, counted.watch(neighbours.each_once(sources), **by_method))
     densities = neighbours.densities(lake.embedded, top)
     tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
+    seen = counted.get()
+    if seen is None:  # this Spark does not say what it wrote
+        seen = {r["method"]: r["count"] for r in tables.read(PAIRS).groupBy("method").count().collect()}
+    run.count(**{method: n for method, n in seen.items() if n})
 
 
 def _audit(run: Run, surveyed: DataFrame, totals: Row, floor: float, chosen: Choice, sizes: tuple[int, int]) -> None:

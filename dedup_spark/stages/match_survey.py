@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
@@ -87,17 +87,22 @@ class Survey:
         return inside / max(1, sum(self.gaps))
 
 
-def draw(embedded: DataFrame, n: int, n_wanted: int, seed: int) -> DataFrame:
-    """image_id of `n_wanted` of the `n` rows, by id and seed alone, not by order or partitions."""
-    place = F.pmod(F.xxhash64("image_id", F.lit(seed)), F.lit(_DRAWS)) / F.lit(float(_DRAWS))
-    few = embedded.where(place < (1.5 * n_wanted + 20) / n) if n_wanted < n else embedded
-    return few.orderBy(place, "image_id").limit(n_wanted).select("image_id")
+def may_be_drawn(n: int, n_wanted: int, seed: int) -> Column:
+    """Of each of `n` rows whether it is among the some more than `n_wanted` of which the sample is drawn."""
+    return _place(seed) < (1.5 * n_wanted + 20) / max(1, n) if n_wanted < n else F.lit(True)
 
 
-def fetch(vectors: DataFrame, ids: DataFrame) -> tuple[ann.Ids, ann.Halves]:
-    """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each."""
-    rows = vectors.join(F.broadcast(ids), "image_id").orderBy("image_id").toArrow()
+def draw(candidates: DataFrame, n_wanted: int, seed: int) -> tuple[ann.Ids, ann.Halves]:
+    """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each.
+
+    Which rows of (image_id, embedding) are drawn depends on id and seed alone, not on order or partitions.
+    """
+    rows = candidates.orderBy(_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
     return rows["image_id"].to_numpy(), ann.from_bytes(rows["embedding"].to_pylist())
+
+
+def _place(seed: int) -> Column:
+    return F.pmod(F.xxhash64("image_id", F.lit(seed)), F.lit(_DRAWS)) / F.lit(float(_DRAWS))
 
 
 def sample_size(n: int, wanted: int) -> int:

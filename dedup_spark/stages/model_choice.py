@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import shlex
-import threading
 from dataclasses import fields
 
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ExtractSettings
@@ -18,6 +17,7 @@ from dedup_spark.models import registry as models
 from dedup_spark.models.base import ModelSettings
 from dedup_spark.runs import Run
 from dedup_spark.stages.embedding import ModelTask
+from dedup_spark.stages.observed import Observed
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ _MODEL_SETTINGS = (
     "gpus_per_task",
 )  # fmt: skip
 """Of ExtractSettings: those that decide the model_id."""
-_SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
 
 
 def choose_model(
@@ -110,20 +109,19 @@ class ModelClocks:
 
     def __init__(self, run: Run) -> None:
         self._run, self._model_seconds, self._waited_seconds = run, 0.0, 0.0
-        self._observation = Observation()
+        self._observed = Observed()
 
     def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
         """`rows` (with TIMINGS), to be written next, once; `others` are aggregates that `count` returns."""
-        self._observation = Observation()
-        sums = [F.coalesce(F.sum(name), F.lit(0.0)).alias(name) for name in ("model_seconds", "waited_seconds")]
-        return rows.observe(self._observation, *sums, *[column.alias(name) for name, column in others.items()])
+        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in ("model_seconds", "waited_seconds")}
+        return self._observed.watch(rows, **sums, **others)
 
     def count(self) -> dict[str, float] | None:
         """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`.
 
         Returns all that was observed; None, with a warning, where this Spark does not say it.
         """
-        seen = _observed(self._observation)
+        seen = self._observed.get()
         if seen is None:
             log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
             return None
@@ -131,12 +129,3 @@ class ModelClocks:
         self._waited_seconds += seen["waited_seconds"]
         self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
         return seen
-
-
-def _observed(observation: Observation) -> dict[str, float] | None:
-    """The metrics of a finished write; None where they do not come. `Observation.get` alone would wait for ever."""
-    found: list[dict[str, float]] = []
-    asking = threading.Thread(target=lambda: found.append(dict(observation.get)), daemon=True, name="observation")
-    asking.start()
-    asking.join(_SECONDS_TO_OBSERVE)
-    return found[0] if found else None

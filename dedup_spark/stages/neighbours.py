@@ -9,6 +9,9 @@ from pyspark.sql import functions as F
 
 from dedup_spark.local_relation import local_relation
 
+METHODS = ("same_bytes", "same_pixels", "phash", "embedding")
+"""What finds pairs, the cheapest first."""
+
 FOUND = ("image_id_a", "image_id_b", "similarity", "best_of_a", "best_of_b")
 NEAREST = "image_id bigint, other_id bigint, similarity float, engine string"
 
@@ -69,7 +72,6 @@ def with_hamming(pairs: DataFrame, unique: DataFrame) -> DataFrame:
 def each_once(sources: list[DataFrame]) -> DataFrame:
     """One row a pair; of several sources the cheapest is named."""
     everything = functools.reduce(DataFrame.unionByName, [s.select(_COLUMNS) for s in sources])
-    rank = F.when(F.col("method") == "same_bytes", 0).when(F.col("method") == "same_pixels", 1)
-    rank = rank.when(F.col("method") == "phash", 2).otherwise(3)
+    rank = F.array_position(F.lit(list(METHODS)), F.col("method"))
     best = F.min_by(F.struct(_COLUMNS[2:]), rank).alias("best")
     return everything.groupBy("image_id_a", "image_id_b").agg(best).select("image_id_a", "image_id_b", "best.*")

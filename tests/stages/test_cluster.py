@@ -210,6 +210,7 @@ def test_copies_are_told_apart_by_bytes_and_pixels(known: Known, clustered: dict
 # --- the step, other shapes ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_embeddings_the_hashes_decide_and_a_chain_of_hashes_is_cut(tables: Tables) -> None:
     hashes = [0]
     for i in range(6):  # each 3 bits from the one before, up to 18 from the first

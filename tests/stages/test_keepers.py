@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from clustering import append_pairs, embedded, groups_of, run_cluster
 from fabricated import arc, families, fill, flip_bits, listed, readable
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from table_contents import rows
 
 from dedup_spark.tables import PAIRS, Table, Tables
@@ -24,30 +26,41 @@ def two_halves() -> np.ndarray:
     return np.pad(np.linalg.cholesky(cosines), ((0, 0), (0, 504)))
 
 
-def test_a_keeper_is_near_all_others_whatever_the_policy_and_a_group_without_one_is_split(tables: Tables) -> None:
-    """An arc of three, whose ends would be first by policy but only the middle reaches both; and two halves."""
-    vectors = np.concatenate([two_halves(), arc(3, 0.8, np.random.default_rng(31))])
-    ids = [1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13]
-    cosines = embedded(tables, vectors, ids, width_px=[10, 10, 20, 10, 10, 10, 10, 90, 900, 10, 800])
+@pytest.fixture(scope="module")
+def members(
+    spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[str, Any]]:
+    """Of one run over: two halves (1 to 8); an arc of three, whose ends would be first by policy, but only the middle
+    reaches both (11 to 13); a family of four under prefixes of two kinds (21 to 24)."""
+    tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("keepers") / "tables")))
+    three, four = arc(3, 0.8, np.random.default_rng(31)), families([4], 0.9, np.random.default_rng(32))
+    names = ["new/a.jpg", "old/b.jpg", "test/c.jpg", "new/d.jpg"]
+    cosines = embedded(
+        tables, np.concatenate([two_halves(), three, four]), [*range(1, 9), 11, 12, 13, 21, 22, 23, 24],
+        uri=[f"file:///lake/{name}" for name in [*(f"{i}.jpg" for i in range(11)), *names]],
+        width_px=[10, 10, 20, 10, 10, 10, 10, 90, 900, 10, 800, 900, 50, 40, 30],
+    )  # fmt: skip
     assert cosines[8, 10] < 0.45
-    members = run_cluster(tables)
-    assert groups_of(members) == [[1, 3], [2, 4, 5, 6, 7, 8], [11, 12, 13]]
-    assert {i for i, m in members.items() if m["is_keeper"]} == {3, 8, 12}
+    return run_cluster(tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']")
+
+
+def test_a_keeper_is_near_all_others_whatever_the_policy_and_a_group_without_one_is_split(
+    members: dict[int, dict[str, Any]],
+) -> None:
+    assert groups_of(members) == [[1, 3], [2, 4, 5, 6, 7, 8], [11, 12, 13], [21, 22, 23, 24]]
+    assert {i for i, m in members.items() if m["is_keeper"]} == {3, 8, 12, 22}
     assert [i for i, m in sorted(members.items()) if m["is_bridge"]] == [1, 2, 3, 4, 5, 7]
     assert all(m["keeper_distance"] <= m["bound"] for m in members.values())
 
 
-def test_protected_and_reference_images_are_kept_or_stay(tables: Tables) -> None:
-    vectors = families([4], 0.9, np.random.default_rng(32))
-    uris = [f"file:///lake/{name}" for name in ("new/a.jpg", "old/b.jpg", "test/c.jpg", "new/d.jpg")]
-    embedded(tables, vectors, [1, 2, 3, 4], uri=uris, width_px=[900, 50, 40, 30])
-    members = run_cluster(tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']")
-    assert {m["keeper_image_id"] for m in members.values()} == {2}
-    assert {i: m["is_removable"] for i, m in members.items()} == {1: True, 2: False, 3: False, 4: True}
-    assert {i: (m["is_protected"], m["is_reference"]) for i, m in members.items()} == {
-        1: (False, False), 2: (True, False), 3: (True, True), 4: (False, False),
+def test_protected_and_reference_images_are_kept_or_stay(members: dict[int, dict[str, Any]]) -> None:
+    four = {i: m for i, m in members.items() if i > 20}
+    assert {m["keeper_image_id"] for m in four.values()} == {22}
+    assert {i: m["is_removable"] for i, m in four.items()} == {21: True, 22: False, 23: False, 24: True}
+    assert {i: (m["is_protected"], m["is_reference"]) for i, m in four.items()} == {
+        21: (False, False), 22: (True, False), 23: (True, True), 24: (False, False),
     }  # fmt: skip
-    assert members[3]["reason"].endswith("; stays: in cluster.reference_prefixes")
+    assert members[23]["reason"].endswith("; stays: in cluster.reference_prefixes")
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def lake(seed: int) -> tuple[list[int], np.ndarray]:
     return random_ids(len(vectors), rng), vectors[rng.permutation(len(vectors))]
 
 
-@pytest.mark.parametrize("n_images", [0, 2])
+@pytest.mark.parametrize("n_images", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_images: int) -> None:
     fill(tables, feature_rows=[readable(1, phash=0b0111), readable(2, phash=0b1101)][:n_images])
     run_match(tables)
@@ -113,8 +113,8 @@ def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_im
 @pytest.mark.parametrize(
     ("engine", "layout"),
     [
-        ("exact", [1, 60, 2, 30, 27]),
-        ("sketch", [50, 70]),
+        pytest.param("exact", [1, 60, 2, 30, 27], marks=pytest.mark.slow),
+        pytest.param("sketch", [50, 70], marks=pytest.mark.slow),
         ("routed", [40, 40, 40]),
     ],
     ids=str,
@@ -234,7 +234,11 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
     ("change", "said"),
     [
         ({"sha256": "0" * 64}, r"shard-00000.faiss has SHA-256 .*dedup-spark index --force"),
-        ({"path": "shard_files/gone.faiss"}, r"shard_files/gone.faiss is missing; .*dedup-spark index --force"),
+        pytest.param(
+            {"path": "shard_files/gone.faiss"},
+            r"shard_files/gone.faiss is missing; .*dedup-spark index --force",
+            marks=pytest.mark.slow,
+        ),
         ({"model_id": "made-up/2"}, rf"hold embeddings of made-up/2, features of {MODEL}; .*dedup-spark index --force"),
         ({"n_images": 2}, r"hold 2 vectors, features 3 .*dedup-spark index --force"),
     ],

@@ -1,0 +1,35 @@
+"""Aggregates over rows while they are written, so that they cost no second pass."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation
+
+_SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
+
+
+class Observed:
+    """The aggregates of one write."""
+
+    def __init__(self) -> None:
+        self._observation = Observation()
+
+    def watch(self, rows: DataFrame, **aggregates: Column) -> DataFrame:
+        """`rows`, to be written next, once."""
+        self._observation = Observation()
+        return rows.observe(self._observation, *[column.alias(name) for name, column in aggregates.items()])
+
+    def get(self) -> dict[str, Any] | None:
+        """After the write, the values by name; None where this Spark does not say them.
+
+        `Observation.get` alone would wait for ever.
+        """
+        found: list[dict[str, Any]] = []
+        asking = threading.Thread(
+            target=lambda: found.append(dict(self._observation.get)), daemon=True, name="observed"
+        )
+        asking.start()
+        asking.join(_SECONDS_TO_OBSERVE)
+        return found[0] if found else None
