@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.local_relation import local_relation
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _ROWS_PER_BATCH = 4096
 _MAX_ENTRIES_LOOKED_AT = 200_000
+_FOLDERS = T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
 """In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
 Entry = tuple[str, bool, int, datetime | None, str | None]
 """One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
@@ -51,7 +53,7 @@ class FolderSource:
     def list_images(self, spark: SparkSession) -> DataFrame:
         whole, trees = self._share_out(self.root, wanted=4 * spark.sparkContext.defaultParallelism)
         rows = [(path, False) for path in whole] + [(path, True) for path in trees]
-        folders = local_relation(spark, rows, "path string, recursive boolean").repartition(len(rows))
+        folders = local_relation(spark, rows, _FOLDERS).repartition(len(rows))
         return folders.mapInArrow(self._list_folders, LISTING_SCHEMA)
 
     def fetch(self, address: Address) -> bytes:
