@@ -130,14 +130,13 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     index = run.tables.read(SHARDS).orderBy("shard").collect()  # a row for each file of some 100,000 images
     n_indexed = sum(row["n_images"] for row in index)
     n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
-    one = representatives(features).select(
-        "image_id",
-        "phash",
-        "model_id",
-        F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash"),
-        F.when(match_survey.may_be_drawn(n_indexed, n_queries, settings.seed), F.col("embedding")).alias("embedding"),
-    )
-    unique = run.tables.stage("unique", one)
+    vector, is_drawn = F.col("embedding"), match_survey.may_be_drawn(n_indexed, n_queries, settings.seed)
+    narrow = features.select(  # before rows are shuffled
+        "image_id", "status", "pixel_hash", "phash", "model_id",
+        F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
+        F.when(is_drawn, vector).alias("embedding"),
+    )  # fmt: skip
+    unique = run.tables.stage("unique", representatives(narrow).drop("status", "pixel_hash"))
     of_images = unique.agg(
         F.count("*").alias("n"), F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id")
     )
