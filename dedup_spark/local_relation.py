@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -14,16 +14,22 @@ from pyspark.sql.pandas.types import to_arrow_schema
 def local_relation(spark: SparkSession, rows: Iterable[Sequence[Any]], schema: T.StructType | str) -> DataFrame:
     """A few rows, each with its values in the order of `schema` (a StructType or DDL), as a DataFrame.
 
-    Goes to the JVM as Arrow and stays in the plan (Spark's LocalRelation). `createDataFrame` of a list starts a
-    Python task on executors for each slice, as many as the cluster has cores, to turn the same rows into Spark's.
-    Times without a zone are UTC.
+    They go to the JVM as Arrow and, up to 48 MB, stay in the plan (Spark's LocalRelation). `createDataFrame` of a list
+    starts a Python task on executors for each slice, as many as the cluster has cores, to turn the same rows into
+    Spark's. Times without a zone are UTC. Numbers inside arrays and maps are made to fit their type.
 
     Raises:
-        pyarrow.ArrowInvalid, pyarrow.ArrowTypeError: a value does not fit its column.
+        pyarrow.ArrowException, OverflowError: a value does not fit its column.
+        UnicodeEncodeError: a text holds half of a surrogate pair.
     """
-    struct = T.StructType.fromDDL(schema) if isinstance(schema, str) else schema
-    assert isinstance(struct, T.StructType)
+    struct = cast("T.StructType", T.StructType.fromDDL(schema)) if isinstance(schema, str) else schema
     columns = list(zip(*rows, strict=True)) or [()] * len(struct)
     kinds = to_arrow_schema(struct).types
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    arrays = [_array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
     return spark.createDataFrame(pa.table(arrays, names=struct.names), struct)
+
+
+def _array(column: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_nested(kind):
+        return pa.array(column, kind)
+    return pa.array(column).cast(kind)  # which 1.5 as an integer does not pass

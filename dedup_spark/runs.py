@@ -103,7 +103,8 @@ class Run:
 
     def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
         try:
-            self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), message)
+            text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
+            self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), text)
         except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
@@ -136,11 +137,17 @@ class Progress:
 
     @contextmanager
     def watching(
-        self, spark: SparkSession, done_before: int, n_under_way: int, check: Callable[[], None] | None = None
+        self,
+        spark: SparkSession,
+        done_before: int,
+        n_under_way: int,
+        check: Callable[[], None] | None = None,
+        n_tasks: int | None = None,
     ) -> Iterator[None]:
         """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
 
-        `check` is called as often, on a thread of its own.
+        `n_tasks`: only a stage of so many counts, where others go before it. `check` is called as often, on a thread of
+        its own.
         """
         ended = threading.Event()
 
@@ -150,7 +157,8 @@ class Progress:
                 if check is not None:
                     check()
                 stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
-                tasks = max(((s.numTasks, s.numCompletedTasks) for s in stages if s), default=(1, 0))
+                counted = [s for s in stages if s and n_tasks in (None, s.numTasks)]
+                tasks = max(((s.numTasks, s.numCompletedTasks) for s in counted), default=(1, 0))
                 self.show(done_before + n_under_way * tasks[1] // tasks[0])
 
         watcher = threading.Thread(target=watch, daemon=True, name="progress")

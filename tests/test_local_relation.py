@@ -35,7 +35,7 @@ def test_nothing_is_asked_of_executors(spark: SparkSession) -> None:
     assert "ExistingRDD" not in plan
 
 
-@pytest.mark.parametrize("row", [("x",), (2**31,)], ids=str)
+@pytest.mark.parametrize("row", [("x",), (1.5,), (2**31,)], ids=str)
 def test_a_value_that_does_not_fit_is_said(spark: SparkSession, row: tuple[object]) -> None:
     with pytest.raises(pa.ArrowException):
         local_relation(spark, [row], "a int")

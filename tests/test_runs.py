@@ -302,18 +302,19 @@ class Tracker:
         return SimpleNamespace(numTasks=tasks[0], numCompletedTasks=tasks[1]) if tasks else None
 
 
+@pytest.mark.parametrize(("n_tasks", "done"), [(None, "1,200"), (2, "1,500"), (3, "1,000")])
 def test_progress_inside_a_job_comes_from_the_share_of_its_tasks_that_have_ended(
-    caplog_at_info: pytest.LogCaptureFixture,
+    caplog_at_info: pytest.LogCaptureFixture, n_tasks: int | None, done: str
 ) -> None:
     tracker = Tracker()
     spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: tracker))
     progress = Progress("extract", "images", 3000, every_seconds=0.01)
-    with progress.watching(spark, done_before=1000, n_under_way=500):
+    with progress.watching(spark, done_before=1000, n_under_way=500, n_tasks=n_tasks):
         for _ in range(3):
             assert tracker.asked.acquire(timeout=60)
     lines = messages(caplog_at_info)
     assert lines
-    assert all(line.startswith("extract: 1,200/3,000 images") for line in lines)
+    assert all(line.startswith(f"extract: {done}/3,000 images") for line in lines)
     assert not [t for t in threading.enumerate() if t.name == "progress"]
 
 

@@ -49,6 +49,7 @@ def test_a_full_address_and_the_end_of_one_find_the_same_image(finished: Finishe
     said = trace(finished.tables, uri)
     assert said == trace(finished.tables, ODD_NAME)
     assert said.startswith(f"\n{uri}\n")
+    assert "\n  images:" in trace(finished.tables, "odd names/no extension")
 
 
 def test_a_rejected_image_shows_why_and_is_in_no_cluster(finished: FinishedRun) -> None:

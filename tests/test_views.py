@@ -130,6 +130,12 @@ def test_every_table_and_view_opens_by_bare_name_and_sees_later_rows(tables: Tab
     assert tables.spark.sql("SELECT * FROM images").count() == 12
 
 
+@pytest.mark.slow
+def test_tables_and_views_without_rows_can_be_read(tables: Tables) -> None:
+    create_views(tables)
+    assert all(tables.spark.table(name.name).count() == 0 for name in (*ALL, *VIEWS))
+
+
 def test_every_column_of_a_view_has_its_comment(known: Tables) -> None:
     open_views(known)
     for view in VIEWS:

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels import hash_join
+from dedup_spark.stages.representatives import copies
 
 _PHASH_PARTS = 5
 """The 64 bits in 5 parts: 3 differing bits leave at least 2 parts equal, so every pair within 3 bits shares one of
@@ -22,17 +23,8 @@ _CHUNK_ROWS = 65_536
 
 
 def identical_pairs(features: DataFrame) -> DataFrame:
-    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared.
-
-    Two shuffles by pixel_hash, 150 bytes an image; one where few images have copies.
-    """
-    readable = features.where("status = 'ok'").select("image_id", "content_hash", "pixel_hash", "model_id")
-    several = readable.groupBy("pixel_hash").agg(
-        F.min("image_id").alias("representative_id"),
-        F.min_by("content_hash", "image_id").alias("first_content_hash"),
-        F.count("*").alias("n"),
-    )
-    pairs = readable.join(several.where("n > 1"), "pixel_hash").where("image_id <> representative_id")
+    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared."""
+    pairs = copies(features)
     method = F.when(F.col("content_hash") == F.col("first_content_hash"), "same_bytes").otherwise("same_pixels")
     return pairs.select(
         F.col("representative_id").alias("image_id_a"),  # the smallest id of its group

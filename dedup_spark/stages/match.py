@@ -48,7 +48,8 @@ class Lake:
 
     unique: DataFrame  # image_id, phash, vector_hash
     embedded: DataFrame  # image_id, vector_hash
-    candidates: DataFrame  # image_id, embedding of those that the survey may draw
+    drawable: DataFrame  # image_id, embedding of those that the survey may draw
+    n_queries: int  # of those it draws
     n_unique: int
     n_embedded: int
     shard_rows: DataFrame
@@ -124,10 +125,11 @@ def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
 def _look_at(run: Run, features: DataFrame) -> Lake:
     """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
 
-    The one pass over all embeddings keeps those of the images that the survey may draw.
+    The pass that hashes all embeddings also keeps those of the images that the survey may draw.
     """
     settings = run.config.match
-    index = run.tables.read(SHARDS).orderBy("shard").collect()  # a row for each file of some 100,000 images
+    files = run.tables.read(SHARDS).select("shard", "path", "sha256", "n_images", "model_id")
+    index = files.orderBy("shard").collect()  # a row for each file of some 100,000 images
     n_indexed = sum(row["n_images"] for row in index)
     n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
     vector, is_drawn = F.col("embedding"), match_survey.may_be_drawn(n_indexed, n_queries, settings.seed)
@@ -148,10 +150,11 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     return Lake(
         unique=unique.select("image_id", "phash", "vector_hash"),
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
-        candidates=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
+        drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
+        n_queries=n_queries,
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
-        shard_rows=local_relation(run.tables.spark, index, SHARDS.schema),
+        shard_rows=local_relation(run.tables.spark, index, files.schema),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
         fingerprint=fingerprint,
         is_remembered=fingerprint in counts["remembered"],
@@ -201,15 +204,14 @@ def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
 def _survey(run: Run, lake: Lake) -> tuple[DataFrame, match_survey.Survey]:
     """The sample's exact neighbours, staged, and what they say."""
     settings = run.config.match
-    n_queries = match_survey.sample_size(lake.n_embedded, settings.audit_queries)
-    sample = match_survey.draw(lake.candidates, n_queries, settings.seed)
+    sample = match_survey.draw(lake.drawable, lake.n_queries, settings.seed)
     task = match_survey.SurveySettings(
         run.tables.root, settings.min_similarity, match_plan.lowest_floor(settings), settings.neighbours, settings.seed
     )
     spread = match_plan.one_task_a_shard(lake.shard_rows, lake.n_shards)
     with raised_in_tasks():
         surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
-    return surveyed, match_survey.summarise(surveyed, n_queries, settings.min_recall)
+    return surveyed, match_survey.summarise(surveyed, lake.n_queries, settings.min_recall)
 
 
 def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: ResourceProfile | None) -> DataFrame:
@@ -243,7 +245,8 @@ def _write(run: Run, lake: Lake, sources: list[DataFrame], top: DataFrame) -> No
     densities = neighbours.densities(lake.embedded, top)
     tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
     seen = counted.get()
-    if seen is None:  # this Spark does not say what it wrote
+    if seen is None:
+        log.warning("match: this Spark reported no observed metrics of a write: pairs are counted by another query")
         seen = {r["method"]: r["count"] for r in tables.read(PAIRS).groupBy("method").count().collect()}
     run.count(**{method: n for method, n in seen.items() if n})
 

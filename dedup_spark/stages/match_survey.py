@@ -89,15 +89,15 @@ class Survey:
 
 def may_be_drawn(n: int, n_wanted: int, seed: int) -> Column:
     """Of each of `n` rows whether it is among the some more than `n_wanted` of which the sample is drawn."""
-    return _place(seed) < (1.5 * n_wanted + 20) / max(1, n) if n_wanted < n else F.lit(True)
+    return _place(seed) < (1.5 * n_wanted + 20) / n if n_wanted < n else F.lit(n_wanted > 0)
 
 
-def draw(candidates: DataFrame, n_wanted: int, seed: int) -> tuple[ann.Ids, ann.Halves]:
+def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[ann.Ids, ann.Halves]:
     """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each.
 
     Which rows of (image_id, embedding) are drawn depends on id and seed alone, not on order or partitions.
     """
-    rows = candidates.orderBy(_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
+    rows = drawable.orderBy(_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
     return rows["image_id"].to_numpy(), ann.from_bytes(rows["embedding"].to_pylist())
 
 

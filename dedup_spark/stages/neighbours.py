@@ -72,6 +72,6 @@ def with_hamming(pairs: DataFrame, unique: DataFrame) -> DataFrame:
 def each_once(sources: list[DataFrame]) -> DataFrame:
     """One row a pair; of several sources the cheapest is named."""
     everything = functools.reduce(DataFrame.unionByName, [s.select(_COLUMNS) for s in sources])
-    rank = F.array_position(F.lit(list(METHODS)), F.col("method"))
+    rank = F.array_position(F.lit(list(METHODS)), F.col("method"))  # from 1
     best = F.min_by(F.struct(_COLUMNS[2:]), rank).alias("best")
     return everything.groupBy("image_id_a", "image_id_b").agg(best).select("image_id_a", "image_id_b", "best.*")

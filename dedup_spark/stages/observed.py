@@ -1,4 +1,7 @@
-"""Aggregates over rows while they are written, so that they cost no second pass."""
+"""Aggregates over rows while they are written, so that they cost no second pass.
+
+For the log of runs: where a shuffle follows (optimised writes), a task that is done again is observed twice.
+"""
 
 from __future__ import annotations
 

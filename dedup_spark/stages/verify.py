@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels import density, probability
+from dedup_spark.runs import Progress
 from dedup_spark.stages.verify_task import WEIGHED, weigh_batches
 from dedup_spark.tables import EVIDENCE, Tables
 
@@ -76,7 +77,9 @@ def weigh(
     n_parts = max(1, -(-n_asked // _PART_PAIRS))
     log.info("cluster: %s pairs in doubt, weighed by their thumbnails in %d parts", f"{n_asked:,}", n_parts)
     stars = tables.stage("stars", in_parts(stars_of(asked, scored), n_parts))
-    weighed = tables.stage("weighed", weigh_stars(stars, thumbnails, n_parts))
+    progress = Progress("cluster", "pairs in doubt", n_asked)
+    with progress.watching(tables.spark, done_before=0, n_under_way=n_asked, n_tasks=n_parts):
+        weighed = tables.stage("weighed", weigh_stars(stars, thumbnails, n_parts))
     return as_evidence(scored, weighed)
 
 

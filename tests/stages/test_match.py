@@ -28,6 +28,7 @@ from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, GuardError
 from dedup_spark.runs import Run
 from dedup_spark.stages import match
+from dedup_spark.stages.neighbours import METHODS
 from dedup_spark.tables import FEATURES, PAIRS, SHARDS, Tables
 
 Pairs = dict[tuple[int, int], float]
@@ -101,7 +102,7 @@ def lake(seed: int) -> tuple[list[int], np.ndarray]:
     return random_ids(len(vectors), rng), vectors[rng.permutation(len(vectors))]
 
 
-@pytest.mark.parametrize("n_images", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("n_images", [0, 2])
 def test_a_lake_without_embeddings_is_matched_by_its_hashes(tables: Tables, n_images: int) -> None:
     fill(tables, feature_rows=[readable(1, phash=0b0111), readable(2, phash=0b1101)][:n_images])
     run_match(tables)
@@ -224,7 +225,8 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
          hamming(hashed[i], hashed[j]))
         for i, j in itertools.combinations(range(5), 2)
     ] + [(10, 20, "same_bytes", None, 1.0, 0), (16, 21, "same_pixels", None, 1.0, 0)]  # fmt: skip
-    run_match(tables, "match.engine=exact")
+    counts = run_match(tables, "match.engine=exact")._mark.counts
+    assert {m: counts.get(m) for m in METHODS} == {"same_bytes": 1, "same_pixels": 1, "phash": 1, "embedding": 9}
     assert [tuple(p.values()) for p in pair_rows(tables)] == [
         (*names, pytest.approx(similarity, abs=1e-6), bits) for *names, similarity, bits in sorted(expected)
     ]

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fabricated import directions, exact_cosines, families, random_ids, write_shards
+from fabricated import directions, exact_cosines, families, random_ids, to_bytes, write_shards
+from pyspark.sql import SparkSession
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import GuardError
 from dedup_spark.kernels import joins, sketch
+from dedup_spark.local_relation import local_relation
 from dedup_spark.stages import match_plan, match_survey, match_tasks
 from dedup_spark.stages.match_survey import COSINE_BINS, GAP_BINS, Survey
 from dedup_spark.stages.match_tasks import JoinSettings
@@ -169,6 +171,20 @@ def test_of_an_explosion_the_survey_keeps_the_counts_alone(tmp_path: Path, monke
     row = said.to_pylist()[0]
     assert dict(row["measured"])["exploded"] == 1
     assert sum(dict(row["histograms"])["near"]) == 20 * 2000
+
+
+def test_the_sample_is_the_same_whatever_is_kept_for_it_and_in_whatever_order(spark: SparkSession) -> None:
+    ids = random_ids(1000, np.random.default_rng(5))
+    made = [(i, to_bytes(np.full(4, i % 97))) for i in ids]
+    rows = local_relation(spark, made, "image_id bigint, embedding binary")
+    some = rows.where(match_survey.may_be_drawn(1000, 50, seed=3))
+    assert 50 < some.count() < 200
+    drawn, vectors = match_survey.draw(some.repartition(3), 50, seed=3)
+    assert drawn.tolist() == sorted(set(drawn.tolist())) == match_survey.draw(rows, 50, seed=3)[0].tolist()
+    assert vectors[:, 0].tolist() == [i % 97 for i in drawn]
+    assert match_survey.draw(rows, 50, seed=4)[0].tolist() != drawn.tolist()
+    assert rows.where(match_survey.may_be_drawn(0, 0, seed=3)).isEmpty()
+    assert rows.where(match_survey.may_be_drawn(1000, 1000, seed=3)).count() == 1000
 
 
 @pytest.mark.parametrize(
