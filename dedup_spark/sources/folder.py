@@ -31,9 +31,8 @@ log = logging.getLogger(__name__)
 _ROWS_PER_BATCH = 4096
 _MAX_ENTRIES_LOOKED_AT = 200_000
 """In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
-_FOLDERS = (
-    T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
-)  # DDL needs a JVM, and listing none
+_FOLDERS = T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
+"""Rows of what executors list. No DDL: that takes a JVM to parse, and to list a folder takes none."""
 Entry = tuple[str, bool, int, datetime | None, str | None]
 """One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
 

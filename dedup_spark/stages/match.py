@@ -145,7 +145,8 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     of_densities = run.tables.read(DENSITIES).agg(F.collect_set("fingerprint").alias("remembered"))
     counts = of_images.crossJoin(of_densities).first()
     assert counts is not None
-    _require_index_of(counts["model_id"], counts["n_embedded"], index, run.tables.place(SHARDS))
+    models = {row["model_id"] for row in index}
+    _require_index_of(counts, models, n_indexed, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Lake(
         unique=unique.select("image_id", "phash", "vector_hash"),
@@ -161,18 +162,16 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     )
 
 
-def _require_index_of(model_id: str | None, n_embedded: int, index: list[Row], place: str) -> None:
+def _require_index_of(of_images: Row, models: set[str], n_indexed: int, place: str) -> None:
     """Raises ArtifactError where the index is not that of these representatives."""
-    models = sorted({row["model_id"] for row in index})
-    if n_embedded and models and models != [model_id]:
+    if of_images["n_embedded"] and models and models != {of_images["model_id"]}:
         raise ArtifactError(
-            f"the shard files of {place} hold embeddings of {', '.join(models)}, features of {model_id}; "
-            f"{shards.REBUILD}"
+            f"the shard files of {place} hold embeddings of {', '.join(sorted(models))}, "
+            f"features of {of_images['model_id']}; {shards.REBUILD}"
         )
-    n_indexed = sum(row["n_images"] for row in index)
-    if n_indexed != n_embedded:
+    if n_indexed != of_images["n_embedded"]:
         raise ArtifactError(
-            f"the shard files of {place} hold {n_indexed:,} vectors, features {n_embedded:,} "
+            f"the shard files of {place} hold {n_indexed:,} vectors, features {of_images['n_embedded']:,} "
             f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
         )
 

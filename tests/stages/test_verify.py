@@ -182,3 +182,9 @@ def test_models_without_a_calibration_have_no_prior() -> None:
     assert verify.prior_of("sscd/abc/squash-bicubic-224") is probability.PRIORS["sscd"]
     assert verify.prior_of("made-up/1") is None
     assert verify.prior_of(None) is None
+
+
+@pytest.mark.slow
+def test_the_evidence_fits_its_table(filled: Tables) -> None:
+    made = verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), filled.read(FEATURES), filled, SETTINGS)
+    assert [(f.name, f.dataType) for f in made.schema] == [(f.name, f.dataType) for f in EVIDENCE.schema]
