@@ -44,8 +44,8 @@ def test_a_look_is_chosen_by_what_the_strangers_cost() -> None:
     far, near = (sketch.Spread.of(np.full(10, cosine)) for cosine in (0.0, 0.4))
     chosen = [sketch.choose_look(demands, strangers)[0] for strangers in (far, near)]
     assert chosen[0].n_bits < chosen[1].n_bits
-    assert sketch.choose_look(demands, far, sketch.SketchCosts(second=1e-3))[0].first_bits == 128
-    assert sketch.choose_look(demands, near, sketch.SketchCosts(second=1e6))[0].rest_bits == 0
+    assert sketch.choose_look(demands, far, sketch.SketchCosts(kept=1e-3, word=1e-3))[0].first_bits == 128
+    assert sketch.choose_look(demands, near, sketch.SketchCosts(word=1e6))[0].rest_bits == 0
 
 
 @pytest.mark.parametrize("cosine", [0.0, 0.2, 0.5])
