@@ -21,10 +21,21 @@ the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 i
 
 _CHUNK_ROWS = 65_536
 
+_BROADCAST_ROWS = 100_000
+"""Pictures with copies, 150 bytes each, that every executor may hold rather than shuffle the hashes of all images."""
 
-def identical_pairs(features: DataFrame) -> DataFrame:
-    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared."""
-    pairs = copies(features)
+
+def identical_pairs(features: DataFrame, unique: DataFrame, n_several: int) -> DataFrame:
+    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared.
+
+    `unique`: image_id, pixel_hash, content_hash and n_equal of representatives; `n_several` of them are not alone.
+    """
+    several = unique.where("n_equal > 1").select(
+        "pixel_hash", F.col("image_id").alias("representative_id"), F.col("content_hash").alias("first_content_hash")
+    )
+    if n_several <= _BROADCAST_ROWS:
+        several = F.broadcast(several)
+    pairs = copies(features, several)
     method = F.when(F.col("content_hash") == F.col("first_content_hash"), "same_bytes").otherwise("same_pixels")
     return pairs.select(
         F.col("representative_id").alias("image_id_a"),  # the smallest id of its group

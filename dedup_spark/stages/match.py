@@ -32,7 +32,7 @@ from dedup_spark.stages.match_plan import Choice, n_tasks
 from dedup_spark.stages.match_tasks import EXACT, FOUND_DDL, JoinSettings
 from dedup_spark.stages.neighbours import METHODS
 from dedup_spark.stages.observed import Observed
-from dedup_spark.stages.representatives import representatives
+from dedup_spark.stages.representatives import standing
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.stages.task_errors import raised_in_tasks
 from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS
@@ -46,6 +46,8 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 class Lake:
     """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
 
+    standing: DataFrame  # image_id, pixel_hash, content_hash, n_equal of representatives
+    n_several: int  # of them that stand for more than themselves
     unique: DataFrame  # image_id, phash, vector_hash
     embedded: DataFrame  # image_id, vector_hash
     drawable: DataFrame  # image_id, embedding of those that the survey may draw
@@ -75,7 +77,10 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     features = tables.read(FEATURES)
     lake = _look_at(run, features)
     near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
-    sources = [hash_pairs.identical_pairs(features), hash_pairs.near_enough(near_phash, settings)]
+    sources = [
+        hash_pairs.identical_pairs(features, lake.standing, lake.n_several),
+        hash_pairs.near_enough(near_phash, settings),
+    ]
     if lake.n_embedded < 2:
         top, n_asked = local_relation(spark, [], neighbours.NEAREST), lake.n_embedded
         _write(run, lake, sources, top)
@@ -133,15 +138,16 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     n_indexed = sum(row["n_images"] for row in index)
     n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
     vector, is_drawn = F.col("embedding"), match_survey.may_be_drawn(n_indexed, n_queries, settings.seed)
-    narrow = features.select(  # before rows are shuffled
-        "image_id", "status", "pixel_hash", "phash", "model_id",
+    columns = (
+        *map(F.col, ("content_hash", "phash", "model_id")),
         F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
         F.when(is_drawn, vector).alias("embedding"),
-    )  # fmt: skip
-    unique = run.tables.stage("unique", representatives(narrow).drop("status", "pixel_hash"))
-    of_images = unique.agg(
-        F.count("*").alias("n"), F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id")
     )
+    unique = run.tables.stage("unique", standing(features, *columns))
+    of_images = unique.agg(
+        F.count("*").alias("n"), F.count_if(F.col("n_equal") > 1).alias("n_several"),
+        F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id"),
+    )  # fmt: skip
     of_densities = run.tables.read(DENSITIES).agg(F.collect_set("fingerprint").alias("remembered"))
     counts = of_images.crossJoin(of_densities).first()
     assert counts is not None
@@ -149,6 +155,8 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     _require_index_of(counts, models, n_indexed, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Lake(
+        standing=unique.select("image_id", "pixel_hash", "content_hash", "n_equal"),
+        n_several=counts["n_several"],
         unique=unique.select("image_id", "phash", "vector_hash"),
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
         drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),

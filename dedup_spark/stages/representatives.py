@@ -15,13 +15,20 @@ def with_representative(features: DataFrame) -> DataFrame:
     return readable.join(_first_of_each(readable), "pixel_hash").select(*readable.columns, "representative_id")
 
 
-def copies(features: DataFrame) -> DataFrame:
-    """Readable rows that are not their own representative: image_id, hashes, model_id, `representative_id` and
-    `first_content_hash`, that of the representative. Two shuffles by pixel_hash, 150 bytes an image."""
-    readable = _readable(features)
-    content = F.min_by("content_hash", "image_id").alias("first_content_hash")
-    several = _first_of_each(readable, content, F.count("*").alias("n_equal")).where("n_equal > 1")
-    return readable.join(several, "pixel_hash").where("image_id <> representative_id").drop("n_equal")
+def standing(features: DataFrame, *columns: Column) -> DataFrame:
+    """A row for each picture: pixel_hash, `image_id` of the representative, its `columns`, and `n_equal`, those
+    of equal pixels. One shuffle by pixel_hash, of one row for each picture of a task."""
+    its_own = F.min_by(F.struct(*columns), "image_id").alias("its_own")
+    groups = _first_of_each(features.where("status = 'ok'"), its_own, F.count("*").alias("n_equal"))
+    return groups.select("pixel_hash", F.col("representative_id").alias("image_id"), "its_own.*", "n_equal")
+
+
+def copies(features: DataFrame, several: DataFrame) -> DataFrame:
+    """Readable rows that are not their own representative: image_id, hashes, model_id, and the columns of `several`.
+
+    `several`: pixel_hash, `representative_id` and more, of the pictures that have more than one image.
+    """
+    return _readable(features).join(several, "pixel_hash").where("image_id <> representative_id")
 
 
 def representatives(features: DataFrame) -> DataFrame:
