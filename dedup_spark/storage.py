@@ -55,6 +55,7 @@ def read_bytes(uri: str) -> bytes:
 def list_names(uri: str) -> list[str]:
     """Names directly in a folder; empty when there is no such folder."""
     filesystem, path = open_filesystem(uri)
+    filesystem.invalidate_cache(path)  # stores remember listings, and Spark may have written meanwhile
     if not filesystem.isdir(path):
         return []
     return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(path, detail=False))
