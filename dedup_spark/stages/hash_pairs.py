@@ -60,17 +60,18 @@ def phash_pairs(unique: DataFrame, settings: MatchSettings) -> DataFrame:
         for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
     ]
     keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
-    together = keyed.repartition("key").sortWithinPartitions("key", "image_id")
+    together = keyed.repartition("key").sortWithinPartitions("key")  # by one number alone Spark sorts by its digits
     near = functools.partial(_near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket)
     return together.mapInArrow(near, "image_id_a bigint, image_id_b bigint").distinct()
 
 
 def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int) -> Iterator[pa.RecordBatch]:
-    """On executors: rows (image_id, phash, key) sorted by key and image_id to pairs; holds some 1.5 MB of rows."""
+    """On executors: rows (image_id, phash, key) sorted by key to pairs; holds some 1.5 MB of rows."""
     for rows in _whole_keys(batches, max_bucket):
         ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
         i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
-        yield pa.RecordBatch.from_arrays([pa.array(ids[i]), pa.array(ids[j])], ["image_id_a", "image_id_b"])
+        a, b = np.minimum(ids[i], ids[j]), np.maximum(ids[i], ids[j])
+        yield pa.RecordBatch.from_arrays([pa.array(a), pa.array(b)], ["image_id_a", "image_id_b"])
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:
