@@ -17,7 +17,12 @@ engine `default` is what users get: `auto`, which finds the 32 nearest of each i
 
     python benchmarks/match.py --quick
     python benchmarks/match.py --n 30000 100000
-    python benchmarks/match.py --n 100000 --min-similarity 0.45 --engines sketch --set match.min_recall=0.99
+    python benchmarks/match.py --n 100000 --min-similarity 0.45 --engines auto
+
+On executors of their own, here two of 1 GB:
+
+    export PYTHONPATH=$PWD
+    spark-submit --properties-file conf/local/spark-defaults.conf --master 'local-cluster[2,1,1024]' benchmarks/match.py
 
 The ratios `time_vs_...` are seconds of ours over seconds of theirs: 0.1 is ten times faster.
 """
@@ -28,10 +33,12 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -96,6 +103,7 @@ class Row:
     shuffled_bytes: int
     peak_python_bytes: int
     peak_jvm_bytes: int
+    peak_executor_bytes: int
 
 
 # --- plain programs -----------------------------------------------------------------------------------------
@@ -261,15 +269,15 @@ def shuffled_bytes(spark: SparkSession) -> int:
 
 
 @contextmanager
-def peak_bytes() -> Iterator[dict[str, int]]:
-    """Largest sum of resident memory of this program's Python workers, and of its JVM, looked at ten times a second."""
-    peak, ended = {"python": 0, "jvm": 0}, threading.Event()
+def peak_bytes() -> Iterator[Counter[str]]:
+    """Largest resident memory, looked at ten times a second: of all Python workers (`python`), of all JVMs (`jvm`),
+    and, where executors are processes of their own, of one of them with its Python workers (`executor`)."""
+    peak, ended = Counter[str](), threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.1):
-            now = _resident_of_children()
-            for kind in peak:
-                peak[kind] = max(peak[kind], now[kind])
+            for kind, n_bytes in _resident_bytes().items():
+                peak[kind] = max(peak[kind], n_bytes)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -280,25 +288,32 @@ def peak_bytes() -> Iterator[dict[str, int]]:
         watcher.join()
 
 
-def _resident_of_children() -> dict[str, int]:
-    parents, resident, is_java = {}, {}, {}
+def _resident_bytes() -> Counter[str]:
+    """Now, of this program's JVMs and Python workers, without this process."""
+    parents, resident, java = {}, {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            fields = (folder / "stat").read_text().rsplit(")", 1)
+            name, _, rest = (folder / "stat").read_text().rpartition(")")
         except OSError:  # ended meanwhile
             continue
-        numbers = fields[1].split()
-        pid = int(folder.name)
+        pid, numbers = int(folder.name), rest.split()
         parents[pid], resident[pid] = int(numbers[1]), int(numbers[21]) * 4096
-        is_java[pid] = fields[0].endswith("(java")
-    me = int(Path("/proc/self").resolve().name)
-    total = {"python": 0, "jvm": 0}
-    for pid in parents:
-        above = pid
-        while above in parents and above != me:
-            above = parents[above]
-        if above == me and pid != me:
-            total["jvm" if is_java[pid] else "python"] += resident[pid]
+        if name.endswith("(java"):
+            java.add(pid)
+    me = os.getpid()
+    root = parents[me] if parents[me] in java else me  # under spark-submit the driver's JVM started this program
+    total, of_executor = Counter[str](), Counter[int]()
+    for pid in set(parents) - {me}:
+        line = [pid]  # from the process up
+        while line[-1] != root and line[-1] in parents:
+            line.append(parents[line[-1]])
+        if line[-1] != root:
+            continue
+        total["jvm" if pid in java else "python"] += resident[pid]
+        jvms = [above for above in line if above in java]  # the driver's last
+        if len(jvms) > 1:
+            of_executor[jvms[0]] += resident[pid]
+    total["executor"] = max(of_executor.values(), default=0)
     return total
 
 
@@ -351,6 +366,7 @@ def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scr
                 shuffled_bytes=shuffled_bytes(spark) - before,
                 peak_python_bytes=peak["python"],
                 peak_jvm_bytes=peak["jvm"],
+                peak_executor_bytes=peak["executor"],
             )
         )
     return rows
@@ -376,18 +392,19 @@ def exponents(rows: list[Row]) -> dict[str, float]:
 
 def show(rows: list[Row], plains: dict[int, Plain]) -> None:
     columns = ("engine", "n", "seconds", "to gemm", "to faiss", "recall", "candidates", "pairs", "shuffled MB",
-               "Python MB", "JVM MB")  # fmt: skip
+               "Python MB", "JVM MB", "executor MB")  # fmt: skip
     table = Table(columns)
     for n, plain in plains.items():
-        table.add("gemm", n, plain.gemm_seconds, 1.0, plain.gemm_seconds / plain.faiss_seconds, "1", *[""] * 5)
+        table.add("gemm", n, plain.gemm_seconds, 1.0, plain.gemm_seconds / plain.faiss_seconds, "1", *[""] * 6)
         table.add(
             f"faiss, nprobe {plain.nprobe}", n, plain.faiss_seconds, plain.faiss_seconds / plain.gemm_seconds, 1.0,
-            f"{plain.faiss_recall:.4f}", *[""] * 5,
+            f"{plain.faiss_recall:.4f}", *[""] * 6,
         )  # fmt: skip
         for row in (row for row in rows if row.n == n):
             name = row.engine if row.engine == row.chosen else f"{row.engine}: {row.chosen}"
             times = (row.seconds, row.time_vs_gemm, row.time_vs_faiss_ivf_at_099)
-            moved = (b / 1e6 for b in (row.shuffled_bytes, row.peak_python_bytes, row.peak_jvm_bytes))
+            memory = (row.peak_python_bytes, row.peak_jvm_bytes, row.peak_executor_bytes)
+            moved = (n_bytes / 1e6 for n_bytes in (row.shuffled_bytes, *memory))
             table.add(name, n, *times, f"{row.recall:.5f}", row.candidates, row.pairs, *moved)
     table.show()
 
