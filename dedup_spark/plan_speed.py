@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
@@ -20,8 +19,6 @@ from dedup_spark.stages.extract_task import TaskSettings
 from dedup_spark.stages.match_plan import sketch_floor
 
 _CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
-_FEW = 50
-"""Vectors below which their cosines say little, and those of unlike photos are taken."""
 
 
 def load_model(settings: TaskSettings) -> Embedder | None:
@@ -42,7 +39,8 @@ def measure(
     `embeddings` are of images drawn at random: the cosines between them say how many bits a sketch takes.
     """
     n_tasks = spark.sparkContext.defaultParallelism
-    strangers = _strangers(embeddings)
+    known = [e for e in embeddings if e is not None]
+    strangers = sketch.strangers_of(ann.from_bytes(known)) if known else sketch.STRANGERS
     timed = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), strangers=strangers)
     cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE, profile=stage_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
@@ -57,15 +55,6 @@ def _demands(match: MatchSettings) -> list[tuple[float, float]]:
     floor = sketch_floor(match)
     to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
     return [(match.min_similarity, match.min_recall), *to_the_floor]
-
-
-def _strangers(embeddings: list[bytes | None]) -> sketch.Spread:
-    """Cosines between images of the sample, which are strangers but for a few."""
-    known = [e for e in embeddings if e is not None]
-    if len(known) < _FEW:
-        return sketch.STRANGERS
-    x = ann.to_floats(ann.from_bytes(known))
-    return sketch.Spread.of((x @ x.T)[np.triu_indices(len(x), 1)])
 
 
 def _core_batches(

@@ -48,7 +48,8 @@ def measure_core(demands: Sequence[tuple[float, float]], strangers: sketch.Sprea
     vectors = rng.standard_normal((_ROWS, _DIMENSIONS), dtype=np.float32).astype(np.float16)
     block = Block(np.arange(_ROWS), vectors, np.zeros(_ROWS, np.int32))
     first = tuple(_first_look_ns(block, n_bits, task_cpus) for n_bits in sketch.FIRST_BITS)
-    _, sketch_ns = sketch.choose_look(demands, strangers, sketch.SketchCosts(first=first))
+    look = sketch.choose_look(demands, strangers)
+    sketch_ns = sketch.look_cost(look, strangers, sketch.SketchCosts(first=first))
     few = Block(block.ids[:_FEW], vectors[:_FEW], block.cells[:_FEW])
     exact_join_of = functools.partial(exact_join, few, block, 0.9)
     _drain(exact_join_of())  # the first product of a process starts its threads

@@ -25,6 +25,8 @@ FIRST_BITS = (128, 160, 256, 512)
 
 _REST_BITS = (0, 128, 256, 512)
 
+_FEW, _MANY = 64, 1_000  # vectors that say something of strangers, and that say enough
+
 
 @dataclass(frozen=True)
 class Look:
@@ -74,25 +76,40 @@ class SketchCosts:
     score: float = 1000.0
 
 
+def strangers_of(vectors: npt.NDArray[np.float16]) -> Spread:
+    """Cosines of every two of a random sample (n, d) of unit vectors: nearly all of them of strangers.
+
+    Of a larger sample 1,000 rows count, as even steps pick them. STRANGERS where there are fewer than _FEW.
+    """
+    if len(vectors) < _FEW:
+        return STRANGERS
+    x = vectors[:: -(-len(vectors) // _MANY)].astype(np.float32)
+    return Spread.of((x @ x.T)[np.triu_indices(len(x), 1)])
+
+
 def choose_look(
     demands: Iterable[tuple[float, float]], strangers: Spread = STRANGERS, costs: SketchCosts = SketchCosts()
-) -> tuple[Look, float]:
-    """The cheapest look that keeps, of the pairs at each cosine, the share asked for; and its cost, ns a pair.
+) -> Look:
+    """The cheapest look that keeps, of the pairs at each cosine, the share asked for.
 
-    `demands` are (cosine, recall). A miss may come from either look, so each gets half of the misses allowed.
+    `demands` are (cosine, recall). A miss may come from either look, so each gets half of the misses allowed. By the
+    costs of the class, not by those measured in a run: so a lake gets the same look, and the same pairs, every time.
     """
     asked, choices = list(demands), []
-    for (first_bits, cost), rest_bits in itertools.product(zip(FIRST_BITS, costs.first, strict=True), _REST_BITS):
+    for first_bits, rest_bits in itertools.product(FIRST_BITS, _REST_BITS):
         each = [(cosine, 1 - (1 - recall) / (2 if rest_bits else 1)) for cosine, recall in asked]
         first_radius = max(radius_bits(first_bits, *demand) for demand in each)
         radius = max(radius_bits(first_bits + rest_bits, *demand) for demand in each)
-        look = Look(first_bits, rest_bits, first_radius, radius)
-        passed = passing_share(first_bits, first_radius, strangers)
-        scored = min(passed, passing_share(look.n_bits, radius, strangers))
-        second = passed * (costs.kept + costs.word * rest_bits / 64)
-        choices.append((cost + second + scored * costs.score, look.n_bits, look))
-    cheapest = min(choices, key=lambda choice: choice[:2])
-    return cheapest[2], cheapest[0]
+        choices.append(Look(first_bits, rest_bits, first_radius, radius))
+    return min(choices, key=lambda look: (look_cost(look, strangers, costs), look.n_bits))
+
+
+def look_cost(look: Look, strangers: Spread, costs: SketchCosts) -> float:
+    """Nanoseconds a pair on one core."""
+    passed = passing_share(look.first_bits, look.first_radius, strangers)
+    scored = min(passed, passing_share(look.n_bits, look.radius, strangers))
+    first = costs.first[FIRST_BITS.index(look.first_bits)]
+    return first + passed * (costs.kept + costs.word * look.rest_bits / 64) + scored * costs.score
 
 
 def passing_share(n_bits: int, radius: int, spread: Spread) -> float:

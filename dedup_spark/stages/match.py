@@ -218,7 +218,7 @@ def _survey(run: Run, lake: Lake) -> tuple[DataFrame, match_survey.Survey]:
     spread = match_plan.one_task_a_shard(lake.shard_rows, lake.n_shards)
     with raised_in_tasks():
         surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
-    return surveyed, match_survey.summarise(surveyed, lake.n_queries, settings.min_recall)
+    return surveyed, match_survey.summarise(surveyed, sample[1], settings.min_recall)
 
 
 def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: ResourceProfile | None) -> DataFrame:

@@ -69,7 +69,8 @@ def predict(
     demands = [(settings.min_similarity, settings.min_recall)]
     if settings.neighbours and floor < settings.min_similarity:
         demands.append((floor, settings.floor_recall))
-    look, sketch_ns = sketch.choose_look(demands, survey.strangers, survey.costs)
+    look = sketch.choose_look(demands, survey.strangers)
+    sketch_ns = sketch.look_cost(look, survey.strangers, survey.costs)
     met = min(1.0, 2 * survey.visited_share(survey.margin))
     seconds = n_comparisons / 1e9
     on_gpu = {} if gpu_ns is None else {"exact_gpu": Choice("exact_gpu", seconds * gpu_ns)}

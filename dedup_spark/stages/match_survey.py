@@ -143,8 +143,7 @@ def survey_shard(
         costs = calibrate(block, settings.seed)
         measured |= {f"first_{bits}": ns for bits, ns in zip(sketch.FIRST_BITS, costs.first, strict=True)}
         measured["score"] = costs.score
-    histograms = {"near": counts, "strangers": _stranger_counts(queries, block)}
-    histograms["gaps"] = _gap_counts(queries, block, centroids)
+    histograms = {"near": counts, "gaps": _gap_counts(queries, block, centroids)}
     yield _counts_row(histograms, measured)
 
 
@@ -177,8 +176,9 @@ def calibrate(block: Block, seed: int) -> sketch.SketchCosts:
     return sketch.SketchCosts(first=tuple(first), score=score)
 
 
-def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
-    """One Survey of what all shards said; on the driver one row a shard."""
+def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Survey:
+    """One Survey of the sample and of what all shards said of it; on the driver one row a shard."""
+    n_queries = len(sample)
     enough = min_recall + (1 - min_recall) / 2
     of_shard = F.when(F.col("query_id").isNull(), F.struct("histograms", "measured"))
     said = surveyed.agg(
@@ -189,7 +189,7 @@ def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
     ).first()
     assert said is not None
     rows = said["shards"]
-    totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "strangers", "gaps")}
+    totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "gaps")}
     compared = sum(r["measured"]["n_compared"] for r in rows)
     seconds = sum(r["measured"]["gemm_ns"] * r["measured"]["n_compared"] for r in rows)
     few = said["n"] < 3 / (1 - enough)  # then the quantile is the largest seen, and says little
@@ -199,7 +199,7 @@ def summarise(surveyed: DataFrame, n_queries: int, min_recall: float) -> Survey:
         n_queries=n_queries,
         n_compared=int(compared),
         near=tuple(totals["near"].tolist()),
-        strangers=_spread(totals["strangers"]),
+        strangers=sketch.strangers_of(sample),
         gaps=tuple(totals["gaps"].tolist()),
         n_routed=said["n"],
         margin=_UNKNOWN_MARGIN if not said["n"] else said["max_gap"] * 1.5 + 0.05 if few else said["gap"],
@@ -262,14 +262,6 @@ def _routes(
     return np.minimum(ways[0][0], ways[1][0]), np.minimum(ways[0][1], ways[1][1]).astype(np.int32)
 
 
-def _stranger_counts(queries: Block, block: Block) -> np.ndarray:
-    """Cosines of up to 64 x 4096 pairs: nearly all of them of strangers."""
-    few = np.arange(0, len(queries), max(1, len(queries) // 64))
-    some = np.arange(0, len(block), max(1, len(block) // 4096))
-    products = queries.floats(few) @ block.floats(some).T
-    return np.histogram(np.clip(products[queries.ids[few, None] != block.ids[some]], -1, 1), COSINE_BINS)[0]
-
-
 def _gap_counts(queries: Block, block: Block, centroids: ann.Floats) -> np.ndarray:
     """Rows of the shard by how much farther than home their cell lies from a query."""
     cells = np.array(list(block.cell_bounds), np.int64)
@@ -286,14 +278,6 @@ def _counts_row(histograms: dict[str, np.ndarray], measured: dict[str, float]) -
         "measured": list(measured.items()),
     }
     return pa.RecordBatch.from_pylist([row], schema=_SURVEYED)
-
-
-def _spread(counts: np.ndarray) -> sketch.Spread:
-    held = np.flatnonzero(counts)
-    if len(held) == 0:
-        return sketch.STRANGERS
-    middle = (COSINE_BINS[:-1] + COSINE_BINS[1:])[held] / 2
-    return sketch.Spread(tuple(middle.tolist()), tuple((counts[held] / counts.sum()).tolist()))
 
 
 def _costs(measured: dict[str, float] | None) -> sketch.SketchCosts:

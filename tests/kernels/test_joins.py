@@ -11,7 +11,7 @@ from dedup_spark.kernels import ann, exact_join, ivf_join, joins, routed_join, s
 from dedup_spark.kernels.joins import Block, Proposed
 
 Pairs = set[tuple[int, int]]
-LOOK = sketch.choose_look([(0.6, 0.999)])[0]
+LOOK = sketch.choose_look([(0.6, 0.999)])
 
 
 def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.ndarray]:

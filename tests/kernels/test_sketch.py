@@ -32,7 +32,7 @@ def test_a_look_keeps_the_recall_that_was_asked_for(demands: tuple[tuple[float, 
     """Whatever the costs make it choose."""
     rng = np.random.default_rng(1)
     a = unit(rng, 20_000)
-    look, _ = sketch.choose_look(demands, costs=sketch.SketchCosts(score=scoring))
+    look = sketch.choose_look(demands, costs=sketch.SketchCosts(score=scoring))
     for cosine, recall in demands:
         made = [sketch.make_sketches(x, look.n_bits, 7) for x in (a, at_cosine(rng, a, cosine))]
         assert within(*made, look).mean() >= recall
@@ -42,10 +42,22 @@ def test_a_look_is_chosen_by_what_the_strangers_cost() -> None:
     """Far strangers: few bits will do. Near ones, or dear scores: more bits."""
     demands = [(0.7, 0.999)]
     far, near = (sketch.Spread.of(np.full(10, cosine)) for cosine in (0.0, 0.4))
-    chosen = [sketch.choose_look(demands, strangers)[0] for strangers in (far, near)]
+    chosen = [sketch.choose_look(demands, strangers) for strangers in (far, near)]
     assert chosen[0].n_bits < chosen[1].n_bits
-    assert sketch.choose_look(demands, far, sketch.SketchCosts(kept=1e-3, word=1e-3))[0].first_bits == 128
-    assert sketch.choose_look(demands, near, sketch.SketchCosts(word=1e6))[0].rest_bits == 0
+    assert sketch.choose_look(demands, far, sketch.SketchCosts(kept=1e-3, word=1e-3)).first_bits == 128
+    assert sketch.choose_look(demands, near, sketch.SketchCosts(word=1e6)).rest_bits == 0
+
+
+def test_strangers_are_known_by_the_cosines_within_a_sample() -> None:
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((500, 512)) + 0.7 * rng.standard_normal(512)
+    vectors = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
+    found = sketch.strangers_of(vectors)
+    between = (vectors.astype(float) @ vectors.astype(float).T)[np.triu_indices(500, 1)]
+    assert sum(found.shares) == pytest.approx(1)
+    assert np.dot(found.cosines, found.shares) == pytest.approx(between.mean(), abs=0.005)
+    assert sketch.strangers_of(vectors[:10]) == sketch.STRANGERS
+    assert sketch.strangers_of(np.repeat(vectors, 4, 0)).cosines  # more rows than are looked at
 
 
 @pytest.mark.parametrize("cosine", [0.0, 0.2, 0.5])

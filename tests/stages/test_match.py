@@ -161,7 +161,7 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     ids, vectors = lake(12)
     embed(tables, ids, vectors, [60, 60])
     small = match.match_plan.sketch.Look(256, 0, 60, 60)
-    monkeypatch.setattr(match.match_plan.sketch, "choose_look", lambda *_: (small, 1.0))
+    monkeypatch.setattr(match.match_plan.sketch, "choose_look", lambda *_: small)
     run = run_match(tables, "match.engine=sketch", "match.neighbours=3")
     wanted = {p for p, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 1, 0).items() if c >= 0.45}
     missed = wanted - set(found_pairs(tables))

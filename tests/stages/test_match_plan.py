@@ -96,7 +96,7 @@ def test_a_flood_is_predicted_from_the_sample(found: dict[str, Any], stops: bool
 
 
 def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettings:
-    look = sketch.choose_look([(0.45, 0.999)])[0]
+    look = sketch.choose_look([(0.45, 0.999)])
     values: dict[str, Any] = {
         "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0, "look": look,
         "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,

@@ -1,0 +1,93 @@
+"""Index and match of one lake by every engine, on some cluster; `test_engines_anywhere.py` runs this as a process.
+
+    python tests/match_anywhere.py FOLDER MASTER SEED MAX_SHARD_ROWS
+
+The seed decides in which order, and in how many files, the images are in `features`. Prints one JSON object: of each
+engine its pairs and densities.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from fabricated import arc, directions, families, fill, random_ids, readable
+from pyspark.sql import SparkSession
+from table_contents import rows
+
+from dedup_spark.config import load_config
+from dedup_spark.pipeline import find_step, run_step
+from dedup_spark.runs import Run
+from dedup_spark.session import DELTA_JAR, get_session
+from dedup_spark.tables import FEATURES, Tables
+
+ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lake() -> tuple[list[int], np.ndarray]:
+    """2,400 images: families near, around and below the thresholds, a chain, strangers."""
+    rng = np.random.default_rng(31)
+    near = families([2] * 200 + [3] * 100 + [40], 0.75, rng)
+    far = families([2] * 200 + [6] * 30, 0.47, rng)
+    made = np.concatenate([near, far, arc(60, 0.6, rng)])
+    vectors = np.concatenate([made, directions(2400 - len(made), rng)])
+    return random_ids(len(vectors), rng), vectors
+
+
+def start(master: str, folder: Path) -> SparkSession:
+    settings = {
+        "spark.executor.memory": "1g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.jars.packages": DELTA_JAR,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.executorEnv.PYTHONPATH": str(ROOT),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+    }
+    builder = SparkSession.builder.master(master)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    builder.getOrCreate()
+    return get_session("anywhere")
+
+
+def fill_features(tables: Tables, seed: int) -> None:
+    ids, vectors = lake()
+    rng = np.random.default_rng(seed)
+    for part in np.array_split(rng.permutation(len(ids)), 1 + seed):
+        fill(tables, feature_rows=[readable(ids[i], vectors[i], phash=hash_of(ids[i])) for i in part.tolist()])
+    assert tables.read(FEATURES).count() == len(ids)
+
+
+def hash_of(image_id: int) -> int:
+    """A pHash far from the others: they must not help."""
+    return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
+
+
+def main() -> None:
+    folder, master, seed, max_shard_rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    spark = start(master, folder)
+    found = {}
+    for engine in ENGINES:
+        options = (f"match.engine={engine}", "match.neighbours=3", f"index.max_shard_rows={max_shard_rows}")
+        config = load_config(None, options)
+        tables = Tables(spark, str(folder / engine))
+        tables.create_missing()
+        fill_features(tables, seed)
+        run = Run(tables, config, "file:///lake", engine)
+        for step in ("index", "match"):
+            run_step(spark, config, run, find_step(step))
+        pairs = [(r["image_id_a"], r["image_id_b"], r["similarity"]) for r in rows(tables.root, "pairs")]
+        near = [(r["image_id"], r["similarities"]) for r in rows(tables.root, "densities")]
+        n_shards = len(rows(tables.root, "shards"))
+        found[engine] = {"pairs": sorted(pairs), "densities": sorted(near), "n_shards": n_shards}
+    spark.stop()
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Every engine finds the same pairs whatever the cluster, the files, the order of the rows and the size of shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fabricated import exact_cosines
+from match_anywhere import ENGINES, ROOT, lake
+
+PLACES = (("local[1]", 0, 5_000), ("local[3]", 2, 900), ("local-cluster[2,1,1024]", 6, 400))
+"""Master, files besides the first and order of the rows, rows of a shard."""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each place found, by engine."""
+    said = []
+    for master, seed, max_shard_rows in PLACES:
+        folder = tmp_path_factory.mktemp("anywhere")
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYSPARK_PYTHON": sys.executable}
+        script = Path(__file__).with_name("match_anywhere.py")
+        command = [sys.executable, str(script), str(folder), master, str(seed), str(max_shard_rows)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4000:]
+        said.append(json.loads(done.stdout.splitlines()[-1]))
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_finds_the_same_pairs_everywhere(found: list[dict[str, Any]], engine: str) -> None:
+    first, *others = (place[engine] for place in found)
+    assert len({place[engine]["n_shards"] for place in found}) == len(PLACES)
+    for other in others:
+        assert other["pairs"] == first["pairs"]
+        assert other["densities"] == first["densities"]
+
+
+@pytest.mark.slow
+def test_the_exact_engine_finds_the_pairs_of_brute_force(found: list[dict[str, Any]]) -> None:
+    ids, vectors = lake()
+    a, b = np.nonzero(np.triu(exact_cosines(vectors) >= 0.45, 1))
+    near = {(min(ids[i], ids[j]), max(ids[i], ids[j])) for i, j in zip(a.tolist(), b.tolist(), strict=True)}
+    assert {(a, b) for a, b, similarity in found[0]["exact"]["pairs"] if similarity >= 0.45} == near
