@@ -1,0 +1,62 @@
+"""The audit of a real match by an engine made worse on purpose, drawn anew a hundred times."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fabricated import directions, exact_cosines, families, fill, random_ids, readable, to_bytes, write_shards
+
+from dedup_spark.config import load_config
+from dedup_spark.local_relation import local_relation
+from dedup_spark.runs import Run
+from dedup_spark.stages import audit, match, match_plan, match_survey
+from dedup_spark.tables import PAIRS, SHARDS, Tables
+
+N_QUERIES, N_SHARDS = 300, 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("radius", [82, 95])
+def test_93_of_100_samples_give_an_interval_with_the_true_recall(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch, radius: int
+) -> None:
+    """Pairs around cosine 0.55 to 0.8 by sketches of 256 bits, with a radius that loses a tenth and a third of them."""
+    rng = np.random.default_rng(21)
+    near, far = families([2] * 150 + [3] * 60 + [5] * 20 + [60], 0.7, rng), families([2] * 150 + [4] * 30, 0.55, rng)
+    vectors = np.concatenate([near, far, directions(1500 - len(near) - len(far), rng)])[rng.permutation(1500)]
+    ids = random_ids(len(vectors), rng)
+    fill(
+        tables,
+        feature_rows=[readable(i, v, phash=h) for i, v, h in zip(ids, vectors, random_ids(1500, rng), strict=True)],
+        shard_rows=write_shards(tables.root, ids, vectors, [500] * N_SHARDS),
+    )
+    bad = match_plan.sketch.Look(256, 0, radius, radius)
+    monkeypatch.setattr(match_plan.sketch, "choose_look", lambda *_: bad)
+    config = load_config(None, ("match.engine=sketch", "match.neighbours=0"))
+    match.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
+
+    cosines = exact_cosines(vectors)
+    a, b = np.nonzero(np.triu(cosines >= config.match.min_similarity, 1))
+    true = {(min(ids[i], ids[j]), max(ids[i], ids[j])) for i, j in zip(a.tolist(), b.tolist(), strict=True)}
+    pairs = tables.read(PAIRS).select("image_id_a", "image_id_b").cache()
+    found = {(r["image_id_a"], r["image_id_b"]) for r in pairs.collect()}
+    assert found <= true
+    truth = len(found) / len(true)
+    assert 0.6 < truth < 0.95
+
+    floor, k, settings = config.match.min_similarity, 0, config.match
+    drawable = local_relation(
+        tables.spark, [(i, to_bytes(v)) for i, v in zip(ids, vectors, strict=True)], "image_id bigint, embedding binary"
+    )
+    files = match_plan.one_task_a_shard(tables.read(SHARDS), N_SHARDS)
+    held, values = 0, set()
+    for seed in range(100):
+        sample = match_survey.draw(drawable, N_QUERIES, seed)
+        task = match_survey.SurveySettings(tables.root, settings.min_similarity, floor, k, seed)
+        surveyed = match_survey.survey(files, sample, task)
+        rows = audit.measure(audit.compare(surveyed, pairs, floor, settings), N_QUERIES, len(ids), floor, settings)
+        said = next(r for r in rows if r["metric"] == "recall")
+        held += said["low"] <= truth <= said["high"]
+        values.add(said["value"])
+    assert held >= 93
+    assert len(values) > 50
