@@ -3,7 +3,7 @@
     python tests/match_anywhere.py FOLDER MASTER SEED MAX_SHARD_ROWS
 
 The seed decides in which order, and in how many files, the images are in `features`. Prints one JSON object: of each
-engine its pairs and densities.
+engine its pairs and densities, and what it was set to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lake() -> tuple[list[int], np.ndarray]:
     """2,400 images: families near, around and below the thresholds, a chain, strangers."""
     rng = np.random.default_rng(31)
     near = families([2] * 200 + [3] * 100 + [40], 0.75, rng)
-    far = families([2] * 200 + [6] * 30, 0.47, rng)
+    far = families([2] * 200 + [6] * 60, 0.47, rng)
     made = np.concatenate([near, far, arc(60, 0.6, rng)])
     vectors = np.concatenate([made, directions(2400 - len(made), rng)])
     return random_ids(len(vectors), rng), vectors
@@ -73,7 +73,8 @@ def main() -> None:
     spark = start(master, folder)
     found = {}
     for engine in ENGINES:
-        options = (f"match.engine={engine}", "match.neighbours=3", f"index.max_shard_rows={max_shard_rows}")
+        options = (f"match.engine={engine}", "match.neighbours=3", "match.min_recall=0.6", "match.floor_recall=0.3",
+                   f"index.max_shard_rows={max_shard_rows}")  # fmt: skip
         config = load_config(None, options)
         tables = Tables(spark, str(folder / engine))
         tables.create_missing()
@@ -84,7 +85,9 @@ def main() -> None:
         pairs = [(r["image_id_a"], r["image_id_b"], r["similarity"]) for r in rows(tables.root, "pairs")]
         near = [(r["image_id"], r["similarities"]) for r in rows(tables.root, "densities")]
         n_shards = len(rows(tables.root, "shards"))
-        found[engine] = {"pairs": sorted(pairs), "densities": sorted(near), "n_shards": n_shards}
+        (notes,) = (json.loads(r["notes"]) for r in rows(tables.root, "runs") if r["notes"] and r["step"] == "match")
+        chosen = {name: notes[name] for name in ("sketch", "floor", "n_probes")}
+        found[engine] = {"pairs": sorted(pairs), "densities": sorted(near), "n_shards": n_shards, "chosen": chosen}
     spark.stop()
     sys.stdout.write(json.dumps(found) + "\n")
 

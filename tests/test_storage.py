@@ -74,6 +74,14 @@ def test_a_folder_that_is_not_there_has_no_names_and_can_be_deleted(root: str) -
     storage.delete_tree(f"{root}/absent")
 
 
+def test_a_store_that_remembers_listings_is_asked_anew(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda _, path=None: forgotten.append(path))
+    storage.write_atomically(f"{memory}/folder/a", b"")
+    assert storage.list_names(f"{memory}/folder") == ["a"]
+    assert forgotten == ["/bucket/folder"]
+
+
 def test_deleting_a_tree_takes_all_of_it_and_nothing_beside_it(root: str) -> None:
     for path in ("gone/a", "gone/deep/b", "gone too", "kept/a"):
         storage.write_atomically(f"{root}/{path}", b"x")

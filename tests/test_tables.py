@@ -140,6 +140,21 @@ def test_the_version_changes_with_each_commit_and_not_with_a_look(place: Tables)
     assert versions == sorted(set(versions))
 
 
+def test_the_version_is_that_of_another_reader_whatever_else_lies_in_the_log(tables: Tables) -> None:
+    for n in range(3):
+        tables.append(PAIRS, pairs(tables, pair(1, 2 + n)))
+    assert tables.version(PAIRS) == DeltaTable(f"{tables.root}/pairs").version() == 3
+    log, number = Path(tables.root, "pairs", "_delta_log"), f"{7:020d}"
+    (log / "_staged_commits").mkdir()  # then the folder does not say, and Delta is asked
+    assert tables.version(PAIRS) == 3
+    (log / "_staged_commits").rmdir()
+    for end in ("crc", "checkpoint.parquet", f"{number}.compacted.json", "0b1e.json", "checkpoint.0b1e.json"):
+        (log / f"{number}.{end}").touch()
+    for name in (f".{number}.json.crc", "7.json", "_last_checkpoint"):
+        (log / name).touch()
+    assert tables.version(PAIRS) == 3
+
+
 def test_the_comments_are_the_data_dictionary_also_after_rows_were_replaced(place: Tables) -> None:
     for table in (PAIRS, CLUSTERS):  # without and with properties of its own
         place.overwrite(table, place.read(table))

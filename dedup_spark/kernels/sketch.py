@@ -79,7 +79,7 @@ class SketchCosts:
 def strangers_of(vectors: npt.NDArray[np.float16]) -> Spread:
     """Cosines of every two of a random sample (n, d) of unit vectors: nearly all of them of strangers.
 
-    Of a larger sample 1,000 rows count, as even steps pick them. STRANGERS where there are fewer than _FEW.
+    Of a larger sample at most _MANY rows count, as even steps pick them. STRANGERS where there are fewer than _FEW.
     """
     if len(vectors) < _FEW:
         return STRANGERS
@@ -93,7 +93,7 @@ def choose_look(
     """The cheapest look that keeps, of the pairs at each cosine, the share asked for.
 
     `demands` are (cosine, recall). A miss may come from either look, so each gets half of the misses allowed. By the
-    costs of the class, not by those measured in a run: so a lake gets the same look, and the same pairs, every time.
+    costs of the class, not by those measured in a run: the same sample gets the same look whatever the clock says.
     """
     asked, choices = list(demands), []
     for first_bits, rest_bits in itertools.product(FIRST_BITS, _REST_BITS):

@@ -1,8 +1,8 @@
 """The sketch join: all pairs by Hamming distance of sign sketches, in two looks.
 
 The first look compares the first bits of every pair (FAISS, 0.8 ns a pair and core at 128 bits, 1.4 at 256, 2.7 at
-512; a matrix product takes 16). The second adds the other bits for the few that pass (20 ns each). What passes both
-is proposed. `kernels/sketch.py` chooses bits and radii.
+512; a matrix product takes 16). The second adds the other bits for the few that pass (25 to 50 ns each). What passes
+both is proposed. `kernels/sketch.py` chooses bits and radii.
 """
 
 from __future__ import annotations

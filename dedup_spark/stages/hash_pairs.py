@@ -25,12 +25,12 @@ _BROADCAST_ROWS = 100_000
 """Pictures with copies, 150 bytes each, that every executor may hold rather than shuffle the hashes of all images."""
 
 
-def identical_pairs(features: DataFrame, unique: DataFrame, n_several: int) -> DataFrame:
+def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> DataFrame:
     """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared.
 
-    `unique`: image_id, pixel_hash, content_hash and n_equal of representatives; `n_several` of them are not alone.
+    `several`: image_id, pixel_hash and content_hash of the `n_several` representatives that have copies.
     """
-    several = unique.where("n_equal > 1").select(
+    several = several.select(
         "pixel_hash", F.col("image_id").alias("representative_id"), F.col("content_hash").alias("first_content_hash")
     )
     if n_several <= _BROADCAST_ROWS:

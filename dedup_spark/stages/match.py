@@ -4,7 +4,7 @@ Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
 Kernels: ann, exact_join, hash_join, ivf_join, joins, recall, routed_join, sketch, sketch_join
 Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
-new images: m x n. Memory of a task: two shards. Shuffled: 20 bytes a pair and side; pHash keys, 240 bytes an image.
+new images: m x n. Memory of a task: two shards. Shuffled: 20 bytes a pair and side; 490 bytes of hashes an image.
 
 Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash), near
 embedding (a plan of work items, one engine of four). All but the first look at representatives only.
@@ -32,7 +32,7 @@ from dedup_spark.stages.match_plan import Choice, n_tasks
 from dedup_spark.stages.match_tasks import EXACT, FOUND_DDL, JoinSettings
 from dedup_spark.stages.neighbours import METHODS
 from dedup_spark.stages.observed import Observed
-from dedup_spark.stages.representatives import standing
+from dedup_spark.stages.representatives import representatives_with
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.stages.task_errors import raised_in_tasks
 from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS
@@ -46,9 +46,9 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 class Lake:
     """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
 
-    standing: DataFrame  # image_id, pixel_hash, content_hash, n_equal of representatives
-    n_several: int  # of them that stand for more than themselves
     unique: DataFrame  # image_id, phash, vector_hash
+    several: DataFrame  # image_id, pixel_hash, content_hash of those that stand for more than themselves
+    n_several: int
     embedded: DataFrame  # image_id, vector_hash
     drawable: DataFrame  # image_id, embedding of those that the survey may draw
     n_queries: int  # of those it draws
@@ -78,7 +78,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     lake = _look_at(run, features)
     near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
     sources = [
-        hash_pairs.identical_pairs(features, lake.standing, lake.n_several),
+        hash_pairs.identical_pairs(features, lake.several, lake.n_several),
         hash_pairs.near_enough(near_phash, settings),
     ]
     if lake.n_embedded < 2:
@@ -143,7 +143,7 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
         F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
         F.when(is_drawn, vector).alias("embedding"),
     )
-    unique = run.tables.stage("unique", standing(features, *columns))
+    unique = run.tables.stage("unique", representatives_with(features, *columns))
     of_images = unique.agg(
         F.count("*").alias("n"), F.count_if(F.col("n_equal") > 1).alias("n_several"),
         F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id"),
@@ -155,9 +155,9 @@ def _look_at(run: Run, features: DataFrame) -> Lake:
     _require_index_of(counts, models, n_indexed, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Lake(
-        standing=unique.select("image_id", "pixel_hash", "content_hash", "n_equal"),
-        n_several=counts["n_several"],
         unique=unique.select("image_id", "phash", "vector_hash"),
+        several=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
+        n_several=counts["n_several"],
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
         drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
         n_queries=n_queries,

@@ -63,7 +63,8 @@ class SurveySettings:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the sample says about the lake. Times are nanoseconds on one core of the executors."""
+    """What the sample says about the lake. Times are nanoseconds on one core of the executors; of `costs` those of the
+    first looks and of a score are measured."""
 
     n_queries: int
     n_compared: int

@@ -15,11 +15,14 @@ def with_representative(features: DataFrame) -> DataFrame:
     return readable.join(_first_of_each(readable), "pixel_hash").select(*readable.columns, "representative_id")
 
 
-def standing(features: DataFrame, *columns: Column) -> DataFrame:
-    """A row for each picture: pixel_hash, `image_id` of the representative, its `columns`, and `n_equal`, those
-    of equal pixels. One shuffle by pixel_hash, of one row for each picture of a task."""
-    its_own = F.min_by(F.struct(*columns), "image_id").alias("its_own")
-    groups = _first_of_each(features.where("status = 'ok'"), its_own, F.count("*").alias("n_equal"))
+def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
+    """A row for each picture: pixel_hash, `image_id` of the representative, its `columns`, and `n_equal`, the images of
+    equal pixels. Rows are sorted by pixel_hash, before and after the one shuffle of a row for each picture of a task.
+
+    `columns` are worked out first, so that what they are made of (embeddings) is neither sorted nor shuffled.
+    """
+    narrow = features.where("status = 'ok'").select("image_id", "pixel_hash", F.struct(*columns).alias("its_own"))
+    groups = _first_of_each(narrow, F.min_by("its_own", "image_id").alias("its_own"), F.count("*").alias("n_equal"))
     return groups.select("pixel_hash", F.col("representative_id").alias("image_id"), "its_own.*", "n_equal")
 
 
@@ -28,7 +31,7 @@ def copies(features: DataFrame, several: DataFrame) -> DataFrame:
 
     `several`: pixel_hash, `representative_id` and more, of the pictures that have more than one image.
     """
-    return _readable(features).join(several, "pixel_hash").where("image_id <> representative_id")
+    return _readable(features).join(several, "pixel_hash").where("image_id > representative_id")
 
 
 def representatives(features: DataFrame) -> DataFrame:

@@ -16,11 +16,11 @@ N_QUERIES, N_SHARDS = 300, 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("radius", [82, 95])
+@pytest.mark.parametrize(("radius", "low", "high"), [(82, 0.6, 0.8), (95, 0.8, 0.95)])
 def test_93_of_100_samples_give_an_interval_with_the_true_recall(
-    tables: Tables, monkeypatch: pytest.MonkeyPatch, radius: int
+    tables: Tables, monkeypatch: pytest.MonkeyPatch, radius: int, low: float, high: float
 ) -> None:
-    """Pairs around cosine 0.55 to 0.8 by sketches of 256 bits, with a radius that loses a tenth and a third of them."""
+    """Pairs around cosine 0.55 and 0.7 by sketches of 256 bits, with a radius that loses a third or a tenth of them."""
     rng = np.random.default_rng(21)
     near, far = families([2] * 150 + [3] * 60 + [5] * 20 + [60], 0.7, rng), families([2] * 150 + [4] * 30, 0.55, rng)
     vectors = np.concatenate([near, far, directions(1500 - len(near) - len(far), rng)])[rng.permutation(1500)]
@@ -42,14 +42,14 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
     found = {(r["image_id_a"], r["image_id_b"]) for r in pairs.collect()}
     assert found <= true
     truth = len(found) / len(true)
-    assert 0.6 < truth < 0.95
+    assert low < truth < high
 
     floor, k, settings = config.match.min_similarity, 0, config.match
     drawable = local_relation(
         tables.spark, [(i, to_bytes(v)) for i, v in zip(ids, vectors, strict=True)], "image_id bigint, embedding binary"
     )
     files = match_plan.one_task_a_shard(tables.read(SHARDS), N_SHARDS)
-    held, values = 0, set()
+    held, widths = 0, []
     for seed in range(100):
         sample = match_survey.draw(drawable, N_QUERIES, seed)
         task = match_survey.SurveySettings(tables.root, settings.min_similarity, floor, k, seed)
@@ -57,6 +57,6 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
         rows = audit.measure(audit.compare(surveyed, pairs, floor, settings), N_QUERIES, len(ids), floor, settings)
         said = next(r for r in rows if r["metric"] == "recall")
         held += said["low"] <= truth <= said["high"]
-        values.add(said["value"])
+        widths.append(said["high"] - said["low"])
     assert held >= 93
-    assert len(values) > 50
+    assert np.mean(widths) < 0.35  # they say something
