@@ -21,7 +21,7 @@ from dedup_spark.kernels.signature import SignatureSettings
 from dedup_spark.kernels.sketch import STRANGERS
 from dedup_spark.models.registry import resolve
 from dedup_spark.plan import Plan
-from dedup_spark.plan_speed import _core_batches, _demands, _strangers
+from dedup_spark.plan_speed import _core_batches, _demands
 from dedup_spark.plan_text import describe_plan, paper_markdown, plan_json
 from dedup_spark.sources.base import Address
 from dedup_spark.stages.embedding import ModelTask
@@ -82,14 +82,6 @@ def test_sketches_must_meet_the_threshold_and_the_floor() -> None:
     match = load_config(None, ["match.min_similarity=0.4", "match.floor_similarity=0.3"]).match
     assert _demands(match) == [(0.4, match.min_recall), (0.3, match.floor_recall)]
     assert _demands(dataclasses.replace(match, neighbours=0)) == [(0.4, match.min_recall)]
-
-
-def test_few_vectors_say_nothing_about_strangers() -> None:
-    few: list[bytes | None] = [np.ones(8, "<f2").tobytes()] * 10
-    assert _strangers(few) == STRANGERS
-    orthogonal = np.eye(64, dtype="<f2")
-    spread = _strangers([row.tobytes() for row in orthogonal])
-    assert max(abs(c) for c in spread.cosines) < 0.02
 
 
 def test_near_pairs_are_estimated_among_distinct_pictures() -> None:
