@@ -377,8 +377,9 @@ class Tables:
         By the names of the commits, as the Delta protocol has them; a query for the history takes 0.2 s.
         Where something else decides on commits (a catalog), they may not be in the folder yet: there it is that query.
         """
-        names = [] if self.database else storage.list_names(f"{self._path(table)}/_delta_log")
-        if "_staged_commits" not in names:
+        log = f"{self._path(table)}/_delta_log"
+        names = [] if self.database else storage.list_names(log)
+        if "_staged_commits" not in names or not storage.list_names(f"{log}/_staged_commits"):
             commits = [int(name.removesuffix(".json")) for name in names if _COMMIT.fullmatch(name)]
             if commits:
                 return max(commits)

@@ -145,9 +145,11 @@ def test_the_version_is_that_of_another_reader_whatever_else_lies_in_the_log(tab
         tables.append(PAIRS, pairs(tables, pair(1, 2 + n)))
     assert tables.version(PAIRS) == DeltaTable(f"{tables.root}/pairs").version() == 3
     log, number = Path(tables.root, "pairs", "_delta_log"), f"{7:020d}"
-    (log / "_staged_commits").mkdir()  # then the folder does not say, and Delta is asked
+    staged = log / "_staged_commits" / f"{4:020d}.0b1e.json"  # while one is there Delta is asked
+    staged.parent.mkdir(exist_ok=True)
+    staged.touch()
     assert tables.version(PAIRS) == 3
-    (log / "_staged_commits").rmdir()
+    staged.unlink()
     for end in ("crc", "checkpoint.parquet", f"{number}.compacted.json", "0b1e.json", "checkpoint.0b1e.json"):
         (log / f"{number}.{end}").touch()
     for name in (f".{number}.json.crc", "7.json", "_last_checkpoint"):
