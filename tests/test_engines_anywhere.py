@@ -47,7 +47,7 @@ def test_an_engine_finds_the_same_pairs_everywhere(found: list[dict[str, Any]], 
 def test_the_engines_that_may_miss_pairs_did(found: list[dict[str, Any]], engine: str) -> None:
     """Without this the test above would say nothing of which ones."""
     exact, some = ({(a, b) for a, b, _ in found[0][name]["pairs"]} for name in ("exact", engine))
-    assert 0 < len(exact - some) < len(exact) / 4
+    assert 0 < len(exact - some) < len(exact) / 2
 
 
 @pytest.mark.slow

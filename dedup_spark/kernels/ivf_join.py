@@ -1,6 +1,7 @@
 """The reference join: FAISS's own IVF range search over a shard file, every row a query.
 
-A pair of shards is searched in both directions, so a pair of rows that probe each other's cells is proposed twice.
+A pair of shards is searched in both directions, so a pair of rows that probe each other's cells is proposed twice, but
+not in one portion.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ def ivf_join(a: Block, b: Block | None, indexes: tuple[faiss.Index, ...], lowest
     """Rows that FAISS finds with `n_probes` of all cells; `indexes`: that of a, and of b where there is one."""
     if b is None:
         for i, j in _search(a, a, indexes[0], lowest, n_probes):
-            keep = i != j
-            yield np.minimum(i, j)[keep], np.maximum(i, j)[keep]
+            # Two queries of one search that found each other would take two places among the nearest of both.
+            keys = np.unique(np.minimum(i, j)[i != j] * len(a) + np.maximum(i, j)[i != j])
+            yield keys // len(a), keys % len(a)
         return
     yield from _search(a, b, indexes[1], lowest, n_probes)
     for j, i in _search(b, a, indexes[0], lowest, n_probes):

@@ -131,8 +131,13 @@ def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block |
 def test_the_faiss_join_with_all_probes_finds_what_brute_force_finds() -> None:
     indexes = [ann.build_shard(x.ids, x.vectors, x.cells, CENTROIDS) for x in (A, B)]
     for a, b, used in ((A, None, indexes[:1]), (A, B, indexes)):
-        joined = ivf_join.ivf_join(a, b, tuple(used), 0.6, 6)
-        found = {pair for i, j in joined for pair in zip(i.tolist(), j.tolist(), strict=True)}
+        portions = [
+            list(zip(i.tolist(), j.tolist(), strict=True)) for i, j in ivf_join.ivf_join(a, b, tuple(used), 0.6, 6)
+        ]
+        assert all(
+            len(set(portion)) == len(portion) for portion in portions
+        )  # each place among the nearest is one image's
+        found = {pair for portion in portions for pair in portion}
         i, j = np.array(sorted(found)).T
         near = ann.cosines(a.vectors[i], (a if b is None else b).vectors[j]) >= 0.6
         found = set(zip(i[near].tolist(), j[near].tolist(), strict=True))
