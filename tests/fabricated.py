@@ -103,6 +103,17 @@ def flip_bits(phash: int, bits: Iterable[int]) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def near_pairs(ids: list[int], vectors: np.ndarray, at_least: float) -> set[tuple[int, int]]:
+    """The pairs of ids, the smaller first, with such a cosine, by brute force."""
+    i, j = np.nonzero(np.triu(exact_cosines(vectors) >= at_least, 1))
+    return {(min(ids[a], ids[b]), max(ids[a], ids[b])) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
+
+
+def far_hash(image_id: int) -> int:
+    """A pHash far from those of other images: it must not help."""
+    return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
+
+
 def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: Iterable[int]) -> list[dict[str, Any]]:
     """FAISS files of so many vectors each, in the order given; the rows of `shards` that list them."""
     rows, start = [], 0

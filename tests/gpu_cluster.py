@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import own_cluster
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
@@ -24,37 +25,19 @@ from dedup_spark.errors import DedupError
 from dedup_spark.gpus import device_of_task, task_share
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run
-from dedup_spark.session import DELTA_JAR, get_session
 from dedup_spark.sources.registry import open_source
 from dedup_spark.tables import FEATURES, RUNS, Tables
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def start(folder: Path) -> SparkSession:
     script = folder / "fake_gpus.sh"
     script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0"]}\'\n')
     script.chmod(0o755)
-    builder = SparkSession.builder.master("local-cluster[2,2,2048]")
+    settings = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     for place in ("worker", "executor"):
-        builder = builder.config(f"spark.{place}.resource.gpu.amount", "1")
-        builder = builder.config(f"spark.{place}.resource.gpu.discoveryScript", str(script))
-    settings = {
-        "spark.executor.memory": "1g",
-        "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
-        "spark.jars.packages": DELTA_JAR,
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.executorEnv.PYTHONPATH": str(ROOT),
-        "spark.sql.shuffle.partitions": "2",
-        "spark.databricks.delta.snapshotPartitions": "1",
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-    }
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    builder.getOrCreate()
-    return get_session("gpus")
+        settings[f"spark.{place}.resource.gpu.amount"] = "1"
+        settings[f"spark.{place}.resource.gpu.discoveryScript"] = str(script)
+    return own_cluster.start("local-cluster[2,2,2048]", folder, settings)
 
 
 def hold(batches: Iterable[pa.RecordBatch], folder: str, share_of_gpus: float) -> Iterator[pa.RecordBatch]:

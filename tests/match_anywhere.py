@@ -13,18 +13,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from fabricated import arc, directions, families, fill, random_ids, readable
-from pyspark.sql import SparkSession
+import own_cluster
+from fabricated import arc, directions, families, far_hash, fill, random_ids, readable
 from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run
-from dedup_spark.session import DELTA_JAR, get_session
 from dedup_spark.tables import FEATURES, Tables
 
 ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def lake() -> tuple[list[int], np.ndarray]:
@@ -37,40 +35,17 @@ def lake() -> tuple[list[int], np.ndarray]:
     return random_ids(len(vectors), rng), vectors
 
 
-def start(master: str, folder: Path) -> SparkSession:
-    settings = {
-        "spark.executor.memory": "1g",
-        "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
-        "spark.jars.packages": DELTA_JAR,
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.executorEnv.PYTHONPATH": str(ROOT),
-        "spark.sql.warehouse.dir": str(folder / "warehouse"),
-    }
-    builder = SparkSession.builder.master(master)
-    for key, value in settings.items():
-        builder = builder.config(key, value)
-    builder.getOrCreate()
-    return get_session("anywhere")
-
-
 def fill_features(tables: Tables, seed: int) -> None:
     ids, vectors = lake()
     rng = np.random.default_rng(seed)
     for part in np.array_split(rng.permutation(len(ids)), 1 + seed):
-        fill(tables, feature_rows=[readable(ids[i], vectors[i], phash=hash_of(ids[i])) for i in part.tolist()])
+        fill(tables, feature_rows=[readable(ids[i], vectors[i], phash=far_hash(ids[i])) for i in part.tolist()])
     assert tables.read(FEATURES).count() == len(ids)
-
-
-def hash_of(image_id: int) -> int:
-    """A pHash far from the others: they must not help."""
-    return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
 
 
 def main() -> None:
     folder, master, seed, max_shard_rows = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    spark = start(master, folder)
+    spark = own_cluster.start(master, folder)
     found = {}
     for engine in ENGINES:
         options = (f"match.engine={engine}", "match.neighbours=3", "match.min_recall=0.6", "match.floor_recall=0.3",

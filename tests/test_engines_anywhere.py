@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from fabricated import exact_cosines
-from match_anywhere import ENGINES, ROOT, lake
-from processes import in_a_shell
+from fabricated import near_pairs
+from match_anywhere import ENGINES, lake
+from processes import ROOT, in_a_shell
 
 PLACES = (("local[1]", 0, 5_000), ("local[3]", 2, 900), ("local-cluster[2,1,1024]", 6, 400))
 """Master, files besides the first and order of the rows, rows of a shard."""
@@ -53,6 +52,5 @@ def test_the_engines_that_may_miss_pairs_did(found: list[dict[str, Any]], engine
 @pytest.mark.slow
 def test_the_exact_engine_finds_the_pairs_of_brute_force(found: list[dict[str, Any]]) -> None:
     ids, vectors = lake()
-    a, b = np.nonzero(np.triu(exact_cosines(vectors) >= 0.45, 1))
-    near = {(min(ids[i], ids[j]), max(ids[i], ids[j])) for i, j in zip(a.tolist(), b.tolist(), strict=True)}
-    assert {(a, b) for a, b, similarity in found[0]["exact"]["pairs"] if similarity >= 0.45} == near
+    near = {(a, b) for a, b, similarity in found[0]["exact"]["pairs"] if similarity >= 0.45}
+    assert near == near_pairs(ids, vectors, 0.45)

@@ -22,7 +22,8 @@ def ivf_join(a: Block, b: Block | None, indexes: tuple[faiss.Index, ...], lowest
     if b is None:
         for i, j in _search(a, a, indexes[0], lowest, n_probes):
             # Two queries of one search that found each other would take two places among the nearest of both.
-            keys = np.unique(np.minimum(i, j)[i != j] * len(a) + np.maximum(i, j)[i != j])
+            keep = i != j
+            keys = np.unique(np.minimum(i, j)[keep] * len(a) + np.maximum(i, j)[keep])
             yield keys // len(a), keys % len(a)
         return
     yield from _search(a, b, indexes[1], lowest, n_probes)

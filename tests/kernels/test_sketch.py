@@ -57,6 +57,7 @@ def test_strangers_are_known_by_the_cosines_within_a_sample() -> None:
     assert sum(found.shares) == pytest.approx(1)
     assert np.dot(found.cosines, found.shares) == pytest.approx(between.mean(), abs=0.005)
     assert sketch.strangers_of(vectors[:10]) == sketch.STRANGERS
+    assert max(abs(c) for c in sketch.strangers_of(np.eye(64, dtype="<f2")).cosines) < 0.02
     many = sketch.strangers_of(np.tile(vectors[:300], (9, 1)))  # more rows than are looked at
     assert np.dot(many.cosines, many.shares) == pytest.approx(between.mean(), abs=0.02)
 

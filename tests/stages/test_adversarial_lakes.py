@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated import directions, exact_cosines, families, fill, random_ids, readable, to_bytes, unit_rows
+from fabricated import directions, families, fill, near_pairs, random_ids, readable, to_bytes, unit_rows
 from pyspark.sql import functions as F
 from table_contents import counts_of, rows
 
@@ -36,11 +36,6 @@ def embed(tables: Tables, vectors: np.ndarray, rng: np.random.Generator) -> list
 
 def found_pairs(tables: Tables) -> set[tuple[int, int]]:
     return {(r["image_id_a"], r["image_id_b"]) for r in rows(tables.root, "pairs")}
-
-
-def near_pairs(ids: list[int], vectors: np.ndarray, at_least: float) -> set[tuple[int, int]]:
-    i, j = np.nonzero(np.triu(exact_cosines(vectors) >= at_least, 1))
-    return {(min(ids[a], ids[b]), max(ids[a], ids[b])) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])

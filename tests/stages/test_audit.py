@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fabricated import directions, exact_cosines, families, fill, random_ids, readable, to_bytes, write_shards
+from fabricated import directions, families, fill, near_pairs, random_ids, readable, to_bytes, write_shards
 
 from dedup_spark.config import load_config
 from dedup_spark.local_relation import local_relation
@@ -35,9 +35,7 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
     config = load_config(None, ("match.engine=sketch", "match.neighbours=0"))
     match.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
 
-    cosines = exact_cosines(vectors)
-    a, b = np.nonzero(np.triu(cosines >= config.match.min_similarity, 1))
-    true = {(min(ids[i], ids[j]), max(ids[i], ids[j])) for i, j in zip(a.tolist(), b.tolist(), strict=True)}
+    true = near_pairs(ids, vectors, config.match.min_similarity)
     pairs = tables.read(PAIRS).select("image_id_a", "image_id_b").cache()
     found = {(r["image_id_a"], r["image_id_b"]) for r in pairs.collect()}
     assert found <= true

@@ -14,6 +14,7 @@ from fabricated import (
     directions,
     exact_cosines,
     families,
+    far_hash,
     fill,
     frame,
     hamming,
@@ -84,13 +85,8 @@ def embed(tables: Tables, ids: list[int], vectors: np.ndarray, layout: list[int]
     """Replace features and shards by these images."""
     for table in (FEATURES, SHARDS):
         tables.overwrite(table, tables.read(table).where("false"))
-    made = [readable(i, v, phash=hash_of(i)) for i, v in zip(ids, vectors, strict=True)]
+    made = [readable(i, v, phash=far_hash(i)) for i, v in zip(ids, vectors, strict=True)]
     fill(tables, feature_rows=made, shard_rows=write_shards(tables.root, ids, vectors, layout))
-
-
-def hash_of(image_id: int) -> int:
-    """A pHash far from the others: they must not help."""
-    return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
 
 
 def lake(seed: int) -> tuple[list[int], np.ndarray]:
