@@ -378,9 +378,8 @@ class Tables:
         Where something else decides on commits (a catalog), they may not be in the folder yet: there it is that query.
         """
         log = f"{self._path(table)}/_delta_log"
-        names = [] if self.database else storage.list_names(log)
-        if "_staged_commits" not in names or not storage.list_names(f"{log}/_staged_commits"):
-            commits = [int(name.removesuffix(".json")) for name in names if _COMMIT.fullmatch(name)]
+        if not self.database and not storage.list_names(f"{log}/_staged_commits"):
+            commits = [int(name.removesuffix(".json")) for name in storage.list_names(log) if _COMMIT.fullmatch(name)]
             if commits:
                 return max(commits)
         row = self._delta(table).history(1).select("version").first()
