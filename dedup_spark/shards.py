@@ -9,6 +9,7 @@ import numpy as np
 
 from dedup_spark import storage
 from dedup_spark.errors import ArtifactError
+from dedup_spark.kept import Kept
 from dedup_spark.kernels import ann
 from dedup_spark.kernels.joins import Block
 
@@ -32,20 +33,15 @@ def read_shard(root: str, path: str, sha256: str) -> Block:
         ArtifactError: the file is missing, or is not the one that the table lists.
     """
     key = (root, path, sha256)
-    block = _kept.pop(key, None) or Block(*ann.shard_vectors(read_index(*key)))
-    _kept[key] = block  # the last one used comes last
-    while len(_kept) > 2 and sum(b.vectors.nbytes for b in _kept.values()) > _KEPT_BYTES:
-        del _kept[next(iter(_kept))]
-    return block
+    return _blocks.get(key, lambda: Block(*ann.shard_vectors(read_index(*key))))
 
 
 def forget_shards() -> None:
     """Drop what `read_shard` keeps."""
-    _kept.clear()
+    _blocks.clear()
 
 
-_kept: dict[tuple[str, str, str], Block] = {}
-_KEPT_BYTES = 128 << 20
+_blocks = Kept[Block](128 << 20, 2, lambda block: block.vectors.nbytes)
 """Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
 
 

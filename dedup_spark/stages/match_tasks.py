@@ -16,6 +16,7 @@ from pyspark.accumulators import Accumulator
 
 from dedup_spark import shards
 from dedup_spark.gpus import device_of_task
+from dedup_spark.kept import Kept
 from dedup_spark.kernels import ann, exact_join, ivf_join, joins, routed_join, sketch, sketch_join
 from dedup_spark.kernels.joins import Block, Found, Proposed
 
@@ -122,11 +123,13 @@ def _pairs(found: Found, a: ann.Ids, b: ann.Ids) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*(pa.array(c) for c in columns), *nulls], schema=FOUND)
 
 
-@functools.lru_cache(maxsize=8)
 def _sketched(file: tuple[str, str, str], look: sketch.Look, seed: int) -> sketch_join.Sketched:
-    """A worker meets the same shards in many items; eight of 65,536 rows and 1,024 bits are 64 MB."""
-    return sketch_join.sketched(shards.read_shard(*file), look, seed)
+    """A worker meets the same shards in many items."""
+    return _sketches.get((file, look, seed), lambda: sketch_join.sketched(shards.read_shard(*file), look, seed))
 
+
+_sketches = Kept[sketch_join.Sketched](64 << 20, 2, lambda s: s.first.nbytes + s.rest.nbytes)
+"""Of eight shards of 65,536 rows at 1,024 bits, of 32 at 256."""
 
 _index = functools.lru_cache(maxsize=2)(shards.read_index)
 _centroids = functools.lru_cache(maxsize=1)(shards.read_centroids)
