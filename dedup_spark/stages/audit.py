@@ -108,7 +108,7 @@ def bands(floor: float, min_similarity: float) -> list[float]:
     return sorted({floor, min_similarity, *(t for t in tenths if t > min_similarity + 1e-9), 1.0})
 
 
-def candidates_row(totals: Row) -> Row:
+def candidates_row(totals: dict[str, Any]) -> Row:
     """How many candidates the engine scored for a pair that its task kept: the precision of the sketch radius."""
     n_pairs, n_candidates = totals["n_pairs"], totals["n_candidates"]
     value = n_candidates / n_pairs if n_pairs else None

@@ -21,6 +21,10 @@ the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 i
 
 _CHUNK_ROWS = 65_536
 
+_ONE_TASK_IMAGES = 200_000
+"""So many are joined by one task without a shuffle: 2 million keys, 50 MB, sorted there in 0.2 s. Spark's shuffle and
+sort take a second of processor time more for 100,000."""
+
 _BROADCAST_ROWS = 100_000
 """Pictures with copies, 150 bytes each, that every executor may hold rather than shuffle the hashes of all images."""
 
@@ -47,8 +51,9 @@ def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> 
     )
 
 
-def phash_pairs(unique: DataFrame, settings: MatchSettings) -> DataFrame:
-    """Pairs of representatives whose pHashes differ in at most max_hamming_bits; exact but for crowded keys.
+def phash_pairs(unique: DataFrame, n_unique: int, settings: MatchSettings) -> DataFrame:
+    """Pairs of the `n_unique` representatives whose pHashes differ in at most max_hamming_bits; exact but for crowded
+    keys.
 
     A key shared by more than max_phash_bucket images (blank and flat pictures) proposes nothing: such a hash says
     nothing about the picture, and the embeddings decide.
@@ -60,18 +65,30 @@ def phash_pairs(unique: DataFrame, settings: MatchSettings) -> DataFrame:
         for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
     ]
     keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
-    together = keyed.repartition("key").sortWithinPartitions("key")  # by one number alone Spark sorts by its digits
-    near = functools.partial(_near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket)
+    is_small = n_unique <= _ONE_TASK_IMAGES
+    # by one number alone Spark sorts by its digits
+    together = keyed.coalesce(1) if is_small else keyed.repartition("key").sortWithinPartitions("key")
+    near = functools.partial(
+        _near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket, is_sorted=not is_small
+    )
     return together.mapInArrow(near, "image_id_a bigint, image_id_b bigint").distinct()
 
 
-def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int) -> Iterator[pa.RecordBatch]:
-    """On executors: rows (image_id, phash, key) sorted by key to pairs; holds some 1.5 MB of rows."""
-    for rows in _whole_keys(batches, max_bucket):
+def _near_batches(
+    batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int, is_sorted: bool
+) -> Iterator[pa.RecordBatch]:
+    """On executors: rows (image_id, phash, key) to pairs; holds some 1.5 MB of rows sorted by key, or all of others."""
+    for rows in _whole_keys(batches, max_bucket) if is_sorted else _sorted_by_key(batches):
         ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
         i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
         a, b = np.minimum(ids[i], ids[j]), np.maximum(ids[i], ids[j])
         yield pa.RecordBatch.from_arrays([pa.array(a), pa.array(b)], ["image_id_a", "image_id_b"])
+
+
+def _sorted_by_key(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    held = list(batches)
+    if held:
+        yield pa.Table.from_batches(held).sort_by("key")
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:

@@ -13,51 +13,34 @@ embedding (a plan of work items, one engine of four). All but the first look at 
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.resource import ResourceProfile
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark import shards
+from dedup_spark.background import Start, background
 from dedup_spark.config import Config
-from dedup_spark.errors import ArtifactError
 from dedup_spark.gpus import match_share
 from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Progress, Run
-from dedup_spark.stages import audit, hash_pairs, increment, match_plan, match_survey, neighbours
+from dedup_spark.stages import audit, hash_pairs, increment, match_lake, match_plan, match_survey, neighbours
+from dedup_spark.stages.match_lake import Lake
 from dedup_spark.stages.match_plan import Choice, n_tasks
 from dedup_spark.stages.match_tasks import EXACT, FOUND_DDL, JoinSettings
 from dedup_spark.stages.neighbours import METHODS
-from dedup_spark.stages.observed import Observed
-from dedup_spark.stages.representatives import representatives_with
+from dedup_spark.stages.observed import Observed, stage_with
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.stages.task_errors import raised_in_tasks
-from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY, SHARDS
+from dedup_spark.tables import DENSITIES, FEATURES, PAIRS, QUALITY
 
 log = logging.getLogger(__name__)
 
 _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs less than new against all
-
-
-@dataclass(frozen=True)
-class Lake:
-    """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
-
-    unique: DataFrame  # image_id, phash, vector_hash
-    several: DataFrame  # image_id, pixel_hash, content_hash of those that stand for more than themselves
-    n_several: int
-    embedded: DataFrame  # image_id, vector_hash
-    drawable: DataFrame  # image_id, embedding of those that the survey may draw
-    n_queries: int  # of those it draws
-    n_unique: int
-    n_embedded: int
-    shard_rows: DataFrame
-    n_shards: int
-    fingerprint: str
-    is_remembered: bool  # rows of densities have this fingerprint
 
 
 @dataclass(frozen=True)
@@ -73,24 +56,29 @@ class Asked:
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Collect pairs from the three sources, keep each once, write, audit."""
-    tables, settings = run.tables, config.match
-    features = tables.read(FEATURES)
-    lake = _look_at(run, features)
-    near_phash = _scored(tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, settings)), features)
-    sources = [
-        hash_pairs.identical_pairs(features, lake.several, lake.n_several),
-        hash_pairs.near_enough(near_phash, settings),
-    ]
-    if lake.n_embedded < 2:
-        top, n_asked = local_relation(spark, [], neighbours.NEAREST), lake.n_embedded
-        _write(run, lake, sources, top)
-    else:
-        n_asked = _match_embeddings(run, lake, features.select("image_id", "embedding"), sources)
-    tables.drop_staged()
+    features = run.tables.read(FEATURES)
+    with background(spark) as start:
+        lake = match_lake.look_at(run, features, start)
+        by_hash = start(lambda: _pairs_by_hash(run, lake, features))
+        if lake.n_embedded < 2:
+            n_asked = lake.n_embedded
+            _write_pairs(run, by_hash.result())
+            _write_densities(run, lake, local_relation(spark, [], neighbours.NEAREST))
+        else:
+            n_asked = _match_embeddings(run, lake, features.select("image_id", "embedding"), by_hash, start)
+    run.tables.drop_staged()
     run.count(representatives=lake.n_unique, asked=n_asked)
 
 
-def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[DataFrame]) -> int:
+def _pairs_by_hash(run: Run, lake: Lake, features: DataFrame) -> list[DataFrame]:
+    """The first two sources, near pHashes staged with their cosines."""
+    settings = run.config.match
+    near = run.tables.stage("near_phash", hash_pairs.phash_pairs(lake.unique, lake.n_unique, settings))
+    near_enough = run.tables.stage("near_enough", hash_pairs.near_enough(_scored(near, features), settings))
+    return [hash_pairs.identical_pairs(features, lake.several, lake.n_several), near_enough]
+
+
+def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, by_hash: Future[list[DataFrame]], start: Start) -> int:
     """Survey, plan, join, merge, write, audit. Returns how many images were compared with everything."""
     tables, settings = run.tables, run.config.match
     asked = _whom_to_ask(run, lake, vectors)
@@ -109,14 +97,18 @@ def _match_embeddings(run: Run, lake: Lake, vectors: DataFrame, sources: list[Da
     joining = match_plan.join_settings(tables.root, chosen, floor, settings, share.gpus)
     parallelism = tables.spark.sparkContext.defaultParallelism
     asked = replace(asked, items=asked.items.coalesce(n_tasks(asked.n_items, chosen.core_seconds, parallelism)))
-    found = _join(run, asked, joining, lake.n_embedded, share.profile if chosen.engine == "exact_gpu" else None)
-    totals = match_plan.guarded_totals(found, lake.n_embedded, settings)
+    sources = by_hash.result()  # nothing else runs while the join shows how far it is
+    found, totals = _join(run, asked, joining, lake.n_embedded, share.profile if chosen.engine == "exact_gpu" else None)
+    match_plan.guard_totals(totals, lake.n_embedded, settings)
     pairs = found.where("item IS NULL").select(*neighbours.FOUND).withColumn("engine", F.lit(chosen.engine))
     if asked.known is not None:
         pairs = pairs.unionByName(asked.known)
-    top = tables.stage("nearest", neighbours.nearest(pairs, settings.neighbours))
+    top = neighbours.nearest(pairs, settings.neighbours)
+    if settings.neighbours:
+        top = tables.stage("nearest", top)
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), lake.unique)
-    _write(run, lake, [*sources, kept], top)
+    _write_pairs(run, [*sources, kept])
+    start(lambda: _write_densities(run, lake, top))  # after the pairs: it says of which images they are complete
     _audit(run, surveyed, totals, floor, chosen, (survey.n_queries, lake.n_embedded))
     return asked.n_images
 
@@ -125,63 +117,6 @@ def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
     """Pairs by pHash with their cosine. They are few, so their images are picked before embeddings are shuffled."""
     ids = pairs.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")).distinct()
     return score_pairs(pairs, features.join(ids, "image_id", "left_semi").select("image_id", "phash", "embedding"))
-
-
-def _look_at(run: Run, features: DataFrame) -> Lake:
-    """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
-
-    The pass that hashes all embeddings also keeps those of the images that the survey may draw.
-    """
-    settings = run.config.match
-    files = run.tables.read(SHARDS).select("shard", "path", "sha256", "n_images", "model_id")
-    index = files.orderBy("shard").collect()  # a row for each file of some 100,000 images
-    n_indexed = sum(row["n_images"] for row in index)
-    n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
-    vector, is_drawn = F.col("embedding"), match_survey.may_be_drawn(n_indexed, n_queries, settings.seed)
-    columns = (
-        *map(F.col, ("content_hash", "phash", "model_id")),
-        F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
-        F.when(is_drawn, vector).alias("embedding"),
-    )
-    unique = run.tables.stage("unique", representatives_with(features, *columns))
-    of_images = unique.agg(
-        F.count("*").alias("n"), F.count_if(F.col("n_equal") > 1).alias("n_several"),
-        F.count("vector_hash").alias("n_embedded"), F.max("model_id").alias("model_id"),
-    )  # fmt: skip
-    of_densities = run.tables.read(DENSITIES).agg(F.collect_set("fingerprint").alias("remembered"))
-    counts = of_images.crossJoin(of_densities).first()
-    assert counts is not None
-    models = {row["model_id"] for row in index}
-    _require_index_of(counts, models, n_indexed, run.tables.place(SHARDS))
-    fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
-    return Lake(
-        unique=unique.select("image_id", "phash", "vector_hash"),
-        several=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
-        n_several=counts["n_several"],
-        embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
-        drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
-        n_queries=n_queries,
-        n_unique=counts["n"],
-        n_embedded=counts["n_embedded"],
-        shard_rows=local_relation(run.tables.spark, index, files.schema),
-        n_shards=max((row["shard"] + 1 for row in index), default=0),
-        fingerprint=fingerprint,
-        is_remembered=fingerprint in counts["remembered"],
-    )
-
-
-def _require_index_of(of_images: Row, models: set[str], n_indexed: int, place: str) -> None:
-    """Raises ArtifactError where the index is not that of these representatives."""
-    if of_images["n_embedded"] and models and models != {of_images["model_id"]}:
-        raise ArtifactError(
-            f"the shard files of {place} hold embeddings of {', '.join(sorted(models))}, "
-            f"features of {of_images['model_id']}; {shards.REBUILD}"
-        )
-    if n_indexed != of_images["n_embedded"]:
-        raise ArtifactError(
-            f"the shard files of {place} hold {n_indexed:,} vectors, features {of_images['n_embedded']:,} "
-            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
-        )
 
 
 def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
@@ -221,8 +156,10 @@ def _survey(run: Run, lake: Lake) -> tuple[DataFrame, match_survey.Survey]:
     return surveyed, match_survey.summarise(surveyed, sample[1], settings.min_recall)
 
 
-def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: ResourceProfile | None) -> DataFrame:
-    """What the tasks found, staged; stopped as soon as it is an explosion. Raises GuardError."""
+def _join(
+    run: Run, asked: Asked, settings: JoinSettings, n: int, profile: ResourceProfile | None
+) -> tuple[DataFrame, dict[str, Any]]:
+    """What the tasks found, staged, with its totals; stopped as soon as it is an explosion. Raises GuardError."""
     spark = run.tables.spark
     n_found, limit = spark.sparkContext.accumulator(0), match_plan.max_found(n, run.config.match)
     progress = Progress("match", "work items", asked.n_items)
@@ -236,21 +173,18 @@ def _join(run: Run, asked: Asked, settings: JoinSettings, n: int, profile: Resou
     try:
         watch = progress.watching(spark, done_before=0, n_under_way=asked.n_items, check=stop_if_exploded)
         with watch, raised_in_tasks():
-            found = run.tables.stage("found", asked.items.mapInArrow(task, FOUND_DDL, profile=profile))
+            found = asked.items.mapInArrow(task, FOUND_DDL, profile=profile)
+            return stage_with(run.tables, "found", found, **match_plan.totals(run.config.match))
     except (PySparkException, Py4JJavaError) as e:
         if n_found.value > limit:
             raise match_plan.explosion(f"more than {limit:,} pairs", n, run.config.match) from e
         raise
-    return found
 
 
-def _write(run: Run, lake: Lake, sources: list[DataFrame], top: DataFrame) -> None:
-    """Pairs first: `densities` says of which images they are complete."""
+def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     tables, counted = run.tables, Observed()
     by_method = {m: F.count_if(F.col("method") == m) for m in METHODS}
     tables.overwrite(PAIRS, counted.watch(neighbours.each_once(sources), **by_method))
-    densities = neighbours.densities(lake.embedded, top)
-    tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
     seen = counted.get()
     if seen is None:
         log.warning("match: this Spark reported no observed metrics of a write: pairs are counted by another query")
@@ -258,7 +192,14 @@ def _write(run: Run, lake: Lake, sources: list[DataFrame], top: DataFrame) -> No
     run.count(**{method: n for method, n in seen.items() if n})
 
 
-def _audit(run: Run, surveyed: DataFrame, totals: Row, floor: float, chosen: Choice, sizes: tuple[int, int]) -> None:
+def _write_densities(run: Run, lake: Lake, top: DataFrame) -> None:
+    densities = neighbours.densities(lake.embedded, top)
+    run.tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(lake.fingerprint)))
+
+
+def _audit(
+    run: Run, surveyed: DataFrame, totals: dict[str, Any], floor: float, chosen: Choice, sizes: tuple[int, int]
+) -> None:
     """Compare the sample with what was written; `totals` of what was found; `sizes`: of the sample, of all."""
     tables, settings = run.tables, run.config.match
     compared = audit.compare(surveyed, tables.read(PAIRS), floor, settings)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyarrow import RecordBatch
 from pyspark.accumulators import Accumulator
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
@@ -125,21 +125,22 @@ def max_found(n: int, settings: MatchSettings) -> int:
     return n * (settings.max_pairs_per_image + _NEIGHBOURS_KEPT * settings.neighbours)
 
 
-def guarded_totals(found: DataFrame, n: int, settings: MatchSettings) -> Row:
-    """(n_pairs, n_near, n_candidates, is_cut_off) of what tasks found; stops before any is written, if too many.
-
-    Raises GuardError.
-    """
+def totals(settings: MatchSettings) -> dict[str, Column]:
+    """Aggregates over what tasks find, by name."""
     near = F.col("similarity") >= F.lit(settings.min_similarity).cast("float")
-    totals = found.agg(
-        F.count("image_id_a").alias("n_pairs"), F.count_if(near).alias("n_near"),
-        F.sum("n_candidates").alias("n_candidates"), F.bool_or("overflow").alias("is_cut_off"),
-    ).first()  # fmt: skip
-    assert totals is not None
+    return {
+        "n_pairs": F.count("image_id_a"),
+        "n_near": F.count_if(near),
+        "n_candidates": F.sum("n_candidates"),
+        "is_cut_off": F.bool_or("overflow"),
+    }
+
+
+def guard_totals(totals: dict[str, Any], n: int, settings: MatchSettings) -> None:
+    """Stop before any pair is written, if tasks found too many. Raises GuardError."""
     if totals["is_cut_off"] or totals["n_near"] > settings.max_pairs_per_image * n:
         more = "more than " if totals["is_cut_off"] else ""
         raise explosion(f"{more}{totals['n_near']:,} pairs", n, settings)
-    return totals
 
 
 def explosion(found: str, n: int, settings: MatchSettings) -> GuardError:

@@ -1,6 +1,7 @@
 """Aggregates over rows while they are written, so that they cost no second pass.
 
-For the log of runs: where a shuffle follows (optimised writes), a task that is done again is observed twice.
+Rows that a task writes itself are observed once, however often the task is done; where a shuffle follows (optimised
+writes of Delta), a task that is done again is observed twice: those are for the log of runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import threading
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
+
+from dedup_spark.tables import Tables
 
 _SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
 
@@ -36,3 +39,15 @@ class Observed:
         asking.start()
         asking.join(_SECONDS_TO_OBSERVE)
         return found[0] if found else None
+
+
+def stage_with(tables: Tables, name: str, rows: DataFrame, **aggregates: Column) -> tuple[DataFrame, dict[str, Any]]:
+    """`Tables.stage`, and aggregates over the rows by name; by another query where this Spark does not observe them."""
+    observed = Observed()
+    staged = tables.stage(name, observed.watch(rows, **aggregates))
+    seen = observed.get()
+    if seen is None:
+        row = staged.agg(*[column.alias(name) for name, column in aggregates.items()]).first()
+        assert row is not None
+        seen = row.asDict()
+    return staged, seen

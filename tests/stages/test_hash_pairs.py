@@ -62,11 +62,20 @@ def hashes(seed: int) -> dict[int, int]:
     return dict(zip(random_ids(len(found), rng), found, strict=True))
 
 
-@pytest.mark.parametrize(("seed", "max_hamming_bits"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3)])
-def test_near_hashes_are_those_of_brute_force(spark: SparkSession, seed: int, max_hamming_bits: int) -> None:
+MANY = 10**8  # more than one task takes
+
+
+@pytest.mark.parametrize(
+    ("seed", "max_hamming_bits", "n_unique"),
+    [(0, 0, MANY), (1, 1, 300), (2, 2, MANY), (3, 3, 300), (4, 3, MANY)],
+)
+def test_near_hashes_are_those_of_brute_force(
+    spark: SparkSession, seed: int, max_hamming_bits: int, n_unique: int
+) -> None:
     known = hashes(seed)
     unique = local_relation(spark, list(known.items()), "image_id bigint, phash bigint").repartition(3)
-    found = hash_pairs.phash_pairs(unique, MatchSettings(max_hamming_bits=max_hamming_bits, max_phash_bucket=10_000))
+    settings = MatchSettings(max_hamming_bits=max_hamming_bits, max_phash_bucket=10_000)
+    found = hash_pairs.phash_pairs(unique, n_unique, settings)
     expected = {
         ordered(a, b)
         for (a, hash_a), (b, hash_b) in itertools.combinations(known.items(), 2)
@@ -76,10 +85,13 @@ def test_near_hashes_are_those_of_brute_force(spark: SparkSession, seed: int, ma
     assert id_pairs(found) == expected
 
 
-def test_a_hash_of_a_crowd_proposes_nothing_and_a_smaller_crowd_all_its_pairs(spark: SparkSession) -> None:
+@pytest.mark.parametrize("n_unique", [11, MANY])
+def test_a_hash_of_a_crowd_proposes_nothing_and_a_smaller_crowd_all_its_pairs(
+    spark: SparkSession, n_unique: int
+) -> None:
     crowds = [(i, 0x1234_5678_9ABC_DEF0) for i in range(6)] + [(i, -5) for i in range(10, 15)]
     unique = local_relation(spark, crowds, "image_id bigint, phash bigint")
-    found = hash_pairs.phash_pairs(unique, MatchSettings(max_phash_bucket=5))
+    found = hash_pairs.phash_pairs(unique, n_unique, MatchSettings(max_phash_bucket=5))
     assert id_pairs(found) == set(itertools.combinations(range(10, 15), 2))
 
 
@@ -92,7 +104,7 @@ def test_chunks_change_no_pair_and_a_crowd_over_several_stays_a_crowd(
     rows = pa.table({"image_id": np.arange(len(keys)), "phash": np.zeros(len(keys), np.int64), "key": keys})
     found = {
         (r["image_id_a"], r["image_id_b"])
-        for batch in hash_pairs._near_batches(rows.to_batches(max_chunksize=3), 3, 5)
+        for batch in hash_pairs._near_batches(rows.to_batches(max_chunksize=3), 3, 5, is_sorted=True)
         for r in batch.to_pylist()
     }
     small = [k for k in range(12) if 2 <= np.count_nonzero(keys == k) <= 5]
