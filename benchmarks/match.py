@@ -66,6 +66,7 @@ from dedup_spark.tables import CENTROIDS, FEATURES, IMAGES, PAIRS, QUALITY, RUNS
 SEED = 7
 ENGINES = ("auto", "sketch", "routed", "default", "exact", "faiss_ivf")
 _BLOCK_ROWS, _TUNED_QUERIES, _WANTED_RECALL = 2048, 2000, 0.99
+_WARM_ROUNDS = 3
 
 Keys = npt.NDArray[np.int64]
 Halves = npt.NDArray[np.float16]
@@ -290,7 +291,7 @@ def peak_bytes() -> Iterator[Counter[str]]:
 
 def _resident_bytes() -> Counter[str]:
     """Now, of this program's JVMs and Python workers, without this process."""
-    parents, resident, java = {}, {}, set()
+    parents, resident, java, python = {}, {}, set(), set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             name, _, rest = (folder / "stat").read_text().rpartition(")")
@@ -300,6 +301,8 @@ def _resident_bytes() -> Counter[str]:
         parents[pid], resident[pid] = int(numbers[1]), int(numbers[21]) * 4096
         if name.endswith("(java"):
             java.add(pid)
+        elif "python" in name:  # what a JVM starts for a moment has the memory of the JVM before its own
+            python.add(pid)
     me = os.getpid()
     root = parents[me] if parents[me] in java else me  # under spark-submit the driver's JVM started this program
     total, of_executor = Counter[str](), Counter[int]()
@@ -307,7 +310,7 @@ def _resident_bytes() -> Counter[str]:
         line = [pid]  # from the process up
         while line[-1] != root and line[-1] in parents:
             line.append(parents[line[-1]])
-        if line[-1] != root:
+        if line[-1] != root or pid not in java | python:
             continue
         total["jvm" if pid in java else "python"] += resident[pid]
         jvms = [above for above in line if above in java]  # the driver's last
@@ -373,10 +376,14 @@ def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scr
 
 
 def warm_up(options: argparse.Namespace, scratch: Path) -> None:
-    """Start the session, its workers and each engine on a few vectors."""
+    """Start the session and its workers, and run each engine some times on a few vectors, as the JVM compiles what it
+    runs often. `auto` would take the exact engine for so few."""
     vectors = lake_vectors(1000, SEED, 20)
     nothing = Plain(np.arange(1000), np.empty(0, np.int64), 1.0, 1.0, 1.0, 1)
-    time_engines(vectors, nothing, options, scratch / "warm")
+    engines = list(dict.fromkeys("sketch" if e == "auto" else e for e in options.engines))
+    few = argparse.Namespace(**vars(options) | {"engines": engines})
+    for n in range(_WARM_ROUNDS):
+        time_engines(vectors, nothing, few, scratch / f"warm-{n}")
 
 
 def exponents(rows: list[Row]) -> dict[str, float]:
