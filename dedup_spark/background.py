@@ -5,16 +5,20 @@ A query of a small lake keeps the driver busy for longer than the executors: two
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pyspark import inheritable_thread_target
 from pyspark.sql import SparkSession
 
+log = logging.getLogger(__name__)
+
 _MOST_AT_ONCE = 4
+_SECONDS_BETWEEN_CANCELS = 0.5
 
 
 class Start(Protocol):
@@ -27,16 +31,22 @@ class Start(Protocol):
 def background(spark: SparkSession) -> Iterator[Start]:
     """Work started in the block has ended when the block has.
 
-    What failed raises when it is asked for its result, or else at the end of the block. Where the block itself fails,
-    the Spark jobs of work under way are cancelled, and its error is the one that is raised.
+    What failed raises when it is asked for its result, or else at the end of the block. Where anything fails, the rest
+    is cancelled, job after job, and the first error is the one that is raised. Where threads of Python share one of
+    the JVM (PYSPARK_PIN_THREAD=false), work is done when it is started.
     """
     tag, started = f"dedup_spark-{secrets.token_hex(4)}", list[Future[Any]]()
+    has_threads = cast("object", inheritable_thread_target(spark)) is not spark  # else it is given back as it came
 
     def start[T](work: Callable[[], T], /) -> Future[T]:
         def tagged() -> T:
             spark.sparkContext.addJobTag(tag)  # of this thread, which ends with the block
             return work()
 
+        if not has_threads:
+            done = Future[T]()
+            done.set_result(work())
+            return done
         future = pool.submit(inheritable_thread_target(spark)(tagged))
         started.append(future)
         return future
@@ -44,8 +54,23 @@ def background(spark: SparkSession) -> Iterator[Start]:
     with ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="background") as pool:
         try:
             yield start
-        except BaseException:
-            spark.sparkContext.cancelJobsWithTag(tag)
+            for future in started:
+                future.result()
+        except BaseException as e:
+            _cancel(spark, tag, started, e)
             raise
-        for future in started:
-            future.result()
+
+
+def _cancel(spark: SparkSession, tag: str, started: list[Future[Any]], cause: BaseException) -> None:
+    """End what runs with this tag. A cancel ends the jobs of the moment, and work may be between two of its jobs."""
+    for future in started:
+        future.cancel()
+    try:
+        while wait(started, _SECONDS_BETWEEN_CANCELS).not_done:
+            spark.sparkContext.cancelJobsWithTag(tag)
+    except Exception as e:  # the session may be what failed: the error under way must not be hidden by this one
+        log.warning("what ran beside the failed query could not be cancelled: %s", e)
+    for future in started:
+        failure = None if not future.done() or future.cancelled() else future.exception()
+        if failure is not None and failure is not cause and "cancelled" not in str(failure):
+            log.warning("beside the failed query another one failed: %s: %s", type(failure).__name__, failure)

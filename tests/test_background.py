@@ -17,9 +17,13 @@ from dedup_spark.background import background
 def test_work_has_the_job_group_of_the_caller_and_a_thread_of_its_own(spark: SparkSession) -> None:
     context = spark.sparkContext
     context.setJobGroup("mine", "told by the caller")
-    with background(spark) as start:
-        group = start(lambda: (context.getLocalProperty("spark.jobGroup.id"), threading.current_thread()))
-        n = start(lambda: spark.range(10).count())
+    try:
+        with background(spark) as start:
+            group = start(lambda: (context.getLocalProperty("spark.jobGroup.id"), threading.current_thread()))
+            n = start(lambda: spark.range(10).count())
+    finally:
+        for name in ("spark.jobGroup.id", "spark.job.description"):
+            context.setLocalProperty(name, None)
     assert group.result()[0] == "mine"
     assert group.result()[1] is not threading.current_thread()
     assert n.result() == 10
@@ -42,24 +46,61 @@ def test_an_error_of_work_that_nobody_asked_for_is_raised_at_the_end(spark: Spar
     assert done
 
 
-def test_where_the_block_fails_what_runs_beside_it_is_cancelled(spark: SparkSession) -> None:
+def test_where_the_block_fails_what_runs_beside_it_is_cancelled_job_after_job(spark: SparkSession) -> None:
+    """The block fails while the work beside it is between two jobs: the second is cancelled as well."""
+    between, failed = threading.Event(), threading.Event()
     beside: list[Future[int]] = []
 
-    def wait(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def sleep(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         time.sleep(120)
         yield from batches
 
+    def two_jobs() -> int:
+        spark.range(1).count()
+        between.set()
+        failed.wait()
+        return spark.range(1).mapInArrow(sleep, "id bigint").count()
+
     def block() -> None:
         with background(spark) as start:
-            beside.append(start(lambda: spark.range(1).mapInArrow(wait, "id bigint").count()))
-            until = time.monotonic() + 30
-            while not spark.sparkContext.statusTracker().getActiveJobsIds() and time.monotonic() < until:
-                time.sleep(0.05)
+            beside.append(start(two_jobs))
+            between.wait()
+            failed.set()
             raise KeyError("of the block")
 
-    begin = time.monotonic()
     with pytest.raises(KeyError, match="of the block"):
         block()
-    assert time.monotonic() - begin < 60
     with pytest.raises(Exception, match="cancelled"):
         beside[0].result()
+
+
+def test_the_first_error_is_raised_whatever_follows(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = threading.Event()
+
+    def fail_late() -> None:
+        released.wait()
+        raise ValueError("the disk is gone")
+
+    def cancel(tag: str) -> None:
+        released.set()
+        raise ConnectionError("the session is gone")
+
+    def block() -> None:
+        with background(spark) as start:
+            start(fail_late)
+            raise KeyError("of the block")
+
+    monkeypatch.setattr(spark.sparkContext, "cancelJobsWithTag", cancel)
+    with pytest.raises(KeyError, match="of the block"):
+        block()
+    assert "the session is gone" in caplog.text
+
+
+def test_without_threads_of_the_jvm_work_is_done_when_it_is_started(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dedup_spark.background.inheritable_thread_target", lambda session: session)
+    with background(spark) as start:
+        assert start(threading.current_thread).result() is threading.current_thread()

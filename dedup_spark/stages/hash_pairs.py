@@ -65,30 +65,28 @@ def phash_pairs(unique: DataFrame, n_unique: int, settings: MatchSettings) -> Da
         for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
     ]
     keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
-    is_small = n_unique <= _ONE_TASK_IMAGES
-    # by one number alone Spark sorts by its digits
-    together = keyed.coalesce(1) if is_small else keyed.repartition("key").sortWithinPartitions("key")
-    near = functools.partial(
-        _near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket, is_sorted=not is_small
-    )
-    return together.mapInArrow(near, "image_id_a bigint, image_id_b bigint").distinct()
+    near = functools.partial(_near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket)
+    pairs = "image_id_a bigint, image_id_b bigint"
+    if n_unique <= _ONE_TASK_IMAGES:
+        return keyed.coalesce(1).mapInArrow(lambda batches: near(_sorted_by_key(batches)), pairs).distinct()
+    together = keyed.repartition("key").sortWithinPartitions("key")  # by one number alone Spark sorts by its digits
+    return together.mapInArrow(near, pairs).distinct()
 
 
-def _near_batches(
-    batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int, is_sorted: bool
-) -> Iterator[pa.RecordBatch]:
-    """On executors: rows (image_id, phash, key) to pairs; holds some 1.5 MB of rows sorted by key, or all of others."""
-    for rows in _whole_keys(batches, max_bucket) if is_sorted else _sorted_by_key(batches):
+def _sorted_by_key(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """On executors: holds all rows three times over."""
+    held = list(batches)
+    if held:
+        yield from pa.Table.from_batches(held).sort_by("key").to_batches(max_chunksize=_CHUNK_ROWS)
+
+
+def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int) -> Iterator[pa.RecordBatch]:
+    """On executors: rows (image_id, phash, key) sorted by key to pairs; holds some 1.5 MB of rows."""
+    for rows in _whole_keys(batches, max_bucket):
         ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
         i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
         a, b = np.minimum(ids[i], ids[j]), np.maximum(ids[i], ids[j])
         yield pa.RecordBatch.from_arrays([pa.array(a), pa.array(b)], ["image_id_a", "image_id_b"])
-
-
-def _sorted_by_key(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    held = list(batches)
-    if held:
-        yield pa.Table.from_batches(held).sort_by("key")
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:

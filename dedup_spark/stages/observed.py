@@ -6,12 +6,15 @@ writes of Delta), a task that is done again is observed twice: those are for the
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
 
 from dedup_spark.tables import Tables
+
+log = logging.getLogger(__name__)
 
 _SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
 
@@ -47,6 +50,7 @@ def stage_with(tables: Tables, name: str, rows: DataFrame, **aggregates: Column)
     staged = tables.stage(name, observed.watch(rows, **aggregates))
     seen = observed.get()
     if seen is None:
+        log.warning("this Spark reported no observed metrics of a write: '%s' is counted by another query", name)
         row = staged.agg(*[column.alias(name) for name, column in aggregates.items()]).first()
         assert row is not None
         seen = row.asDict()

@@ -104,7 +104,7 @@ def test_chunks_change_no_pair_and_a_crowd_over_several_stays_a_crowd(
     rows = pa.table({"image_id": np.arange(len(keys)), "phash": np.zeros(len(keys), np.int64), "key": keys})
     found = {
         (r["image_id_a"], r["image_id_b"])
-        for batch in hash_pairs._near_batches(rows.to_batches(max_chunksize=3), 3, 5, is_sorted=True)
+        for batch in hash_pairs._near_batches(rows.to_batches(max_chunksize=3), 3, 5)
         for r in batch.to_pylist()
     }
     small = [k for k in range(12) if 2 <= np.count_nonzero(keys == k) <= 5]

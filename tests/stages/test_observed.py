@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyspark import TaskContext
 from pyspark.sql import functions as F
 
 from dedup_spark.stages import observed
@@ -31,3 +34,16 @@ def test_rows_that_nobody_writes_are_not_waited_for(tables: Tables, monkeypatch:
     watching = Observed()
     watching.watch(tables.spark.range(3), n=F.count("*"))
     assert watching.get() is None
+
+
+def test_what_a_task_wrote_before_it_failed_and_was_done_again_counts_once(tables: Tables) -> None:
+    def fail_at_first(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        yield from batches
+        context = TaskContext.get()
+        if context is not None and context.attemptNumber() == 0:
+            raise ValueError("after its rows")
+
+    numbers = tables.spark.range(0, 3000, 1, 3).mapInArrow(fail_at_first, "id bigint")
+    staged, seen = stage_with(tables, "numbers", numbers, n=F.count("*"), total=F.sum("id"))
+    assert staged.count() == 3000
+    assert seen == {"n": 3000, "total": sum(range(3000))}
