@@ -382,7 +382,7 @@ def warm_up(options: argparse.Namespace, scratch: Path) -> None:
     nothing = Plain(np.arange(1000), np.empty(0, np.int64), 1.0, 1.0, 1.0, 1)
     engines = list(dict.fromkeys("sketch" if e == "auto" else e for e in options.engines))
     few = argparse.Namespace(**vars(options) | {"engines": engines})
-    for n in range(_WARM_ROUNDS):
+    for n in range(1 if options.quick else _WARM_ROUNDS):
         time_engines(vectors, nothing, few, scratch / f"warm-{n}")
 
 

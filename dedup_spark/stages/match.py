@@ -4,7 +4,7 @@ Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
 Kernels: ann, exact_join, hash_join, ivf_join, joins, recall, routed_join, sketch, sketch_join
 Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
-new images: m x n. Memory of a task: two shards, or 150 MB of hashes. Shuffled: 20 bytes a pair and side; 490 bytes of
+new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes a pair and side; 490 bytes of
 hashes an image (250 up to 200,000 images).
 
 Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash), near
@@ -186,10 +186,7 @@ def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     tables, counted = run.tables, Observed()
     by_method = {m: F.count_if(F.col("method") == m) for m in METHODS}
     tables.overwrite(PAIRS, counted.watch(neighbours.each_once(sources), **by_method))
-    seen = counted.get()
-    if seen is None:
-        log.warning("match: this Spark reported no observed metrics of a write: pairs are counted by another query")
-        seen = {r["method"]: r["count"] for r in tables.read(PAIRS).groupBy("method").count().collect()}
+    seen = counted.get_or_query(lambda: tables.read(PAIRS))
     run.count(**{method: n for method, n in seen.items() if n})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
@@ -23,12 +24,13 @@ class Observed:
     """The aggregates of one write."""
 
     def __init__(self) -> None:
-        self._observation = Observation()
+        self._observation, self._aggregates = Observation(), list[Column]()
 
     def watch(self, rows: DataFrame, **aggregates: Column) -> DataFrame:
         """`rows`, to be written next, once."""
         self._observation = Observation()
-        return rows.observe(self._observation, *[column.alias(name) for name, column in aggregates.items()])
+        self._aggregates = [column.alias(name) for name, column in aggregates.items()]
+        return rows.observe(self._observation, *self._aggregates)
 
     def get(self) -> dict[str, Any] | None:
         """After the write, the values by name; None where this Spark does not say them.
@@ -43,15 +45,19 @@ class Observed:
         asking.join(_SECONDS_TO_OBSERVE)
         return found[0] if found else None
 
+    def get_or_query(self, written: Callable[[], DataFrame]) -> dict[str, Any]:
+        """As `get`; where this Spark does not say them, by a query over what was written, which is read only then."""
+        seen = self.get()
+        if seen is None:
+            log.warning("this Spark reported no observed metrics of a write: its rows are counted by another query")
+            row = written().agg(*self._aggregates).first()
+            assert row is not None
+            seen = row.asDict()
+        return seen
+
 
 def stage_with(tables: Tables, name: str, rows: DataFrame, **aggregates: Column) -> tuple[DataFrame, dict[str, Any]]:
-    """`Tables.stage`, and aggregates over the rows by name; by another query where this Spark does not observe them."""
+    """`Tables.stage`, and aggregates over the rows by name."""
     observed = Observed()
     staged = tables.stage(name, observed.watch(rows, **aggregates))
-    seen = observed.get()
-    if seen is None:
-        log.warning("this Spark reported no observed metrics of a write: '%s' is counted by another query", name)
-        row = staged.agg(*[column.alias(name) for name, column in aggregates.items()]).first()
-        assert row is not None
-        seen = row.asDict()
-    return staged, seen
+    return staged, observed.get_or_query(lambda: staged)
