@@ -66,6 +66,8 @@ IMAGES = Table(
         ("etag", _STR, "ETag or checksum by the listing; null where the store has none"),
         ("attributes", T.MapType(_STR, _STR), "Further columns of a manifest or table, as text"),
         ("object_version", _LONG, "Hash of size_bytes, modified_at and etag: changes when the object does"),
+        ("file_id", _STR, "Of a file on a disk: host/device:inode, equal for all its names; null in object stores"),
+        ("n_links", _INT, "Names (hard links) that the file has on its disk; null in object stores"),
     ),
     ("image_id",),
 )

@@ -10,9 +10,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 LISTING_SCHEMA = (
     "uri string, member string, location string, position bigint, size_bytes bigint, modified_at timestamp, "
-    "etag string, attributes map<string,string>"
+    "etag string, attributes map<string,string>, file_id string, n_links int, "
+    "passed_over string, n_passed_over bigint"
 )
-"""What a source knows of an object without reading it. `uri` and `member` are its identity; unknown facts are null."""
+"""What a source knows of an object without reading it. `uri` and `member` are its identity; unknown facts are null.
+
+`file_id` tells files of a disk apart whatever they are called, and `n_links` says how many names one has. A row whose
+`passed_over` is not null is no image: it says why `n_passed_over` entries are none, and `uri` is the first of them.
+"""
 
 LISTING_ARROW = pa.schema(
     [
@@ -24,6 +29,10 @@ LISTING_ARROW = pa.schema(
         ("modified_at", pa.timestamp("us", tz="UTC")),
         ("etag", pa.string()),
         ("attributes", pa.map_(pa.string(), pa.string())),
+        ("file_id", pa.string()),
+        ("n_links", pa.int32()),
+        ("passed_over", pa.string()),
+        ("n_passed_over", pa.int64()),
     ]
 )
 """The same for Arrow batches made in Python."""

@@ -27,6 +27,9 @@ _CONTAINER_BITS = 40
 container's members are neighbours in image_id and extract reads them together; for an object that is itself the
 image, all 64 bits come from the uri."""
 
+_ABOUT_NO_IMAGE = ("passed_over", "n_passed_over")
+_OF_A_DISK = ("file_id", "n_links")
+
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
@@ -52,17 +55,21 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 def with_identity(listing: DataFrame, lake: str) -> DataFrame:
     """The columns of `images`, one row an address; of several rows with one address the same one each time."""
-    facts = [c for c in listing.columns if c not in ("uri", "member")]
+    facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
     one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
     by_uri = F.xxhash64(F.coalesce("location", "uri"))
     low = F.lit((1 << _CONTAINER_BITS) - 1)
     in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
-    rows = listing.groupBy("uri", "member").agg(one).select("uri", "member", "facts.*")
+    of_images = listing.where("passed_over IS NULL")
+    rows = of_images.groupBy("uri", "member").agg(one).select("uri", "member", "facts.*")
     return rows.select(
         F.when(F.col("member").isNull(), by_uri).otherwise(in_container).alias("image_id"),
         F.lit(lake).alias("lake"),
-        *listing.columns,
+        "uri",
+        "member",
+        *[c for c in facts if c not in _OF_A_DISK],
         F.xxhash64("size_bytes", "modified_at", "etag").alias("object_version"),
+        *_OF_A_DISK,
     )
 
 
