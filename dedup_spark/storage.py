@@ -5,12 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 _HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://"}
+_EXCLUSIVE = {"file", "s3", "abfs", "gs"}
+"""fsspec's names of the filesystems whose `pipe_file(mode="create")` is one conditional request."""
 
 
 def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -45,6 +48,39 @@ def write_atomically(uri: str, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def creates_exclusively(uri: str) -> bool:
+    """Whether `create_exclusively` is a promise at this place: on disks, S3, ADLS and GCS."""
+    return bool(_EXCLUSIVE & set(_protocols(open_filesystem(uri)[0])))
+
+
+def create_exclusively(uri: str, data: bytes) -> None:
+    """Write a small file that must not be there yet; of several writers one succeeds, and readers see all of it.
+
+    Where a disk has no hard links (`/Volumes`), a reader may meet the file before its content is there.
+
+    Raises:
+        FileExistsError
+    """
+    filesystem, path = open_filesystem(uri)
+    if "file" not in _protocols(filesystem):
+        filesystem.pipe_file(path, data, mode="create")
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError:
+            with target.open("xb") as f:
+                f.write(data)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
     filesystem, path = open_filesystem(uri)
@@ -68,6 +104,14 @@ def delete_tree(uri: str) -> None:
         return
     is_disk = "file" in _protocols(filesystem)
     filesystem.rm(path if is_disk else glob.escape(path), recursive=True)  # in stores the path is a pattern
+
+
+def remove_if_empty(uri: str) -> None:
+    """Remove a folder of a disk that holds nothing; in stores there are no empty folders."""
+    filesystem, path = open_filesystem(uri)
+    if "file" in _protocols(filesystem):
+        with suppress(OSError):  # it holds something, or is not there
+            Path(path).rmdir()
 
 
 def _protocols(filesystem: fsspec.AbstractFileSystem) -> tuple[str, ...]:
