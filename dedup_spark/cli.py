@@ -17,27 +17,29 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 import dedup_spark
-from dedup_spark import pipeline
+from dedup_spark import lease, pipeline
 from dedup_spark.calibration_report import overlay, say_operating_point
 from dedup_spark.config import Config, load_config
 from dedup_spark.demo import demo
 from dedup_spark.demo_lake import build_demo_lake
 from dedup_spark.dendrogram import write_dendrogram
-from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.errors import ConfigError, DedupError, LeaseError
 from dedup_spark.explain import explain_pair
 from dedup_spark.kernels.forecast import parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
 from dedup_spark.plan import make_plan
 from dedup_spark.plan_text import describe_plan, plan_json
+from dedup_spark.repair import repair
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import configure_logging, get_session, require_java
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
 from dedup_spark.stages import calibrate
 from dedup_spark.stages.extract_task import RETRIABLE
-from dedup_spark.tables import Tables
+from dedup_spark.tables import FEATURES, Tables
 from dedup_spark.trace import trace_image
+from dedup_spark.upgrade import require_current, upgrade
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         log.exception("unexpected error")
         return _failed(arguments)
+    finally:
+        if options.lease:
+            options.lease.release()
     return 0
 
 
@@ -108,7 +113,7 @@ def _trace(options: argparse.Namespace, _: Config) -> None:
 
 def _plan(options: argparse.Namespace, config: Config) -> None:
     clusters = [parse_cluster(text) for text in options.cluster]
-    spark, run = _open(options, config)
+    spark, run = _open_beside(options, config)
     made = make_plan(spark, config, run, clusters)
     _say(plan_json(made) if options.json else describe_plan(made))
 
@@ -142,8 +147,72 @@ def _demo(options: argparse.Namespace, config: Config) -> None:
     demo(run, _say)
 
 
+def _upgrade(options: argparse.Namespace, _: Config) -> None:
+    _require_tables(options)
+    tables = _take_tables(options)
+    _say_changes("upgrade", upgrade(tables))
+
+
+def _repair(options: argparse.Namespace, _: Config) -> None:
+    _require_tables(options)
+    tables = _take_tables(options)
+    require_current(tables)
+    _say_changes("repair", repair(tables))
+
+
+def _say_changes(command: str, changed: dict[str, int]) -> None:
+    figures = ", ".join(f"{n:,} {what}" for what, n in changed.items() if n)
+    _say(f"{command}: {figures or 'nothing to do'}")
+
+
 def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Run]:
-    """Check what can be checked without Spark, then open session, tables and run."""
+    """Check what can be checked without Spark, take the tables, then open session, tables and run."""
+    _require_all(options, config)
+    tables = _take_tables(options)
+    require_current(tables)
+    lake = open_source(options.lake, config.inventory).root
+    run_id = pipeline.run_id_to_use(tables, lake, options.run_id)
+    if tables.lease:
+        tables.lease.name_run(run_id)
+    log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
+    return tables.spark, Run(tables, config, lake, run_id)
+
+
+def _open_beside(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Run]:
+    """The same for a command that writes nothing but the log of runs, and may work beside a run that writes."""
+    _require_all(options, config)
+    root = _absolute(options.tables)
+    spark = get_session("dedup-spark")
+    if not Tables(spark, root, options.database).are_current():  # they must be made first, which is to write
+        require_current(_take_tables(options))
+        options.lease.release()
+    lake = open_source(options.lake, config.inventory).root
+    return spark, Run(Tables(spark, root, options.database), config, lake, options.run_id or new_run_id())
+
+
+def _take_tables(options: argparse.Namespace) -> Tables:
+    """The tables, which are this command's alone until it ends. Starts Spark. Raises ConfigError."""
+    root = _absolute(options.tables)
+    try:
+        options.lease = lease.take(
+            root, options.run_id or "of a new name", f"dedup-spark {options.name}", break_lock=options.break_lock
+        )
+    except LeaseError as e:  # at the start this is a matter of surroundings
+        raise ConfigError(str(e)) from e
+    except Exception as e:  # each store has error types of its own
+        raise ConfigError(f"--tables {options.tables}: cannot be written: {type(e).__name__}: {e}") from e
+    tables = Tables(get_session("dedup-spark"), root, options.database, lease=options.lease)
+    tables.create_missing()
+    if options.lease:
+        tables.sweep_staged()
+        if options.lease.took_over:
+            log.warning("lease: the run that held the tables before has ended without saying so; they were taken over")
+            tables.fence(FEATURES)
+    return tables
+
+
+def _require_all(options: argparse.Namespace, config: Config) -> None:
+    """Raise ConfigError with everything that is wrong with lake, tables and model."""
     problems: list[str] = []
     checks: tuple[Callable[[], None], ...] = (
         lambda: _require_lake(options.lake, config),
@@ -158,19 +227,23 @@ def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Ru
             problems += [p for p in e.problems if p not in problems]
     if problems:
         raise ConfigError(problems)
-    spark = get_session("dedup-spark")
-    tables = Tables(spark, _absolute(options.tables), options.database)
-    tables.create_missing()
-    lake = open_source(options.lake, config.inventory).root
-    run_id = pipeline.run_id_to_use(tables, lake, options.run_id)
-    log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
-    return spark, Run(tables, config, lake, run_id)
 
 
 def _open_tables(options: argparse.Namespace) -> Tables:
+    """For commands that only read."""
+    _require_tables(options)
+    tables = Tables(get_session("dedup-spark"), _absolute(options.tables), options.database)
+    if not tables.are_current():
+        raise ConfigError(
+            f"--tables {options.tables}: written by an older dedup-spark, or not at all; `dedup-spark upgrade` with "
+            "the same --tables brings older ones to this version, `dedup-spark run` makes new ones"
+        )
+    return tables
+
+
+def _require_tables(options: argparse.Namespace) -> None:
     if "://" not in options.tables and not Path(options.tables, "runs", "_delta_log").is_dir():
         raise ConfigError(f"--tables {options.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
-    return Tables(get_session("dedup-spark"), _absolute(options.tables), options.database)
 
 
 def _require_lake(lake: str | None, config: Config) -> None:
@@ -216,7 +289,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, text: str, *, lake: bool = False) -> argparse.ArgumentParser:
+    def add(
+        name: str, command: Command, text: str, *, lake: bool = False, writes: bool = False
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("--tables", default="tables", metavar="PATH", help="where the tables live (default: ./tables)")
         sub.add_argument("--database", metavar="NAME", help="catalog schema for the tables, e.g. main.dedup")
@@ -229,7 +304,15 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--run-id", metavar="ID", help="name of the run (default: continue an interrupted one, else a new name)"
             )
-        sub.set_defaults(command=command, run_id=None)
+        else:
+            sub.set_defaults(run_id=None)
+        if lake or writes:
+            sub.add_argument(
+                "--break-lock",
+                action="store_true",
+                help="take the tables from a run that seems alive; that one ends before it writes again",
+            )
+        sub.set_defaults(command=command, name=name, lease=None)
         return sub
 
     add("run", _run, "all steps, in order", lake=True)
@@ -268,6 +351,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("dendrogram", _dendrogram, "the hierarchy inside one cluster: Newick text, or a file")
     sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="a cluster_id")
     sub.add_argument("--out", metavar="FILE", help="a drawing (.svg), leaves and merges (.json) or Newick (.nwk)")
-    sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
+    add("upgrade", _upgrade, "bring tables that an older version wrote to the format of this one", writes=True)
+    add("repair", _repair, "mend tables in which two runs wrote at once", writes=True)
+    sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
     return parser

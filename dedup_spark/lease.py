@@ -86,9 +86,15 @@ class Lease:
         newest = max(_numbers(self.root), default=0)
         if newest != self.number:
             raise LeaseError(
-                f"the tables at {self.root} were taken over by {_told(_read(self.root, newest))}: this run seemed dead, "
-                "or --break-lock was given. It ends here; what it committed before is kept"
+                f"the tables at {self.root} were taken over by {_told(_read(self.root, newest))}: this run seemed "
+                "dead, or --break-lock was given. It ends here; what it committed before is kept"
             )
+
+    def name_run(self, run_id: str) -> None:
+        """Say to others which run this is; it is found in the tables, which are only read under the lease."""
+        with self._writing:
+            self.holder = replace(self.holder, run_id=run_id)
+            self._write(released=False)
 
     def next_commit(self) -> int:
         """A number that rises from commit to commit and from holder to holder: the version of Delta's transactions."""

@@ -1,7 +1,8 @@
 """`dedup-spark plan`: before paying, what a run will cost and what it will find, from the listing and a sample.
 
 A few hundred images, drawn by a seed, are read once on the executors, which time it; nothing is written but the log of
-runs, and `images` where there was no listing. Where `features` holds a sample's worth of rows, those are taken instead
+runs, so that a plan disturbs no run beside it. Where `images` holds nothing of the lake, it is listed for the plan
+alone. Where `features` holds a sample's worth of rows, those are taken instead
 and nothing is read. What runs where: reading and timing on executors, estimates on the driver (at most
 plan.max_feature_images rows of 1 KB and their n^2 / 2 products).
 """
@@ -17,11 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from dedup_spark import pipeline
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import ann, estimates
@@ -31,6 +31,7 @@ from dedup_spark.plan_speed import load_model, measure, stage_profile
 from dedup_spark.runs import Run
 from dedup_spark.stages.extract import task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
+from dedup_spark.stages.inventory import list_lake
 from dedup_spark.stages.match_plan import lowest_floor
 from dedup_spark.stages.model_choice import held_models, require_one_model
 from dedup_spark.tables import FEATURES, IMAGES
@@ -78,22 +79,26 @@ class Plan:
 
 def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
     """List the lake if that was not done, draw and read the sample, measure, forecast. Raises ConfigError."""
-    tables = run.tables
-    if tables.read(IMAGES).where(F.col("lake") == run.lake).isEmpty():
-        pipeline.run_step(spark, config, run, pipeline.find_step("inventory"))
     with run.step("plan"):
         made = _plan(spark, config, run, clusters)
         run.count(images=made.n_images, sample=made.n_sample)
-    tables.drop_staged()
+    run.tables.drop_staged()
     return made
+
+
+def _images(run: Run) -> DataFrame:
+    """The images of the lake: as the tables know them, else listed now."""
+    known = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
+    return list_lake(run) if known.isEmpty() else known
 
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
     held = held_models(run.tables.read(FEATURES))
     settings = task_settings(spark, config, run, held)
-    listed = look_at_listing(run.tables.read(IMAGES).where(F.col("lake") == run.lake))
+    images = _images(run)
+    listed = look_at_listing(images)
     n_images, n_bytes = listed.n_images, listed.n_bytes
-    sample = _from_features(run, config, settings, held) or _read_sample(run, config, settings)
+    sample = _from_features(run, config, settings, held) or _read_sample(run, config, settings, images)
     ok = sample.ok()
     if len(ok) < 2:
         raise ConfigError(
@@ -137,10 +142,11 @@ def _from_features(run: Run, config: Config, settings: TaskSettings, held: list[
     return Sample(drawn.select(*_KEPT).toArrow(), None)
 
 
-def _read_sample(run: Run, config: Config, settings: TaskSettings) -> Sample:
-    """Draw plan.sample_images images of this lake and read each once."""
-    here = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
-    drawn = run.tables.stage("drawn", here.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images))
+def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataFrame) -> Sample:
+    """Draw plan.sample_images of the images and read each once."""
+    drawn = run.tables.stage(
+        "drawn", images.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images)
+    )
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
     address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")

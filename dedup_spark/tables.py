@@ -7,19 +7,25 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from delta.tables import DeltaTable
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark import storage
 from dedup_spark.errors import TableError
+from dedup_spark.lease import Lease
+from dedup_spark.table_format import FORMAT, Format, read_format, write_format
 
 log = logging.getLogger(__name__)
 
@@ -296,30 +302,76 @@ ALL = (
 )  # fmt: skip
 
 
-class Tables:
-    """The tables of one root (and database). Cheap to make; holds the session, so never sent to executors."""
+COLUMNS = hashlib.sha256(repr([(t.name, t.schema.simpleString()) for t in ALL]).encode()).hexdigest()[:16]
+"""Which columns this version of dedup_spark knows."""
 
-    def __init__(self, spark: SparkSession, root: str, database: str | None = None) -> None:
+_STAGING, _PROGRESS = "_staging", "_embed"
+_STAGED_AT = "%Y%m%d-%H%M%S"
+_DAYS_OF_UNLEASED_STAGING = 2
+
+
+class Tables:
+    """The tables of one root (and database). Cheap to make; holds the session, so never sent to executors.
+
+    Args:
+        lease: the right to write; each commit checks that it is still there. None: nobody else writes, by the caller's
+            word, or nothing but the log of runs is written.
+    """
+
+    def __init__(
+        self, spark: SparkSession, root: str, database: str | None = None, *, lease: Lease | None = None
+    ) -> None:
         self.spark = spark
         self.root = root.rstrip("/")
         self.database = database
+        self.lease = lease
+        owner = "run" if lease else "guest"
+        self.staging = f"{_STAGING}/{owner}-{datetime.now(UTC).strftime(_STAGED_AT)}-{secrets.token_hex(4)}"
+        """Folder below the root for intermediate rows, of this object alone."""
 
     def create_missing(self) -> None:
-        """Create the tables that do not exist yet. Raises TableError when the place cannot be written."""
+        """Create the tables that do not exist yet, and add the columns that tables of an older version lack.
+
+        Raises:
+            TableError: the place cannot be written, or a newer version wrote these tables.
+        """
+        known = self.format()
         catalog = self.database.rpartition(".")[0] if self.database else ""
         before = self.spark.catalog.currentCatalog()
         try:
             if catalog:  # DeltaTableBuilder takes no catalog name
                 self.spark.catalog.setCurrentCatalog(catalog)
+            there = [table for table in ALL if self._exists(table)]
             for table in ALL:
-                if not self._exists(table):
+                if table not in there:
                     self._create(table)
-        except (PySparkException, Py4JJavaError) as e:
+                elif known is None or known.columns != COLUMNS:
+                    self._add_columns(table)
+            number = known.number if known else FORMAT if not there else 1
+            if known != Format(number, COLUMNS):
+                write_format(self.root, Format(number, COLUMNS))
+        except (PySparkException, Py4JJavaError, OSError) as e:
             first_line = str(e).strip().splitlines()[0]
             raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
         finally:
             if catalog:
                 self.spark.catalog.setCurrentCatalog(before)
+
+    def format(self) -> Format | None:
+        """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
+        return read_format(self.root)
+
+    def are_current(self) -> bool:
+        """Whether this version of dedup_spark can read and write them as they are."""
+        return self.format() == Format(FORMAT, COLUMNS)
+
+    def _add_columns(self, table: Table) -> None:
+        have = {field.name for field in self.read(table).schema}
+        missing = [(n, t, c) for n, t, c in table.columns if n not in have]
+        if missing:
+            columns = ", ".join(f"`{n}` {t.simpleString()} COMMENT {_sql_text(c)}" for n, t, c in missing)
+            self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
+            log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(table.schema)
@@ -346,8 +398,22 @@ class Tables:
             ) from e
 
     def append(self, table: Table, rows: DataFrame) -> None:
-        """Add rows in one atomic commit. The caller makes sure that a retry adds nothing twice."""
-        self._write(table, rows, "append")
+        """Add rows in one atomic commit. The caller makes sure that a retry adds nothing twice.
+
+        Under a lease the commit carries the lease's number as a transaction of Delta's: it fails where a run that
+        took over has committed since it began, or has made its `fence`.
+        """
+        self._write(table, rows, "append", **self._transaction(table))
+
+    def fence(self, table: Table) -> None:
+        """Make an append fail that another run, whose lease was taken, has begun and not committed. See `append`."""
+        nothing = self.read(table).limit(0)
+        self._write(table, nothing, "append", **self._transaction(table))
+
+    def _transaction(self, table: Table) -> dict[str, str]:
+        if self.lease is None or table is RUNS:  # guests append to the log, too
+            return {}
+        return {"txnAppId": f"dedup_spark/{table.name}", "txnVersion": str(self.lease.next_commit())}
 
     def overwrite(self, table: Table, rows: DataFrame) -> None:
         """Replace all rows in one atomic commit; readers see the old rows or the new ones."""
@@ -366,12 +432,30 @@ class Tables:
         _require_columns(table, rows.schema)
         same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
         merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
-        merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        self._commit(merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute)
 
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
         same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
-        self._delta(table).alias("old").merge(keys.alias("gone"), same_key).whenMatchedDelete().execute()
+        self._commit(self._delta(table).alias("old").merge(keys.alias("gone"), same_key).whenMatchedDelete().execute)
+
+    def replace_rows(self, table: Table, rows: DataFrame) -> None:
+        """Put each of `rows` in the place of all rows with its key, however many there are, in one atomic commit.
+
+        Unlike `upsert` it takes away rows that are there twice. `rows` hold a key once. Reads the keys of the table.
+        """
+        _require_columns(table, rows.schema)
+        columns, [key] = table.column_names, table.key
+        old_rows = rows.select(F.col(key).alias("old_key"), *columns)
+        new_rows = rows.select(F.lit(None).cast("bigint").alias("old_key"), *columns)  # matches nothing: is inserted
+        merge = (
+            self._delta(table)
+            .alias("old")
+            .merge(old_rows.unionByName(new_rows).alias("new"), f"old.{key} = new.old_key")
+        )
+        inserted = {c: f"new.{c}" for c in columns}
+        once = merge.whenMatchedDelete().whenNotMatchedInsert("new.old_key IS NULL", values=inserted)  # type: ignore[arg-type]
+        self._commit(once.execute)
 
     def version(self, table: Table) -> int:
         """Number of the table's newest commit: changes exactly when its content may have changed.
@@ -388,24 +472,41 @@ class Tables:
         return int(row["version"]) if row else -1
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
-        """Write intermediate rows below `_staging` and read them back: computed once, and safe from lost executors."""
-        path = f"{self.root}/_staging/{name}"
-        rows.write.mode("overwrite").parquet(path)
+        """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
+        path = f"{self.root}/{self.staging}/{name}"
+        self._commit(lambda: rows.write.mode("overwrite").parquet(path))
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
-
-    def append_staged(self, name: str, rows: DataFrame) -> None:
-        """Add rows below `_staging` in one atomic commit: work that a killed step goes on from."""
-        rows.write.format("delta").mode("append").save(f"{self.root}/_staging/{name}")
-
-    def read_staged(self, name: str) -> DataFrame | None:
-        """What `append_staged` wrote; None where that is nothing."""
-        path = f"{self.root}/_staging/{name}"
-        is_there = DeltaTable.isDeltaTable(self.spark, path)
-        return self.spark.read.format("delta").load(path) if is_there else None
 
     def drop_staged(self) -> None:
         """Delete everything that `stage` wrote."""
-        storage.delete_tree(f"{self.root}/_staging")
+        storage.delete_tree(f"{self.root}/{self.staging}")
+        storage.remove_if_empty(f"{self.root}/{_STAGING}")
+
+    def sweep_staged(self) -> None:
+        """Delete what killed runs staged. Only under the lease: then no other run is alive, but guests may be."""
+        oldest = (datetime.now(UTC) - timedelta(days=_DAYS_OF_UNLEASED_STAGING)).strftime(_STAGED_AT)
+        for name in storage.list_names(f"{self.root}/{_STAGING}"):
+            is_live_guest = name.startswith("guest-") and name.removeprefix("guest-") > oldest
+            if not is_live_guest and f"{_STAGING}/{name}" != self.staging:
+                storage.delete_tree(f"{self.root}/{_STAGING}/{name}")
+        storage.remove_if_empty(f"{self.root}/{_STAGING}")
+
+    def add_progress(self, name: str, rows: DataFrame) -> None:
+        """Add rows in one atomic commit to work that goes on in later runs, whatever these stage and drop."""
+        self._commit(lambda: rows.write.format("delta").mode("append").save(f"{self.root}/{_PROGRESS}/{name}"))
+
+    def read_progress(self, name: str) -> DataFrame | None:
+        """What `add_progress` wrote; None where that is nothing."""
+        path = f"{self.root}/{_PROGRESS}/{name}"
+        is_there = DeltaTable.isDeltaTable(self.spark, path)
+        return self.spark.read.format("delta").load(path) if is_there else None
+
+    def drop_progress(self, *, keep: str | None = None) -> None:
+        """Delete what `add_progress` wrote, but that of the name `keep`."""
+        for name in storage.list_names(f"{self.root}/{_PROGRESS}"):
+            if name != keep:
+                storage.delete_tree(f"{self.root}/{_PROGRESS}/{name}")
+        storage.remove_if_empty(f"{self.root}/{_PROGRESS}")
 
     def place(self, table: Table) -> str:
         """Where a person finds the table: catalog name or path."""
@@ -419,9 +520,20 @@ class Tables:
         _require_columns(table, rows.schema)
         writer = rows.select(table.column_names).write.format("delta").mode(mode).options(**options)
         if self.database:
-            writer.saveAsTable(self._name(table))
+            self._commit(lambda: writer.saveAsTable(self._name(table)))
         else:
-            writer.save(self._path(table))
+            self._commit(lambda: writer.save(self._path(table)))
+
+    def _commit(self, write: Callable[[], object]) -> None:
+        """Write, unless the lease is lost; where the write failed because it was lost meanwhile, say that."""
+        if self.lease:
+            self.lease.require()
+        try:
+            write()
+        except (PySparkException, Py4JJavaError):
+            if self.lease:
+                self.lease.require()
+            raise
 
     def _delta(self, table: Table) -> DeltaTable:
         if self.database:

@@ -43,9 +43,9 @@ def readable(image_id: int, vector: np.ndarray | None = None, **facts: Any) -> d
     return row | embedded | facts
 
 
-def rejected(image_id: int, reason: str = "corrupt") -> dict[str, Any]:
+def rejected(image_id: int, reason: str = "corrupt", **facts: Any) -> dict[str, Any]:
     """A row of `features` of an image that could not be read."""
-    return {"image_id": image_id, "object_version": 1, "status": "rejected", "reject_reason": reason}
+    return {"image_id": image_id, "object_version": 1, "status": "rejected", "reject_reason": reason} | facts
 
 
 def features(spark: SparkSession, rows: Rows) -> DataFrame:

@@ -71,7 +71,7 @@ def committed(table: str, version: int = 1) -> Happened:
 
 def staged(name: str) -> Happened:
     """Intermediate rows are being computed: their folder is there, their end mark is not."""
-    return lambda root: (root / "_staging" / name).exists()
+    return lambda root: next(root.glob(f"_staging/*/{name}"), None) is not None
 
 
 def written(pattern: str) -> Happened:

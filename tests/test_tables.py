@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 from fabricated import fill, frame, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
 
-from dedup_spark.errors import TableError
+from dedup_spark import lease
+from dedup_spark.errors import LeaseError, TableError
 from dedup_spark.local_relation import local_relation
+from dedup_spark.table_format import Format, write_format
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table, Tables
 from dedup_spark.views import VIEWS, create_views, open_views
 
@@ -244,8 +251,139 @@ def test_dropping_what_was_staged_leaves_the_tables(tables: Tables) -> None:
     tables.stage("y", tables.spark.range(5))
     for _ in range(2):
         tables.drop_staged()
-        assert set(os.listdir(tables.root)) == {t.name for t in ALL}
+        assert set(os.listdir(tables.root)) == {t.name for t in ALL} | {"_format.json"}
     assert stored(tables) == as_tuples(pair(1, 2))
+
+
+def test_two_that_stage_the_same_name_do_not_meet(tables: Tables) -> None:
+    other = Tables(tables.spark, tables.root)
+    mine = tables.stage("x", tables.spark.range(5))
+    other.stage("x", tables.spark.range(7))
+    other.drop_staged()
+    assert mine.count() == 5
+
+
+def test_what_killed_runs_staged_is_swept_and_what_a_live_plan_staged_is_not(tables: Tables) -> None:
+    mine, plan, killed = (Tables(tables.spark, tables.root) for _ in range(3))
+    killed.staging = killed.staging.replace("guest-", "run-")
+    for each in (mine, plan, killed):
+        each.stage("x", tables.spark.range(5))
+    old_plan = Path(tables.root, "_staging", "guest-20250101-000000-abcd")
+    of_version_0_1_0 = Path(tables.root, "_staging", "vectors")
+    for folder in (old_plan, of_version_0_1_0):
+        folder.mkdir()
+    mine.sweep_staged()
+    left = {f"_staging/{name}" for name in os.listdir(Path(tables.root, "_staging"))}
+    assert left == {mine.staging, plan.staging}
+
+
+def test_progress_outlives_what_others_drop_and_sweep(tables: Tables) -> None:
+    assert tables.read_progress("model") is None
+    tables.add_progress("model", tables.spark.range(3))
+    tables.add_progress("model", tables.spark.range(3, 5))
+    tables.add_progress("another", tables.spark.range(9))
+    tables.drop_staged()
+    tables.sweep_staged()
+    tables.drop_progress(keep="model")
+    found = tables.read_progress("model")
+    assert found is not None
+    assert found.count() == 5
+    assert tables.read_progress("another") is None
+    tables.drop_progress()
+    assert not Path(tables.root, "_embed").exists()
+
+
+# --- one that writes -------------------------------------------------------------------------------------
+
+
+def held_by(tables: Tables, run_id: str, *, break_lock: bool = False) -> Tables:
+    taken = lease.take(tables.root, run_id, "dedup-spark run", break_lock=break_lock)
+    return Tables(tables.spark, tables.root, lease=taken)
+
+
+def test_nothing_is_committed_by_a_run_whose_lease_was_taken(tables: Tables) -> None:
+    first = held_by(tables, "night")
+    first.append(PAIRS, pairs(tables, pair(1, 2)))
+    second = held_by(tables, "impatient", break_lock=True)
+    before = {table.name: tables.version(table) for table in ALL}
+    rows = pairs(tables, pair(1, 2), pair(3, 4))
+    writes: list[Callable[[], object]] = [
+        lambda: first.append(PAIRS, rows),
+        lambda: first.overwrite(PAIRS, rows),
+        lambda: first.upsert(PAIRS, rows),
+        lambda: first.delete(PAIRS, rows.select("image_id_a", "image_id_b")),
+        lambda: first.replace(PAIRS, rows.where("image_id_a = 1"), image_id_a=1),
+        lambda: first.stage("x", rows),
+    ]
+    for write in writes:
+        with pytest.raises(LeaseError, match="taken over by run impatient"):
+            write()
+    assert {table.name: tables.version(table) for table in ALL} == before
+    second.append(PAIRS, pairs(tables, pair(5, 6)))
+    assert stored(tables) == as_tuples(pair(1, 2), pair(5, 6))
+    assert second.lease
+    second.lease.release()
+
+
+def test_an_append_that_was_under_way_when_the_lease_was_taken_fails(tables: Tables) -> None:
+    """It began before, and would end after the run that took over has looked what is there."""
+    first = held_by(tables, "asleep")
+    begun, may_end = Path(tables.root, "begun"), Path(tables.root, "may-end")
+
+    def slowly(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        begun.touch()
+        while not may_end.exists():
+            time.sleep(0.02)
+        yield from batches
+
+    schema = PAIRS.schema
+    rows = pairs(tables, pair(1, 2)).mapInArrow(slowly, schema)
+    with ThreadPoolExecutor(1) as pool:
+        append = pool.submit(first.append, PAIRS, rows)
+        while not begun.exists():
+            time.sleep(0.02)
+        second = held_by(tables, "awake", break_lock=True)
+        second.fence(PAIRS)
+        may_end.touch()
+        with pytest.raises(LeaseError, match="taken over by run awake"):
+            append.result()
+    assert stored(tables) == set()
+    second.append(PAIRS, pairs(tables, pair(3, 4)))
+    assert stored(tables) == as_tuples(pair(3, 4))
+    assert second.lease
+    second.lease.release()
+
+
+def test_the_rows_of_a_key_are_replaced_however_many_there_are(tables: Tables) -> None:
+    rows = [listed(1), listed(1), listed(2), listed(3), listed(3), listed(3)]
+    tables.append(IMAGES, frame(tables.spark, IMAGES.schema, rows))
+    tables.replace_rows(IMAGES, frame(tables.spark, IMAGES.schema, [listed(1), listed(3)]))
+    assert sorted(r["image_id"] for r in tables.read(IMAGES).collect()) == [1, 2, 3]
+
+
+# --- older and newer versions ----------------------------------------------------------------------------
+
+
+def test_a_table_without_a_new_column_gets_it(tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
+    fewer = replace(SHARDS, columns=SHARDS.columns[:-2])
+    shutil.rmtree(Path(tables.root, "shards"))
+    tables._create(fewer)
+    Path(tables.root, "_format.json").unlink()
+    with caplog.at_level("INFO"):
+        tables.create_missing()
+    added = ", ".join(name for name, _, _ in SHARDS.columns[-2:])
+    assert f"table shards: new columns {added}" in caplog.text
+    rows = tables.spark.sql(f"DESCRIBE TABLE {tables.sql_source(SHARDS)}").collect()
+    assert {(r["col_name"], r["comment"]) for r in rows} >= {(n, c) for n, _, c in SHARDS.columns}
+    caplog.clear()
+    tables.create_missing()
+    assert "new columns" not in caplog.text
+
+
+def test_tables_of_a_newer_version_are_refused(tables: Tables) -> None:
+    write_format(tables.root, Format(99, "of the future"))
+    with pytest.raises(TableError, match="have format 99, this version of dedup-spark knows up to"):
+        tables.create_missing()
 
 
 @pytest.mark.parametrize("name", ["with space, 100%25 #1", "café 写真 a::b", "it's `quoted` [1] {a,b}"])
@@ -268,9 +406,9 @@ def test_in_a_catalog_tables_have_names_and_files_that_are_no_tables_have_the_ro
     names = {r["tableName"] for r in catalog.spark.sql("SHOW TABLES IN tables_test").collect()}
     assert {t.name for t in ALL} <= names
     catalog.stage("x", catalog.spark.range(3))
-    assert os.listdir(catalog.root) == ["_staging"]
+    assert set(os.listdir(catalog.root)) == {"_format.json", "_staging"}
     catalog.drop_staged()
-    assert os.listdir(catalog.root) == []
+    assert os.listdir(catalog.root) == ["_format.json"]
 
 
 def test_tables_in_a_catalog_open_without_a_jvm_too(catalog: Tables) -> None:

@@ -7,8 +7,9 @@ Scale: from thumbnails about 10 KB an image off the table, no lake; from origina
     features is written anew once, about 12 KB a row; no shuffle of thumbnails, a slice's vectors are broadcast.
 
 From stored thumbnails when they hold what the model needs (`extract.input_px` at most `extract.thumbnail_px`), else
-from the lake; the model_id says which, so the two never mix. Done slices wait below `_staging` under the version of
-features that they belong to; features changes at the end, in one commit, so that it never holds two models.
+from the lake; the model_id says which, so the two never mix. Done slices wait below `_embed`, in a folder of the model,
+and outlive other runs: a row that was read again since is not taken from them. features changes at the end, in one
+commit, so that it never holds two models.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from dedup_spark.stages.embed_task import ADDRESS, VECTORS, embed_originals, emb
 from dedup_spark.stages.extract_task import TIMINGS, TaskSettings
 from dedup_spark.stages.model_choice import ModelClocks, choose_model, held_models, signature_settings
 from dedup_spark.stages.slices import slice_bounds, spread_addresses
-from dedup_spark.tables import FEATURES, IMAGES
+from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ _MOST_IMAGES_A_SLICE = (
     400_000  # their vectors are broadcast: 400 MB at 512 dimensions, below spark.driver.maxResultSize
 )
 _MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
+_MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
+"""What changes in a row of features when the image is read again."""
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
@@ -67,6 +70,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     columns = FEATURES.column_names
     tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
     tables.drop_staged()
+    tables.drop_progress()
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
@@ -91,11 +95,12 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
 def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:
     """The rows of `pending` with new vectors, as far as they are of this lake; goes on from finished slices."""
     tables = run.tables
-    name = _staged_name(run, settings)
+    name = _progress_name(settings)
+    tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
-    done = tables.read_staged(name)
+    done = tables.read_progress(name)
     if done is not None:
-        todo = todo.join(done.select("image_id"), "image_id", "left_anti")
+        todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
     todo = tables.stage("todo", todo.select("image_id"))
     n_todo = todo.count()
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
@@ -110,11 +115,11 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         clocks.count()
         old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
-        tables.append_staged(name, new.select(FEATURES.column_names))
+        tables.add_progress(name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)
-    staged = tables.read_staged(name)
-    return staged if staged is not None else pending.limit(0)
+    done = tables.read_progress(name)
+    return _still_right(tables, done, pending) if done is not None else pending.limit(0)
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
@@ -146,10 +151,17 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
 
 
-def _staged_name(run: Run, settings: TaskSettings) -> str:
-    """One name a model and version of features: slices of another state are never taken up."""
-    text = f"{settings.model_id} {run.tables.version(FEATURES)}"
-    return f"embed-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+def _progress_name(settings: TaskSettings) -> str:
+    return hashlib.sha256(str(settings.model_id).encode()).hexdigest()[:16]
+
+
+def _still_right(tables: Tables, done: DataFrame, pending: DataFrame) -> DataFrame:
+    """The rows of `done` whose images are still to be embedded and were not read again since.
+
+    The others are few, and looked for by their narrow columns alone, so that no thumbnail is shuffled.
+    """
+    outdated = tables.stage("outdated", done.select(*_MADE_BY).join(pending.select(*_MADE_BY), _MADE_BY, "left_anti"))
+    return done.join(outdated, _MADE_BY, "left_anti")
 
 
 def _require_thumbnails(pending: DataFrame, settings: TaskSettings) -> None:

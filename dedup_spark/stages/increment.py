@@ -30,14 +30,13 @@ _NOT_DECIDING = {
     "max_phash_bucket",
 }  # fmt: skip
 
-QUERY_FOLDER = "_staging/queries"
-
 
 @dataclass(frozen=True)
 class FileSettings:
-    """Where a task writes queries, and the shard from which it takes the cells."""
+    """Where a task writes queries (a folder below the root), and the shard from which it takes the cells."""
 
     root: str
+    folder: str
     shard: tuple[str, str]
 
 
@@ -100,7 +99,7 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
         centroids = shards.read_centroids(settings.root, *settings.shard)
         cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
-        path = f"{QUERY_FOLDER}/part-{part:05d}.faiss"
+        path = f"{settings.folder}/part-{part:05d}.faiss"
         index = ann.build_shard(ids, vectors, cells, centroids)
         _, sha256 = shards.write_shard(settings.root, path, index)
         row = {"shard": part, "path": path, "n_images": len(ids), "sha256": sha256}

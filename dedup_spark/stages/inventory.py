@@ -35,15 +35,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
     tables = run.tables
     known = tables.read(IMAGES)
-    source = open_source(run.lake, config.inventory)
-    listed = tables.stage("listed", with_identity(source.list_images(spark), source.root))
+    listed = list_lake(run)
     n_listed = listed.count()
-    if n_listed == 0:
-        raise ConfigError(f"lake {run.lake}: empty, there is no file to look at")
     fresh = tables.stage("fresh", resolve_collisions(new_or_changed(listed, known), known, tables))
-    gone = tables.stage("gone", vanished(known, listed, source.root))
+    gone = tables.stage("gone", vanished(known, listed, run.lake))
     n_fresh, n_gone = fresh.count(), gone.count()
-    n_known_here = known.where(F.col("lake") == source.root).count()
+    n_known_here = known.where(F.col("lake") == run.lake).count()
     _guard_against_a_half_seen_lake(n_gone, n_known_here, config.inventory.max_gone_share)
     if n_fresh:
         tables.upsert(IMAGES, fresh)
@@ -51,6 +48,15 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         tables.delete(IMAGES, gone)
     tables.drop_staged()
     run.count(listed=n_listed, new_or_changed=n_fresh, gone=n_gone)
+
+
+def list_lake(run: Run) -> DataFrame:
+    """The rows that `images` would have of the lake of the run; staged. Raises ConfigError where there is no file."""
+    source = open_source(run.lake, run.config.inventory)
+    listed = run.tables.stage("listed", with_identity(source.list_images(run.tables.spark), source.root))
+    if listed.isEmpty():
+        raise ConfigError(f"lake {run.lake}: empty, there is no file to look at")
+    return listed
 
 
 def with_identity(listing: DataFrame, lake: str) -> DataFrame:

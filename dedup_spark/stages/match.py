@@ -137,7 +137,7 @@ def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
     n_files = max(1, -(-n_asked // run.config.index.max_shard_rows))
     shard = lake.shard_rows.select("path", "sha256").orderBy("shard").first()
     assert shard is not None
-    settings_of_files = increment.FileSettings(tables.root, tuple(shard))
+    settings_of_files = increment.FileSettings(tables.root, f"{tables.staging}/queries", tuple(shard))
     files = increment.write_queries(vectors.join(ids, "image_id", "left_semi"), n_files, settings_of_files)
     items = match_plan.items_of_queries(tables.stage("query_files", files), n_files, lake.shard_rows, lake.n_shards)
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})

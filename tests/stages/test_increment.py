@@ -46,7 +46,7 @@ def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) ->
     ids, new = random_ids(60, rng), list(range(20))
     listed = write_shards(tmp_path, ids, vectors, [35, 25])
     rows = [{"part": i % 2, "image_id": ids[i], "embedding": bytes(to_bytes(vectors[i]))} for i in new]
-    settings = increment.FileSettings(str(tmp_path), (listed[0]["path"], listed[0]["sha256"]))
+    settings = increment.FileSettings(str(tmp_path), "queries", (listed[0]["path"], listed[0]["sha256"]))
     batches = [pa.RecordBatch.from_pylist(rows[:7]), pa.RecordBatch.from_pylist(rows[7:])]
     files = pa.Table.from_batches(list(increment._write_batches(batches, settings))).to_pylist()
     assert sum(f["n_images"] for f in files) == 20

@@ -24,7 +24,7 @@ def test_staged_rows_come_with_their_aggregates(
         monkeypatch.setattr(Observed, "get", lambda _: None)
     numbers = tables.spark.range(n).groupBy((F.col("id") % 7).alias("rest")).agg(F.sum("id").alias("total"))
     staged, seen = stage_with(tables, "numbers", numbers, n=F.count("*"), most=F.max("total"))
-    assert Path(tables.root, "_staging", "numbers").is_dir()
+    assert Path(tables.root, tables.staging, "numbers").is_dir()
     assert staged.count() == min(n, 7)
     assert seen == {"n": min(n, 7), "most": max((sum(range(r, n, 7)) for r in range(7)), default=0) if n else None}
 

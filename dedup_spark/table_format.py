@@ -1,0 +1,46 @@
+"""Which version of dedup_spark a set of tables fits: the file `_format.json` below their root.
+
+New columns come by themselves. The number changes where rows must be changed, which `dedup-spark upgrade` does:
+1: version 0.1.0, without this file. 2: addresses are canonical, so that one object has one row.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from dedup_spark import storage
+from dedup_spark.errors import TableError
+
+FORMAT = 2
+"""Of tables that this version reads and writes."""
+
+_FILE = "_format.json"
+
+
+@dataclass(frozen=True)
+class Format:
+    """`columns` is a digest of the columns of all tables."""
+
+    number: int
+    columns: str
+
+
+def read_format(root: str) -> Format | None:
+    """None where there is no such file. Raises TableError where a newer version wrote it, or it is no such file."""
+    try:
+        found = Format(**json.loads(storage.read_bytes(f"{root}/{_FILE}")))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError) as e:
+        raise TableError(f"{root}/{_FILE} is damaged ({e}): delete it, and run `dedup-spark upgrade`") from e
+    if found.number > FORMAT:
+        raise TableError(
+            f"the tables at {root} have format {found.number}, this version of dedup-spark knows up to {FORMAT}: "
+            "use the newer version that wrote them"
+        )
+    return found
+
+
+def write_format(root: str, found: Format) -> None:
+    storage.write_atomically(f"{root}/{_FILE}", json.dumps(asdict(found)).encode())

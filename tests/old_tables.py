@@ -1,0 +1,32 @@
+"""Tables that version 0.1.0 wrote, for tests of what later versions make of them.
+
+`tables-0.1.0.tar.gz` holds the tables of four runs into one folder, and two of the lakes:
+
+- `file:///tmp/dedup-spark-0.1.0/lake`: a photo, its byte copy, a PNG and a smaller JPEG of it; two more photos, one
+  with a hard link, one with a symbolic link to it; a broken file
+- `file:///tmp/dedup-spark-0.1.0/list/list.csv`: names one file as `img/a.jpg`, `img//a.jpg` and `img/../img/a.jpg`,
+  and another one once
+- `s3://lake/photos` and `s3a://lake/photos`: three objects, found twice
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+ARCHIVE = Path(__file__).with_name("tables-0.1.0.tar.gz")
+HOME = Path("/tmp/dedup-spark-0.1.0")
+"""Where the lakes lay."""
+
+
+def unpack_old_tables(folder: Path) -> Path:
+    """The tables, below `folder`."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, [m for m in archive if m.name.startswith("tables")], filter="data")
+    return folder / "tables"
+
+
+def unpack_old_lakes() -> None:
+    """The local lakes, where they were."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(HOME, [m for m in archive if not m.name.startswith("tables")], filter="fully_trusted")
