@@ -21,8 +21,9 @@ from dedup_spark.cli import main
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "trace", "calibrate", "explain",
-    "dendrogram", "demo",
+    "dendrogram", "upgrade", "repair", "demo",
 ]  # fmt: skip
+WITHOUT_A_LAKE = ("sql", "trace", "explain", "dendrogram", "upgrade", "repair")
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate"]
 
 
@@ -241,7 +242,7 @@ def test_help_explains_every_command(command: str, capsys: pytest.CaptureFixture
     said = capsys.readouterr().out
     assert said.startswith(f"usage: dedup-spark {command}")
     assert all(option in said for option in ("--tables PATH", "--database NAME", "--set KEY=VALUE", "--config FILE"))
-    assert ("--lake URI" in said) == (command not in ("sql", "trace", "explain", "dendrogram"))
+    assert ("--lake URI" in said) == (command not in WITHOUT_A_LAKE)
     assert ("--run-id ID" in said) == (command in ON_A_LAKE)
 
 

@@ -31,10 +31,6 @@ def to_uri(address: str) -> str:
     return "file://" + names.to_text(os.path.realpath(os.path.expanduser(path)).rstrip("/"))
 
 
-def canonical(address: str) -> str:
-    return re.sub("^s3[an]:", "s3:", to_uri(address))
-
-
 def to_path(uri: str) -> str:
     """The local path of a `file://` URI, as `open` takes it."""
     return names.from_text(uri.removeprefix("file://")) or "/"
