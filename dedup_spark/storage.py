@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://"}
+_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://", "abfss://": "abfs://"}
 
 
 def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
