@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://"}
+_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://", "abfss://": "abfs://"}
 _EXCLUSIVE = {"file", "s3", "abfs", "gs"}
 """fsspec's names of the filesystems whose `pipe_file(mode="create")` is one conditional request."""
 

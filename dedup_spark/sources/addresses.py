@@ -1,9 +1,15 @@
-"""One address in the spellings of its readers: ours (`file://`, literal text), fsspec's and Hadoop's."""
+"""One address for one object, and its spellings for fsspec and Hadoop.
+
+`canonical` is the one place where addresses get their form, whoever gives them: a person, a manifest, a listing, a
+table. Two spellings that a store takes for one object become one; two keys of a store stay two. Local files are told
+by their real path; where a file system takes two spellings for one file, `images.file_id` says that it is one.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import posixpath
 import re
 from typing import Any
 
@@ -15,20 +21,100 @@ from dedup_spark import storage
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import names
 
-_FILE = "^file:/+"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
+"""Schemes that are also written so: `file:/a`, `dbfs:/a`."""
+_SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "az": "abfss"}
+_LITERAL = ("s3://", "gs://")
+"""What begins so is canonical as it is: bucket and key are literal."""
+_TREES = ("hdfs", "viewfs", "webhdfs", "swebhdfs")
+"""File systems with folders, where `//`, `.` and `..` are no part of a name."""
+_DEFAULT_PORT = {"hdfs": ":8020", "http": ":80", "https": ":443"}
+_AZURE_ENDPOINT = re.compile(r"\.(dfs|blob)\.")
+_LOCALHOST = re.compile(r"^localhost(?=/|$)", re.IGNORECASE)
+_HERE = re.compile(r"^(\./+)+")
+"""In front of a relative address this is no part of a key."""
+
+
+def canonical(address: str, folder: str = "") -> str:
+    """The one spelling of an address; `canonical(canonical(a)) == canonical(a)`. No network; follows local links.
+
+    `folder` is what relative addresses count from, itself canonical; without it that is the working directory.
+    In object stores a key is literal: a doubled slash, `.`, another case or Unicode form, `%`, `+` make another key.
+    Local addresses become `file://` and the real path, without links, as text that any column can hold (`names`).
+    """
+    if address.startswith(_LITERAL):
+        return address
+    named = _SCHEME.match(address) or _NO_AUTHORITY.match(address)
+    if named is None:
+        if is_remote(folder) and not address.startswith("/"):
+            return canonical(f"{folder.rstrip('/')}/{_HERE.sub('', address)}")
+        return _local(address, folder)
+    scheme, rest = named[1].lower(), address[named.end() :]
+    if scheme == "dbfs":
+        return _local(f"/dbfs/{rest}", folder)  # where Databricks mounts it
+    if scheme == "file":
+        return _local(f"/{_LOCALHOST.sub('', rest)}" if "://" in named[0] else rest, folder)
+    return _in_store(_SAME_SCHEME.get(scheme, scheme), rest)
+
+
+def _local(path: str, folder: str) -> str:
+    path = names.from_text(path)
+    if not path.startswith("/"):
+        path = f"{to_path(folder) if folder else os.getcwd()}/{path}"
+    path = _out_of_dbfs("/" + path.lstrip("/"))
+    try:
+        path = _out_of_dbfs(os.path.realpath(path))
+    except ValueError:  # a NUL, or half of a surrogate pair: there is no such file
+        path = os.path.normpath(path)
+    return "file://" + names.to_text(path)
+
+
+def _out_of_dbfs(path: str) -> str:
+    """Volumes of Databricks are mounted twice."""
+    return re.sub("^/dbfs/+Volumes(?=/|$)", "/Volumes", path)
+
+
+def _in_store(scheme: str, rest: str) -> str:
+    authority, slash, path = rest.partition("/")
+    if scheme == "abfss":
+        authority = _azure_container(authority)
+    elif scheme in _DEFAULT_PORT:
+        authority = authority.removesuffix(_DEFAULT_PORT[scheme])
+    if scheme.startswith("http"):
+        authority = authority.lower()
+    if scheme in _TREES and slash:
+        path = posixpath.normpath("/" + path.lstrip("/"))[1:]
+    return f"{scheme}://{authority}{slash}{path}"
+
+
+def _azure_container(authority: str) -> str:
+    """`container@account.dfs.core.windows.net`: the two end points of an account lead to one store."""
+    container, at, host = authority.rpartition("@")
+    return f"{container}@" + _AZURE_ENDPOINT.sub(".dfs.", host.lower(), count=1) if at else authority
 
 
 def is_remote(address: str) -> bool:
     """Whether `address` is a URI of a store; plain paths and `file:` are local."""
-    return "://" in address and not address.startswith("file:")
+    named = _SCHEME.match(address)
+    return named is not None and named[1].lower() not in ("file", "dbfs")
+
+
+def is_absolute(address: str) -> bool:
+    """Whether `address` says by itself where it is: a URI, or a path from the root."""
+    return address.startswith("/") or bool(_SCHEME.match(address) or _NO_AUTHORITY.match(address))
 
 
 def to_uri(address: str) -> str:
-    """The normalised form: `file://` and the real path of what is local; else as it is, without a last slash."""
-    if is_remote(address):
-        return address.rstrip("/")
-    path = "/" + address.removeprefix("file:").lstrip("/") if address.startswith("file:") else address
-    return "file://" + names.to_text(os.path.realpath(os.path.expanduser(path)).rstrip("/"))
+    """The canonical address of a lake as a person gives it: `~` is their home, a last slash means nothing."""
+    store, path = split_store(canonical(os.path.expanduser(address)))
+    return f"{store}/{path}".rstrip("/") if path.strip("/") else store
+
+
+def to_prefix(address: str) -> str:
+    """The canonical form of the beginning of addresses: a last slash stays, as it ends the name of a folder."""
+    uri = canonical(os.path.expanduser(address))
+    return f"{uri}/" if address.endswith("/") and not uri.endswith("/") else uri
 
 
 def to_path(uri: str) -> str:
@@ -77,19 +163,28 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
     With `literal` false they are not escaped, for readers that expand no globs (Delta).
     """
     store, path = split_store(uri)
-    if store.startswith("s3://") and not _hadoop_conf(spark).get("fs.s3.impl"):
+    conf = _hadoop_conf(spark)
+    if store.startswith("s3://") and not conf.get("fs.s3.impl"):
         store = "s3a://" + store.removeprefix("s3://")
+    if uri.startswith(("file:///Volumes/", "file:///dbfs/")) and conf.get("fs.dbfs.impl"):
+        store, path = "dbfs:", path.removeprefix("dbfs/")
     return f"{store}/" + (re.sub(r"([\[\]{}*?\\])", r"\\\1", path) if literal else path)
 
 
-def from_hadoop(path: Column) -> Column:
-    """What Hadoop calls `file:/a` is `file:///a` here; other schemes are left as they are."""
-    return F.regexp_replace(path, _FILE, "file:///")
+def from_hadoop(path: Column, root: str) -> Column:
+    """Files below `root` as Hadoop writes them (`file:/a`, `s3a://b/a`), in the spelling of `root`.
+
+    It says nothing of links on the way to a local file.
+    """
+    below_store = F.regexp_replace(path, "^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?/", "")
+    of_dbfs = path.rlike("^dbfs:/+(?!Volumes/)")
+    store = F.when(of_dbfs, F.lit("file:///dbfs")).otherwise(F.lit(split_store(root)[0]))
+    return F.concat(store, F.lit("/"), below_store)
 
 
 def file_uri(path: str) -> str:
-    """The same for one path on the driver."""
-    return re.sub(_FILE, "file:///", path)
+    """What Hadoop calls `file:/a` on the driver is `file:///a` here."""
+    return re.sub("^file:/+", "file:///", path)
 
 
 def _hadoop_conf(spark: SparkSession) -> Any:
