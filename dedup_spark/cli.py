@@ -32,7 +32,7 @@ from dedup_spark.plan import make_plan
 from dedup_spark.plan_text import describe_plan, plan_json
 from dedup_spark.repair import repair
 from dedup_spark.runs import Run, new_run_id
-from dedup_spark.session import configure_logging, get_session, require_java
+from dedup_spark.session import configure_logging, get_session, require_java, require_startable
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
 from dedup_spark.stages import calibrate
@@ -192,6 +192,7 @@ def _open_beside(options: argparse.Namespace, config: Config) -> tuple[SparkSess
 
 def _take_tables(options: argparse.Namespace) -> Tables:
     """The tables, which are this command's alone until it ends. Starts Spark. Raises ConfigError."""
+    require_startable()
     root = _absolute(options.tables)
     try:
         options.lease = lease.take(

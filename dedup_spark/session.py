@@ -72,10 +72,10 @@ def get_session(app_name: str) -> SparkSession:
         ConfigError: when a local session is needed and Java 17 or newer is not there.
     """
     configure_logging()
-    hosted = "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
+    hosted = _is_hosted()
     builder = SparkSession.builder.appName(app_name)
+    require_startable()
     if not hosted and SparkSession.getActiveSession() is None:
-        require_java()
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*,4]")  # the 4: a local master retries a task only when told to
@@ -92,6 +92,17 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+def require_startable() -> None:
+    """Raise ConfigError where `get_session` would have to start Spark and could not."""
+    if not _is_hosted() and SparkSession.getActiveSession() is None:
+        require_java()
+
+
+def _is_hosted() -> bool:
+    """Whether a cluster, or spark-submit, started this process, and with it Spark."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def configure_logging() -> None:

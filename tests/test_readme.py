@@ -124,6 +124,8 @@ def test_commands_are_those_of_the_command_line() -> None:
         "calibrate",
         "explain",
         "dendrogram",
+        "upgrade",
+        "repair",
         "demo",
     ]
 
