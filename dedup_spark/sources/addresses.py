@@ -24,7 +24,15 @@ from dedup_spark.sources import names
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
 """Schemes that are also written so: `file:/a`, `dbfs:/a`."""
-_SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "az": "abfss"}
+_SAME_SCHEME = {
+    "s3a": "s3",
+    "s3n": "s3",
+    "gcs": "gs",
+    "abfs": "abfss",
+    "wasb": "abfss",
+    "wasbs": "abfss",
+    "az": "abfss",
+}
 _LITERAL = ("s3://", "gs://")
 """What begins so is canonical as it is: bucket and key are literal."""
 _TREES = ("hdfs", "viewfs", "webhdfs", "swebhdfs")
