@@ -7,12 +7,13 @@ is unknown.
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
 manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object, however
-they spell it, are one image; local paths and links become the file that they lead to. A row without a uri, and a CSV line with more or fewer fields than
-the header (a line break inside quotes makes two of them), is not dropped: it becomes an image at the manifest's own
-address that extract rejects as `missing`, with what the row holds in its attributes.
+they spell it, are one image; local paths and links become the file that they lead to. A row without a uri, and a CSV
+line with more or fewer fields than the header (a line break inside quotes makes two of them), is not dropped: it
+becomes an image at the manifest's own address that extract rejects as `missing`, with what the row holds in its
+attributes.
 
-Cost: Spark reads the manifest on executors, and Python looks at each batch of addresses; no collect. A CSV in gzip is one task, a plain one a task per
-128 MB.
+Cost: Spark reads the manifest on executors, Python looks at each batch of addresses, no collect; a CSV in gzip is one
+task, a plain one a task per 128 MB.
 """
 
 from __future__ import annotations

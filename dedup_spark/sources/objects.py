@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
@@ -60,15 +61,15 @@ def store_errors() -> Iterator[None]:
 def _read_local(path: str, start: int, length: int | None) -> bytes:
     """Looks before it opens: to open a device or a pipe may do something, or never end."""
     try:
-        _require_regular(os.stat(path), path)
+        _require_regular(Path(path).stat(), path)
         with open(path, "rb", opener=_open_without_waiting) as f:
             _require_regular(os.fstat(f.fileno()), path)  # it may have been replaced meanwhile
             if start:
                 f.seek(start)
             return f.read() if length is None else f.read(length)
     except OSError as e:
-        if e.errno in _LEADS_NOWHERE and os.path.islink(path):
-            raise ImageRejected("missing", f"{path} is a link to nowhere: {os.readlink(path)}") from e
+        if e.errno in _LEADS_NOWHERE and Path(path).is_symlink():
+            raise ImageRejected("missing", f"{path} is a link to nowhere: {Path(path).readlink()}") from e
         if e.errno in _LEADS_NOWHERE:
             raise ImageRejected("missing", f"no such object: {e}") from e
         raise

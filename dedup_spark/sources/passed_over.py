@@ -1,4 +1,4 @@
-"""What a listing leaves out: by reason, how often, with the first example. Kept by a task, told as rows of the listing."""
+"""What a listing passes over: by reason, how often, with the first example. Kept by a task, told as rows."""
 
 from __future__ import annotations
 

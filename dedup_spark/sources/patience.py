@@ -6,7 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from dedup_spark.errors import SourceError
 
@@ -18,10 +17,8 @@ _PATIENCE_SECONDS = 300.0
 
 _OF_OURS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
 
-Answer = TypeVar("Answer")
 
-
-def ask_patiently(ask: Callable[[], Answer], place: str) -> Answer:
+def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
     """What `ask` returns, in the end: refusals for load, faults of the store and broken connections may pass.
 
     Raises:

@@ -124,7 +124,7 @@ def _read_data(spark: SparkSession, uri: str, report: dict[str, Any]) -> DataFra
 
 
 def _require_whole(spark: SparkSession, uris: list[str], described: list[dict[str, Any]]) -> None:
-    """On executors, as there may be thousands. Raises SourceError when a data file is not as the report describes it."""
+    """On executors, as they may be thousands. Raises SourceError when one is not as the report describes it."""
     rows = [(uri, file.get("size"), file.get("MD5checksum")) for uri, file in zip(uris, described, strict=True)]
     files = local_relation(spark, rows, "uri string, size_bytes bigint, md5 string")
     n_tasks = min(len(rows), 16 * spark.sparkContext.defaultParallelism)

@@ -32,7 +32,7 @@ def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: 
         ConfigError: there is no such file, or it cannot be read as `file_format`.
     """
     paths = [addresses.to_hadoop(spark, uri, literal=file_format != "delta") for uri in uris]
-    whole = _TO_THE_END if file_format in ("csv", "parquet", "orc") else {}
+    whole: dict[str, Any] = _TO_THE_END if file_format in ("csv", "parquet", "orc") else {}
     try:
         return spark.read.load(paths if len(paths) > 1 else paths[0], format=file_format, **whole, **options)
     except (PySparkException, Py4JError) as e:

@@ -7,9 +7,9 @@ regular expression or two, and for local files the system calls that find links 
 from __future__ import annotations
 
 import functools
-import os
 import socket
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -58,7 +58,7 @@ def _tell_links(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _is_through_link(uri: str, passed_over: PassedOver) -> bool:
     if addresses.canonical(uri) == uri:
         return False
-    is_link = os.path.islink(addresses.to_path(uri))
+    is_link = Path(addresses.to_path(uri)).is_symlink()
     passed_over.add(LINK_TO_FILE if is_link else BEHIND_LINK, uri)
     return True
 
@@ -79,6 +79,6 @@ def _identity(uri: str, host: str) -> tuple[str | None, int | None]:
     if addresses.is_remote(uri):
         return None, None
     try:
-        return identity_of_file(os.stat(addresses.to_path(uri)), host)
+        return identity_of_file(Path(addresses.to_path(uri)).stat(), host)
     except (OSError, ValueError):  # not there, or not for us: reading it gives the reason
         return None, None

@@ -109,11 +109,9 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
 
 def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
     """Counts of the listing for the log of runs, said in words. Raises ConfigError when it has no image."""
-    kinds = entries.groupBy("passed_over").agg(
-        F.count("*").alias("n_addresses"),
-        F.sum("n_entries").alias("n"),
-        F.min(F.struct("uri", "member")).alias("first"),
-    )
+    first = F.min(F.struct("uri", "member")).alias("first")
+    sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
+    kinds = entries.groupBy("passed_over").agg(*sums)
     found = {kind["passed_over"]: kind for kind in kinds.collect()}
     images = found.pop(None, None)
     passed_over = sorted(found.values(), key=lambda kind: kind["passed_over"])

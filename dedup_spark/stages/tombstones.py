@@ -59,10 +59,9 @@ def bring_back(tables: Tables) -> int:
 def forget_old(tables: Tables, now: datetime, grace_days: float) -> int:
     """Delete the tombstones older than `grace_days`; returns how many."""
     old = tables.read(TOMBSTONES).where(F.col("gone_at") < F.lit(now - timedelta(days=grace_days)))
-    ids = tables.stage("old_tombstones", old.select("image_id"))
-    n_old = ids.count()
+    n_old = old.count()
     if n_old:
-        tables.delete(TOMBSTONES, ids)
+        tables.delete(TOMBSTONES, tables.stage("old_tombstones", old.select("image_id")))
     return n_old
 
 
