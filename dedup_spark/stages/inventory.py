@@ -131,7 +131,8 @@ def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
 def _say_passed_over(kinds: Sequence[Row]) -> None:
     for kind in kinds:
         first = " ".join(filter(None, kind["first"]))
-        log.info("inventory: %s entries passed over: %s, for example %s", f"{kind['n']:,}", kind["passed_over"], first)
+        entries = f"{kind['n']:,} {'entry' if kind['n'] == 1 else 'entries'}"
+        log.info("inventory: %s passed over: %s, for example %s", entries, kind["passed_over"], first)
 
 
 def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
