@@ -154,7 +154,7 @@ def test_a_listing_cut_off_at_a_page_changes_nothing_and_a_partial_one_costs_no_
 
     monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.0)
     s3.faults[:] = [Fault("list-type=2", body=NO_TOKEN, times=100)]
-    with pytest.raises(SourceError, match="ended its listing in the middle.*nothing was changed"):
+    with pytest.raises(SourceError, match=r"ended its listing in the middle.*nothing was changed"):
         pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
     s3.faults[:] = [Fault("list-type=2", cut=True, times=100)]
     with pytest.raises(SourceError, match="nothing was changed"):

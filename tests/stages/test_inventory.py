@@ -380,6 +380,7 @@ def test_features_that_extract_has_not_deleted_yet_are_not_doubled(tables: Table
     assert rows(tables.root, "tombstones") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["upsert", "delete", "append"])
 def test_a_step_killed_between_two_writes_is_finished_by_the_next(
     tables: Tables, lake: Path, monkeypatch: pytest.MonkeyPatch, method: str
