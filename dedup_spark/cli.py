@@ -33,6 +33,7 @@ from dedup_spark.plan_text import describe_plan, plan_json
 from dedup_spark.repair import repair
 from dedup_spark.runs import Run, new_run_id
 from dedup_spark.session import configure_logging, get_session, require_java, require_startable
+from dedup_spark.sources import addresses
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
 from dedup_spark.stages import calibrate
@@ -257,7 +258,7 @@ def _require_apart(lake: str | None, tables: str, database: str | None) -> None:
     """Tables inside the lake would be listed as images, and be lost with the folder that a person cleans up."""
     if not lake or database:
         return
-    outer, inner = (_absolute(place.removeprefix("file://")).rstrip("/") + "/" for place in (lake, tables))
+    outer, inner = (addresses.to_uri(place) + "/" for place in (lake, tables))
     if inner.startswith(outer):
         raise ConfigError(f"--tables {tables}: lies inside the lake ({lake}); choose a folder outside it")
 

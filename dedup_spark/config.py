@@ -36,7 +36,8 @@ class InventorySettings:
     max_binary_files: int = _setting(1_000_000, 1)
     skip_hidden: bool = _setting(True)
     max_gone_share: float = _setting(0.5, 0, 1)
-    resume_hours: float = _setting(24.0, 0)
+    grace_days: float = _setting(30.0, 0)
+    resume_hours: float = _setting(6.0, 0)
 
 
 @dataclass(frozen=True, slots=True)

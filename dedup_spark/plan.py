@@ -89,7 +89,7 @@ def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[
 def _images(run: Run) -> DataFrame:
     """The images of the lake: as the tables know them, else listed now."""
     known = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
-    return list_lake(run) if known.isEmpty() else known
+    return list_lake(run)[0] if known.isEmpty() else known
 
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:

@@ -114,6 +114,19 @@ FEATURES = Table(
     ("image_id", "status", "reject_reason"),
 )
 
+TOMBSTONES = Table(
+    "tombstones",
+    "One row an image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
+    ("image_id",),
+    (
+        *IMAGES.columns,
+        ("gone_at", _TIME, "End of the first complete listing that lacked it, UTC"),
+        *(column for column in FEATURES.columns if column[0] not in IMAGES.column_names),
+    ),
+    ("image_id", "gone_at"),
+)
+"""Columns of features are null where the object had not been read."""
+
 CENTROIDS = Table(
     "centroids",
     "One row a coarse cell of the embedding space.",
@@ -298,7 +311,8 @@ RUNS = Table(
 )
 
 ALL = (
-    IMAGES, FEATURES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, CLUSTERS, CLUSTER_HISTORY, GUARDED, RUNS,
+    IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, CLUSTERS, CLUSTER_HISTORY,
+    GUARDED, RUNS,
 )  # fmt: skip
 
 
@@ -427,12 +441,15 @@ class Tables:
         literals = {c: _sql_text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
         self._write(table, rows, "overwrite", replaceWhere=" AND ".join(f"{c} = {v}" for c, v in literals.items()))
 
-    def upsert(self, table: Table, rows: DataFrame) -> None:
-        """Insert rows, or replace those with the same key; one source row a key."""
+    def upsert(self, table: Table, rows: DataFrame, *, only_if: str | None = None) -> None:
+        """Insert rows, or replace those with the same key; one source row a key.
+
+        `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
+        """
         _require_columns(table, rows.schema)
         same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
         merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
-        self._commit(merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute)
+        self._commit(merge.whenMatchedUpdateAll(only_if).whenNotMatchedInsertAll().execute)
 
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.sources import addresses
 from dedup_spark.tables import CENTROIDS, CLUSTER_HISTORY, CLUSTERS, FEATURES, IMAGES, PAIRS, Tables
 
 _MAX_IMAGES, _MAX_ROWS = 5, 20
@@ -34,7 +35,8 @@ def find_images(tables: Tables, uri: str) -> list[Row]:
         ConfigError: no image, or more than a handful, has such an address.
     """
     images = tables.read(IMAGES)
-    found = images.where(F.col("uri") == uri).limit(_MAX_IMAGES + 1).collect()
+    whole = addresses.canonical(uri) if addresses.is_absolute(uri) else uri
+    found = images.where(F.col("uri") == whole).limit(_MAX_IMAGES + 1).collect()
     found = found or images.where(F.col("uri").endswith(uri)).limit(_MAX_IMAGES + 1).collect()
     if not found:
         raise ConfigError(f"no image has a uri that ends with '{uri}'; is it below a lake that was listed?")

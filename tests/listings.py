@@ -13,7 +13,21 @@ ODD_NAME = "100%25 a+b #1 [x]{y} café::v?=.jpg"
 
 
 def listed(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
-    """All rows, ordered by uri and member; their schema is LISTING_SCHEMA."""
+    """The rows of images, ordered by uri and member; their schema is LISTING_SCHEMA."""
+    return [row for row in _rows(source, spark) if row["passed_over"] is None]
+
+
+def passed_over(source: Source, spark: SparkSession) -> dict[str, tuple[int, str]]:
+    """What the listing passes over: how often, and the first uri (and member), by reason."""
+    found: dict[str, tuple[int, str]] = {}
+    for row in _rows(source, spark):
+        if row["passed_over"] is not None:
+            n, first = found.get(row["passed_over"], (0, " ".join(filter(None, (row["uri"], row["member"])))))
+            found[row["passed_over"]] = (n + row["n_passed_over"], first)
+    return found
+
+
+def _rows(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
     rows = source.list_images(spark)
     assert simple(rows.schema) == simple(T.StructType.fromDDL(LISTING_SCHEMA))
     return sorted((row.asDict() for row in rows.collect()), key=lambda row: (row["uri"], row["member"] or ""))

@@ -28,7 +28,8 @@ _ERROR_CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown", 500: "In
 class Fault:
     """What to do to the next `times` requests of this method whose path and query contain `text`.
 
-    `status` answers with an S3 error; `delay_seconds` waits first; `cut` breaks the connection in mid-answer.
+    `status` answers with an S3 error, `body` with a page of its own; `delay_seconds` waits first; `cut` breaks the
+    connection in mid-answer.
     """
 
     text: str
@@ -37,6 +38,7 @@ class Fault:
     method: str = "GET"
     delay_seconds: float = 0.0
     cut: bool = False
+    body: bytes | None = None
 
 
 @dataclass
@@ -132,6 +134,9 @@ class _Proxy(BaseHTTPRequestHandler):
             self._send(
                 fault.status, {"Content-Type": "application/xml"}, f"<Error><Code>{code}</Code></Error>".encode()
             )
+            return
+        if fault and fault.body is not None:
+            self._send(200, {"Content-Type": "application/xml"}, fault.body)
             return
         moto = http.client.HTTPConnection("127.0.0.1", self.port)
         moto.request(self.command, self.path, body, dict(self.headers))

@@ -11,6 +11,7 @@ import functools
 import os
 import posixpath
 import re
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -24,7 +25,8 @@ from dedup_spark.sources import names
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
 """Schemes that are also written so: `file:/a`, `dbfs:/a`."""
-_SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "az": "abfss"}
+_AZURE = dict.fromkeys(("abfs", "wasb", "wasbs", "az"), "abfss")
+_SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", **_AZURE}
 _LITERAL = ("s3://", "gs://")
 """What begins so is canonical as it is: bucket and key are literal."""
 _TREES = ("hdfs", "viewfs", "webhdfs", "swebhdfs")
@@ -61,7 +63,7 @@ def canonical(address: str, folder: str = "") -> str:
 def _local(path: str, folder: str) -> str:
     path = names.from_text(path)
     if not path.startswith("/"):
-        path = f"{to_path(folder) if folder else os.getcwd()}/{path}"
+        path = f"{to_path(folder) if folder else Path.cwd()}/{path}"
     path = _out_of_dbfs("/" + path.lstrip("/"))
     try:
         path = _out_of_dbfs(os.path.realpath(path))

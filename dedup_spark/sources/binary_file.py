@@ -6,7 +6,8 @@ executors need fsspec's package for the scheme all the same.
 Cost: Spark lists every file on the driver, at about 1 KB of its heap a file, and gives 30 files to a task. Hence the
 cap: before Spark begins, the files are counted (in stores one by one, some thousands a second), and the run is
 refused above `inventory.max_binary_files`. Spark never sees names that begin with `_` or `.`, nor what is in such
-folders: they are counted in a warning; the folder source finds them.
+folders: they are counted in a warning; the folder source finds them. Spark follows links on a disk: what it finds
+through one is passed over, as it is no file of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.spelling import without_links
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +52,10 @@ class BinaryFileSource:
         n_unseen = n_files - len(files._jdf.inputFiles())
         if n_unseen > 0:
             log.warning("%s: Spark does not see %d files: their names begin with _ or .", self.root, n_unseen)
-        uri = addresses.from_hadoop(F.col("path"))
-        return spark_reader.listing(files, uri=uri, size_bytes=F.col("length"), modified_at=F.col("modificationTime"))
+        uri = addresses.from_hadoop(F.col("path"), self.root)
+        facts = {"size_bytes": F.col("length"), "modified_at": F.col("modificationTime")}
+        listing = spark_reader.listing(files, uri=uri, **facts)
+        return listing if addresses.is_remote(self.root) else without_links(listing)
 
     def fetch(self, address: Address) -> bytes:
         return read_object(address.uri)

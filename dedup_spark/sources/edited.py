@@ -41,7 +41,7 @@ class EditedCopies:
 
     def list_images(self, spark: SparkSession) -> DataFrame:
         """The listing of `inner` with every edit of each object, sizes unknown."""
-        return edited_addresses(self.inner.list_images(spark))
+        return edited_addresses(self.inner.list_images(spark).where("passed_over IS NULL"))
 
     def fetch(self, address: Address) -> bytes:
         """Reads the original and edits it. Raises ImageRejected when it cannot be read or decoded."""

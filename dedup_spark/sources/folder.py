@@ -1,7 +1,11 @@
 """A folder, recursively, on the local disk or any filesystem that fsspec knows (s3, abfss, gs, hdfs, ...).
 
 The driver looks only at the folders near the root, until there are enough to share out; executors list the
-trees below them. Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on
+trees below them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be an
+image beside itself, and a link to a folder may lead in circles. A link to nowhere, a pipe, a socket or a device is a
+row that extract rejects; none of them is ever opened. A folder that vanishes meanwhile is gone, with what was in it;
+any other fault ends the listing with SourceError, after some minutes of trying where it may pass.
+ Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on
 as they come; other stores give a whole folder at once. One flat folder is one task: at about ten pages a second
 100 M objects under one S3 prefix take three hours, so give such a lake as an S3 Inventory or a manifest.
 """
@@ -9,32 +13,44 @@ as they come; other stores give a whole folder at once. One flat folder is one t
 from __future__ import annotations
 
 import functools
-import logging
 import os
+import socket
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
 from dedup_spark.sources.objects import read_object
-
-log = logging.getLogger(__name__)
+from dedup_spark.sources.passed_over import HIDDEN_FILE, HIDDEN_FOLDER, LINK_TO_FILE, LINK_TO_FOLDER, PassedOver
+from dedup_spark.sources.patience import ask_patiently
 
 _ROWS_PER_BATCH = 4096
 _MAX_ENTRIES_LOOKED_AT = 200_000
 """In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
 _FOLDERS = T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
 """Rows of what executors list. No DDL: that takes a JVM to parse, and to list a folder takes none."""
-Entry = tuple[str, bool, int, datetime | None, str | None]
-"""One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
+
+
+class Entry(NamedTuple):
+    """One name in a folder."""
+
+    uri: str
+    is_folder: bool = False
+    size_bytes: int | None = None
+    modified_at: datetime | None = None
+    etag: str | None = None
+    file_id: str | None = None
+    n_links: int | None = None
+    passed_over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,100 +101,151 @@ class FolderSource:
         for n_entries, entry in enumerate(self._entries(folder)):
             if n_entries >= _MAX_ENTRIES_LOOKED_AT:
                 return None
-            if entry[1]:
-                found.append(entry[0])
+            if entry.is_folder and not entry.passed_over:
+                found.append(entry.uri)
         return found
 
     def _list_folders(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """On executors: rows (path, recursive) to rows of LISTING_SCHEMA."""
         found: list[Entry] = []
+        passed_over = PassedOver()
         for batch in batches:
             for row in batch.to_pylist():
-                for entry in self._walk(row["path"]) if row["recursive"] else self._files(row["path"]):
+                for entry in self._walk(row["path"], recursive=row["recursive"]):
+                    if entry.passed_over:
+                        passed_over.add(entry.passed_over, entry.uri)
+                        continue
                     found.append(entry)
                     if len(found) >= _ROWS_PER_BATCH:
                         yield _to_arrow(found)
                         found = []
         yield _to_arrow(found)
+        yield passed_over.to_arrow()
 
-    def _files(self, folder: str) -> Iterator[Entry]:
-        return (e for e in self._entries(folder) if not e[1])
-
-    def _walk(self, folder: str) -> Iterator[Entry]:
+    def _walk(self, folder: str, *, recursive: bool) -> Iterator[Entry]:
+        """The files of a folder, or of the tree below it, and what is passed over."""
         waiting = [folder]
         while waiting:
             for entry in self._entries(waiting.pop()):
-                if entry[1]:
-                    waiting.append(entry[0])
-                else:
+                if not entry.is_folder or entry.passed_over:
                     yield entry
+                elif recursive:
+                    waiting.append(entry.uri)
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        listing = _remote_entries(folder) if addresses.is_remote(folder) else _local_entries(folder)
-        for entry in listing:
-            if not (self.skip_hidden and entry[0].rsplit("/", 1)[-1].startswith(".")):
-                yield entry
+        """What is directly in `folder`; nothing where it has vanished. Raises SourceError when it cannot be listed."""
+        try:
+            for entry in _remote_entries(folder) if addresses.is_remote(folder) else _local_entries(folder):
+                if self.skip_hidden and entry.uri.rsplit("/", 1)[-1].startswith("."):
+                    yield entry._replace(passed_over=HIDDEN_FOLDER if entry.is_folder else HIDDEN_FILE)
+                else:
+                    yield entry
+        except (FileNotFoundError, NotADirectoryError) as e:
+            if folder == self.root or addresses.kind_of(self.root) != "folder":
+                raise SourceError(
+                    f"lake {self.root}: vanished while it was listed; is it still mounted? Nothing was changed"
+                ) from e
+        except OSError as e:
+            raise SourceError(
+                f"{folder}: cannot be listed: {e}; what is in it is unknown, so nothing was changed: "
+                "make it readable, or take it out of the lake"
+            ) from e
 
 
 def _local_entries(folder: str) -> Iterator[Entry]:
+    host = socket.gethostname()
     with os.scandir(addresses.to_path(folder)) as entries:
         for entry in entries:
             uri = f"{folder}/{names.to_text(entry.name)}"
             if entry.is_dir(follow_symlinks=False):
-                yield uri, True, 0, None, None
-            elif _leads_to_a_folder(entry):
-                log.warning("%s: link to a folder, not followed", uri)
+                yield Entry(uri, is_folder=True)
+                continue
+            facts = _stat(entry)
+            if facts is None:
+                yield Entry(uri, size_bytes=0)
+                continue
+            found = Entry(uri, size_bytes=facts.st_size, modified_at=_time(facts))
+            if not entry.is_symlink():
+                file_id, n_links = identity_of_file(facts, host)
+                yield found._replace(file_id=file_id, n_links=n_links)
+            elif stat.S_ISDIR(facts.st_mode):
+                yield found._replace(passed_over=LINK_TO_FOLDER)
             else:
-                yield (uri, False, *_local_facts(entry), None)
+                yield found._replace(passed_over=LINK_TO_FILE if stat.S_ISREG(facts.st_mode) else None)
 
 
-def _leads_to_a_folder(link: os.DirEntry[str]) -> bool:
+def identity_of_file(facts: os.stat_result, host: str) -> tuple[str | None, int | None]:
+    """`file_id` and `n_links` of a regular file; unknown of all else, and where a file system has no inodes."""
+    if not stat.S_ISREG(facts.st_mode) or facts.st_ino == 0:
+        return None, None
+    return f"{host}/{facts.st_dev}:{facts.st_ino}", facts.st_nlink
+
+
+def _time(facts: os.stat_result) -> datetime | None:
+    """None for a time that no calendar has."""
     try:
-        return link.is_dir()
-    except OSError:  # a loop, or behind a closed door: a row; reading it gives the reason
-        return False
+        return datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
-def _local_facts(entry: os.DirEntry[str]) -> tuple[int, datetime | None]:
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Of what a link leads to; None for a link to nowhere, in a circle or behind a closed door, and what is gone."""
     try:
-        facts = entry.stat()
-    except OSError:  # a dangling link, or gone since: still a row; reading it gives the reason
-        return 0, None
-    return facts.st_size, datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC)
+        return entry.stat()
+    except OSError:  # still a row; reading it gives the reason
+        return None
 
 
 def _remote_entries(folder: str) -> Iterator[Entry]:
     filesystem, path = addresses.open_store(folder)
     if hasattr(filesystem, "call_s3"):
-        yield from _s3_entries(filesystem, folder)
+        yield from _s3_entries(folder)
         return
-    for facts in filesystem.ls(path, detail=True, refresh=True):
+    for facts in ask_patiently(lambda: filesystem.ls(path, detail=True, refresh=True), folder):
         name = facts["name"].rstrip("/").rsplit("/", 1)[-1]
         if facts["name"].rstrip("/") == path.rstrip("/"):
             continue  # some stores list a folder marker inside the folder
         uri = f"{folder}/{name}"
         if facts["type"] == "directory":
-            yield uri, True, 0, None, None
+            yield Entry(uri, is_folder=True)
+        elif facts["type"] == "link":  # of sftp and its like
+            yield Entry(uri, passed_over=LINK_TO_FILE)
         else:
-            yield uri, False, facts["size"] or 0, _modified_at(facts), _etag(facts.get("ETag") or facts.get("etag"))
+            etag = _etag(facts.get("ETag") or facts.get("etag"))
+            yield Entry(uri, size_bytes=facts["size"] or 0, modified_at=_modified_at(facts), etag=etag)
 
 
-def _s3_entries(filesystem: Any, folder: str) -> Iterator[Entry]:
+def _s3_entries(folder: str) -> Iterator[Entry]:
     """Page by page, where `S3FileSystem.ls` would hold the whole folder; keys such as `a//b` keep their form."""
     bucket, below_bucket, path = folder.partition("://")[2].partition("/")
     folder_prefix = f"{path}/" if below_bucket else ""
-    request = {"Bucket": bucket, "Prefix": folder_prefix, "Delimiter": "/"}
-    while True:
-        page = filesystem.call_s3("list_objects_v2", **request)
+    for page in _s3_pages(folder, Bucket=bucket, Prefix=folder_prefix, Delimiter="/"):
         for below in page.get("CommonPrefixes", []):
-            yield f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}", True, 0, None, None
+            uri = f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}"
+            yield Entry(uri, is_folder=True)
         for facts in page.get("Contents", []):
             name = facts["Key"].removeprefix(folder_prefix)
             if name or facts["Size"]:  # else it is the folder's own empty marker
-                yield f"{folder}/{name}", False, facts["Size"], facts["LastModified"], _etag(facts.get("ETag"))
+                etag = _etag(facts.get("ETag"))
+                yield Entry(f"{folder}/{name}", size_bytes=facts["Size"], modified_at=facts["LastModified"], etag=etag)
+
+
+def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
+    """Until the store says that there are no more. Raises SourceError when it does not say how to go on."""
+    filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # that tries once: patience is ours
+    while True:
+        page = ask_patiently(lambda: filesystem.call_s3("list_objects_v2", **request), folder)
+        yield page
         if not page.get("IsTruncated"):
             return
-        request["ContinuationToken"] = page["NextContinuationToken"]
+        token = page.get("NextContinuationToken")
+        if not token or token == request.get("ContinuationToken"):
+            raise SourceError(
+                f"{folder}: the store ended its listing in the middle (IsTruncated, but no new NextContinuationToken): "
+                "what follows is unknown, so nothing was changed; run again, or give the lake as a manifest"
+            )
+        request["ContinuationToken"] = token
 
 
 def _etag(quoted: str | None) -> str | None:
@@ -195,6 +262,9 @@ def _modified_at(facts: dict[str, Any]) -> datetime | None:
     return None
 
 
+_COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "file_id", "n_links")
+
+
 def _to_arrow(entries: list[Entry]) -> pa.RecordBatch:
-    rows = [{"uri": uri, "size_bytes": size, "modified_at": at, "etag": tag} for uri, _, size, at, tag in entries]
+    rows = [{name: getattr(entry, name) for name in _COLUMNS} for entry in entries]
     return pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)

@@ -6,12 +6,14 @@ uncompressed container are given). All further columns are kept as text in `attr
 is unknown.
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
-manifest lies in; absolute paths become `file://`. A row without a uri, and a CSV line with more or fewer fields than
-the header (a line break inside quotes makes two of them), is not dropped: it becomes an image at the manifest's own
-address that extract rejects as `missing`, with what the row holds in its attributes.
+manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object, however
+they spell it, are one image; local paths and links become the file that they lead to. A row without a uri, and a CSV
+line with more or fewer fields than the header (a line break inside quotes makes two of them), is not dropped: it
+becomes an image at the manifest's own address that extract rejects as `missing`, with what the row holds in its
+attributes.
 
-Cost: Spark reads the manifest on executors, no Python, no collect; a CSV in gzip is one task, a plain one a task per
-128 MB.
+Cost: Spark reads the manifest on executors, Python looks at each batch of addresses, no collect; a CSV in gzip is one
+task, a plain one a task per 128 MB.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
@@ -27,6 +29,7 @@ from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.spelling import spelled_canonically
 
 CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2")
 _KNOWN = ("uri", "member", "position", "size_bytes", "modified_at", "etag")
@@ -64,9 +67,9 @@ class ManifestSource:
         if "modified_at" in fields:
             modified_at = spark_reader.as_time(known["modified_at"], fields["modified_at"].dataType)
         own_member = known.get("member", F.lit(None)).cast("string")
-        return spark_reader.listing(
+        listing = spark_reader.listing(
             rows,
-            uri=F.when(has_uri, _normalised(uri, self.root.rpartition("/")[0])).otherwise(F.lit(self.root)),
+            uri=F.when(has_uri, uri).otherwise(F.lit(self.root)),
             member=F.when(has_uri, own_member).otherwise(F.concat(F.lit(_NO_URI), digest)),
             position=known.get("position", F.lit(None)),
             size_bytes=known.get("size_bytes", F.lit(None)).try_cast("double"),  # pandas writes 12 as 12.0
@@ -74,6 +77,7 @@ class ManifestSource:
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(others),
         )
+        return spelled_canonically(listing, self.root.rpartition("/")[0])
 
     def fetch(self, address: Address) -> bytes:
         if (address.member or "").startswith(_NO_URI):
@@ -92,14 +96,3 @@ class ManifestSource:
             )
         is_delta = addresses.kind_of(f"{self.root}/_delta_log") == "folder"
         return spark_reader.load(spark, [self.root], "delta" if is_delta else "parquet")
-
-
-def _normalised(uri: Column, folder: str) -> Column:
-    """As the folder source writes addresses."""
-    relative = F.concat(F.lit(f"{folder}/"), F.regexp_replace(uri, r"^(\./+)+", ""))
-    return (
-        F.when(uri.rlike("^file:/"), addresses.from_hadoop(uri))
-        .when(uri.rlike("^[A-Za-z][A-Za-z0-9+.-]*://"), uri)
-        .when(uri.startswith("/"), F.concat(F.lit("file://"), uri))
-        .otherwise(relative)
-    )

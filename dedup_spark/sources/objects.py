@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +59,32 @@ def store_errors() -> Iterator[None]:
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
-    if not stat.S_ISREG(Path(path).stat().st_mode):
+    """Looks before it opens: to open a device or a pipe may do something, or never end."""
+    try:
+        _require_regular(Path(path).stat(), path)
+        with open(path, "rb", opener=_open_without_waiting) as f:
+            _require_regular(os.fstat(f.fileno()), path)  # it may have been replaced meanwhile
+            if start:
+                f.seek(start)
+            return f.read() if length is None else f.read(length)
+    except OSError as e:
+        if e.errno in _LEADS_NOWHERE and Path(path).is_symlink():
+            raise ImageRejected("missing", f"{path} is a link to nowhere: {Path(path).readlink()}") from e
+        if e.errno in _LEADS_NOWHERE:
+            raise ImageRejected("missing", f"no such object: {e}") from e
+        raise
+
+
+_LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _require_regular(facts: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(facts.st_mode):
         raise ImageRejected("forbidden", f"{path} is no regular file; a pipe or device may never end")
-    with open(path, "rb") as f:
-        if start:
-            f.seek(start)
-        return f.read() if length is None else f.read(length)
 
 
 def _is_past_the_end(error: OSError) -> bool:

@@ -3,7 +3,11 @@
 The lake is a report's `manifest.json`, or the folder of the inventory's configuration with its dated reports
 (`.../<bucket>/<configuration>/`), of which the newest is taken: give the folder to follow a bucket from day to day,
 as images that are gone are found by comparing listings of the same lake. Of versioned buckets only the latest
-version counts, and not where it is a delete marker. Folder markers (empty, name ending in `/`) are left out.
+version counts, and not where it is a delete marker. Folder markers (empty, name ending in `/`) and hidden keys are
+passed over and counted.
+
+A report of which a data file is missing, or is not the one that manifest.json describes (size, MD5), is no listing.
+Where S3 gives no MD5 as ETag, that check reads the data files once more.
 
 The data files (CSV, Parquet or ORC) are read by Spark on executors: from the destination bucket named in the report
 when manifest.json is on S3, else beside it: `<some parent folder>/<key>`, or in its own folder.
@@ -12,21 +16,27 @@ when manifest.json is on S3, else beside it: `<some parent folder>/<key>`, or in
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
+from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
+from dedup_spark.sources.patience import ask_patiently
 
 MANIFEST_NAME = "manifest.json"
+_BLOCK_BYTES = 4 * 2**20
 _REPORT_FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ")
 
 
@@ -60,14 +70,17 @@ class S3InventorySource:
         size_bytes = columns.get("size", F.lit(None)).cast("bigint")
         is_marker = F.col("decoded_key").endswith("/") & (F.coalesce(size_bytes, F.lit(0)) == 0)
         is_hidden = F.col("decoded_key").rlike(r"(^|/)\.") if self.skip_hidden else F.lit(False)
+        passed_over = F.when(is_marker, FOLDER_MARKER).when(is_hidden, HIDDEN_FILE)
         storage_class = {"storage_class": columns["storageclass"]} if "storageclass" in columns else {}
         return spark_reader.listing(
-            rows.where(~is_marker & ~is_hidden),
+            rows,
             uri=F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key"),
             size_bytes=size_bytes,
             modified_at=columns.get("lastmodifieddate", F.lit(None)),
             etag=spark_reader.unquoted(columns.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(storage_class),
+            passed_over=passed_over,
+            n_passed_over=F.when(passed_over.isNotNull(), 1),
         )
 
     def fetch(self, address: Address) -> bytes:
@@ -102,11 +115,57 @@ def _read_data(spark: SparkSession, uri: str, report: dict[str, Any]) -> DataFra
     keys = [file["key"] for file in report["files"]]
     place = _place_of_data(uri, report["destinationBucket"], keys[0])
     files = [f"{place}/{key}" if place else f"{uri.rpartition('/')[0]}/{key.rpartition('/')[2]}" for key in keys]
+    _require_whole(spark, files, report["files"])
     file_format = report["fileFormat"].lower()
     if file_format != "csv":
         return spark_reader.load(spark, files, file_format)
     schema = ", ".join(f"`{name.strip()}` string" for name in report["fileSchema"].split(","))
     return spark_reader.load(spark, files, "csv", schema=schema, escape='"', mode="FAILFAST")
+
+
+def _require_whole(spark: SparkSession, uris: list[str], described: list[dict[str, Any]]) -> None:
+    """On executors, as they may be thousands. Raises SourceError when one is not as the report describes it."""
+    rows = [(uri, file.get("size"), file.get("MD5checksum")) for uri, file in zip(uris, described, strict=True)]
+    files = local_relation(spark, rows, "uri string, size_bytes bigint, md5 string")
+    n_tasks = min(len(rows), 16 * spark.sparkContext.defaultParallelism)
+    with spark_reader.listing_errors(uris[0]):
+        files.repartition(n_tasks).mapInArrow(_check_files, "n_checked bigint").agg(F.sum("n_checked")).collect()
+
+
+def _check_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for file in batch.to_pylist():
+            _check_file(**file)
+        yield pa.RecordBatch.from_pydict({"n_checked": [batch.num_rows]}, pa.schema([("n_checked", pa.int64())]))
+
+
+def _check_file(uri: str, size_bytes: int | None, md5: str | None) -> None:
+    try:
+        filesystem, path = addresses.open_store(uri)
+        facts = ask_patiently(lambda: filesystem.info(path), uri)
+        if size_bytes is not None and facts["size"] != size_bytes:
+            raise SourceError(_not_whole(uri, f"{facts['size']:,} bytes long", f"{size_bytes:,}"))
+        if md5 and str(facts.get("ETag")).strip('"').lower() != md5.lower():  # S3 often gives the MD5 as ETag
+            found = ask_patiently(lambda: _md5_of(filesystem, path), uri)
+            if found != md5.lower():
+                raise SourceError(_not_whole(uri, f"of MD5 {found}", md5))
+    except FileNotFoundError as e:
+        raise SourceError(_not_whole(uri, "not there", "that it belongs to it")) from e
+
+
+def _md5_of(filesystem: Any, path: str) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with filesystem.open(path, "rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _not_whole(uri: str, found: str, expected: str) -> str:
+    return (
+        f"{uri}: this data file of the S3 inventory is {found}, but its manifest.json says {expected}: the listing is "
+        "not whole, so nothing was changed; copy the report again, or wait for the next one"
+    )
 
 
 def _place_of_data(uri: str, destination: str, first_key: str) -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from py4j.protocol import Py4JError
@@ -12,11 +13,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError, error_of_task
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING_SCHEMA
 
 _NANOS = "spark.sql.legacy.parquet.nanosAsLong"
+_TO_THE_END = {"ignoreCorruptFiles": False, "ignoreMissingFiles": False}
+"""Whatever the session says: a listing of which a part could not be read is none."""
 _NESTED = (T.StructType, T.ArrayType, T.MapType, T.VariantType)
 
 
@@ -29,13 +32,26 @@ def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: 
         ConfigError: there is no such file, or it cannot be read as `file_format`.
     """
     paths = [addresses.to_hadoop(spark, uri, literal=file_format != "delta") for uri in uris]
+    whole: dict[str, Any] = _TO_THE_END if file_format in ("csv", "parquet", "orc") else {}
     try:
-        return spark.read.load(paths if len(paths) > 1 else paths[0], format=file_format, **options)
+        return spark.read.load(paths if len(paths) > 1 else paths[0], format=file_format, **whole, **options)
     except (PySparkException, Py4JError) as e:
         if "TIMESTAMP(NANOS" in str(e) and spark.conf.get(_NANOS) != "true":  # what pandas writes; Spark refuses it
             spark.conf.set(_NANOS, "true")
             return load(spark, uris, file_format, **options)
         raise ConfigError(f"{uris[0]}: cannot be read as {file_format}: {first_line(e)}") from e
+
+
+@contextmanager
+def listing_errors(place: str) -> Iterator[None]:
+    """What fails a Spark job over a listing, as one sentence: the error of ours that a task raised, or SourceError."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as e:
+        raise error_of_task(str(e)) or SourceError(
+            f"{place}: its listing ended early: {first_line(e)}; what is in it is unknown, so nothing was changed: "
+            "run again, and if it stays so look at that file"
+        ) from e
 
 
 def column(name: str) -> Column:

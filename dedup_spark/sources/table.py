@@ -54,7 +54,7 @@ class TableSource:
         rows = self._read(spark)
         holder = self._bytes_path(rows.schema)[0]
         key = self._key(rows)
-        file = addresses.from_hadoop(_percent_decoded(F.col("_metadata.file_path")))
+        file = addresses.from_hadoop(_percent_decoded(F.col("_metadata.file_path")), self.root)
         place = F.concat(_below(file, self.root), F.lit("#"), F.col("_metadata.row_index"))
         return spark_reader.listing(
             rows,

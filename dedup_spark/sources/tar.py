@@ -3,8 +3,8 @@
 The lake is one tar file, a folder (all `*.tar` below it) or a glob of its files (`shards/train-*.tar`). One row a
 member that is or may be an image, under its full name; `position` and `size_bytes` are its place in the tar file.
 A WebDataset sample (`key.jpg`, `key.json`, ...) has its key in `attributes`; several images a sample are several rows.
-Members whose extension says that they are no images (json, txt, npy, ...), links and sparse files are left out, and
-counted in the executor's log. A name that comes twice gets `#2`, so that both are images.
+Members whose extension says that they are no images (json, txt, npy, ...), hidden ones, links and sparse files are
+passed over and counted. A name that comes twice gets `#2`, so that both are images.
 
 A tar file that is damaged or cut off gives the members up to there, and one row of its own without a member, which
 extract rejects as `corrupt` with the place: the rest is not forgotten. Compressed tar files cannot be read from the
@@ -40,12 +40,14 @@ from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.passed_over import HIDDEN_FILE, PassedOver
 
 log = logging.getLogger(__name__)
 
 TAR_NAME = r"(?i)\.tar$"
 COMPRESSED_NAME = r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$"
 _GLOB = re.compile(r"[*?\[]")
+_FILES = "uri string, modified_at timestamp, passed_over string, n_passed_over bigint"
 _READ_AHEAD_BYTES = 2**20
 _ROWS_PER_BATCH = 4096
 _NOT_IMAGES = frozenset({
@@ -96,21 +98,26 @@ class TarSource:
         return data
 
     def _tars(self, spark: SparkSession) -> DataFrame:
-        """(uri, modified_at, compressed) of the tar files."""
+        """(uri, modified_at, passed_over, n_passed_over, compressed) of the tar files, and of what is passed over."""
         folder, pattern = self._parts
         if addresses.kind_of(folder) == "file":
-            found = local_relation(spark, [(folder, None)], "uri string, modified_at timestamp")
+            found = local_relation(spark, [(folder, None, None, None)], _FILES)
             return found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
-        found = FolderSource(folder, self.skip_hidden).list_images(spark).select("uri", "modified_at")
+        found = FolderSource(folder, self.skip_hidden).list_images(spark)
+        found = found.select("uri", "modified_at", "passed_over", "n_passed_over")
+        is_one = F.col("uri").rlike(TAR_NAME) | F.col("uri").rlike(COMPRESSED_NAME)
         if pattern is not None:
-            below = F.substring("uri", len(folder) + 2, 2**31 - 1)
-            found = found.where(below.rlike(glob_regex(pattern)))
-        found = found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
-        return found.where(F.col("compressed") | F.col("uri").rlike(TAR_NAME))
+            is_one &= F.substring("uri", len(folder) + 2, 2**31 - 1).rlike(glob_regex(pattern))
+        found = found.where(is_one | F.col("passed_over").isNotNull())
+        return found.withColumn("compressed", F.col("passed_over").isNull() & F.col("uri").rlike(COMPRESSED_NAME))
 
     def _count_plain(self, tars: DataFrame) -> int:
         """Number of uncompressed tar files; costs one more listing of the folder, before any work is done."""
-        counts = tars.groupBy("compressed").agg(F.count("*").alias("n"), F.min("uri").alias("first"))
+        counts = (
+            tars.where("passed_over IS NULL")
+            .groupBy("compressed")
+            .agg(F.count("*").alias("n"), F.min("uri").alias("first"))
+        )
         kinds = {row["compressed"]: row for row in counts.collect()}
         if True in kinds:
             raise ConfigError(
@@ -122,16 +129,21 @@ class TarSource:
         return int(kinds[False]["n"])
 
     def _list_tars(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """On executors: (uri, modified_at, compressed) to rows of LISTING_SCHEMA."""
+        """On executors: rows of `_tars` to rows of LISTING_SCHEMA."""
         found: list[dict[str, Any]] = []
+        passed_over = PassedOver()
         for batch in batches:
             for tar in batch.to_pylist():
-                for row in list_members(tar["uri"], tar["modified_at"], self.skip_hidden):
+                if tar["passed_over"]:
+                    passed_over.add_all(tar["passed_over"], tar["n_passed_over"], tar["uri"])
+                    continue
+                for row in list_members(tar["uri"], tar["modified_at"], self.skip_hidden, passed_over):
                     found.append(row)
                     if len(found) >= _ROWS_PER_BATCH:
                         yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
                         found = []
         yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+        yield passed_over.to_arrow()
 
 
 def glob_regex(pattern: str) -> str:
@@ -139,9 +151,14 @@ def glob_regex(pattern: str) -> str:
     return f"^{fsspec.utils.glob_translate(pattern)}"
 
 
-def list_members(uri: str, tar_modified_at: datetime | None, skip_hidden: bool) -> Iterator[dict[str, Any]]:
-    """The images of one tar file as rows; reads headers only. Faults of the store are raised, damage is a row."""
-    passed_over: Counter[str] = Counter()
+def list_members(
+    uri: str, tar_modified_at: datetime | None, skip_hidden: bool, passed_over: PassedOver | None = None
+) -> Iterator[dict[str, Any]]:
+    """The images of one tar file as rows; reads headers only. Faults of the store are raised, damage is a row.
+
+    Members that are none are counted in `passed_over`.
+    """
+    passed_over = passed_over or PassedOver()
     times_seen: Counter[str] = Counter()
     end = 0
     try:
@@ -151,10 +168,12 @@ def list_members(uri: str, tar_modified_at: datetime | None, skip_hidden: bool) 
                 if tar.offset <= end or member.size < 0:
                     raise tarfile.ReadError("a header that points backwards")
                 end = tar.offset
-                if reason := _no_image(member, skip_hidden):
-                    passed_over[reason] += 1
-                    continue
                 name = names.to_text(member.name)
+                if member.isdir():
+                    continue
+                if reason := _no_image(member, skip_hidden):
+                    passed_over.add(reason, uri, name)
+                    continue
                 times_seen[name] += 1
                 again = f"#{times_seen[name]}" if times_seen[name] > 1 else ""
                 yield _row(uri, name, again, member, tar_modified_at)
@@ -165,8 +184,6 @@ def list_members(uri: str, tar_modified_at: datetime | None, skip_hidden: bool) 
     except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # all that damaged headers raise
         log.warning("%s: damaged at byte %d, members after it are not listed: %s", uri, end, e)
         yield {"uri": uri, "position": end, "modified_at": tar_modified_at}
-    for reason, n in passed_over.items():
-        log.info("%s: %d members left out: %s", uri, n, reason)
 
 
 def sample_key(name: str) -> str:
@@ -195,16 +212,14 @@ def _modified_at(member: tarfile.TarInfo) -> datetime | None:
 
 
 def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
-    """Why a member cannot be an image that is read by its offset; None when it may be one."""
+    """Why a member that is no folder cannot be an image that is read by its offset; None when it may be one."""
     last = member.name.rpartition("/")[2]
-    if member.isdir():
-        return "folder"
     if member.issparse():
         return "sparse file"
     if not member.isreg():
-        return "link or device"
+        return "link in a tar file" if member.islnk() or member.issym() else "device"
     if skip_hidden and last.startswith("."):
-        return "hidden"
+        return HIDDEN_FILE
     return "extension of another kind" if last.rpartition(".")[2].lower() in _NOT_IMAGES and "." in last else None
 
 

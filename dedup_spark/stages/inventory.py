@@ -1,24 +1,32 @@
 """Inventory: find every object of the lake; nothing is read.
 
-Reads: images
-Writes: images
+Reads: images, features, clusters, tombstones
+Writes: images, features, tombstones
 Kernels: none
-Scale: one listing call per folder page on executors; one shuffle of 8-byte ids to tell new, changed and gone.
+Scale: one listing call per folder page on executors; one shuffle of 8-byte ids to tell new, changed and gone. When
+images are gone or come back, `features` is read once for their rows.
+
+A listing that ended early is none: it raises SourceError, and no table changes.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.runs import Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import IMAGES, Tables
+from dedup_spark.sources.spark_reader import listing_errors
+from dedup_spark.stages import tombstones
+from dedup_spark.tables import CLUSTERS, IMAGES, TOMBSTONES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -29,45 +37,73 @@ image, all 64 bits come from the uri."""
 
 _ABOUT_NO_IMAGE = ("passed_over", "n_passed_over")
 _OF_A_DISK = ("file_id", "n_links")
+_MIN_IMAGES_FOR_GUARD = 20  # a share of a handful says nothing
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
-    tables = run.tables
-    known = tables.read(IMAGES)
-    listed = list_lake(run)
-    n_listed = listed.count()
-    fresh = tables.stage("fresh", resolve_collisions(new_or_changed(listed, known), known, tables))
+    tables, settings = run.tables, config.inventory
+    tombstones.bring_back(tables)  # what a killed step left
+    listed, counts = list_lake(run)
+    ended_at, known = datetime.now(UTC), tables.read(IMAGES)
+
+    fresh = tables.stage("fresh", new_or_changed(listed, known))
+    fresh = _with_ids(tables, fresh, known)
     gone = tables.stage("gone", vanished(known, listed, run.lake))
     n_fresh, n_gone = fresh.count(), gone.count()
-    n_known_here = known.where(F.col("lake") == run.lake).count()
-    _guard_against_a_half_seen_lake(n_gone, n_known_here, config.inventory.max_gone_share)
+    _guard_against_a_half_seen_lake(tables, run.lake, gone, n_gone, settings.max_gone_share)
+    if n_gone:
+        tombstones.bury(tables, gone, ended_at)
     if n_fresh:
         tables.upsert(IMAGES, fresh)
-    if n_gone:
-        tables.delete(IMAGES, gone)
+    n_back = tombstones.bring_back(tables)
+    n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
     tables.drop_staged()
-    run.count(listed=n_listed, new_or_changed=n_fresh, gone=n_gone)
+    run.count(**counts, new_or_changed=n_fresh, gone=n_gone)
+    run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
 
 
-def list_lake(run: Run) -> DataFrame:
-    """The rows that `images` would have of the lake of the run; staged. Raises ConfigError where there is no file."""
+def list_lake(run: Run) -> tuple[DataFrame, dict[str, int]]:
+    """The rows that `images` would have of the lake of the run, staged, and how many entries were met, by kind.
+
+    Raises:
+        ConfigError: there is no image.
+        SourceError: the listing ended before the lake did.
+    """
     source = open_source(run.lake, run.config.inventory)
-    listed = run.tables.stage("listed", with_identity(source.list_images(run.tables.spark), source.root))
-    if listed.isEmpty():
-        raise ConfigError(f"lake {run.lake}: empty, there is no file to look at")
-    return listed
+    with listing_errors(f"lake {run.lake}"):
+        entries = run.tables.stage("listed", identified(source.list_images(run.tables.spark), source.root))
+    counts = _count_entries(run.lake, entries)
+    return images_of(entries), counts
 
 
 def with_identity(listing: DataFrame, lake: str) -> DataFrame:
     """The columns of `images`, one row an address; of several rows with one address the same one each time."""
+    return images_of(identified(listing, lake))
+
+
+def images_of(entries: DataFrame) -> DataFrame:
+    """Of `identified`, the images."""
+    return entries.where("passed_over IS NULL").select(IMAGES.column_names)
+
+
+def identified(listing: DataFrame, lake: str) -> DataFrame:
+    """The columns of `images`, `passed_over` and `n_entries`: a row an address, and one a reason to pass entries over.
+
+    One shuffle; entries that are passed over are summed before it. `n_entries`: rows with that address, or entries
+    passed over for that reason, of which `uri` and `member` are the first.
+    """
     facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
+    is_image = F.col("passed_over").isNull()
+    address = F.when(is_image, F.struct("uri", "member")).alias("address")
     one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
+    first = F.min(F.struct("uri", "member")).alias("first")
+    n_entries = F.sum(F.coalesce("n_passed_over", F.lit(1))).alias("n_entries")
+    rows = listing.groupBy(address, "passed_over").agg(one, first, n_entries)
+    rows = rows.select("first.*", "passed_over", "n_entries", "facts.*")
     by_uri = F.xxhash64(F.coalesce("location", "uri"))
     low = F.lit((1 << _CONTAINER_BITS) - 1)
     in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
-    of_images = listing.where("passed_over IS NULL")
-    rows = of_images.groupBy("uri", "member").agg(one).select("uri", "member", "facts.*")
     return rows.select(
         F.when(F.col("member").isNull(), by_uri).otherwise(in_container).alias("image_id"),
         F.lit(lake).alias("lake"),
@@ -76,17 +112,56 @@ def with_identity(listing: DataFrame, lake: str) -> DataFrame:
         *[c for c in facts if c not in _OF_A_DISK],
         F.xxhash64("size_bytes", "modified_at", "etag").alias("object_version"),
         *_OF_A_DISK,
+        "passed_over",
+        "n_entries",
     )
+
+
+def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
+    """Counts of the listing for the log of runs, said in words. Raises ConfigError when it has no image."""
+    first = F.min(F.struct("uri", "member")).alias("first")
+    sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
+    kinds = entries.groupBy("passed_over").agg(*sums)
+    found = {kind["passed_over"]: kind for kind in kinds.collect()}
+    images = found.pop(None, None)
+    passed_over = sorted(found.values(), key=lambda kind: kind["passed_over"])
+    _say_passed_over(passed_over)
+    if images is None:
+        reasons = ", ".join(f"{kind['passed_over']} {kind['n']:,}" for kind in passed_over)
+        raise ConfigError(
+            f"lake {lake}: empty, there is no file to look at" + (f"; passed over: {reasons}" if reasons else "")
+        )
+    counts = {"listed": images["n_addresses"]}
+    if n_repeated := images["n"] - images["n_addresses"]:
+        log.info("inventory: %s rows name an object that another row names too: each is one image", f"{n_repeated:,}")
+        counts["repeated"] = n_repeated
+    return counts | {f"passed_over_{re.sub(r'\W+', '_', kind['passed_over'])}": kind["n"] for kind in passed_over}
+
+
+def _say_passed_over(kinds: Sequence[Row]) -> None:
+    for kind in kinds:
+        first = " ".join(filter(None, kind["first"]))
+        entries = f"{kind['n']:,} {'entry' if kind['n'] == 1 else 'entries'}"
+        log.info("inventory: %s passed over: %s, for example %s", entries, kind["passed_over"], first)
+
+
+def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
+    """`fresh` with ids that are theirs alone: of images that are listed and of those that are buried."""
+    buried = tables.read(TOMBSTONES)
+    address = ["image_id", "uri", "member"]
+    holders = known.select(address).union(buried.select(address))  # bring_back left none in both
+    return resolve_collisions(tombstones.with_old_ids(fresh, buried), holders, tables)
 
 
 def new_or_changed(listed: DataFrame, known: DataFrame) -> DataFrame:
     """Listed rows that `known` lacks or describes otherwise; an address keeps the id that it once got.
 
     An object that only moved within its container, or got other attributes, keeps its object_version, so that it
-    is not read again.
+    is not read again. Of `file_id` the inode counts: hosts and devices have other names after a restart.
     """
-    facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes"]
-    digest = F.xxhash64(*_texts(facts)).alias("digest")
+    facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes", "n_links"]
+    inode = F.coalesce(F.substring_index("file_id", ":", -1), F.lit(""))
+    digest = F.xxhash64(*_texts(facts), inode).alias("digest")
     old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"))
     new = listed.withColumn("digest", digest)
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
@@ -131,10 +206,18 @@ def vanished(known: DataFrame, listed: DataFrame, lake: str) -> DataFrame:
     return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id")
 
 
-def _guard_against_a_half_seen_lake(n_gone: int, n_known: int, max_gone_share: float) -> None:
-    if n_known and n_gone > max_gone_share * n_known:
+def _guard_against_a_half_seen_lake(
+    tables: Tables, lake: str, gone: DataFrame, n_gone: int, max_gone_share: float
+) -> None:
+    """Raise GuardError when too many images are gone; those that were proposed for removal may well be."""
+    n_known = tables.read(IMAGES).where(F.col("lake") == lake).count()
+    if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
+        return
+    proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")
+    n_gone = gone.join(proposed, "image_id", "left_anti").count()
+    if n_gone > max_gone_share * n_known:
         raise GuardError(
             f"{n_gone:,} of {n_known:,} known images are no longer listed, more than inventory.max_gone_share "
-            f"({max_gone_share:g}): is the lake mounted and readable? If they were really removed, "
-            "run again with --set inventory.max_gone_share=1"
+            f"({max_gone_share:g}), beside those that were proposed for removal: is the lake mounted and readable? "
+            "If they were really removed, run again with --set inventory.max_gone_share=1"
         )

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings
 from dedup_spark.errors import ConfigError
+from dedup_spark.sources import addresses
 
 _FOUND = ("uri", "member", "size_bytes", "signature_version", "phash", "is_protected", "is_reference", "rank")
 
@@ -67,6 +68,8 @@ def _begins(path: Column, prefixes: tuple[str, ...]) -> Column:
     """Whether an address begins with one of the prefixes; those that are no address or path lie below the lake."""
     begins = F.lit(False)
     for prefix in prefixes:
-        whole = f"file://{prefix}" if prefix.startswith("/") else prefix if "://" in prefix else None
-        begins |= F.col("uri").startswith(whole) if whole else F.coalesce(path.startswith(prefix), F.lit(False))
+        if addresses.is_absolute(prefix):
+            begins |= F.col("uri").startswith(addresses.to_prefix(prefix))
+        else:
+            begins |= F.coalesce(path.startswith(prefix), F.lit(False))
     return begins

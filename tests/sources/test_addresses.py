@@ -1,4 +1,4 @@
-"""One address for one object: spellings that a store takes for the same become the same, keys that differ stay apart."""
+"""One address for one object: what a store takes for the same has one spelling, keys that differ stay apart."""
 
 from __future__ import annotations
 
@@ -95,8 +95,10 @@ def test_nine_spellings_of_a_local_file_are_one(tmp_path: Path, monkeypatch: pyt
     (lake / "link").symlink_to("img")
     (lake / "other.jpg").symlink_to("img/a.jpg")
     folder = addresses.to_uri(str(lake))
-    spelled = ["img/a.jpg", "./img/a.jpg", "img/../img/a.jpg", "img//a.jpg", "link/a.jpg", "other.jpg", f"{lake}/img/a.jpg",
-               f"file://{lake}/img/a.jpg", f"file:{lake}/img/a.jpg", f"file://localhost{lake}/link/../img/a.jpg"]  # fmt: skip
+    spelled = [
+        "img/a.jpg", "./img/a.jpg", "img/../img/a.jpg", "img//a.jpg", "link/a.jpg", "other.jpg", f"{lake}/img/a.jpg",
+        f"file://{lake}/img/a.jpg", f"file:{lake}/img/a.jpg", f"file://localhost{lake}/link/../img/a.jpg",
+    ]  # fmt: skip
     assert {canonical(address, folder) for address in spelled} == {f"file://{lake}/img/a.jpg"}
     monkeypatch.chdir(lake)
     assert {canonical(address) for address in [*spelled, "file:img/a.jpg"]} == {f"file://{lake}/img/a.jpg"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from listings import ODD_NAME, fetched, listed, plan_of
+from listings import ODD_NAME, fetched, listed, passed_over, plan_of
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError, GuardError
@@ -52,6 +52,18 @@ def test_files_that_spark_does_not_see_are_counted(
     with caplog.at_level("WARNING", "dedup_spark"):
         assert len(listed(BinaryFileSource(str(lake)), spark)) == 3
     assert "Spark does not see 2 files" in caplog.text
+
+
+def test_what_spark_finds_through_links_is_passed_over(lake: Path, spark: SparkSession) -> None:
+    (lake / "link.jpg").symlink_to("a.jpg")
+    (lake / "linked").symlink_to("sub")
+    rows = listed(BinaryFileSource(str(lake)), spark)
+    wanted = sorted(("a.jpg", f"sub/{ODD_NAME}", "sub/deeper/b c.jpg"))
+    assert [row["uri"] for row in rows] == [f"file://{lake}/{name}" for name in wanted]
+    counts = passed_over(BinaryFileSource(str(lake)), spark)
+    assert {reason: n for reason, (n, _) in counts.items()} == {
+        "link to a file": 1, "file behind a link to a folder": 2,
+    }  # fmt: skip
 
 
 def test_no_such_lake_is_said(tmp_path: Path, spark: SparkSession) -> None:

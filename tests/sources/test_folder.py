@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,8 +19,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import InventorySettings
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import folder as folder_source
+from dedup_spark.sources import patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.sources.registry import open_source
@@ -38,11 +42,22 @@ def source_of(lake: str, **settings: Any) -> Source:
 
 
 def rows_of(source: Source, spark: Any) -> dict[str, Row]:
-    """Rows of the listing by uri."""
+    """Rows of images by uri."""
     found = [row.asDict() for row in source.list_images(spark).collect()]
-    by_uri = {row["uri"]: row for row in found}
-    assert len(by_uri) == len(found)
+    images = [row for row in found if row["passed_over"] is None]
+    by_uri = {row["uri"]: row for row in images}
+    assert len(by_uri) == len(images)
     return by_uri
+
+
+def passed_over(source: Source, lake: Path) -> dict[str, tuple[int, str]]:
+    """What the listing passes over: how often, and the first path below the lake, by reason."""
+    found = [row.asDict() for row in source.list_images(InThisProcess()).collect() if row.asDict()["passed_over"]]  # type: ignore[arg-type]
+    counted: dict[str, tuple[int, str]] = {}
+    for row in found:
+        n, first = counted.get(row["passed_over"], (0, row["uri"].removeprefix(f"file://{lake}/")))
+        counted[row["passed_over"]] = (n + row["n_passed_over"], first)
+    return counted
 
 
 def fetched(source: Source, uri: str) -> bytes:
@@ -146,26 +161,123 @@ def paths(listing: dict[str, Row], lake: Path) -> set[str]:
     return {uri.removeprefix(f"file://{lake}/") for uri in listing}
 
 
-def test_links_to_files_are_images_links_to_folders_are_not_followed_and_dangling_ones_are_rows(
-    lake: Path, tmp_path: Path
-) -> None:
+def test_links_are_no_images_and_dangling_ones_are_rows(lake: Path, tmp_path: Path) -> None:
     put(lake / "a.jpg", lake / "below/b.jpg", tmp_path / "outside/c.jpg")
     (lake / "link.jpg").symlink_to(tmp_path / "outside/c.jpg")
+    (lake / "a before a.jpg").symlink_to("a.jpg")
     (lake / "dangling.jpg").symlink_to(tmp_path / "nothing")
     (lake / "below/up").symlink_to(lake)  # a loop for those who follow
     (lake / "out").symlink_to(tmp_path / "outside")
     source = source_of(str(lake))
     listing = rows_of(source, InThisProcess())
-    assert paths(listing, lake) == {"a.jpg", "below/b.jpg", "link.jpg", "dangling.jpg"}
-    assert fetched(source, f"file://{lake}/link.jpg") == b"c.jpg"
-    assert listing[f"file://{lake}/link.jpg"]["size_bytes"] == len("c.jpg")
+    assert paths(listing, lake) == {"a.jpg", "below/b.jpg", "dangling.jpg"}
+    counts = passed_over(source, lake)
+    assert {reason: n for reason, (n, _) in counts.items()} == {"link to a file": 2, "link to a folder": 2}
+    assert counts["link to a file"][1] in ("link.jpg", "a before a.jpg")
     assert listing[f"file://{lake}/dangling.jpg"]["modified_at"] is None
-    assert refusal(source, f"file://{lake}/dangling.jpg") == "missing"
+    with pytest.raises(ImageRejected, match=r"missing: .*dangling\.jpg is a link to nowhere: .*nothing"):
+        fetched(source, f"file://{lake}/dangling.jpg")
 
 
-def test_hidden_files_and_folders_are_left_out_unless_asked_for(lake: Path) -> None:
+def test_twelve_links_to_one_file_are_one_image(lake: Path) -> None:
+    put(lake / "wallpaper.jpg")
+    for n in range(11):
+        (lake / f"{n}.jpg").symlink_to("wallpaper.jpg" if n % 2 else f"{n + 1}.jpg" if n < 10 else "wallpaper.jpg")
+    source = source_of(str(lake))
+    assert paths(rows_of(source, InThisProcess()), lake) == {"wallpaper.jpg"}
+    assert passed_over(source, lake)["link to a file"][0] == 11
+
+
+def test_all_names_of_a_file_say_that_they_are_one(lake: Path) -> None:
+    put(lake / "a.jpg", lake / "alone.jpg")
+    (lake / "below").mkdir()
+    (lake / "below/b.jpg").hardlink_to(lake / "a.jpg")
+    (lake / "dangling.jpg").symlink_to("nothing")
+    os.mkfifo(lake / "pipe.jpg")
+    found = {Path(uri).name: row for uri, row in rows_of(source_of(str(lake)), InThisProcess()).items()}
+    facts = (lake / "a.jpg").stat()
+    assert found["a.jpg"]["file_id"] == f"{socket.gethostname()}/{facts.st_dev}:{facts.st_ino}"
+    assert found["a.jpg"]["file_id"] == found["b.jpg"]["file_id"] != found["alone.jpg"]["file_id"]
+    assert [found[name]["n_links"] for name in ("a.jpg", "b.jpg", "alone.jpg")] == [2, 2, 1]
+    assert {(found[name]["file_id"], found[name]["n_links"]) for name in ("dangling.jpg", "pipe.jpg")} == {(None, None)}
+
+
+def test_what_is_no_file_is_a_row_and_is_never_opened(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(lake / "pipe.jpg")
+    (lake / "zero.jpg").symlink_to("/dev/zero")
+    (lake / "loop.jpg").symlink_to("loop.jpg")
+    monkeypatch.chdir(lake)  # the path of a socket has a short limit
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("sock.jpg")
+    source = source_of(str(lake))
+    listing = rows_of(source, InThisProcess())
+    assert passed_over(source, lake) == {}
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(os, "open", never)
+    assert {Path(uri).name: refusal(source, uri) for uri in listing} == {
+        "pipe.jpg": "forbidden", "zero.jpg": "forbidden", "sock.jpg": "forbidden", "loop.jpg": "missing",
+    }  # fmt: skip
+
+
+def test_a_file_that_becomes_a_pipe_after_the_look_is_refused(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(lake / "a.jpg", lake / "plain.jpg")
+    facts = (lake / "plain.jpg").stat()
+    (lake / "a.jpg").unlink()
+    os.mkfifo(lake / "a.jpg")
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: facts)
+    assert refusal(source_of(str(lake)), f"file://{lake}/a.jpg") == "forbidden"
+
+
+def test_a_time_that_no_calendar_has_is_unknown() -> None:
+    beyond = SimpleNamespace(st_mtime_ns=910675929600 * 10**9)
+    assert folder_source._time(beyond) is None  # type: ignore[arg-type]
+
+
+def test_a_folder_that_vanishes_meanwhile_is_gone_and_a_lake_that_does_is_an_error(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake / "a.jpg", lake / "below/b.jpg")
+    source = source_of(str(lake))
+    entries = folder_source._local_entries
+
+    def and_remove(path: Path) -> Callable[[str], Iterator[folder_source.Entry]]:
+        def listed(of: str) -> Iterator[folder_source.Entry]:
+            found = list(entries(of))
+            shutil.rmtree(path, ignore_errors=True)
+            return iter(found)
+
+        return listed
+
+    assert source.root
+    monkeypatch.setattr(folder_source, "_local_entries", and_remove(lake / "below"))
+    assert paths(rows_of(source, InThisProcess()), lake) <= {"a.jpg"}
+    put(lake / "below/b.jpg")
+    monkeypatch.setattr(folder_source, "_local_entries", and_remove(lake))
+    with pytest.raises(SourceError, match="vanished while it was listed"):
+        rows_of(source, InThisProcess())
+
+
+def test_a_folder_that_may_not_be_listed_ends_the_listing_in_one_sentence() -> None:
+    with tempfile.TemporaryDirectory() as root, as_nobody_if_root(Path(root)):
+        put(Path(root, "a.jpg"), Path(root, "closed/b.jpg"))
+        Path(root, "closed").chmod(0)
+        try:
+            with pytest.raises(SourceError, match=r"closed: cannot be listed: .*nothing was changed"):
+                rows_of(source_of(root), InThisProcess())
+        finally:
+            Path(root, "closed").chmod(0o755)
+
+
+def test_hidden_files_and_folders_are_passed_over_unless_asked_for(lake: Path) -> None:
     put(lake / "a.jpg", lake / ".DS_Store", lake / "below/._b.jpg", lake / ".git/c.jpg", lake / "below/...")
     assert paths(rows_of(source_of(str(lake)), InThisProcess()), lake) == {"a.jpg"}
+    counts = passed_over(source_of(str(lake)), lake)
+    assert {reason: n for reason, (n, _) in counts.items()} == {"hidden file": 3, "hidden folder": 1}
+    assert counts["hidden folder"][1] == ".git"
+    assert passed_over(source_of(str(lake), skip_hidden=False), lake) == {}
     everything = paths(rows_of(source_of(str(lake), skip_hidden=False), InThisProcess()), lake)
     assert everything == {"a.jpg", ".DS_Store", "below/._b.jpg", ".git/c.jpg", "below/..."}
 
@@ -368,3 +480,55 @@ def test_a_store_that_forbids_or_fails_says_which(store: MemoryFileSystem, monke
     monkeypatch.setattr(MemoryFileSystem, "cat_file", raises(TimeoutError("the store is slow")))
     with pytest.raises(OSError, match="the store is slow"):  # it may pass: tried again by fetching.py
         fetched(source, "memory://bucket/a.jpg")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of a patient listing; nobody sleeps, and the clock goes on by them."""
+    slept: list[float] = []
+    monkeypatch.setattr(patience.random, "uniform", lambda _, high: high)
+    monkeypatch.setattr(patience.time, "sleep", slept.append)
+    monkeypatch.setattr(patience.time, "monotonic", lambda: sum(slept))
+    return slept
+
+
+def test_a_store_that_stumbles_for_minutes_is_listed_whole(
+    store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    for n in range(5):
+        store.pipe_file(f"/bucket/{n}/a.jpg", b"x")
+    ls, answers = MemoryFileSystem.ls, iter(range(10**6))
+
+    def often_busy(self: MemoryFileSystem, *args: object, **kwargs: object) -> object:
+        if next(answers) % 10:
+            raise TimeoutError("503 slow down")
+        return ls(self, *args, **kwargs)
+
+    source = source_of("memory://bucket")
+    assert source.root
+    monkeypatch.setattr(MemoryFileSystem, "ls", often_busy)
+    assert len(rows_of(source, InThisProcess())) == 5
+    assert len(pauses) > 50
+
+
+@pytest.mark.parametrize(
+    ("fault", "n_asked"),
+    [(PermissionError("access denied"), 1), (TimeoutError("503\nslow down"), 20), (RuntimeError("cut off"), 20)],
+    ids=str,
+)
+def test_a_store_that_refuses_or_stays_down_ends_the_listing_in_one_sentence(
+    fault: Exception, n_asked: int, store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    store.pipe_file("/bucket/a.jpg", b"x")
+    source = source_of("memory://bucket")
+    assert source.root
+
+    def failing(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", failing)
+    with pytest.raises(SourceError, match=f"memory://bucket: .*{fault.args[0].split()[-1]}.*nothing was changed") as e:
+        rows_of(source, InThisProcess())
+    assert "\n" not in str(e.value)
+    assert len(pauses) + 1 >= n_asked
+    assert sum(pauses) <= 300

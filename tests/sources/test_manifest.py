@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from deltalake import write_deltalake
 from listings import ODD_NAME, address_of, fetched, listed
 from pyspark.sql import SparkSession
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import spark_reader, spelling
+from dedup_spark.sources.base import LISTING_ARROW
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.manifest import ManifestSource
 
@@ -51,6 +54,64 @@ def test_addresses_get_the_form_that_a_listed_folder_has(spark: SparkSession, tm
         assert [f"file://{folder}/{data.decode()}" for data in fetched(source, found)] == wanted
 
 
+def test_one_file_spelled_in_many_ways_has_one_address_and_says_what_file_it_is(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "img").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "img" / name).write_bytes(b"1")
+    (tmp_path / "hard.jpg").hardlink_to(tmp_path / "img/b.jpg")
+    (tmp_path / "link.jpg").symlink_to("img/a.jpg")
+    (tmp_path / "linked").symlink_to("img")
+    spelled = ["img/a.jpg", "./img/a.jpg", "img/../img/a.jpg", "img//a.jpg", f"{tmp_path}/img/a.jpg", "link.jpg",
+               f"file://{tmp_path}/img/a.jpg", f"file:{tmp_path}/img/a.jpg", "linked/a.jpg"]  # fmt: skip
+    path = write_csv(tmp_path / "m.csv", ["uri"], *[[s] for s in [*spelled, "img/b.jpg", "hard.jpg", "gone.jpg"]])
+    rows = listed(ManifestSource(str(path)), spark)
+    assert uris(rows).count(f"file://{tmp_path}/img/a.jpg") == 9
+    found = {Path(row["uri"]).name: row for row in rows}
+    assert len(found) == 4
+    assert found["b.jpg"]["file_id"] == found["hard.jpg"]["file_id"] != found["a.jpg"]["file_id"]
+    assert [found[name]["n_links"] for name in ("a.jpg", "b.jpg", "gone.jpg")] == [1, 2, None]
+    assert found["gone.jpg"]["file_id"] is None
+    assert found["a.jpg"]["size_bytes"] is None  # what the manifest does not say stays unknown
+
+
+def test_every_scheme_of_a_store_is_one_and_keys_are_literal(spark: SparkSession, tmp_path: Path) -> None:
+    keys = ["a//b.jpg", "a/b.jpg", "a/./b.jpg", "a b.jpg", "a+b.jpg", "a%20b.jpg", "caf\u00e9.jpg", "cafe\u0301.jpg"]
+    rows = [[f"{scheme}://bucket/{key}"] for scheme in ("s3", "s3a", "s3n", "S3") for key in keys]
+    rows += [
+        ["gcs://b/a"],
+        ["gs://b/a"],
+        ["wasbs://c@x.blob.core.windows.net/a"],
+        ["abfs://c@x.dfs.core.windows.net/a"],
+    ]
+    found = uris(listed(ManifestSource(str(write_csv(tmp_path / "m.csv", ["uri"], *rows))), spark))
+    wanted = [f"s3://bucket/{key}" for key in keys for _ in range(4)]
+    wanted += ["gs://b/a"] * 2 + ["abfss://c@x.dfs.core.windows.net/a"] * 2
+    assert sorted(found) == sorted(wanted)
+
+
+def test_images_inside_one_file_are_not_taken_for_one_file(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "pack.bin").write_bytes(b"onetwo")
+    path = write_csv(tmp_path / "m.csv", ["uri", "position", "size_bytes"], ["pack.bin", 0, 3], ["pack.bin", 3, 3])
+    assert {row["file_id"] for row in listed(ManifestSource(str(path)), spark)} == {None}
+
+
+def test_a_batch_of_canonical_addresses_is_handed_on_as_it_came() -> None:
+    rows = [{"uri": uri} for uri in ("s3://b/a//b.jpg", "gs://b/c.jpg")]
+    batch = pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)
+    assert next(spelling._spell(iter([batch]), "file:///x")) is batch
+
+
+def test_a_manifest_that_is_cut_off_is_no_listing(spark: SparkSession, tmp_path: Path) -> None:
+    names = [[f"s3://bucket/{random.Random(n).randbytes(16).hex()}.jpg"] for n in range(50_000)]
+    path = write_csv(tmp_path / "m.csv.gz", ["uri"], *names)
+    path.write_bytes(path.read_bytes()[:-2000])
+    said = r"lake: its listing ended early: .*nothing was changed"
+    with pytest.raises(SourceError, match=said), spark_reader.listing_errors("lake"):
+        ManifestSource(str(path)).list_images(spark).collect()
+
+
 def test_known_columns_become_facts_and_all_others_attributes(spark: SparkSession, tmp_path: Path) -> None:
     header = ["URI", "size_bytes", "modified_at", "etag", "member", "licence", "a.b", "quality `x`"]
     path = write_csv(
@@ -64,7 +125,7 @@ def test_known_columns_become_facts_and_all_others_attributes(spark: SparkSessio
     assert (first["uri"], first["size_bytes"], first["etag"], first["member"]) == ("s3://b/1.jpg", 12, "abc", "page 1")
     assert first["modified_at"].astimezone(UTC) == second["modified_at"].astimezone(UTC) == NOON
     assert first["attributes"] == {"licence": "CC-BY", "a.b": "x", "quality `x`": "0.5"}
-    assert (second["uri"], second["size_bytes"], second["attributes"]) == ("s3a://b/2.jpg", 12, None)
+    assert (second["uri"], second["size_bytes"], second["attributes"]) == ("s3://b/2.jpg", 12, None)
     assert (third["size_bytes"], third["modified_at"], third["etag"]) == (None, None, None)
     assert third["attributes"] == {"a.b": "y"}
 

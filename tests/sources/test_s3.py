@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import subprocess
 import sys
 import tarfile
@@ -16,18 +17,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from listings import ODD_NAME, address_of, listed
+from PIL import Image
 from pyspark.sql import SparkSession
 from s3_server import Fault, S3Server, running_s3_server
+from table_contents import rows as rows_of
 
-from dedup_spark.config import InventorySettings
-from dedup_spark.errors import ConfigError
+from dedup_spark import pipeline
+from dedup_spark.config import InventorySettings, load_config
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.sources import addresses, fetching
+from dedup_spark.runs import Run
+from dedup_spark.sources import addresses, fetching, patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.tar import list_members
+from dedup_spark.stages import inventory
+from dedup_spark.tables import Tables
 
 OBJECTS = {
     **{f"photos/{n // 10}/{n}.jpg": f"photo {n}".encode() for n in range(40)},
@@ -109,6 +117,90 @@ def test_executors_list_and_read_what_is_there_through_faults(s3: S3Server, on_w
     assert {uri: data for uri, (data, _) in answers.items()} == PHOTOS
     n_failed = {uri.rpartition("/")[2]: n for uri, (_, n) in answers.items() if n}
     assert n_failed == {"11.jpg": 3, "12.jpg": 1, "22.jpg": 2}
+
+
+@pytest.mark.slow
+def test_a_bucket_by_three_schemes_is_one_lake(s3: S3Server, on_workers: SparkSession, tables: Tables) -> None:
+    keys = ["a//b.jpg", "a/b.jpg", "a b.jpg", "a+b.jpg", "a%20b.jpg", "caf\u00e9.jpg", "cafe\u0301.jpg", "A/b.jpg"]
+    s3.put("spelled", {f"photos/{key}": key.encode() for key in keys})
+    found = []
+    for scheme in ("s3", "s3a", "s3n"):
+        counts = run_inventory(tables, f"{scheme}://spelled/photos")
+        assert counts["new_or_changed"] == (len(keys) if scheme == "s3" else 0)
+        found.append({row["uri"]: row["image_id"] for row in rows_of(tables.root, "images")})
+    assert found[0] == found[1] == found[2]
+    assert set(found[0]) == {f"s3://spelled/photos/{key}" for key in keys}
+    assert {row["lake"] for row in rows_of(tables.root, "images")} == {"s3://spelled/photos"}
+
+
+NO_TOKEN = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>nightly</Name><Prefix>photos/</Prefix>
+<KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><Delimiter>/</Delimiter><IsTruncated>true</IsTruncated></ListBucketResult>"""
+NOTHING = NO_TOKEN.replace(b"true", b"false")
+
+
+@pytest.mark.slow
+def test_a_listing_cut_off_at_a_page_changes_nothing_and_a_partial_one_costs_no_reading(
+    s3: S3Server, on_workers: SparkSession, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = {f"photos/{n % 3}/{n}.png": picture(n) for n in range(30)}
+    s3.put("nightly", pictures)
+    config = load_config(None, ["extract.embedding=off"])
+    run = Run(tables, config, "s3://nightly/photos", "r1")
+    for step in ("inventory", "extract"):
+        pipeline.run_step(on_workers, config, run, pipeline.find_step(step))
+    images, read = rows_of(tables.root, "images"), rows_of(tables.root, "features")
+    assert len(read) == 30
+
+    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.0)
+    s3.faults[:] = [Fault("list-type=2", body=NO_TOKEN, times=100)]
+    with pytest.raises(SourceError, match=r"ended its listing in the middle.*nothing was changed"):
+        pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
+    s3.faults[:] = [Fault("list-type=2", cut=True, times=100)]
+    with pytest.raises(SourceError, match="nothing was changed"):
+        pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
+    assert rows_of(tables.root, "images") == images
+
+    s3.faults[:] = [Fault("prefix=photos/1/", body=NOTHING, times=100)]  # a key that cannot see this folder tonight
+    for step in ("inventory", "extract"):
+        pipeline.run_step(on_workers, config, run, pipeline.find_step(step))
+    assert (len(rows_of(tables.root, "images")), len(rows_of(tables.root, "features"))) == (20, 20)
+    s3.faults.clear()
+    s3.requests.clear()
+    for step in ("inventory", "extract"):
+        pipeline.run_step(on_workers, config, run, pipeline.find_step(step))
+    assert s3.n_requests("GET", ".png") == 0
+    by_id = {row["image_id"]: row for row in read}
+    assert {row["image_id"]: row for row in rows_of(tables.root, "features")} == by_id
+    assert {row["uri"] for row in rows_of(tables.root, "images")} == {row["uri"] for row in images}
+    assert rows_of(tables.root, "tombstones") == []
+
+
+@pytest.mark.slow
+def test_a_store_that_answers_503_to_six_of_ten_is_listed_whole(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.05)
+    source = FolderSource("s3://lake/photos")
+    assert source.root
+    rng = random.Random(1)
+    monkeypatch.setattr(
+        s3, "fault_for", lambda *_: Fault("", status=503) if rng.random() < 0.6 else None, raising=False
+    )
+    batch = pa.RecordBatch.from_pylist([{"path": source.root, "recursive": True}])
+    found = [row["uri"] for made in source._list_folders(iter([batch])) for row in made.to_pylist()]
+    assert sorted(found) == sorted(PHOTOS)
+
+
+def picture(seed: int) -> bytes:
+    data = io.BytesIO()
+    Image.effect_noise((64, 48), 10 + seed).save(data, "PNG")
+    return data.getvalue()
+
+
+def run_inventory(tables: Tables, lake: str) -> dict[str, int]:
+    config = load_config()
+    run = Run(tables, config, lake, "r1")
+    inventory.run(tables.spark, config, run)
+    return run._mark.counts
 
 
 @pytest.mark.parametrize(
@@ -241,9 +333,9 @@ def test_spark_itself_lists_and_reads_through_hadoop(s3: S3Server, tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    for lake, scheme in zip(lakes[:2], ("s3a", "s3a"), strict=True):
+    for lake in lakes[:2]:
         assert {uri: size for uri, *_, size in found[lake]} == {
-            f"{scheme}://lake/photos/0/{n}.jpg": len(f"photo {n}") for n in range(10)
+            f"s3://lake/photos/0/{n}.jpg": len(f"photo {n}") for n in range(10)
         }
     assert [row[0] for row in found[lakes[2]]] == ["s3://lake/photos/0/1.jpg", "s3://reports/here.jpg"]
     assert found[lakes[3]] == [["s3://lake/photos/0/1.jpg", None, None, None, 7]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,10 @@ import pyarrow as pa
 import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
-from listings import ODD_NAME, listed
+from listings import ODD_NAME, listed, passed_over
 from pyspark.sql import SparkSession
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources.s3_inventory import S3InventorySource
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -34,10 +35,9 @@ CURRENT = [("s3://lake/photos/" + ODD_NAME, 20, "bb"), ("s3://lake/photos/a.jpg"
 
 def write_report(folder: Path, file_format: str, objects: list[dict[str, Any]] = OBJECTS, data: str = "") -> Path:
     """A report in `folder`, its data files below `<folder>/<data>`; the second half in a file of its own."""
-    keys = []
+    files = []
     for part in (objects[: len(objects) // 2], objects[len(objects) // 2 :]):
-        key = f"inventories/lake/all/data/{len(keys)}.{SUFFIX[file_format]}"
-        keys.append(key)
+        key = f"inventories/lake/all/data/{len(files)}.{SUFFIX[file_format]}"
         file = folder / data / (key if data != "beside" else Path(key).name)
         file = file if data != "beside" else folder / Path(key).name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,13 +47,15 @@ def write_report(folder: Path, file_format: str, objects: list[dict[str, Any]] =
         else:
             table = pa.Table.from_pylist(rows).cast(arrow_schema(rows, "UTC" if file_format == "Parquet" else None))
             pq.write_table(table, file) if file_format == "Parquet" else orc.write_table(table, file)
+        content = file.read_bytes()
+        files.append({"key": key, "size": len(content), "MD5checksum": hashlib.md5(content).hexdigest()})
     manifest = {
         "sourceBucket": "lake",
         "destinationBucket": "arn:aws:s3:::reports",
         "version": "2016-11-30",
         "fileFormat": file_format,
         "fileSchema": "Bucket, Key, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag, StorageClass",
-        "files": [{"key": key, "size": 1, "MD5checksum": "0"} for key in keys],
+        "files": files,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder / "manifest.json"
@@ -84,6 +86,54 @@ def test_the_latest_version_of_each_object_is_listed(file_format: str, spark: Sp
     assert facts(rows) == CURRENT
     assert {row["modified_at"].astimezone(UTC) for row in rows} == {NOON}
     assert {row["attributes"]["storage_class"] for row in rows} == {"STANDARD"}
+
+
+KEYS = [
+    "a//b.jpg",
+    "a/b.jpg",
+    "a b.jpg",
+    "a+b.jpg",
+    "a%20b.jpg",
+    "caf\u00e9.jpg",
+    "cafe\u0301.jpg",
+    "A/b.jpg",
+    "./c.jpg",
+]
+
+
+@pytest.mark.parametrize("file_format", ["CSV", "Parquet"])
+def test_keys_are_literal(file_format: str, spark: SparkSession, tmp_path: Path) -> None:
+    objects = [{"key": key, "is_latest": True, "is_delete_marker": False, "size": 1, "e_tag": "aa"} for key in KEYS]
+    source = S3InventorySource(str(write_report(tmp_path, file_format, objects)), skip_hidden=False)
+    assert {row["uri"] for row in listed(source, spark)} == {f"s3://lake/{key}" for key in KEYS}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "other bytes"])
+def test_a_report_that_is_not_whole_is_no_listing(damage: str, spark: SparkSession, tmp_path: Path) -> None:
+    manifest = write_report(tmp_path, "CSV")
+    file = tmp_path / "inventories/lake/all/data/1.csv.gz"
+    content = file.read_bytes()
+    file.write_bytes(content[:-9] if damage == "cut off" else content[:-1] + bytes([content[-1] ^ 1]))
+    if damage == "missing":
+        file.unlink()
+    with pytest.raises(
+        SourceError, match=r"1\.csv\.gz: this data file .* but its manifest\.json says .*nothing was changed"
+    ):
+        S3InventorySource(str(manifest)).list_images(spark)
+
+
+def test_a_report_that_says_no_checksums_is_read(spark: SparkSession, tmp_path: Path) -> None:
+    manifest = write_report(tmp_path, "CSV")
+    report = json.loads(manifest.read_text())
+    report["files"] = [{"key": file["key"]} for file in report["files"]]
+    manifest.write_text(json.dumps(report))
+    assert facts(listed(S3InventorySource(str(manifest)), spark)) == CURRENT
+
+
+def test_hidden_names_and_folder_markers_are_passed_over(spark: SparkSession, tmp_path: Path) -> None:
+    assert passed_over(S3InventorySource(str(write_report(tmp_path, "Parquet"))), spark) == {
+        "folder marker": (1, "s3://lake/photos/"), "hidden file": (1, "s3://lake/photos/.hidden.jpg"),
+    }  # fmt: skip
 
 
 def test_hidden_names_are_listed_when_asked_for(spark: SparkSession, tmp_path: Path) -> None:

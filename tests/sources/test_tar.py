@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from listings import ODD_NAME, address_of, fetched, listed
+from listings import ODD_NAME, address_of, fetched, listed, passed_over
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
@@ -93,24 +93,24 @@ def test_long_and_odd_names_are_kept_whole(form: int, tmp_path: Path) -> None:
     assert [data[r["position"] :][: r["size_bytes"]] for r in rows] == list(pictures.values())
 
 
-def test_folders_links_sparse_and_hidden_members_are_left_out_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_members_that_are_no_images_are_passed_over_and_counted(spark: SparkSession, tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"1.jpg": b"1", "._1.jpg": b"AppleDouble", "1.txt": b"caption"})
     with tarfile.open(path, "a") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
             info = tarfile.TarInfo(f"{kind!r}.jpg")
             info.type, info.linkname = kind, "1.jpg"
             tar.addfile(info)
-    with caplog.at_level("INFO", "dedup_spark"):
-        assert names(members(path)) == ["1.jpg"]
-    assert {line.partition("tar: ")[2] for line in caplog.messages} == {
-        "1 members left out: hidden",
-        "1 members left out: extension of another kind",
-        "1 members left out: folder",
-        "3 members left out: link or device",
-    }
+    assert names(members(path)) == ["1.jpg"]
     assert names(members(path, skip_hidden=False)) == ["1.jpg", "._1.jpg"]
+    (tmp_path / "link.tar").symlink_to("a.tar")
+    uri = f"file://{path}"
+    assert passed_over(TarSource(str(tmp_path)), spark) == {
+        "hidden file": (1, f"{uri} ._1.jpg"),
+        "extension of another kind": (1, f"{uri} 1.txt"),
+        "link in a tar file": (2, f"{uri} {tarfile.SYMTYPE!r}.jpg"),
+        "device": (1, f"{uri} {tarfile.FIFOTYPE!r}.jpg"),
+        "link to a file": (1, f"file://{tmp_path}/link.tar"),
+    }
 
 
 def test_members_of_one_name_are_all_images(tmp_path: Path) -> None:

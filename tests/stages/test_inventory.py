@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import fill, frame, images, listed
+from fabricated import features, fill, frame, images, listed, readable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from table_contents import rows
 
 from dedup_spark.config import load_config
-from dedup_spark.errors import ConfigError, GuardError
+from dedup_spark.errors import ConfigError, GuardError, SourceError
 from dedup_spark.runs import Run
 from dedup_spark.sources.base import LISTING_SCHEMA
+from dedup_spark.sources.folder import FolderSource
 from dedup_spark.stages import inventory
-from dedup_spark.tables import IMAGES, Tables
+from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, TOMBSTONES, Tables
 
 AT = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LAKE = "s3://bucket/photos"
@@ -170,7 +173,7 @@ def test_without_collisions_nothing_changes(spark: SparkSession, tmp_path: Path)
 # --- the step --------------------------------------------------------------------------------------------
 
 
-def run_inventory(tables: Tables, lake: Path, *overrides: str) -> dict[str, int]:
+def run_inventory(tables: Tables, lake: Path | str, *overrides: str) -> dict[str, int]:
     """Runs the step; returns its counts."""
     config = load_config(None, overrides)
     run = Run(tables, config, str(lake), "r1")
@@ -179,25 +182,267 @@ def run_inventory(tables: Tables, lake: Path, *overrides: str) -> dict[str, int]
     return run._mark.counts
 
 
-def test_a_lake_that_seems_half_gone_is_not_believed_until_it_is_allowed(tables: Tables, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    lake.mkdir()
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    return folder
+
+
+def put(lake: Path, *names: str) -> None:
+    for name in names:
+        (lake / name).parent.mkdir(parents=True, exist_ok=True)
+        (lake / name).write_bytes(name.encode())
+
+
+def known_images(tables: Tables, lake: Path, n: int) -> None:
     root = f"file://{lake}"
-    (lake / "new.jpg").write_bytes(b"new")
-    fill(tables, [listed(i, lake=root, uri=f"{root}/{i}.jpg") for i in range(3)] + [listed(9, lake="s3://other")])
+    fill(tables, [listed(i, lake=root, uri=f"{root}/{i}.jpg") for i in range(n)] + [listed(99, lake="s3://other")])
+
+
+def fill_features(tables: Tables) -> None:
+    """A row of features for every image, as extract would make it."""
+    made = [readable(r["image_id"], object_version=r["object_version"]) for r in rows(tables.root, "images")]
+    fill(tables, feature_rows=made)
+
+
+def by_name(tables: Tables, table: str) -> dict[str, dict[str, Any]]:
+    return {Path(row["uri"]).name: row for row in rows(tables.root, table)}
+
+
+def test_a_lake_that_seems_half_gone_is_not_believed_until_it_is_allowed(tables: Tables, lake: Path) -> None:
+    put(lake, "new.jpg")
+    known_images(tables, lake, 20)
     before = rows(tables.root, "images")
-    with pytest.raises(GuardError, match=r"3 of 3 known images.*inventory\.max_gone_share=1"):
+    with pytest.raises(GuardError, match=r"20 of 20 known images.*inventory\.max_gone_share=1"):
         run_inventory(tables, lake)
     assert rows(tables.root, "images") == before
-    assert run_inventory(tables, lake, "inventory.max_gone_share=1") == {"listed": 1, "new_or_changed": 1, "gone": 3}
-    assert {r["uri"] for r in rows(tables.root, "images")} == {f"{root}/new.jpg", "file:///lake/9.jpg"}
+    assert run_inventory(tables, lake, "inventory.max_gone_share=1") == {"listed": 1, "new_or_changed": 1, "gone": 20}
+    assert {r["uri"] for r in rows(tables.root, "images")} == {f"file://{lake}/new.jpg", "file:///lake/99.jpg"}
 
 
-def test_an_empty_lake_is_a_config_error_and_forgets_nothing(tables: Tables, tmp_path: Path) -> None:
-    (tmp_path / "lake" / "folder").mkdir(parents=True)
-    (tmp_path / "lake" / ".hidden").write_bytes(b"x")
-    root = f"file://{tmp_path}/lake"
+def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Tables, lake: Path) -> None:
+    put(lake, "new.jpg", *(f"{i}.jpg" for i in range(15, 20)))
+    known_images(tables, lake, 20)
+    members = [{"image_id": i, "is_removable": i < 10} for i in range(20)]
+    tables.append(CLUSTERS, frame(tables.spark, CLUSTERS.schema, members))
+    assert run_inventory(tables, lake)["gone"] == 15  # 5 of 20, beside those 10
+    (lake / "new.jpg").unlink()
+    assert run_inventory(tables, lake)["gone"] == 1
+    for file in lake.iterdir():
+        file.unlink()
+    put(lake, "another.jpg")
+    assert run_inventory(tables, lake)["gone"] == 5  # all of them, but what is that
+
+
+def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forgets_nothing(
+    tables: Tables, lake: Path
+) -> None:
+    put(lake, ".hidden", ".hidden too", "folder/.hidden")
+    (lake / "link.jpg").symlink_to("/etc/hostname")
+    root = f"file://{lake}"
     fill(tables, [listed(1, lake=root)])
-    with pytest.raises(ConfigError, match="empty, there is no file to look at"):
-        run_inventory(tables, tmp_path / "lake")
+    said = "empty, there is no file to look at; passed over: hidden file 3, link to a file 1"
+    with pytest.raises(ConfigError, match=said):
+        run_inventory(tables, lake)
     assert len(rows(tables.root, "images")) == 1
+
+
+def test_what_is_passed_over_is_counted_and_said(tables: Tables, lake: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(lake, "a.jpg", *(f"{n}/.DS_Store" for n in range(5)), ".git/a", ".gitignore")
+    (lake / "link.jpg").symlink_to("a.jpg")
+    with caplog.at_level("INFO", "dedup_spark"):
+        counts = run_inventory(tables, lake)
+    assert counts == {
+        "listed": 1, "new_or_changed": 1, "gone": 0, "passed_over_hidden_file": 6, "passed_over_hidden_folder": 1,
+        "passed_over_link_to_a_file": 1,
+    }  # fmt: skip
+    assert f"inventory: 1 entry passed over: link to a file, for example file://{lake}/link.jpg" in caplog.messages
+    assert f"inventory: 6 entries passed over: hidden file, for example file://{lake}/.gitignore" in caplog.messages
+
+
+def test_a_manifest_that_names_one_file_in_nine_ways_gives_one_image(tables: Tables, lake: Path) -> None:
+    put(lake, "img/a.jpg", "img/b.jpg")
+    (lake / "img/c.jpg").hardlink_to(lake / "img/b.jpg")
+    (lake / "link").symlink_to("img")
+    spelled = ["img/a.jpg", "./img/a.jpg", "img/../img/a.jpg", "img//a.jpg", f"{lake}/img/a.jpg", "link/a.jpg",
+               f"file://{lake}/img/a.jpg", f"file:{lake}/img/a.jpg", f"file://localhost{lake}/img/a.jpg"]  # fmt: skip
+    (lake / "list.csv").write_text("\n".join(["uri", *spelled, "img/b.jpg", "img/c.jpg"]))
+    counts = run_inventory(tables, lake / "list.csv")
+    assert counts == {"listed": 3, "repeated": 8, "new_or_changed": 3, "gone": 0}
+    found = by_name(tables, "images")
+    assert found["b.jpg"]["file_id"] == found["c.jpg"]["file_id"] != found["a.jpg"]["file_id"]
+    assert [found[f"{n}.jpg"]["n_links"] for n in "abc"] == [1, 2, 2]
+
+
+def test_a_lake_under_another_spelling_is_the_same_lake(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "b.jpg")
+    (lake.parent / "link").symlink_to(lake)
+    run_inventory(tables, lake)
+    before = rows(tables.root, "images")
+    for spelled in (f"{lake}/../lake/", f"file:{lake}", f"file://localhost{lake}", str(lake.parent / "link")):
+        assert run_inventory(tables, spelled) == {"listed": 2, "new_or_changed": 0, "gone": 0}
+    assert rows(tables.root, "images") == before
+
+
+def test_a_new_name_of_a_file_renews_its_other_names_without_reading_them(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg")
+    run_inventory(tables, lake)
+    before = by_name(tables, "images")["a.jpg"]
+    (lake / "b.jpg").hardlink_to(lake / "a.jpg")
+    assert run_inventory(tables, lake)["new_or_changed"] == 2
+    after = by_name(tables, "images")["a.jpg"]
+    assert (before["n_links"], after["n_links"]) == (1, 2)
+    assert before["object_version"] == after["object_version"]
+
+
+def test_a_listing_that_ends_early_changes_nothing(tables: Tables, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(lake, "a.jpg")
+    run_inventory(tables, lake)
+    before = rows(tables.root, "images")
+    put(lake, "b.jpg")
+
+    def cut_off(_: FolderSource, spark: SparkSession) -> DataFrame:
+        def two(batches: Any) -> Any:
+            yield from batches
+            raise SourceError("half of it")
+
+        return listing(spark, {"uri": "file:///x"}).mapInArrow(two, LISTING_SCHEMA)
+
+    monkeypatch.setattr(FolderSource, "list_images", cut_off)
+    with pytest.raises(SourceError, match=r"^half of it$"):
+        run_inventory(tables, lake)
+
+    def cut_off_by_spark(_: FolderSource, spark: SparkSession) -> DataFrame:
+        return listing(spark, {"uri": "a"}).withColumn("uri", F.raise_error(F.lit("disk on fire")).cast("string"))
+
+    monkeypatch.setattr(FolderSource, "list_images", cut_off_by_spark)
+    with pytest.raises(SourceError, match=r"its listing ended early: .*disk on fire.*nothing was changed"):
+        run_inventory(tables, lake)
+    assert rows(tables.root, "images") == before
+
+
+# --- images that are gone, and come back -----------------------------------------------------------------
+
+
+def test_what_is_gone_is_kept_and_comes_back_unread(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "b.jpg", "c.jpg")
+    run_inventory(tables, lake)
+    fill_features(tables)
+    before, features_before = by_name(tables, "images"), rows(tables.root, "features")
+    (lake / "b.jpg").rename(lake.parent / "b.jpg")
+    assert run_inventory(tables, lake)["gone"] == 1
+    assert by_name(tables, "images").keys() == {"a.jpg", "c.jpg"}
+    (tombstone,) = rows(tables.root, "tombstones")
+    assert {c: tombstone[c] for c in before["b.jpg"]} == before["b.jpg"]
+    assert datetime.now(UTC) - tombstone["gone_at"] < timedelta(minutes=5)
+    gone = [r for r in features_before if r["image_id"] == tombstone["image_id"]]
+    assert {c: tombstone[c] for c in gone[0]} == gone[0]
+
+    tables.delete(FEATURES, frame(tables.spark, "image_id bigint", gone))  # as extract does
+    (lake.parent / "b.jpg").rename(lake / "b.jpg")
+    counts = run_inventory(tables, f"{lake}/")
+    assert counts == {"listed": 3, "new_or_changed": 1, "gone": 0, "brought_back": 1}
+    assert by_name(tables, "images") == before
+    in_order = {r["image_id"]: r for r in rows(tables.root, "features")}
+    assert in_order == {r["image_id"]: r for r in features_before}
+    assert rows(tables.root, "tombstones") == []
+
+
+def test_one_that_comes_back_changed_or_unread_gets_its_id_and_is_read(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "b.jpg", "unread.jpg")
+    run_inventory(tables, lake)
+    before = by_name(tables, "images")
+    fill(tables, feature_rows=[readable(before["b.jpg"]["image_id"], object_version=before["b.jpg"]["object_version"])])
+    for name in ("b.jpg", "unread.jpg"):
+        (lake / name).rename(lake.parent / name)
+    run_inventory(tables, lake)
+    tables.overwrite(FEATURES, features(tables.spark, []))
+    (lake / "b.jpg").write_bytes(b"another picture")
+    (lake.parent / "unread.jpg").rename(lake / "unread.jpg")
+    assert "brought_back" not in run_inventory(tables, lake)
+    after = by_name(tables, "images")
+    assert {n: r["image_id"] for n, r in after.items()} == {n: r["image_id"] for n, r in before.items()}
+    assert rows(tables.root, "features") == rows(tables.root, "tombstones") == []
+
+
+def test_features_that_extract_has_not_deleted_yet_are_not_doubled(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "b.jpg")
+    run_inventory(tables, lake)
+    fill_features(tables)
+    before = rows(tables.root, "features")
+    (lake / "b.jpg").rename(lake.parent / "b.jpg")
+    run_inventory(tables, lake)
+    (lake.parent / "b.jpg").rename(lake / "b.jpg")
+    run_inventory(tables, lake)
+    assert {r["image_id"] for r in rows(tables.root, "features")} == {r["image_id"] for r in before}
+    assert len(rows(tables.root, "features")) == len(before)
+    assert rows(tables.root, "tombstones") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["upsert", "delete", "append"])
+def test_a_step_killed_between_two_writes_is_finished_by_the_next(
+    tables: Tables, lake: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    put(lake, "a.jpg", "b.jpg", "c.jpg")
+    run_inventory(tables, lake)
+    fill_features(tables)
+    before, features_before = by_name(tables, "images"), rows(tables.root, "features")
+
+    def killed_once() -> None:
+        """Runs the step until its first write of this kind, which is done and not survived; then once more."""
+        write = getattr(Tables, method)
+
+        def and_die(*args: Any, **kwargs: Any) -> None:
+            write(*args, **kwargs)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Tables, method, and_die)
+            run_inventory(tables, lake)
+        run_inventory(tables, lake)
+
+    (lake / "b.jpg").rename(lake.parent / "b.jpg")
+    killed_once()
+    assert by_name(tables, "images").keys() == {"a.jpg", "c.jpg"}
+    assert by_name(tables, "tombstones").keys() == {"b.jpg"}
+    gone = by_name(tables, "tombstones")["b.jpg"]["image_id"]
+    tables.delete(FEATURES, frame(tables.spark, "image_id bigint", [{"image_id": gone}]))
+    (lake.parent / "b.jpg").rename(lake / "b.jpg")
+    killed_once()
+    assert by_name(tables, "images") == before
+    assert {r["image_id"]: r for r in rows(tables.root, "features")} == {r["image_id"]: r for r in features_before}
+    assert len(rows(tables.root, "features")) == len(features_before)
+    assert rows(tables.root, "tombstones") == []
+
+
+def test_tombstones_are_deleted_after_days_of_grace(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg")
+    root = f"file://{lake}"
+    now = datetime.now(UTC)
+    old = [listed(i, lake=root, uri=f"{root}/{i}", gone_at=now - timedelta(days=i)) for i in (1, 29, 31, 90)]
+    tables.append(TOMBSTONES, frame(tables.spark, TOMBSTONES.schema, old))
+    assert run_inventory(tables, lake)["forgotten"] == 2
+    assert {r["image_id"] for r in rows(tables.root, "tombstones")} == {1, 29}
+    assert run_inventory(tables, lake, "inventory.grace_days=0.5")["forgotten"] == 2
+
+
+def test_the_id_of_an_image_that_is_gone_is_not_given_to_another(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "back.jpg")
+    root = f"file://{lake}"
+    (a,) = identified(tables.spark, {"uri": f"{root}/a.jpg"}).values()
+    buried = [listed(a["image_id"], lake=root, uri=f"{root}/x.jpg"), listed(77, lake=root, uri=f"{root}/back.jpg")]
+    stones = [stone | {"gone_at": datetime.now(UTC)} for stone in buried]
+    tables.append(TOMBSTONES, frame(tables.spark, TOMBSTONES.schema, stones))
+    run_inventory(tables, lake)
+    found = by_name(tables, "images")
+    assert found["a.jpg"]["image_id"] == a["image_id"] + 1
+    assert found["back.jpg"]["image_id"] == 77
+    assert by_name(tables, "tombstones").keys() == {"x.jpg"}
+
+
+def test_tombstones_have_a_column_for_all_that_is_known_of_an_image() -> None:
+    both = set(IMAGES.column_names) & set(FEATURES.column_names)
+    assert both == {"image_id", "object_version"}
+    assert set(TOMBSTONES.column_names) == {*IMAGES.column_names, *FEATURES.column_names, "gone_at"}

@@ -60,6 +60,8 @@ def test_members_are_ranked_as_asked_with_unknown_values_last_and_ids_breaking_t
         ({"protected_prefixes": ("/lake/a/x",)}, {3}, set()),
         ({"reference_prefixes": ("file:///lake/b", "s3://other/")}, {4, 5}, {4, 5}),
         ({"protected_prefixes": ("a/",), "reference_prefixes": ("b/",)}, {2, 3, 4}, {4}),
+        ({"protected_prefixes": ("s3a://other/a/", "file:/lake//b/")}, {4, 5}, set()),
+        ({"protected_prefixes": ("/lake/nothing/../a/x/",)}, {3}, set()),
         ({"protected_prefixes": ("",)}, {1, 2, 3, 4}, set()),
         ({"protected_prefixes": ("%", ".*/")}, set(), set()),
     ],

@@ -1,0 +1,84 @@
+"""Rows of a listing whose addresses were spelled by others: each gets its canonical one, on executors.
+
+A batch whose addresses are all in S3 or GCS is handed on as it came: measured, 0.03 us a row. For the others it is a
+regular expression or two, and for local files the system calls that find links and tell the file: about 20 us.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from dedup_spark.sources import addresses
+from dedup_spark.sources.base import LISTING_SCHEMA
+from dedup_spark.sources.folder import identity_of_file
+from dedup_spark.sources.passed_over import BEHIND_LINK, LINK_TO_FILE, PassedOver
+
+
+def spelled_canonically(listing: DataFrame, folder: str) -> DataFrame:
+    """`listing` (LISTING_SCHEMA) with canonical uris; relative ones count from `folder`, itself canonical.
+
+    A local file also gets its `file_id` and `n_links`, unless it is a container: two images in one file are not one.
+    """
+    return listing.mapInArrow(functools.partial(_spell, folder=folder), LISTING_SCHEMA)
+
+
+def without_links(listing: DataFrame) -> DataFrame:
+    """`listing` of local files with their `file_id` and `n_links`; what was found through a link is passed over."""
+    return listing.mapInArrow(_tell_links, LISTING_SCHEMA)
+
+
+def _spell(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        as_given = batch.column("uri")
+        if pc.all(pc.match_substring_regex(as_given, "^(s3|gs)://")).as_py():
+            yield batch
+            continue
+        uris = [addresses.canonical(uri, folder) for uri in as_given.to_pylist()]
+        is_whole = pc.and_(pc.is_null(batch.column("member")), pc.is_null(batch.column("position"))).to_pylist()
+        yield _changed(batch, uri=uris, **_identities(uris, is_whole))
+
+
+def _tell_links(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    passed_over = PassedOver()
+    for batch in batches:
+        uris = [uri for uri in batch.column("uri").to_pylist() if not _is_through_link(uri, passed_over)]
+        direct = batch.filter(pc.is_in(batch.column("uri"), pa.array(uris, pa.string())))
+        yield _changed(direct, **_identities(uris, [True] * len(uris)))
+    yield passed_over.to_arrow()
+
+
+def _is_through_link(uri: str, passed_over: PassedOver) -> bool:
+    if addresses.canonical(uri) == uri:
+        return False
+    is_link = Path(addresses.to_path(uri)).is_symlink()
+    passed_over.add(LINK_TO_FILE if is_link else BEHIND_LINK, uri)
+    return True
+
+
+def _changed(batch: pa.RecordBatch, **columns: list[Any]) -> pa.RecordBatch:
+    new = [pa.array(columns[f.name], f.type) if f.name in columns else batch.column(f.name) for f in batch.schema]
+    return pa.RecordBatch.from_arrays(new, schema=batch.schema)
+
+
+def _identities(uris: list[str], is_whole: list[bool]) -> dict[str, list[Any]]:
+    """`file_id` and `n_links` of those that are a whole local file."""
+    host = socket.gethostname()
+    files = [_identity(uri, host) if whole else (None, None) for uri, whole in zip(uris, is_whole, strict=True)]
+    return {"file_id": [file_id for file_id, _ in files], "n_links": [n for _, n in files]}
+
+
+def _identity(uri: str, host: str) -> tuple[str | None, int | None]:
+    if addresses.is_remote(uri):
+        return None, None
+    try:
+        return identity_of_file(Path(addresses.to_path(uri)).stat(), host)
+    except (OSError, ValueError):  # not there, or not for us: reading it gives the reason
+        return None, None
