@@ -38,6 +38,7 @@ from dedup_spark.stages import calibrate
 from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import Tables
 from dedup_spark.trace import trace_image
+from dedup_spark.views import ViewSettings
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _embed(options: argparse.Namespace, config: Config) -> None:
 
 
 def _sql(options: argparse.Namespace, config: Config) -> None:
-    run_sql(_open_tables(options), options.query, options.rows, config.report.prefix_depth, _say)
+    run_sql(_open_tables(options), options.query, options.rows, ViewSettings.of(config), _say)
 
 
 def _trace(options: argparse.Namespace, _: Config) -> None:
