@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark import cli, pipeline, tables, views
+from dedup_spark import cli, pipeline, tables, view_definitions, views
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.forecast import Lake, Prices, Rates, parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
@@ -46,7 +46,7 @@ def views_part() -> str:
     return "\n\n".join(
         f"**`{view.name}`**. {view.comment}\n\n"
         + _grid(("column", "meaning"), [(f"`{name}`", comment) for name, comment in view.columns])
-        for view in views.VIEWS
+        for view in view_definitions.VIEWS
     )
 
 
@@ -205,7 +205,7 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     assert len(queries) >= 3
     for query in queries:
         said: list[str] = []
-        run_sql(finished.tables, query, 5, 1, said.append)
+        run_sql(finished.tables, query, 5, views.ViewSettings(1), said.append)
         assert len(said[0].splitlines()) > 2, f"no row: {query}"
 
 

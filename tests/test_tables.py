@@ -15,7 +15,8 @@ from pyspark.sql import DataFrame, SparkSession
 from dedup_spark.errors import TableError
 from dedup_spark.local_relation import local_relation
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table, Tables
-from dedup_spark.views import VIEWS, create_views, open_views
+from dedup_spark.view_definitions import VIEWS
+from dedup_spark.views import create_views, open_views
 
 Row = dict[str, Any]
 
