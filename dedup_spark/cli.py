@@ -165,7 +165,7 @@ def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Ru
     lake = open_source(options.lake, config.inventory).root
     run_id = pipeline.run_id_to_use(tables, lake, options.run_id)
     log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
-    return spark, Run(tables, config, lake, run_id)
+    return spark, Run(tables, config, lake, run_id, full=getattr(options, "full", False))
 
 
 def _open_tables(options: argparse.Namespace) -> Tables:
@@ -233,11 +233,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command, run_id=None)
         return sub
 
-    add("run", _run, "all steps, in order", lake=True)
+    _add_full(add("run", _run, "all steps, in order", lake=True))
     for step in pipeline.STEPS:
         sub = add(step.name, _one_step, (step.stage.__doc__ or "").splitlines()[0], lake=True)
         sub.add_argument("--force", action="store_true", help="do it even if nothing changed")
         sub.set_defaults(step=step.name)
+        if step.remembers:
+            _add_full(sub)
         if step.name == "extract":
             sub.add_argument(
                 "--retry-rejects",
@@ -272,3 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake")
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
     return parser
+
+
+def _add_full(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--full", action="store_true", help="compare all images again, also those matched before")

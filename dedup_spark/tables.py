@@ -133,6 +133,7 @@ SHARDS = Table(
         ("sha256", _STR, "SHA-256 of the file, hex; checked before use"),
         ("cells", T.ArrayType(_INT), "Cells in the file"),
         ("model_id", _STR, "Model of the embeddings"),
+        ("built_from", _STR, "Number and hash of the images in all files together; match compares them with its own"),
     ),
 )
 
