@@ -38,6 +38,7 @@ from dedup_spark.stages import calibrate
 from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import Tables
 from dedup_spark.trace import trace_image
+from dedup_spark.verify_removal import RELATIONS, Wanted, verify_removal
 from dedup_spark.views import ViewSettings
 
 log = logging.getLogger(__name__)
@@ -101,6 +102,11 @@ def _embed(options: argparse.Namespace, config: Config) -> None:
 
 def _sql(options: argparse.Namespace, config: Config) -> None:
     run_sql(_open_tables(options), options.query, options.rows, ViewSettings.of(config), _say)
+
+
+def _verify_removal(options: argparse.Namespace, config: Config) -> None:
+    wanted = Wanted(tuple(options.relation), options.limit)
+    verify_removal(_open_tables(options), config, wanted, options.out, _say)
 
 
 def _trace(options: argparse.Namespace, _: Config) -> None:
@@ -260,6 +266,14 @@ def _parser() -> argparse.ArgumentParser:
     sql = add("sql", _sql, "ask the tables and views by name")
     sql.add_argument("query")
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
+    sub = add(
+        "verify-removal", _verify_removal, "look again at what may be removed; write the list of what is still true"
+    )
+    sub.add_argument("--out", default="removals.csv", metavar="FILE", help="the list, as CSV (default: ./removals.csv)")
+    sub.add_argument(
+        "--relation", action="append", default=[], choices=RELATIONS, help="only such copies; may be repeated"
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help="look at so many at most, those first that free most")
     add("trace", _trace, "one image's rows in every table").add_argument(
         "--uri", required=True, help="address, or the end of one"
     )

@@ -120,6 +120,7 @@ def test_commands_are_those_of_the_command_line() -> None:
         "plan",
         "embed",
         "sql",
+        "verify-removal",
         "trace",
         "calibrate",
         "explain",

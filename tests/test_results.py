@@ -19,7 +19,7 @@ RECORD = Path(__file__).with_name("results_recorded.json")
 RECORD_AGAIN = ".venv/bin/python tests/test_results.py"
 
 DECIDE_NOTHING = {
-    "kernels": {  # what features are made of has a version of its own (signature.py); the rest forecasts, shows, tries out
+    "kernels": {  # what features are made of has a version of its own (signature.py); the others forecast or show
         "__init__", "calibration", "core_rates", "dendrogram", "edits", "endings", "estimates", "forecast", "formats",
         "hashing", "headers", "images", "openers", "paths", "quality", "raw", "recall", "rendering", "signature",
     },

@@ -31,6 +31,9 @@ _ALIAS = "^arn:|-s3alias$|--ol-s3$|@onelake$"
 _BY_ITS_NAME = ("hdfs", *_NAMED_STORES)
 """Schemes where, below one authority, another path is another object."""
 
+_MOUNTED_STORES = "^(dbfs|Volumes)/"
+"""Paths of Databricks where inodes are made up from names: two of them do not tell two objects apart."""
+
 _ANY_CASE = "UNICODE_CI"
 """Collation under which text is equal whatever its case and normal form."""
 
@@ -46,8 +49,8 @@ class _Object:
 
     @property
     def has_inode(self) -> Column:
-        """Whether it is a local file that its disk numbers; some mounted stores number nothing."""
-        return (self.scheme == "file") & F.coalesce(self.inode != "0", F.lit(False))
+        """Whether it is a file that its disk numbers; mounted stores number nothing, or what they like."""
+        return (self.scheme == "file") & ~self.path.rlike(_MOUNTED_STORES) & F.coalesce(self.inode != "0", F.lit(False))
 
     @property
     def name(self) -> Column:

@@ -89,6 +89,7 @@ CASES = {
     "a bucket on a disk": one("file:///mnt/lake/Caf\u00e9.jpg", "s3://lake/cafe\u0301.jpg",
                               {"modified_at": AT.replace(microsecond=0)}, {"etag": "e"}),
     "a volume": one("dbfs:/Volumes/main/x/a.jpg", "file:///Volumes/main/x/a.jpg"),
+    "two mounts of Databricks": one("file:///dbfs/mnt/x/a.jpg", "file:///dbfs/mnt/y/a.jpg", NEXT, DISK),
     "two folders of a mount": one("dbfs:/mnt/x/a.jpg", "dbfs:/mnt/y/a.jpg"),
     "a URL": one("https://lake.s3.amazonaws.com/x/a%20b+c.jpg?versionId=3", "s3://lake/x/a b+c.jpg"),
     "two URLs": two("https://host/x/a.jpg", "https://host/x/b.jpg"),
