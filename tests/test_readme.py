@@ -21,6 +21,7 @@ from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.plan_text import paper_markdown
 from dedup_spark.sql import run_sql
 from dedup_spark.stages.extract_task import RETRIABLE
+from dedup_spark.verify_removal import Wanted, verify_removal
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -211,11 +212,14 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
 
 
 @pytest.mark.slow
-def test_every_python_example_runs(finished: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples
+    removals = str(tmp_path / "removals.csv")
+    assert verify_removal(finished.tables, load_config(), Wanted(), removals, lambda _: None) > 10
     for example in examples:
-        exec(compile(example.replace("demo/tables", finished.tables.root), "README.md", "exec"), {})
+        here = example.replace("demo/tables", finished.tables.root).replace("removals.csv", removals)
+        exec(compile(here, "README.md", "exec"), {})
         assert capsys.readouterr().out
 
 
