@@ -2,6 +2,6 @@
 
 from dedup_spark.python_workers import read_zips_once
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 read_zips_once()

@@ -41,6 +41,8 @@ from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import FEATURES, Tables
 from dedup_spark.trace import trace_image
 from dedup_spark.upgrade import require_current, upgrade
+from dedup_spark.verify_removal import RELATIONS, Wanted, verify_removal
+from dedup_spark.views import ViewSettings
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,12 @@ def _embed(options: argparse.Namespace, config: Config) -> None:
 
 
 def _sql(options: argparse.Namespace, config: Config) -> None:
-    run_sql(_open_tables(options), options.query, options.rows, config.report.prefix_depth, _say)
+    run_sql(_open_tables(options), options.query, options.rows, ViewSettings.of(config), _say)
+
+
+def _verify_removal(options: argparse.Namespace, config: Config) -> None:
+    wanted = Wanted(tuple(options.relation), options.limit)
+    verify_removal(_open_tables(options), config, wanted, options.out, _say)
 
 
 def _trace(options: argparse.Namespace, _: Config) -> None:
@@ -176,7 +183,7 @@ def _open(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Ru
     if tables.lease:
         tables.lease.name_run(run_id)
     log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
-    return tables.spark, Run(tables, config, lake, run_id)
+    return tables.spark, Run(tables, config, lake, run_id, full=getattr(options, "full", False))
 
 
 def _open_beside(options: argparse.Namespace, config: Config) -> tuple[SparkSession, Run]:
@@ -317,11 +324,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command, name=name, lease=None)
         return sub
 
-    add("run", _run, "all steps, in order", lake=True)
+    _add_full(add("run", _run, "all steps, in order", lake=True))
     for step in pipeline.STEPS:
         sub = add(step.name, _one_step, (step.stage.__doc__ or "").splitlines()[0], lake=True)
         sub.add_argument("--force", action="store_true", help="do it even if nothing changed")
         sub.set_defaults(step=step.name)
+        if step.remembers:
+            _add_full(sub)
         if step.name == "extract":
             sub.add_argument(
                 "--retry-rejects",
@@ -342,6 +351,14 @@ def _parser() -> argparse.ArgumentParser:
     sql = add("sql", _sql, "ask the tables and views by name")
     sql.add_argument("query")
     sql.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
+    sub = add(
+        "verify-removal", _verify_removal, "look again at what may be removed; write the list of what is still true"
+    )
+    sub.add_argument("--out", default="removals.csv", metavar="FILE", help="the list, as CSV (default: ./removals.csv)")
+    sub.add_argument(
+        "--relation", action="append", default=[], choices=RELATIONS, help="only such copies; may be repeated"
+    )
+    sub.add_argument("--limit", type=int, metavar="N", help="look at so many at most, those first that free most")
     add("trace", _trace, "one image's rows in every table").add_argument(
         "--uri", required=True, help="address, or the end of one"
     )
@@ -358,3 +375,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("demo", _demo, "the whole job on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
     return parser
+
+
+def _add_full(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--full", action="store_true", help="compare all images again, also those matched before")

@@ -117,6 +117,7 @@ class ClusterSettings:
     max_hub_neighbours: int = _setting(1_000, 1)
     protected_prefixes: tuple[str, ...] = _setting(())
     reference_prefixes: tuple[str, ...] = _setting(())
+    max_listing_age_hours: float = _setting(168.0, 0, 87_600)
     keeper_order: tuple[str, ...] = _setting(
         ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
     )

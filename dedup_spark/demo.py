@@ -8,11 +8,12 @@ from dedup_spark import pipeline
 from dedup_spark.runs import Run
 from dedup_spark.sql import run_sql
 from dedup_spark.summary import collect_summary, describe
+from dedup_spark.views import ViewSettings
 
 QUERIES = (
     (
         "How much could be freed, by kind of duplicate?",
-        "SELECT relation, count(*) AS images, sum(size_bytes) AS bytes FROM duplicates "
+        "SELECT relation, count(*) AS images, sum(freed_bytes) AS bytes FROM duplicates "
         "WHERE removable GROUP BY relation ORDER BY bytes DESC",
     ),
     (
@@ -30,10 +31,10 @@ QUERIES = (
 
 def demo(run: Run, say: Callable[[str], None]) -> None:
     """Do all steps; say what was found, where it is, and ask three questions of it."""
-    tables = run.tables
+    tables, settings = run.tables, ViewSettings.of(run.config)
     pipeline.run_all(tables.spark, run.config, run)
-    say("\n" + describe(collect_summary(tables)))
+    say("\n" + describe(collect_summary(tables, settings)))
     say(f"\ntables  {tables.root}\nreport  {tables.root}/report/index.html")
     for question, query in QUERIES:
         say(f'\n{question}\n  dedup-spark sql --tables {tables.root} "{query}"\n')
-        run_sql(tables, query, 20, run.config.report.prefix_depth, say)
+        run_sql(tables, query, 20, settings, say)

@@ -35,7 +35,8 @@ StageFunction = Callable[[SparkSession, Config, Run], None]
 class Step:
     """A step is skipped when its inputs, outputs and settings are those of its last completion.
 
-    `inputs` empty: always done; such a step finds out itself what is new.
+    `inputs` empty: always done; such a step finds out itself what is new. `remembers`: it leaves out what it did
+    before, unless the run is full; then it is not skipped either.
     """
 
     name: str
@@ -44,13 +45,14 @@ class Step:
     outputs: tuple[Table, ...] = ()
     sections: tuple[str, ...] = ()
     once_a_run: bool = False
+    remembers: bool = False
 
 
 STEPS = (
     Step("inventory", inventory.run, once_a_run=True),
     Step("extract", extract.run),
     Step("index", index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
-    Step("match", match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",)),
+    Step("match", match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",), remembers=True),
     Step(
         "cluster",
         cluster.run,
@@ -77,6 +79,7 @@ def run_all(spark: SparkSession, config: Config, run: Run) -> None:
 
 def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force: bool = False) -> None:
     """One step, unless nothing changed since it was last completed; `force` does it anyway."""
+    force |= run.full and step.remembers
     if step.inputs and not force and run.unchanged(step.name, _fingerprint(run, step)):
         return
     log.info("%s: started", step.name)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RelationTotal:
-    """Members of all clusters with one relation to their keeper, removable or protected, as in the view duplicates."""
+    """Members of all clusters with one relation to their keeper, removable or not, as in the view duplicates."""
 
     relation: str
     n_images: int
     size_bytes: int
     removable: bool
+    freed_bytes: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Summary:
 
     @property
     def removable_bytes(self) -> int:
-        return sum(r.size_bytes for r in self.relations if r.removable)
+        """What removing them would free: less than their size where they are hard links to files that stay."""
+        return sum(r.freed_bytes for r in self.relations if r.removable)
 
     @property
     def n_distinct(self) -> int:

@@ -25,6 +25,7 @@ import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.errors import DedupError
 from dedup_spark.local_relation import local_relation
+from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.tables import RUNS, Table, Tables
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,14 @@ class Mark:
 
 
 class Run:
-    """One run: its id, lake, settings and tables; the stages get it to read, write and count."""
+    """One run: its id, lake, settings and tables; the stages get it to read, write and count.
 
-    def __init__(self, tables: Tables, config: Config, lake: str, run_id: str) -> None:
+    `full`: what was compared before is compared again.
+    """
+
+    def __init__(self, tables: Tables, config: Config, lake: str, run_id: str, *, full: bool = False) -> None:
         self.tables, self.config, self.lake, self.run_id = tables, config, lake, run_id
+        self.full = full
         self._mark = Mark()
 
     def count(self, **counts: int) -> None:
@@ -92,9 +97,11 @@ class Run:
         return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
 
     def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
-        """Hash of the package version, the input tables' versions and the settings of `sections`."""
+        """Hash of the versions of package, results and input tables, and of the settings of `sections`."""
         versions = [f"{t.name}@{self.tables.version(t)}" for t in inputs]
-        text = "\n".join([dedup_spark.__version__, *versions, self.config.to_json(*sections)])
+        text = "\n".join(
+            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *versions, self.config.to_json(*sections)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _last(self, step: str, status: str) -> Row | None:

@@ -9,18 +9,18 @@ from pyspark.errors import AnalysisException, ParseException
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.tables import Tables
-from dedup_spark.views import open_views
+from dedup_spark.views import ViewSettings, open_views
 
 _MAX_CELL_CHARACTERS = 100
 
 
-def run_sql(tables: Tables, query: str, max_rows: int, prefix_depth: int, say: Callable[[str], None]) -> None:
+def run_sql(tables: Tables, query: str, max_rows: int, settings: ViewSettings, say: Callable[[str], None]) -> None:
     """Run one query and say its rows, at most `max_rows`.
 
     Raises:
         ConfigError: when the query is not valid; with Spark's own explanation.
     """
-    open_views(tables, prefix_depth)
+    open_views(tables, settings)
     try:
         answer = tables.spark.sql(query)
     except (AnalysisException, ParseException) as e:

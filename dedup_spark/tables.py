@@ -152,6 +152,7 @@ SHARDS = Table(
         ("sha256", _STR, "SHA-256 of the file, hex; checked before use"),
         ("cells", T.ArrayType(_INT), "Cells in the file"),
         ("model_id", _STR, "Model of the embeddings"),
+        ("built_from", _STR, "Number and hash of the images in all files together; match compares them with its own"),
     ),
 )
 
@@ -252,11 +253,27 @@ CLUSTERS = Table(
         ("is_bridge", _BOOL, "A pair leads from here to an image outside the cluster: a chain of pairs was cut here"),
         ("is_protected", _BOOL, "Below a prefix of cluster.protected_prefixes or reference_prefixes: never removable"),
         ("is_reference", _BOOL, "Below a prefix of cluster.reference_prefixes, e.g. a test set"),
-        ("is_removable", _BOOL, "Proposed for removal: its relation is one of the above, and it is not protected"),
-        ("size_bytes", _LONG, "As in images: what removing this member would free"),
+        (
+            "is_removable",
+            _BOOL,
+            "May go: not protected, and its keeper is another object; see duplicates for what is true now",
+        ),
+        ("size_bytes", _LONG, "As in images"),
+        (
+            "freed_bytes",
+            _LONG,
+            "What removing this member would free; 0 where it stays, and for a hard link whose file does",
+        ),
+        ("object_version", _LONG, "Of the object as it was read: features.object_version"),
+        ("etag", _STR, "As in images"),
+        ("content_hash", _STR, "As in features"),
+        ("modified_at", _TIME, "As in images"),
+        ("keeper_object_version", _LONG, "Of the keeper as it was read"),
+        ("keeper_etag", _STR, "Of the keeper, as in images"),
+        ("keeper_content_hash", _STR, "Of the keeper, as in features"),
         ("reason", _STR, "Why this member is in the cluster, and why it stays, in words"),
         ("decided_by", _STR, "Evidence that decided: content_hash, pixel_hash, cosine or phash; null for the keeper"),
-        ("versions", _STR, "Versions of dedup-spark, of decoder and preprocessing, and of the model that decided"),
+        ("versions", _STR, "Versions of dedup-spark, of its results, of decoder and preprocessing, and of the model"),
     ),
     properties={"delta.enableChangeDataFeed": "true"},
 )

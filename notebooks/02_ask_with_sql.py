@@ -60,12 +60,12 @@ spark.sql(
 # %% [markdown]
 # ## Only what is safe beyond doubt
 #
-# `same_bytes` and `same_pixels` do not depend on any threshold.
+# `same_bytes` and `same_pixels` do not depend on any threshold. `freed_bytes` leaves out hard links to files that stay.
 
 # %%
 spark.sql(
-    "SELECT count(*) AS n_images, sum(size_bytes) AS size_bytes FROM duplicates "
-    "WHERE relation IN ('same_bytes', 'same_pixels')"
+    "SELECT count(*) AS n_images, sum(freed_bytes) AS freed_bytes FROM duplicates "
+    "WHERE removable AND relation IN ('same_bytes', 'same_pixels')"
 ).show()
 
 # %% [markdown]

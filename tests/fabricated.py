@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark import shards
 from dedup_spark.kernels import ann
 from dedup_spark.local_relation import local_relation
+from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.tables import FEATURES, IMAGES, SHARDS, Tables
 
 DIMENSIONS = 512
@@ -132,7 +134,17 @@ def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: I
 
 
 def fill(tables: Tables, image_rows: Rows = (), feature_rows: Rows = (), shard_rows: Rows = ()) -> None:
-    """Append rows to the tables that they belong to."""
-    for table, rows in ((IMAGES, image_rows), (FEATURES, feature_rows), (SHARDS, shard_rows)):
+    """Append rows to the tables that they belong to. Shards are made of the images in features, unless they say."""
+    for table, rows in ((IMAGES, image_rows), (FEATURES, feature_rows)):
         if rows := list(rows):
             tables.append(table, frame(tables.spark, table.schema, rows))
+    if rows := list(shard_rows):
+        built_from = {"built_from": built_from_features(tables)}
+        tables.append(SHARDS, frame(tables.spark, SHARDS.schema, [built_from | row for row in rows]))
+
+
+def built_from_features(tables: Tables) -> str:
+    """What the step index notes of the images that it finds in features."""
+    vectors = representatives(tables.read(FEATURES)).where("embedding IS NOT NULL")
+    seen = vectors.agg(F.count("*"), set_hash(F.xxhash64("embedding"))).collect()[0]
+    return set_name(*seen)

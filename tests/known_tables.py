@@ -1,16 +1,16 @@
-"""Twelve images of which everything is known, as rows of images, features and clusters. Nothing is read or computed."""
+"""Twelve images of which everything is known, as rows of images, features, clusters and runs. Nothing is computed."""
 
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from PIL import Image
 from pyspark.sql import SparkSession
 
 from dedup_spark.local_relation import local_relation
-from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, Table, Tables
+from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, RUNS, Table, Tables
 
 LAKE, TAR_LAKE, MANIFEST = "file:///lake", "s3://bucket/photos", "file:///lists/photos.csv"
 MODIFIED_AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -50,6 +50,13 @@ def fill_known_tables(tables: Tables) -> None:
     append(tables, IMAGES, [image_row(*address) for address in _ADDRESSES])
     append(tables, FEATURES, [feature_row(address[0], *_REJECTED.get(address[0], ())) for address in _ADDRESSES])
     append(tables, CLUSTERS, [_cluster_row(*member) for member in _MEMBERS])
+    append(tables, RUNS, [listing_row(lake) for lake in (LAKE, TAR_LAKE, MANIFEST)])
+
+
+def listing_row(lake: str, hours_ago: float = 1, status: str = "complete") -> dict[str, Any]:
+    """A row of `runs`: the lake was listed."""
+    at = datetime.now(UTC) - timedelta(hours=hours_ago)
+    return {"run_id": f"{lake} {hours_ago}", "step": "inventory", "status": status, "at": at, "lake": lake}
 
 
 def append(tables: Tables, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -90,7 +97,8 @@ def _cluster_row(
         "similarity": similarity, "hamming_bits": bits, "size_bytes": size_bytes, "reason": f"because of {image_id}",
         "keeper_distance": None if similarity is None else 1 - similarity, "bound": 0.75, "is_bridge": image_id == 4,
         "is_protected": image_id == PROTECTED, "is_reference": image_id == PROTECTED,
-        "is_removable": relation is not None and image_id != PROTECTED,
+        "is_removable": relation is not None and image_id != PROTECTED, "object_version": 1, "keeper_object_version": 1,
+        "freed_bytes": size_bytes if relation is not None and image_id != PROTECTED else 0,
     }  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def test_jobs_are_the_steps_in_order() -> None:
 def test_a_job_is_a_few_lines_and_knows_its_command(job: Path) -> None:
     text = job.read_text()
     name = job.stem.split("_", 1)[1] if job.stem[0].isdigit() else job.stem
-    command = "run" if name == "run_pipeline" else name
+    command = "run" if name == "run_pipeline" else name.replace("_", "-")
     assert f'main(["{command}"' in text
     assert len(text.splitlines()) <= 20
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark import cli, pipeline, tables, views
+from dedup_spark import cli, pipeline, tables, view_definitions, views
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.forecast import Lake, Prices, Rates, parse_cluster
 from dedup_spark.kernels.images import REJECT_REASONS
 from dedup_spark.plan_text import paper_markdown
 from dedup_spark.sql import run_sql
 from dedup_spark.stages.extract_task import RETRIABLE
+from dedup_spark.verify_removal import Wanted, verify_removal
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -46,7 +47,7 @@ def views_part() -> str:
     return "\n\n".join(
         f"**`{view.name}`**. {view.comment}\n\n"
         + _grid(("column", "meaning"), [(f"`{name}`", comment) for name, comment in view.columns])
-        for view in views.VIEWS
+        for view in view_definitions.VIEWS
     )
 
 
@@ -120,6 +121,7 @@ def test_commands_are_those_of_the_command_line() -> None:
         "plan",
         "embed",
         "sql",
+        "verify-removal",
         "trace",
         "calibrate",
         "explain",
@@ -207,16 +209,19 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     assert len(queries) >= 3
     for query in queries:
         said: list[str] = []
-        run_sql(finished.tables, query, 5, 1, said.append)
+        run_sql(finished.tables, query, 5, views.ViewSettings(1), said.append)
         assert len(said[0].splitlines()) > 2, f"no row: {query}"
 
 
 @pytest.mark.slow
-def test_every_python_example_runs(finished: FinishedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples
+    removals = str(tmp_path / "removals.csv")
+    assert verify_removal(finished.tables, load_config(), Wanted(), removals, lambda _: None) > 10
     for example in examples:
-        exec(compile(example.replace("demo/tables", finished.tables.root), "README.md", "exec"), {})
+        here = example.replace("demo/tables", finished.tables.root).replace("removals.csv", removals)
+        exec(compile(here, "README.md", "exec"), {})
         assert capsys.readouterr().out
 
 

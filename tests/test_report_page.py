@@ -40,9 +40,9 @@ REPORT = Report(
         rejected={"truncated": 4, "not_an_image": 1},
         n_clusters=321,
         relations=(
-            RelationTotal("same_bytes", 1_200, 20_000_000, True),
-            RelationTotal("edited_copy", 34, 10_000_000, True),
-            RelationTotal("edited_copy", 5, 7_000_000, False),
+            RelationTotal("same_bytes", 1_200, 20_000_000, True, 20_000_000),
+            RelationTotal("edited_copy", 34, 10_000_000, True, 10_000_000),
+            RelationTotal("edited_copy", 5, 7_000_000, False, 0),
         ),
         guarded={"blank": 3, "text": 2_000},
     ),

@@ -19,6 +19,7 @@ import dedup_spark
 from dedup_spark import runs
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import DedupError, GuardError
+from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.runs import WHOLE_RUN, Progress, Run, clock, new_run_id, unfinished_run_id
 from dedup_spark.tables import FEATURES, IMAGES, RUNS, Tables
 
@@ -170,6 +171,8 @@ def test_a_fingerprint_changes_with_inputs_settings_and_version_and_with_nothing
     tables.delete(IMAGES, tables.read(IMAGES).select("image_id"))
     others.append(fingerprint())
     monkeypatch.setattr(dedup_spark, "__version__", "99.0")
+    others.append(fingerprint())
+    monkeypatch.setattr(runs, "RESULTS_VERSION", RESULTS_VERSION + 1)
     others.append(fingerprint())
     assert len({first, *others}) == len(others) + 1
 

@@ -11,7 +11,7 @@ from processes import ROOT, Done, in_a_shell
 from table_contents import contents, rows
 
 from dedup_spark import tables as definitions
-from dedup_spark.views import VIEWS
+from dedup_spark.view_definitions import VIEWS
 
 pytestmark = pytest.mark.slow
 

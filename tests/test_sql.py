@@ -8,13 +8,14 @@ from conftest import FinishedRun
 from dedup_spark.errors import ConfigError
 from dedup_spark.sql import format_table, run_sql
 from dedup_spark.tables import ALL
-from dedup_spark.views import VIEWS
+from dedup_spark.view_definitions import VIEWS
+from dedup_spark.views import ViewSettings
 
 
 def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int = 2) -> list[str]:
     """What is said, as lines."""
     said: list[str] = []
-    run_sql(done.tables, query, max_rows, prefix_depth, said.append)
+    run_sql(done.tables, query, max_rows, ViewSettings(prefix_depth), said.append)
     return "\n".join(said).splitlines()
 
 

@@ -8,8 +8,8 @@ from dedup_spark.summary import describe
 
 def test_figures_are_told_in_a_few_lines() -> None:
     relations = (
-        RelationTotal("same_bytes", 1_200, 20_000_000, True),
-        RelationTotal("same_bytes", 5, 7_000_000, False),
+        RelationTotal("same_bytes", 1_200, 20_000_000, True, 15_000_000),
+        RelationTotal("same_bytes", 5, 7_000_000, False, 0),
     )
     summary = Summary(
         12_345, 60_000_000, 12_340, {"truncated": 4, "not_an_image": 1}, 321, relations, {"blank": 3, "hub": 1_000}
@@ -19,9 +19,9 @@ def test_figures_are_told_in_a_few_lines() -> None:
         "pictures   11,140 distinct",
         "clusters   321 with 1,526 images, 321 of them keepers",
         "           same_bytes        1,200  20.0 MB",
-        "           same_bytes            5  7.00 MB  (protected: not removable)",
+        "           same_bytes            5  7.00 MB  (stays: `reason` in duplicates says why)",
         "guarded    1,003 joined by equal pixels or strict evidence only (blank 3, hub 1,000)",
-        "removable  1,200 images, 20.0 MB (33% of the lake)",
+        "removable  1,200 images, 15.0 MB (25% of the lake)",
     ]
 
 

@@ -22,7 +22,8 @@ from dedup_spark.errors import LeaseError, TableError
 from dedup_spark.local_relation import local_relation
 from dedup_spark.table_format import Format, write_format
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table, Tables
-from dedup_spark.views import VIEWS, create_views, open_views
+from dedup_spark.view_definitions import VIEWS
+from dedup_spark.views import create_views, open_views
 
 Row = dict[str, Any]
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from known_tables import HOSTILE, LAKE, MODIFIED_AT, PROTECTED, append, feature_row, fill_known_tables, image_row
+from known_tables import (
+    HOSTILE,
+    LAKE,
+    MANIFEST,
+    MODIFIED_AT,
+    PROTECTED,
+    append,
+    feature_row,
+    fill_known_tables,
+    image_row,
+    listing_row,
+)
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import TableError
-from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, Tables
-from dedup_spark.views import (
+from dedup_spark.summary import collect_summary
+from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, RUNS, Tables
+from dedup_spark.view_definitions import (
     DUPLICATES,
     EMBEDDINGS,
     LEAKAGE,
     QUARANTINE,
     RECLAIMABLE_BY_PREFIX,
+    REMOVALS,
     VIEWS,
     View,
-    create_views,
-    open_views,
-    read_view,
-    views_script,
 )
+from dedup_spark.views import ViewSettings, create_views, open_views, read_view, views_script
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tabl
 
 
 def values(tables: Tables, view: View, *columns: str, depth: int = 2) -> list[tuple]:
-    return sorted(tuple(row) for row in read_view(tables, view, depth).select(*columns).collect())
+    return sorted(tuple(row) for row in read_view(tables, view, ViewSettings(depth)).select(*columns).collect())
 
 
 def test_every_copy_is_a_duplicate_and_no_keeper_is(known: Tables) -> None:
@@ -45,12 +56,13 @@ def test_every_copy_is_a_duplicate_and_no_keeper_is(known: Tables) -> None:
 
 def test_a_duplicate_shows_the_keeper_that_stands_for_it(known: Tables) -> None:
     rows = read_view(known, DUPLICATES).where("image_id IN (4, 11)").orderBy("image_id").collect()
+    [listed_at] = [row["at"] for row in known.read(RUNS).collect() if row["lake"] == LAKE]
     assert rows[0].asDict() == {
         "image_id": 4, "uri": f"{LAKE}/edited.jpg", "member": None,
         "keeper_image_id": 1, "keeper_uri": f"{LAKE}/a/x/kept.jpg", "keeper_member": None,
         "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25, "is_bridge": True,
-        "removable": True,
-        "size_bytes": 50, "cluster_id": 1, "cluster_size": 5, "reason": "because of 4",
+        "removable": True, "keeper_listed_at": listed_at,
+        "size_bytes": 50, "freed_bytes": 50, "cluster_id": 1, "cluster_size": 5, "reason": "because of 4",
     }  # fmt: skip
     assert (rows[1]["member"], rows[1]["keeper_uri"]) == ("one/two.jpg", f"{LAKE}/c/kept.jpg")
 
@@ -117,7 +129,7 @@ def test_the_share_of_a_folder_is_of_its_bytes_and_null_where_no_size_is_known(k
 
 def test_folders_and_duplicates_agree_on_what_is_removable(known: Tables) -> None:
     by_folder = read_view(known, RECLAIMABLE_BY_PREFIX).selectExpr("sum(n_removable)", "sum(removable_bytes)").first()
-    one_by_one = read_view(known, DUPLICATES).where("removable").selectExpr("count(*)", "sum(size_bytes)").first()
+    one_by_one = read_view(known, DUPLICATES).where("removable").selectExpr("count(*)", "sum(freed_bytes)").first()
     assert by_folder is not None
     assert tuple(by_folder) == tuple(one_by_one or ())
 
@@ -146,7 +158,7 @@ def test_every_column_of_a_view_has_its_comment(known: Tables) -> None:
 
 def test_the_script_opens_everything_in_a_session_that_knows_nothing(known: Tables) -> None:
     fresh = known.spark.newSession()
-    statements = [part for part in views_script(known, 1).split(";\n") if part.strip()]
+    statements = [part for part in views_script(known, ViewSettings(1)).split(";\n") if part.strip()]
     for statement in statements:
         fresh.sql(statement)
     assert len(statements) == len(ALL) + len(VIEWS)
@@ -178,11 +190,97 @@ def test_views_over_a_place_without_tables_are_an_error_that_names_it(spark: Spa
         create_views(Tables(spark, str(tmp_path / "nothing_here")))
 
 
-def test_a_copy_whose_keeper_is_gone_is_not_offered(spark: SparkSession, tmp_path: Path) -> None:
-    tables = Tables(spark, str(tmp_path))
+# --- what was true when clusters were made, and is not now ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def later(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """Pairs of a keeper (1, 3, ...) and its copy (2, 4, ...), to each of which something happened; see HAPPENED."""
+    tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("later") / "tables")))
+    images, clusters = [], []
+    for keeper, (_, of_keeper, of_copy, of_clusters) in zip(range(1, 99, 2), HAPPENED, strict=False):
+        for image_id, changes in ((keeper, of_keeper), (keeper + 1, of_copy)):
+            if changes is not None:
+                images.append(image_row(image_id, LAKE, f"{LAKE}/{image_id}.jpg", None, 10) | changes)
+            is_keeper = image_id == keeper
+            row = {"image_id": image_id, "uri": f"{LAKE}/{image_id}.jpg", "cluster_id": keeper, "cluster_size": 2,
+                   "keeper_image_id": keeper, "is_keeper": is_keeper, "relation": None if is_keeper else "same_bytes",
+                   "is_removable": not is_keeper, "size_bytes": 10, "freed_bytes": 0 if is_keeper else 10,
+                   "object_version": 1, "keeper_object_version": 1, "reason": "because"}  # fmt: skip
+            clusters.append(row | of_clusters)
+    append(tables, IMAGES, images)
+    append(tables, CLUSTERS, clusters)
+    listings = [
+        (LAKE, 1, "complete"),
+        (LAKE, 500, "complete"),
+        ("old", 169, "complete"),
+        ("old", 2, "failed"),
+        ("old", 3, "started"),
+        ("in time", 167, "complete"),
+        ("in time", 2, "failed"),
+        (MANIFEST, 1, "failed"),
+    ]
+    append(tables, RUNS, [listing_row(*listing) for listing in listings])
+    return tables
+
+
+HAPPENED = [  # what, changes of the row of images of the keeper and of the copy (None: it is gone), of both in clusters
+    ("nothing", {}, {}, {}),
+    ("the keeper is gone", None, {}, {}),
+    ("the keeper has changed", {"object_version": 2}, {}, {}),
+    ("the copy is gone", {}, None, {}),
+    ("the copy has changed", {}, {"object_version": 2}, {}),
+    ("the lake of the keeper is no longer scheduled", {"lake": "old"}, {}, {}),
+    ("the lake of the keeper failed last night", {"lake": "in time"}, {}, {}),
+    ("the lake of the keeper was never listed", {"lake": MANIFEST}, {}, {}),
+    ("the lake of the copy is no longer scheduled", {}, {"lake": "old"}, {}),
+    ("the tables are of an older version", {}, {}, {"object_version": None, "keeper_object_version": None}),
+    ("the step kept it", {}, {}, {"is_removable": False, "freed_bytes": 0}),
+]
+STANDING = {  # whether the copy is removable, and how its reason ends; copies that are none any more are left out
+    "nothing": (True, "because"),
+    "the keeper is gone": (False, "because; stays: the keeper is gone"),
+    "the keeper has changed": (False, "because; stays: the keeper has changed"),
+    "the lake of the keeper is no longer scheduled": (False, "longer ago than cluster.max_listing_age_hours"),
+    "the lake of the keeper failed last night": (True, "because"),
+    "the lake of the keeper was never listed": (False, "stays: the lake of the keeper was never listed to its end"),
+    "the lake of the copy is no longer scheduled": (True, "because"),
+    "the tables are of an older version": (False, "stays: found by a version that did not note what it saw: run again"),
+    "the step kept it": (False, "because"),
+}
+
+
+def test_a_keeper_vouches_only_while_it_is_what_it_was_and_its_lake_is_listed(later: Tables) -> None:
+    rows = values(later, DUPLICATES, "image_id", "removable", "reason")
+    found = {HAPPENED[image_id // 2 - 1][0]: (removable, reason) for image_id, removable, reason in rows}
+    assert {what: removable for what, (removable, _) in found.items()} == {w: r for w, (r, _) in STANDING.items()}
+    assert [what for what, (_, reason) in found.items() if not reason.endswith(STANDING[what][1])] == []
+
+
+def test_all_that_counts_what_is_removable_agrees(later: Tables) -> None:
+    removable = {i for i, can_go in values(later, DUPLICATES, "image_id", "removable") if can_go}
+    assert {row[0] for row in values(later, REMOVALS, "image_id")} == removable
+    assert sum(n for (n,) in values(later, RECLAIMABLE_BY_PREFIX, "n_removable")) == len(removable)
+    assert sum(n for (n,) in values(later, RECLAIMABLE_BY_PREFIX, "removable_bytes")) == 10 * len(removable)
+    freed = dict(values(later, DUPLICATES, "image_id", "freed_bytes"))
+    assert freed == {i: 10 if i in removable else 0 for i in freed}
+    summary = collect_summary(later, ViewSettings())
+    assert (summary.n_removable, summary.removable_bytes) == (len(removable), 10 * len(removable))
+
+
+@pytest.mark.parametrize(
+    ("hours", "n_removable"), [(0.0, 0), (1.5, 2), (168.0, 3), (169.5, 4), (1e-05, 0), (87_600.0, 4)]
+)
+def test_how_long_a_listing_counts_is_a_setting(later: Tables, hours: float, n_removable: int) -> None:
+    rows = read_view(later, DUPLICATES, ViewSettings(max_listing_age_hours=hours))
+    assert rows.where("removable").count() == n_removable
+
+
+def test_a_copy_whose_keeper_is_in_no_cluster_is_not_offered(spark: SparkSession, tables: Tables) -> None:
     kept = {"cluster_id": 1, "cluster_size": 2, "is_keeper": True, "size_bytes": 10}
     copy = kept | {"is_keeper": False, "relation": "same_bytes", "is_removable": True}
     rows = [kept | {"image_id": 1, "keeper_image_id": 1}, copy | {"image_id": 2, "keeper_image_id": 1}]
     orphan = copy | {"image_id": 4, "keeper_image_id": 3}
     append(tables, CLUSTERS, [*rows, orphan])
+    append(tables, IMAGES, [image_row(i, LAKE, f"{LAKE}/{i}.jpg", None, 10) for i in (1, 2, 3, 4)])
     assert values(tables, DUPLICATES, "image_id") == [(2,)]

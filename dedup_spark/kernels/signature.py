@@ -16,6 +16,9 @@ from dedup_spark.kernels.rendering import render
 _PREPROCESSING = 2
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input."""
 
+OLDEST_DECIDING = 2
+"""The oldest `_PREPROCESSING` whose rows may decide that an image is removable; those of older ones are read again."""
+
 
 @dataclass(frozen=True, slots=True)
 class SignatureSettings:

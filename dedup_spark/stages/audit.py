@@ -92,11 +92,14 @@ def verdict(rows: list[Row], engine: str, settings: MatchSettings) -> str:
     if overall["value"] >= settings.min_recall:
         log.info("match: %s", measured)
         return measured
-    cure = "set match.engine=exact" if engine not in EXACT else "run `dedup-spark index --force` and match again"
+    further = (
+        "" if engine in EXACT else ", and with match.engine=exact, or a higher match.min_recall, if that misses some"
+    )
     certain = "" if overall["high"] < settings.min_recall else " by the estimate, though the interval allows it"
     said = (
-        f"{measured} is below match.min_recall ({settings.min_recall:g}){certain}: pairs are missing. Raise "
-        f"match.min_recall, or {cure}; the lost pairs of the sample are in `quality`"
+        f"{measured} is below match.min_recall ({settings.min_recall:g}){certain}: pairs are missing. "
+        "Compare everything again, by `dedup-spark match --full` with the same --tables and --lake"
+        f"{further}; the lost pairs of the sample are in `quality`"
     )
     log.warning("match: %s", said)
     return said

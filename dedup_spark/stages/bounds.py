@@ -20,6 +20,7 @@ from dedup_spark.config import Config
 from dedup_spark.errors import TableError
 from dedup_spark.kernels import keeping
 from dedup_spark.stages.arrow_groups import whole_groups
+from dedup_spark.stages.removal import KEEPER_FACTS
 from dedup_spark.stages.scoring import score_pairs
 
 Weigh = Callable[[DataFrame], DataFrame]
@@ -144,14 +145,15 @@ def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterat
 
 
 def with_keepers(ranked: DataFrame, grouped: DataFrame) -> DataFrame:
-    """Members of the final groups of two or more, with their keeper, the keeper's hashes and cluster_size."""
+    """Members of the final groups of two or more, with cluster_size, is_keeper, the keeper and what is asked of it."""
     grouped_members = ranked.join(grouped, "representative_id")
     sizes = grouped_members.groupBy("keeper_image_id").agg(F.count("*").alias("cluster_size"))
     keepers = ranked.select(
         F.col("image_id").alias("keeper_image_id"),
-        *[F.col(c).alias(f"keeper_{c}") for c in ("content_hash", "pixel_hash")],
+        *[F.col(c).alias(f"keeper_{c}") for c in KEEPER_FACTS],
     )
-    return grouped_members.join(sizes.where("cluster_size > 1").join(keepers, "keeper_image_id"), "keeper_image_id")
+    kept = grouped_members.join(sizes.where("cluster_size > 1").join(keepers, "keeper_image_id"), "keeper_image_id")
+    return kept.withColumn("is_keeper", F.col("image_id") == F.col("keeper_image_id"))
 
 
 def bridges(edges: DataFrame, grouped: DataFrame) -> DataFrame:

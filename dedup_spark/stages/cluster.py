@@ -2,13 +2,14 @@
 
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, guarded, evidence
-Kernels: ann, components, density, evidence, geometry, grouping, keeping, linkage, probability
+Kernels: ann, components, density, evidence, geometry, grouping, keeping, linkage, probability, signature
 Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once a part of 1,000 pairs; linkage and
 keepers need n squared memory within one component, at most cluster.max_component_images.
 """
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,8 +23,11 @@ from dedup_spark.stages.history import changes, name_clusters, require_unique_id
 from dedup_spark.stages.judging import Judgement, count_evidence, judge
 from dedup_spark.stages.policy import rank_members, require_keeper_order
 from dedup_spark.stages.reasons import keeper_pairs, with_reasons
+from dedup_spark.stages.removal import is_outdated, of_linked_files
 from dedup_spark.stages.representatives import with_representative
 from dedup_spark.tables import CLUSTER_HISTORY, CLUSTERS, EVIDENCE, FEATURES, GUARDED, IMAGES
+
+log = logging.getLogger(__name__)
 
 _MIN_IMAGES_FOR_GUARD = 1000  # in a small folder one large group is no alarm
 
@@ -44,11 +48,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(judged.edges, grouped))
-    clusters = tables.stage("clusters", with_reasons(named, judged.weigh(keeper_pairs(kept)), judged.bound))
+    scores = judged.weigh(keeper_pairs(kept))
+    clusters = tables.stage("clusters", with_reasons(named, scores, of_linked_files(kept), judged.bound))
     require_bound(clusters)
     require_unique_ids(clusters)
     _write(run, clusters, previous, judged)
-    run.count(**count_evidence(run))
+    run.count(**count_evidence(run), **_count_outdated(kept))
     tables.drop_staged()
 
 
@@ -92,6 +97,18 @@ def with_bridges(kept: DataFrame, bridging: DataFrame) -> DataFrame:
     """Add is_bridge to members."""
     marked = bridging.withColumn("is_bridge", F.lit(True))
     return kept.join(marked, "representative_id", "left").fillna(False, ["is_bridge"])
+
+
+def _count_outdated(kept: DataFrame) -> dict[str, int]:
+    """Members that were read by a version whose facts do not decide; said, where there are any."""
+    n_outdated = kept.where(is_outdated("signature_version")).count()
+    if n_outdated:
+        log.warning(
+            "cluster: %s members were read by an older version of dedup-spark, whose facts do not decide what may go: "
+            "they stay, and so do copies that they are the keepers of, until `dedup-spark run` has read them again",
+            f"{n_outdated:,}",
+        )
+    return {"outdated": n_outdated} if n_outdated else {}
 
 
 def _guard_against_a_giant(kept: DataFrame, n_images: int, max_share: float) -> None:

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from dedup_spark import shards
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels import ann
+from dedup_spark.results import RESULTS_VERSION
 
 _FILE = "shard int, path string, n_images bigint, sha256 string"
 _FILE_ARROW = pa.schema(
@@ -41,9 +42,10 @@ class FileSettings:
 
 
 def fingerprint(model_id: str, settings: MatchSettings) -> str:
-    """Hash of the model and of all that decides which embeddings are pairs; guards, audit and pHash do not."""
+    """Hash of the model and of all that decides which embeddings are pairs, code included; guards, audit and pHash do
+    not."""
     deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
-    text = f"{model_id}\n{sorted(deciding.items())}"
+    text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

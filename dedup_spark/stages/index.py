@@ -28,7 +28,8 @@ from dedup_spark.errors import TableError
 from dedup_spark.kernels import ann
 from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
-from dedup_spark.stages.representatives import representatives
+from dedup_spark.stages.observed import stage_with
+from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.tables import CENTROIDS, FEATURES, SHARDS
 
 log = logging.getLogger(__name__)
@@ -61,22 +62,23 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         .where("embedding IS NOT NULL")
         .select("image_id", "model_id", "embedding")
     )
-    vectors = tables.stage("vectors", vectors)
+    vectors, seen = stage_with(tables, "vectors", vectors, set_hash=set_hash(F.xxhash64("embedding")))
     model_id, n_vectors = _the_only_model(vectors)
     if n_vectors == 0:
         tables.overwrite(CENTROIDS, local_relation(spark, [], CENTROIDS.schema))
         tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
         n_cells = n_shards = 0
     else:
-        n_cells, n_shards = _build(run, vectors, n_vectors, model_id)
+        n_cells, n_shards = _build(run, vectors, n_vectors, (model_id, set_name(n_vectors, seen["set_hash"])))
     _delete_older_builds(tables.root, keep=run.run_id)
     tables.drop_staged()
     run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
 
 
-def _build(run: Run, vectors: DataFrame, n_vectors: int, model_id: str) -> tuple[int, int]:
-    """Write cells and shards; returns how many of each."""
+def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str]) -> tuple[int, int]:
+    """Write cells and shards; returns how many of each. `made_of`: model_id, and the name of the set of images."""
     tables, config, spark = run.tables, run.config, run.tables.spark
+    model_id, built_from = made_of
     centroids = train(vectors, n_vectors, config.index)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
@@ -86,7 +88,7 @@ def _build(run: Run, vectors: DataFrame, n_vectors: int, model_id: str) -> tuple
     folder = f"{shards.FOLDER}/{run.run_id}"
     written = tables.stage("written", write_shards(assigned, places, ShardSettings(tables.root, folder, centroids)))
     tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
-    tables.overwrite(SHARDS, written.withColumn("model_id", F.lit(model_id)))
+    tables.overwrite(SHARDS, written.withColumns({"model_id": F.lit(model_id), "built_from": F.lit(built_from)}))
     return len(centroids), written.count()
 
 

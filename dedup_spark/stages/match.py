@@ -121,11 +121,11 @@ def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
 
 
 def _whom_to_ask(run: Run, lake: Lake, vectors: DataFrame) -> Asked:
-    """All against all, or, where most was matched before, the new and changed against all."""
+    """All against all, or, where most was matched before and the run is not full, the new and changed against all."""
     tables, settings, n = run.tables, run.config.match, lake.n_embedded
     n_items = lake.n_shards * (lake.n_shards + 1) // 2
     everything = Asked(match_plan.all_items(lake.shard_rows, lake.n_shards), n_items, n, n * (n - 1) / 2, None)
-    if not lake.is_remembered:
+    if run.full or not lake.is_remembered:
         return everything
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == lake.fingerprint)
     matched = tables.stage("matched", increment.matched_before(lake.embedded, remembered))

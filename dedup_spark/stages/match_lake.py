@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark import shards
@@ -15,7 +15,7 @@ from dedup_spark.local_relation import local_relation
 from dedup_spark.runs import Run
 from dedup_spark.stages import increment, match_survey
 from dedup_spark.stages.observed import stage_with
-from dedup_spark.stages.representatives import representatives_with
+from dedup_spark.stages.representatives import representatives_with, set_hash, set_name
 from dedup_spark.tables import DENSITIES, SHARDS
 
 
@@ -44,7 +44,7 @@ def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
     """
     settings = run.config.match
     remembered = start(lambda: _fingerprints(run))
-    files = run.tables.read(SHARDS).select("shard", "path", "sha256", "n_images", "model_id")
+    files = run.tables.read(SHARDS).select("shard", "path", "sha256", "n_images", "model_id", "built_from")
     index = files.orderBy("shard").collect()  # a row for each file of some 100,000 images
     n_indexed = sum(row["n_images"] for row in index)
     n_queries = match_survey.sample_size(n_indexed, settings.audit_queries)
@@ -57,10 +57,9 @@ def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
     unique, counts = stage_with(
         run.tables, "unique", representatives_with(features, *columns),
         n=F.count("*"), n_several=F.count_if(F.col("n_equal") > 1),
-        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"),
+        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), set_hash=set_hash(F.col("vector_hash")),
     )  # fmt: skip
-    models = {row["model_id"] for row in index}
-    _require_index_of(counts, models, n_indexed, run.tables.place(SHARDS))
+    _require_index_of(counts, index, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Lake(
         unique=unique.select("image_id", "phash", "vector_hash"),
@@ -71,7 +70,7 @@ def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
         n_queries=n_queries,
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
-        shard_rows=local_relation(run.tables.spark, index, files.schema),
+        shard_rows=local_relation(run.tables.spark, index, files.schema).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
@@ -83,8 +82,9 @@ def _fingerprints(run: Run) -> set[str]:
     return {row["fingerprint"] for row in run.tables.read(DENSITIES).select("fingerprint").distinct().collect()}
 
 
-def _require_index_of(of_images: dict[str, Any], models: set[str], n_indexed: int, place: str) -> None:
+def _require_index_of(of_images: dict[str, Any], index: list[Row], place: str) -> None:
     """Raises ArtifactError where the index is not that of these representatives."""
+    models, n_indexed = {row["model_id"] for row in index}, sum(row["n_images"] for row in index)
     if of_images["n_embedded"] and models and models != {of_images["model_id"]}:
         raise ArtifactError(
             f"the shard files of {place} hold embeddings of {', '.join(sorted(models))}, "
@@ -94,4 +94,10 @@ def _require_index_of(of_images: dict[str, Any], models: set[str], n_indexed: in
         raise ArtifactError(
             f"the shard files of {place} hold {n_indexed:,} vectors, features {of_images['n_embedded']:,} "
             f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
+        )
+    built_from = {row["built_from"] for row in index}
+    if index and built_from != {set_name(n_indexed, of_images["set_hash"])}:
+        raise ArtifactError(
+            f"the shard files of {place} were made of other images than the {n_indexed:,} representatives of features, "
+            f"or by a version that did not note of which: the index is of another state; {shards.REBUILD}"
         )

@@ -15,7 +15,10 @@ from dedup_spark.config import ClusterSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 
-_FOUND = ("uri", "member", "size_bytes", "signature_version", "phash", "is_protected", "is_reference", "rank")
+_FOUND = (
+    "uri", "member", "size_bytes", "modified_at", "etag", "object_version", "file_id", "n_links", "signature_version",
+    "phash", "is_protected", "is_reference", "rank",
+)  # fmt: skip
 
 
 def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -51,16 +54,23 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
 
 
 def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """What the policy can ask of an image: all columns of images and features, `prefix`, and what protects it."""
+    """What the policy can ask of an image: all columns of images and features, `prefix`, and what protects it.
+
+    `object_version` is that of features: of the object as it was read, whatever has been listed since.
+    """
     below = F.col("lake").isNotNull() & F.startswith("uri", F.concat("lake", F.lit("/")))
     path = F.when(below, F.expr("substring(uri, length(lake) + 2)"))
     reference = _begins(path, settings.reference_prefixes)
-    return images.join(features.drop("object_version"), "image_id").withColumns(
-        {
-            "prefix": F.regexp_extract(F.coalesce(path, "uri"), "^(?s:.*/)?", 0),
-            "is_reference": reference,
-            "is_protected": reference | _begins(path, settings.protected_prefixes),
-        }
+    return (
+        images.drop("object_version")
+        .join(features, "image_id")
+        .withColumns(
+            {
+                "prefix": F.regexp_extract(F.coalesce(path, "uri"), "^(?s:.*/)?", 0),
+                "is_reference": reference,
+                "is_protected": reference | _begins(path, settings.protected_prefixes),
+            }
+        )
     )
 
 

@@ -1,10 +1,11 @@
 """Report: the views for SQL, a script that opens them anywhere, and an HTML page.
 
-Reads: images, features, clusters, guarded
+Reads: images, features, clusters, guarded, runs
 Writes: views, report/
 Kernels: none
-Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; one scan of features for the
-thumbnails on the page. The driver holds the page: at most report.max_clusters_shown times 12 thumbnails (10 kB each).
+Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; clusters are joined with images
+three times, for what is true of them now; one scan of features for the thumbnails on the page. The driver holds the
+page: at most report.max_clusters_shown times 12 thumbnails (10 kB each).
 
 Files: `<root>/report/views.sql`, which opens tables and views in any Spark, and `<root>/report/index.html`.
 """
@@ -25,13 +26,8 @@ from dedup_spark.report_values import PrefixTotal, RejectExample, Report, ShownC
 from dedup_spark.runs import Run
 from dedup_spark.summary import collect_summary
 from dedup_spark.tables import CLUSTERS, FEATURES
-from dedup_spark.views import (
-    QUARANTINE,
-    RECLAIMABLE_BY_PREFIX,
-    create_views,
-    read_view,
-    views_script,
-)
+from dedup_spark.view_definitions import DUPLICATES, QUARANTINE, RECLAIMABLE_BY_PREFIX
+from dedup_spark.views import ViewSettings, create_views, read_view, views_script
 
 _MAX_MEMBERS_SHOWN = 12  # two rows on a screen, one look; the rest is in the table
 _MAX_PREFIXES_SHOWN = 50
@@ -42,21 +38,23 @@ _PICTURE_COLUMNS = ("width_px", "height_px", "thumbnail")
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Create the views, write the script that opens them, gather the figures, write the page."""
-    tables, depth = run.tables, config.report.prefix_depth
-    create_views(tables, depth)
-    shown = shown_members(tables.read(CLUSTERS), tables.read(FEATURES), config.report.max_clusters_shown)
+    tables, settings = run.tables, ViewSettings.of(config)
+    create_views(tables, settings)
+    clusters, removable = tables.read(CLUSTERS), read_view(tables, DUPLICATES, settings).where("removable")
+    largest = largest_clusters(clusters, removable, config.report.max_clusters_shown)
+    shown = shown_members(clusters, tables.read(FEATURES), largest)
     report = Report(
         lake=run.lake,
         tables_root=tables.database or tables.root,
         run_id=run.run_id,
         version=dedup_spark.__version__,
-        summary=collect_summary(tables),
+        summary=collect_summary(tables, settings),
         reject_examples=_reject_examples(read_view(tables, QUARANTINE)),
-        prefixes=_prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, depth)),
+        prefixes=_prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, settings)),
         clusters=_clusters(shown),
         settings={f"{s}.{key}": value for s, keys in asdict(config).items() for key, value in keys.items()},
     )
-    _write_text(f"{tables.root}/report/views.sql", views_script(tables, depth))
+    _write_text(f"{tables.root}/report/views.sql", views_script(tables, settings))
     _write_text(f"{tables.root}/report/index.html", render_page(report))
     run.count(
         clusters=report.summary.n_clusters,
@@ -66,22 +64,26 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     )
 
 
-def largest_clusters(clusters: DataFrame, n: int) -> DataFrame:
-    """cluster_id and removable_bytes of the `n` clusters of most members; ties by bytes to free, then by cluster_id."""
-    removable = F.coalesce(F.sum(F.when(F.col("is_removable"), F.col("size_bytes"))), F.lit(0)).alias("removable_bytes")
-    sums = clusters.groupBy("cluster_id").agg(F.count("*").alias("n_images"), removable)
+def largest_clusters(clusters: DataFrame, removable: DataFrame, n: int) -> DataFrame:
+    """cluster_id and removable_bytes of the `n` clusters of most members; ties by bytes to free, then by cluster_id.
+
+    `removable`: cluster_id, freed_bytes of the members that may go now.
+    """
+    sizes = clusters.groupBy("cluster_id").agg(F.count("*").alias("n_images"))
+    freed = removable.groupBy("cluster_id").agg(F.sum("freed_bytes").alias("removable_bytes"))
+    sums = sizes.join(freed, "cluster_id", "left").fillna(0, ["removable_bytes"])
     return sums.orderBy(F.desc("n_images"), F.desc("removable_bytes"), "cluster_id").drop("n_images").limit(n)
 
 
-def shown_members(clusters: DataFrame, features: DataFrame, n_clusters: int) -> DataFrame:
-    """Members to show, with thumbnail: the keeper is rank 1, then those least like it, at most 12 a cluster.
+def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) -> DataFrame:
+    """Members of `largest_clusters`, with thumbnail: the keeper is rank 1, then those least like it, at most 12 each.
 
     Least alike first, because a mistake would be among them; a cluster may hold a million identical copies.
     """
-    largest = F.broadcast(largest_clusters(clusters, n_clusters))
     order = [F.desc("is_keeper"), F.asc_nulls_last("similarity"), F.desc("hamming_bits"), F.asc("image_id")]
     rank = F.row_number().over(Window.partitionBy("cluster_id").orderBy(order))
-    ranked = clusters.join(largest, "cluster_id").withColumn("rank", rank).where(F.col("rank") <= _MAX_MEMBERS_SHOWN)
+    of_largest = clusters.join(F.broadcast(largest), "cluster_id")
+    ranked = of_largest.withColumn("rank", rank).where(F.col("rank") <= _MAX_MEMBERS_SHOWN)
     pictures = features.select("image_id", *_PICTURE_COLUMNS)
     return F.broadcast(ranked).join(pictures, "image_id").select(
         "cluster_id", "cluster_size", "removable_bytes", "rank", *_MEMBER_COLUMNS, *_PICTURE_COLUMNS

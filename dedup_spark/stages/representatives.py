@@ -40,6 +40,16 @@ def representatives(features: DataFrame) -> DataFrame:
     return features.join(first, "image_id", "left_semi")
 
 
+def set_hash(vector_hash: Column) -> Column:
+    """Aggregate over rows of image_id: hash of the set of those with an embedding, by its xxhash64; null for none."""
+    return F.bit_xor(F.when(vector_hash.isNotNull(), F.xxhash64("image_id", vector_hash)))
+
+
+def set_name(n: int, hashed: int | None) -> str:
+    """What an index says it was built from: number and `set_hash` of the representatives with an embedding."""
+    return f"{n}:{(hashed or 0) & (1 << 64) - 1:016x}"
+
+
 def _readable(features: DataFrame) -> DataFrame:
     return features.where("status = 'ok'").select("image_id", "content_hash", "pixel_hash", "model_id")
 

@@ -11,6 +11,7 @@ import pytest
 from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages import increment, match_tasks
 from dedup_spark.stages.match_tasks import JoinSettings
 
@@ -37,6 +38,12 @@ def test_only_settings_that_decide_change_the_fingerprint(name: str) -> None:
 
 def test_another_model_changes_the_fingerprint() -> None:
     assert increment.fingerprint("m", MatchSettings()) != increment.fingerprint("n", MatchSettings())
+
+
+def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = increment.fingerprint("m", MatchSettings())
+    monkeypatch.setattr(increment, "RESULTS_VERSION", RESULTS_VERSION + 1)
+    assert increment.fingerprint("m", MatchSettings()) != before
 
 
 def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fabricated import (
     MODEL,
+    built_from_features,
     directions,
     families,
     fill,
@@ -169,6 +170,7 @@ def test_the_number_of_cells_grows_with_the_square_root(tables: Tables) -> None:
     run = run_index(tables)
     assert run._mark.counts == {"vectors": 100, "cells": round(math.sqrt(100) / 2), "shards": 1}
     assert len(rows(tables.root, "centroids")) == 5
+    assert {r["built_from"] for r in rows(tables.root, "shards")} == {built_from_features(tables)}
 
 
 def test_embeddings_of_two_models_are_refused_and_the_old_index_stays(tables: Tables) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fabricated import arc, families, fill, flip_bits, listed, readable
 from pyspark.sql import DataFrame, SparkSession
 from table_contents import rows
 
+from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.tables import PAIRS, Table, Tables
 
 
@@ -123,3 +125,77 @@ def test_a_step_that_is_killed_and_repeated_gives_the_same_ids_and_tells_each_ch
     tables.overwrite(PAIRS, tables.read(PAIRS).where("false"))
     run_cluster(tables)
     assert history_of(tables) == [created, (2, 3, "grown", [3], 3, 2), (3, 3, "removed", [3], 0, 3)]
+
+
+# --- what may go, and what it frees ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def going(
+    spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[str, Any]]:
+    """Copies of one picture each: 1 is kept, 2 its hard link, 3 and 4 all names of one file, 5 one of two names, 6 a
+    file; 11 and 12 one object of an older table and of this; 21 was read long ago, 22 is its copy, 23 a copy of it."""
+    tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("going") / "tables")))
+    at = datetime(2024, 5, 1, tzinfo=UTC)
+    inode = {1: 7, 2: 7, 3: 8, 4: 8, 5: 9, 6: 10}
+    local = [
+        listed(i, size_bytes=100, modified_at=at, file_id=f"host/1:{inode[i]}", n_links=1 if i == 6 else 2)
+        for i in inode
+    ]
+    stored = [listed(i, uri=f"{scheme}://b/k.jpg", size_bytes=10, etag="e") for i, scheme in ((11, "s3"), (12, "s3a"))]
+    old = [listed(i, size_bytes=1, uri=f"s3://b/{i}.jpg", object_version=2) for i in (21, 22, 23)]
+    picture = {**dict.fromkeys(inode, "a"), 11: "b", 12: "b"}
+    read = [readable(i, None, pixel_hash=p, content_hash=p, phash=0) for i, p in picture.items()]
+    made_by = {21: "1/pillow", 22: "2/pillow", 23: "2/pillow"}
+    read += [
+        readable(i, None, pixel_hash="c", content_hash="c", phash=-1, signature_version=made_by[i]) for i in made_by
+    ]
+    fill(tables, [*local, *stored, *old], read)
+    append_pairs(tables, [(1, i, "same_bytes", None, 0) for i in (2, 3, 4, 5, 6)])
+    append_pairs(
+        tables, [(11, 12, "same_bytes", None, 0), (21, 22, "same_bytes", None, 0), (21, 23, "same_bytes", None, 0)]
+    )
+    return run_cluster(tables)
+
+
+def test_two_names_of_one_object_are_never_removable_against_each_other(going: dict[int, dict[str, Any]]) -> None:
+    assert {i: m["is_removable"] for i, m in going.items() if i < 20} == {
+        1: False, 2: False, 3: True, 4: True, 5: True, 6: True, 11: False, 12: False,
+    }  # fmt: skip
+    assert going[2]["reason"] == (
+        "byte for byte the keeper; stays: may be the keeper itself under another name: hard link"
+    )
+    assert going[12]["reason"].endswith("; stays: may be the keeper itself under another address")
+
+
+def test_a_hard_link_frees_nothing_unless_all_names_of_its_file_may_go(going: dict[int, dict[str, Any]]) -> None:
+    assert {i: m["freed_bytes"] for i, m in going.items() if i < 20} == {
+        1: 0, 2: 0, 3: 100, 4: 0, 5: 0, 6: 100, 11: 0, 12: 0,
+    }  # fmt: skip
+    assert going[5]["reason"].endswith("; hard link: removing frees nothing")
+    assert "hard link" not in going[3]["reason"]
+    assert going[4]["reason"].endswith("; hard link: what it frees is counted at another name of the file")
+
+
+def test_a_row_of_old_facts_neither_goes_nor_lets_others_go(going: dict[int, dict[str, Any]]) -> None:
+    assert [going[i]["is_keeper"] for i in (21, 22, 23)] == [True, False, False]
+    assert [going[i]["is_removable"] for i in (21, 22, 23)] == [False, False, False]
+    assert going[22]["reason"].endswith("; stays: its keeper was read by an older version")
+
+
+def test_a_row_of_clusters_says_which_versions_it_was_made_of(going: dict[int, dict[str, Any]]) -> None:
+    row = going[23]
+    assert (row["object_version"], row["keeper_object_version"]) == (1, 1)  # as read, not as listed since
+    assert (row["content_hash"], row["keeper_content_hash"]) == ("c", "c")
+    assert (going[12]["etag"], going[12]["keeper_etag"], going[6]["modified_at"].year) == ("e", "e", 2024)
+    assert f" results {RESULTS_VERSION}" in row["versions"]
+
+
+def test_members_of_old_facts_are_counted_and_said(tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tables, map(listed, (1, 2)), (readable(i, None, phash=0, signature_version="1/x") for i in (1, 2)))
+    append_pairs(tables, [(1, 2, "phash", None, 0)])
+    with caplog.at_level("WARNING"):
+        members = run_cluster(tables)
+    assert not any(m["is_removable"] for m in members.values())
+    assert "2 members were read by an older version of dedup-spark" in caplog.text

@@ -23,6 +23,7 @@ from fabricated import (
     rejected,
     write_shards,
 )
+from pyspark.sql import functions as F
 from table_contents import rows
 
 from dedup_spark.config import load_config
@@ -35,9 +36,9 @@ from dedup_spark.tables import FEATURES, PAIRS, SHARDS, Tables
 Pairs = dict[tuple[int, int], float]
 
 
-def run_match(tables: Tables, *overrides: str, run_id: str = "r1") -> Run:
+def run_match(tables: Tables, *overrides: str, run_id: str = "r1", full: bool = False) -> Run:
     config = load_config(None, overrides)
-    run = Run(tables, config, "file:///lake", run_id)
+    run = Run(tables, config, "file:///lake", run_id, full=full)
     match.run(tables.spark, config, run)
     assert not Path(tables.root, "_staging").exists()
     return run
@@ -239,6 +240,8 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
         ),
         ({"model_id": "made-up/2"}, rf"hold embeddings of made-up/2, features of {MODEL}; .*dedup-spark index --force"),
         ({"n_images": 2}, r"hold 2 vectors, features 3 .*dedup-spark index --force"),
+        ({"built_from": "3:0123456789abcdef"}, r"made of other images than the 3 .*dedup-spark index --force"),
+        ({"built_from": None}, r"or by a version that did not note of which.*dedup-spark index --force"),
     ],
 )
 def test_shards_that_are_not_those_of_the_features_stop_the_step(
@@ -250,3 +253,32 @@ def test_shards_that_are_not_those_of_the_features_stop_the_step(
     with pytest.raises(Exception, match=said) as e:
         run_match(tables)
     assert isinstance(e.value, ArtifactError)
+
+
+def test_an_index_of_as_many_other_images_stops_the_step(tables: Tables) -> None:
+    """Two gone and two new, and the index was not built again: their pair would be lost for good."""
+    vectors = families([4, 4], 0.9, np.random.default_rng(1))
+    embed(tables, [1, 2, 3, 4, 5, 6], vectors[:6], [6])
+    built = tables.read(SHARDS).toArrow()
+    embed(tables, [1, 2, 3, 4, 7, 8], vectors[[0, 1, 2, 3, 6, 7]], [6])
+    tables.overwrite(SHARDS, tables.spark.createDataFrame(built, SHARDS.schema))
+    with pytest.raises(
+        ArtifactError, match=r"made of other images than the 6 representatives.*dedup-spark index --force"
+    ):
+        run_match(tables)
+
+
+@pytest.mark.slow
+def test_a_full_match_finds_what_an_incremental_one_takes_for_known(tables: Tables) -> None:
+    ids, vectors = lake(15)
+    embed(tables, ids, vectors, [60, 60])
+    options = ("match.engine=exact", "match.neighbours=3")
+    assert run_match(tables, *options)._mark.counts["asked"] == 120
+    pairs = found_pairs(tables)
+    lost = min(pairs)
+    tables.overwrite(PAIRS, tables.read(PAIRS).where(~F.col("image_id_a").eqNullSafe(lost[0])))
+    again = run_match(tables, *options, run_id="r2")
+    assert (again._mark.counts["asked"], lost in found_pairs(tables)) == (0, False)
+    assert "`dedup-spark match --full`" in again._mark.notes["recall"]
+    assert run_match(tables, *options, run_id="r3", full=True)._mark.counts["asked"] == 120
+    assert found_pairs(tables) == pytest.approx(pairs, abs=1e-6)

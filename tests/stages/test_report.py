@@ -17,6 +17,7 @@ from dedup_spark.runs import Run
 from dedup_spark.stages import report
 from dedup_spark.summary import collect_summary
 from dedup_spark.tables import CLUSTERS, FEATURES, Tables
+from dedup_spark.views import ViewSettings
 
 
 def report_on(tables: Tables, config: Config) -> str:
@@ -34,7 +35,7 @@ def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tabl
 
 
 def test_the_summary_counts_every_image_once(known: Tables) -> None:
-    summary = collect_summary(known)
+    summary = collect_summary(known, ViewSettings())
     assert summary == Summary(
         n_found=12,
         found_bytes=2401,
@@ -42,10 +43,10 @@ def test_the_summary_counts_every_image_once(known: Tables) -> None:
         rejected={"not_an_image": 1, "truncated": 1},
         n_clusters=2,
         relations=(
-            RelationTotal("same_bytes", 2, 120, True),
-            RelationTotal("same_pixels", 1, 300, True),
-            RelationTotal("edited_copy", 3, 750, True),
-            RelationTotal("edited_copy", 1, 80, False),
+            RelationTotal("same_bytes", 2, 120, True, 120),
+            RelationTotal("same_pixels", 1, 300, True, 300),
+            RelationTotal("edited_copy", 3, 750, True, 750),
+            RelationTotal("edited_copy", 1, 80, False, 0),
         ),
     )
     assert (summary.n_pending, summary.n_members, summary.n_distinct) == (0, 9, 4)
@@ -85,6 +86,7 @@ def crowd(spark: SparkSession, n: int) -> tuple[DataFrame, DataFrame]:
         "is_removable": F.expr("image_id <> 0"),
         "similarity": F.expr("IF(image_id = 0, 1, image_id / 1e6)"),
         "size_bytes": F.lit(10).cast("bigint"),
+        "freed_bytes": F.lit(10).cast("bigint"),
     }
     typed = {c: F.lit(None).cast(t) for c, t, _ in CLUSTERS.columns if c not in ids.columns}
     clusters = ids.withColumns(typed | columns)
@@ -92,7 +94,9 @@ def crowd(spark: SparkSession, n: int) -> tuple[DataFrame, DataFrame]:
 
 
 def test_of_a_crowd_the_keeper_and_the_least_alike_are_shown(spark: SparkSession) -> None:
-    rows = report.shown_members(*crowd(spark, 5000), 10).orderBy("rank").collect()
+    clusters, features = crowd(spark, 5000)
+    largest = report.largest_clusters(clusters, clusters.where("is_removable"), 10)
+    rows = report.shown_members(clusters, features, largest).orderBy("rank").collect()
     assert [row["is_keeper"] for row in rows] == [True] + [False] * 11
     assert [row["similarity"] for row in rows[1:]] == [i / 1e6 for i in range(1, 12)]
     assert {(row["cluster_size"], row["removable_bytes"]) for row in rows} == {(5000, 49_990)}
@@ -101,6 +105,6 @@ def test_of_a_crowd_the_keeper_and_the_least_alike_are_shown(spark: SparkSession
 def test_clusters_come_by_members_then_by_bytes_to_free_then_by_id(spark: SparkSession) -> None:
     rows = [(1, False, 900), (1, False, 800), (2, False, 1), (2, True, 5), (3, False, 1), (3, True, 2), (3, True, 3),
             (4, False, 9), (4, True, None), (5, False, 9), (5, True, 5)]  # fmt: skip
-    clusters = local_relation(spark, rows, "cluster_id bigint, is_removable boolean, size_bytes bigint")
-    found = [tuple(row) for row in report.largest_clusters(clusters, 4).collect()]
+    clusters = local_relation(spark, rows, "cluster_id bigint, is_removable boolean, freed_bytes bigint")
+    found = [tuple(row) for row in report.largest_clusters(clusters, clusters.where("is_removable"), 4).collect()]
     assert found == [(3, 5), (2, 5), (5, 5), (1, 0)]

@@ -1,0 +1,111 @@
+"""What is at an address now, whatever a listing said; on executors. Bytes are read only where they are asked for."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BufferedReader
+from typing import Any
+
+from dedup_spark.kernels.hashing import content_hash
+from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses
+from dedup_spark.sources.objects import read_object, store_errors
+
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
+_WITHOUT_WAITING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""A link is an error, and a pipe opens at once instead of when somebody writes to it."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is. `identity` is equal for two names of one file; `n_links` counts these names on its disk."""
+
+    identity: str
+    size_bytes: int | None
+    modified_at: datetime | None = None
+    etag: str | None = None
+    version_id: str | None = None
+    n_links: int = 1
+    content_hash: str | None = None
+
+
+def look(uri: str, *, read: bool = False) -> Seen:
+    """One look: at a local file, which is hashed, or by one HEAD at an object, which is hashed with `read`.
+
+    Raises:
+        ImageRejected: `missing`, or `forbidden`, which a link or a pipe is, too.
+        OSError: a fault of the store that may pass.
+        ImportError: this machine has no package for the scheme.
+    """
+    if not addresses.is_remote(uri):
+        return _look_at_file(addresses.to_path(uri))
+    filesystem, path = addresses.open_store(uri)
+    with store_errors():
+        facts = _head(filesystem, uri, path)
+    data = read_object(uri) if read else None
+    return Seen(
+        identity=uri,
+        size_bytes=facts.get("ContentLength", facts.get("size")),
+        modified_at=_modified_at(facts),
+        etag=_unquoted(facts.get("ETag") or facts.get("etag")),
+        version_id=facts.get("VersionId") or facts.get("version_id"),
+        content_hash=None if data is None else content_hash(data),
+    )
+
+
+def _look_at_file(path: str) -> Seen:
+    with store_errors():
+        try:
+            descriptor = os.open(path, _WITHOUT_WAITING)
+        except OSError as e:
+            if e.errno in (errno.ELOOP, errno.ENXIO):
+                raise ImageRejected("forbidden", f"{path} is a link, a pipe or a socket") from e
+            raise
+        with open(descriptor, "rb") as f:
+            return _hash_file(path, f)
+
+
+def _hash_file(path: str, f: BufferedReader) -> Seen:
+    facts = os.fstat(f.fileno())
+    if not stat.S_ISREG(facts.st_mode):
+        raise ImageRejected("forbidden", f"{path} is no regular file")
+    return Seen(
+        identity=f"{socket.gethostname()}/{facts.st_dev}:{facts.st_ino}",
+        size_bytes=facts.st_size,
+        modified_at=datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC),
+        n_links=facts.st_nlink,
+        content_hash=hashlib.file_digest(f, "sha256").hexdigest(),
+    )
+
+
+def _head(filesystem: Any, uri: str, path: str) -> dict[str, Any]:
+    """By the store's own request where fsspec would take a key for a folder, or remember what it once saw."""
+    if hasattr(filesystem, "call_s3"):
+        bucket, _, key = uri.partition("://")[2].partition("/")
+        found: dict[str, Any] = filesystem.call_s3("head_object", Bucket=bucket, Key=key)
+        return found
+    filesystem.invalidate_cache(path)
+    found = dict(filesystem.info(path))
+    if found.get("type") == "directory":
+        raise FileNotFoundError(uri)
+    return found
+
+
+def _unquoted(etag: str | None) -> str | None:
+    return etag.strip('"') if etag else None
+
+
+def _modified_at(facts: dict[str, Any]) -> datetime | None:
+    for name in _TIMES:
+        value = facts.get(name)
+        if isinstance(value, datetime):
+            return value if value.tzinfo else value.replace(tzinfo=UTC)
+        if isinstance(value, int | float):
+            return datetime.fromtimestamp(value, UTC)
+    return None

@@ -1,0 +1,169 @@
+"""Whether a member and its keeper may be one object under two names, however these look. Part of the step cluster.
+
+Listings give one object one address where they can tell. This is the guard behind them: mounted folders, links, aliases
+of a bucket, tables of an older version. It errs on one side: two objects that are taken for one merely stay.
+
+All is read off the columns FACTS of the member and, with `keeper_` before their names, of its keeper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+FACTS = ("uri", "member", "file_id", "size_bytes", "modified_at", "etag", "content_hash")
+"""What `may_be_one_object` asks of either."""
+
+_SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "": "file"}
+"""Spellings of one scheme: rows of older tables hold them."""
+
+_LITERAL_KEYS = ("s3", "gs")
+"""Stores where a doubled slash, `..`, another case or another normal form makes another key."""
+
+_NAMED_STORES = (*_LITERAL_KEYS, "abfss")
+"""Schemes whose authority names one store for the whole world."""
+
+_ALIAS = "^arn:|-s3alias$|--ol-s3$|@onelake$"
+"""Authorities that lead into another store: access points of S3 (an Object Lambda's too), shortcuts of OneLake."""
+
+_BY_ITS_NAME = ("hdfs", *_NAMED_STORES)
+"""Schemes where, below one authority, another path is another object."""
+
+_MOUNTED_STORES = "^(dbfs|Volumes)/"
+"""Paths of Databricks where inodes are made up from names: two of them do not tell two objects apart."""
+
+_ANY_CASE = "UNICODE_CI"
+"""Collation under which text is equal whatever its case and normal form."""
+
+
+@dataclass(frozen=True)
+class _Object:
+    """Where an image is, and what is known of it."""
+
+    scheme: Column
+    authority: Column
+    path: Column
+    facts: dict[str, Column]
+
+    @property
+    def has_inode(self) -> Column:
+        """Whether it is a file that its disk numbers; mounted stores number nothing, or what they like."""
+        return (self.scheme == "file") & ~self.path.rlike(_MOUNTED_STORES) & F.coalesce(self.inode != "0", F.lit(False))
+
+    @property
+    def name(self) -> Column:
+        """The last part of the path; a URL's without its query."""
+        path = F.when(self.scheme.isin("http", "https"), F.regexp_replace(self.path, "(?s)[?#].*$", ""))
+        return F.substring_index(F.coalesce(path, self.path), "/", -1)
+
+    @property
+    def inode(self) -> Column:
+        return F.substring_index(self.facts["file_id"], ":", -1)
+
+    @property
+    def device(self) -> Column:
+        """With the host that counts it."""
+        return F.regexp_extract(self.facts["file_id"], "^(.*):[^:]*$", 1)
+
+    @property
+    def host(self) -> Column:
+        return F.regexp_extract(self.facts["file_id"], "^(.*)/[^/]*:[^:]*$", 1)
+
+
+def may_be_one_object() -> Column:
+    """Never null. See the module for the columns that it is made of."""
+    a, b = _object(""), _object("keeper_")
+    same_store = (a.scheme == b.scheme) & (a.authority == b.authority)
+    return F.coalesce(
+        F.when(~a.facts["member"].eqNullSafe(b.facts["member"]), False)  # two images, of one container or of two
+        .when(same_store & (a.path == b.path), True)
+        .when(a.has_inode & b.has_inode, _on_disks(a, b))
+        .when(same_store & ~a.scheme.isin(*_LITERAL_KEYS) & _alike(_plain(a.path), _plain(b.path)), True)
+        .when(same_store & a.scheme.isin(*_BY_ITS_NAME) & ~a.authority.startswith("arn:"), False)
+        .when(_are_different_stores(a, b), False)
+        .otherwise(_by_facts(a, b)),
+        F.lit(True),
+    )
+
+
+def is_hard_link() -> Column:
+    """Of two that may be one object: whether they are two names of one file on one disk."""
+    return F.coalesce(F.col("file_id") == F.col("keeper_file_id"), F.lit(False)) & (F.col("n_links") > 1)
+
+
+def _object(prefix: str) -> _Object:
+    uri = F.col(f"{prefix}uri")
+    scheme = F.lower(F.regexp_extract(uri, "^([A-Za-z][A-Za-z0-9+.-]*):", 1))
+    for spelling, name in _SCHEMES.items():
+        scheme = F.when(scheme == spelling, name).otherwise(scheme)
+    authority = F.lower(F.regexp_extract(uri, "(?s)^[^:/]+://([^/]*)", 1))
+    account = F.regexp_replace(F.regexp_extract(authority, "^[^.]*", 0), "-secondary$", "")  # container@account
+    path = F.regexp_replace(uri, "(?s)^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?/?", "")
+    facts = {name: F.col(f"{prefix}{name}") for name in FACTS}
+    return _Object(scheme, F.when(scheme == "abfss", account).otherwise(authority), path, facts)
+
+
+def _on_disks(a: _Object, b: _Object) -> Column:
+    """Of two local files whose inodes are known.
+
+    One disk may be mounted twice, and has other devices on other hosts. A copy of a whole disk has the inodes of the
+    original, too; where size and time agree as well, that is not told from a second mount.
+    """
+    known = F.coalesce(_equal(a, b, "size_bytes"), F.lit(True))
+    maybe_one_disk = (a.host != b.host) | F.coalesce(_same_second(a, b), F.lit(True))
+    return (
+        F.when(
+            (a.device == b.device) | (a.host == b.host) & (a.inode != b.inode), a.facts["file_id"] == b.facts["file_id"]
+        )
+        .when(a.inode == b.inode, known & maybe_one_disk)
+        .otherwise(_by_facts(a, b))
+    )
+
+
+def _are_different_stores(a: _Object, b: _Object) -> Column:
+    """Two that are named, of one kind, and neither an alias of what may be the other."""
+    named = (a.scheme == b.scheme) & a.scheme.isin(*_NAMED_STORES)
+    return named & (a.authority != b.authority) & ~a.authority.rlike(_ALIAS) & ~b.authority.rlike(_ALIAS)
+
+
+def _by_facts(a: _Object, b: _Object) -> Column:
+    """Nothing that both listings say differs, and they say size and time, or the bytes are the same."""
+    told = [_equal(a, b, "size_bytes"), _same_second(a, b), _equal(a, b, "etag")]
+    nothing_differs = F.lit(True)
+    for equal in told:
+        nothing_differs &= F.coalesce(equal, F.lit(True))
+    known = (told[0].isNotNull() & told[1].isNotNull()) | F.coalesce(_equal(a, b, "content_hash"), F.lit(False))
+    return nothing_differs & known & (_alike(a.name, b.name) | _alike(_unescaped(a.name), _unescaped(b.name)))
+
+
+def _equal(a: _Object, b: _Object, fact: str) -> Column:
+    return a.facts[fact] == b.facts[fact]
+
+
+def _same_second(a: _Object, b: _Object) -> Column:
+    """Stores and their gateways cut times to seconds."""
+    return F.date_trunc("second", a.facts["modified_at"]) == F.date_trunc("second", b.facts["modified_at"])
+
+
+def _alike(a: Column, b: Column) -> Column:
+    return F.collate(a, _ANY_CASE) == F.collate(b, _ANY_CASE)
+
+
+def _unescaped(name: Column) -> Column:
+    """A URL's name as other addresses have it; as it is where it is none."""
+    return F.coalesce(F.try_url_decode(F.replace(name, F.lit("+"), F.lit("%2B"))), name)
+
+
+def _plain(path: Column) -> Column:
+    """Without doubled slashes, `.` and `..`."""
+    parts = F.filter(F.split(path, "/"), lambda part: ~part.isin("", "."))
+    walked = F.aggregate(
+        parts,
+        F.array().cast("array<string>"),
+        lambda so_far, part: F.when(
+            part == "..", F.slice(so_far, F.lit(1), F.greatest(F.size(so_far) - 1, F.lit(0)))
+        ).otherwise(F.array_append(so_far, part)),
+    )
+    return F.array_join(walked, "/")
