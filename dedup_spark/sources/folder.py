@@ -33,8 +33,8 @@ _MAX_ENTRIES_LOOKED_AT = 200_000
 """In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
 _FOLDERS = T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
 """Rows of what executors list. No DDL: that takes a JVM to parse, and to list a folder takes none."""
-Entry = tuple[str, bool, int, datetime | None, str | None]
-"""One name in a folder: path, is_folder, size_bytes, modified_at, etag."""
+Entry = tuple[str, bool, int, datetime | None, str | None, dict[str, str] | None]
+"""One name in a folder: path, is_folder, size_bytes, modified_at, etag, attributes."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ def _local_entries(folder: str) -> Iterator[Entry]:
         for entry in entries:
             uri = f"{folder}/{names.to_text(entry.name)}"
             if entry.is_dir(follow_symlinks=False):
-                yield uri, True, 0, None, None
+                yield uri, True, 0, None, None, None
             elif _leads_to_a_folder(entry):
                 log.warning("%s: link to a folder, not followed", uri)
             else:
-                yield (uri, False, *_local_facts(entry), None)
+                yield (uri, False, *_local_facts(entry), None, None)
 
 
 def _leads_to_a_folder(link: os.DirEntry[str]) -> bool:
@@ -158,9 +158,10 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
             continue  # some stores list a folder marker inside the folder
         uri = f"{folder}/{name}"
         if facts["type"] == "directory":
-            yield uri, True, 0, None, None
+            yield uri, True, 0, None, None, None
         else:
-            yield uri, False, facts["size"] or 0, _modified_at(facts), _etag(facts.get("ETag") or facts.get("etag"))
+            etag = _etag(facts.get("ETag") or facts.get("etag"))
+            yield uri, False, facts["size"] or 0, _modified_at(facts), etag, None
 
 
 def _s3_entries(filesystem: Any, folder: str) -> Iterator[Entry]:
@@ -171,14 +172,22 @@ def _s3_entries(filesystem: Any, folder: str) -> Iterator[Entry]:
     while True:
         page = filesystem.call_s3("list_objects_v2", **request)
         for below in page.get("CommonPrefixes", []):
-            yield f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}", True, 0, None, None
+            uri = f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}"
+            yield uri, True, 0, None, None, None
         for facts in page.get("Contents", []):
             name = facts["Key"].removeprefix(folder_prefix)
             if name or facts["Size"]:  # else it is the folder's own empty marker
-                yield f"{folder}/{name}", False, facts["Size"], facts["LastModified"], _etag(facts.get("ETag"))
+                etag, attributes = _etag(facts.get("ETag")), _storage_class(facts)
+                yield f"{folder}/{name}", False, facts["Size"], facts["LastModified"], etag, attributes
         if not page.get("IsTruncated"):
             return
         request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
+    """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, which needs no saying."""
+    name = facts.get("StorageClass") or "STANDARD"
+    return None if name == "STANDARD" else {"storage_class": name}
 
 
 def _etag(quoted: str | None) -> str | None:
@@ -196,5 +205,6 @@ def _modified_at(facts: dict[str, Any]) -> datetime | None:
 
 
 def _to_arrow(entries: list[Entry]) -> pa.RecordBatch:
-    rows = [{"uri": uri, "size_bytes": size, "modified_at": at, "etag": tag} for uri, _, size, at, tag in entries]
+    columns = ("uri", "is_folder", "size_bytes", "modified_at", "etag", "attributes")
+    rows = [dict(zip(columns, entry, strict=True)) for entry in entries]
     return pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 _CUT = 0.5
 _GROWTH, _STEADY_SECONDS = 0.03, 10.0
-"""The rate grows by 3 % a second for so long after a cut, then faster and faster: 50-fold after 50 quiet seconds. A worker
-then meets a refusal about every 15 s; simulated, these are 2 % of its requests at 3.4 a second, the share of one of 1,600
-workers on one S3 prefix, and 0.1 % at 55. Faster growth means more refusals, slower growth a later recovery."""
+"""The rate grows by 3 % a second for so long after a cut, then faster and faster: 50-fold after 50 quiet seconds.
+Simulated, refusals are then 2 % of the requests of a worker at 3.4 a second (one of 1,600 on one S3 prefix), and 0.1 %
+at 55 a second. Faster growth means more refusals, slower growth a later recovery."""
 _SECONDS_BETWEEN_CUTS = 1.0
 """The store is quiet only when the others have cut their rates too."""
 _LEAST_RATE = 0.5

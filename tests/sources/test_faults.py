@@ -71,7 +71,7 @@ REJECTED = [
     (caused_by(FileNotFoundError(errno.ENOENT, "gone"), HttpResponseError("BlobNotFound", 404)), "missing"),
     (HttpResponseError("AuthorizationPermissionMismatch", 403), "forbidden"),
     (FileNotFoundError("bucket/key"), "missing"),  # as gcsfs says 404
-    (OSError("Forbidden: https://storage.googleapis.com/download/storage/v1/b/lake\nno storage.objects.get"), "forbidden"),
+    (OSError("Forbidden: https://storage.googleapis.com/download/storage/v1/b/lake"), "forbidden"),
     (ClientResponseError(403), "forbidden"),
     (ClientResponseError(410), "missing"),
     (PermissionError(errno.EACCES, "Permission denied"), "forbidden"),
@@ -107,7 +107,7 @@ PASSING = [
     (of_s3("RequestTimeout", 400), TimeoutError),
     (of_s3("OperationAborted", 409), OSError),
     (of_s3("NobodyKnows", 502), OSError),
-    (ReadTimeoutError(endpoint_url="https://s3"), OSError),
+    (ReadTimeoutError(endpoint_url="https://s3"), ReadTimeoutError),
     (HttpError(500), OSError),
     (ClientResponseError(504), OSError),
     (RuntimeError("connection broken"), OSError),
