@@ -103,8 +103,8 @@ def test_kinds_and_forgotten_rows_are_those_of_the_tables(spark: SparkSession) -
     there = images(
         spark,
         [
-            listed(1), listed(2, etag="a" * 32, uri="s3://lake/2.jpg"), listed(3), listed(4, object_version=2), listed(5),
-            listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE),
+            listed(1), listed(2, etag="a" * 32, uri="s3://lake/2.jpg"), listed(3), listed(4, object_version=2),
+            listed(5), listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE),
         ],
     )  # fmt: skip
     made = features(
