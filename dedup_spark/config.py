@@ -60,10 +60,11 @@ class ExtractSettings:
     slice_images: int = _setting(200_000, 1)
     task_images: int = _setting(500, 1)
     fetch_threads: int = _setting(8, 1, 256)
-    fetch_attempts: int = _setting(5, 1, 50)
+    fetch_patience_seconds: float = _setting(300.0, 0)
     trust_etags: bool = _setting(True)
     retry_rejects: tuple[str, ...] = _setting(())
-    on_version_change: str = _setting("recompute", choices=("recompute", "keep"))
+    on_version_change: str = _setting("keep", choices=("recompute", "keep"))
+    max_outdated_share: float = _setting(0.05, 0, 1)
     inflight_bytes: int = _setting(64 * 2**20, 2**20)
     max_object_bytes: int = _setting(512 * 2**20, 1)
     max_pixels: int = _setting(400_000_000, 1)
@@ -71,6 +72,7 @@ class ExtractSettings:
     decoder_memory_bytes: int = _setting(6 * 2**30, 256 * 2**20)
     decoder_timeout_seconds: float = _setting(120.0, 0.1)
     max_reject_share: float = _setting(0.5, 0, 1)
+    max_unavailable_share: float = _setting(0.02, 0, 1)
     thumbnail_px: int = _setting(256, 32, 1024)
     thumbnail_quality: int = _setting(80, 1, 95)
 
@@ -300,7 +302,13 @@ def _checked(origin: str, section: str, key: str, value: Any, problems: list[str
     return value
 
 
+_REPLACED = {"extract.fetch_attempts": "extract.fetch_patience_seconds"}
+"""Settings of earlier versions, and those that took their place."""
+
+
 def _nearest(name: str) -> str:
+    if name in _REPLACED:
+        return f"; it was replaced by '{_REPLACED[name]}'"
     names = [f"{s}.{f.name}" for s, cls in _SECTIONS.items() for f in fields(cls)]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if not close:  # a right key in the wrong section

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.stages.etags import SAME_ETAG, with_bucket
+
 
 @dataclass(frozen=True)
 class Listed:
-    """Files with equal bytes have equal sizes; files with equal size and ETag have (nearly certainly) equal bytes.
+    """Files with equal bytes have equal sizes; objects of an S3 bucket with equal size and MD5 have equal bytes.
 
     Attributes:
         n_images: Images listed.
         n_bytes: Their size; one of unknown size counts as the mean of the others.
         most_pairs: Pairs of equal size: no more can have equal bytes. None where a size is unknown.
         most_images: Images that share their size with another. None where a size is unknown.
-        least_pairs: Pairs of equal size and ETag.
+        least_pairs: Pairs of one S3 bucket with equal size and ETag, where that is an MD5 by its form.
         least_images: Images that share both with another.
     """
 
@@ -35,7 +37,7 @@ def look_at_listing(images: DataFrame) -> Listed:
         F.count("*").alias("n"), F.count("size_bytes").alias("n_sized"), F.avg("size_bytes").alias("mean_bytes")
     ).collect()[0]
     of_size = _shared(images.where("size_bytes IS NOT NULL"), "size_bytes")
-    of_etag = _shared(images.where("size_bytes IS NOT NULL AND etag IS NOT NULL"), "size_bytes", "etag")
+    of_etag = _shared(with_bucket(images), *SAME_ETAG)
     known = totals["n_sized"] == totals["n"]
     return Listed(
         n_images=totals["n"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -19,6 +20,11 @@ from typing import Any
 from urllib.parse import unquote
 
 import boto3
+import fsspec
+import pytest
+from pyspark.sql import SparkSession
+
+from dedup_spark.sources import addresses
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
 _ERROR_CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown", 500: "InternalError"}
@@ -28,8 +34,9 @@ _ERROR_CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown", 500: "In
 class Fault:
     """What to do to the next `times` requests of this method whose path and query contain `text`.
 
-    `status` answers with an S3 error, `body` with a page of its own; `delay_seconds` waits first; `cut` breaks the
-    connection in mid-answer.
+    `status` answers with an S3 error, of this `code` where it is not the usual one, `body` with a page of its own;
+    `delay_seconds` waits first; `cut` breaks the connection in mid-answer. Of the requests only a `share` is met, by
+    `seed`, and only those with `token`.
     """
 
     text: str
@@ -39,6 +46,17 @@ class Fault:
     delay_seconds: float = 0.0
     cut: bool = False
     body: bytes | None = None
+    code: str | None = None
+    share: float = 1.0
+    seed: int = 0
+    token: str | None = None
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(self.seed)
+
+    def meets(self, method: str, path: str, token: str | None) -> bool:
+        is_meant = self.times > 0 and self.method == method and self.text in path and self.token in (None, token)
+        return is_meant and (self.share >= 1 or self._rng.random() < self.share)
 
 
 @dataclass
@@ -73,10 +91,10 @@ class S3Server:
     def n_requests(self, method: str, text: str) -> int:
         return sum(m == method and text in path for m, path in self.requests)
 
-    def fault_for(self, method: str, path: str) -> Fault | None:
+    def fault_for(self, method: str, path: str, token: str | None = None) -> Fault | None:
         """The fault that this request meets, counted down."""
         for fault in self.faults:
-            if fault.times > 0 and fault.method == method and fault.text in path:
+            if fault.meets(method, path, token):
                 fault.times -= 1
                 return fault
         return None
@@ -97,6 +115,28 @@ def running_s3_server(log: Path) -> Iterator[S3Server]:
         finally:
             moto.terminate()
             moto.wait(10)
+
+
+@contextmanager
+def s3_of_this_process(log: Path) -> Iterator[S3Server]:
+    """The server, where this process and those that it starts look for S3."""
+    with pytest.MonkeyPatch.context() as patch, running_s3_server(log) as s3:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3.endpoint})  # fsspec was imported before
+        yield s3
+        addresses.open_for_reading.cache_clear()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@contextmanager
+def s3_of_workers(spark: SparkSession, environment: dict[str, str]) -> Iterator[None]:
+    """Python workers of the session find the server; on a cluster this is spark.executorEnv.*"""
+    before = dict(spark.sparkContext.environment)
+    spark.sparkContext.environment.update(environment)
+    yield
+    spark.sparkContext.environment.clear()
+    spark.sparkContext.environment.update(before)
 
 
 @contextmanager
@@ -126,11 +166,11 @@ class _Proxy(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(self.path)
         self.s3.requests.append((self.command, path))
-        fault = self.s3.fault_for(self.command, path)
+        fault = self.s3.fault_for(self.command, path, self.headers.get("X-Amz-Security-Token"))
         if fault:
             time.sleep(fault.delay_seconds)
         if fault and fault.status:
-            code = _ERROR_CODES[fault.status]
+            code = fault.code or _ERROR_CODES[fault.status]
             self._send(
                 fault.status, {"Content-Type": "application/xml"}, f"<Error><Code>{code}</Code></Error>".encode()
             )

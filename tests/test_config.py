@@ -102,3 +102,8 @@ def test_an_integer_is_a_fine_float_and_one_string_a_fine_list() -> None:
 def test_json_holds_the_sections_asked_for() -> None:
     assert Config().to_json("index").startswith('{"index": {"max_shard_rows"')
     assert '"cluster"' in Config().to_json()
+
+
+def test_a_setting_that_was_replaced_names_what_took_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"'extract\.fetch_attempts'; it was replaced by 'extract\.fetch_pati"):
+        load_config(None, ["extract.fetch_attempts=5"])

@@ -9,13 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from conftest import FinishedRun
+from fabricated import frame
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark import plan as planning
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.forecast import parse_cluster
-from dedup_spark.local_relation import local_relation
 from dedup_spark.plan import make_plan
 from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.plan_text import describe_plan, plan_json
@@ -93,11 +93,36 @@ def test_the_draw_depends_on_the_seed_alone(finished: FinishedRun) -> None:
 
 
 def test_the_listing_bounds_byte_copies(tables: Tables) -> None:
-    rows = [(100, "x"), (100, "x"), (100, None), (200, "y"), (300, None), (300, None), (300, None)]
-    listed = look_at_listing(local_relation(tables.spark, rows, "size_bytes bigint, etag string"))
-    assert listed == Listed(7, 1400, most_pairs=6, most_images=6, least_pairs=1, least_images=2)
-    unknown = look_at_listing(local_relation(tables.spark, [(100, "x"), (None, "x")], "size_bytes bigint, etag string"))
-    assert unknown == Listed(2, 200, None, None, 0, 0)
+    x, y = "0" * 31 + "a", "0" * 31 + "b"
+    rows = [(100, x), (100, x), (100, None), (200, y), (300, None), (300, None), (300, None)]
+    assert looked_at(tables, rows) == Listed(7, 1400, most_pairs=6, most_images=6, least_pairs=1, least_images=2)
+    assert looked_at(tables, [(100, x), (None, x)]) == Listed(2, 200, None, None, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("uris", "etag", "n_pairs"),
+    [
+        (["s3://lake/1", "s3://lake/2"], f"{'0' * 32}-17", 1),  # written in parts
+        (["s3://lake/1", "s3://other/2"], "0" * 32, 0),  # which may be encrypted otherwise
+        (["abfss://lake@account/1", "abfss://lake@account/2"], "0x8DB0A1B2C3D4E5F", 0),  # a version token
+        (["abfss://lake@account/1", "abfss://lake@account/2"], "0" * 32, 0),
+        (["s3://lake/1", "s3://lake/2"], "6718a-4fa2", 0),  # made of time and size
+        (["file:///lake/1", "file:///lake/2"], "0" * 32, 0),
+    ],
+)
+def test_equal_etags_say_that_bytes_are_equal_only_where_they_are_md5_sums(
+    uris: list[str], etag: str, n_pairs: int, tables: Tables
+) -> None:
+    assert looked_at(tables, [(100, etag), (100, etag)], uris).least_pairs == n_pairs
+
+
+def looked_at(tables: Tables, rows: list[tuple[int | None, str | None]], uris: list[str] | None = None) -> Listed:
+    """Of images of these sizes and ETags, in one bucket unless `uris` say otherwise."""
+    images = [
+        {"uri": uris[i] if uris else f"s3://lake/{i}.jpg", "size_bytes": size_bytes, "etag": etag}
+        for i, (size_bytes, etag) in enumerate(rows)
+    ]
+    return look_at_listing(frame(tables.spark, IMAGES.schema, images))
 
 
 def test_without_embeddings_only_equal_files_are_forecast() -> None:

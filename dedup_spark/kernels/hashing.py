@@ -12,6 +12,10 @@ from PIL import Image
 from dedup_spark.kernels.images import DecodedImage
 from dedup_spark.kernels.rendering import is_srgb, strips, to_8_bit
 
+PIXEL_HASH_VERSION = 1
+"""Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
+are then never equal, whatever the pixels. Those of version 1 are as they always were."""
+
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
 
@@ -27,7 +31,8 @@ def pixel_hash(image: DecodedImage) -> str:
     under another profile show other colours. Cost: one pass over the pixels, about 1.5 GB/s with SHA-NI.
     """
     pixels = image.pixels
-    digest = hashlib.sha256(f"{pixels.width}x{pixels.height}:{pixels.mode}:".encode())
+    salt = f"version {PIXEL_HASH_VERSION}:" if PIXEL_HASH_VERSION > 1 else ""
+    digest = hashlib.sha256(f"{salt}{pixels.width}x{pixels.height}:{pixels.mode}:".encode())
     if image.icc_profile and not is_srgb(image.icc_profile):
         digest.update(image.icc_profile)
     for strip in strips(pixels):  # a copy of all pixels would be the largest allocation of all

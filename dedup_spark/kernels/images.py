@@ -26,8 +26,9 @@ __all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "o
 REJECT_REASONS = (
     "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
     "missing", "forbidden", "changed_since_listing", "too_large", "decoder_crashed", "decoder_timeout",
+    "store_unavailable", "archived", "expired_credentials",
 )  # fmt: skip
-"""The closed list. The last six are about reading the object; the others are said here."""
+"""The closed list. Those from `missing` on are about reading the object; the others are said here."""
 
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning an image
 

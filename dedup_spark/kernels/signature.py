@@ -14,7 +14,12 @@ from dedup_spark.kernels.images import DecodedImage, decode_image, out_of_memory
 from dedup_spark.kernels.rendering import render
 
 _PREPROCESSING = 2
-"""Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input."""
+"""Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; where it is the
+pixel_hash, with `hashing.PIXEL_HASH_VERSION`."""
+OLDEST_DECIDING = 2
+"""The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
+the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or mean another by it."""
+_REJECTED_BY = "/rejected by "
 
 OLDEST_DECIDING = 2
 """The oldest `_PREPROCESSING` whose rows may decide that an image is removable; those of older ones are read again."""
@@ -75,7 +80,35 @@ def rejected_version(settings: SignatureSettings) -> str:
     A decoder installed or upgraded later, or another limit, makes the rejects outdated, and only them.
     """
     decoders = " ".join(f"{d.name}-{formats.decoder_version(d)}" for d in formats.installed_decoders())
-    return f"{_PREPROCESSING}/rejected by {decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
+    return f"{_PREPROCESSING}{_REJECTED_BY}{decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
+
+
+def own_version(signature_version: str | None) -> int:
+    """The part that is ours: the number before the first slash; 0 where there is none."""
+    number = (signature_version or "").partition("/")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def is_of_rejects(signature_version: str) -> bool:
+    """Whether `rejected_version` made it."""
+    return _REJECTED_BY in signature_version
+
+
+def may_decode_now(then: str, now: str) -> bool:
+    """Whether an image rejected by version `then` may be readable by `now`: a decoder is new, or a limit another.
+
+    A decoder that has gone since reads nothing more.
+    """
+    if own_version(then) != own_version(now) or not is_of_rejects(then):
+        return True
+    (decoders, limits), (decoders_now, limits_now) = map(_parts_of_rejected, (then, now))
+    return limits != limits_now or not decoders_now <= decoders
+
+
+def _parts_of_rejected(version: str) -> tuple[set[str], str]:
+    """The decoders with their versions, and the limits."""
+    decoders, _, limits = version.partition(_REJECTED_BY)[2].partition("/pixels-")
+    return set(decoders.split(" ")), limits
 
 
 def thumbnail_kind(settings: SignatureSettings) -> str:

@@ -69,7 +69,7 @@ class Source(Protocol):
         """The bytes of one image. Thread-safe; retries of passing faults are the caller's (`fetching.py`).
 
         Raises:
-            ImageRejected: `missing` or `forbidden`, which no retry mends.
-            OSError: a fault that may pass.
+            ImageRejected: `missing`, `forbidden` or `archived`, which no retry mends.
+            OSError: a fault that may pass; `faults.py` tells kinds of them apart.
         """
         ...

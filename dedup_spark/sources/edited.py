@@ -32,7 +32,7 @@ class EditedCopies:
     seed: int
     max_pixels: int
     max_object_bytes: int
-    attempts: int
+    patience_seconds: float
 
     @property
     def root(self) -> str:
@@ -47,7 +47,7 @@ class EditedCopies:
         """Reads the original and edits it. Raises ImageRejected when it cannot be read or decoded."""
         member, _, edit = (address.member or "").rpartition(_SEPARATOR)
         original = replace(address, member=member or None, size_bytes=None)
-        data, _ = fetch_patiently(self.inner, original, self.attempts, self.max_object_bytes)
+        data, _ = fetch_patiently(self.inner, original, self.patience_seconds, self.max_object_bytes)
         image = decode_image(data, max_pixels=self.max_pixels, min_side_px=1)
         photo = render(image.pixels, image.source, image.icc_profile, _WORKING_PX)
         named = hashlib.sha256(f"{original.uri}\0{member}".encode()).digest()

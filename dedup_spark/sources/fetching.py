@@ -1,41 +1,171 @@
-"""Fetch with patience: passing faults of a store are tried again with growing pauses, and counted. On executors."""
+"""Fetch with patience: passing faults of a store are tried again with growing pauses, and counted. On executors.
+
+Patience is a time, not a count: a store that throttles for a minute is as good as one that does not. What is given up
+says so (`store_unavailable`, `expired_credentials`) and is read again by the next run: only the store's own word makes
+an image `missing`.
+"""
 
 from __future__ import annotations
 
+import math
 import random
+import threading
 import time
 
+import fsspec
+
 from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
+from dedup_spark.sources.pacing import pace_of
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
+_DISK_PATIENCE_SECONDS = 5.0
+"""For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
+_RENEWAL_SECONDS = 1.0
+"""Credentials are looked for no more often: where there are none, every image asks for it."""
+_SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
 
 
-def fetch_patiently(source: Source, address: Address, attempts: int, max_bytes: int) -> tuple[bytes, int]:
+def fetch_patiently(source: Source, address: Address, patience_seconds: float, max_bytes: int) -> tuple[bytes, int]:
     """The bytes of an image and how many attempts failed before.
 
-    The pauses double and are jittered over their whole length ("full jitter": Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog 2015), so that the tasks of a cluster do not come back in step.
-
     Raises:
-        ImageRejected: `missing`, `forbidden`, `too_large` or `changed_since_listing`.
+        ImageRejected: `missing`, `forbidden`, `archived`, `too_large` or `changed_since_listing`; after
+            `patience_seconds` of faults `store_unavailable`, and `expired_credentials` where none are found that work.
     """
     if (address.size_bytes or 0) > max_bytes:
         raise _too_large(address.size_bytes or 0, max_bytes)
-    for failed in range(attempts):
-        try:
-            data = source.fetch(address)
-        except OSError as e:
-            if failed + 1 == attempts:
-                raise ImageRejected("missing", f"{attempts} attempts failed, last: {type(e).__name__}: {e}") from e
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**failed)))
-        else:
-            break
+    data, failed = _read(source, address, patience_seconds)
     if len(data) > max_bytes:
         raise _too_large(len(data), max_bytes)
     if address.size_bytes is not None and len(data) != address.size_bytes:
         raise ImageRejected("changed_since_listing", f"{len(data):,} bytes, listed with {address.size_bytes:,}")
     return data, failed
+
+
+class Patience:
+    """With one image: how long to pause after a fault, and when to give up.
+
+    The pauses double and are jittered over their whole length ("full jitter": Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog 2015), so that the tasks of a cluster do not come back in step.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.n_failed, self._seconds = 0, seconds
+        self._begin: float | None = None
+
+    def pause_after(self, fault: OSError, began: float, now: float, *, hopeless: bool = False) -> float | None:
+        """Seconds to pause after an attempt that began then; None to give up."""
+        begin = self._begin = began if self._begin is None else self._begin
+        self.n_failed += 1
+        seconds = min(self._seconds, _DISK_PATIENCE_SECONDS) if isinstance(fault, DiskFault) else self._seconds
+        left = begin + seconds - now
+        if hopeless or left <= 0:
+            return None
+        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(self.n_failed - 1, 30))
+        return min(random.uniform(0, longest), left)  # the last attempt is made when the time is up
+
+    def wait(self, seconds: float) -> None:
+        """Waiting for one's turn is no fault of the store's."""
+        if self._begin is not None:
+            self._begin += seconds
+
+
+class Outage:
+    """What the images of one Python worker see of a store: for how long no attempt has succeeded.
+
+    Once that is longer than the patience with one image, the store is down, and each further image is tried once.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._last = 0.0
+
+    def see_fault(self, began: float, now: float, patience_seconds: float) -> bool:
+        """Note a failed attempt; returns whether the store is down."""
+        if self._since is None or began - self._last > patience_seconds:  # nothing was asked meanwhile
+            self._since = began
+        self._last = now
+        return now - self._since >= patience_seconds
+
+    def see_answer(self) -> None:
+        self._since = None
+
+
+def _read(source: Source, address: Address, patience_seconds: float) -> tuple[bytes, int]:
+    store = _store_of(address)
+    pace, outage, patience, has_renewed = pace_of(store), _outage_of(store), Patience(patience_seconds), False
+    while True:
+        turn = pace.take_turn()
+        while wait := pace.wait_for(turn):
+            patience.wait(wait)
+            time.sleep(wait)
+        began = time.monotonic()
+        try:
+            data = source.fetch(address)
+        except ImageRejected as e:
+            if e.reason not in _SAYS_NOTHING_OF_THE_OBJECT:
+                pace.served()
+                outage.see_answer()
+            raise
+        except CredentialsExpired as e:
+            if has_renewed:
+                raise ImageRejected("expired_credentials", f"the store takes no credentials found here: {e}") from e
+            find_credentials_anew(began)
+            patience.n_failed, has_renewed = patience.n_failed + 1, True
+        except OSError as e:
+            if isinstance(e, Throttled):
+                pace.refused(began)
+            now = time.monotonic()
+            is_down = outage.see_fault(began, now, patience_seconds)
+            pause = patience.pause_after(e, began, now, hopeless=is_down)
+            if pause is None:
+                raise _unavailable(patience.n_failed, e) from e
+            time.sleep(pause)
+        else:
+            pace.served()
+            outage.see_answer()
+            return data, patience.n_failed
+
+
+def find_credentials_anew(began: float) -> None:
+    """Forget all filesystems of this process, unless that was done since `began`: new ones look for credentials.
+
+    A filesystem keeps what it found when it was made: a role's credentials are renewed in it, a token in a file or in
+    fsspec's configuration is not.
+    """
+    global _renewed_at
+    with _lock:
+        if _renewed_at >= began - _RENEWAL_SECONDS:
+            return
+        fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
+        for filesystem in {*fsspec.registry.values()}:
+            filesystem.clear_instance_cache()
+        addresses.open_for_reading.cache_clear()
+        _renewed_at = time.monotonic()
+
+
+_outages: dict[str, Outage] = {}
+_renewed_at = -math.inf
+_lock = threading.Lock()
+
+
+def _outage_of(store: str) -> Outage:
+    """The one of this Python worker."""
+    with _lock:
+        return _outages.setdefault(store, Outage())
+
+
+def _store_of(address: Address) -> str:
+    place = address.location or address.uri
+    return addresses.split_store(place)[0] if addresses.is_remote(place) else "file://"
+
+
+def _unavailable(n_failed: int, last: OSError) -> ImageRejected:
+    times = "1 attempt" if n_failed == 1 else f"{n_failed} attempts"
+    return ImageRejected("store_unavailable", f"{times} failed, last: {type(last).__name__}: {last}")
 
 
 def _too_large(size_bytes: int, max_bytes: int) -> ImageRejected:

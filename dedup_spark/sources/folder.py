@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     size_bytes: int | None = None
     modified_at: datetime | None = None
     etag: str | None = None
+    attributes: dict[str, str] | None = None
     file_id: str | None = None
     n_links: int | None = None
     passed_over: str | None = None
@@ -227,8 +228,14 @@ def _s3_entries(folder: str) -> Iterator[Entry]:
         for facts in page.get("Contents", []):
             name = facts["Key"].removeprefix(folder_prefix)
             if name or facts["Size"]:  # else it is the folder's own empty marker
-                etag = _etag(facts.get("ETag"))
-                yield Entry(f"{folder}/{name}", size_bytes=facts["Size"], modified_at=facts["LastModified"], etag=etag)
+                etag, attributes = _etag(facts.get("ETag")), _storage_class(facts)
+                yield Entry(
+                    f"{folder}/{name}",
+                    size_bytes=facts["Size"],
+                    modified_at=facts["LastModified"],
+                    etag=etag,
+                    attributes=attributes,
+                )
 
 
 def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
@@ -248,6 +255,12 @@ def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
         request["ContinuationToken"] = token
 
 
+def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
+    """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, which needs no saying."""
+    name = facts.get("StorageClass") or "STANDARD"
+    return None if name == "STANDARD" else {"storage_class": name}
+
+
 def _etag(quoted: str | None) -> str | None:
     return quoted.strip('"') if quoted else None
 
@@ -262,7 +275,7 @@ def _modified_at(facts: dict[str, Any]) -> datetime | None:
     return None
 
 
-_COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "file_id", "n_links")
+_COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "attributes", "file_id", "n_links")
 
 
 def _to_arrow(entries: list[Entry]) -> pa.RecordBatch:

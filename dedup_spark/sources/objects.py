@@ -11,6 +11,10 @@ from pathlib import Path
 
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
+from dedup_spark.sources.faults import answer_of, fault_of
+
+_MOUNTED_STORES = ("/Volumes/", "/dbfs/")
+"""Object stores that Databricks mounts as folders: EIO is all that they say when the store stumbles."""
 
 
 def read_object(uri: str, start: int | None = None, length: int | None = None) -> bytes:
@@ -19,22 +23,23 @@ def read_object(uri: str, start: int | None = None, length: int | None = None) -
     One request to the store and no retry: see `fetching.py`.
 
     Raises:
-        ImageRejected: `missing` or `forbidden`.
-        OSError: another fault of the store, which may pass.
+        ImageRejected: `missing`, `forbidden` or `archived`.
+        OSError: another fault of the store, which may pass; see `faults.py`.
         ImportError: this machine has no package for the scheme.
     """
     if length == 0:
         return b""
     if not addresses.is_remote(uri):
-        with store_errors():
+        with store_errors(uri):
             return _read_local(addresses.to_path(uri), start or 0, length)
     store, path = addresses.split_store(uri)
-    filesystem, base = addresses.open_for_reading(store)
     end = None if length is None else (start or 0) + length
-    with store_errors():
+    with store_errors(uri, ours=(ImportError, ValueError)):  # no package, no such scheme
+        filesystem, base = addresses.open_for_reading(store)
+    with store_errors(uri):
         try:
             data: bytes = filesystem.cat_file(f"{base.rstrip('/')}/{path}", start=start, end=end)
-        except OSError as e:
+        except Exception as e:  # each store has error types of its own
             if _is_past_the_end(e):
                 return b""
             raise
@@ -42,20 +47,25 @@ def read_object(uri: str, start: int | None = None, length: int | None = None) -
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
-    """What the libraries of the stores raise becomes ImageRejected or OSError, as `Source.fetch` promises."""
+def store_errors(uri: str | None = None, ours: tuple[type[Exception], ...] = (ImportError,)) -> Iterator[None]:
+    """What the libraries of the stores raise becomes ImageRejected or OSError, as `Source.fetch` promises.
+
+    `uri` tells a file of this machine from an object of a store; faults of the types in `ours` pass as they are.
+    """
+    passing: tuple[type[Exception], ...] = (ImageRejected, *ours)
     try:
         yield
-    except ImageRejected:
+    except passing:
         raise
-    except FileNotFoundError as e:
-        raise ImageRejected("missing", f"no such object: {e}") from e
-    except (PermissionError, IsADirectoryError) as e:
-        raise ImageRejected("forbidden", str(e)) from e
-    except OSError:
-        raise
-    except Exception as e:  # time-outs and broken connections of botocore, aiohttp and others are no OSError
-        raise OSError(f"{type(e).__name__}: {e}") from e
+    except Exception as e:  # each store has error types of its own
+        fault = fault_of(e, on_disk=uri is not None and _is_on_disk(uri))
+        if fault is e:
+            raise
+        raise fault from e
+
+
+def _is_on_disk(uri: str) -> bool:
+    return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(_MOUNTED_STORES)
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
@@ -87,7 +97,7 @@ def _require_regular(facts: os.stat_result, path: str) -> None:
         raise ImageRejected("forbidden", f"{path} is no regular file; a pipe or device may never end")
 
 
-def _is_past_the_end(error: OSError) -> bool:
-    """Whether an S3 store said 416: the range begins where the object has ended."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("Error", {}).get("Code") in ("InvalidRange", "416")
+def _is_past_the_end(error: Exception) -> bool:
+    """Whether the store said 416: the range begins where the object has ended."""
+    answer = answer_of(error)
+    return answer.code == "InvalidRange" or answer.status == 416

@@ -95,7 +95,7 @@ class _ColumnReader:
         self._file: pq.ParquetFile | None = None
 
     def value(self, row: int) -> bytes | None:
-        with self._lock, store_errors():
+        with self._lock, store_errors(self._location):
             try:
                 if self._file is None:
                     self._file = self._open()

@@ -15,10 +15,9 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels.signature import current_versions
-from dedup_spark.stages.extract_task import TaskSettings
-
-HAS_ETAG = "etag IS NOT NULL AND size_bytes IS NOT NULL"
-"""Of images whose listing may prove them identical to others."""
+from dedup_spark.stages.etags import MD5_ETAG
+from dedup_spark.stages.extract_task import NOT_GIVEN, TaskSettings
+from dedup_spark.stages.versions import OtherVersions
 
 _OBJECT = ["image_id", "object_version"]
 _MADE_AS = ("reject_reason", "model_id", "signature_version")
@@ -32,11 +31,15 @@ def kinds_of_rows(images: DataFrame, features: DataFrame, lake: str, run_id: str
     `is_here`: the image is of this lake; null where features has a row without its object. `is_made`: features has
     a row of the object, which this run wrote if `of_run`. One shuffle of some 150 bytes a row of both tables.
     """
-    listed = images.select(*_OBJECT, (F.col("lake") == lake).alias("is_here"), F.expr(HAS_ETAG).alias("has_etag"))
+    listed = images.select(*_OBJECT, (F.col("lake") == lake).alias("is_here"), _has_etag())
     of_run = (F.col("run_id") == run_id).alias("of_run")
     made = features.select(*_OBJECT, *_MADE_AS, of_run, F.lit(True).alias("is_made"))
     kinds = ("is_here", "has_etag", "is_made", "of_run", *_MADE_AS)
     return listed.join(made, _OBJECT, "full").groupBy(*kinds).agg(F.count("*").alias("n")).collect()
+
+
+def _has_etag() -> Column:
+    return F.coalesce(F.expr(MD5_ETAG), F.lit(False)).alias("has_etag")
 
 
 def models_of(kinds: Sequence[Row]) -> list[str]:
@@ -45,23 +48,27 @@ def models_of(kinds: Sequence[Row]) -> list[str]:
 
 
 class Backlog:
-    """What the kinds of rows mean under some settings."""
+    """What the kinds of rows mean under some settings; `current` are the versions that make rows now."""
 
-    def __init__(self, kinds: Sequence[Row], settings: TaskSettings) -> None:
+    def __init__(self, kinds: Sequence[Row], settings: TaskSettings, current: frozenset[str] | None = None) -> None:
         self.forgotten: Counter[str] = Counter()
         """Rows of features to be made again, by the reason."""
         self.n_pending = 0
         """Images of this lake without a row of features, once the outdated ones are forgotten."""
         self.n_pending_with_etag = 0
         """Of these the ones whose listing may prove them identical to another."""
+        self.n_not_given = 0
+        """Images of this lake whose bytes the store did not give; their rows stay until it does."""
         self.n_read_in_run = self.n_rejected_in_run = 0
-        """Rows that this run wrote before it was stopped."""
+        """Rows that this run wrote before it was stopped, of images whose bytes it was given."""
+        self.versions = OtherVersions(kinds, settings.extract, current or current_versions(settings.signature))
         self._outdated: list[Row] = []
-        current = current_versions(settings.signature)
         for kind in kinds:
-            why = _why_outdated(kind, settings, current) if kind["is_made"] else None
+            why = _why_outdated(kind, settings, self.versions) if kind["is_made"] else None
             if why:
                 self.forgotten[why] += kind["n"]
+            elif kind["reject_reason"] in NOT_GIVEN:
+                self.n_not_given += kind["n"] if kind["is_here"] else 0
             elif kind["of_run"]:
                 self.n_read_in_run += kind["n"]
                 self.n_rejected_in_run += kind["n"] if kind["reject_reason"] else 0
@@ -84,13 +91,7 @@ def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
     return images.join(features, "image_id", "left_anti")
 
 
-def first_of_equal_etags(pending: DataFrame) -> DataFrame:
-    """Of pending images with equal size and ETag the first; images whose listing proves nothing are left out."""
-    first = pending.where(HAS_ETAG).groupBy("size_bytes", "etag")
-    return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
-
-
-def _why_outdated(kind: Row, settings: TaskSettings, current: frozenset[str]) -> str | None:
+def _why_outdated(kind: Row, settings: TaskSettings, versions: OtherVersions) -> str | None:
     """Why rows of this kind must be made again; None where they are as they would be made now."""
     e = settings.extract
     if kind["is_here"] is None:
@@ -99,7 +100,7 @@ def _why_outdated(kind: Row, settings: TaskSettings, current: frozenset[str]) ->
         return "asked for by extract.retry_rejects"
     if settings.model_id is not None and kind["reject_reason"] is None and kind["model_id"] is None:
         return "made without a model"
-    if e.on_version_change == "recompute" and kind["signature_version"] not in current:
+    if versions.is_outdated(kind):
         return f"made by version {kind['signature_version']}"
     return None
 

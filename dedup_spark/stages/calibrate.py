@@ -130,7 +130,7 @@ def copying(task: TaskSettings, settings: CalibrateSettings) -> TaskSettings:
     """The settings of extract's tasks, with edited copies in the place of the objects."""
     limits = task.extract
     source = EditedCopies(
-        task.source, settings.seed, settings.max_pixels, limits.max_object_bytes, limits.fetch_attempts
+        task.source, settings.seed, settings.max_pixels, limits.max_object_bytes, limits.fetch_patience_seconds
     )
     return replace(task, source=source)
 

@@ -18,43 +18,28 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup_spark.config import Config
+from dedup_spark.config import Config, ExtractSettings
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages.backlog import (
-    HAS_ETAG,
-    Backlog,
-    first_of_equal_etags,
-    kinds_of_rows,
-    models_of,
-    pending_images,
-)
-from dedup_spark.stages.extract_task import TIMINGS, TaskSettings, extract_batches
+from dedup_spark.stages.backlog import Backlog, kinds_of_rows, models_of, pending_images
+from dedup_spark.stages.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
+from dedup_spark.stages.extract_task import NOT_GIVEN, TIMINGS, UNAVAILABLE, TaskSettings, extract_batches
 from dedup_spark.stages.model_choice import (
     ModelClocks,
     choose_model,
     require_one_model,
     signature_settings,
 )
+from dedup_spark.stages.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
 from dedup_spark.stages.slices import slice_bounds, spread_addresses
+from dedup_spark.stages.versions import versions_in_use
 from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
 _MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
-_ABOUT_CONTENT = (
-    "ok",
-    "empty",
-    "not_an_image",
-    "unsupported_format",
-    "truncated",
-    "corrupt",
-    "too_many_pixels",
-    "too_small",
-)
-"""Outcomes that equal bytes share; the other reasons are about one object's fate."""
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
@@ -64,27 +49,23 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     held = models_of(kinds)
     settings = task_settings(spark, config, run, held)
     require_one_model(held, settings.model_id, run)
-    backlog = Backlog(kinds, settings)
+    backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
+    backlog.versions.require_consent()
     _forget(tables, backlog)
-    guard = _RejectGuard(run, config.extract.max_reject_share, backlog)
+    backlog.versions.say_what_stays()
+    not_given = images_not_given(tables, lake) if backlog.n_not_given else None
+    guard = _RejectGuard(run, config.extract, backlog)
     guard.check()  # also when a stopped run had read them all
 
-    n_left, n_copied = backlog.n_pending, 0
-    if config.extract.trust_etags and backlog.n_pending_with_etag:
-        first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake)))
-        n_first = first.count()
-        _read_slices(run, settings, guard, first, n_first)
-        n_copied = _copy_equal_etags(tables, run.run_id)
-        n_left -= n_first + n_copied
-    if n_left:
-        rest = _pending(tables, lake)
-        is_one_slice = n_left <= config.extract.slice_images
-        _read_slices(run, settings, guard, rest if is_one_slice else _in_slices(tables, rest), n_left)
+    n_copied = _read_pending(run, settings, guard, lake, backlog)
+    if not_given is not None:
+        _ask_again(run, settings, not_given, backlog.n_not_given)
     tables.drop_staged()
 
     totals = _require_conservation(tables, lake, run.run_id)
     n_read = backlog.n_pending - n_copied
     run.count(read=n_read, copied=n_copied, forgotten=sum(backlog.forgotten.values()), **totals)
+    say_not_given(tables, lake, totals, config.extract.max_unavailable_share)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
@@ -115,6 +96,29 @@ def _pending(tables: Tables, lake: str) -> DataFrame:
     return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.read(FEATURES))
 
 
+def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: str, backlog: Backlog) -> int:
+    """Read what has no row yet, of equal objects one; returns how many rows were copied."""
+    tables, n_left, n_copied = run.tables, backlog.n_pending, 0
+    buckets = _trusted_buckets(run, settings) if settings.extract.trust_etags and backlog.n_pending_with_etag else []
+    if buckets:
+        first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake), buckets))
+        n_first = first.count()
+        _read_slices(run, settings, guard, first, n_first)
+        n_copied = _copy_equals(tables, run.run_id, lake, buckets)
+        n_left -= n_first + n_copied
+    if n_left:
+        rest = _pending(tables, lake)
+        is_one_slice = n_left <= settings.extract.slice_images
+        _read_slices(run, settings, guard, rest if is_one_slice else _in_slices(tables, rest), n_left)
+    return n_copied
+
+
+def _trusted_buckets(run: Run, settings: TaskSettings) -> list[str]:
+    buckets = trusted_buckets(run.tables.read(IMAGES), run.tables.read(FEATURES), settings.source)
+    run.note(buckets_with_md5_etags=buckets)
+    return buckets
+
+
 def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
     """Written down in the order of ids, so that a slice reads its own part only, and keeps what it was cut from."""
     return tables.stage("chosen", chosen.orderBy("image_id"))
@@ -131,32 +135,30 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
         with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
             rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
             tables.append(FEATURES, rows.select(FEATURES.column_names))
-        guard.add(clocks.count())
+        guard.add(clocks.count(), low, high)
         progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
         guard.check()
 
 
-def _copy_equal_etags(tables: Tables, run_id: str) -> int:
-    """Give pending images the row of an image of equal size and ETag that was read; returns how many got one."""
-    images, features = tables.read(IMAGES), tables.read(FEATURES)
-    pending = pending_images(images.where(HAS_ETAG), features)
-    if pending.isEmpty():
-        return 0
-    same = ["size_bytes", "etag"]
-    outcome = F.coalesce("reject_reason", "status")
-    known = images.join(features.where(outcome.isin(list(_ABOUT_CONTENT))).select("image_id"), "image_id")
-    donor = known.groupBy(*same).agg(F.min("image_id").alias("donor_id"))
-    pairs = pending.select("image_id", "object_version", *same).join(donor, same)
-    copies = pairs.select(
-        F.col("image_id").alias("to_id"), F.col("object_version").alias("to_version"), "donor_id"
-    ).join(features, F.col("donor_id") == F.col("image_id"))
-    changed: dict[str, Column] = {
-        "image_id": F.col("to_id"),
-        "object_version": F.col("to_version"),
-        "run_id": F.lit(run_id),
-        "n_retries": F.lit(0),
-    }
-    rows = tables.stage("copies", copies.withColumns(changed).select(FEATURES.column_names))
+def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
+    """Read the images once more. Only rows with another outcome change: else the steps behind had nothing to keep."""
+    tables, clocks, n_slice = run.tables, ModelClocks(run), min(n_images, settings.extract.slice_images)
+    log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
+    for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
+        part = not_given.where(F.col("image_id").between(low, high))
+        rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
+        clocks.count()
+        changed = rows.join(part.select("image_id", "before"), "image_id").where(
+            ~F.col("before").eqNullSafe(F.col("reject_reason"))
+        )
+        if not changed.isEmpty():
+            tables.upsert(FEATURES, changed.select(FEATURES.column_names))
+
+
+def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:
+    """Give pending images the row of an equal one that was read; returns how many got one."""
+    copies = copies_of_equals(_pending(tables, lake), tables.read(IMAGES), tables.read(FEATURES), buckets, run_id)
+    rows = tables.stage("copies", copies.select(FEATURES.column_names))
     n_copies = rows.count()
     if n_copies:
         tables.append(FEATURES, rows)
@@ -174,24 +176,35 @@ def _forget(tables: Tables, backlog: Backlog) -> None:
 
 
 class _RejectGuard:
-    """Stops a run that rejects too much: a wrong lake, a missing decoder, a key that lost its rights."""
+    """Stops a run that rejects too much: a wrong lake, a missing decoder, a key that lost its rights.
 
-    def __init__(self, run: Run, max_share: float, backlog: Backlog) -> None:
-        self._run, self._max_share = run, max_share
+    And, after a slice, one whose store does not give the bytes: those images are not rejected for what they are.
+    """
+
+    def __init__(self, run: Run, limits: ExtractSettings, backlog: Backlog) -> None:
+        self._run, self._max_share, self._max_unavailable = run, limits.max_reject_share, limits.max_unavailable_share
         self._n_read, self._n_rejected = backlog.n_read_in_run, backlog.n_rejected_in_run
 
     @staticmethod
     def sums() -> dict[str, Column]:
         """What `add` takes, of the rows of a slice."""
-        return {"n_rows": F.count("*"), "n_rejected": F.count_if(F.col("status") == "rejected")}
+        is_given = ~F.coalesce(F.col("reject_reason"), F.lit("")).isin(*NOT_GIVEN)
+        return {
+            "n_rows": F.count("*"),
+            "n_read": F.count_if(is_given),
+            "n_rejected": F.count_if(is_given & (F.col("status") == "rejected")),
+            "n_unavailable": F.count_if(F.col("reject_reason").isin(*UNAVAILABLE)),
+        }
 
-    def add(self, seen: dict[str, float] | None) -> None:
-        """Count the rows of a slice; None where this Spark did not say them."""
+    def add(self, seen: dict[str, float] | None, low: int, high: int) -> None:
+        """Count the rows of a slice; `seen` is None where this Spark did not say them. Raises GuardError."""
         if seen is None:
             self._count()
         else:
-            self._n_read += int(seen["n_rows"])
+            self._n_read += int(seen["n_read"])
             self._n_rejected += int(seen["n_rejected"])
+        if seen is None or is_too_much(seen["n_unavailable"], seen["n_rows"], self._max_unavailable):
+            require_store(self._written().where(F.col("image_id").between(low, high)), self._max_unavailable)
 
     def check(self) -> None:
         """Raise GuardError when too many of the images that this run read were rejected."""
@@ -210,11 +223,14 @@ class _RejectGuard:
 
     def _count(self) -> str:
         """From the table; returns the reasons, in words."""
-        read = self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
-        counts = read.groupBy("reject_reason").count().orderBy(F.desc("count")).collect()
-        self._n_read = sum(r["count"] for r in counts)
-        self._n_rejected = sum(r["count"] for r in counts if r["reject_reason"] is not None)
-        return ", ".join(f"{r['reject_reason']} {r['count']:,}" for r in counts if r["reject_reason"])
+        sums = self._written().agg(*(column.alias(name) for name, column in self.sums().items())).first()
+        assert sums is not None
+        self._n_read, self._n_rejected = sums["n_read"], sums["n_rejected"]
+        return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN)))
+
+    def _written(self) -> DataFrame:
+        """The rows of this run."""
+        return self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
 
 
 def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:
@@ -223,9 +239,12 @@ def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, i
     One shuffle of 30 bytes a row, of both tables. Raises TableError.
     """
     of_run = F.when(F.col("run_id") == run_id, F.col("n_retries"))
+    reason = F.col("reject_reason")
     rows = tables.read(FEATURES).groupBy("image_id").agg(
         F.count("*").alias("n"),
         F.count_if(F.col("status") == "rejected").alias("rejected"),
+        F.count_if(reason == "archived").alias("archived_row"),
+        F.count_if(reason.isin(*UNAVAILABLE)).alias("unavailable_row"),
         F.coalesce(F.sum(of_run), F.lit(0)).alias("retries"),
     )  # fmt: skip
     images = tables.read(IMAGES).select("image_id", (F.col("lake") == lake).alias("is_here"))
@@ -234,6 +253,8 @@ def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, i
         F.count_if(F.col("is_here").isNull()).alias("orphans"),
         F.coalesce(F.sum(F.col("n") - 1), F.lit(0)).alias("twice"),
         *[F.coalesce(F.sum(c), F.lit(0)).alias(c) for c in ("rejected", "retries")],
+        F.count_if(F.col("is_here") & (F.col("archived_row") > 0)).alias("archived"),
+        F.count_if(F.col("is_here") & (F.col("unavailable_row") > 0)).alias("unavailable"),
     ).first()  # fmt: skip
     assert found is not None
     if found["unread"] or found["orphans"] or found["twice"]:
@@ -241,4 +262,4 @@ def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, i
             f"after extract {found['unread']:,} images have no features, {found['orphans']:,} features no image and "
             f"{found['twice']:,} are there twice; is another run writing to these tables?"
         )
-    return {"rejected": found["rejected"], "retries": found["retries"]}
+    return {name: found[name] for name in ("rejected", "retries", "archived", "unavailable")}

@@ -29,7 +29,11 @@ from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.stages.embedding import ModelTask, in_groups, with_embeddings
 from dedup_spark.tables import FEATURES
 
-RETRIABLE = frozenset({"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"})
+UNAVAILABLE = frozenset({"store_unavailable", "expired_credentials"})
+"""The store gave no answer about the object: every later run asks again by itself."""
+NOT_GIVEN = UNAVAILABLE | {"archived"}
+"""The store did not give the bytes: every later run asks again by itself, of an archive once an image."""
+RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
 """Reasons that time may mend; the others need other bytes, another setting or another decoder."""
 
 TIMINGS = T.StructType([T.StructField(n, T.DoubleType()) for n in ("model_seconds", "waited_seconds")])
@@ -125,7 +129,7 @@ def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
     """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
     address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS})
     limits = settings.extract
-    return fetch_patiently(settings.source, address, limits.fetch_attempts, limits.max_object_bytes)
+    return fetch_patiently(settings.source, address, limits.fetch_patience_seconds, limits.max_object_bytes)
 
 
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:

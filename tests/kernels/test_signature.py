@@ -10,8 +10,17 @@ from PIL import Image
 
 from dedup_spark.demo_lake import load_sample_photo
 from dedup_spark.kernels import formats, hashing
+from dedup_spark.kernels import signature as signing
 from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.kernels.signature import SignatureSettings, current_versions, rejected_version, sign_image
+from dedup_spark.kernels.signature import (
+    OLDEST_DECIDING,
+    SignatureSettings,
+    current_versions,
+    may_decode_now,
+    own_version,
+    rejected_version,
+    sign_image,
+)
 
 SETTINGS = SignatureSettings(max_pixels=10**9, min_side_px=16, thumbnail_px=256, thumbnail_quality=80, input_px=224)
 
@@ -103,3 +112,36 @@ def test_memory_that_runs_out_after_decoding_is_a_rejection_too(monkeypatch: pyt
 def test_rejection_passes_through() -> None:
     with pytest.raises(ImageRejected, match="empty"):
         sign_image(b"", SETTINGS)
+
+
+def test_pixel_hashes_of_two_versions_are_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    png = encoded(load_sample_photo("rocket.jpg"), "PNG")
+    before = sign_image(png, SETTINGS)
+    monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 2)
+    monkeypatch.setattr(signing, "_PREPROCESSING", 3)
+    after, again = sign_image(png, SETTINGS), sign_image(png, SETTINGS)
+    assert after.pixel_hash == again.pixel_hash != before.pixel_hash
+    assert (own_version(before.signature_version), own_version(after.signature_version)) == (2, 3)
+    assert before.signature_version not in current_versions(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("version", "number"), [("2/pillow-11.3/thumbnail-256-q80", 2), ("12/x", 12), ("0/old", 0), ("odd", 0), (None, 0)]
+)
+def test_the_own_version_of_a_row_is_its_first_number(version: str | None, number: int) -> None:
+    assert own_version(version) == number
+
+
+def test_rows_of_now_may_decide() -> None:
+    assert own_version(rejected_version(SETTINGS)) >= OLDEST_DECIDING
+
+
+def test_a_decoder_that_came_may_decode_and_one_that_went_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_raw = rejected_version(SETTINGS)
+    monkeypatch.setattr(formats, "is_installed", lambda decoder: decoder is not formats.RAW)
+    without_raw = rejected_version(SETTINGS)
+    assert may_decode_now(without_raw, with_raw)
+    assert not may_decode_now(with_raw, without_raw)
+    assert not may_decode_now(with_raw, with_raw)
+    assert may_decode_now("0/old", with_raw)
+    assert may_decode_now(rejected_version(SignatureSettings(10**7, 16, 256, 80, 224)), without_raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from listings import ODD_NAME
 
 from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.sources import addresses, names
+from dedup_spark.sources import addresses, names, objects
+from dedup_spark.sources.faults import DiskFault
 from dedup_spark.sources.objects import read_object, store_errors
 
 
@@ -90,3 +92,39 @@ def test_the_driver_sees_what_is_there(tmp_path: Path, local: str, in_memory: st
     assert addresses.kind_of(f"file://{tmp_path}") == addresses.kind_of("memory://lake") == "folder"
     assert addresses.kind_of("file:///no/such/file.jpg") is None
     assert addresses.kind_of("memory://lake/no-such-object") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EIO, DiskFault), (errno.ESTALE, OSError), (errno.ETIMEDOUT, TimeoutError)]
+)
+def test_a_disk_that_fails_is_told_from_a_mount_that_stumbles(
+    number: int, kind: type[OSError], local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(objects, "_read_local", fail)
+    with pytest.raises(OSError, match=f"Errno {number}") as raised:
+        read_object(local)
+    assert type(raised.value) is kind
+    with pytest.raises(OSError, match=f"Errno {number}") as raised:
+        read_object("file:///Volumes/main/lake/a.jpg")
+    assert not isinstance(raised.value, DiskFault)
+
+
+def test_a_range_beyond_the_end_is_empty_in_every_store(in_memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class HttpError(Exception):
+        code = 416
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise HttpError("Requested range not satisfiable")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", refuse)
+    assert read_object(in_memory, 20, 4) == b""
+
+
+def test_what_this_machine_lacks_is_no_fault_of_the_store() -> None:
+    with pytest.raises(ValueError, match="nosuchscheme"):
+        read_object("nosuchscheme://lake/a.jpg")
+    with pytest.raises(ImportError), store_errors("s3://lake/a.jpg"):
+        raise ImportError("install s3fs")

@@ -19,7 +19,7 @@ import pytest
 from listings import ODD_NAME, address_of, listed
 from PIL import Image
 from pyspark.sql import SparkSession
-from s3_server import Fault, S3Server, running_s3_server
+from s3_server import Fault, S3Server, s3_of_this_process, s3_of_workers
 from table_contents import rows as rows_of
 
 from dedup_spark import pipeline
@@ -27,7 +27,7 @@ from dedup_spark.config import InventorySettings, load_config
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.runs import Run
-from dedup_spark.sources import addresses, fetching, patience
+from dedup_spark.sources import addresses, fetching, pacing, patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.sources.folder import FolderSource
@@ -49,14 +49,9 @@ PHOTOS = {f"s3://lake/{key}": data for key, data in OBJECTS.items() if data}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with pytest.MonkeyPatch.context() as patch, running_s3_server(tmp_path_factory.mktemp("s3") / "log") as s3:
-        for name, value in s3.environment.items():
-            patch.setenv(name, value)
-        patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3.endpoint})  # fsspec was imported before
+    with s3_of_this_process(tmp_path_factory.mktemp("s3") / "log") as s3:
         s3.put("lake", OBJECTS)
         yield s3
-        addresses.open_for_reading.cache_clear()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture
@@ -65,17 +60,16 @@ def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     server.faults.clear()
     server.requests.clear()
     monkeypatch.setattr(fetching, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fetching, "_outages", {})
+    monkeypatch.setattr(pacing, "_paces", {})
     return server
 
 
 @pytest.fixture
 def on_workers(spark: SparkSession, server: S3Server) -> Iterator[SparkSession]:
-    """A session whose Python workers find the server; on a cluster this is spark.executorEnv.*"""
-    before = dict(spark.sparkContext.environment)
-    spark.sparkContext.environment.update(server.environment)
-    yield spark
-    spark.sparkContext.environment.clear()
-    spark.sparkContext.environment.update(before)
+    """A session whose Python workers find the server."""
+    with s3_of_workers(spark, server.environment):
+        yield spark
 
 
 @pytest.fixture
@@ -93,7 +87,7 @@ def open_lake(lake: str, **settings: Any) -> Source:
 def read_all(source: Source, rows: list[dict[str, Any]], spark: SparkSession) -> list[tuple[bytes, int]]:
     """Bytes and failed attempts of each row, fetched by tasks."""
     of_rows = spark.sparkContext.parallelize([address_of(row) for row in rows], 4)
-    return of_rows.map(lambda address: fetch_patiently(source, address, 5, 2**20)).collect()
+    return of_rows.map(lambda address: fetch_patiently(source, address, 60.0, 2**20)).collect()
 
 
 @pytest.mark.slow
@@ -205,13 +199,53 @@ def run_inventory(tables: Tables, lake: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("status", "reason", "n_asked"),
-    [(404, "missing: no such", 1), (403, "forbidden", 1), (503, "missing: 4 attempts", 4)],
+    [(404, "missing: no such", 1), (403, "forbidden", 1), (503, "store_unavailable: 1 attempt failed", 1)],
 )
 def test_refusals_are_final_and_faults_are_not(status: int, reason: str, n_asked: int, s3: S3Server) -> None:
     s3.faults.append(Fault("/0/7.jpg", status=status, times=100))
     with pytest.raises(ImageRejected, match=reason):
-        fetch_patiently(open_lake("s3://lake/photos"), Address("s3://lake/photos/0/7.jpg"), 4, 2**20)
+        fetch_patiently(open_lake("s3://lake/photos"), Address("s3://lake/photos/0/7.jpg"), 0, 2**20)
     assert s3.n_requests("GET", "/0/7.jpg") == n_asked  # neither s3fs nor botocore tries again behind our back
+
+
+def test_an_archived_object_is_asked_for_once_and_its_listing_says_the_class(
+    s3: S3Server, on_workers: SparkSession
+) -> None:
+    s3.put("attic", {"old/1.jpg": b"1", "old/2.jpg": b"2"})
+    s3.client.put_object(Bucket="attic", Key="old/2.jpg", Body=b"2", StorageClass="DEEP_ARCHIVE")
+    source = open_lake("s3://attic/old")
+    rows = {row["uri"]: row["attributes"] for row in listed(source, on_workers)}
+    assert rows == {"s3://attic/old/1.jpg": None, "s3://attic/old/2.jpg": {"storage_class": "DEEP_ARCHIVE"}}
+    with pytest.raises(ImageRejected, match=r"archived: .*DEEP_ARCHIVE"):
+        fetch_patiently(source, Address("s3://attic/old/2.jpg"), 300, 2**20)
+    assert s3.n_requests("GET", "/old/2.jpg") == 1
+
+
+def test_a_token_that_was_renewed_meanwhile_is_found(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hand_out(token: str) -> None:
+        key = "aws_access_key_id = testing\naws_secret_access_key = testing\n"
+        (tmp_path / "credentials").write_text(f"[default]\n{key}aws_session_token = {token}\n")
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
+    fetching.find_credentials_anew(0.0)
+    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
+    source = open_lake("s3://lake/photos")
+    hand_out("first")
+    assert fetch_patiently(source, Address("s3://lake/photos/0/1.jpg"), 60, 2**20) == (b"photo 1", 0)
+    s3.faults.append(Fault("photos", status=400, code="ExpiredToken", token="first", times=1000))
+    with pytest.raises(ImageRejected, match=r"expired_credentials: .*ExpiredToken"):
+        fetch_patiently(source, Address("s3://lake/photos/0/2.jpg"), 60, 2**20)
+    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
+    hand_out("second")
+    assert fetch_patiently(source, Address("s3://lake/photos/0/2.jpg"), 60, 2**20) == (b"photo 2", 1)
+    assert fetch_patiently(source, Address("s3://lake/photos/0/3.jpg"), 60, 2**20) == (b"photo 3", 0)
+    addresses.open_for_reading.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(
@@ -222,7 +256,7 @@ def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(
     addresses.open_for_reading.cache_clear()
     s3.faults.append(Fault("/0/5.jpg", delay_seconds=1.5, times=2))
     source = open_lake("s3://lake/photos")
-    assert fetch_patiently(source, Address("s3://lake/photos/0/5.jpg"), 5, 2**20) == (b"photo 5", 2)
+    assert fetch_patiently(source, Address("s3://lake/photos/0/5.jpg"), 60, 2**20) == (b"photo 5", 2)
     addresses.open_for_reading.cache_clear()
 
 

@@ -50,8 +50,12 @@ def test_pending_are_the_images_of_this_lake_without_a_row() -> None:
 @pytest.mark.parametrize(
     ("facts", "changes", "why"),
     [
-        ({"signature_version": "0/old"}, {}, "made by version 0/old"),
-        ({"signature_version": "0/old"}, {"on_version_change": "keep"}, None),
+        ({"signature_version": "0/old"}, {}, None),
+        ({"signature_version": "0/old"}, {"on_version_change": "recompute"}, "made by version 0/old"),
+        ({"signature_version": "0/old", "reject_reason": "corrupt"}, {}, "made by version 0/old"),
+        ({"signature_version": "0/old", "reject_reason": "not_an_image"}, {}, None),
+        ({"reject_reason": "store_unavailable"}, {}, None),
+        ({"reject_reason": "archived"}, {"retry_rejects": ("archived",)}, "asked for by extract.retry_rejects"),
         ({"reject_reason": "missing"}, {}, None),
         ({"reject_reason": "missing"}, {"retry_rejects": ("missing",)}, "asked for by extract.retry_rejects"),
         ({"reject_reason": "corrupt"}, {"retry_rejects": ("missing",)}, None),
@@ -66,7 +70,8 @@ def test_rows_are_outdated_for_a_reason(facts: dict[str, Any], changes: dict[str
 
 
 def test_outdated_rows_of_another_lake_are_forgotten_and_left_to_its_own_run() -> None:
-    backlog = Backlog([kind(6, is_here=False, signature_version="0/old")], settings())
+    outdated = kind(6, is_here=False, signature_version="0/old")
+    backlog = Backlog([outdated], settings(on_version_change="recompute"))
     assert (sum(backlog.forgotten.values()), backlog.n_pending) == (6, 0)
 
 
@@ -74,6 +79,20 @@ def test_what_a_stopped_run_read_is_counted_for_its_guard() -> None:
     kinds = [kind(9, of_run=True), kind(4, of_run=True, reject_reason="corrupt"), kind(7, reject_reason="corrupt")]
     backlog = Backlog(kinds, settings())
     assert (backlog.n_read_in_run, backlog.n_rejected_in_run) == (13, 4)
+
+
+def test_what_the_store_did_not_give_is_asked_for_again_and_counts_for_no_guard() -> None:
+    kinds = [
+        kind(4, reject_reason="store_unavailable"),
+        kind(3, reject_reason="expired_credentials", of_run=True),
+        kind(2, reject_reason="archived", of_run=True),
+        kind(8, reject_reason="store_unavailable", is_here=False),
+        kind(5, reject_reason="missing", of_run=True),
+    ]
+    backlog = Backlog(kinds, settings())
+    assert (backlog.n_not_given, backlog.n_pending) == (9, 0)
+    assert (backlog.n_read_in_run, backlog.n_rejected_in_run) == (5, 5)
+    assert not backlog.forgotten  # their rows stay until there is something better to say
 
 
 def test_models_are_those_of_any_row() -> None:
@@ -84,8 +103,8 @@ def test_kinds_and_forgotten_rows_are_those_of_the_tables(spark: SparkSession) -
     there = images(
         spark,
         [
-            listed(1), listed(2, etag="a"), listed(3), listed(4, object_version=2), listed(5),
-            listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE),
+            listed(1), listed(2, etag="a" * 32, uri="s3://lake/2.jpg"), listed(3), listed(4, object_version=2),
+            listed(5), listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE),
         ],
     )  # fmt: skip
     made = features(
@@ -99,7 +118,7 @@ def test_kinds_and_forgotten_rows_are_those_of_the_tables(spark: SparkSession) -
             readable(8, signature_version="0/old"),  # gone, and outdated too
         ],
     )
-    backlog = Backlog(kinds_of_rows(there, made, LAKE, RUN), settings())
+    backlog = Backlog(kinds_of_rows(there, made, LAKE, RUN), settings(on_version_change="recompute"))
     assert backlog.forgotten == {"made by version 0/old": 2, "object gone or changed": 2}
     assert sorted(r["image_id"] for r in backlog.forgotten_ids(there, made).collect()) == [3, 4, 6, 8]
     assert (backlog.n_pending, backlog.n_pending_with_etag) == (3, 1)  # 2 and 4 unread, 3 outdated

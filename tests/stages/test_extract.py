@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from dedup_spark.runs import Run
 from dedup_spark.sources.base import Address
 from dedup_spark.stages import extract, extract_task
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
-from dedup_spark.tables import FEATURES, IMAGES, Tables
+from dedup_spark.tables import FEATURES, Tables
 
 HASHES_ONLY = ["extract.embedding=off", "extract.max_reject_share=1"]
 BATCH = pa.schema(
@@ -185,8 +184,8 @@ def test_rows_of_another_version_are_made_again_and_no_others(listed: Run, monke
     listed.tables.delete(FEATURES, stale.select("image_id"))
     listed.tables.append(FEATURES, stale)
     listed.tables.drop_staged()
-    assert extract_again(listed, [*HASHES_ONLY, "extract.on_version_change=keep"])["read"] == 0
-    assert extract_again(listed, HASHES_ONLY)["read"] == n_png
+    assert extract_again(listed, HASHES_ONLY)["read"] == 0
+    assert extract_again(listed, [*HASHES_ONLY, "extract.on_version_change=recompute"])["read"] == n_png
     assert "0/old" not in {r["signature_version"] for r in rows(listed.tables.root, "features")}
     assert version
 
@@ -212,27 +211,6 @@ def test_rows_without_a_model_are_made_again_when_a_model_is_asked_for_but_model
     assert extract_again(listed, with_model)["read"] == len(lake.truth)
     with pytest.raises(TableError, match="sscd_distilled"):
         extract_again(listed, HASHES_ONLY)
-
-
-def test_equal_etags_are_read_once(tables: Tables, lake: TinyLake) -> None:
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    root = f"file://{lake.folder.resolve()}"
-    good, broken = next(iter(lake.truth)), next(p for p, reason in lake.rejects.items() if reason == "truncated")
-    listing = [
-        (i, root, f"{root}/{path}", None, None, None, (lake.folder / path).stat().st_size, now, etag, None, 1)
-        for i, (path, etag) in enumerate(
-            [(good, "a"), (good, "a"), (good, "a"), (good, None), (broken, "b"), (broken, "b")]
-        )
-    ]
-    tables.append(IMAGES, local_relation(tables.spark, listing, IMAGES.schema))
-    run = Run(tables, load_config(None, HASHES_ONLY), str(lake.folder), "etags")
-    run_step(tables.spark, run.config, run, find_step("extract"))
-    features = {r["image_id"]: r for r in rows(tables.root, "features")}
-    assert set(features) == set(range(6))
-    assert len({features[i]["content_hash"] for i in range(4)}) == 1
-    assert [features[i]["reject_reason"] for i in (4, 5)] == ["truncated", "truncated"]
-    counts = counts_of(tables.root, "extract")
-    assert (counts["read"], counts["copied"]) == (3, 3)
 
 
 def test_too_many_rejects_stop_the_run_with_the_reasons(

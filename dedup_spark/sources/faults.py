@@ -1,0 +1,144 @@
+"""What the libraries of the stores raise, sorted by what it says of the object and by what may mend it.
+
+Only an answer about the object itself rejects it for good. None of the libraries is imported here: a cluster installs
+those of its own stores, and each has error types of its own, so that they are told apart by code, status and name.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dedup_spark.kernels.images import ImageRejected
+
+
+class Throttled(OSError):
+    """The store asks for fewer requests."""
+
+
+class CredentialsExpired(OSError):
+    """The store does not take these credentials (any more), which says nothing of the object."""
+
+
+class DiskFault(OSError):
+    """A disk of this machine cannot read the file; if that passes, then within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the store said: its own code, the HTTP status, the storage class; empty, 0 and None where it did not."""
+
+    code: str = ""
+    status: int = 0
+    storage_class: str | None = None
+
+
+_ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
+_EXPIRED = frozenset(
+    {
+        "ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired", "InvalidToken",
+        "ExpiredAuthenticationToken", "InvalidAuthenticationInfo", "AuthenticationFailed", "InvalidAccessKeyId",
+        "InvalidClientTokenId", "UnrecognizedClientException", "RequestTimeTooSkewed", "NoAuthenticationInformation",
+    }
+)  # fmt: skip
+_CREDENTIAL_ERRORS = frozenset(
+    {
+        "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError",
+        "SSOTokenLoadError", "UnauthorizedSSOTokenError",  # botocore
+        "ClientAuthenticationError", "RefreshError", "DefaultCredentialsError",  # azure.core, google.auth
+    }
+)  # fmt: skip
+_THROTTLED = frozenset(
+    {
+        "SlowDown", "ServerBusy", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "Throttling",
+        "ThrottlingException", "RequestThrottled", "BandwidthLimitExceeded", "KMS.ThrottlingException",
+    }
+)  # fmt: skip
+_PASSING = frozenset({"RequestTimeout", "OperationAborted", "OperationTimedOut", "InternalError", "IncompleteBody"})
+"""Some of them come with a status of 400."""
+_PASSING_STATUS = frozenset({307, 408, 409, 425})
+_NO_SUCH_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG})
+_OF_THE_MACHINE = frozenset(
+    {
+        errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
+        errno.ENETUNREACH, errno.ECONNRESET, errno.EREMOTEIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN,
+    }
+)  # fmt: skip
+"""Faults of a network mount or of a busy machine; what else a local file raises is a fault of its disk."""
+
+
+def fault_of(error: Exception, *, on_disk: bool = False) -> Exception:
+    """What `error` of a store's library (`on_disk`: of a local file) means.
+
+    ImageRejected with `missing`, `forbidden` or `archived`: the store said so of this object. Else an OSError, which
+    may pass; those of this module say more about it. Attribute `__cause__` is left to the caller.
+    """
+    answer = answer_of(error)
+    if answer.code in _ARCHIVED:
+        kind = answer.storage_class or answer.code
+        return ImageRejected("archived", f"in an archive ({kind}): restore the object, and the next run reads it")
+    if _is_of_credentials(error, answer):
+        return CredentialsExpired(f"{type(error).__name__}: {error}")
+    if answer.code in _THROTTLED or answer.status in (429, 503):
+        return Throttled(*error.args) if isinstance(error, OSError) else Throttled(f"{type(error).__name__}: {error}")
+    if answer.code not in _PASSING and (said := _said_of_object(error, answer)):
+        return said
+    if not isinstance(error, OSError):  # time-outs and broken connections of botocore, aiohttp and others
+        return OSError(f"{type(error).__name__}: {error}")
+    is_of_disk = on_disk and type(error) is OSError and error.errno not in _OF_THE_MACHINE
+    return DiskFault(*error.args) if is_of_disk else error
+
+
+def answer_of(error: BaseException) -> Answer:
+    """The store's answer in an exception of botocore, azure.core, gcsfs, google.api_core, aiohttp or requests."""
+    for e in _chain(error):
+        response = getattr(e, "response", None)
+        if isinstance(response, dict):  # botocore, which s3fs keeps as the cause of its own errors
+            said, code = response.get("Error", {}), str(response.get("Error", {}).get("Code", ""))
+            status = _status(response.get("ResponseMetadata", {}).get("HTTPStatusCode")) or _status(code)
+            return Answer("" if code.isdigit() else code, status, said.get("StorageClass"))
+        code = getattr(e, "error_code", None) or ""
+        places = [getattr(e, name, None) for name in ("status_code", "status", "code")]
+        status = max(map(_status, [*places, getattr(response, "status_code", None)]))
+        if code or status:
+            return Answer(str(getattr(code, "value", code)), status)
+    return Answer()
+
+
+def _said_of_object(error: Exception, answer: Answer) -> ImageRejected | None:
+    no_name = isinstance(error, OSError) and error.errno in _NO_SUCH_NAME
+    if isinstance(error, FileNotFoundError | NotADirectoryError) or no_name or answer.status in (404, 410):
+        return ImageRejected("missing", f"no such object: {error}")
+    is_refusal = 300 <= answer.status < 500 and answer.status not in _PASSING_STATUS
+    if isinstance(error, PermissionError | IsADirectoryError) or is_refusal or _is_forbidden_by_gcsfs(error):
+        return ImageRejected("forbidden", f"{answer.code}: {error}" if answer.code else str(error))
+    return None
+
+
+def _is_of_credentials(error: Exception, answer: Answer) -> bool:
+    if answer.code in _EXPIRED or answer.status == 401:
+        return True
+    if not answer.code and answer.status == 400 and isinstance(error, OSError):  # S3 to HEAD, which has no body
+        return True
+    return any(_CREDENTIAL_ERRORS & {c.__name__ for c in type(e).__mro__} for e in _chain(error))
+
+
+def _is_forbidden_by_gcsfs(error: Exception) -> bool:
+    return type(error) is OSError and str(error).startswith("Forbidden: ")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from."""
+    seen: list[BaseException] = []
+    e: BaseException | None = error
+    while e is not None and e not in seen:
+        yield e
+        seen.append(e)
+        e = e.__cause__
+
+
+def _status(value: object) -> int:
+    """An HTTP status in a number or a text of digits; 0 for all else."""
+    number = int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else 0
+    return number if 100 <= number < 600 else 0
