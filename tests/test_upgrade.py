@@ -17,7 +17,8 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.table_format import FORMAT
 from dedup_spark.tables import ALL, CLUSTERS, FEATURES, IMAGES, Tables
 from dedup_spark.upgrade import require_current, upgrade
-from dedup_spark.views import DUPLICATES, read_view
+from dedup_spark.view_definitions import DUPLICATES
+from dedup_spark.views import read_view
 
 
 @pytest.fixture

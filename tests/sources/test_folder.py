@@ -364,7 +364,7 @@ def test_a_link_that_cannot_be_followed_is_a_row_and_does_not_stop_the_listing(h
             listing = rows_of(source, InThisProcess())
             assert paths(listing, Path(folder, "lake")) == {"a.jpg", "link.jpg"}
             with pytest.raises(ImageRejected) as rejected:
-                fetch_patiently(source, Address(f"file://{link}"), attempts=1, max_bytes=1000)
+                fetch_patiently(source, Address(f"file://{link}"), patience_seconds=0, max_bytes=1000)
             assert rejected.value.reason == ("missing" if how == "a loop" else "forbidden")
         finally:
             Path(folder, "closed").chmod(0o755)
