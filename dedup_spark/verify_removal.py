@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -64,7 +64,7 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
     checked = _check(removals, settings).persist(StorageLevel.DISK_ONLY)
     try:
         standing = _standing(checked)
-        going = _with_freed_bytes(standing.where("NOT vouches"))
+        going = _with_freed_bytes(standing.where("NOT vouches")).withColumn("verified_at", _iso("verified_at"))
         dropped = [*_count(checked.where("problem IS NOT NULL")), *_count(standing.where("vouches"))]
         n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
     finally:
@@ -127,6 +127,11 @@ def _with_freed_bytes(going: DataFrame) -> DataFrame:
     is_whole = F.count("*").over(of_one_file) >= F.col("n_links")
     counts = F.min("uri").over(of_one_file) == F.col("uri")
     return going.withColumn("freed_bytes", F.when(is_whole & counts, F.col("size_bytes")).otherwise(0))
+
+
+def _iso(time: str) -> Column:
+    """As text that says its zone, which is that of the session; Python would have it in that of the driver."""
+    return F.date_format(time, "yyyy-MM-dd'T'HH:mm:ss'Z'")
 
 
 def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:
