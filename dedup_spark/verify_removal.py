@@ -51,6 +51,10 @@ class Wanted:
     relations: tuple[str, ...] = ()
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: expected how many copies to look at, 1 or more")
+
 
 def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say: Callable[[str], None]) -> int:
     """Write the list to the file `out`, and say what it holds and what was left out. Returns the number of its rows.
@@ -58,7 +62,7 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
     Raises:
         ConfigError: `out` cannot be written.
     """
-    file = _require_file(out)
+    file = require_file(out)
     removals = _wanted(read_view(tables, REMOVALS, ViewSettings.of(config)), wanted)
     settings = CheckSettings(config.extract.fetch_threads, _sources_of_containers(removals, config))
     checked = _check(removals, settings).persist(StorageLevel.DISK_ONLY)
@@ -73,7 +77,8 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
     return n_rows
 
 
-def _require_file(out: str) -> Path:
+def require_file(out: str) -> Path:
+    """The file that is to be written. Raises ConfigError when it cannot be."""
     file = Path(out).expanduser().absolute()
     if "://" in out or file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: expected a file in a local folder that can be written to")
