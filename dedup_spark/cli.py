@@ -41,7 +41,7 @@ from dedup_spark.stages.extract_task import RETRIABLE
 from dedup_spark.tables import FEATURES, Tables
 from dedup_spark.trace import trace_image
 from dedup_spark.upgrade import require_current, upgrade
-from dedup_spark.verify_removal import RELATIONS, Wanted, verify_removal
+from dedup_spark.verify_removal import RELATIONS, Wanted, require_file, verify_removal
 from dedup_spark.views import ViewSettings
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,7 @@ def _sql(options: argparse.Namespace, config: Config) -> None:
 
 def _verify_removal(options: argparse.Namespace, config: Config) -> None:
     wanted = Wanted(tuple(options.relation), options.limit)
+    require_file(options.out)  # before Spark starts
     verify_removal(_open_tables(options), config, wanted, options.out, _say)
 
 

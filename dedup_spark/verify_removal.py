@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -51,6 +51,10 @@ class Wanted:
     relations: tuple[str, ...] = ()
     limit: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: expected how many copies to look at, 1 or more")
+
 
 def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say: Callable[[str], None]) -> int:
     """Write the list to the file `out`, and say what it holds and what was left out. Returns the number of its rows.
@@ -58,13 +62,13 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
     Raises:
         ConfigError: `out` cannot be written.
     """
-    file = _require_file(out)
+    file = require_file(out)
     removals = _wanted(read_view(tables, REMOVALS, ViewSettings.of(config)), wanted)
     settings = CheckSettings(config.extract.fetch_threads, _sources_of_containers(removals, config))
     checked = _check(removals, settings).persist(StorageLevel.DISK_ONLY)
     try:
         standing = _standing(checked)
-        going = _with_freed_bytes(standing.where("NOT vouches"))
+        going = _with_freed_bytes(standing.where("NOT vouches")).withColumn("verified_at", _iso("verified_at"))
         dropped = [*_count(checked.where("problem IS NOT NULL")), *_count(standing.where("vouches"))]
         n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
     finally:
@@ -73,7 +77,8 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
     return n_rows
 
 
-def _require_file(out: str) -> Path:
+def require_file(out: str) -> Path:
+    """The file that is to be written. Raises ConfigError when it cannot be."""
     file = Path(out).expanduser().absolute()
     if "://" in out or file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: expected a file in a local folder that can be written to")
@@ -127,6 +132,11 @@ def _with_freed_bytes(going: DataFrame) -> DataFrame:
     is_whole = F.count("*").over(of_one_file) >= F.col("n_links")
     counts = F.min("uri").over(of_one_file) == F.col("uri")
     return going.withColumn("freed_bytes", F.when(is_whole & counts, F.col("size_bytes")).otherwise(0))
+
+
+def _iso(time: str) -> Column:
+    """As text that says its zone, which is that of the session; Python would have it in that of the driver."""
+    return F.date_format(time, "yyyy-MM-dd'T'HH:mm:ss'Z'")
 
 
 def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:

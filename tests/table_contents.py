@@ -17,6 +17,7 @@ TIMELESS = {
     "pairs": ("image_id_a", "image_id_b", "method", "similarity", "hamming_bits"),
     "clusters": ("image_id", "uri", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
                  "similarity", "hamming_bits", "keeper_distance", "bound", "is_bridge", "is_removable", "size_bytes",
+                 "freed_bytes", "object_version", "content_hash", "keeper_object_version", "keeper_content_hash",
                  "reason", "decided_by", "versions"),
     "guarded": ("image_id", "guard", "n_neighbours"),
 }  # fmt: skip

@@ -20,10 +20,10 @@ from dedup_spark.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
-    "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "trace", "calibrate", "explain",
-    "dendrogram", "upgrade", "repair", "demo",
+    "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "verify-removal", "trace", "calibrate",
+    "explain", "dendrogram", "upgrade", "repair", "demo",
 ]  # fmt: skip
-WITHOUT_A_LAKE = ("sql", "trace", "explain", "dendrogram", "upgrade", "repair")
+WITHOUT_A_LAKE = ("sql", "verify-removal", "trace", "explain", "dendrogram", "upgrade", "repair")
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate"]
 
 
@@ -244,6 +244,32 @@ def test_help_explains_every_command(command: str, capsys: pytest.CaptureFixture
     assert all(option in said for option in ("--tables PATH", "--database NAME", "--set KEY=VALUE", "--config FILE"))
     assert ("--lake URI" in said) == (command not in WITHOUT_A_LAKE)
     assert ("--run-id ID" in said) == (command in ON_A_LAKE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_was_compared_before_is_compared_again_where_something_is_compared(command: str) -> None:
+    options = [command, "--full"]
+    if command in ("run", "match"):
+        assert cli._parser().parse_args(options).full
+    else:
+        with pytest.raises(SystemExit):
+            cli._parser().parse_args(options)
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "no such folder/list.csv"], "--out no such folder/list.csv: expected a file in a local folder"),
+        (["--limit", "0"], "--limit 0: expected how many copies to look at, 1 or more"),
+    ],
+)
+def test_a_list_that_cannot_be_made_is_said_before_spark_starts(
+    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify-removal", *options]) == 2
+    [problem] = problems(capsys)
+    assert problem.startswith(said)
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
