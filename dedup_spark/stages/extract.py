@@ -260,7 +260,7 @@ def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, i
     if found["unread"] or found["orphans"] or found["twice"]:
         raise TableError(
             f"after extract {found['unread']:,} images have no features, {found['orphans']:,} features no image and "
-            f"{found['twice']:,} are there twice: two runs wrote to these tables at once; `dedup-spark repair` with the "
-            "same --tables mends them"
+            f"{found['twice']:,} are there twice: two runs wrote to these tables at once; `dedup-spark repair` with "
+            "the same --tables mends them"
         )
     return {name: found[name] for name in ("rejected", "retries", "archived", "unavailable")}
