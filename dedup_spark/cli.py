@@ -252,7 +252,8 @@ def _open_tables(options: argparse.Namespace) -> Tables:
 
 
 def _require_tables(options: argparse.Namespace) -> None:
-    if "://" not in options.tables and not Path(options.tables, "runs", "_delta_log").is_dir():
+    root = _absolute(options.tables)
+    if "://" not in root and not Path(root, "runs", "_delta_log").is_dir():
         raise ConfigError(f"--tables {options.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
 
@@ -272,9 +273,9 @@ def _require_apart(lake: str | None, tables: str, database: str | None) -> None:
 
 
 def _require_writable(root: str) -> None:
-    if "://" in root:
+    if "://" in _absolute(root):
         return  # the first write to a table says it
-    path = Path(root).expanduser().absolute()
+    path = Path(_absolute(root))
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ConfigError(
@@ -283,6 +284,9 @@ def _require_writable(root: str) -> None:
 
 
 def _absolute(root: str) -> str:
+    """As the tables know their root: a path where it is local, however it is written, else the URI."""
+    if root.startswith("file:"):
+        return addresses.to_path(addresses.to_uri(root))
     return root if "://" in root else str(Path(root).expanduser().absolute())
 
 
