@@ -1,7 +1,8 @@
 """Rows of a listing whose addresses were spelled by others: each gets its canonical one, on executors.
 
-A batch whose addresses are all in S3 or GCS is handed on as it came: measured, 0.03 us a row. For the others it is a
-regular expression or two, and for local files the system calls that find links and tell the file: about 20 us.
+A batch whose addresses are all in S3 or GCS is handed on as it came: 0.1 us a row (measured on a busy machine). For
+other stores it is a regular expression or two, 2 to 4 us; for local files the system calls that find links and tell
+the file, 40 us.
 """
 
 from __future__ import annotations

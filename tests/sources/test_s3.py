@@ -127,6 +127,8 @@ def test_a_bucket_by_three_schemes_is_one_lake(s3: S3Server, on_workers: SparkSe
     assert {row["lake"] for row in rows_of(tables.root, "images")} == {"s3://spelled/photos"}
 
 
+A_PAGE = "delimiter=/&encoding-type"
+"""Of a listing; the look whether there is a folder asks for one key."""
 NO_TOKEN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>nightly</Name><Prefix>photos/</Prefix>
 <KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><Delimiter>/</Delimiter><IsTruncated>true</IsTruncated></ListBucketResult>"""
@@ -147,10 +149,10 @@ def test_a_listing_cut_off_at_a_page_changes_nothing_and_a_partial_one_costs_no_
     assert len(read) == 30
 
     monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.0)
-    s3.faults[:] = [Fault("list-type=2", body=NO_TOKEN, times=100)]
+    s3.faults[:] = [Fault(A_PAGE, body=NO_TOKEN, times=100)]
     with pytest.raises(SourceError, match=r"ended its listing in the middle.*nothing was changed"):
         pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
-    s3.faults[:] = [Fault("list-type=2", cut=True, times=100)]
+    s3.faults[:] = [Fault(A_PAGE, cut=True, times=100)]
     with pytest.raises(SourceError, match="nothing was changed"):
         pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
     assert rows_of(tables.root, "images") == images
