@@ -19,6 +19,7 @@ import dedup_spark
 from dedup_spark import runs
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import DedupError, GuardError
+from dedup_spark.pipeline import Step, run_step
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.runs import WHOLE_RUN, Progress, Run, clock, new_run_id, unfinished_run_id
 from dedup_spark.tables import FEATURES, IMAGES, RUNS, Tables
@@ -175,6 +176,21 @@ def test_a_fingerprint_changes_with_inputs_settings_and_version_and_with_nothing
     monkeypatch.setattr(runs, "RESULTS_VERSION", RESULTS_VERSION + 1)
     others.append(fingerprint())
     assert len({first, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("remembers", "full", "force", "times"),
+    [(True, False, False, 1), (True, True, False, 2), (True, False, True, 2), (False, True, False, 1)],
+)
+def test_an_unchanged_step_is_done_again_when_forced_or_when_a_full_run_would_leave_something_out(
+    tables: Tables, remembers: bool, full: bool, force: bool, times: int
+) -> None:
+    done: list[str] = []
+    step = Step("match", lambda spark, config, run: done.append(run.run_id), (IMAGES,), remembers=remembers)
+    for run_id in ("r1", "r2"):
+        run = Run(tables, Config(), LAKE, run_id, full=full)
+        run_step(tables.spark, Config(), run, step, force=force)
+    assert len(done) == times
 
 
 def append_mark(tables: Tables, hours_ago: float, **facts: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -23,8 +24,6 @@ from table_contents import rows
 from dedup_spark import cli
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.hashing import pixel_hash
-from dedup_spark.kernels.images import decode_image
 from dedup_spark.sources import addresses
 from dedup_spark.tables import RUNS, Tables
 from dedup_spark.verify_removal import COLUMNS, Wanted, _standing, verify_removal
@@ -113,11 +112,12 @@ HAPPENS: dict[str, Callable[[Path, Path], Any]] = {  # to the keeper a and the c
 
 
 def pictures(lake: Path) -> set[str]:
-    """What can be seen in the lake, by whatever name: the hash of the pixels of every file."""
+    """What can be seen in the lake, by whatever name: a hash of the pixels of every file, by Pillow alone."""
     found = set()
     for path in lake.rglob("*"):
         if path.is_file():
-            found.add(pixel_hash(decode_image(path.read_bytes(), max_pixels=10**6, min_side_px=1)))
+            with Image.open(path) as image:
+                found.add(hashlib.sha256(image.convert("RGB").tobytes()).hexdigest())
     return found
 
 
