@@ -142,8 +142,8 @@ def test_a_token_that_was_renewed_meanwhile_is_found(
     monkeypatch.setattr(fetching, "_renewed_at", -1e9)
     fetching.find_credentials_anew(0.0)
     monkeypatch.setattr(fetching, "_renewed_at", -1e9)
-    source = open_lake("s3://lake/photos")
     hand_out("first")
+    source = open_lake("s3://lake/photos")
     assert fetch_patiently(source, Address("s3://lake/photos/0/1.jpg"), 60, 2**20) == (b"photo 1", 0)
     s3.faults.append(Fault("photos", status=400, code="ExpiredToken", token="first", times=1000))
     with pytest.raises(ImageRejected, match=r"expired_credentials: .*ExpiredToken"):
