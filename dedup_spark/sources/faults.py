@@ -99,7 +99,8 @@ def answer_of(error: BaseException) -> Answer:
             status = _status(response.get("ResponseMetadata", {}).get("HTTPStatusCode")) or _status(code)
             return Answer("" if code.isdigit() else code, status, said.get("StorageClass"))
         code = getattr(e, "error_code", None) or ""
-        places = [getattr(e, name, None) for name in ("status_code", "status", "code")]
+        places = [getattr(e, name, None) for name in ("status_code", "status")]
+        places += [getattr(e, "code", None)] if _is_of_google(e) else []  # aiohttp gives its own 400 to a broken answer
         status = max(map(_status, [*places, getattr(response, "status_code", None)]))
         if code or status:
             return Answer(str(getattr(code, "value", code)), status)
@@ -126,6 +127,10 @@ def _is_of_credentials(error: Exception, answer: Answer) -> bool:
 
 def _is_forbidden_by_gcsfs(error: Exception) -> bool:
     return type(error) is OSError and str(error).startswith("Forbidden: ")
+
+
+def _is_of_google(error: BaseException) -> bool:
+    return any(c.__module__.startswith(("gcsfs", "google")) for c in type(error).__mro__)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

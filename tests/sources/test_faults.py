@@ -7,6 +7,8 @@ import os
 from typing import Any
 
 import pytest
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import ContentLengthError
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError, ReadTimeoutError
 from s3fs.errors import translate_boto_error
 
@@ -35,6 +37,8 @@ class ClientAuthenticationError(HttpResponseError):
 
 class HttpError(Exception):
     """As that of gcsfs."""
+
+    __module__ = "gcsfs.retry"
 
     def __init__(self, code: int | str) -> None:
         super().__init__(f"Invalid, {code}")
@@ -111,6 +115,7 @@ PASSING = [
     (HttpError(500), OSError),
     (ClientResponseError(504), OSError),
     (RuntimeError("connection broken"), OSError),
+    (caused_by(ClientPayloadError("cut off"), ContentLengthError("not enough data")), OSError),
     (ConnectionResetError(errno.ECONNRESET, "reset"), ConnectionResetError),
     (OSError(errno.EIO, "remote"), OSError),
 ]
