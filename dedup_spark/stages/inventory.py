@@ -43,15 +43,16 @@ _MIN_IMAGES_FOR_GUARD = 20  # a share of a handful says nothing
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
     tables, settings = run.tables, config.inventory
+    lake = open_source(run.lake, settings).root
     tombstones.bring_back(tables)  # what a killed step left
     listed, counts = list_lake(run)
     ended_at, known = datetime.now(UTC), tables.read(IMAGES)
 
     fresh = tables.stage("fresh", new_or_changed(listed, known))
     fresh = _with_ids(tables, fresh, known)
-    gone = tables.stage("gone", vanished(known, listed, run.lake))
+    gone = tables.stage("gone", vanished(known, listed, lake))
     n_fresh, n_gone = fresh.count(), gone.count()
-    _guard_against_a_half_seen_lake(tables, run.lake, gone, n_gone, settings.max_gone_share)
+    _guard_against_a_half_seen_lake(tables, lake, gone, n_gone, settings.max_gone_share)
     if n_gone:
         tombstones.bury(tables, gone, ended_at)
     if n_fresh:
