@@ -81,6 +81,22 @@ def create_exclusively(uri: str, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def written_at(uri: str) -> float | None:
+    """When a file of a disk was written, seconds since 1970; None elsewhere, and where there is none."""
+    filesystem, path = open_filesystem(uri)
+    if "file" not in _protocols(filesystem):
+        return None
+    with suppress(OSError):
+        return Path(path).stat().st_mtime
+    return None
+
+
+def find_credentials_anew() -> None:
+    """Forget all filesystems of this process: those that are opened next look for credentials."""
+    for filesystem in {*fsspec.registry.values()}:
+        filesystem.clear_instance_cache()
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole file. Raises FileNotFoundError."""
     filesystem, path = open_filesystem(uri)

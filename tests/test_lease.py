@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -73,7 +75,7 @@ def test_a_released_lease_can_be_had_at_once(root: str) -> None:
     first = take(root)
     first.release()
     second = take(root, "next")
-    assert second.number == first.number + 1
+    assert second.number > first.number
     assert not second.took_over
     second.require()
 
@@ -174,7 +176,89 @@ def test_a_file_that_was_created_and_not_yet_written_is_a_holder(tmp_path: Path)
     (tmp_path / lease.FOLDER / "00000001.json").touch()
     with pytest.raises(LeaseError, match="a run that has just started"):
         take(str(tmp_path))
-    assert take(str(tmp_path), break_lock=True).number == 2
+    assert take(str(tmp_path), break_lock=True).took_over
+
+
+def test_a_file_whose_writer_was_killed_before_it_wrote_ends_like_others(tmp_path: Path) -> None:
+    (tmp_path / lease.FOLDER).mkdir()
+    empty = tmp_path / lease.FOLDER / "00000001.json"
+    empty.touch()
+    long_ago = time.time() - lease.STALE_SECONDS - 5
+    os.utime(empty, (long_ago, long_ago))
+    assert take(str(tmp_path)).took_over
+
+
+def test_the_file_of_a_newer_version_is_understood(root: str) -> None:
+    rewrite(take(root), of_the_future="yes", machine="elsewhere")
+    with pytest.raises(LeaseError, match="being written by run night"):
+        take(root)
+
+
+def test_numbers_rise_also_where_the_folder_was_deleted(tmp_path: Path) -> None:
+    """Delta remembers them and skips the commits of lower ones."""
+    first = take(str(tmp_path))
+    number = first.next_commit()
+    first.release()
+    shutil.rmtree(tmp_path / lease.FOLDER)
+    later = take(str(tmp_path))
+    assert later.next_commit() >= number
+    assert later.number > 29_000_000  # minutes
+
+
+def test_what_a_lost_run_may_still_write_is_in_doubt_until_somebody_fenced_it_off(root: str) -> None:
+    take(root)
+    impatient = take(root, "impatient", break_lock=True)
+    impatient.release()  # stopped before it fenced
+    third = take(root, "third")
+    assert third.took_over
+    third.is_fenced()
+    third.release()
+    assert not take(root, "fourth").took_over
+
+
+def test_a_store_that_lets_a_file_be_created_twice_keeps_nobody_out_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(storage, "create_exclusively", storage.write_atomically)  # as old packages for S3 do
+    assert lease.take(str(tmp_path), "night", "x") is None
+    assert "nothing keeps a second run from writing there" in caplog.text
+
+
+def test_the_heartbeat_survives_any_error_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_HEARTBEAT_SECONDS", 0.01)
+    first = take(str(tmp_path))
+    failed = threading.Event()
+
+    def unreachable(uri: str, data: bytes) -> None:
+        failed.set()
+        raise RuntimeError("EndpointConnectionError is no OSError")
+
+    written_atomically = storage.write_atomically
+    monkeypatch.setattr(storage, "write_atomically", unreachable)
+    assert failed.wait(10)
+    monkeypatch.setattr(storage, "write_atomically", written_atomically)
+    monkeypatch.setattr(lease, "_now", lambda: "later")
+    deadline = time.monotonic() + 10
+    while json.loads(storage.read_bytes(written(first)))["heartbeat"] != "later":
+        assert time.monotonic() < deadline
+    first.release()
+
+
+def test_a_store_that_does_not_answer_ends_the_run_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = take(str(tmp_path))
+    asked = []
+
+    def silent(uri: str) -> list[str]:
+        asked.append(uri)
+        raise RuntimeError("no answer")
+
+    monkeypatch.setattr(storage, "list_names", silent)
+    monkeypatch.setattr(lease.time, "sleep", lambda _: None)
+    with pytest.raises(LeaseError, match=r"cannot be looked at \(RuntimeError: no answer\)"):
+        first.require()
+    assert len(asked) == 5
 
 
 def test_numbers_of_commits_rise_over_commits_and_holders(root: str) -> None:
