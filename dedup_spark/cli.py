@@ -38,7 +38,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.sql import run_sql
 from dedup_spark.stages import calibrate
 from dedup_spark.stages.extract_task import RETRIABLE
-from dedup_spark.tables import FEATURES, Tables
+from dedup_spark.tables import Tables
 from dedup_spark.trace import trace_image
 from dedup_spark.upgrade import require_current, upgrade
 from dedup_spark.verify_removal import RELATIONS, Wanted, require_file, verify_removal
@@ -74,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(arguments: list[str]) -> int:
-    _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {shlex.join(arguments)}", error=True)
+    again = shlex.join(argument for argument in arguments if argument != "--break-lock")
+    _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {again}", error=True)
     return 1
 
 
@@ -164,9 +165,7 @@ def _upgrade(options: argparse.Namespace, _: Config) -> None:
 
 def _repair(options: argparse.Namespace, _: Config) -> None:
     _require_tables(options)
-    tables = _take_tables(options)
-    require_current(tables)
-    _say_changes("repair", repair(tables))
+    _say_changes("repair", repair(_take_tables(options)))
 
 
 def _say_changes(command: str, changed: dict[str, int]) -> None:
@@ -194,9 +193,16 @@ def _open_beside(options: argparse.Namespace, config: Config) -> tuple[SparkSess
     spark = get_session("dedup-spark")
     if not Tables(spark, root, options.database).are_current():  # they must be made first, which is to write
         require_current(_take_tables(options))
-        options.lease.release()
+        if options.lease:
+            options.lease.release()
     lake = open_source(options.lake, config.inventory).root
-    return spark, Run(Tables(spark, root, options.database), config, lake, options.run_id or new_run_id())
+    tables = Tables(spark, root, options.database)
+    return spark, Run(tables, config, lake, options.run_id or new_run_id(), is_logged=not _has_one_driver(root))
+
+
+def _has_one_driver(root: str) -> bool:
+    """Whether Delta lets one driver alone commit there: of two on S3 one commit may be lost."""
+    return root.startswith(("s3://", "s3a://", "s3n://"))
 
 
 def _take_tables(options: argparse.Namespace) -> Tables:
@@ -217,7 +223,6 @@ def _take_tables(options: argparse.Namespace) -> Tables:
         tables.sweep_staged()
         if options.lease.took_over:
             log.warning("lease: the run that held the tables before has ended without saying so; they were taken over")
-            tables.fence(FEATURES)
     return tables
 
 
@@ -253,7 +258,11 @@ def _open_tables(options: argparse.Namespace) -> Tables:
 
 def _require_tables(options: argparse.Namespace) -> None:
     root = _absolute(options.tables)
-    if "://" not in root and not Path(root, "runs", "_delta_log").is_dir():
+    if options.database:
+        are_there = Tables(get_session("dedup-spark"), root, options.database).are_there()
+    else:
+        are_there = "://" in root or Path(root, "runs", "_delta_log").is_dir()
+    if not are_there:
         raise ConfigError(f"--tables {options.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
 

@@ -24,7 +24,7 @@ def repair(tables: Tables) -> dict[str, int]:
         F.col("run_id").desc(),
         F.xxhash64("signature_version", "content_hash", "embedding"),
     ]
-    twice = _repeated(features, FEATURES).join(listed, "image_id", "left")
+    twice = _repeated(tables, FEATURES).join(listed, "image_id", "left")
     repeated_features = _keep_first(tables, FEATURES, twice, order)
     orphans = tables.stage("orphans", features.join(images, "image_id", "left_anti").select("image_id").distinct())
     n_orphans = orphans.count()
@@ -42,7 +42,7 @@ def _mend_images(tables: Tables) -> int:
     """One row an id, then one row an address: the smallest id."""
     images = tables.read(IMAGES)
     n_of_id = _keep_first(
-        tables, IMAGES, _repeated(images, IMAGES), [F.col("modified_at").desc_nulls_last(), F.col("uri")]
+        tables, IMAGES, _repeated(tables, IMAGES), [F.col("modified_at").desc_nulls_last(), F.col("uri")]
     )
     address = Window.partitionBy("uri", F.coalesce("member", F.lit("\u0000"))).orderBy("image_id")
     others = images.select("image_id", "uri", "member").withColumn("place", F.row_number().over(address))
@@ -53,10 +53,11 @@ def _mend_images(tables: Tables) -> int:
     return n_of_id + n_of_address
 
 
-def _repeated(rows: DataFrame, table: Table) -> DataFrame:
-    """All rows whose key is there more than once: few, so that no other row is shuffled but by its key."""
+def _repeated(tables: Tables, table: Table) -> DataFrame:
+    """All rows whose key is there more than once. Where these keys are few, Spark shuffles none of the other rows."""
+    rows = tables.read(table)
     keys = rows.groupBy(*table.key).count().where("count > 1").select(*table.key)
-    return rows.join(F.broadcast(keys), list(table.key), "left_semi")
+    return rows.join(tables.stage(f"keys-{table.name}", keys), list(table.key), "left_semi")
 
 
 def _keep_first(tables: Tables, table: Table, repeated: DataFrame, order: list[Column]) -> int:

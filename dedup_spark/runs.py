@@ -45,12 +45,14 @@ class Mark:
 class Run:
     """One run: its id, lake, settings and tables; the stages get it to read, write and count.
 
-    `full`: what was compared before is compared again.
+    `full`: what was compared before is compared again. `is_logged`: steps leave their marks in `runs`.
     """
 
-    def __init__(self, tables: Tables, config: Config, lake: str, run_id: str, *, full: bool = False) -> None:
+    def __init__(
+        self, tables: Tables, config: Config, lake: str, run_id: str, *, full: bool = False, is_logged: bool = True
+    ) -> None:
         self.tables, self.config, self.lake, self.run_id = tables, config, lake, run_id
-        self.full = full
+        self.full, self._is_logged = full, is_logged
         self._mark = Mark()
 
     def count(self, **counts: int) -> None:
@@ -116,6 +118,8 @@ class Run:
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
     def _write(self, step: str, status: str, seconds: float | None, mark: Mark, message: str | None = None) -> None:
+        if not self._is_logged:
+            return
         notes = json.dumps(mark.notes, sort_keys=True) if mark.notes else None
         row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
                self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip

@@ -380,7 +380,7 @@ class Tables:
                     self._add_columns(table)
             number = known.number if known else FORMAT if not there else 1
             if known != Format(number, COLUMNS):
-                write_format(self.root, Format(number, COLUMNS))
+                write_format(self.root, self.database, Format(number, COLUMNS))
         except (PySparkException, Py4JJavaError, OSError) as e:
             first_line = str(e).strip().splitlines()[0]
             raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
@@ -390,7 +390,16 @@ class Tables:
 
     def format(self) -> Format | None:
         """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
-        return read_format(self.root)
+        return read_format(self.root, self.database)
+
+    @property
+    def options(self) -> str:
+        """How a command names these tables."""
+        return f"--tables {self.root}" + (f" --database {self.database}" if self.database else "")
+
+    def are_there(self) -> bool:
+        """Whether a run has begun to write tables here."""
+        return self._exists(RUNS)
 
     def are_current(self) -> bool:
         """Whether this version of dedup_spark can read and write them as they are."""
@@ -436,19 +445,28 @@ class Tables:
         """
         self._write(table, rows, "append", **self._transaction(table))
 
-    def fence(self, table: Table) -> None:
-        """Make an append fail that another run, whose lease was taken, has begun and not committed. See `append`."""
-        nothing = self.read(table).limit(0)
-        self._write(table, nothing, "append", **self._transaction(table))
+    def fence(self, table: Table) -> bool:
+        """Make an append fail that an earlier run has begun and not committed (see `append`); whether there may be one.
+
+        The commit raises the version of the table, so that only those fence who are about to add rows.
+        """
+        if self.lease is None or not self.lease.took_over:
+            return False
+        self._write(table, self.read(table).limit(0), "append", **self._transaction(table))
+        self.lease.is_fenced()
+        return True
 
     def _transaction(self, table: Table) -> dict[str, str]:
-        if self.lease is None or table is RUNS:  # guests append to the log, too
+        return {} if table is RUNS else self._transaction_of(table.name)  # guests append to the log, too
+
+    def _transaction_of(self, name: str) -> dict[str, str]:
+        if self.lease is None:
             return {}
-        return {"txnAppId": f"dedup_spark/{table.name}", "txnVersion": str(self.lease.next_commit())}
+        return {"txnAppId": f"dedup_spark/{name}", "txnVersion": str(self.lease.next_commit())}
 
     def overwrite(self, table: Table, rows: DataFrame) -> None:
-        """Replace all rows in one atomic commit; readers see the old rows or the new ones."""
-        self._write(table, rows, "overwrite")
+        """Replace all rows in one commit, a transaction as `append`; readers see the old rows or the new ones."""
+        self._write(table, rows, "overwrite", **self._transaction(table))
 
     def replace(self, table: Table, rows: DataFrame, **where: int | str) -> None:
         """Put `rows` in the place of those whose columns have the values of `where`, in one atomic commit.
@@ -518,6 +536,7 @@ class Tables:
 
     def sweep_staged(self) -> None:
         """Delete what killed runs staged. Only under the lease: then no other run is alive, but guests may be."""
+        self._require_lease()
         oldest = (datetime.now(UTC) - timedelta(days=_DAYS_OF_UNLEASED_STAGING)).strftime(_STAGED_AT)
         for name in storage.list_names(f"{self.root}/{_STAGING}"):
             is_live_guest = name.startswith("guest-") and name.removeprefix("guest-") > oldest
@@ -526,8 +545,12 @@ class Tables:
         storage.remove_if_empty(f"{self.root}/{_STAGING}")
 
     def add_progress(self, name: str, rows: DataFrame) -> None:
-        """Add rows in one atomic commit to work that goes on in later runs, whatever these stage and drop."""
-        self._commit(lambda: rows.write.format("delta").mode("append").save(f"{self.root}/{_PROGRESS}/{name}"))
+        """Add rows in one atomic commit to work that goes on in later runs, whatever these stage and drop.
+
+        A transaction as `append`; to add no rows is a fence.
+        """
+        writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
+        self._commit(lambda: writer.save(f"{self.root}/{_PROGRESS}/{name}"))
 
     def read_progress(self, name: str) -> DataFrame | None:
         """What `add_progress` wrote; None where that is nothing."""
@@ -535,8 +558,13 @@ class Tables:
         is_there = DeltaTable.isDeltaTable(self.spark, path)
         return self.spark.read.format("delta").load(path) if is_there else None
 
+    def delete_progress(self, name: str, condition: str) -> None:
+        """Delete rows that `add_progress` wrote."""
+        self._commit(lambda: DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").delete(condition))
+
     def drop_progress(self, *, keep: str | None = None) -> None:
         """Delete what `add_progress` wrote, but that of the name `keep`."""
+        self._require_lease()
         for name in storage.list_names(f"{self.root}/{_PROGRESS}"):
             if name != keep:
                 storage.delete_tree(f"{self.root}/{_PROGRESS}/{name}")
@@ -560,14 +588,16 @@ class Tables:
 
     def _commit(self, write: Callable[[], object]) -> None:
         """Write, unless the lease is lost; where the write failed because it was lost meanwhile, say that."""
-        if self.lease:
-            self.lease.require()
+        self._require_lease()
         try:
             write()
         except (PySparkException, Py4JJavaError):
-            if self.lease:
-                self.lease.require()
+            self._require_lease()
             raise
+
+    def _require_lease(self) -> None:
+        if self.lease:
+            self.lease.require()
 
     def _delta(self, table: Table) -> DeltaTable:
         if self.database:

@@ -382,7 +382,7 @@ def test_a_table_without_a_new_column_gets_it(tables: Tables, caplog: pytest.Log
 
 
 def test_tables_of_a_newer_version_are_refused(tables: Tables) -> None:
-    write_format(tables.root, Format(99, "of the future"))
+    write_format(tables.root, None, Format(99, "of the future"))
     with pytest.raises(TableError, match="have format 99, this version of dedup-spark knows up to"):
         tables.create_missing()
 

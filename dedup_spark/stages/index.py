@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -64,18 +65,19 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     )
     vectors, seen = stage_with(tables, "vectors", vectors, set_hash=set_hash(F.xxhash64("embedding")))
     model_id, n_vectors = _the_only_model(vectors)
+    build = f"{run.run_id}-{secrets.token_hex(2)}"  # of its own: a run that lost its lease may still write files
     if n_vectors == 0:
         tables.overwrite(CENTROIDS, local_relation(spark, [], CENTROIDS.schema))
         tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
         n_cells = n_shards = 0
     else:
-        n_cells, n_shards = _build(run, vectors, n_vectors, (model_id, set_name(n_vectors, seen["set_hash"])))
-    _delete_older_builds(tables.root, keep=run.run_id)
+        n_cells, n_shards = _build(run, vectors, n_vectors, (model_id, set_name(n_vectors, seen["set_hash"])), build)
+    _delete_older_builds(tables.root, keep=build)
     tables.drop_staged()
     run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
 
 
-def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str]) -> tuple[int, int]:
+def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str], build: str) -> tuple[int, int]:
     """Write cells and shards; returns how many of each. `made_of`: model_id, and the name of the set of images."""
     tables, config, spark = run.tables, run.config, run.tables.spark
     model_id, built_from = made_of
@@ -85,7 +87,7 @@ def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str
     rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index)
     shard_of = pack_cells(sizes, rows_per_shard)
     places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
-    folder = f"{shards.FOLDER}/{run.run_id}"
+    folder = f"{shards.FOLDER}/{build}"
     written = tables.stage("written", write_shards(assigned, places, ShardSettings(tables.root, folder, centroids)))
     tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
     tables.overwrite(SHARDS, written.withColumns({"model_id": F.lit(model_id), "built_from": F.lit(built_from)}))
