@@ -28,11 +28,12 @@ from dedup_spark.kernels.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.runs import Progress, Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages.embed_task import ADDRESS, VECTORS, embed_originals, embed_thumbnails
+from dedup_spark.stages.embed_task import VECTORS, embed_originals, embed_thumbnails
 from dedup_spark.stages.extract_task import TIMINGS, TaskSettings
 from dedup_spark.stages.model_choice import ModelClocks, choose_model, held_models, signature_settings
-from dedup_spark.stages.slices import slice_bounds, spread_addresses
-from dedup_spark.tables import FEATURES, IMAGES, Tables
+from dedup_spark.stages.not_given import is_too_much
+from dedup_spark.stages.slices import ADDRESS, slice_bounds, spread_addresses
+from dedup_spark.tables import COLUMNS, FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     n_pending = pending.count()
     if not n_pending:
         run.count(embedded=0)
+        tables.drop_progress()  # of an embedding that was killed at its very end
         return
+    tables.fence(FEATURES)
     if settings.signature.from_thumbnail:
         _require_thumbnails(pending, settings)
     staged = _embed_slices(run, config, settings, pending)
@@ -98,6 +101,8 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     name = _progress_name(settings)
     tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
+    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence
+    tables.delete_progress(name, "embedding IS NULL")  # not given by the store then, perhaps now
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
@@ -113,6 +118,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
             vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
         clocks.count()
+        _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
         old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
         tables.add_progress(name, new.select(FEATURES.column_names))
@@ -152,7 +158,22 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
 
 
 def _progress_name(settings: TaskSettings) -> str:
-    return hashlib.sha256(str(settings.model_id).encode()).hexdigest()[:16]
+    """One name a model, and set of columns that a version of dedup_spark knows."""
+    return hashlib.sha256(f"{settings.model_id} {COLUMNS}".encode()).hexdigest()[:16]
+
+
+def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:
+    """Raise GuardError before a slice is kept whose images were not given: the same command then reads them again."""
+    if "uri" not in part.columns:
+        return
+    listed = part.where("uri IS NOT NULL").select("image_id")
+    n_without = vectors.where("embedding IS NULL").join(listed, "image_id", "left_semi").count()
+    if is_too_much(n_without, n_images, max_share):
+        raise GuardError(
+            f"{n_without:,} of {n_images:,} images of the last slice could not be read again, more than "
+            f"extract.max_unavailable_share ({max_share:g}); nothing is lost: when the store is well again, the same "
+            "command goes on. Go on without them by --set extract.max_unavailable_share=1"
+        )
 
 
 def _still_right(tables: Tables, done: DataFrame, pending: DataFrame) -> DataFrame:

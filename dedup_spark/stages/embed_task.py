@@ -18,7 +18,6 @@ from dedup_spark.kernels.signature import input_of_thumbnail
 from dedup_spark.stages.embedding import with_embeddings
 from dedup_spark.stages.extract_task import TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
 
-ADDRESS = ("uri", "member", "location", "position", "size_bytes")
 VECTORS = T.StructType(
     [
         T.StructField("image_id", T.LongType()),

@@ -21,7 +21,7 @@ from dedup_spark.models import registry
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.runs import Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages import embed
+from dedup_spark.stages import embed, not_given
 from dedup_spark.tables import FEATURES, Tables
 
 FIRST = ["extract.embedding=sscd_distilled", "extract.input_px=64"]
@@ -171,6 +171,25 @@ def test_a_lake_that_is_not_there_changes_nothing(extracted: Run, lake: Path, mo
     with pytest.raises(GuardError, match=r"6 of 6 images could not be read again.*Nothing was changed"):
         do_embed(extracted, [*SECOND, "extract.embed_from=original"])
     assert by_id(extracted) == before
+
+
+def test_after_a_store_that_did_not_answer_the_same_command_goes_on(
+    extracted: Run, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(not_given, "_MIN_IMAGES_FOR_GUARD", 2)
+    settings = [*SECOND, "extract.embed_from=original"]
+    before = by_id(extracted)
+    lake.rename(lake.parent / "elsewhere")
+    lake.mkdir()
+    (lake / "list").touch()
+    with pytest.raises(GuardError, match=r"6 of 6 images of the last slice could not be read again.*nothing is lost"):
+        do_embed(extracted, settings)
+    assert by_id(extracted) == before
+    (lake / "list").unlink()
+    lake.rmdir()
+    (lake.parent / "elsewhere").rename(lake)
+    assert do_embed(extracted, settings)["embedded"] == N
+    assert all(row["embedding"] for row in by_id(extracted).values() if row["status"] == "ok")
 
 
 def test_thumbnails_of_another_kind_are_refused(extracted: Run) -> None:
