@@ -21,9 +21,6 @@ OLDEST_DECIDING = 2
 the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or mean another by it."""
 _REJECTED_BY = "/rejected by "
 
-OLDEST_DECIDING = 2
-"""The oldest `_PREPROCESSING` whose rows may decide that an image is removable; those of older ones are read again."""
-
 
 @dataclass(frozen=True, slots=True)
 class SignatureSettings:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -27,7 +28,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
-from dedup_spark.sources.base import Address
+from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.spelling import spelled_canonically
 
@@ -38,7 +39,7 @@ _MALFORMED = "malformed_line"
 
 
 @dataclass(frozen=True)
-class ManifestSource:
+class ManifestSource(Listed):
     """`lake` is the path or URI of the manifest."""
 
     lake: str
@@ -67,6 +68,8 @@ class ManifestSource:
         if "modified_at" in fields:
             modified_at = spark_reader.as_time(known["modified_at"], fields["modified_at"].dataType)
         own_member = known.get("member", F.lit(None)).cast("string")
+        if "position" in known:  # a part of an object is not the object
+            own_member = F.coalesce(own_member, F.concat(F.lit("@"), known["position"].try_cast("bigint")))
         listing = spark_reader.listing(
             rows,
             uri=F.when(has_uri, uri).otherwise(F.lit(self.root)),
@@ -78,6 +81,10 @@ class ManifestSource:
             attributes=spark_reader.text_map(others),
         )
         return spelled_canonically(listing, self.root.rpartition("/")[0])
+
+    def as_of(self) -> datetime | None:
+        """When the manifest was last written: it says nothing of what was removed since."""
+        return addresses.last_written(self.root)
 
     def fetch(self, address: Address) -> bytes:
         if (address.member or "").startswith(_NO_URI):

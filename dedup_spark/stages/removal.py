@@ -13,8 +13,8 @@ from dedup_spark.kernels.signature import OLDEST_DECIDING
 from dedup_spark.stages.same_object import is_hard_link, may_be_one_object
 
 KEEPER_FACTS = (
-    "uri", "member", "file_id", "size_bytes", "modified_at", "etag", "content_hash", "pixel_hash", "object_version",
-    "signature_version",
+    "uri", "member", "location", "position", "file_id", "size_bytes", "modified_at", "etag", "content_hash",
+    "pixel_hash", "object_version", "signature_version",
 )  # fmt: skip
 """What is asked of the keeper of a member, in columns with `keeper_` before the name."""
 
@@ -25,6 +25,10 @@ def why_it_stays() -> Column:
         F.when(F.col("is_keeper"), F.lit(None))
         .when(F.col("is_reference"), "stays: in cluster.reference_prefixes")
         .when(F.col("is_protected"), "stays: in cluster.protected_prefixes")
+        .when(
+            F.col("member").isNull() & F.col("position").isNotNull(),
+            "stays: a part of a larger object, which cannot be removed by itself",
+        )
         .when(
             may_be_one_object(),
             F.when(is_hard_link(), "stays: may be the keeper itself under another name: hard link").otherwise(

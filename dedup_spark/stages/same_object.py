@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-FACTS = ("uri", "member", "file_id", "size_bytes", "modified_at", "etag", "content_hash")
+FACTS = (
+    "uri", "member", "location", "position", "file_id", "size_bytes", "modified_at", "etag", "content_hash",
+)  # fmt: skip
 """What `may_be_one_object` asks of either."""
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "": "file"}
@@ -25,8 +27,9 @@ _LITERAL_KEYS = ("s3", "gs")
 _NAMED_STORES = (*_LITERAL_KEYS, "abfss")
 """Schemes whose authority names one store for the whole world."""
 
-_ALIAS = "^arn:|-s3alias$|--ol-s3$|@onelake$"
-"""Authorities that lead into another store: access points of S3 (an Object Lambda's too), shortcuts of OneLake."""
+_ALIAS = r"^arn:|-s3alias$|--(ol|op|xa)-s3$|\.mrap$|@onelake$"
+"""Authorities that lead into another store: access points of S3 (of Object Lambda, Outposts, directory buckets and many
+regions, too), shortcuts of OneLake."""
 
 _BY_ITS_NAME = ("hdfs", *_NAMED_STORES)
 """Schemes where, below one authority, another path is another object."""
@@ -68,6 +71,13 @@ class _Object:
         return F.regexp_extract(self.facts["file_id"], "^(.*):[^:]*$", 1)
 
     @property
+    def has_own_disk(self) -> Column:
+        """Whether its device is a disk, which numbers its files for good. What is mounted over a network or by a
+        program (NFS, SMB, FUSE) has a device of major number 0, and another mount of it may number otherwise."""
+        device = F.substring_index(self.device, "/", -1).try_cast("bigint")
+        return F.coalesce(F.shiftright(device, 8).bitwiseAND(0xFFF) != 0, F.lit(False))
+
+    @property
     def host(self) -> Column:
         return F.regexp_extract(self.facts["file_id"], "^(.*)/[^/]*:[^:]*$", 1)
 
@@ -77,7 +87,8 @@ def may_be_one_object() -> Column:
     a, b = _object(""), _object("keeper_")
     same_store = (a.scheme == b.scheme) & (a.authority == b.authority)
     return F.coalesce(
-        F.when(~a.facts["member"].eqNullSafe(b.facts["member"]), False)  # two images, of one container or of two
+        F.when(_one_place_in_one_file(a, b), True)
+        .when(~a.facts["member"].eqNullSafe(b.facts["member"]), False)  # two images, of one container or of two
         .when(same_store & (a.path == b.path), True)
         .when(a.has_inode & b.has_inode, _on_disks(a, b))
         .when(same_store & ~a.scheme.isin(*_LITERAL_KEYS) & _alike(_plain(a.path), _plain(b.path)), True)
@@ -105,17 +116,26 @@ def _object(prefix: str) -> _Object:
     return _Object(scheme, F.when(scheme == "abfss", account).otherwise(authority), path, facts)
 
 
+def _one_place_in_one_file(a: _Object, b: _Object) -> Column:
+    """Of two images inside containers: whether they are the same bytes there, whatever names their lakes give them."""
+    file_a, file_b = (F.coalesce(o.facts["location"], o.facts["uri"]) for o in (a, b))
+    return F.coalesce((file_a == file_b) & (a.facts["position"] == b.facts["position"]), F.lit(False))
+
+
 def _on_disks(a: _Object, b: _Object) -> Column:
     """Of two local files whose inodes are known.
 
     One disk may be mounted twice, and has other devices on other hosts. A copy of a whole disk has the inodes of the
-    original, too; where size and time agree as well, that is not told from a second mount.
+    original, too; where size and time agree as well, that is not told from a second mount. Two mounts of what is no
+    disk of this host may number one file differently.
     """
+    disks = a.has_own_disk & b.has_own_disk
     known = F.coalesce(_equal(a, b, "size_bytes"), F.lit(True))
     maybe_one_disk = (a.host != b.host) | F.coalesce(_same_second(a, b), F.lit(True))
     return (
         F.when(
-            (a.device == b.device) | (a.host == b.host) & (a.inode != b.inode), a.facts["file_id"] == b.facts["file_id"]
+            (a.device == b.device) | (a.host == b.host) & (a.inode != b.inode) & disks,
+            a.facts["file_id"] == b.facts["file_id"],
         )
         .when(a.inode == b.inode, known & maybe_one_disk)
         .otherwise(_by_facts(a, b))
@@ -123,18 +143,32 @@ def _on_disks(a: _Object, b: _Object) -> Column:
 
 
 def _are_different_stores(a: _Object, b: _Object) -> Column:
-    """Two that are named, of one kind, and neither an alias of what may be the other."""
+    """Two that are named, of one kind, and neither an alias of what may be the other.
+
+    A container of ADLS without its account is of the account that a process is set up for.
+    """
     named = (a.scheme == b.scheme) & a.scheme.isin(*_NAMED_STORES)
+    containers = [F.substring_index(o.authority, "@", 1) for o in (a, b)]
+    accounts = [o.authority.contains("@") for o in (a, b)]
+    named &= ~((a.scheme == "abfss") & (accounts[0] != accounts[1]) & (containers[0] == containers[1]))
     return named & (a.authority != b.authority) & ~a.authority.rlike(_ALIAS) & ~b.authority.rlike(_ALIAS)
 
 
 def _by_facts(a: _Object, b: _Object) -> Column:
-    """Nothing that both listings say differs, and they say size and time, or the bytes are the same."""
-    told = [_equal(a, b, "size_bytes"), _same_second(a, b), _equal(a, b, "etag")]
-    nothing_differs = F.lit(True)
-    for equal in told:
-        nothing_differs &= F.coalesce(equal, F.lit(True))
-    known = (told[0].isNotNull() & told[1].isNotNull()) | F.coalesce(_equal(a, b, "content_hash"), F.lit(False))
+    """Nothing that both listings say differs, and they say size and time, or the bytes are the same.
+
+    Stores of two kinds, of which one leads into the other (a mount, S3's interface to another store), have ETags of two
+    forms, and times of their own: there equal bytes are enough.
+    """
+    is_one_kind = a.scheme == b.scheme
+    size, second, etag = _equal(a, b, "size_bytes"), _same_second(a, b), _equal(a, b, "etag")
+    same_bytes = F.coalesce(_equal(a, b, "content_hash"), F.lit(False))
+    nothing_differs = (
+        F.coalesce(size, F.lit(True))
+        & (F.coalesce(second, F.lit(True)) | ~is_one_kind & same_bytes)
+        & (F.coalesce(etag, F.lit(True)) | ~is_one_kind)
+    )
+    known = (size.isNotNull() & second.isNotNull()) | same_bytes
     return nothing_differs & known & (_alike(a.name, b.name) | _alike(_unescaped(a.name), _unescaped(b.name)))
 
 

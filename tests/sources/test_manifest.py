@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import random
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,7 +95,15 @@ def test_every_scheme_of_a_store_is_one_and_keys_are_literal(spark: SparkSession
 def test_images_inside_one_file_are_not_taken_for_one_file(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "pack.bin").write_bytes(b"onetwo")
     path = write_csv(tmp_path / "m.csv", ["uri", "position", "size_bytes"], ["pack.bin", 0, 3], ["pack.bin", 3, 3])
-    assert {row["file_id"] for row in listed(ManifestSource(str(path)), spark)} == {None}
+    found = listed(ManifestSource(str(path)), spark)
+    assert {row["file_id"] for row in found} == {None}
+    assert {row["member"] for row in found} == {"@0", "@3"}
+
+
+def test_a_manifest_speaks_of_the_time_when_it_was_written(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "m.csv", ["uri"], ["a.jpg"])
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert ManifestSource(str(path)).as_of() == datetime.fromtimestamp(1_700_000_000, UTC)
 
 
 def test_a_batch_of_canonical_addresses_is_handed_on_as_it_came() -> None:

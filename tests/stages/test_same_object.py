@@ -11,14 +11,14 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.stages.same_object import FACTS, may_be_one_object
 
+_KINDS = ("string", "string", "string", "bigint", "string", "bigint", "timestamp", "string", "string")
 _SCHEMA = ", ".join(
-    f"{prefix}{name} {kind}"
-    for prefix in ("", "keeper_")
-    for name, kind in zip(FACTS, ("string", "string", "string", "bigint", "timestamp", "string", "string"), strict=True)
+    f"{prefix}{name} {kind}" for prefix in ("", "keeper_") for name, kind in zip(FACTS, _KINDS, strict=True)
 )
 AT = datetime(2024, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC)
 PLAIN = {"size_bytes": 100, "modified_at": AT, "content_hash": "x"}
-DISK, OTHER_DISK = {"file_id": "host1/2049:77"}, {"file_id": "host1/51:77"}
+DISK, OTHER_DISK = {"file_id": "host1/2049:77"}, {"file_id": "host1/2065:77"}
+FUSE, OTHER_FUSE = {"file_id": "host1/51:5"}, {"file_id": "host1/52:9"}
 NEXT, FAR, FAR_NEXT = ({"file_id": file_id} for file_id in ("host1/2049:78", "host2/7:77", "host2/7:78"))
 IN_TAR = {"member": "a"}
 
@@ -53,7 +53,13 @@ CASES = {
     "ADLS has folders": one("abfss://c@acc.dfs.core.windows.net/x//a", "abfss://c@acc.dfs.core.windows.net/x/a"),
     "two containers": two("abfss://c@acc.dfs.core.windows.net/a", "abfss://d@acc.dfs.core.windows.net/a"),
     "two accounts": two("abfss://c@one.dfs.core.windows.net/a", "abfss://c@two.dfs.core.windows.net/a"),
+    "a container without its account": one("abfss://c/a.jpg", "abfss://c@acc.dfs.core.windows.net/a.jpg", etag="e"),
+    "two containers, one without its account": two("abfss://d/a.jpg", "abfss://c@acc.dfs.core.windows.net/a.jpg"),
     # aliases of a bucket
+    "an access point of Outposts": one("s3://p-0abc--op-s3/a.jpg", "s3://lake/a.jpg"),
+    "an access point of a directory bucket": one("s3://p--usw2-az1--xa-s3/a.jpg", "s3://lake--usw2-az1--x-s3/a.jpg"),
+    "a point of many regions": one("s3://mabc.mrap/a.jpg", "s3://lake/a.jpg"),
+    "S3's form of another store's ETag": one("s3://lake/a.jpg", "gs://lake/a.jpg", {"etag": "e"}, {"etag": "f"}),
     "an access point": one("s3://photos-0abc-s3alias/x/a.jpg", "s3://lake/x/a.jpg", etag="e"),
     "an access point, another ETag": two("s3://p-0abc-s3alias/a.jpg", "s3://lake/a.jpg", {"etag": "e"}, {"etag": "f"}),
     "an object lambda": one("s3://lake/a.jpg", "s3://p-0abc--ol-s3/a.jpg"),
@@ -66,7 +72,11 @@ CASES = {
     "a hard link": one("file:///lake/a.jpg", "file:///lake/other.jpg", **DISK),
     "a hard link, listed before it grew": one("file:///lake/a.jpg", "file:///lake/b.jpg", {"size_bytes": 9}, **DISK),
     "two files": two("file:///lake/x/a.jpg", "file:///lake/y/a.jpg", NEXT, DISK),
-    "two disks": two("file:///lake/a.jpg", "file:///backup/a.jpg", {"file_id": "host1/51:5"}, DISK),
+    "two disks": two("file:///lake/a.jpg", "file:///backup/a.jpg", {"file_id": "host1/2065:5"}, DISK),
+    "a disk and a pool that shows it": one("file:///mnt/pool/a.jpg", "file:///mnt/disk1/a.jpg", FUSE, DISK),
+    "two mounts of one bucket": one("file:///mnt/bucket/photos/a.jpg", "file:///mnt/photos/a.jpg", FUSE, OTHER_FUSE),
+    "two mounts, other facts": two("file:///mnt/x/a.jpg", "file:///mnt/y/a.jpg", FUSE, OTHER_FUSE | {"size_bytes": 9}),
+    "two files of one mount": two("file:///mnt/x/a.jpg", "file:///mnt/y/a.jpg", FUSE, {"file_id": "host1/51:6"}),
     "two disks, one number by chance": two("file:///lake/a", "file:///b/b", OTHER_DISK, DISK | {"modified_at": None} |
                                            {"size_bytes": 99}),
     "a disk mounted twice": one("file:///lake/a.jpg", "file:///mnt/lake/a.jpg", OTHER_DISK, DISK),
@@ -97,7 +107,15 @@ CASES = {
     "two paths in HDFS": two("hdfs://name/x/a.jpg", "hdfs://name/y/a.jpg"),
     "a store by another protocol": one("webhdfs://name:9870/x/a.jpg", "hdfs://name/x/a.jpg"),
     "a store that nobody knows": one("oss://one/a.jpg", "oss://two/a.jpg"),
+    "a mount with times of its own": one("file:///mnt/a.jpg", "s3://lake/a.jpg",
+                                         {"modified_at": AT - timedelta(days=1)}),
+    "a mount, other times and bytes": two("file:///mnt/a.jpg", "s3://lake/a.jpg",
+                                          {"modified_at": AT - timedelta(days=1), "content_hash": "y"}),
     # containers
+    "a row of a table by two names": one("file:///t", "file:///t/y", {"member": "y/p.parquet#3"},
+                                         {"member": "p.parquet#3"}, location="file:///t/y/p.parquet", position=3),
+    "two rows of a table": two("file:///t", "file:///t", {"member": "a", "position": 1},
+                               {"member": "b", "position": 2}, location="file:///t/p.parquet"),
     "two members of a tar": two("s3://lake/x.tar", "s3://lake/x.tar", {"member": "a"}, {"member": "b"}),
     "a member and a file": two("s3://lake/x.tar", "s3a://lake/x.tar", {"member": "a"}),
     "one member by two addresses": one("s3a://lake/x.tar", "s3://lake/x.tar", IN_TAR, IN_TAR),
