@@ -6,6 +6,7 @@ Part of the step cluster.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, Window
@@ -16,7 +17,8 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 
 _FOUND = (
-    "uri", "member", "size_bytes", "modified_at", "etag", "object_version", "file_id", "n_links", "signature_version",
+    "uri", "member", "location", "position", "size_bytes", "modified_at", "etag", "object_version", "file_id",
+    "n_links", "signature_version",
     "phash", "is_protected", "is_reference", "rank",
 )  # fmt: skip
 
@@ -60,7 +62,9 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
     """
     below = F.col("lake").isNotNull() & F.startswith("uri", F.concat("lake", F.lit("/")))
     path = F.when(below, F.expr("substring(uri, length(lake) + 2)"))
-    reference = _begins(path, settings.reference_prefixes)
+    relative = [p for p in (*settings.reference_prefixes, *settings.protected_prefixes) if not addresses.is_absolute(p)]
+    lakes = [row["lake"] for row in images.select("lake").distinct().collect()] if relative else []
+    reference = _begins(lakes, settings.reference_prefixes)
     return (
         images.drop("object_version")
         .join(features, "image_id")
@@ -68,18 +72,20 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
             {
                 "prefix": F.regexp_extract(F.coalesce(path, "uri"), "^(?s:.*/)?", 0),
                 "is_reference": reference,
-                "is_protected": reference | _begins(path, settings.protected_prefixes),
+                "is_protected": reference | _begins(lakes, settings.protected_prefixes),
             }
         )
     )
 
 
-def _begins(path: Column, prefixes: tuple[str, ...]) -> Column:
-    """Whether an address begins with one of the prefixes; those that are no address or path lie below the lake."""
+def _begins(lakes: Sequence[str], prefixes: tuple[str, ...]) -> Column:
+    """Whether an address begins with one of the prefixes; those that are no address or path lie below any of the lakes.
+
+    Of any, as lakes may lie in each other, and an image belongs to one of them.
+    """
     begins = F.lit(False)
     for prefix in prefixes:
-        if addresses.is_absolute(prefix):
-            begins |= F.col("uri").startswith(addresses.to_prefix(prefix))
-        else:
-            begins |= F.coalesce(path.startswith(prefix), F.lit(False))
+        absolute = addresses.is_absolute(prefix)
+        for whole in [addresses.to_prefix(prefix)] if absolute else [f"{lake}/{prefix}" for lake in lakes]:
+            begins |= F.col("uri").startswith(whole)
     return begins
