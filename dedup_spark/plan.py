@@ -34,6 +34,7 @@ from dedup_spark.stages.extract_task import TaskSettings, extract_batches
 from dedup_spark.stages.inventory import list_lake
 from dedup_spark.stages.match_plan import lowest_floor
 from dedup_spark.stages.model_choice import held_models, require_one_model
+from dedup_spark.stages.slices import ADDRESS
 from dedup_spark.tables import FEATURES, IMAGES
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -148,7 +149,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
         "drawn", images.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images)
     )
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
-    address = drawn.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
+    address = drawn.select("image_id", "object_version", *ADDRESS)
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
     rows = spread.mapInArrow(
         functools.partial(_timed_batches, settings=settings), _SAMPLE, profile=stage_profile(settings)

@@ -11,6 +11,7 @@ import functools
 import os
 import posixpath
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pyspark.sql import functions as F
 from dedup_spark import storage
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import names
+from dedup_spark.sources.times import modified_at
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
@@ -157,6 +159,18 @@ def kind_of(uri: str) -> str | None:
     except Exception as e:  # each store has error types of its own, not all of them OSError
         raise ConfigError(f"{uri}: cannot be looked at: {type(e).__name__}: {e}") from e
     return "folder" if facts["type"] == "directory" else "file"
+
+
+def last_written(uri: str) -> datetime | None:
+    """When a file was written, or the newest file of a table's folder; None where the store does not say."""
+    filesystem, path = open_store(uri)
+    filesystem.invalidate_cache(path)
+    if kind_of(uri) == "file":
+        return modified_at(filesystem.info(path))
+    found = filesystem.ls(path, detail=True)
+    if kind_of(f"{uri}/_delta_log") == "folder":
+        found += filesystem.ls(f"{path.rstrip('/')}/_delta_log", detail=True)
+    return max(filter(None, (modified_at(facts) for facts in found if facts["type"] == "file")), default=None)
 
 
 def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -51,6 +52,18 @@ class Address:
     location: str | None = None
     position: int | None = None
     size_bytes: int | None = None
+    etag: str | None = None
+
+
+class Listed:
+    """What holds of most sources: they list what is there now, by facts that are not the store's own."""
+
+    has_own_etags: ClassVar[bool] = False
+    """Whether the ETags of the listing are those that the store gives with the bytes."""
+
+    def as_of(self) -> datetime | None:
+        """The time that the listing speaks of, where that is not now."""
+        return None
 
 
 class Source(Protocol):
@@ -59,6 +72,15 @@ class Source(Protocol):
     @property
     def root(self) -> str:
         """The lake's normalised address, its identity in `images.lake`. Raises ConfigError when there is none."""
+        ...
+
+    @property
+    def has_own_etags(self) -> bool:
+        """See `Listed`."""
+        ...
+
+    def as_of(self) -> datetime | None:
+        """See `Listed`."""
         ...
 
     def list_images(self, spark: SparkSession) -> DataFrame:

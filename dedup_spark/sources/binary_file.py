@@ -23,7 +23,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.sources import addresses, spark_reader
-from dedup_spark.sources.base import Address
+from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.spelling import without_links
 
@@ -33,7 +33,7 @@ _QUICK_TO_COUNT = ("file", "hdfs")
 
 
 @dataclass(frozen=True)
-class BinaryFileSource:
+class BinaryFileSource(Listed):
     """`lake` is a folder (or one file) by a path or a URI that Hadoop knows; subfolders are included."""
 
     lake: str

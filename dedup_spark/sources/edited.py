@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.images import decode_image
 from dedup_spark.kernels.rendering import render
-from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.base import Address, Listed, Source
 from dedup_spark.sources.fetching import fetch_patiently
 
 _SEPARATOR = "#"
@@ -25,7 +25,7 @@ looks at, and a bound on the memory of the eight edits that a task makes at once
 
 
 @dataclass(frozen=True)
-class EditedCopies:
+class EditedCopies(Listed):
     """Every image of `inner` once for each kind of edit; parameters follow from `seed` and the image's address."""
 
     inner: Source

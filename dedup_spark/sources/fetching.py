@@ -14,6 +14,7 @@ import time
 
 import fsspec
 
+from dedup_spark import storage
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
@@ -23,6 +24,7 @@ from dedup_spark.sources.pacing import pace_of
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
 _DISK_PATIENCE_SECONDS = 5.0
 """For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
+_SECONDS_BETWEEN_PROBES = 5.0
 _RENEWAL_SECONDS = 1.0
 """Credentials are looked for no more often: where there are none, every image asks for it."""
 _SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
@@ -76,12 +78,13 @@ class Patience:
 class Outage:
     """What the images of one Python worker see of a store: for how long no attempt has succeeded.
 
-    Once that is longer than the patience with one image, the store is down, and each further image is tried once.
+    Once that is longer than the patience with one image, the store is down: every few seconds one image is tried, once,
+    and the others are given up at once, so that a slice ends soon and its guard can speak.
     """
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._last = 0.0
+        self._last, self._probed_at = 0.0, -math.inf
 
     def see_fault(self, began: float, now: float, patience_seconds: float) -> bool:
         """Note a failed attempt; returns whether the store is down."""
@@ -93,10 +96,21 @@ class Outage:
     def see_answer(self) -> None:
         self._since = None
 
+    def must_wait(self, now: float, patience_seconds: float) -> bool:
+        """Whether the store is down, and was asked just now."""
+        if self._since is None or now - self._since < patience_seconds or now - self._last > patience_seconds:
+            return False
+        if now - self._probed_at < _SECONDS_BETWEEN_PROBES:
+            return True
+        self._probed_at = now
+        return False
+
 
 def _read(source: Source, address: Address, patience_seconds: float) -> tuple[bytes, int]:
     store = _store_of(address)
     pace, outage, patience, has_renewed = pace_of(store), _outage_of(store), Patience(patience_seconds), False
+    if outage.must_wait(time.monotonic(), patience_seconds):
+        raise ImageRejected("store_unavailable", f"not asked: {store} gave no answer for {patience_seconds:g} seconds")
     while True:
         turn = pace.take_turn()
         while wait := pace.wait_for(turn):
@@ -141,8 +155,7 @@ def find_credentials_anew(began: float) -> None:
         if _renewed_at >= began - _RENEWAL_SECONDS:
             return
         fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
-        for filesystem in {*fsspec.registry.values()}:
-            filesystem.clear_instance_cache()
+        storage.find_credentials_anew()
         addresses.open_for_reading.cache_clear()
         _renewed_at = time.monotonic()
 

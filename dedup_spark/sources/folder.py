@@ -12,6 +12,7 @@ as they come; other stores give a whole folder at once. One flat folder is one t
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import socket
@@ -26,12 +27,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, SourceError
+from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, names
-from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
+from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import HIDDEN_FILE, HIDDEN_FOLDER, LINK_TO_FILE, LINK_TO_FOLDER, PassedOver
 from dedup_spark.sources.patience import ask_patiently
+from dedup_spark.sources.times import modified_at
 
 _ROWS_PER_BATCH = 4096
 _MAX_ENTRIES_LOOKED_AT = 200_000
@@ -55,9 +58,10 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FolderSource:
+class FolderSource(Listed):
     """`lake` is a path or a URI; `file:` and plain paths are read without fsspec."""
 
+    has_own_etags = True
     lake: str
     skip_hidden: bool = True
 
@@ -75,7 +79,12 @@ class FolderSource:
         return folders.mapInArrow(self._list_folders, LISTING_SCHEMA)
 
     def fetch(self, address: Address) -> bytes:
-        return read_object(address.uri)
+        try:
+            return read_object(address.uri, etag=address.etag)
+        except ImageRejected as e:
+            if e.reason == "missing" and not addresses.is_remote(self.root) and addresses.kind_of(self.root) is None:
+                raise OSError(errno.ENOTCONN, f"the lake {self.root} is not there: is it mounted?") from e
+            raise
 
     def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str]]:
         """Folders to list without what is below them, and disjoint trees that hold all the rest."""
@@ -214,7 +223,7 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
             yield Entry(uri, passed_over=LINK_TO_FILE)
         else:
             etag = _etag(facts.get("ETag") or facts.get("etag"))
-            yield Entry(uri, size_bytes=facts["size"] or 0, modified_at=_modified_at(facts), etag=etag)
+            yield Entry(uri, size_bytes=facts["size"] or 0, modified_at=modified_at(facts), etag=etag)
 
 
 def _s3_entries(folder: str) -> Iterator[Entry]:
@@ -263,16 +272,6 @@ def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
 
 def _etag(quoted: str | None) -> str | None:
     return quoted.strip('"') if quoted else None
-
-
-def _modified_at(facts: dict[str, Any]) -> datetime | None:
-    for name in ("LastModified", "last_modified", "mtime", "updated", "created"):
-        value = facts.get(name)
-        if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-    return None
 
 
 _COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "attributes", "file_id", "n_links")

@@ -16,8 +16,8 @@ from dedup_spark.kernels.hashing import content_hash
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.objects import read_object, store_errors
+from dedup_spark.sources.times import modified_at
 
-_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A link is an error, and a pipe opens at once instead of when somebody writes to it."""
 
@@ -52,7 +52,7 @@ def look(uri: str, *, read: bool = False) -> Seen:
     return Seen(
         identity=uri,
         size_bytes=facts.get("ContentLength", facts.get("size")),
-        modified_at=_modified_at(facts),
+        modified_at=modified_at(facts),
         etag=_unquoted(facts.get("ETag") or facts.get("etag")),
         version_id=facts.get("VersionId") or facts.get("version_id"),
         content_hash=None if data is None else content_hash(data),
@@ -99,13 +99,3 @@ def _head(filesystem: Any, uri: str, path: str) -> dict[str, Any]:
 
 def _unquoted(etag: str | None) -> str | None:
     return etag.strip('"') if etag else None
-
-
-def _modified_at(facts: dict[str, Any]) -> datetime | None:
-    for name in _TIMES:
-        value = facts.get(name)
-        if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
-        if isinstance(value, int | float):
-            return datetime.fromtimestamp(value, UTC)
-    return None

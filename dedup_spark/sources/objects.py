@@ -7,7 +7,11 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
+
+import fsspec.asyn
 
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses
@@ -17,13 +21,14 @@ _MOUNTED_STORES = ("/Volumes/", "/dbfs/")
 """Object stores that Databricks mounts as folders: EIO is all that they say when the store stumbles."""
 
 
-def read_object(uri: str, start: int | None = None, length: int | None = None) -> bytes:
+def read_object(uri: str, start: int | None = None, length: int | None = None, *, etag: str | None = None) -> bytes:
     """The object's bytes; with `start` and `length`, that range of them, or less where the object ends.
 
-    One request to the store and no retry: see `fetching.py`.
+    One request to the store and no retry: see `fetching.py`. With `etag` S3 gives the object of that ETag or none: what
+    was replaced since the listing, by as many bytes, is not read for it.
 
     Raises:
-        ImageRejected: `missing`, `forbidden` or `archived`.
+        ImageRejected: `missing`, `forbidden`, `archived` or `changed_since_listing`.
         OSError: another fault of the store, which may pass; see `faults.py`.
         ImportError: this machine has no package for the scheme.
     """
@@ -38,12 +43,40 @@ def read_object(uri: str, start: int | None = None, length: int | None = None) -
         filesystem, base = addresses.open_for_reading(store)
     with store_errors(uri):
         try:
+            if hasattr(filesystem, "call_s3"):
+                return _get_from_s3(filesystem, base.rstrip("/"), path, (start, end), etag)
             data: bytes = filesystem.cat_file(f"{base.rstrip('/')}/{path}", start=start, end=end)
         except Exception as e:  # each store has error types of its own
             if _is_past_the_end(e):
                 return b""
             raise
         return data
+
+
+def _get_from_s3(
+    filesystem: Any, bucket: str, key: str, byte_range: tuple[int | None, int | None], etag: str | None
+) -> bytes:
+    """By bucket and key: from a path s3fs would take `?versionId=` out of a key that has it."""
+    start, end = byte_range
+    request = {"Bucket": bucket, "Key": key}
+    if start is not None or end is not None:
+        request["Range"] = f"bytes={start or 0}-{'' if end is None else end - 1}"
+    if etag:
+        request["IfMatch"] = f'"{etag}"'
+
+    async def get() -> bytes:
+        answer = await filesystem._call_s3("get_object", **request)
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+            return data
+
+    try:
+        data: bytes = fsspec.asyn.sync(filesystem.loop, get)
+    except Exception as e:
+        if etag and answer_of(e).status == HTTPStatus.PRECONDITION_FAILED:
+            raise ImageRejected("changed_since_listing", f"the store has no more the object of ETag {etag}") from e
+        raise
+    return data
 
 
 @contextmanager

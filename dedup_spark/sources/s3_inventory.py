@@ -21,6 +21,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -30,7 +31,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, spark_reader
-from dedup_spark.sources.base import Address
+from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
 from dedup_spark.sources.patience import ask_patiently
@@ -41,9 +42,10 @@ _REPORT_FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ")
 
 
 @dataclass(frozen=True)
-class S3InventorySource:
+class S3InventorySource(Listed):
     """`lake` is the path or URI of manifest.json, or of the folder with the dated reports."""
 
+    has_own_etags = True
     lake: str
     skip_hidden: bool = True
 
@@ -54,10 +56,24 @@ class S3InventorySource:
             raise ConfigError(f"S3 inventory {self.lake}: no such file or folder")
         return uri
 
-    def list_images(self, spark: SparkSession) -> DataFrame:
+    def as_of(self) -> datetime | None:
+        """When S3 began the report: all that has happened since is unknown."""
+        created = _read_report(self._report).get("creationTimestamp")
+        try:
+            return datetime.fromtimestamp(int(created) / 1000, UTC) if created else None
+        except (ValueError, OverflowError):
+            raise ConfigError(f"{self._report}: creationTimestamp {created!r} is no time in milliseconds") from None
+
+    @functools.cached_property
+    def _report(self) -> str:
+        """The manifest.json: of a folder the newest."""
         uri = self.root if addresses.kind_of(self.root) == "file" else newest_report(self.root)
         if uri is None:
             raise ConfigError(f"S3 inventory {self.lake}: no report such as 2026-11-23T01-00Z/{MANIFEST_NAME} in it")
+        return uri
+
+    def list_images(self, spark: SparkSession) -> DataFrame:
+        uri = self._report
         report = _read_report(uri)
         rows = _read_data(spark, uri, report)
         columns = {name.lower().replace("_", ""): spark_reader.column(name) for name in rows.columns}
@@ -84,7 +100,7 @@ class S3InventorySource:
         )
 
     def fetch(self, address: Address) -> bytes:
-        return read_object(address.uri)
+        return read_object(address.uri, etag=address.etag)
 
 
 def newest_report(folder: str) -> str | None:

@@ -29,14 +29,14 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.sources import addresses, parquet_rows, spark_reader
-from dedup_spark.sources.base import Address
+from dedup_spark.sources.base import Address, Listed
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _SIMPLE = (T.StringType, T.NumericType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
 @dataclass(frozen=True)
-class TableSource:
+class TableSource(Listed):
     """`lake` is a Parquet file, a folder of them (at any depth) or a Delta table, by path or URI."""
 
     lake: str

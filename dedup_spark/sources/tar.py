@@ -37,7 +37,7 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.images import ImageRejected
 from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, names
-from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address
+from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address, Listed
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import HIDDEN_FILE, PassedOver
@@ -60,7 +60,7 @@ _NOT_IMAGES = frozenset({
 
 
 @dataclass(frozen=True)
-class TarSource:
+class TarSource(Listed):
     """`lake` is a tar file, a folder, or a glob below a folder."""
 
     lake: str

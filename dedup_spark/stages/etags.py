@@ -78,10 +78,12 @@ def copies_of_equals(
 def trusted_buckets(images: DataFrame, features: DataFrame, source: Source) -> list[str]:
     """The buckets where reading can be saved, and whose ETags are MD5 sums by a few objects that the driver reads.
 
-    One shuffle of some 60 bytes an image of `images` that has such an ETag. `source` is the lake of this run; images of
-    other lakes count as what pending ones may be equal to.
+    One shuffle of some 60 bytes an image of `images` that has such an ETag. `images` and `source` are the lake of this
+    run; what a manifest says of ETags proves nothing.
     """
-    is_pending = F.col("is_made").isNull() & (F.col("lake") == source.root)
+    if not source.has_own_etags:
+        return []
+    is_pending = F.col("is_made").isNull()
     made = features.select("image_id", F.lit(True).alias("is_made"))
     listed = with_bucket(images).join(made, "image_id", "left").withColumn("is_pending", is_pending)
     saved = _buckets_with_equals(listed)
@@ -121,6 +123,9 @@ def _is_proven(source: Source, bucket: str, objects: list[Row], n_saved: int) ->
         try:
             data, _ = fetch_patiently(source, Address(*(row[c] for c in _ADDRESS)), _PATIENCE_SECONDS, _MOST_BYTES)
         except ImageRejected as e:
+            if e.reason in ("store_unavailable", "expired_credentials"):  # the next object would take as long
+                _say_untrusted(bucket, f"the store does not answer ({e.message})", n_saved)
+                return False
             why = f"{row['uri']} could not be read to see what they are ({e.reason}: {e.message})"
             continue
         if hashlib.md5(data, usedforsecurity=False).hexdigest() != row["etag"].lower():

@@ -33,6 +33,8 @@ UNAVAILABLE = frozenset({"store_unavailable", "expired_credentials"})
 """The store gave no answer about the object: every later run asks again by itself."""
 NOT_GIVEN = UNAVAILABLE | {"archived"}
 """The store did not give the bytes: every later run asks again by itself, of an archive once an image."""
+ASKED_AGAIN = NOT_GIVEN | {"missing"}
+"""What every later run asks for again while it is listed: a folder that was not mounted has no files either."""
 RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
 """Reasons that time may mend; the others need other bytes, another setting or another decoder."""
 
@@ -127,7 +129,7 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
 
 def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
     """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
-    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS})
+    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS if name in row})
     limits = settings.extract
     return fetch_patiently(settings.source, address, limits.fetch_patience_seconds, limits.max_object_bytes)
 

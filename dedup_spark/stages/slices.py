@@ -8,6 +8,9 @@ from pyspark.sql import functions as F
 _CONTAINER_SPAN = 1 << 40  # image_ids of one container share all higher bits: see stages/inventory.py
 _MIN_ID, _MAX_ID = -(1 << 63), (1 << 63) - 1
 
+ADDRESS = ("uri", "member", "location", "position", "size_bytes", "etag")
+"""Columns of images that say where the bytes of one are, and of which object."""
+
 
 def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[tuple[int, int]]:
     """Ranges of image_id (both ends included) that cover all ids and hold about `slice_images` pending ones each."""
@@ -27,6 +30,6 @@ def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> Data
     One container is read by one task. Only addresses are shuffled.
     """
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // task_images))
-    address = images.select("image_id", "object_version", "uri", "member", "location", "position", "size_bytes")
+    address = images.select("image_id", "object_version", *ADDRESS)
     spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
     return spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")

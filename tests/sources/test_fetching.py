@@ -131,12 +131,18 @@ def test_a_fault_of_ours_is_not_taken_for_one_of_the_store() -> None:
         fetch(FlakySource(ImportError("no s3fs")))
 
 
-def test_a_store_that_is_down_is_asked_once_an_image_until_it_answers(time: FakeTime) -> None:
+def test_a_store_that_is_down_is_asked_every_few_seconds_until_it_answers(time: FakeTime) -> None:
     assert reason_of(FlakySource(OSError("500"), seconds=1)) == "store_unavailable"
-    for _ in range(50):
+    n_asked = 0
+    begin = time.now
+    for _ in range(500):  # as many as a worker takes in a minute
         down = FlakySource(OSError("500"), seconds=1)
         assert reason_of(down) == "store_unavailable"
-        assert down.n_calls == 1
+        n_asked += down.n_calls
+        time.now += 0.1
+    assert 8 <= n_asked <= 14
+    assert time.now - begin < 70
+    time.now += 5
     assert fetch(FlakySource(b"abc")) == (b"abc", 0)
     assert fetch(FlakySource(OSError("500"), OSError("500"), b"abc")) == (b"abc", 2)
 
@@ -156,7 +162,9 @@ def test_an_outage_that_nobody_looked_at_since_is_forgotten(time: FakeTime) -> N
 def test_what_is_given_up_further_in_is_no_answer_of_the_store(time: FakeTime) -> None:
     """Edited copies fetch their originals with the same patience."""
     assert reason_of(FlakySource(OSError("500"))) == "store_unavailable"
+    time.now += 5
     assert reason_of(FlakySource(ImageRejected("store_unavailable", "given up"))) == "store_unavailable"
+    time.now += 5
     down = FlakySource(OSError("500"))
     assert reason_of(down) == "store_unavailable"
     assert down.n_calls == 1

@@ -116,6 +116,8 @@ def test_a_range_beyond_the_end_is_empty_in_every_store(in_memory: str, monkeypa
     class HttpError(Exception):
         code = 416
 
+    HttpError.__module__ = "gcsfs.retry"
+
     def refuse(*_: object, **__: object) -> bytes:
         raise HttpError("Requested range not satisfiable")
 

@@ -378,3 +378,22 @@ def test_spark_itself_lists_and_reads_through_hadoop(s3: S3Server, tmp_path: Pat
     assert [row[1] for row in found[lakes[4]]] == ["t.parquet#0", "t.parquet#1"]
     source = open_lake("s3://reports/t.parquet")
     assert source.fetch(Address(*found[lakes[4]][1])) == b"two"
+
+
+def test_a_key_that_looks_like_a_version_is_read_as_it_is(s3: S3Server) -> None:
+    s3.put("versions", {"a.jpg": b"AAAA", "a.jpg?versionId=1": b"BBBB", "b.jpg/": b"CCCC"})
+    assert read_object("s3://versions/a.jpg") == b"AAAA"
+    assert read_object("s3://versions/a.jpg?versionId=1") == b"BBBB"
+    assert read_object("s3://versions/b.jpg/") == b"CCCC"
+
+
+def test_an_object_that_was_replaced_by_as_many_bytes_is_not_read_for_the_one_that_was_listed(s3: S3Server) -> None:
+    s3.put("replaced", {"x/a.jpg": b"AAAA"})
+    source = FolderSource("s3://replaced/x")
+    batch = pa.RecordBatch.from_pylist([{"path": source.root, "recursive": True}])
+    [row] = [row for made in source._list_folders(iter([batch])) for row in made.to_pylist()]
+    address = Address(row["uri"], size_bytes=4, etag=row["etag"])
+    assert fetch_patiently(source, address, 60, 2**20) == (b"AAAA", 0)
+    s3.client.put_object(Bucket="replaced", Key="x/a.jpg", Body=b"BBBB")
+    with pytest.raises(ImageRejected, match="changed_since_listing"):
+        fetch_patiently(source, address, 60, 2**20)

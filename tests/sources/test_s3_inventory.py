@@ -178,3 +178,14 @@ def test_what_is_no_report_is_said(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "inventories/lake/all/data/0.csv.gz").unlink()
     with pytest.raises(ConfigError, match=r"data/0.csv.gz is in none of the folders"):
         S3InventorySource(str(manifest)).list_images(spark)
+
+
+def test_a_report_speaks_of_the_time_when_it_was_begun(tmp_path: Path) -> None:
+    manifest = write_report(tmp_path, "CSV")
+    assert S3InventorySource(str(manifest)).as_of() is None
+    told = json.loads(manifest.read_text()) | {"creationTimestamp": "1795396400000"}
+    manifest.write_text(json.dumps(told))
+    assert S3InventorySource(str(manifest)).as_of() == datetime(2026, 11, 23, 1, 13, 20, tzinfo=UTC)
+    manifest.write_text(json.dumps(told | {"creationTimestamp": "yesterday"}))
+    with pytest.raises(ConfigError, match="creationTimestamp 'yesterday' is no time"):
+        S3InventorySource(str(manifest)).as_of()
