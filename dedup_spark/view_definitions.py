@@ -26,7 +26,8 @@ class View:
 
 COPIES = """\
 WITH listed AS (
-  SELECT lake, max(at) AS listed_at FROM $runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
+  SELECT lake, max(coalesce(try_cast(get_json_object(notes, '$$.listed_at') AS timestamp), at)) AS listed_at
+  FROM $runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
 ), met AS (
   SELECT copy.*, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
          present.lake, kept.lake AS keeper_lake, listed.listed_at AS keeper_listed_at,

@@ -1,6 +1,6 @@
 """Inventory: find every object of the lake; nothing is read.
 
-Reads: images, features, clusters, tombstones
+Reads: images, features, clusters, tombstones, runs
 Writes: images, features, tombstones
 Kernels: none
 Scale: one listing call per folder page on executors; one shuffle of 8-byte ids to tell new, changed and gone. When
@@ -15,7 +15,7 @@ import itertools
 import logging
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -26,7 +26,7 @@ from dedup_spark.runs import Run
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages import tombstones
-from dedup_spark.tables import CLUSTERS, IMAGES, TOMBSTONES, Tables
+from dedup_spark.tables import CLUSTERS, IMAGES, RUNS, TOMBSTONES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +43,17 @@ _MIN_IMAGES_FOR_GUARD = 20  # a share of a handful says nothing
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
     tables, settings = run.tables, config.inventory
-    lake = open_source(run.lake, settings).root
+    source = open_source(run.lake, settings)
+    lake, began_at = source.root, datetime.now(UTC)
     tombstones.bring_back(tables)  # what a killed step left
     listed, counts = list_lake(run)
     ended_at, known = datetime.now(UTC), tables.read(IMAGES)
+    run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
 
-    fresh = tables.stage("fresh", new_or_changed(listed, known))
+    left = lakes_left(known, tables.read(RUNS), lake, config.cluster.max_listing_age_hours)
+    fresh = tables.stage("fresh", new_or_changed(listed, known, left))
     fresh = _with_ids(tables, fresh, known)
-    gone = tables.stage("gone", vanished(known, listed, lake))
+    gone = tables.stage("gone", vanished(known, listed, lake, left))
     n_fresh, n_gone = fresh.count(), gone.count()
     _guard_against_a_half_seen_lake(tables, lake, gone, n_gone, settings.max_gone_share)
     if n_gone:
@@ -154,8 +157,16 @@ def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
     return resolve_collisions(tombstones.with_old_ids(fresh, buried), holders, tables)
 
 
-def new_or_changed(listed: DataFrame, known: DataFrame) -> DataFrame:
-    """Listed rows that `known` lacks or describes otherwise; an address keeps the id that it once got.
+def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: float) -> list[str]:
+    """The other lakes of known images that were not listed to their end for so long: their images may change hands."""
+    since = datetime.now(UTC) - timedelta(hours=max_age_hours)
+    done = (F.col("step") == "inventory") & (F.col("status") == "complete") & (F.col("at") >= F.lit(since))
+    others = known.where(F.col("lake") != lake).select("lake").distinct()
+    return [row["lake"] for row in others.join(runs.where(done).select("lake"), "lake", "left_anti").collect()]
+
+
+def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()) -> DataFrame:
+    """Listed rows that `known` lacks or describes otherwise, or that are of a lake in `left`; an address keeps its id.
 
     An object that only moved within its container, or got other attributes, keeps its object_version, so that it
     is not read again. Of `file_id` the inode counts: hosts and devices have other names after a restart.
@@ -163,11 +174,12 @@ def new_or_changed(listed: DataFrame, known: DataFrame) -> DataFrame:
     facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes", "n_links"]
     inode = F.coalesce(F.substring_index("file_id", ":", -1), F.lit(""))
     digest = F.xxhash64(*_texts(facts), inode).alias("digest")
-    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"))
+    is_left = F.col("lake").isin(*left).alias("is_left")
+    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"), is_left)
     new = listed.withColumn("digest", digest)
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
     joined = new.alias("new").join(old.alias("old"), same_address, "left")
-    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest"))
+    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest")) | F.col("is_left")
     kept_id = F.coalesce("old_id", "new.image_id").alias("image_id")
     return joined.where(differs).select(kept_id, *[F.col(f"new.{c}").alias(c) for c in listed.columns[1:]])
 
@@ -200,10 +212,11 @@ def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> Da
     return fresh
 
 
-def vanished(known: DataFrame, listed: DataFrame, lake: str) -> DataFrame:
-    """Ids of known images of this lake that the listing no longer has."""
+def vanished(known: DataFrame, listed: DataFrame, lake: str, left: Sequence[str] = ()) -> DataFrame:
+    """Ids of known images of this lake, and of those in `left` below it, that the listing no longer has."""
     same_address = (F.col("a.uri") == F.col("b.uri")) & F.col("a.member").eqNullSafe(F.col("b.member"))
-    here = known.where(F.col("lake") == lake)
+    below = F.col("lake").isin(*left) & F.startswith("uri", F.lit(f"{lake}/"))
+    here = known.where((F.col("lake") == lake) | below)
     return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id")
 
 

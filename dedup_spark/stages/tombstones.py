@@ -37,7 +37,10 @@ def bury(tables: Tables, gone: DataFrame, at: datetime) -> None:
 
 
 def bring_back(tables: Tables) -> int:
-    """Give the images that are listed again their rows of features; returns how many need not be read again."""
+    """Give the images that are listed again their rows of features; returns how many need not be read again.
+
+    Read again are those that time may have mended, and those with a vector of another model than `features` has now.
+    """
     buried = tables.read(TOMBSTONES)
     if buried.isEmpty():
         return 0
@@ -45,9 +48,14 @@ def bring_back(tables: Tables) -> int:
     listed = tables.stage("listed_again", tables.read(IMAGES).join(ids, "image_id", "left_semi").select(_OBJECT))
     if listed.isEmpty():
         return 0
+    tables.fence(FEATURES)
     known = tables.read(FEATURES).join(listed, "image_id", "left_semi").select("image_id")
     missing = tables.stage("without_features", listed.join(known, "image_id", "left_anti"))
-    kept = buried.where("status IS NOT NULL").join(missing, _OBJECT, "left_semi")
+    models = [row["model_id"] for row in tables.read(FEATURES).select("model_id").distinct().collect()]
+    held = [model_id for model_id in models if model_id is not None]
+    is_fit = F.col("model_id").isNull() | F.col("model_id").isin(*held) if held else F.lit(True)
+    worth_keeping = buried.where("status IS NOT NULL AND NOT coalesce(retriable, false)").where(is_fit)
+    kept = worth_keeping.join(missing, _OBJECT, "left_semi")
     rows = tables.stage("brought_back", kept.select(FEATURES.column_names))
     n_rows = rows.count()
     if n_rows:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import features, fill, frame, images, listed, readable
+from fabricated import features, fill, frame, images, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from table_contents import rows
@@ -364,6 +366,67 @@ def test_one_that_comes_back_changed_or_unread_gets_its_id_and_is_read(tables: T
     after = by_name(tables, "images")
     assert {n: r["image_id"] for n, r in after.items()} == {n: r["image_id"] for n, r in before.items()}
     assert rows(tables.root, "features") == rows(tables.root, "tombstones") == []
+
+
+def test_what_comes_back_is_read_where_its_features_are_of_no_use(tables: Tables, lake: Path) -> None:
+    """It was missing, or its vector is of a model that features has no more."""
+    put(lake, "fine.jpg", "missing.jpg", "other_model.jpg", "stays.jpg")
+    run_inventory(tables, lake)
+    known = by_name(tables, "images")
+
+    def row(name: str, **facts: Any) -> dict[str, Any]:
+        return readable(known[name]["image_id"], object_version=known[name]["object_version"], **facts)
+
+    missing = rejected(known["missing.jpg"]["image_id"], "missing", retriable=True)
+    missing["object_version"] = known["missing.jpg"]["object_version"]
+    old = [row("fine.jpg", model_id="new"), missing, row("other_model.jpg", model_id="old")]
+    fill(tables, feature_rows=[*old, row("stays.jpg", model_id="new")])
+    gone = ("fine.jpg", "missing.jpg", "other_model.jpg")
+    for name in gone:
+        (lake / name).rename(lake.parent / name)
+    run_inventory(tables, lake)
+    tables.delete(FEATURES, frame(tables.spark, "image_id bigint", [{"image_id": r["image_id"]} for r in old]))
+    for name in gone:
+        (lake.parent / name).rename(lake / name)
+    assert run_inventory(tables, lake)["brought_back"] == 1
+    assert {r["image_id"] for r in rows(tables.root, "features")} == {
+        known["fine.jpg"]["image_id"], known["stays.jpg"]["image_id"]
+    }  # fmt: skip
+
+
+def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_lists_them(
+    tables: Tables, lake: Path
+) -> None:
+    put(lake, "inner/a.jpg", "inner/b.jpg", "c.jpg")
+    inner = Run(tables, load_config(), f"file://{lake}/inner", "r0")
+    with inner.step("inventory"):
+        inventory.run(tables.spark, inner.config, inner)
+    (lake / "inner/b.jpg").unlink()
+    assert run_inventory(tables, lake)["gone"] == 0  # the inner lake was listed a moment ago: it is its own
+    found = by_name(tables, "images")
+    assert {name: row["lake"] for name, row in found.items()} == {
+        "a.jpg": f"file://{lake}/inner", "b.jpg": f"file://{lake}/inner", "c.jpg": f"file://{lake}",
+    }  # fmt: skip
+    counts = run_inventory(tables, lake, "cluster.max_listing_age_hours=0")
+    assert (counts["gone"], counts["new_or_changed"]) == (1, 1)
+    after = by_name(tables, "images")
+    assert {name: row["lake"] for name, row in after.items()} == {"a.jpg": f"file://{lake}", "c.jpg": f"file://{lake}"}
+    assert after["a.jpg"]["image_id"] == found["a.jpg"]["image_id"]
+
+
+def test_the_log_of_runs_says_of_what_time_a_listing_speaks(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg")
+    manifest = lake / "list.csv"
+    manifest.write_text("uri\na.jpg\n")
+    os.utime(manifest, (1_700_000_000, 1_700_000_000))
+    for listed_lake in (lake, manifest):
+        run = Run(tables, load_config(), str(listed_lake), "r0")
+        with run.step("inventory"):
+            inventory.run(tables.spark, run.config, run)
+    of = {r["lake"]: r["notes"] for r in rows(tables.root, "runs") if r["status"] == "complete"}
+    assert json.loads(of[str(manifest)])["listed_at"] == "2023-11-14T22:13:20+00:00"
+    at = datetime.fromisoformat(json.loads(of[str(lake)])["listed_at"])
+    assert datetime.now(UTC) - at < timedelta(minutes=5)
 
 
 def test_features_that_extract_has_not_deleted_yet_are_not_doubled(tables: Tables, lake: Path) -> None:
