@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.kernels.signature import current_versions
 from dedup_spark.stages.etags import MD5_ETAG
-from dedup_spark.stages.extract_task import NOT_GIVEN, TaskSettings
+from dedup_spark.stages.extract_task import ASKED_AGAIN, NOT_GIVEN, TaskSettings
 from dedup_spark.stages.versions import OtherVersions
 
 _OBJECT = ["image_id", "object_version"]
@@ -58,7 +58,7 @@ class Backlog:
         self.n_pending_with_etag = 0
         """Of these the ones whose listing may prove them identical to another."""
         self.n_not_given = 0
-        """Images of this lake whose bytes the store did not give; their rows stay until it does."""
+        """Images of this lake whose bytes were not to be had; their rows stay until they are."""
         self.n_read_in_run = self.n_rejected_in_run = 0
         """Rows that this run wrote before it was stopped, of images whose bytes it was given."""
         self.versions = OtherVersions(kinds, settings.extract, current or current_versions(settings.signature))
@@ -67,9 +67,9 @@ class Backlog:
             why = _why_outdated(kind, settings, self.versions) if kind["is_made"] else None
             if why:
                 self.forgotten[why] += kind["n"]
-            elif kind["reject_reason"] in NOT_GIVEN:
-                self.n_not_given += kind["n"] if kind["is_here"] else 0
-            elif kind["of_run"]:
+            if not why and kind["is_here"] and kind["reject_reason"] in ASKED_AGAIN:
+                self.n_not_given += kind["n"]
+            if not why and kind["of_run"] and kind["reject_reason"] not in NOT_GIVEN:
                 self.n_read_in_run += kind["n"]
                 self.n_rejected_in_run += kind["n"] if kind["reject_reason"] else 0
             if why and kind["is_here"] is not None:

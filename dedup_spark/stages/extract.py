@@ -50,6 +50,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     settings = task_settings(spark, config, run, held)
     require_one_model(held, settings.model_id, run)
     backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
+    if backlog.n_pending and tables.fence(FEATURES):  # a run before this one may have added rows until now
+        kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
+        backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
     backlog.versions.require_consent()
     _forget(tables, backlog)
     backlog.versions.say_what_stays()
@@ -114,7 +117,8 @@ def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: s
 
 
 def _trusted_buckets(run: Run, settings: TaskSettings) -> list[str]:
-    buckets = trusted_buckets(run.tables.read(IMAGES), run.tables.read(FEATURES), settings.source)
+    here = run.tables.read(IMAGES).where(F.col("lake") == settings.source.root)
+    buckets = trusted_buckets(here, run.tables.read(FEATURES), settings.source)
     run.note(buckets_with_md5_etags=buckets)
     return buckets
 
@@ -157,7 +161,8 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
 
 def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:
     """Give pending images the row of an equal one that was read; returns how many got one."""
-    copies = copies_of_equals(_pending(tables, lake), tables.read(IMAGES), tables.read(FEATURES), buckets, run_id)
+    here = tables.read(IMAGES).where(F.col("lake") == lake)
+    copies = copies_of_equals(_pending(tables, lake), here, tables.read(FEATURES), buckets, run_id)
     rows = tables.stage("copies", copies.select(FEATURES.column_names))
     n_copies = rows.count()
     if n_copies:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import GuardError
-from dedup_spark.stages.extract_task import NOT_GIVEN, UNAVAILABLE
+from dedup_spark.stages.extract_task import ASKED_AGAIN, UNAVAILABLE
 from dedup_spark.tables import FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,9 @@ _CLASSES_SHOWN = 8
 
 
 def images_not_given(tables: Tables, lake: str) -> DataFrame:
-    """Images of this lake whose bytes the store did not give, with the reason `before` of their rows; written down."""
+    """Images of this lake whose bytes were not to be had, with the reason `before` of their rows; written down."""
     reason = F.col("reject_reason")
-    refused = tables.read(FEATURES).where(reason.isin(*NOT_GIVEN)).select("image_id", reason.alias("before"))
+    refused = tables.read(FEATURES).where(reason.isin(*ASKED_AGAIN)).select("image_id", reason.alias("before"))
     here = tables.read(IMAGES).where(F.col("lake") == lake).join(refused, "image_id")
     return tables.stage("not_given", here.orderBy("image_id"))
 
