@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources.addresses import canonical
 from dedup_spark.table_format import FORMAT, write_format
-from dedup_spark.tables import FEATURES, IMAGES, Tables
+from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, Tables
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,11 @@ def require_current(tables: Tables) -> None:
     """
     if tables.are_current():
         return
+    _withdraw_proposals(tables)
     if not _respelled(tables).isEmpty() or not _given_up(tables).isEmpty():
         raise ConfigError(
             f"the tables at {tables.root} were written by an older dedup-spark, and some of their rows must be "
-            f"changed: run `dedup-spark upgrade --tables {tables.root}` once (nothing of the lake is read again)"
+            f"changed: run `dedup-spark upgrade {tables.options}` once (nothing of the lake is read again)"
         )
     _mark_current(tables)
 
@@ -56,15 +57,21 @@ def upgrade(tables: Tables) -> dict[str, int]:
     n_given_up = given_up.count()
     if n_given_up:
         tables.delete(FEATURES, given_up)
+    n_withdrawn = _withdraw_proposals(tables)
     tables.drop_staged()
     _mark_current(tables)
-    return {"addresses respelled": n_changed, "rows of one object merged": n_merged, "to be read again": n_given_up}
+    return {
+        "proposals withdrawn until the next run": n_withdrawn,
+        "addresses respelled": n_changed,
+        "rows of one object merged": n_merged,
+        "to be read again": n_given_up,
+    }
 
 
 def _mark_current(tables: Tables) -> None:
     known = tables.format()
     assert known is not None  # create_missing wrote it
-    write_format(tables.root, replace(known, number=FORMAT))
+    write_format(tables.root, tables.database, replace(known, number=FORMAT))
 
 
 def _respelled(tables: Tables) -> DataFrame:
@@ -104,6 +111,16 @@ def _merge_spellings(tables: Tables, changed: DataFrame) -> int:
     tables.delete(IMAGES, going)
     tables.upsert(IMAGES, changed.join(staying, "image_id", "left_semi"))
     return going.count()
+
+
+def _withdraw_proposals(tables: Tables) -> int:
+    """No row that an older version proposed for removal stays so: views of that version ask for nothing else."""
+    proposed = tables.read(CLUSTERS).where("is_removable AND object_version IS NULL")
+    withdrawn = tables.stage("withdrawn", proposed.withColumn("is_removable", F.lit(False)))
+    n_withdrawn = withdrawn.count()
+    if n_withdrawn:
+        tables.upsert(CLUSTERS, withdrawn)
+    return n_withdrawn
 
 
 def _given_up(tables: Tables) -> DataFrame:
