@@ -407,9 +407,9 @@ def test_in_a_catalog_tables_have_names_and_files_that_are_no_tables_have_the_ro
     names = {r["tableName"] for r in catalog.spark.sql("SHOW TABLES IN tables_test").collect()}
     assert {t.name for t in ALL} <= names
     catalog.stage("x", catalog.spark.range(3))
-    assert set(os.listdir(catalog.root)) == {"_format.json", "_staging"}
+    assert set(os.listdir(catalog.root)) == {"_format-tables_test.json", "_staging"}
     catalog.drop_staged()
-    assert os.listdir(catalog.root) == ["_format.json"]
+    assert os.listdir(catalog.root) == ["_format-tables_test.json"]
 
 
 def test_tables_in_a_catalog_open_without_a_jvm_too(catalog: Tables) -> None:
