@@ -99,7 +99,7 @@ def test_what_the_listing_did_not_say_is_made_up_for_by_the_rest_or_by_the_bytes
         ({"uri": "s3://no-such-bucket/kept.jpg"}, "is gone"),
         ({"size_bytes": 8}, "has changed"),
         ({"etag": "0" * 32}, "has changed"),
-        ({"modified_at": datetime(2020, 1, 1, tzinfo=UTC)}, "has changed"),
+        ({"modified_at": datetime(2020, 1, 1, tzinfo=UTC), "content_hash": "0" * 64}, "has changed"),
         ({"etag": None, "modified_at": None, "content_hash": "0" * 64}, "has changed"),
     ],
 )
@@ -107,6 +107,14 @@ def test_an_object_that_is_gone_or_another_one_counts_for_nothing(
     s3: S3Server, changes: dict[str, Any], problem: str
 ) -> None:
     assert look_at(stored(s3, "kept.jpg") | changes).problem == problem
+
+
+def test_where_times_alone_differ_the_bytes_decide(s3: S3Server) -> None:
+    """A manifest may have times of its own."""
+    known = stored(s3, "kept.jpg") | {"modified_at": datetime(2020, 1, 1, tzinfo=UTC)}
+    s3.requests.clear()
+    assert look_at(known).problem is None
+    assert s3.n_requests("GET", "kept.jpg") == 1
 
 
 @pytest.mark.parametrize(("status", "problem"), [(403, "cannot be read"), (503, "could not be looked at")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -21,12 +22,18 @@ from dedup_spark.view_definitions import DUPLICATES
 from dedup_spark.views import read_view
 
 
+@pytest.fixture(scope="module")
+def with_new_columns(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of version 0.1.0 with the columns of today. Read only."""
+    root = unpack_old_tables(tmp_path_factory.mktemp("old"))
+    Tables(spark, str(root)).create_missing()
+    return root
+
+
 @pytest.fixture
-def old(spark: SparkSession, tmp_path: Path) -> Tables:
-    """Tables of version 0.1.0 with the columns of today."""
-    tables = Tables(spark, str(unpack_old_tables(tmp_path)))
-    tables.create_missing()
-    return tables
+def old(spark: SparkSession, with_new_columns: Path, tmp_path: Path) -> Tables:
+    """A copy of them, for one test."""
+    return Tables(spark, str(shutil.copytree(with_new_columns, tmp_path / "tables")))
 
 
 def uris(tables: Tables) -> Counter[str]:
