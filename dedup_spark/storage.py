@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -38,14 +39,8 @@ def write_atomically(uri: str, data: bytes) -> None:
     if "file" not in _protocols(filesystem):
         filesystem.pipe_file(path, data)
         return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _written_beside(Path(path), data) as temporary:
+        os.replace(temporary, path)
 
 
 def creates_exclusively(uri: str) -> bool:
@@ -66,10 +61,7 @@ def create_exclusively(uri: str, data: bytes) -> None:
         filesystem.pipe_file(path, data, mode="create")
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
+    with _written_beside(target, data) as temporary:
         try:
             target.hardlink_to(temporary)
         except FileExistsError:
@@ -77,6 +69,16 @@ def create_exclusively(uri: str, data: bytes) -> None:
         except OSError:
             with target.open("xb") as f:
                 f.write(data)
+
+
+@contextmanager
+def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
+    """A file with the whole data in the folder of `target`, which is made; gone at the end, unless it was moved."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
