@@ -29,6 +29,7 @@ from dedup_spark.kernels.forecast import Cluster, Lake, Prices, Rates, StepCost,
 from dedup_spark.plan_listing import Listed, look_at_listing
 from dedup_spark.plan_speed import load_model, measure, stage_profile
 from dedup_spark.runs import Run
+from dedup_spark.sources.base import Source
 from dedup_spark.stages.extract import task_settings
 from dedup_spark.stages.extract_task import TaskSettings, extract_batches
 from dedup_spark.stages.inventory import list_lake
@@ -87,16 +88,16 @@ def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[
     return made
 
 
-def _images(run: Run) -> DataFrame:
+def _images(run: Run, source: Source) -> DataFrame:
     """The images of the lake: as the tables know them, else listed now."""
     known = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
-    return list_lake(run)[0] if known.isEmpty() else known
+    return list_lake(run, source)[0] if known.isEmpty() else known
 
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
     held = held_models(run.tables.read(FEATURES))
     settings = task_settings(spark, config, run, held)
-    images = _images(run)
+    images = _images(run, settings.source)
     listed = look_at_listing(images)
     n_images, n_bytes = listed.n_images, listed.n_bytes
     sample = _from_features(run, config, settings, held) or _read_sample(run, config, settings, images)

@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.runs import Run
+from dedup_spark.sources.base import Source
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages import tombstones
@@ -46,7 +47,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     source = open_source(run.lake, settings)
     lake, began_at = source.root, datetime.now(UTC)
     tombstones.bring_back(tables)  # what a killed step left
-    listed, counts = list_lake(run)
+    listed, counts = list_lake(run, source)
     ended_at, known = datetime.now(UTC), tables.read(IMAGES)
     run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
 
@@ -67,23 +68,17 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
 
 
-def list_lake(run: Run) -> tuple[DataFrame, dict[str, int]]:
+def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
     """The rows that `images` would have of the lake of the run, staged, and how many entries were met, by kind.
 
     Raises:
         ConfigError: there is no image.
         SourceError: the listing ended before the lake did.
     """
-    source = open_source(run.lake, run.config.inventory)
     with listing_errors(f"lake {run.lake}"):
         entries = run.tables.stage("listed", identified(source.list_images(run.tables.spark), source.root))
     counts = _count_entries(run.lake, entries)
     return images_of(entries), counts
-
-
-def with_identity(listing: DataFrame, lake: str) -> DataFrame:
-    """The columns of `images`, one row an address; of several rows with one address the same one each time."""
-    return images_of(identified(listing, lake))
 
 
 def images_of(entries: DataFrame) -> DataFrame:
@@ -94,7 +89,8 @@ def images_of(entries: DataFrame) -> DataFrame:
 def identified(listing: DataFrame, lake: str) -> DataFrame:
     """The columns of `images`, `passed_over` and `n_entries`: a row an address, and one a reason to pass entries over.
 
-    One shuffle; entries that are passed over are summed before it. `n_entries`: rows with that address, or entries
+    Of several rows with one address the same one is taken each time. One shuffle; entries that are passed over are
+    summed before it. `n_entries`: rows with that address, or entries
     passed over for that reason, of which `uri` and `member` are the first.
     """
     facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]

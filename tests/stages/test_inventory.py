@@ -42,8 +42,8 @@ def listing(spark: SparkSession, *found: dict[str, Any]) -> DataFrame:
 
 
 def identified(spark: SparkSession, *found: dict[str, Any]) -> dict[tuple[str, str | None], dict[str, Any]]:
-    """Rows of with_identity by address."""
-    made = inventory.with_identity(listing(spark, *found), LAKE)
+    """Rows of `images` by address."""
+    made = inventory.images_of(inventory.identified(listing(spark, *found), LAKE))
     assert set(made.columns) == set(IMAGES.column_names)
     known = made.collect()
     by_address = {(r["uri"], r["member"]): r.asDict() for r in known}
@@ -116,7 +116,7 @@ def test_new_and_changed_addresses_are_found_and_keep_the_id_that_they_once_got(
     known[changed["uri"], None]["image_id"] = 77  # as after a collision
     stored = images(spark, known.values())
     now = listing(spark, same, changed | {"size_bytes": 11}, new, in_tar, in_tar | {"member": "2.jpg"})
-    listed_now = inventory.with_identity(now, LAKE)
+    listed_now = inventory.images_of(inventory.identified(now, LAKE))
     own_id = {(r["uri"], r["member"]): r["image_id"] for r in listed_now.collect()}
     found = {(r["uri"], r["member"]): r["image_id"] for r in inventory.new_or_changed(listed_now, stored).collect()}
     assert found == {
@@ -134,7 +134,9 @@ def test_only_images_of_the_lake_that_is_listed_can_vanish(spark: SparkSession) 
         listed(4, lake=LAKE, uri="a.tar", member="gone"),
         listed(5, lake="s3://another", uri="not looked at"),
     ]
-    now = inventory.with_identity(listing(spark, {"uri": "kept"}, {"uri": "a.tar", "member": "kept"}), LAKE)
+    now = inventory.images_of(
+        inventory.identified(listing(spark, {"uri": "kept"}, {"uri": "a.tar", "member": "kept"}), LAKE)
+    )
     assert {r["image_id"] for r in inventory.vanished(images(spark, known), now, LAKE).collect()} == {2, 4}
 
 
