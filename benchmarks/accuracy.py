@@ -29,10 +29,11 @@ from peers import PEERS
 
 from dedup_spark import pipeline
 from dedup_spark.config import Config, load_config
-from dedup_spark.runs import Run
-from dedup_spark.session import get_session
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import CLUSTERS, Tables
+from dedup_spark.spark.session import get_session
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import CLUSTERS
+from dedup_spark.store.tables import Tables
 
 Clusters = list[list[str]]
 OURS = "dedup_spark"

@@ -28,10 +28,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings
-from dedup_spark.kernels.components import label_components
-from dedup_spark.session import get_session
-from dedup_spark.stages import components
-from dedup_spark.tables import Tables
+from dedup_spark.kernels.clusters.components import label_components
+from dedup_spark.spark.session import get_session
+from dedup_spark.stages.cluster import components
+from dedup_spark.store.tables import Tables
 
 Ids = np.ndarray
 Method = Callable[[DataFrame, Tables], tuple[DataFrame, int]]

@@ -7,6 +7,7 @@ among them.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.images import sniff_format
+from dedup_spark.kernels.decoding.images import sniff_format
 
 Files = Iterator[tuple[str, bytes]]
 """Name and content; a name without a suffix gets that of its format, as other programs judge files by it."""
@@ -75,8 +76,8 @@ def family(photos: list[bytes]) -> Files:
         rng = edits.copy_generator(SEED, 0, k)
         yield f"000000__copy_{k:02d}", edits.edited_copy(photo, _drawn(rng, int(rng.integers(1, 4))), rng)
     for i, data in enumerate(strangers, 1):
-        inner = edits.covering(_opened(data), *FRAME_PX)
-        framed = edits.screenshot(inner, 0, edits.bar_units_for(FRAME_SHARE, inner))
+        inner = covering(_opened(data), *FRAME_PX)
+        framed = edits.screenshot(inner, 0, bar_units_for(FRAME_SHARE, inner))
         plain = i % 3 == 0
         if plain:
             yield f"{i:06d}__original.jpg", data
@@ -93,3 +94,14 @@ def _drawn(rng: np.random.Generator, n: int) -> list[str]:
 
 def _opened(data: bytes) -> Image.Image:
     return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+
+
+def covering(photo: Image.Image, width_px: int, height_px: int) -> Image.Image:
+    """Scaled and cropped to exactly this size, so that photos in one frame can share it pixel for pixel."""
+    return ImageOps.fit(photo.convert("RGB"), (width_px, height_px), Image.Resampling.LANCZOS)
+
+
+def bar_units_for(share: float, photo: Image.Image) -> float:
+    """The `bar_units` of `screenshot` with which the photo takes `share` of the picture."""
+    bars_px = photo.height * (1 / share - 1)
+    return math.floor(10 * bars_px / 2 / max(photo.width // 20, 14)) / 10

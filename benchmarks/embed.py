@@ -36,14 +36,14 @@ from pyspark.sql import Observation, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ExtractSettings, load_config
-from dedup_spark.kernels.signature import SignatureSettings, input_of_thumbnail, model_input, thumbnail_kind
+from dedup_spark.kernels.features.signature import SignatureSettings, input_of_thumbnail, model_input, thumbnail_kind
 from dedup_spark.models import registry
 from dedup_spark.models.base import ModelSettings
-from dedup_spark.session import DELTA_JAR, get_session
 from dedup_spark.sources.registry import open_source
-from dedup_spark.stages.embed import vectors_of
-from dedup_spark.stages.extract_task import TaskSettings
-from dedup_spark.stages.model_choice import choose_model, signature_settings
+from dedup_spark.spark.session import DELTA_JAR, get_session
+from dedup_spark.stages.embed.step import vectors_of
+from dedup_spark.stages.reading.model_choice import choose_model, signature_settings
+from dedup_spark.stages.reading.read_ahead import TaskSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_IMAGES = {"cpu": 8, "cuda:0": 256}  # as the stage takes

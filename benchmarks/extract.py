@@ -29,14 +29,14 @@ import numpy as np
 from harness import Table, describe_machine, n_cores, photo_bytes, print_json, reduced, share_out
 
 from dedup_spark.config import Config, load_config
-from dedup_spark.kernels.hashing import content_hash
-from dedup_spark.kernels.signature import SignatureSettings, sign_image
+from dedup_spark.kernels.features.hashing import content_hash
+from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
 from dedup_spark.models.registry import load, resolve
 from dedup_spark.pipeline import find_step, run_step
-from dedup_spark.runs import Run, new_run_id
-from dedup_spark.session import get_session
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import Tables
+from dedup_spark.spark.session import get_session
+from dedup_spark.store.runs import Run, new_run_id
+from dedup_spark.store.tables import Tables
 
 WARM_UP_IMAGES = 64
 BATCH_IMAGES = 8  # as extract takes on CPUs
@@ -83,7 +83,7 @@ def cpu_seconds_below() -> float:
 
 def peak_worker_bytes() -> int:
     """Largest resident set (VmHWM) of a Python worker of ours, and that of a decoder, added."""
-    peaks = {b"pyspark.daemon": 0, b"dedup_spark.decoder_child": 0}
+    peaks = {b"pyspark.daemon": 0, b"dedup_spark.stages.reading.decoder_child": 0}
     for pid in descendants():
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()

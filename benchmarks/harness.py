@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from dedup_spark.demo_lake import load_sample_photo
+from dedup_spark.commands.demo_lake import load_sample_photo
 
 SAMPLES = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "china.jpg", "clock_motion.png",

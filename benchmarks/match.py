@@ -55,13 +55,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from vectors import lake_vectors
 
-from dedup_spark import tables as tables_module
 from dedup_spark.config import Config, load_config
-from dedup_spark.local_relation import local_relation
 from dedup_spark.pipeline import find_step, run_step
-from dedup_spark.runs import Run, new_run_id
-from dedup_spark.session import get_session
-from dedup_spark.tables import CENTROIDS, FEATURES, IMAGES, PAIRS, QUALITY, RUNS, SHARDS, Tables
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.spark.session import get_session
+from dedup_spark.store.runs import Run, new_run_id
+from dedup_spark.store.schema import ALL, CENTROIDS, FEATURES, IMAGES, PAIRS, QUALITY, RUNS, SHARDS
+from dedup_spark.store.tables import Tables
 
 SEED = 7
 ENGINES = ("auto", "sketch", "routed", "default", "exact", "faiss_ivf")
@@ -240,9 +240,9 @@ def write_features(tables: Tables, vectors: Halves, scratch: Path) -> npt.NDArra
         pq.write_table(pa.table(columns), path / f"{part:04d}.parquet")
     given = {"status": F.lit("ok"), "model_id": F.lit("generated"), "object_version": F.lit(0)}
     rows = tables.spark.read.parquet(str(path))
-    for field in FEATURES.schema:
-        if field.name not in rows.columns:
-            rows = rows.withColumn(field.name, given.get(field.name, F.lit(None)).cast(field.dataType))
+    for name, type_name in FEATURES.schema.types.items():
+        if name not in rows.columns:
+            rows = rows.withColumn(name, given.get(name, F.lit(None)).cast(type_name))
     tables.append(FEATURES, rows)
     return ids
 
@@ -258,7 +258,7 @@ def found_keys(tables: Tables, ids: npt.NDArray[np.int64], min_similarity: float
 
 def forget_matches(tables: Tables) -> None:
     """Empty what an engine before left, so that every image is new to the next one."""
-    for table in tables_module.ALL:
+    for table in ALL:
         if table not in (IMAGES, FEATURES, CENTROIDS, SHARDS, RUNS):
             tables.overwrite(table, local_relation(tables.spark, [], table.schema))
 

@@ -26,11 +26,11 @@ import numpy.typing as npt
 from harness import SAMPLES, Table, describe_machine, n_cores, print_json
 from PIL import Image, ImageOps
 
+from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.config import ExtractSettings
-from dedup_spark.demo_lake import load_sample_photo
-from dedup_spark.kernels.images import decode_image
-from dedup_spark.kernels.rendering import render
-from dedup_spark.kernels.signature import model_input
+from dedup_spark.kernels.decoding.images import decode_image
+from dedup_spark.kernels.decoding.rendering import render
+from dedup_spark.kernels.features.signature import model_input
 from dedup_spark.models.registry import load, resolve
 
 CHUNK_IMAGES = 8

@@ -43,15 +43,15 @@ from harness import (
 from PIL import Image, ImageOps
 
 from dedup_spark.config import Config, load_config
-from dedup_spark.kernels.hashing import content_hash
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.kernels.signature import SignatureSettings, sign_image
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.hashing import content_hash
+from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
 from dedup_spark.models.registry import load, resolve
 from dedup_spark.pipeline import STEPS, run_step
-from dedup_spark.runs import Run, new_run_id
-from dedup_spark.session import get_session
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import Tables
+from dedup_spark.spark.session import get_session
+from dedup_spark.store.runs import Run, new_run_id
+from dedup_spark.store.tables import Tables
 
 Pixels = npt.NDArray[np.uint8]
 BATCH_IMAGES = 8  # as extract takes on CPUs

@@ -24,8 +24,8 @@ from harness import Table, print_json
 from scipy.optimize import minimize
 
 from dedup_spark.config import ExtractSettings
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.kernels.signature import SignatureSettings, sign_image
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
 from dedup_spark.models.registry import load, resolve
 
 FIT_FILE = Path(__file__).with_name("vectors.json")

@@ -1,6 +1,6 @@
 """dedup_spark: duplicate and near-duplicate images in a data lake, as tables that SQL can query."""
 
-from dedup_spark.python_workers import read_zips_once
+from dedup_spark.spark.python_workers import read_zips_once
 
 __version__ = "0.2.0"
 

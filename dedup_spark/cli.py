@@ -17,32 +17,33 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 import dedup_spark
-from dedup_spark import lease, pipeline
-from dedup_spark.calibration_report import overlay, say_operating_point
+from dedup_spark import pipeline
+from dedup_spark.commands.calibrate import step as calibrate
+from dedup_spark.commands.calibrate.settings_file import overlay, say_operating_point
+from dedup_spark.commands.demo import demo
+from dedup_spark.commands.demo_lake import build_demo_lake
+from dedup_spark.commands.dendrogram import write_dendrogram
+from dedup_spark.commands.explain import explain_pair
+from dedup_spark.commands.plan.forecast import parse_cluster
+from dedup_spark.commands.plan.plan import make_plan
+from dedup_spark.commands.plan.text import describe_plan, plan_json
+from dedup_spark.commands.repair import repair
+from dedup_spark.commands.sql import run_sql
+from dedup_spark.commands.trace import trace_image
+from dedup_spark.commands.upgrade import require_current, upgrade
+from dedup_spark.commands.verify_removal.command import RELATIONS, Wanted, require_file, verify_removal
 from dedup_spark.config import Config, load_config
-from dedup_spark.demo import demo
-from dedup_spark.demo_lake import build_demo_lake
-from dedup_spark.dendrogram import write_dendrogram
 from dedup_spark.errors import ConfigError, DedupError, LeaseError
-from dedup_spark.explain import explain_pair
-from dedup_spark.kernels.forecast import parse_cluster
-from dedup_spark.kernels.images import REJECT_REASONS
+from dedup_spark.kernels.decoding.images import REJECT_REASONS
 from dedup_spark.models.registry import require_model
-from dedup_spark.plan import make_plan
-from dedup_spark.plan_text import describe_plan, plan_json
-from dedup_spark.repair import repair
-from dedup_spark.runs import Run, new_run_id
-from dedup_spark.session import configure_logging, get_session, require_java, require_startable
 from dedup_spark.sources import addresses
 from dedup_spark.sources.registry import open_source
-from dedup_spark.sql import run_sql
-from dedup_spark.stages import calibrate
-from dedup_spark.stages.extract_task import RETRIABLE
-from dedup_spark.tables import Tables
-from dedup_spark.trace import trace_image
-from dedup_spark.upgrade import require_current, upgrade
-from dedup_spark.verify_removal import RELATIONS, Wanted, require_file, verify_removal
-from dedup_spark.views import ViewSettings
+from dedup_spark.spark.session import configure_logging, get_session, require_java, require_startable
+from dedup_spark.stages.reading.read_ahead import RETRIABLE
+from dedup_spark.store import lease
+from dedup_spark.store.runs import Run, new_run_id
+from dedup_spark.store.tables import Tables
+from dedup_spark.store.views import ViewSettings
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ class ConfigError(DedupError):
 
 
 class TableError(DedupError):
-    """A table is not there, or does not hold what its definition in `tables.py` promises."""
+    """A table is not there, or does not hold what its definition in `store/tables.py` promises."""
 
 
 class ArtifactError(DedupError):

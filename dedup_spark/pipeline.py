@@ -10,9 +10,15 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, DedupError, error_of_task
-from dedup_spark.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
-from dedup_spark.stages import cluster, embed, extract, index, inventory, match, report
-from dedup_spark.tables import (
+from dedup_spark.stages.cluster import step as cluster
+from dedup_spark.stages.embed import step as embed
+from dedup_spark.stages.extract import step as extract
+from dedup_spark.stages.index import step as index
+from dedup_spark.stages.inventory import step as inventory
+from dedup_spark.stages.match import step as match
+from dedup_spark.stages.report import step as report
+from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
+from dedup_spark.store.schema import (
     CENTROIDS,
     CLUSTERS,
     DENSITIES,
@@ -23,8 +29,8 @@ from dedup_spark.tables import (
     PAIRS,
     SHARDS,
     Table,
-    Tables,
 )
+from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 

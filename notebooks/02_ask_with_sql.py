@@ -22,9 +22,9 @@
 import os
 from pathlib import Path
 
-from dedup_spark.session import get_session
-from dedup_spark.tables import Tables
-from dedup_spark.views import create_views
+from dedup_spark.spark.session import get_session
+from dedup_spark.store.tables import Tables
+from dedup_spark.store.views import create_views
 
 project = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
 tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))

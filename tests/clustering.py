@@ -11,9 +11,10 @@ from fabricated import exact_cosines, fill, frame, hamming, listed, readable
 from table_contents import rows
 
 from dedup_spark.config import load_config
-from dedup_spark.runs import Run
-from dedup_spark.stages import cluster
-from dedup_spark.tables import PAIRS, Tables
+from dedup_spark.stages.cluster import step as cluster
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import PAIRS
+from dedup_spark.store.tables import Tables
 
 Row = dict[str, Any]
 

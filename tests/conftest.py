@@ -15,16 +15,16 @@ from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark import pipeline
 from dedup_spark.config import Config, load_config
-from dedup_spark.runs import Run
-from dedup_spark.session import DELTA_JAR, get_session
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import Tables
+from dedup_spark.spark.session import DELTA_JAR, get_session
+from dedup_spark.store.runs import Run
+from dedup_spark.store.tables import Tables
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of this environment
 
 
-_LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "test_decoders.py")
+_LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "stages/reading/test_decoder_pool.py")
 """Where tests that are slow or kill processes start no Spark of their own."""
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from dedup_spark import shards
-from dedup_spark.kernels import ann
-from dedup_spark.local_relation import local_relation
+from dedup_spark.columns import Columns
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
-from dedup_spark.tables import FEATURES, IMAGES, SHARDS, Tables
+from dedup_spark.store import shards
+from dedup_spark.store.schema import FEATURES, IMAGES, SHARDS
+from dedup_spark.store.tables import Tables
 
 DIMENSIONS = 512
 MODEL = "made-up/1"
@@ -23,10 +24,10 @@ MODEL = "made-up/1"
 Rows = Iterable[Mapping[str, Any]]
 
 
-def frame(spark: SparkSession, schema: T.StructType | str, rows: Rows) -> DataFrame:
+def frame(spark: SparkSession, schema: Columns | str, rows: Rows) -> DataFrame:
     """A DataFrame of rows by column name; what they leave out is null."""
-    struct = T.StructType.fromDDL(schema) if isinstance(schema, str) else schema
-    return local_relation(spark, [tuple(row.get(name) for name in struct.names) for row in rows], struct)
+    columns = Columns(schema) if isinstance(schema, str) else schema
+    return local_relation(spark, [tuple(row.get(name) for name in columns) for row in rows], columns)
 
 
 def listed(image_id: int, **facts: Any) -> dict[str, Any]:

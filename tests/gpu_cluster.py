@@ -22,11 +22,12 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.errors import DedupError
-from dedup_spark.gpus import device_of_task, task_share
 from dedup_spark.pipeline import find_step, run_step
-from dedup_spark.runs import Run
 from dedup_spark.sources.registry import open_source
-from dedup_spark.tables import FEATURES, RUNS, Tables
+from dedup_spark.spark.gpus import device_of_task, task_share
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import FEATURES, RUNS
+from dedup_spark.store.tables import Tables
 
 
 def start(folder: Path) -> SparkSession:

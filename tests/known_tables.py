@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 from pyspark.sql import SparkSession
 
-from dedup_spark.local_relation import local_relation
-from dedup_spark.tables import CLUSTERS, FEATURES, IMAGES, RUNS, Table, Tables
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, RUNS, Table
+from dedup_spark.store.tables import Tables
 
 LAKE, TAR_LAKE, MANIFEST = "file:///lake", "s3://bucket/photos", "file:///lists/photos.csv"
 MODIFIED_AT = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -7,13 +7,13 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
-from dedup_spark.sources.base import LISTING_SCHEMA, Address, Source
+from dedup_spark.sources.base import LISTING, Address, Source
 
 ODD_NAME = "100%25 a+b #1 [x]{y} café::v?=.jpg"
 
 
 def listed(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
-    """The rows of images, ordered by uri and member; their schema is LISTING_SCHEMA."""
+    """The rows of images, ordered by uri and member; their schema is LISTING."""
     return [row for row in _rows(source, spark) if row["passed_over"] is None]
 
 
@@ -29,7 +29,7 @@ def passed_over(source: Source, spark: SparkSession) -> dict[str, tuple[int, str
 
 def _rows(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
     rows = source.list_images(spark)
-    assert simple(rows.schema) == simple(T.StructType.fromDDL(LISTING_SCHEMA))
+    assert simple(rows.schema) == simple(T.StructType.fromDDL(LISTING.ddl))
     return sorted((row.asDict() for row in rows.collect()), key=lambda row: (row["uri"], row["member"] or ""))
 
 

@@ -19,8 +19,9 @@ from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.pipeline import find_step, run_step
-from dedup_spark.runs import Run
-from dedup_spark.tables import FEATURES, Tables
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.tables import Tables
 
 ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
 

@@ -30,7 +30,7 @@ from odd_bytes import (
 )
 from PIL import Image
 
-from dedup_spark.demo_lake import load_sample_photo
+from dedup_spark.commands.demo_lake import load_sample_photo
 
 pillow_heif.register_heif_opener()
 

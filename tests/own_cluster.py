@@ -8,7 +8,7 @@ from pathlib import Path
 from processes import ROOT
 from pyspark.sql import SparkSession
 
-from dedup_spark.session import DELTA_JAR, get_session
+from dedup_spark.spark.session import DELTA_JAR, get_session
 
 
 def start(master: str, folder: Path, more: Mapping[str, str] | None = None) -> SparkSession:

@@ -104,7 +104,7 @@ class Command:
 
     def _all_of(self, victim: str) -> list[Process]:
         found = self.processes()
-        decoders = [p for p in found if "dedup_spark.decoder_child" in p.command]
+        decoders = [p for p in found if "dedup_spark.stages.reading.decoder_child" in p.command]
         return {
             DRIVER: [p for p in found if p.pid == self.process.pid],
             JVM: [p for p in found if "org.apache.spark.deploy.SparkSubmit" in p.command],

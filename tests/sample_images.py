@@ -7,7 +7,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from dedup_spark.demo_lake import load_sample_photo
+from dedup_spark.commands.demo_lake import load_sample_photo
 
 PX = 160
 PHOTOS = (

@@ -8,7 +8,7 @@ import pytest
 from operating_point import PRESETS
 
 from dedup_spark.config import ExtractSettings, load_config
-from dedup_spark.session import DELTA_JAR
+from dedup_spark.spark.session import DELTA_JAR
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"

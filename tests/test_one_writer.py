@@ -17,7 +17,7 @@ from processes import EVERYTHING, Command, none_left
 from table_contents import contents, rows
 from tiny_lake import build_tiny_lake
 
-from dedup_spark import tables as definitions
+from dedup_spark.store import schema as definitions
 
 pytestmark = pytest.mark.chaos
 

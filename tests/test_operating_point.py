@@ -57,7 +57,7 @@ def test_no_image_of_a_corpus_is_left_out(benchmark: ModuleType) -> None:
 
 
 def test_the_inputs_are_those_of_extract(benchmark: ModuleType) -> None:
-    from dedup_spark.kernels.signature import SignatureSettings, sign_image
+    from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
 
     file = next(benchmark.edited_samples())
     e = ExtractSettings()

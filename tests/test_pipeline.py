@@ -13,9 +13,9 @@ from pyspark.sql import SparkSession
 from table_contents import cluster_pairs, contents, rows, true_pairs
 from tiny_lake import build_tiny_lake
 
-from dedup_spark import tables as definitions
 from dedup_spark.config import load_config
-from dedup_spark.tables import Tables
+from dedup_spark.store import schema as definitions
+from dedup_spark.store.tables import Tables
 
 
 def by_path(done: FinishedRun, table: str) -> dict[str, dict[str, object]]:

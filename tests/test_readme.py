@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark import cli, pipeline, tables, view_definitions, views
+from dedup_spark import cli, pipeline
+from dedup_spark.commands.plan.forecast import Lake, Prices, Rates, parse_cluster
+from dedup_spark.commands.plan.text import paper_markdown
+from dedup_spark.commands.sql import run_sql
+from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
 from dedup_spark.config import Config, load_config
-from dedup_spark.kernels.forecast import Lake, Prices, Rates, parse_cluster
-from dedup_spark.kernels.images import REJECT_REASONS
-from dedup_spark.plan_text import paper_markdown
-from dedup_spark.sql import run_sql
-from dedup_spark.stages.extract_task import RETRIABLE
-from dedup_spark.verify_removal import Wanted, verify_removal
+from dedup_spark.kernels.decoding.images import REJECT_REASONS
+from dedup_spark.stages.reading.read_ahead import RETRIABLE
+from dedup_spark.store import tables, view_definitions, views
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ from processes import DECODER, DRIVER, EVERYTHING, JVM, WORKER, Command, Happene
 from table_contents import contents, rows
 from tiny_lake import TinyLake, build_tiny_lake
 
-from dedup_spark import tables as definitions
+from dedup_spark.store import schema as definitions
 
 pytestmark = pytest.mark.chaos
 

@@ -10,8 +10,8 @@ from conftest import FinishedRun
 from processes import ROOT, Done, in_a_shell
 from table_contents import contents, rows
 
-from dedup_spark import tables as definitions
-from dedup_spark.view_definitions import VIEWS
+from dedup_spark.store import schema as definitions
+from dedup_spark.store.view_definitions import VIEWS
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 
-from dedup_spark.demo_lake import load_sample_photo
+from dedup_spark.commands.demo_lake import load_sample_photo
 
 ODD_NAME = "odd names/100%25 #1 + café 写真 (1) [a]&b=c;d?.jpg"
 """Everything that a URI, a glob or a shell could take for something else, in one path."""

@@ -9,7 +9,6 @@ none is fitted to what any model can find.
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -214,14 +213,3 @@ def encoded(image: Photo, format_name: str, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, format_name, **options)
     return out.getvalue()
-
-
-def covering(photo: Photo, width_px: int, height_px: int) -> Photo:
-    """Scaled and cropped to exactly this size, so that photos in one frame can share it pixel for pixel."""
-    return ImageOps.fit(photo.convert("RGB"), (width_px, height_px), Image.Resampling.LANCZOS)
-
-
-def bar_units_for(share: float, photo: Photo) -> float:
-    """The `bar_units` of `screenshot` with which the photo takes `share` of the picture."""
-    bars_px = photo.height * (1 / share - 1)
-    return math.floor(10 * bars_px / 2 / max(photo.width // 20, 14)) / 10

@@ -15,7 +15,7 @@ from typing import cast
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.models.base import Embedder, ModelSettings
-from dedup_spark.models.views import FlipAveraged
+from dedup_spark.models.flips import FlipAveraged
 from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of
 
 OFF = "off"

@@ -13,8 +13,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from dedup_spark import storage
 from dedup_spark.errors import ArtifactError, ConfigError
+from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def read_weights(name: str, uri: str, sha256: str = "") -> bytes:
         except (OSError, ArtifactError) as e:
             log.warning("cached weights are not usable and are fetched again: %s", e)
     data = _checked(_read(place), sha256, uri)
-    storage.write_atomically(str(cached), data)
+    files.write_atomically(str(cached), data)
     return data
 
 
@@ -84,7 +84,7 @@ def _is_far(place: str) -> bool:
 
 def _read(place: str) -> bytes:
     try:
-        return storage.read_bytes(place)
+        return files.read_bytes(place)
     except FileNotFoundError as e:
         raise ArtifactError(f"model weights {place}: no such file; correct extract.weights") from e
     except (OSError, ImportError, ValueError) as e:  # no right, no network, no driver for the scheme

@@ -19,10 +19,10 @@ import fsspec
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark import storage
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import names
 from dedup_spark.sources.times import modified_at
+from dedup_spark.store import files
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
@@ -138,7 +138,7 @@ def open_store(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if not is_remote(uri):
         return fsspec.filesystem("file"), to_path(uri)
     store, path = split_store(uri)
-    filesystem, base = storage.open_filesystem(store)
+    filesystem, base = files.open_filesystem(store)
     return filesystem, f"{base.rstrip('/')}/{path}" if path else base
 
 
@@ -215,7 +215,7 @@ def open_for_reading(store: str) -> tuple[fsspec.AbstractFileSystem, str]:
     each: here one read is one request, and trying again is left to `fetching.py`, which counts it.
     """
     if not store.startswith(("s3://", "s3a://", "s3n://")):
-        return storage.open_filesystem(store)
+        return files.open_filesystem(store)
     configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     once = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 256, **configured}
     filesystem = fsspec.filesystem("s3", max_concurrency=1, config_kwargs=once)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Protocol
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-LISTING_SCHEMA = (
+from dedup_spark.columns import Columns
+
+LISTING = Columns(
     "uri string, member string, location string, position bigint, size_bytes bigint, modified_at timestamp, "
     "etag string, attributes map<string,string>, file_id string, n_links int, "
     "passed_over string, n_passed_over bigint"
@@ -19,24 +20,6 @@ LISTING_SCHEMA = (
 `file_id` tells files of a disk apart whatever they are called, and `n_links` says how many names one has. A row whose
 `passed_over` is not null is no image: it says why `n_passed_over` entries are none, and `uri` is the first of them.
 """
-
-LISTING_ARROW = pa.schema(
-    [
-        ("uri", pa.string()),
-        ("member", pa.string()),
-        ("location", pa.string()),
-        ("position", pa.int64()),
-        ("size_bytes", pa.int64()),
-        ("modified_at", pa.timestamp("us", tz="UTC")),
-        ("etag", pa.string()),
-        ("attributes", pa.map_(pa.string(), pa.string())),
-        ("file_id", pa.string()),
-        ("n_links", pa.int32()),
-        ("passed_over", pa.string()),
-        ("n_passed_over", pa.int64()),
-    ]
-)
-"""The same for Arrow batches made in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +67,7 @@ class Source(Protocol):
         ...
 
     def list_images(self, spark: SparkSession) -> DataFrame:
-        """One row an object, LISTING_SCHEMA, lazy: listed by executors and never collected on the driver."""
+        """One row an object, LISTING, lazy: listed by executors and never collected on the driver."""
         ...
 
     def fetch(self, address: Address) -> bytes:

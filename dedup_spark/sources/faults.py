@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 
 
 class Throttled(OSError):

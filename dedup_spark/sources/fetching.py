@@ -14,12 +14,12 @@ import time
 
 import fsspec
 
-from dedup_spark import storage
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
 from dedup_spark.sources.pacing import pace_of
+from dedup_spark.store import files
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
 _DISK_PATIENCE_SECONDS = 5.0
@@ -155,7 +155,7 @@ def find_credentials_anew(began: float) -> None:
         if _renewed_at >= began - _RENEWAL_SECONDS:
             return
         fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
-        storage.find_credentials_anew()
+        files.find_credentials_anew()
         addresses.open_for_reading.cache_clear()
         _renewed_at = time.monotonic()
 

@@ -24,23 +24,23 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import types as T
 
+from dedup_spark.columns import Columns
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.local_relation import local_relation
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, names
-from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address, Listed
+from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import HIDDEN_FILE, HIDDEN_FOLDER, LINK_TO_FILE, LINK_TO_FOLDER, PassedOver
 from dedup_spark.sources.patience import ask_patiently
 from dedup_spark.sources.times import modified_at
+from dedup_spark.spark.local_relation import local_relation
 
 _ROWS_PER_BATCH = 4096
 _MAX_ENTRIES_LOOKED_AT = 200_000
 """In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
-_FOLDERS = T.StructType().add("path", T.StringType()).add("recursive", T.BooleanType())
-"""Rows of what executors list. No DDL: that takes a JVM to parse, and to list a folder takes none."""
+_FOLDERS = Columns("path string, recursive boolean")
+"""Rows of what executors list."""
 
 
 class Entry(NamedTuple):
@@ -76,7 +76,7 @@ class FolderSource(Listed):
         whole, trees = self._share_out(self.root, wanted=4 * spark.sparkContext.defaultParallelism)
         rows = [(path, False) for path in whole] + [(path, True) for path in trees]
         folders = local_relation(spark, rows, _FOLDERS).repartition(len(rows))
-        return folders.mapInArrow(self._list_folders, LISTING_SCHEMA)
+        return folders.mapInArrow(self._list_folders, LISTING.ddl)
 
     def fetch(self, address: Address) -> bytes:
         try:
@@ -116,7 +116,7 @@ class FolderSource(Listed):
         return found
 
     def _list_folders(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """On executors: rows (path, recursive) to rows of LISTING_SCHEMA."""
+        """On executors: rows (path, recursive) to rows of LISTING."""
         found: list[Entry] = []
         passed_over = PassedOver()
         for batch in batches:
@@ -279,4 +279,4 @@ _COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "attributes", "file_id",
 
 def _to_arrow(entries: list[Entry]) -> pa.RecordBatch:
     rows = [{name: getattr(entry, name) for name in _COLUMNS} for entry in entries]
-    return pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)
+    return pa.RecordBatch.from_pylist(rows, schema=LISTING.arrow)

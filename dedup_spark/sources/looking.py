@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from typing import Any
 
-from dedup_spark.kernels.hashing import content_hash
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources import addresses
 from dedup_spark.sources.objects import read_object, store_errors
 from dedup_spark.sources.times import modified_at

@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object

@@ -13,7 +13,7 @@ from typing import Any
 
 import fsspec.asyn
 
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.faults import answer_of, fault_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dedup_spark.sources.base import LISTING_ARROW
+from dedup_spark.sources.base import LISTING
 
 HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
 LINK_TO_FILE, LINK_TO_FOLDER = "link to a file", "link to a folder"
@@ -32,7 +32,7 @@ class PassedOver:
         self._first.setdefault(reason, (uri, None))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row of LISTING_SCHEMA a reason, as dicts."""
+        """One row of LISTING a reason, as dicts."""
         examples = ((reason, n, *self._first[reason]) for reason, n in self._counts.items())
         return [
             {"uri": uri, "member": member, "passed_over": reason, "n_passed_over": n}
@@ -40,4 +40,4 @@ class PassedOver:
         ]
 
     def to_arrow(self) -> pa.RecordBatch:
-        return pa.RecordBatch.from_pylist(self.rows(), schema=LISTING_ARROW)
+        return pa.RecordBatch.from_pylist(self.rows(), schema=LISTING.arrow)

@@ -29,12 +29,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.local_relation import local_relation
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
 from dedup_spark.sources.patience import ask_patiently
+from dedup_spark.spark.local_relation import local_relation
 
 MANIFEST_NAME = "manifest.json"
 _BLOCK_BYTES = 4 * 2**20

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, SourceError, error_of_task
 from dedup_spark.sources import addresses
-from dedup_spark.sources.base import LISTING_SCHEMA
+from dedup_spark.sources.base import LISTING
 
 _NANOS = "spark.sql.legacy.parquet.nanosAsLong"
 _TO_THE_END = {"ignoreCorruptFiles": False, "ignoreMissingFiles": False}
@@ -69,8 +69,8 @@ def as_text(field: T.StructField) -> Column:
 
 
 def listing(rows: DataFrame, **known: Column) -> DataFrame:
-    """LISTING_SCHEMA out of the columns that a source knows; what does not parse, and the others, are null."""
-    schema = cast(T.StructType, T.StructType.fromDDL(LISTING_SCHEMA))
+    """LISTING out of the columns that a source knows; what does not parse, and the others, are null."""
+    schema = cast(T.StructType, T.StructType.fromDDL(LISTING.ddl))
     return rows.select(*[known.get(f.name, F.lit(None)).try_cast(f.dataType).alias(f.name) for f in schema])
 
 

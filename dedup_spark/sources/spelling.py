@@ -18,22 +18,22 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from dedup_spark.sources import addresses
-from dedup_spark.sources.base import LISTING_SCHEMA
+from dedup_spark.sources.base import LISTING
 from dedup_spark.sources.folder import identity_of_file
 from dedup_spark.sources.passed_over import BEHIND_LINK, LINK_TO_FILE, PassedOver
 
 
 def spelled_canonically(listing: DataFrame, folder: str) -> DataFrame:
-    """`listing` (LISTING_SCHEMA) with canonical uris; relative ones count from `folder`, itself canonical.
+    """`listing` (LISTING) with canonical uris; relative ones count from `folder`, itself canonical.
 
     A local file also gets its `file_id` and `n_links`, unless it is a container: two images in one file are not one.
     """
-    return listing.mapInArrow(functools.partial(_spell, folder=folder), LISTING_SCHEMA)
+    return listing.mapInArrow(functools.partial(_spell, folder=folder), LISTING.ddl)
 
 
 def without_links(listing: DataFrame) -> DataFrame:
     """`listing` of local files with their `file_id` and `n_links`; what was found through a link is passed over."""
-    return listing.mapInArrow(_tell_links, LISTING_SCHEMA)
+    return listing.mapInArrow(_tell_links, LISTING.ddl)
 
 
 def _spell(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:

@@ -27,7 +27,7 @@ from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, parquet_rows, spark_reader
 from dedup_spark.sources.base import Address, Listed
 

@@ -34,13 +34,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.local_relation import local_relation
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, names
-from dedup_spark.sources.base import LISTING_ARROW, LISTING_SCHEMA, Address, Listed
+from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import HIDDEN_FILE, PassedOver
+from dedup_spark.spark.local_relation import local_relation
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class TarSource(Listed):
         tars = self._tars(spark)
         n_tars = self._count_plain(tars)
         n_tasks = min(n_tars, 16 * spark.sparkContext.defaultParallelism)
-        return tars.where(~F.col("compressed")).repartition(n_tasks).mapInArrow(self._list_tars, LISTING_SCHEMA)
+        return tars.where(~F.col("compressed")).repartition(n_tasks).mapInArrow(self._list_tars, LISTING.ddl)
 
     def fetch(self, address: Address) -> bytes:
         if address.member is None:
@@ -129,7 +129,7 @@ class TarSource(Listed):
         return int(kinds[False]["n"])
 
     def _list_tars(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """On executors: rows of `_tars` to rows of LISTING_SCHEMA."""
+        """On executors: rows of `_tars` to rows of LISTING."""
         found: list[dict[str, Any]] = []
         passed_over = PassedOver()
         for batch in batches:
@@ -140,9 +140,9 @@ class TarSource(Listed):
                 for row in list_members(tar["uri"], tar["modified_at"], self.skip_hidden, passed_over):
                     found.append(row)
                     if len(found) >= _ROWS_PER_BATCH:
-                        yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+                        yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
                         found = []
-        yield pa.RecordBatch.from_pylist(found, schema=LISTING_ARROW)
+        yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
         yield passed_over.to_arrow()
 
 

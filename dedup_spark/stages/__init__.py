@@ -1,1 +1,5 @@
-"""The six steps on Spark. `run(spark, config, run)` reads tables and writes tables; nothing else passes."""
+"""The steps, a room each; beside the rooms what several steps share.
+
+A step is three layers: `run` reads and writes tables, functions turn DataFrames into DataFrames, and generators over
+Arrow batches do the work on executors. Between steps nothing is passed but tables.
+"""

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.kernels import ann
+from dedup_spark.kernels import vectors
 
 _SCORED = "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits int"
 
@@ -30,9 +30,9 @@ def _score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
     for batch in batches:
         a, b = batch["embedding_a"], batch["embedding_b"]
         known = np.flatnonzero(np.asarray(a.is_valid()) & np.asarray(b.is_valid()))
-        halves = [ann.from_bytes(column.take(pa.array(known)).to_pylist()) for column in (a, b)]
+        halves = [vectors.from_bytes(column.take(pa.array(known)).to_pylist()) for column in (a, b)]
         cosine = np.zeros(len(batch), np.float32)
-        cosine[known] = ann.cosines(*halves)
+        cosine[known] = vectors.cosines(*halves)
         unknown = np.ones(len(batch), bool)
         unknown[known] = False
         similarity = pa.array(cosine, mask=unknown)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster_scores import edit_of, group_of
-from corpora import CORPORA, N_COPIES, write_corpus
+from corpora import CORPORA, N_COPIES, bar_units_for, covering, write_corpus
 from PIL import Image
 
 from dedup_spark.kernels import edits
@@ -66,3 +66,17 @@ def test_the_family_is_one_picture_with_its_copies_and_strangers_in_one_frame(fo
     a, b = (np.asarray(Image.open(io.BytesIO(data))) for data in framed[:2])
     same = (a == b).all(axis=2).mean()
     assert 0.4 < same < 0.6, "the share of the frame"
+
+
+def test_photos_in_one_frame_share_it_pixel_for_pixel() -> None:
+    opened = [Image.open(io.BytesIO(data)) for data in photos(2)]
+    fitted = [
+        covering(photo.resize(size), 200, 150) for photo, size in zip(opened, ((240, 180), (180, 240)), strict=True)
+    ]
+    units = bar_units_for(0.5, fitted[0])
+    a, b = (np.asarray(edits.screenshot(p, 1, units)) for p in fitted)
+    bar = (len(a) - 150) // 2
+    assert np.array_equal(a[:bar], b[:bar])
+    assert np.array_equal(a[-bar:], b[-bar:])
+    assert not np.array_equal(a, b)
+    assert 150 / len(a) == pytest.approx(0.5, abs=0.03)

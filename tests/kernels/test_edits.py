@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.images import decode_image
+from dedup_spark.kernels.decoding.images import decode_image
 
 SEED = 20_243
 
@@ -80,14 +80,3 @@ def test_a_crop_keeps_at_least_three_fifths_of_each_side() -> None:
         width, height = opened(copied(("crop",), image_id)).size
         assert 0.59 * 240 <= width <= 0.96 * 240
         assert 0.59 * 180 <= height <= 0.96 * 180
-
-
-def test_photos_in_one_frame_share_it_pixel_for_pixel() -> None:
-    fitted = [edits.covering(photo(*size), 200, 150) for size in ((240, 180), (180, 240))]
-    units = edits.bar_units_for(0.5, fitted[0])
-    a, b = (np.asarray(edits.screenshot(p, 1, units)) for p in fitted)
-    bar = (len(a) - 150) // 2
-    assert np.array_equal(a[:bar], b[:bar])
-    assert np.array_equal(a[-bar:], b[-bar:])
-    assert not np.array_equal(a, b)
-    assert 150 / len(a) == pytest.approx(0.5, abs=0.03)

@@ -8,10 +8,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dedup_spark import storage
 from dedup_spark.errors import ArtifactError
 from dedup_spark.models import weights
 from dedup_spark.models.weights import read_weights, sha256_of
+from dedup_spark.store import files
 
 DATA = b"weights" * 1000
 DIGEST = sha256_of(DATA)
@@ -91,7 +91,7 @@ def test_databricks_paths_are_read_through_their_mounts_and_kept_on_the_node(
     monkeypatch: pytest.MonkeyPatch, cache: Path, uri: str, place: str
 ) -> None:
     asked = []
-    monkeypatch.setattr(storage, "read_bytes", lambda path: (asked.append(path), DATA)[1])
+    monkeypatch.setattr(files, "read_bytes", lambda path: (asked.append(path), DATA)[1])
     for _ in range(2):
         assert read_weights("onnx", uri, DIGEST) == DATA
     assert asked == [place]

@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import ContentLengthError
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError, ReadTimeoutError
 from s3fs.errors import translate_boto_error
 
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled, answer_of, fault_of
 
 

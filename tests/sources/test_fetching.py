@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, fetching, pacing
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import InventorySettings
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import folder as folder_source
 from dedup_spark.sources import patience
 from dedup_spark.sources.base import Address, Source

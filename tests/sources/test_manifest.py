@@ -19,9 +19,9 @@ from listings import ODD_NAME, address_of, fetched, listed
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import spark_reader, spelling
-from dedup_spark.sources.base import LISTING_ARROW
+from dedup_spark.sources.base import LISTING
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.manifest import ManifestSource
 
@@ -108,7 +108,7 @@ def test_a_manifest_speaks_of_the_time_when_it_was_written(tmp_path: Path) -> No
 
 def test_a_batch_of_canonical_addresses_is_handed_on_as_it_came() -> None:
     rows = [{"uri": uri} for uri in ("s3://b/a//b.jpg", "gs://b/c.jpg")]
-    batch = pa.RecordBatch.from_pylist(rows, schema=LISTING_ARROW)
+    batch = pa.RecordBatch.from_pylist(rows, schema=LISTING.arrow)
     assert next(spelling._spell(iter([batch]), "file:///x")) is batch
 
 

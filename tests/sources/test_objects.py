@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from listings import ODD_NAME
 
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, names, objects
 from dedup_spark.sources.faults import DiskFault
 from dedup_spark.sources.objects import read_object, store_errors

@@ -25,8 +25,7 @@ from table_contents import rows as rows_of
 from dedup_spark import pipeline
 from dedup_spark.config import InventorySettings, load_config
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.runs import Run
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, fetching, pacing, patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
@@ -34,8 +33,9 @@ from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.tar import list_members
-from dedup_spark.stages import inventory
-from dedup_spark.tables import Tables
+from dedup_spark.stages.inventory import step as inventory
+from dedup_spark.store.runs import Run
+from dedup_spark.store.tables import Tables
 
 OBJECTS = {
     **{f"photos/{n // 10}/{n}.jpg": f"photo {n}".encode() for n in range(40)},

@@ -16,11 +16,11 @@ from listings import address_of, fetched, listed, plan_of
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
-from dedup_spark.local_relation import local_relation
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import parquet_rows
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.table import TableSource
+from dedup_spark.spark.local_relation import local_relation
 
 
 def image(n: int) -> bytes:

@@ -14,7 +14,7 @@ from listings import ODD_NAME, address_of, fetched, listed, passed_over
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.images import ImageRejected
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.tar import TarSource, glob_regex, list_members, sample_key
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

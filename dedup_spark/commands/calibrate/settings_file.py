@@ -1,0 +1,56 @@
+"""What `dedup-spark calibrate` leaves behind: settings as a TOML file for `--config`, and words for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dedup_spark.commands.calibrate.calibration import OperatingPoint, Share
+from dedup_spark.commands.calibrate.step import Calibrated
+from dedup_spark.config import Config
+from dedup_spark.errors import GuardError
+from dedup_spark.kernels.edits import EDITS
+
+
+def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
+    """The settings of the operating point, with what it gave on the images that were not fitted.
+
+    Raises:
+        GuardError: no cut reaches the precision that was asked for.
+    """
+    prior, point, target = calibrated.prior, calibrated.point, config.cluster.target_precision
+    if point.cut > 1:
+        raise GuardError(
+            f"no cut gives precision {target:g} on the sample: too many strangers look like copies, or the lake holds "
+            "copies that no cluster knows. Look at the largest clusters, or ask for less by "
+            "--set cluster.target_precision=0.95"
+        )
+    numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)
+    return "\n".join(
+        [
+            f"# Written by dedup-spark calibrate, run {run_id}, for cluster.target_precision {target:g}.",
+            f"# Measured on other images of the same lake: {_in_words(point)}.",
+            "[cluster]",
+            f"target_precision = {target}",
+            f"prior = [{', '.join(f'{number:.6f}' for number in numbers)}]",
+            f"min_copy_probability = {point.cut:.6f}",
+            "",
+        ]
+    )
+
+
+def say_operating_point(point: OperatingPoint, config: Config, out: str, say: Callable[[str], None]) -> None:
+    """The operating point, and the recall of each edit from the worst to the best."""
+    say(f"asked for: cluster.target_precision {config.cluster.target_precision:g}")
+    say(f"measured:  {_in_words(point)}")
+    say("recall of each edit, interval of 95 %:")
+    for edit, share in sorted(point.edit_recall.items(), key=lambda item: item[1].value):
+        say(f"  {EDITS[edit]:<12} {_with_interval(share)}")
+    say(f"written to {out}: use it by --config {out}")
+
+
+def _in_words(point: OperatingPoint) -> str:
+    return f"precision {_with_interval(point.precision)}, recall {_with_interval(point.recall)}"
+
+
+def _with_interval(share: Share) -> str:
+    return f"{share.value:.4f} ({share.low:.4f} to {share.high:.4f}, {share.n_images} images)"

@@ -1,0 +1,295 @@
+"""Calibrate: how well are edited copies of this lake's own images found, and which cut gives the precision asked for?
+
+Reads: images, features, densities, clusters
+Writes: quality
+Kernels: ann, calibration, density, edits, evidence, geometry, probability
+Scale: calibrate.n_images objects are read once for each kind of edit; their copies are compared with every
+embedding of the lake in one scan; the driver holds calibrate.neighbours rows a copy.
+
+The copies stand for images that the lake holds: they have rows of features, neighbours and densities as others, and
+their pairs are weighed by the same code as those of the step cluster.
+
+A copy and its original are a true pair. A copy and any other image, also a copy of another one, are strangers; pairs
+with images that `clusters` puts beside the original are left out, as nobody knows what they are. Copies that the
+lake holds unknown to `clusters` count as strangers, so the precision is rather too low than too high.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from pyspark import Broadcast
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.commands.calibrate import calibration
+from dedup_spark.commands.calibrate.edited_source import EditedCopies, edited_addresses
+from dedup_spark.config import CalibrateSettings, Config
+from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.kernels import edits
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.cluster.evidence import WeighSettings, prior_of, weigh, weigh_settings, with_prior
+from dedup_spark.stages.extract.step import extract_features, task_settings
+from dedup_spark.stages.match.plan import lowest_floor
+from dedup_spark.stages.reading.model_choice import held_models, require_one_model
+from dedup_spark.stages.reading.read_ahead import TaskSettings
+from dedup_spark.stages.representatives import representatives
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import CLUSTERS, DENSITIES, FEATURES, IMAGES, QUALITY
+
+log = logging.getLogger(__name__)
+
+_NEIGHBOUR = "copy_id bigint, image_id bigint, similarity float"
+_PAIR = ("image_id_a", "image_id_b")
+_UNKNOWN = Prior(-10.2, 27.8, -15.0, 4.0)
+"""Where fitting begins for a model that was shipped without a prior: that of SSCD."""
+_BLOCK_QUERIES = 4096
+_PULL = 10.0
+"""How strongly the fitted prior stays near the shipped one: see `calibration.fit_logistic`."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a lake's own images say: the prior that fits them, and the cut of the probability with what it gives."""
+
+    prior: Prior
+    point: calibration.OperatingPoint
+
+
+def sample_images(features: DataFrame, images: DataFrame, lake: str, settings: CalibrateSettings) -> DataFrame:
+    """Rows of `images` for a seeded sample of the lake's representatives that have an embedding.
+
+    The same rows whatever the partitions: those with the smallest seeded hash of their id.
+    """
+    small = F.col("width_px").cast("bigint") * F.col("height_px") <= settings.max_pixels
+    usable = representatives(features).where(F.col("embedding").isNotNull() & small).select("image_id")
+    here = images.where(F.col("lake") == lake).join(usable, "image_id", "left_semi")
+    return here.orderBy(F.xxhash64("image_id", F.lit(settings.seed)), "image_id").limit(settings.n_images)
+
+
+def edited_copies(sample: DataFrame) -> DataFrame:
+    """Addresses of every edit of the sampled images, with ids of their own, and `copy_of`."""
+    copies = edited_addresses(sample.withColumn("copy_of", F.col("image_id")))
+    return copies.withColumn("image_id", F.xxhash64("copy_of", "edit"))
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
+    """Copies, their neighbours, what these are; a prior fitted to them, all pairs weighed with it, a cut chosen."""
+    tables, features = run.tables, run.tables.read(FEATURES)
+    held = held_models(features)
+    task = task_settings(spark, config, run, held)
+    require_one_model(held, task.model_id, run)
+    copies = make_copies(run, config, task)
+    everything = lake_and_copies(features, copies)
+    near = tables.stage("calibration_near", neighbours(copies, everything, config))
+    truth = tables.stage("calibration_truth", with_truth(near, copies, tables.read(CLUSTERS)))
+    pairs = tables.stage("calibration_pairs", with_hamming(near, everything))
+    densities = tables.read(DENSITIES).select("image_id", "similarities").unionByName(own_densities(near, config))
+
+    known = prior_of(task.model_id, config.cluster.prior) or _UNKNOWN
+    prior = fitted_prior(pairs, densities, truth, weigh_settings(config, known))
+    evidence = weigh(pairs, densities, everything, tables, weigh_settings(config, prior))
+    found = judged(truth, evidence, copies)
+    tables.drop_staged()
+    point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
+    rows = quality_rows(spark, point, run.run_id)
+    tables.delete(QUALITY, rows.select("run_id", "metric").distinct())  # of a run of this name before
+    tables.append(QUALITY, rows)
+    run.count(pairs=len(found.score), strangers=int((~found.is_copy).sum()))
+    return Calibrated(prior, point)
+
+
+def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
+    """Rows of features for the edited copies of a sample, with `copy_of` and `edit`; written down.
+
+    Raises:
+        ConfigError: without embeddings.
+        TableError: `features` holds no image of this lake.
+    """
+    tables, settings, features = run.tables, config.calibrate, run.tables.read(FEATURES)
+    if task.model_id is None:
+        raise ConfigError("calibrate needs embeddings: extract.embedding is off")
+    sample = sample_images(features, tables.read(IMAGES), task.source.root, settings)
+    listed = tables.stage("calibration_listing", edited_copies(sample))
+    n_copies = listed.count()
+    if n_copies == 0:
+        raise TableError(f"features holds no embedded image of {task.source.root}: run the steps up to extract first")
+    log.info("calibrate: %s edited copies of %s images", f"{n_copies:,}", f"{n_copies // len(edits.EDITS):,}")
+    made = tables.stage("calibration_copies", extract_features(listed, copying(task, settings), n_copies))
+    n_rejected = made.where("status = 'rejected'").count()
+    run.count(copies=n_copies, rejected=n_rejected)
+    return made.where("status = 'ok'").join(listed.select("image_id", "copy_of", "edit"), "image_id")
+
+
+def copying(task: TaskSettings, settings: CalibrateSettings) -> TaskSettings:
+    """The settings of extract's tasks, with edited copies in the place of the objects."""
+    limits = task.extract
+    source = EditedCopies(
+        task.source, settings.seed, settings.max_pixels, limits.max_object_bytes, limits.fetch_patience_seconds
+    )
+    return replace(task, source=source)
+
+
+def lake_and_copies(features: DataFrame, copies: DataFrame) -> DataFrame:
+    """(image_id, phash, embedding, thumbnail) of the lake's representatives and of the copies."""
+    columns = ("image_id", "phash", "embedding", "thumbnail")
+    return representatives(features).select(*columns).unionByName(copies.select(*columns))
+
+
+def neighbours(copies: DataFrame, everything: DataFrame, config: Config) -> DataFrame:
+    """(copy_id, image_id, similarity): the nearest images of each copy, in the lake and among the copies; lazy.
+
+    One scan of all embeddings against a broadcast matrix of the copies, 1 KB each.
+    """
+    columns = copies.select("image_id", "embedding").toArrow()
+    if not len(columns):
+        raise TableError("no edited copy could be read: are the images of this lake still there?")
+    queries = Queries(columns["image_id"].to_numpy(), ann.from_bytes(columns["embedding"].to_pylist()))
+    n = config.calibrate.neighbours
+    search = functools.partial(
+        _nearest_batches,
+        queries=everything.sparkSession.sparkContext.broadcast(queries),
+        n=n,
+        floor=lowest_floor(config.match),
+    )
+    vectors = everything.where("embedding IS NOT NULL").select("image_id", "embedding")
+    found = vectors.mapInArrow(search, _NEIGHBOUR)
+    rank = F.row_number().over(Window.partitionBy("copy_id").orderBy(F.desc("similarity"), "image_id"))
+    return found.withColumn("rank", rank).where(F.col("rank") <= n).drop("rank")
+
+
+def own_densities(near: DataFrame, config: Config) -> DataFrame:
+    """Rows (image_id, similarities) for the copies, as `densities` has them for the lake."""
+    nearest = F.slice(F.sort_array(F.collect_list("similarity"), asc=False), 1, max(1, config.match.neighbours))
+    return near.groupBy(F.col("copy_id").alias("image_id")).agg(nearest.alias("similarities"))
+
+
+def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
+    """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, centre); the copy is the centre.
+
+    Thumbnails are compared in stars of one image and its neighbours, which vote on what a frame is. Only the copies'
+    neighbours are all there: in the star of an image of the lake the copies of one picture would outvote the lake.
+    """
+    ids = ("copy_id", "image_id")
+    sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
+    centred = near.select(*sides, "similarity", F.col("copy_id").alias("centre"))
+    once = centred.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("centre").alias("centre"))
+    a, b = (everything.select(F.col("image_id").alias(f"image_id_{s}"), F.col("phash").alias(s)) for s in "ab")
+    joined = once.join(a, "image_id_a").join(b, "image_id_b")
+    bits = F.bit_count(F.col("a").bitwiseXOR(F.col("b"))).alias("hamming_bits")
+    return joined.select(*_PAIR, "similarity", bits, "centre")
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Copies to find neighbours of: ids (n,) and vectors (n, d)."""
+
+    ids: ann.Ids
+    vectors: ann.Halves
+
+
+def _nearest_batches(
+    batches: Iterable[pa.RecordBatch], queries: Broadcast[Queries], n: int, floor: float
+) -> Iterator[pa.RecordBatch]:
+    """On executors: of all rows of the task, the `n` nearest of each query that reach `floor`; a row is not its own.
+
+    Memory: 12 n bytes a query, and 50 MB for one batch against one block of queries.
+    """
+    ids = queries.value.ids
+    vectors = queries.value.vectors.astype(np.float32)
+    nearest = np.full((len(ids), n), -np.inf, np.float32)
+    nearest_ids = np.zeros((len(ids), n), np.int64)
+    for batch in batches:
+        rows = batch["image_id"].to_numpy()
+        others = ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32).T
+        for start in range(0, len(ids), _BLOCK_QUERIES):
+            block = slice(start, start + _BLOCK_QUERIES)
+            cosine = vectors[block] @ others
+            cosine[ids[block, None] == rows[None, :]] = -np.inf
+            values = np.hstack([nearest[block], cosine])
+            names = np.hstack([nearest_ids[block], np.broadcast_to(rows, cosine.shape)])
+            best = np.argpartition(-values, n - 1, axis=1)[:, :n]
+            nearest[block], nearest_ids[block] = (np.take_along_axis(x, best, 1) for x in (values, names))
+    near = nearest >= floor
+    copy_ids = np.broadcast_to(ids[:, None], near.shape)[near]
+    yield pa.RecordBatch.from_arrays(
+        [pa.array(c) for c in (copy_ids, nearest_ids[near], nearest[near])], ["copy_id", "image_id", "similarity"]
+    )
+
+
+def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataFrame:
+    """Each pair once: (image_id_a, image_id_b, copy_id, image_id, copy_of, edit, is_copy); lazy.
+
+    Pairs of unknown truth are left out. Two copies that found each other are told from the side of the smaller id.
+    """
+    picture = clusters.select(F.col("image_id").alias("shown_id"), "cluster_id")
+
+    def named(rows: DataFrame, shown: Column, name: str) -> DataFrame:
+        joined = rows.withColumn("shown_id", shown).join(picture, "shown_id", "left")
+        return joined.withColumn(name, F.coalesce("cluster_id", "shown_id")).drop("cluster_id", "shown_id")
+
+    known = copies.select(F.col("image_id").alias("copy_id"), "copy_of", "edit")
+    others = copies.select("image_id", F.col("copy_of").alias("other_of"))
+    pairs = near.join(known, "copy_id").join(others, "image_id", "left")
+    pairs = named(pairs, F.col("copy_of"), "picture")
+    pairs = named(pairs, F.coalesce("other_of", "image_id"), "other_picture")
+    is_copy = F.col("image_id") == F.col("copy_of")
+    known_truth = is_copy | (F.col("picture") != F.col("other_picture"))
+    ids = ("copy_id", "image_id")
+    sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
+    judged_from = F.struct("copy_id", "image_id", "copy_of", "edit", is_copy.alias("is_copy"))
+    once = pairs.where(known_truth).groupBy(*sides).agg(F.min(judged_from).alias("judged"))
+    return once.select(*_PAIR, "judged.*")
+
+
+def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: WeighSettings) -> Prior:
+    """The prior of the scores, fitted to half of the images and pulled towards the one that is known."""
+    known = settings.prior
+    scored = with_prior(pairs, densities, settings).select(*_PAIR, "similarity", "normalised_similarity")
+    rows = truth.join(scored, [*_PAIR]).select("copy_of", "is_copy", "similarity", "normalised_similarity").toArrow()
+    if not len(rows):
+        return known
+    cosine, normalised = (rows[c].to_numpy().astype(np.float64) for c in ("similarity", "normalised_similarity"))
+    fit = calibration.first_half(rows["copy_of"].to_numpy())
+    features = np.column_stack([cosine, cosine**2, normalised])
+    start = calibration.Logistic((known.cosine, known.cosine_squared, known.normalised), known.bias)
+    is_copy = rows["is_copy"].to_numpy(zero_copy_only=False)
+    model = calibration.fit_logistic(features[fit], is_copy[fit], start, _PULL)
+    return Prior(model.bias, *model.weights)
+
+
+def judged(truth: DataFrame, evidence: DataFrame, copies: DataFrame) -> calibration.JudgedPairs:
+    """To the driver: pairs of known truth with their probability; lost are originals that were no candidates."""
+    scored = truth.join(evidence.select(*_PAIR, "copy_probability"), [*_PAIR])
+    columns = ("copy_of", "edit", "is_copy", "copy_probability")
+    met = scored.where("is_copy").select(F.col("copy_id").alias("image_id"))
+    lost = copies.join(met, "image_id", "left_anti").select(
+        "copy_of", "edit", F.lit(True).alias("is_copy"), F.lit(-np.inf).cast("float").alias("copy_probability")
+    )
+    rows = scored.select(*columns).unionByName(lost).toArrow()
+    return calibration.JudgedPairs(
+        rows["copy_of"].to_numpy(),
+        np.array([edits.EDITS.index(name) for name in rows["edit"].to_pylist()], np.int64),
+        rows["is_copy"].to_numpy(zero_copy_only=False),
+        rows["copy_probability"].to_numpy().astype(np.float64),
+    )
+
+
+def quality_rows(spark: SparkSession, point: calibration.OperatingPoint, run_id: str) -> DataFrame:
+    """Rows of `quality`: precision, recall and the recall of each edit at the cut."""
+    shares = {"calibrated_precision": point.precision, "calibrated_recall": point.recall}
+    shares |= {f"calibrated_recall_of_{edits.EDITS[edit]}": share for edit, share in point.edit_recall.items()}
+    note = f"at copy_probability {point.cut:.4f}, on edited copies of the lake's own images"
+    rows = [
+        {"run_id": run_id, "metric": metric, "n_queries": share.n_images, "n_true": share.n_pairs,
+         "n_found": share.n_hits, "value": share.value, "low": share.low, "high": share.high, "note": note}
+        for metric, share in shares.items()
+    ]  # fmt: skip
+    return local_relation(spark, [tuple(row.get(c) for c in QUALITY.column_names) for row in rows], QUALITY.schema)

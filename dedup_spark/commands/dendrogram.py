@@ -1,0 +1,154 @@
+"""`dedup-spark dendrogram`: the hierarchy inside one cluster, as Newick or JSON text or as a drawing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from pyspark.sql import functions as F
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels import vectors
+from dedup_spark.kernels.clusters import linkage
+from dedup_spark.kernels.clusters.linkage import Floats, elbows, merge_tree, newick
+from dedup_spark.store import files
+from dedup_spark.store.schema import CLUSTERS, FEATURES
+from dedup_spark.store.tables import Tables
+
+_MAX_LEAVES = 5_000  # n squared distances on the driver: 600 MB
+_WIDTH_PX, _ROW_PX, _LABEL_PX = 480, 18, 700
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One distinct picture of the cluster; `n_images` files have its pixels."""
+
+    image_id: int
+    uri: str
+    is_keeper: bool
+    n_images: int
+
+
+@dataclass(frozen=True)
+class Dendrogram:
+    """Leaves, and merges as kernels/clusters/linkage.py describes them. `bound` is that of the cluster, a distance."""
+
+    cluster_id: int
+    measure: str
+    method: str
+    bound: float
+    leaves: tuple[Leaf, ...]
+    merges: Floats
+
+
+def write_dendrogram(tables: Tables, cluster_id: int, method: str, out: str | None, say: Callable[[str], None]) -> None:
+    """Say the tree in Newick format, or write it to `out`: a drawing (.svg), everything (.json) or Newick (.nwk).
+
+    Raises:
+        ConfigError: no such cluster, one of a single picture or of too many, or another kind of file.
+    """
+    writers = {".svg": to_svg, ".json": to_json, ".nwk": to_newick}
+    suffix = next((s for s in writers if out and out.endswith(s)), None)
+    if out and not suffix:
+        raise ConfigError(f"--out {out}: must end with one of {', '.join(writers)}")
+    found = read_dendrogram(tables, cluster_id, method)
+    if out and suffix:
+        files.write_atomically(out, writers[suffix](found).encode("utf-8", "replace"))
+        say(f"{len(found.leaves)} pictures of cluster {cluster_id}: {out}")
+    else:
+        say(to_newick(found))
+
+
+def read_dendrogram(tables: Tables, cluster_id: int, method: str) -> Dendrogram:
+    """The tree over the distinct pictures of a cluster."""
+    members = tables.read(CLUSTERS).where(F.col("cluster_id") == cluster_id)
+    signatures = tables.read(FEATURES).select("image_id", "pixel_hash", "phash", "embedding")
+    first = F.min_by(F.struct("image_id", "uri", "phash", "embedding"), F.struct(~F.col("is_keeper"), "image_id"))
+    of_all = (F.count("*").alias("n"), F.max("is_keeper").alias("is_keeper"), F.min("bound").alias("bound"))
+    pictures = members.join(signatures, "image_id").groupBy("pixel_hash").agg(first.alias("first"), *of_all)
+    rows = sorted(pictures.limit(_MAX_LEAVES + 1).collect(), key=lambda r: r["first"]["image_id"])
+    _require_drawable(cluster_id, len(rows))
+    if all(r["first"]["embedding"] for r in rows):
+        measure, similarity = (
+            "cosine",
+            linkage.cosine_matrix(vectors.from_bytes([r["first"]["embedding"] for r in rows])),
+        )
+    else:
+        hashes = np.array([r["first"]["phash"] for r in rows], np.int64)
+        measure, similarity = "phash", linkage.agreement_matrix(hashes)
+    leaves = tuple(Leaf(r["first"]["image_id"], r["first"]["uri"], r["is_keeper"], r["n"]) for r in rows)
+    return Dendrogram(cluster_id, measure, method, rows[0]["bound"], leaves, merge_tree(similarity, method))
+
+
+def _require_drawable(cluster_id: int, n: int) -> None:
+    if n == 0:
+        raise ConfigError(f"--cluster {cluster_id}: there is no such cluster")
+    if n == 1:
+        raise ConfigError(f"--cluster {cluster_id}: all its images have the same pixels, so there is no tree")
+    if n > _MAX_LEAVES:
+        raise ConfigError(f"--cluster {cluster_id}: more than {_MAX_LEAVES:,} distinct pictures")
+
+
+def to_newick(found: Dendrogram) -> str:
+    """Leaves are named by uri."""
+    return newick(found.merges, [leaf.uri for leaf in found.leaves])
+
+
+def to_json(found: Dendrogram) -> str:
+    """Leaves and merges; the numbers of a merge are those of scipy.cluster.hierarchy.linkage."""
+    merges = [
+        {"left": int(left), "right": int(right), "distance": round(distance, 6), "n_pictures": int(n)}
+        for left, right, distance, n in found.merges.tolist()
+    ]
+    return json.dumps(
+        {
+            "cluster_id": found.cluster_id,
+            "measure": found.measure,
+            "linkage": found.method,
+            "bound": round(found.bound, 6),
+            "leaves": [vars(leaf) for leaf in found.leaves],
+            "merges": merges,
+            "newick": to_newick(found),
+        },
+        indent=1,
+    )
+
+
+def to_svg(found: Dendrogram) -> str:
+    """Leaves from top to bottom, the keeper bold; distance from left to right, the bound dashed."""
+    order, drawn = elbows(found.merges)
+    far = max(found.bound, float(found.merges[-1, 2])) * 1.05
+    scale, height = _WIDTH_PX / far, _ROW_PX * (len(order) + 3)
+
+    def x(distance: float) -> float:
+        return round(10 + _WIDTH_PX - distance * scale, 1)
+
+    def y(row: float) -> float:
+        return round(_ROW_PX * (row + 2), 1)
+
+    lines = [
+        f'<path d="M{x(xl)} {y(yl)}H{x(h)}V{y(yr)}H{x(xr)}" fill="none" stroke="#345"/>' for yl, xl, yr, xr, h in drawn
+    ]
+    for row, leaf in enumerate(found.leaves[i] for i in order):
+        weight = "bold" if leaf.is_keeper else "normal"
+        lines.append(f'<text x="{x(0) + 8}" y="{y(row) + 4}" font-weight="{weight}">{_label(leaf)}</text>')
+    bound = (
+        f'<path d="M{x(found.bound)} {_ROW_PX}V{height - _ROW_PX}" stroke="#b00" stroke-dasharray="4 3"/>'
+        f'<text x="{x(found.bound)}" y="{height - 4}" fill="#b00">bound {found.bound:.3g} ({found.measure})</text>'
+    )
+    title = f"cluster {found.cluster_id}, {found.method} linkage"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_PX + _LABEL_PX}" height="{height}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#fff"/>'
+        f'<text x="10" y="{_ROW_PX - 4}">{title}</text>{"".join(lines)}{bound}</svg>\n'
+    )
+
+
+def _label(leaf: Leaf) -> str:
+    more = f" (+{leaf.n_images - 1} with the same pixels)" if leaf.n_images > 1 else ""
+    name = re.sub(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]", "?", leaf.uri[-80:])  # XML has no such characters
+    return escape(f"{name}{' · keeper' if leaf.is_keeper else ''}{more}")

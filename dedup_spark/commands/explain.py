@@ -1,0 +1,220 @@
+"""`dedup-spark explain`: two images side by side, the evidence between them, and why they are joined or are not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.commands.sql import format_table
+from dedup_spark.commands.trace import find_images
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels import vectors
+from dedup_spark.kernels.clusters.components import shortest_path
+from dedup_spark.kernels.clusters.probability import cut_for
+from dedup_spark.store.schema import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS, RUNS
+from dedup_spark.store.tables import Tables
+
+Facts = dict[str, Any]
+
+_SHOWN = (
+    "image_id", "status", "reject_reason", "format", "width_px", "height_px", "size_bytes", "content_hash",
+    "pixel_hash", "phash", "luma_stddev", "entropy_bits", "model_id", "guard", "cluster_id", "is_keeper",
+)  # fmt: skip
+_MAX_PATH_PAIRS = 5_000_000  # 24 bytes each on the driver
+_IDENTICAL = ("same_bytes", "same_pixels")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known between two images; None: not known, or not computed."""
+
+    same_bytes: bool
+    same_pixels: bool
+    hamming_bits: int | None
+    similarity: float | None
+    pair: Facts | None
+    weighed: Facts | None = None
+
+
+def explain_pair(tables: Tables, uris: list[str], say: Callable[[str], None]) -> None:
+    """Say facts, evidence and verdict for two images, each given by its address or the end of one.
+
+    Raises:
+        ConfigError: not two addresses, one that no or more than one image has, or no finished step cluster.
+    """
+    if len(uris) != 2:
+        raise ConfigError(f"explain: give --uri twice, for the two images to compare; got {len(uris)}")
+    settings = _last_settings(tables)
+    a, b = (_facts(tables, uri) for uri in uris)
+    shown = [name for name in _SHOWN if a.get(name) is not None or b.get(name) is not None]
+    say(f"a  {a['uri']}\nb  {b['uri']}\n")
+    say(format_table(["", "a", "b"], [[name, _text(name, a), _text(name, b)] for name in shown]))
+    evidence = _evidence(tables, a, b)
+    say("\nevidence")
+    for line in _describe(tables, a, b, evidence, settings):
+        say(f"  {line}")
+    if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
+        say(f"\njoined: both are in cluster {a['cluster_id']}")
+        for line in _joined(tables, a, b, settings["cluster"]):
+            say(f"  {line}")
+    else:
+        say(f"\nnot joined: {why_not(a, b, evidence, settings)}")
+
+
+def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
+    """In words, the first thing on the way from two images to one cluster that kept these apart."""
+    for name, side in (("a", a), ("b", b)):
+        if side.get("status") is None:
+            return f"{name} is listed but was not read yet"
+        if side["status"] != "ok":
+            return f"{name} could not be read ({side['reject_reason']})"
+    cut, match = settings["cluster"], settings["match"]
+    if evidence.pair is None:
+        return "no candidate pair: " + _why_no_pair(evidence, match)
+    if evidence.weighed is not None:
+        probability, least = evidence.weighed["copy_probability"], _least_probability(cut)
+        if probability < least:
+            by = evidence.weighed["decided_by"]
+            return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is asked for"
+    elif evidence.similarity is not None and evidence.similarity < cut["min_similarity"]:
+        limit = f"cluster.min_similarity ({cut['min_similarity']:g})"
+        return f"a pair, but its cosine {evidence.similarity:.3f} is below {limit}"
+    guards = [f"{name} is guarded as {side['guard']}" for name, side in (("a", a), ("b", b)) if side.get("guard")]
+    agreed = evidence.similarity is not None and (evidence.hamming_bits or 0) <= match["max_hamming_bits"]
+    if guards and not (agreed and "blank" not in (a.get("guard"), b.get("guard"))):
+        return f"a pair, but {' and '.join(guards)}: likeness alone does not join it"
+    return (
+        f"a pair above the cut, but the chain was cut there: by {cut['linkage']} linkage the two groups are too far "
+        "apart, or no keeper is within the bound of both"
+    )
+
+
+def _least_probability(cluster: Facts) -> float:
+    """Of a pair that joins two images, by the settings of the last step cluster."""
+    return cluster["min_copy_probability"] or cut_for(cluster["target_precision"])
+
+
+def _why_no_pair(evidence: Evidence, match: Facts) -> str:
+    bits = (
+        f"pHash differs in {evidence.hamming_bits} bits, more than match.max_hamming_bits ({match['max_hamming_bits']})"
+    )
+    if evidence.similarity is None:
+        return bits
+    if evidence.similarity < match["min_similarity"]:
+        return f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g})"
+    return (
+        f"match did not propose it, although the cosine {evidence.similarity:.3f} is not below "
+        f"match.min_similarity ({match['min_similarity']:g}): see match.min_recall, or run match and cluster again"
+    )
+
+
+def _last_settings(tables: Tables) -> Facts:
+    """The settings of the last finished step cluster, by section."""
+    done = tables.read(RUNS).where("step = 'cluster' AND status = 'complete'").orderBy(F.desc("at")).first()
+    if done is None:
+        raise ConfigError("explain: no step cluster has finished on these tables; run it first")
+    settings: Facts = json.loads(done["config"])
+    return settings
+
+
+def _facts(tables: Tables, uri: str) -> Facts:
+    """The rows of one image in images, features, clusters and guarded as one, and its representative."""
+    found = find_images(tables, uri)
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} images have a uri that ends with '{uri}'; give more of it")
+    facts = found[0].asDict()
+    for table in (FEATURES, CLUSTERS):
+        row = tables.read(table).where(F.col("image_id") == facts["image_id"]).first()
+        facts = facts | {k: v for k, v in (row.asDict() if row else {}).items() if facts.get(k) is None}
+    facts["representative_id"] = facts["image_id"]
+    if facts.get("pixel_hash"):
+        same = tables.read(FEATURES).where(F.col("pixel_hash") == facts["pixel_hash"])
+        facts["representative_id"] = same.agg(F.min("image_id").alias("first")).collect()[0]["first"]
+    guarded = tables.read(GUARDED).where(F.col("image_id") == facts["representative_id"]).first()
+    return facts | {"guard": guarded["guard"] if guarded else None}
+
+
+def _evidence(tables: Tables, a: Facts, b: Facts) -> Evidence:
+    cosine = bits = None
+    if a.get("embedding") and b.get("embedding") and a["model_id"] == b["model_id"]:
+        cosine = float(vectors.cosines(*(vectors.from_bytes([side["embedding"]]) for side in (a, b)))[0])
+    if a.get("phash") is not None and b.get("phash") is not None:
+        bits = ((a["phash"] ^ b["phash"]) & (2**64 - 1)).bit_count()
+    same = {name: a.get(name) is not None and a.get(name) == b.get(name) for name in ("content_hash", "pixel_hash")}
+    pair, weighed = (_between(tables.read(table), a, b).first() for table in (PAIRS, EVIDENCE))
+    return Evidence(
+        same["content_hash"], same["pixel_hash"], bits, cosine,
+        pair.asDict() if pair else None, weighed.asDict() if weighed else None,
+    )  # fmt: skip
+
+
+def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
+    """The row between the two representatives; identical images have one only with their representative."""
+    low, high = sorted((a["representative_id"], b["representative_id"]))
+    if low == high:
+        low, high = sorted((a["image_id"], b["image_id"]))
+    return pairs.where((F.col("image_id_a") == low) & (F.col("image_id_b") == high))
+
+
+def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> list[str]:
+    yes = {True: "yes", False: "no"}
+    lines = [f"same bytes: {yes[evidence.same_bytes]}; same pixels: {yes[evidence.same_pixels]}"]
+    if evidence.hamming_bits is not None:
+        limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
+        lines.append(f"pHash: differs in {evidence.hamming_bits} of 64 bits ({limit})")
+    if evidence.similarity is not None:
+        thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in ("match", "cluster"))
+        lines.append(f"cosine: {evidence.similarity:.4f} ({thresholds})")
+    for table in ALL:  # pairs, and every other table about pairs of images
+        if table.key == PAIRS.key:
+            row = _between(tables.read(table), a, b).first()
+            values = {k: v for k, v in row.asDict().items() if k not in table.key} if row else {}
+            known = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+            lines.append(f"{table.name}: {known or 'no row'}")
+    return lines
+
+
+def _joined(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> list[str]:
+    """The two members' own reasons, and the path of pairs between them."""
+    lines = [f"{name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in (("a", a), ("b", b))]
+    members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
+    ids = ["image_id_a", "image_id_b"]
+    weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")
+    by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= cluster["min_similarity"])
+    joins = F.coalesce(F.col("copy_probability") >= _least_probability(cluster), by_likeness)
+    pairs = tables.read(PAIRS).join(weighed, ids, "left").where(F.col("method").isin(*_IDENTICAL) | joins)
+    path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
+    rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
+    uris = {r["image_id"]: r["uri"] for r in rows}
+    steps = [f"{'' if score is None else f'-> {score:.3f} '}{uris[image_id]}" for image_id, score in path]
+    return [*lines, f"path of pairs, with the similarity of each:{'' if path else ' none'}", *(f"  {s}" for s in steps)]
+
+
+def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[tuple[int, float | None]]:
+    """Image ids from `start` to `goal` over pairs inside a cluster, each with its similarity to the one before."""
+    inside = pairs
+    for end in ("image_id_a", "image_id_b"):
+        inside = inside.join(members.withColumnRenamed("image_id", end), end, "left_semi")
+    identical = F.col("method").isin(*_IDENTICAL)
+    similarity = F.when(identical, 1.0).otherwise(F.coalesce("similarity", 1 - F.col("hamming_bits") / 64))
+    edges = inside.select("image_id_a", "image_id_b", similarity.cast("double").alias("similarity"))
+    columns = edges.limit(_MAX_PATH_PAIRS).toArrow()
+    a, b, s = (np.asarray(columns[c].to_numpy()) for c in edges.columns)
+    path = shortest_path(a, b, s, start, goal)
+    scores = {(low, high): score for low, high, score in zip(a.tolist(), b.tolist(), s.tolist(), strict=True)}
+    hops = [scores[min(pair), max(pair)] for pair in itertools.pairwise(path)]
+    return list(zip(path, [None, *hops], strict=False))
+
+
+def _text(name: str, side: Facts) -> str:
+    value = side.get(name)
+    if name == "phash" and value is not None:
+        return f"{value & (2**64 - 1):016x}"
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""`plan`: what a run would read, compare, take and cost, before it is started."""

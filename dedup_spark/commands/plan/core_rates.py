@@ -1,0 +1,80 @@
+"""How fast one core compares and embeds, measured in a second or two; runs on executors, on all cores at once."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from dedup_spark.kernels.joins import sketches as sketch
+from dedup_spark.kernels.joins.base import Block, Proposed
+from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.sketch import first_look, sketched
+
+_ROWS, _FEW = 8192, 1024
+"""8 million pairs: 0.1 s of products, 10 to 20 ms of sketches, which fill a cache as those of a shard do."""
+_DIMENSIONS = 512
+_IMAGES = 8
+
+
+class Embeds(Protocol):
+    """The part of a model that is timed."""
+
+    def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class CoreRates:
+    """Nanoseconds a pair of 512-dimensional vectors on one core; the sketch's at the cheapest look."""
+
+    exact_pair_ns: float
+    sketch_pair_ns: float
+
+
+def measure_core(demands: Sequence[tuple[float, float]], strangers: sketch.Spread, task_cpus: int) -> CoreRates:
+    """Time what the joins do to random vectors, with `task_cpus` threads, as seconds of one core.
+
+    `demands` are the (cosine, recall) that the sketches must meet, and `strangers` the cosines of pairs of the lake:
+    they decide how many bits a comparison takes (`sketch.choose_look`).
+    """
+    faiss.omp_set_num_threads(task_cpus)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((_ROWS, _DIMENSIONS), dtype=np.float32).astype(np.float16)
+    block = Block(np.arange(_ROWS), vectors, np.zeros(_ROWS, np.int32))
+    first = tuple(_first_look_ns(block, n_bits, task_cpus) for n_bits in sketch.FIRST_BITS)
+    look = sketch.choose_look(demands, strangers)
+    sketch_ns = sketch.look_cost(look, strangers, sketch.SketchCosts(first=first))
+    few = Block(block.ids[:_FEW], vectors[:_FEW], block.cells[:_FEW])
+    exact_join_of = functools.partial(exact_join, few, block, 0.9)
+    _drain(exact_join_of())  # the first product of a process starts its threads
+    begin = time.perf_counter()
+    _drain(exact_join_of())
+    exact_ns = (time.perf_counter() - begin) * task_cpus * 1e9 / (_FEW * _ROWS)
+    return CoreRates(exact_ns, sketch_ns)
+
+
+def _first_look_ns(block: Block, n_bits: int, task_cpus: int) -> float:
+    sketches = sketched(block, sketch.Look(n_bits, 0, 0, 0), seed=0).first
+    begin = time.perf_counter()
+    first_look(sketches[:_FEW], sketches, 1)
+    return (time.perf_counter() - begin) * task_cpus * 1e9 / (_FEW * len(sketches))
+
+
+def _drain(proposed: Proposed) -> None:
+    for _ in proposed:
+        pass
+
+
+def embed_seconds(model: Embeds, input_px: int) -> float:
+    """Seconds an image, in a batch of eight, with the threads of the model; the second of two batches counts."""
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, input_px, input_px, 3), dtype=np.uint8)
+    model.embed(images)
+    begin = time.perf_counter()
+    model.embed(images)
+    return (time.perf_counter() - begin) / _IMAGES

@@ -1,0 +1,76 @@
+"""How fast this cluster's cores compare and embed, measured for `dedup-spark plan`; runs on executors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+from pyspark.resource import ResourceProfile
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.commands.plan import core_rates
+from dedup_spark.commands.plan.forecast import Rates
+from dedup_spark.config import Config, MatchSettings
+from dedup_spark.kernels import vectors
+from dedup_spark.kernels.joins import sketches
+from dedup_spark.models.base import Embedder
+from dedup_spark.stages.match.plan import sketch_floor
+from dedup_spark.stages.reading.read_ahead import TaskSettings
+
+_CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
+
+
+def load_model(settings: TaskSettings) -> Embedder | None:
+    """The model that extract will use, loaded before any clock runs."""
+    return settings.model.load() if settings.model else None
+
+
+def stage_profile(settings: TaskSettings) -> ResourceProfile | None:
+    """The resources that a stage with the model asks for; None where it asks for none beyond Spark's own."""
+    return settings.model.share.profile if settings.model else None
+
+
+def measure(
+    spark: SparkSession, config: Config, settings: TaskSettings, embeddings: list[bytes | None]
+) -> tuple[Rates, tuple[str, ...]]:
+    """The default rates with those replaced that this cluster could tell, and their names.
+
+    `embeddings` are of images drawn at random: the cosines between them say how many bits a sketch takes.
+    """
+    n_tasks = spark.sparkContext.defaultParallelism
+    known = [e for e in embeddings if e is not None]
+    strangers = sketches.strangers_of(vectors.from_bytes(known)) if known else sketches.STRANGERS
+    timed = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), strangers=strangers)
+    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE, profile=stage_profile(settings))
+    row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
+    found = {name: value for name, value in row.items() if value is not None}
+    if settings.model_id is None:
+        found["embed_seconds"] = 0.0
+    return replace(Rates(), **found), tuple(found)
+
+
+def _demands(match: MatchSettings) -> list[tuple[float, float]]:
+    """What the sketches of match must meet, as (cosine, recall): see stages/match/plan.py."""
+    floor = sketch_floor(match)
+    to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
+    return [(match.min_similarity, match.min_recall), *to_the_floor]
+
+
+def _core_batches(
+    batches: Iterable[pa.RecordBatch],
+    settings: TaskSettings,
+    demands: list[tuple[float, float]],
+    strangers: sketches.Spread,
+) -> Iterator[pa.RecordBatch]:
+    """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
+    model = load_model(settings)
+    for _ in batches:
+        rates = core_rates.measure_core(demands, strangers, settings.task_cpus)
+        embed = core_rates.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
+        yield pa.RecordBatch.from_pydict(
+            {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
+             "embed_seconds": pa.array([embed], pa.float64())}
+        )  # fmt: skip

@@ -1,0 +1,170 @@
+"""`dedup-spark verify-removal`: what the tables propose for removal, looked at now, as a list of what is still true.
+
+Nothing is written to the tables, and nothing is removed. Cost: a HEAD of each copy and keeper in a store, all bytes of
+each on a disk; what was seen is held on the disks of the executors until the list is written, row by row.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.commands.verify_removal.checks import CHECKED, CheckSettings, check_batches
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError
+from dedup_spark.sources.base import Source
+from dedup_spark.sources.registry import open_source
+from dedup_spark.stages.report.values import readable_bytes
+from dedup_spark.store.tables import Tables
+from dedup_spark.store.view_definitions import REMOVALS
+from dedup_spark.store.views import ViewSettings, read_view
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "uri", "member", "keeper_uri", "keeper_member", "relation", "size_bytes", "freed_bytes", "cluster_id", "etag",
+    "version_id", "verified_at",
+)  # fmt: skip
+"""Of the list, in this order."""
+
+RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
+
+_TASKS_A_CORE = 4
+_PARTS_OF_A_CLUSTER = 16
+"""Tasks that one huge cluster is spread over; each looks at its keeper once."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which copies are looked at: of these relations, or all; at most so many, those that free most."""
+
+    relations: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: expected how many copies to look at, 1 or more")
+
+
+def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say: Callable[[str], None]) -> int:
+    """Write the list to the file `out`, and say what it holds and what was left out. Returns the number of its rows.
+
+    Raises:
+        ConfigError: `out` cannot be written.
+    """
+    file = require_file(out)
+    removals = _wanted(read_view(tables, REMOVALS, ViewSettings.of(config)), wanted)
+    settings = CheckSettings(config.extract.fetch_threads, _sources_of_containers(removals, config))
+    checked = _check(removals, settings).persist(StorageLevel.DISK_ONLY)
+    try:
+        standing = _standing(checked)
+        going = _with_freed_bytes(standing.where("NOT vouches")).withColumn("verified_at", _iso("verified_at"))
+        dropped = [*_count(checked.where("problem IS NOT NULL")), *_count(standing.where("vouches"))]
+        n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
+    finally:
+        checked.unpersist()
+    _say(dropped, n_rows, n_bytes, out, say)
+    return n_rows
+
+
+def require_file(out: str) -> Path:
+    """The file that is to be written. Raises ConfigError when it cannot be."""
+    file = Path(out).expanduser().absolute()
+    if "://" in out or file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"--out {out}: expected a file in a local folder that can be written to")
+    return file
+
+
+def _wanted(removals: DataFrame, wanted: Wanted) -> DataFrame:
+    if wanted.relations:
+        removals = removals.where(F.col("relation").isin(*wanted.relations))
+    if wanted.limit is not None:
+        removals = removals.orderBy(F.desc_nulls_last("freed_bytes"), "image_id").limit(wanted.limit)
+    return removals
+
+
+def _sources_of_containers(removals: DataFrame, config: Config) -> dict[str, Source]:
+    """Of the lakes where keepers are inside containers: a few."""
+    inside = removals.where("keeper.member IS NOT NULL").select("keeper_lake").distinct().collect()
+    sources = {}
+    for row in inside:
+        lake = row["keeper_lake"]
+        try:
+            sources[lake] = open_source(lake, config.inventory)
+        except ConfigError as e:
+            log.warning("verify-removal: keepers in %s cannot be looked at: %s", lake, e)
+    return sources
+
+
+def _check(removals: DataFrame, settings: CheckSettings) -> DataFrame:
+    """Rows of CHECKED; lazy."""
+    n_tasks = _TASKS_A_CORE * removals.sparkSession.sparkContext.defaultParallelism
+    part = F.pmod(F.xxhash64("image_id"), F.lit(_PARTS_OF_A_CLUSTER))
+    spread = removals.repartition(n_tasks, "keeper_image_id", part).sortWithinPartitions("keeper_image_id", "image_id")
+    return spread.mapInArrow(functools.partial(check_batches, settings=settings), CHECKED.ddl)
+
+
+def _standing(checked: DataFrame) -> DataFrame:
+    """The copies without a problem, and whether each `vouches`: it is, under whatever name, the keeper of another."""
+    good = checked.where("problem IS NULL").drop("problem")
+    keepers = good.select(F.col("keeper_identity").alias("identity")).distinct().withColumn("vouches", F.lit(True))
+    marked = good.join(keepers, "identity", "left").fillna(False, ["vouches"])
+    return marked.withColumn("problem", F.lit("the keeper of another image"))
+
+
+def _count(dropped: DataFrame) -> list[Row]:
+    return dropped.groupBy("problem").agg(F.count("*").alias("n"), F.min("uri").alias("example")).collect()
+
+
+def _with_freed_bytes(going: DataFrame) -> DataFrame:
+    """What each frees, by the names that its file has now: all of them must go, and one of them counts."""
+    of_one_file = Window.partitionBy("identity")
+    is_whole = F.count("*").over(of_one_file) >= F.col("n_links")
+    counts = F.min("uri").over(of_one_file) == F.col("uri")
+    return going.withColumn("freed_bytes", F.when(is_whole & counts, F.col("size_bytes")).otherwise(0))
+
+
+def _iso(time: str) -> Column:
+    """As text that says its zone, which is that of the session; Python would have it in that of the driver."""
+    return F.date_format(time, "yyyy-MM-dd'T'HH:mm:ss'Z'")
+
+
+def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:
+    """The whole list or none: readers never see a part of it. Returns the number of rows and the bytes they free."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    n_rows = n_bytes = 0
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for row in rows:
+                writer.writerow(row)
+                n_rows += 1
+                n_bytes += row["freed_bytes"] or 0
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return n_rows, n_bytes
+
+
+def _say(dropped: list[Row], n_rows: int, n_bytes: int, out: str, say: Callable[[str], None]) -> None:
+    n_dropped = sum(row["n"] for row in dropped)
+    say(f"{n_rows:,} images may go, which would free {readable_bytes(n_bytes)}; {n_dropped:,} are left out")
+    for row in sorted(dropped, key=lambda r: (-r["n"], r["problem"])):
+        say(f"{row['n']:>9,}  {row['problem']}, e.g. {row['example']}")
+    say(
+        f"{out}: {n_rows:,} rows; remove what the column uri names and nothing else, soon, as each row was true at its "
+        "verified_at, then bring the tables up to date with `dedup-spark run`"
+    )

@@ -1,0 +1,1 @@
+"""From bytes to upright RGB pixels, or the reason why not."""

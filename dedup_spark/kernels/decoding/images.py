@@ -1,0 +1,229 @@
+"""Bytes to pixels: find the decoder, refuse what is dangerous before it allocates, apply EXIF orientation.
+
+What cannot be decoded raises `ImageRejected` with one of `REJECT_REASONS`; the extract stage makes a row of it.
+"""
+
+from __future__ import annotations
+
+import resource
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image, features
+
+from dedup_spark.kernels.decoding import formats, openers
+from dedup_spark.kernels.decoding.endings import is_cut_off
+from dedup_spark.kernels.decoding.formats import sniff_format
+from dedup_spark.kernels.decoding.headers import claimed_size, is_turned, jpeg_frame, jxl_orientation
+from dedup_spark.kernels.decoding.raw import decode_raw
+from dedup_spark.kernels.decoding.rendering import turn
+
+__all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
+
+REJECT_REASONS = (
+    "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
+    "missing", "forbidden", "changed_since_listing", "too_large", "decoder_crashed", "decoder_timeout",
+    "store_unavailable", "archived", "expired_credentials",
+)  # fmt: skip
+"""The closed list. Those from `missing` on are about reading the object; the others are said here."""
+
+warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning an image
+
+_DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+    NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What the plugins are known to raise on damaged files. Anything else counts as a crash of the decoder."""
+
+_TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
+_UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
+_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
+
+_OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+_ORIENTATION = 0x0112
+
+
+class ImageRejected(Exception):
+    """This image gives no signature. `reason` is one of REJECT_REASONS, `message` is for people."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason, self.message = reason, message
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """The first frame, upright.
+
+    `pixels` holds the decoded values without loss (RGB, RGBA, or a 16-bit, 32-bit or float mode); `source` is
+    the image as the decoder gave it, upright, in its own mode; `icc_profile` is not applied yet. `size` is the
+    width and height of the picture; only a RAW file's pixels may be fewer. `decoder` is a column of `features`.
+    """
+
+    pixels: Image.Image
+    source: Image.Image
+    size: tuple[int, int]
+    format: str
+    decoder: str
+    n_frames: int
+    exif_orientation: int
+    icc_profile: bytes | None
+
+
+def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedImage:
+    """Decode one image file.
+
+    Args:
+        data: the whole file.
+        max_pixels: width x height above which the file is refused before its pixels are allocated.
+        min_side_px: shorter side below which an image is too small to say anything about.
+
+    Raises:
+        ImageRejected: with the reason; never another exception for the damage that the decoders foresee.
+    """
+    image_format = _require_format(data)
+    decoder = _require_decoder(image_format)
+
+    def check_size(width: int, height: int) -> None:
+        if width * height > max_pixels:
+            raise ImageRejected("too_many_pixels", f"{width} x {height} pixels, the limit is {max_pixels:,}")
+        if min(width, height) < min_side_px:
+            raise ImageRejected(
+                "too_small", f"{width} x {height} pixels, the shorter side must be at least {min_side_px}"
+            )
+
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # plugins that allocate early refuse twice this, by themselves
+    try:
+        claimed = claimed_size(data, image_format)
+        if claimed and claimed[0] * claimed[1] > max_pixels:
+            check_size(*claimed)
+        if decoder is formats.RAW:
+            return _decode_raw(data, image_format, check_size)
+        return _decode(data, image_format, decoder, check_size)
+    except _DECODER_ERRORS as e:
+        raise _rejection(data, image_format, e) from e
+
+
+def out_of_memory(error: BaseException) -> ImageRejected:
+    """The rejection of an image that fits the limits on pixels and not the memory of this process."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    held = "the machine has" if limit == resource.RLIM_INFINITY else f"the decoder process may use ({limit:,} bytes)"
+    text = f"needs more memory than {held}; raise extract.decoder_memory_bytes ({_text(error)})"
+    return ImageRejected("too_many_pixels", text)
+
+
+def _require_format(data: bytes) -> str:
+    if not data:
+        raise ImageRejected("empty", "the object has 0 bytes")
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise ImageRejected("not_an_image", f"no image format begins with {data[:12]!r}")
+    return image_format
+
+
+def _require_decoder(image_format: str) -> formats.Decoder:
+    decoder = formats.decoder_of(image_format)
+    if decoder is None:
+        raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
+    if not formats.is_installed(decoder):
+        text = f"{image_format} needs {decoder.name}: pip install 'dedup-spark[formats]'"
+        raise ImageRejected("unsupported_format", text)
+    return decoder
+
+
+def _decode(
+    data: bytes, image_format: str, decoder: formats.Decoder, check_size: Callable[[int, int], None]
+) -> DecodedImage:
+    image = openers.open_image(data, image_format)
+    check_size(*image.size)
+    n_frames = 1 if image_format == "PSD" else int(getattr(image, "n_frames", 1))  # of a PSD: its layers
+    tagged = _exif_orientation(image) if image_format == "TIFF" else 1  # Pillow turns a TIFF while it loads
+    image.load()
+    orientation = {
+        "TIFF": lambda: tagged,
+        "HEIF": lambda: int(image.info.get("original_orientation") or 1) if is_turned(data) else 1,
+        "JXL": lambda: jxl_orientation(data),
+    }.get(image_format, lambda: _exif_orientation(image))()
+    has_jpeg = getattr(image, "jpeg", False)  # a JPEG inside JPEG XL comes out as it went in
+    is_upright = image_format in ("TIFF", "HEIF") or (image_format == "JXL" and not has_jpeg)
+    source = image if is_upright else turn(image, orientation)
+    return DecodedImage(
+        pixels=_lossless(source),
+        source=source,
+        size=source.size,
+        format=image.format or image_format,
+        decoder=decoder.ways[0],
+        n_frames=n_frames,
+        exif_orientation=orientation,
+        icc_profile=image.info.get("icc_profile"),
+    )
+
+
+def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int], None]) -> DecodedImage:
+    picture = decode_raw(data, check_size)
+    return DecodedImage(
+        pixels=picture.pixels,
+        source=picture.pixels,
+        size=picture.size,
+        format=image_format,
+        decoder=picture.way,
+        n_frames=1,
+        exif_orientation=picture.orientation,
+        icc_profile=picture.pixels.info.get("icc_profile"),
+    )
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except _DECODER_ERRORS:  # broken metadata around sound pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _lossless(image: Image.Image) -> Image.Image:
+    has_alpha = image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
+    if has_alpha:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        lowest_alpha = rgba.getchannel("A").getextrema()[0]
+        return rgba if lowest_alpha != 255 else rgba.convert("RGB")
+    if image.mode.startswith("I;16"):  # whatever the byte order of the file; Pillow's direct way would clip
+        return image if image.mode == "I;16" else image.convert("I").convert("I;16")
+    if image.mode in ("I", "F", "RGB"):
+        return image
+    if image.mode not in _OPAQUE_8_BIT:
+        raise ImageRejected("unsupported_format", f"pixel mode {image.mode}")
+    return image.convert("RGB")
+
+
+def _rejection(data: bytes, image_format: str, error: BaseException) -> ImageRejected:
+    """The reason behind an exception of a decoder."""
+    text, lower = _text(error), str(error).lower()
+    if isinstance(error, MemoryError) or any(words in lower for words in _OUT_OF_MEMORY):
+        return out_of_memory(error)
+    if isinstance(error, Image.DecompressionBombError) or "security limit exceeded: image size" in lower:
+        return ImageRejected("too_many_pixels", text)
+    if image_format == "JPEG" and (frame := jpeg_frame(data)) and (frame[0] == 0xF7 or frame[1] != 8):
+        kind = "JPEG-LS" if frame[0] == 0xF7 else f"JPEG with {frame[1]} bits a sample"
+        return ImageRejected("unsupported_format", f"{kind}; the decoder reads 8-bit JPEG ({text})")
+    if is_cut_off(data, image_format) or any(words in lower for words in _TRUNCATED):
+        return ImageRejected("truncated", text)
+    feature = openers.PILLOW_FEATURES.get(image_format)
+    if feature and not features.check(feature):
+        return ImageRejected("unsupported_format", f"this build of Pillow has no {feature}; its wheels have")
+    if image_format == "TIFF" and (codec := openers.missing_tiff_codec(data)):
+        return ImageRejected("unsupported_format", f"TIFF compressed by {codec}, which this build of libtiff lacks")
+    if isinstance(error, SyntaxError) and isinstance(error.__cause__, KeyError):
+        return ImageRejected("unsupported_format", f"{image_format} of a kind that the decoder does not know: {text}")
+    if formats.decoder_of(image_format) is formats.RAW:  # LibRaw: "Data error or unsupported file format"
+        lower = ""
+    is_foreign = isinstance(error, NotImplementedError) or any(words in lower for words in _UNSUPPORTED)
+    return ImageRejected("unsupported_format" if is_foreign else "corrupt", text)
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

@@ -1,0 +1,96 @@
+"""Bytes to a Pillow image that knows its size but holds no pixels yet, by the one plugin that the format needs.
+
+Plugins are imported when the first file of their format comes. Pillow's own search through all its plugins is
+not used: it would start Ghostscript for an EPS file, and drop the plugin's message.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+from PIL import Image
+
+from dedup_spark.kernels.decoding.headers import tiff_directories
+
+_PILLOW_PLUGINS = {
+    "JPEG": ("JpegImagePlugin", "jpeg_factory"),  # gives MPO where there are more pictures
+    "PNG": ("PngImagePlugin", "PngImageFile"),
+    "GIF": ("GifImagePlugin", "GifImageFile"),
+    "WEBP": ("WebPImagePlugin", "WebPImageFile"),
+    "BMP": ("BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("TiffImagePlugin", "TiffImageFile"),
+    "AVIF": ("AvifImagePlugin", "AvifImageFile"),
+    "JPEG2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "ICO": ("IcoImagePlugin", "IcoImageFile"),
+    "PSD": ("PsdImagePlugin", "PsdImageFile"),
+    "PPM": ("PpmImagePlugin", "PpmImageFile"),
+    "DDS": ("DdsImagePlugin", "DdsImageFile"),
+    "QOI": ("QoiImagePlugin", "QoiImageFile"),
+}
+PILLOW_FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
+"""Formats that Pillow decodes only when it was built with a library for it, as all its wheels are."""
+
+_OPTIONAL_TIFF_CODECS = {34925: "lzma", 50000: "zstd", 50001: "webp"}
+"""TIFF compressions that a build of libtiff may lack, by Pillow's names."""
+_COMPRESSION = 259
+
+_MAX_PNG_TEXT_BYTES = 16 << 20
+"""A decompressed text or colour profile of a PNG. Pillow's 1 MiB refuses whole pictures for a long prompt or XMP."""
+
+
+def open_image(data: bytes, image_format: str) -> Image.Image:
+    """Raises what the plugin raises; see `images._DECODER_ERRORS`."""
+    if image_format == "HEIF":
+        return _open_heif(data)
+    if image_format == "JXL":
+        return _open_jxl(data)
+    module_name, factory_name = _PILLOW_PLUGINS[image_format]
+    module: Any = importlib.import_module(f"PIL.{module_name}")
+    if image_format == "AVIF":
+        module.DEFAULT_MAX_THREADS = 1  # a child process uses one core
+    elif image_format == "PNG":
+        module.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
+    factory: Callable[[io.BytesIO, str], Image.Image] = getattr(module, factory_name)
+    return factory(io.BytesIO(data), "")
+
+
+def missing_tiff_codec(data: bytes) -> str | None:
+    """The compression of a TIFF file, if it is one that libtiff knows and this build of it cannot do."""
+    first = next(tiff_directories(data), {})
+    codec = _OPTIONAL_TIFF_CODECS.get(sum(first.get(_COMPRESSION, ())[:1]))
+    return codec if codec and not _has_tiff_codec(codec) else None
+
+
+@functools.cache
+def _has_tiff_codec(codec: str) -> bool:
+    """libtiff tells only whoever tries."""
+    try:
+        Image.new("RGB", (16, 16)).save(io.BytesIO(), "TIFF", compression=codec)
+    except (OSError, RuntimeError):
+        return False
+    return True
+
+
+def _open_heif(data: bytes) -> Image.Image:
+    import pillow_heif
+
+    pillow_heif.options.DECODE_THREADS = 1
+    plugin: Any = pillow_heif.HeifImageFile
+    return plugin(io.BytesIO(data))
+
+
+def _open_jxl(data: bytes) -> Image.Image:
+    from pillow_jxl import JpegXLImagePlugin
+
+    plugin: Any = JpegXLImagePlugin
+    plugin.DECODE_THREADS = 0
+    try:
+        return plugin.JXLImageFile(io.BytesIO(data))
+    except BaseException as e:
+        if type(e).__name__ == "PanicException":  # of its Rust; not an Exception
+            raise ValueError(f"decoder panicked: {e}") from e
+        raise

@@ -1,0 +1,1 @@
+"""What is computed of decoded pixels: hashes, quality facts, thumbnail, model input."""

@@ -1,0 +1,190 @@
+"""All that is kept of one image, from its bytes: the one place that says what `features` holds of the pixels."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from dedup_spark.kernels.decoding import formats
+from dedup_spark.kernels.decoding.images import DecodedImage, decode_image, out_of_memory
+from dedup_spark.kernels.decoding.rendering import render
+from dedup_spark.kernels.features import hashing, quality
+
+_PREPROCESSING = 2
+"""Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; where it is the
+pixel_hash, with `hashing.PIXEL_HASH_VERSION`."""
+OLDEST_DECIDING = 2
+"""The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
+the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or mean another by it."""
+_REJECTED_BY = "/rejected by "
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureSettings:
+    """`input_px` 0 makes no model input; `resize` is the filter of the others, made from the image or its thumbnail."""
+
+    max_pixels: int
+    min_side_px: int
+    thumbnail_px: int
+    thumbnail_quality: int
+    input_px: int
+    resize: str = "bicubic"
+    from_thumbnail: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Named as the columns of `features`; `model_input` is (input_px, input_px, 3) uint8 RGB or None."""
+
+    pixel_hash: str
+    phash: int
+    width_px: int
+    height_px: int
+    format: str
+    mode: str
+    n_frames: int
+    exif_orientation: int
+    sharpness: float
+    luma_stddev: float
+    entropy_bits: float
+    thumbnail: bytes
+    decoder: str
+    signature_version: str
+    model_input: npt.NDArray[np.uint8] | None
+
+
+def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
+    """Decode `data` once and derive everything. Raises ImageRejected."""
+    image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    try:
+        return _derive(image, settings)
+    except MemoryError as e:
+        raise out_of_memory(e) from e
+
+
+def current_versions(settings: SignatureSettings) -> frozenset[str]:
+    """Every signature_version that what is installed here can make; rows with another one are outdated."""
+    made = (_version(way, d, settings) for d in formats.installed_decoders() for way in d.ways)
+    return frozenset({*made, rejected_version(settings)})
+
+
+def rejected_version(settings: SignatureSettings) -> str:
+    """The signature_version of rejected images: all that could have said otherwise.
+
+    A decoder installed or upgraded later, or another limit, makes the rejects outdated, and only them.
+    """
+    decoders = " ".join(f"{d.name}-{formats.decoder_version(d)}" for d in formats.installed_decoders())
+    return f"{_PREPROCESSING}{_REJECTED_BY}{decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
+
+
+def own_version(signature_version: str | None) -> int:
+    """The part that is ours: the number before the first slash; 0 where there is none."""
+    number = (signature_version or "").partition("/")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def is_of_rejects(signature_version: str) -> bool:
+    """Whether `rejected_version` made it."""
+    return _REJECTED_BY in signature_version
+
+
+def may_decode_now(then: str, now: str) -> bool:
+    """Whether an image rejected by version `then` may be readable by `now`: a decoder is new, or a limit another.
+
+    A decoder that has gone since reads nothing more.
+    """
+    if own_version(then) != own_version(now) or not is_of_rejects(then):
+        return True
+    (decoders, limits), (decoders_now, limits_now) = map(_parts_of_rejected, (then, now))
+    return limits != limits_now or not decoders_now <= decoders
+
+
+def _parts_of_rejected(version: str) -> tuple[set[str], str]:
+    """The decoders with their versions, and the limits."""
+    decoders, _, limits = version.partition(_REJECTED_BY)[2].partition("/pixels-")
+    return set(decoders.split(" ")), limits
+
+
+def thumbnail_kind(settings: SignatureSettings) -> str:
+    """Names how thumbnails are made; the last part of the signature_version of every row that has one."""
+    return f"thumbnail-{settings.thumbnail_px}-q{settings.thumbnail_quality}"
+
+
+def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) -> str:
+    """Names everything that decides the values of a decoded image."""
+    decoded_by = f"{way}-{formats.decoder_version(decoder)}"
+    return f"{_PREPROCESSING}/{decoded_by}/{thumbnail_kind(settings)}"
+
+
+def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
+    reduced = render(image.pixels, image.source, image.icc_profile, max(settings.thumbnail_px, settings.input_px))
+    thumbnail = _fit(reduced, settings.thumbnail_px)
+    grey = np.asarray(thumbnail.convert("L"))
+    stored = _jpeg(thumbnail, settings.thumbnail_quality)
+    return Signature(
+        pixel_hash=hashing.pixel_hash(image),
+        phash=hashing.phash(image),
+        width_px=image.size[0],
+        height_px=image.size[1],
+        format=image.format,
+        mode=image.source.mode,
+        n_frames=image.n_frames,
+        exif_orientation=image.exif_orientation,
+        sharpness=quality.sharpness(grey),
+        luma_stddev=quality.luma_stddev(grey),
+        entropy_bits=quality.entropy_bits(grey),
+        thumbnail=stored,
+        decoder=image.decoder,
+        signature_version=_version(image.decoder, formats.decoder_by_way(image.decoder), settings),
+        model_input=_input_of(reduced, stored, settings) if settings.input_px else None,
+    )
+
+
+def input_of_image(data: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
+    image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    try:
+        side_px = max(settings.thumbnail_px, settings.input_px)
+        reduced = render(image.pixels, image.source, image.icc_profile, side_px)
+        return model_input(reduced, settings.input_px, settings.resize)
+    except MemoryError as e:
+        raise out_of_memory(e) from e
+
+
+def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    """The model input from a stored thumbnail, as `sign_image` makes it with `from_thumbnail`."""
+    with Image.open(io.BytesIO(jpeg)) as thumbnail:
+        return model_input(thumbnail.convert("RGB"), settings.input_px, settings.resize)
+
+
+def model_input(rgb: Image.Image, input_px: int, resize: str = "bicubic") -> npt.NDArray[np.uint8]:
+    """Squash to a square, (input_px, input_px, 3) uint8.
+
+    Without regard to the aspect ratio: SSCD on a square loses nothing on squashed copies, and one fixed shape keeps
+    batches dense.
+    """
+    return np.asarray(rgb.resize((input_px, input_px), Image.Resampling[resize.upper()]))
+
+
+def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+    if settings.from_thumbnail:
+        return input_of_thumbnail(thumbnail, settings)
+    return model_input(reduced, settings.input_px, settings.resize)
+
+
+def _fit(rgb: Image.Image, side_px: int) -> Image.Image:
+    scale = side_px / max(rgb.size)
+    if scale >= 1:
+        return rgb
+    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
+    return rgb.resize(size, Image.Resampling.LANCZOS)
+
+
+def _jpeg(rgb: Image.Image, quality_percent: int) -> bytes:
+    out = io.BytesIO()
+    rgb.save(out, "JPEG", quality=quality_percent)
+    return out.getvalue()

@@ -1,0 +1,74 @@
+"""Progress lines of long steps, also from inside one Spark job."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Lines such as `extract: 1,240/5,000 images, 61/s, 1m02s left`, at most one every `every_seconds`."""
+
+    def __init__(self, step: str, unit: str, total: int, every_seconds: float = 5.0) -> None:
+        self._step, self._unit, self._total, self._every = step, unit, total, every_seconds
+        self._begin = self._last = time.monotonic()
+        self._most = 0
+
+    @contextmanager
+    def watching(
+        self,
+        spark: SparkSession,
+        done_before: int,
+        n_under_way: int,
+        check: Callable[[], None] | None = None,
+        n_tasks: int | None = None,
+    ) -> Iterator[None]:
+        """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
+
+        `n_tasks`: only a stage of so many counts, where others go before it. `check` is called as often, on a thread of
+        its own.
+        """
+        ended = threading.Event()
+
+        def watch() -> None:
+            tracker = spark.sparkContext.statusTracker()
+            while not ended.wait(self._every):
+                if check is not None:
+                    check()
+                stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
+                counted = [s for s in stages if s and n_tasks in (None, s.numTasks)]
+                tasks = max(((s.numTasks, s.numCompletedTasks) for s in counted), default=(1, 0))
+                self.show(done_before + n_under_way * tasks[1] // tasks[0])
+
+        watcher = threading.Thread(target=watch, daemon=True, name="progress")
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def show(self, done: int, *, force: bool = False) -> None:
+        done = self._most = max(self._most, done)  # a later stage of the same write begins at none
+        now = time.monotonic()
+        if not force and now - self._last < self._every:
+            return
+        self._last = now
+        rate = done / max(now - self._begin, 1e-9)
+        left = f", {clock((self._total - done) / rate)} left" if 0 < done < self._total else ""
+        log.info("%s: %s/%s %s, %.1f/s%s", self._step, f"{done:,}", f"{self._total:,}", self._unit, rate, left)
+
+
+def clock(seconds: float) -> str:
+    """`3.2s`, `1m02s`, `2h05m`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes}m{s:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

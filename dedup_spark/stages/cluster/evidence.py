@@ -1,0 +1,246 @@
+"""Evidence: how likely each pair is a copy, by its scores, and where these are in doubt by its thumbnails.
+
+Part of the step cluster. Scores give a prior (kernels/clusters/probability.py); the pairs in doubt are gathered into
+stars, one image with its candidates, and weighed by tasks that get each thumbnail once a part. No object of the lake is
+read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior and are marked undecided.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.config import ClusterSettings, Config
+from dedup_spark.kernels.clusters import density, probability
+from dedup_spark.spark.progress import Progress
+from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
+from dedup_spark.store.schema import EVIDENCE
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+_DOUBT_FROM = 0.01
+"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth a look, except beside a crowded image."""
+_CROWDED = 0.45
+"""An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
+from the normalised similarity: its pairs are looked at down to the floor."""
+_SURE_SIMILARITY, _SURE_HAMMING_BITS = 0.97, 4
+_STAR_IMAGES = 40
+_WITNESSES = 12
+_WITNESS_SIMILARITY = 0.3
+_LEADERS = 3
+_PART_PAIRS = 1_000
+"""Weighed by one part: about 10 seconds and up to 20 MB of thumbnails."""
+_VALUE_STEPS = 10_000
+_HASH_ONLY_LOSS = 1e-4
+"""Of each differing bit, where only hashes speak: match.max_hamming_bits has decided already."""
+
+
+@dataclass(frozen=True)
+class WeighSettings:
+    """What weighing needs: the prior of the model, the least cosine that match looked for, the budget."""
+
+    prior: probability.Prior
+    floor_similarity: float
+    neighbours: int
+    max_verified_pairs: int
+
+
+def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> probability.Prior | None:
+    """The prior fitted to the lake (cluster.prior), else that of the model, else None: then cosines decide."""
+    if fitted:
+        return probability.Prior(*fitted)
+    return probability.PRIORS.get((model_id or "").partition("/")[0])
+
+
+def weigh_settings(config: Config, prior: probability.Prior) -> WeighSettings:
+    """The part of the settings that weighing needs."""
+    m = config.match
+    return WeighSettings(prior, m.floor_similarity, m.neighbours, config.cluster.max_verified_pairs)
+
+
+def weigh(
+    pairs: DataFrame, densities: DataFrame, thumbnails: DataFrame, tables: Tables, settings: WeighSettings
+) -> DataFrame:
+    """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
+
+    `densities` (image_id, similarities) and `thumbnails` (image_id, thumbnail) hold the images of the pairs. With a
+    column `centre`, one of the two images, that one is compared with all its others at once, and pairs that seem far
+    are looked at too: so are members weighed against a keeper. Writes intermediate rows down; about 10 ms a pair in
+    doubt, on one core.
+    """
+    scored = tables.stage("scored", with_prior(pairs, densities, settings))
+    asked = tables.stage("asked", within_budget(scored.where(in_doubt()), settings.max_verified_pairs))
+    n_asked = asked.count()
+    n_parts = max(1, -(-n_asked // _PART_PAIRS))
+    log.info("cluster: %s pairs in doubt, weighed by their thumbnails in %d parts", f"{n_asked:,}", n_parts)
+    stars = tables.stage("stars", in_parts(stars_of(asked, scored), n_parts))
+    progress = Progress("cluster", "pairs in doubt", n_asked)
+    with progress.watching(tables.spark, done_before=0, n_under_way=n_asked, n_tasks=n_parts):
+        weighed = tables.stage("weighed", weigh_stars(stars, thumbnails, n_parts))
+    return as_evidence(scored, weighed)
+
+
+def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) -> DataFrame:
+    """Add normalised_similarity, prior and whether one side is crowded."""
+    floor = F.lit(settings.floor_similarity).cast("float")
+    sixteenth = F.get("similarities", F.lit(density.CROWDING_RANK - 1))
+    last = F.get("similarities", F.lit(settings.neighbours - 1))
+    crowding = densities.select(
+        "image_id",
+        F.greatest(F.coalesce(sixteenth, floor), floor).alias("crowding"),
+        F.coalesce(last >= _CROWDED, F.lit(False)).alias("crowded"),
+    )
+    for side in "ab":
+        named = crowding.select(*[F.col(c).alias(f"{c}_{side}") for c in crowding.columns])
+        pairs = pairs.join(named, f"image_id_{side}", "left")
+    mean_crowding = (F.coalesce("crowding_a", floor) + F.coalesce("crowding_b", floor)) / 2
+    scored = pairs.withColumn("normalised_similarity", (F.col("similarity") - mean_crowding).cast("float"))
+    crowded = (F.coalesce("crowded_a", F.lit(False)) | F.coalesce("crowded_b", F.lit(False))).alias("crowded")
+    return scored.select(
+        "image_id_a", "image_id_b", "similarity", "normalised_similarity", "hamming_bits",
+        _prior(settings.prior).alias("prior"), crowded, _centre(pairs).alias("centre"),
+        F.lit("centre" in pairs.columns).alias("always"),
+    )  # fmt: skip
+
+
+def _centre(pairs: DataFrame) -> Column:
+    """In which image's star a pair is weighed: half of an image's pairs, whatever their order, in its own."""
+    if "centre" in pairs.columns:
+        return F.col("centre")
+    by_chance = F.xxhash64("image_id_a", "image_id_b") % 2 == 0
+    return F.when(by_chance, F.col("image_id_a")).otherwise(F.col("image_id_b"))
+
+
+def _prior(p: probability.Prior) -> Column:
+    s = F.col("similarity").cast("double")
+    logit = p.bias + p.cosine * s + p.cosine_squared * s * s + p.normalised * F.col("normalised_similarity")
+    by_hash = 1 - F.col("hamming_bits") * _HASH_ONLY_LOSS
+    return F.coalesce(1 / (1 + F.exp(-logit)), by_hash)
+
+
+def in_doubt() -> Column:
+    """Whether thumbnails should speak, for rows of `with_prior`."""
+    near = F.col("prior") >= _DOUBT_FROM
+    sure = (F.col("similarity") >= _SURE_SIMILARITY) & (F.col("hamming_bits") <= _SURE_HAMMING_BITS)
+    return F.col("similarity").isNotNull() & (near | F.col("crowded") | F.col("always")) & ~sure
+
+
+def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
+    """At most `max_pairs` of them: those whose prior says least, as their verdict changes most.
+
+    Values are counted in steps, and the pairs of the last step that does not fit are all left out: no global sort.
+    """
+    doubt = 1 - F.abs(2 * F.col("prior") - 1)
+    spread = F.pmod(F.xxhash64("image_id_a", "image_id_b"), F.lit(1000)) / 1000  # splits a crowd of equal values
+    step = F.floor((0.99 * doubt + 0.01 * spread) * _VALUE_STEPS).cast("int")
+    valued = doubtful.withColumn("step", step)
+    total, lowest = 0, _VALUE_STEPS + 1
+    for row in sorted(valued.groupBy("step").count().collect(), key=lambda r: -r["step"]):
+        total += row["count"]
+        if total > max_pairs:
+            break
+        lowest = row["step"]
+    return valued.where(F.col("step") >= lowest).drop("step")
+
+
+def stars_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
+    """(label, centre, chunk, others, priors, witnesses): each asked pair once, at one of its two images.
+
+    `label` is the smallest image near the centre: stars of one picture share it, so that sorting by it brings them
+    together.
+    """
+    a, b = F.col("image_id_a"), F.col("image_id_b")
+    other = F.when(F.col("centre") == a, b).otherwise(a).alias("other")
+    turned = asked.select("centre", other, "similarity", "prior")
+    place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other")) - 1
+    chunked = turned.withColumn("chunk", F.floor(place / _STAR_IMAGES).cast("int"))
+    pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", "prior")))
+    stars = chunked.groupBy("centre", "chunk").agg(pairs.alias("pairs"))
+    named = stars.select("centre", "chunk", F.col("pairs.other").alias("others"), F.col("pairs.prior").alias("priors"))
+    return named.join(_witnesses(scored), "centre", "left").select(
+        F.coalesce("label", "centre").alias("label"), "centre", "chunk", "others", "priors",
+        F.coalesce("witnesses", F.array().cast("array<bigint>")).alias("witnesses"),
+    )  # fmt: skip
+
+
+def _witnesses(scored: DataFrame) -> DataFrame:
+    """(centre, label, witnesses): the nearest images of each, most alike first."""
+    near = scored.where(F.col("similarity") >= _WITNESS_SIMILARITY)
+    a, b = F.col("image_id_a"), F.col("image_id_b")
+    forth, back = (near.select(x.alias("centre"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
+    place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other"))
+    nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= _WITNESSES)
+    ordered = F.sort_array(F.collect_list(F.struct("place", "other"))).alias("nearest")
+    label = F.least(F.col("centre"), F.min("other")).alias("label")
+    stars = nearest.groupBy("centre").agg(ordered, label)
+    return stars.select("centre", "label", F.col("nearest.other").alias("witnesses"))
+
+
+def in_parts(stars: DataFrame, n_parts: int) -> DataFrame:
+    """Add `part`, about equally many stars in each, those with the same label beside each other."""
+    return stars.repartitionByRange(n_parts, "label", "centre", "chunk").withColumn("part", F.spark_partition_id())
+
+
+def weigh_stars(stars: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
+    """Rows of WEIGHED; lazy. Each thumbnail goes once to each part that needs it."""
+    needed = F.explode(F.array_union(F.array_append("others", F.col("centre")), "witnesses")).alias("image_id")
+    seen = stars.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
+    rows = seen.unionByName(stars.drop("label"), allowMissingColumns=True)  # a thumbnail has no centre
+    order = ("part", F.asc_nulls_first("centre"), "chunk", "image_id")
+    return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(weigh_batches, WEIGHED.ddl)
+
+
+def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
+    """Rows of the table `evidence`: thumbnails decide where they spoke, else the scores."""
+    rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
+    decided_by = (
+        F.when(F.col("spoke"), "geometry")
+        .when(F.col("similarity").isNull(), "phash")
+        .when(in_doubt() & F.col("spoke").isNull(), "undecided")
+        .otherwise("cosine")
+    )
+    made = {
+        "copy_probability": F.coalesce("copy_probability", "prior").cast("float"),
+        "decided_by": decided_by,
+        "calibration": F.lit(probability.VERSION),
+    }
+    return rows.select(*[made.get(c, F.col(c)).alias(c) for c in EVIDENCE.column_names])
+
+
+def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
+    """(image_id_a, image_id_b, centre): the pairs of each group's leaders with its members that nobody weighed yet.
+
+    Leaders are the members with most pairs that are rather copies than not: a keeper among them has evidence of its
+    own on every member. At most 3 pairs a member.
+    """
+    of_a, of_b = (
+        labels.select(F.col("image_id").alias(f"image_id_{s}"), F.col("cluster_label").alias(s)) for s in "ab"
+    )
+    inside = evidence.join(of_a, "image_id_a").join(of_b, "image_id_b").where("a = b")
+    likely = inside.where(F.col("copy_probability") >= 0.5)
+    ends = likely.select(F.col("a").alias("label"), F.explode(F.array("image_id_a", "image_id_b")).alias("centre"))
+    degree = ends.groupBy("label", "centre").count()
+    place = F.row_number().over(Window.partitionBy("label").orderBy(F.desc("count"), "centre"))
+    leaders = degree.withColumn("place", place).where(F.col("place") <= _LEADERS).select("label", "centre")
+    members = labels.select(F.col("cluster_label").alias("label"), "image_id")
+    pairs = leaders.join(members, "label").where("centre <> image_id")
+    named = pairs.select(
+        F.least("centre", "image_id").alias("image_id_a"),
+        F.greatest("centre", "image_id").alias("image_id_b"),
+        "centre",
+    )
+    once = named.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+    return once.join(evidence, ["image_id_a", "image_id_b"], "left_anti")
+
+
+def joined_pairs(evidence: DataFrame, settings: ClusterSettings) -> DataFrame:
+    """The pairs of `evidence` that are copies with the precision asked for.
+
+    A cut that was measured on the lake (cluster.min_copy_probability) goes before the one that was shipped.
+    """
+    cut = settings.min_copy_probability or probability.cut_for(settings.target_precision)
+    return evidence.where(F.col("copy_probability") >= cut)

@@ -1,0 +1,75 @@
+"""What a task does to weigh stars of thumbnails. Runs on executors; part of the step cluster."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from dedup_spark.columns import Columns
+from dedup_spark.errors import TableError
+from dedup_spark.kernels.clusters import evidence, geometry, probability
+
+WEIGHED = Columns(
+    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, spoke boolean, "
+    "copy_probability float"
+)
+_MAX_DESCRIBED = 500
+"""Described thumbnails that a task keeps, about 0.35 MB each."""
+
+
+def weigh_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows of one part after the other: first its thumbnails (no centre), then its stars; to weighed pairs."""
+    cv2.setNumThreads(1)
+    part, desk = None, _Desk()
+    for row in (row for batch in batches for row in batch.to_pylist()):
+        if row["part"] != part:
+            part, desk = row["part"], _Desk()
+        if row["centre"] is None:
+            desk.thumbnails[row["image_id"]] = row["thumbnail"]
+        else:
+            yield _weigh(row, desk)
+
+
+class _Desk:
+    """The thumbnails of a part, and the descriptions used last."""
+
+    def __init__(self) -> None:
+        self.thumbnails: dict[int, bytes] = {}
+        self._described: OrderedDict[int, geometry.Described] = OrderedDict()
+
+    def described(self, image_id: int) -> geometry.Described:
+        if image_id not in self._described:
+            if image_id not in self.thumbnails:
+                raise TableError(f"image {image_id} has no thumbnail in features: run extract again")
+            self._described[image_id] = geometry.describe(self.thumbnails[image_id])
+            if len(self._described) > _MAX_DESCRIBED:
+                self._described.popitem(last=False)
+        self._described.move_to_end(image_id)
+        return self._described[image_id]
+
+
+def _weigh(star: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
+    centre, others = star["centre"], star["others"]
+    heard = set(others)
+    found = evidence.weigh_star(
+        desk.described(centre),  # type: ignore[arg-type]
+        [desk.described(i) for i in others],
+        lambda: [desk.described(i) for i in star["witnesses"] if i not in heard],
+    )
+    p = probability.posterior(np.array(star["priors"], np.float64), found)
+    ids = np.array(others, np.int64)
+    unknown = np.isnan(found.agreement)
+    columns = [
+        np.minimum(ids, centre),
+        np.maximum(ids, centre),
+        found.n_inliers.astype(np.int32),
+        pa.array(found.agreement, mask=unknown),
+        pa.array(probability.contested(found).astype(np.float32), mask=unknown),
+        pa.array(probability.spoke(found)),
+        p.astype(np.float32),
+    ]
+    return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], WEIGHED.names)

@@ -1,0 +1,175 @@
+"""Groups around keepers: every member directly within the bound of its keeper. Part of the step cluster.
+
+Linkage says which images belong together; this says which of them can stand for the others. Where no member is near
+enough to all, the group is split around those that are near most (kernels/clusters/keeping.py). Only direct evidence
+between two images counts; pairs that match did not propose are weighed where they could make a keeper.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.config import Config
+from dedup_spark.errors import TableError
+from dedup_spark.kernels.clusters import keeping
+from dedup_spark.spark.arrow_groups import whole_groups
+from dedup_spark.stages.cluster.removal import KEEPER_FACTS
+from dedup_spark.stages.scoring import score_pairs
+
+Weigh = Callable[[DataFrame], DataFrame]
+"""Pairs (image_id_a < image_id_b) of representatives to the same with similarity, hamming_bits, distance, bound and
+measure: what is between the two themselves. With a column `centre` (one of the two, compared with many), pairs that
+nobody weighed yet are weighed; without, only known ones are asked for."""
+
+_GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
+_MISSING = "image_id_a bigint, image_id_b bigint, centre bigint"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Largest distance to a keeper: 1 - cosine, or, without embeddings, the share of pHash bits that differ."""
+
+    cosine: float
+    phash: float
+
+
+def bounds_of(config: Config) -> Bounds:
+    """What the settings promise."""
+    return Bounds(1 - config.cluster.min_similarity, config.match.max_hamming_bits / 64)
+
+
+def weigh_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataFrame:
+    """The distance of pairs by cosine, or by pHash where an embedding is missing; with the bound for it. See `Weigh`.
+
+    Rounded to six digits: two ways to add up one cosine differ by less.
+    """
+    scored = score_pairs(pairs, unique)
+    by_cosine = F.col("similarity").isNotNull()
+    distance = F.when(by_cosine, 1 - F.col("similarity").cast("double")).otherwise(F.col("hamming_bits") / 64)
+    return scored.select(
+        "image_id_a", "image_id_b", "similarity", "hamming_bits",
+        F.greatest(F.round(distance, 6), F.lit(0.0)).cast("float").alias("distance"),
+        F.round(F.when(by_cosine, bounds.cosine).otherwise(bounds.phash), 6).cast("float").alias("bound"),
+        F.when(by_cosine, "cosine").otherwise("phash").alias("measure"),
+    )  # fmt: skip
+
+
+def bound_without_pair(bounds: Bounds) -> Column:
+    """The bound of a member that nothing was weighed for, by its model_id."""
+    return F.round(F.when(F.col("model_id").isNotNull(), bounds.cosine).otherwise(bounds.phash), 6).cast("float")
+
+
+def group_around_keepers(ranked: DataFrame, near: DataFrame, weigh: Weigh, max_images: int) -> DataFrame:
+    """(representative_id, keeper_image_id, keeper_representative_id) for each representative of ranked members; lazy.
+
+    The keeper is an image, the first of its representative's by rank.
+
+    Args:
+        ranked: (label, representative_id, image_id, rank).
+        near: (a, b), representatives that are known to be within the bound of each other; others may be, too.
+        weigh: asked about members that could be within the bound of the first by rank, and of the one near most.
+        max_images: of a label; a larger one is a crowd of equal vectors, and grouped in pieces.
+    Cost: two shuffles of 16 bytes a pair inside labels; tasks need n squared bytes within a label.
+    """
+    first = F.min(F.struct("rank", "image_id")).alias("first")
+    members = ranked.groupBy("label", "representative_id").agg(first)
+    members = members.select("label", "representative_id", "first.*")
+    missing = _by_label(members, near).mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
+    once = missing.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+    weighed = weigh(once)
+    found = weighed.where("distance <= bound").select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
+    known = near.select("a", "b").unionByName(found)
+    return _by_label(members, known).mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED)
+
+
+def _by_label(members: DataFrame, near: DataFrame) -> DataFrame:
+    """Members as rows (label, a = b, rank, image_id) and near pairs inside labels, together and in order."""
+    of_a, of_b = (members.select(F.col("representative_id").alias(c), F.col("label").alias(f"label_{c}")) for c in "ab")
+    inside = near.join(of_a, "a").join(of_b, "b").where("label_a = label_b")
+    rows = members.selectExpr("label", "representative_id AS a", "representative_id AS b", "rank", "image_id")
+    pairs = inside.selectExpr(
+        "label_a AS label", "a", "b", "CAST(NULL AS INT) AS rank", "CAST(NULL AS BIGINT) AS image_id"
+    )
+    return rows.unionByName(pairs).repartition("label").sortWithinPartitions("label", "rank", "a", "b")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One label: (n,) ids, images and ranks of the representatives, and whether two are known to be near (n, n)."""
+
+    ids: np.ndarray
+    images: np.ndarray
+    rank: np.ndarray
+    near: np.ndarray
+
+
+def _read_groups(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[_Group]:
+    for rows in whole_groups(batches, "label"):
+        single = rows.filter(rows["rank"].is_valid())
+        pairs = rows.filter(rows["rank"].is_null())
+        a, b = (pairs[c].to_numpy() for c in "ab")
+        for start in range(0, len(single), max_images):
+            part = single.slice(start, max_images).sort_by("a")
+            ids = part["a"].to_numpy()
+            mine = np.isin(a, ids) & np.isin(b, ids)
+            i, j = (np.searchsorted(ids, ends[mine]) for ends in (a, b))
+            near = np.eye(len(ids), dtype=bool)
+            near[i, j] = near[j, i] = True
+            yield _Group(ids, part["image_id"].to_numpy(), part["rank"].to_numpy().astype(np.int64), near)
+
+
+def _ask_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
+    """On executors: the pairs that could give a group one keeper, and are not known to be near."""
+    for group in _read_groups(batches, max_images):
+        for candidate in {int(np.argmin(group.rank)), keeping.centre(group.near, group.rank)}:
+            far = np.flatnonzero(~group.near[candidate])
+            own = np.full(len(far), group.ids[candidate])
+            columns = [np.minimum(own, group.ids[far]), np.maximum(own, group.ids[far]), own]
+            yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], ["image_id_a", "image_id_b", "centre"])
+
+
+def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
+    """On executors: each representative's keeper."""
+    for group in _read_groups(batches, max_images):
+        keeper = keeping.assign_keepers(group.near, group.rank)
+        columns = [group.ids, group.images[keeper], group.ids[keeper]]
+        names = ["representative_id", "keeper_image_id", "keeper_representative_id"]
+        yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], names)
+
+
+def with_keepers(ranked: DataFrame, grouped: DataFrame) -> DataFrame:
+    """Members of the final groups of two or more, with cluster_size, is_keeper, the keeper and what is asked of it."""
+    grouped_members = ranked.join(grouped, "representative_id")
+    sizes = grouped_members.groupBy("keeper_image_id").agg(F.count("*").alias("cluster_size"))
+    keepers = ranked.select(
+        F.col("image_id").alias("keeper_image_id"),
+        *[F.col(c).alias(f"keeper_{c}") for c in KEEPER_FACTS],
+    )
+    kept = grouped_members.join(sizes.where("cluster_size > 1").join(keepers, "keeper_image_id"), "keeper_image_id")
+    return kept.withColumn("is_keeper", F.col("image_id") == F.col("keeper_image_id"))
+
+
+def bridges(edges: DataFrame, grouped: DataFrame) -> DataFrame:
+    """(representative_id): those with an edge to an image of another group. There a chain of near pairs was cut."""
+    of_a, of_b = (
+        grouped.select(F.col("representative_id").alias(c), F.col("keeper_image_id").alias(f"of_{c}")) for c in "ab"
+    )
+    cut = edges.join(of_a, "a", "left").join(of_b, "b", "left").where("NOT (of_a <=> of_b)")
+    return cut.select(F.explode(F.array("a", "b")).alias("representative_id")).distinct()
+
+
+def require_bound(clusters: DataFrame) -> None:
+    """Raise TableError when a member is farther from its keeper than the bound, or that is not known."""
+    far = clusters.where("keeper_distance IS NULL OR keeper_distance > bound").select("uri", "keeper_distance").first()
+    if far is not None:
+        raise TableError(
+            f"{far['uri']} is at distance {far['keeper_distance']} from its keeper, beyond the bound that clusters "
+            "promise: a table changed while it was read; run again"
+        )

@@ -1,0 +1,74 @@
+"""Which members of clusters may go, why the others stay, and what it frees. Part of the step cluster.
+
+A member may go when it shows what its keeper shows, its keeper is another object, and the facts of both are such as
+decide. Whether both are still there is not asked here: that changes without a new row; see the view `duplicates`.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.kernels.features.signature import OLDEST_DECIDING
+from dedup_spark.stages.cluster.same_object import is_hard_link, may_be_one_object
+
+KEEPER_FACTS = (
+    "uri", "member", "location", "position", "file_id", "size_bytes", "modified_at", "etag", "content_hash",
+    "pixel_hash", "object_version", "signature_version",
+)  # fmt: skip
+"""What is asked of the keeper of a member, in columns with `keeper_` before the name."""
+
+
+def why_it_stays() -> Column:
+    """In words; null for the keeper, and for members that may go."""
+    return (
+        F.when(F.col("is_keeper"), F.lit(None))
+        .when(F.col("is_reference"), "stays: in cluster.reference_prefixes")
+        .when(F.col("is_protected"), "stays: in cluster.protected_prefixes")
+        .when(
+            F.col("member").isNull() & F.col("position").isNotNull(),
+            "stays: a part of a larger object, which cannot be removed by itself",
+        )
+        .when(
+            may_be_one_object(),
+            F.when(is_hard_link(), "stays: may be the keeper itself under another name: hard link").otherwise(
+                "stays: may be the keeper itself under another address"
+            ),
+        )
+        .when(is_outdated("signature_version"), "stays: read by an older version, until a run has read it again")
+        .when(is_outdated("keeper_signature_version"), "stays: its keeper was read by an older version")
+    )
+
+
+def is_outdated(signature_version: str) -> Column:
+    """Whether a row was made by preprocessing whose facts do not decide what may be removed."""
+    made_by = F.regexp_extract(signature_version, "^([0-9]+)/", 1).try_cast("int")
+    return F.coalesce(made_by < OLDEST_DECIDING, F.lit(False))
+
+
+def of_linked_files(kept: DataFrame) -> DataFrame:
+    """(image_id, goes_whole, counts) of the members that are hard links: whether all names of the file may go, and
+    the one of them that the bytes are counted at. Few rows, whatever the lake, are sorted by file."""
+    linked = kept.where("n_links > 1 AND file_id IS NOT NULL AND member IS NULL")
+    going = linked.where(~F.col("is_keeper") & why_it_stays().isNull())
+    of_one_file = Window.partitionBy("file_id")
+    return going.select(
+        "image_id",
+        (F.count("*").over(of_one_file) >= F.col("n_links")).alias("goes_whole"),
+        (F.min("image_id").over(of_one_file) == F.col("image_id")).alias("counts"),
+    )
+
+
+def freed_bytes() -> Column:
+    """Of a row with is_removable, and with the columns of `of_linked_files`, null where it is no hard link."""
+    frees = F.col("is_removable") & F.coalesce(F.col("goes_whole") & F.col("counts"), F.lit(True))
+    return F.when(frees, F.col("size_bytes")).otherwise(0).cast("bigint")
+
+
+def what_links_free() -> Column:
+    """In words, of a hard link that may go; else null."""
+    return (
+        F.when(~F.col("is_removable"), F.lit(None))
+        .when(~F.col("goes_whole"), "hard link: removing frees nothing")
+        .when(~F.col("counts"), "hard link: what it frees is counted at another name of the file")
+    )

@@ -1,0 +1,121 @@
+"""Cluster: pairs to groups of the same picture, a keeper for each, and the reason for every member.
+
+Reads: images, features, pairs, densities, clusters
+Writes: clusters, cluster_history, guarded, evidence
+Kernels: clusters, features, vectors
+Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once a part of 1,000 pairs; linkage and
+keepers need n squared memory within one component, at most cluster.max_component_images.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import Config
+from dedup_spark.errors import GuardError
+from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
+from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
+from dedup_spark.stages.cluster.keepers import bridges, group_around_keepers, require_bound, with_keepers
+from dedup_spark.stages.cluster.pairs_to_groups import Judgement, count_evidence, judge
+from dedup_spark.stages.cluster.reasons import keeper_pairs, with_reasons
+from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
+from dedup_spark.stages.representatives import with_representative
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, EVIDENCE, FEATURES, GUARDED, IMAGES
+
+log = logging.getLogger(__name__)
+
+_MIN_IMAGES_FOR_GUARD = 1000  # in a small folder one large group is no alarm
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Components, then linkage inside each, then keepers within the bound, ids, relations and reasons."""
+    tables, settings = run.tables, config.cluster
+    images, features = tables.read(IMAGES), tables.read(FEATURES)
+    require_keeper_order(images, features, settings)
+    judged = judge(run, config)
+
+    ranked = tables.stage("ranked", rank_members(expand(judged.labels, features), images, features, settings))
+    around = group_around_keepers(ranked, judged.near, judged.weigh, settings.max_component_images)
+    grouped = tables.stage("grouped", around)
+    kept = tables.stage("kept", with_keepers(ranked, grouped))
+    _guard_against_a_giant(kept, images.count(), settings.max_cluster_share)
+
+    previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
+    names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
+    named = with_bridges(kept.join(names, "keeper_image_id"), bridges(judged.edges, grouped))
+    scores = judged.weigh(keeper_pairs(kept))
+    clusters = tables.stage("clusters", with_reasons(named, scores, of_linked_files(kept), judged.bound))
+    require_bound(clusters)
+    require_unique_ids(clusters)
+    _write(run, clusters, previous, judged)
+    run.count(**count_evidence(run), **_count_outdated(kept))
+    tables.drop_staged()
+
+
+def _write(run: Run, clusters: DataFrame, previous: DataFrame, judged: Judgement) -> None:
+    """History first, clusters last: a step killed in between finds the old clusters and does the same again."""
+    tables = run.tables
+    version = tables.version(CLUSTERS)
+    history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
+    events = tables.stage("events", history)
+    tables.replace(CLUSTER_HISTORY, events, clusters_version=version)
+    tables.overwrite(EVIDENCE, judged.evidence())
+    tables.overwrite(GUARDED, judged.guarded)
+    tables.overwrite(CLUSTERS, clusters)
+    totals = clusters.agg(
+        F.count_if("is_keeper").alias("clusters"),
+        F.count("*").alias("members"),
+        F.count_if("is_bridge").alias("bridges"),
+    ).first()
+    assert totals is not None
+    run.count(
+        **totals.asDict(),
+        **{f"guarded_{row['guard']}": row["count"] for row in judged.guarded.groupBy("guard").count().collect()},
+        **{f"clusters_{row['event']}": row["count"] for row in events.groupBy("event").count().collect()},
+    )
+
+
+def expand(labels: DataFrame, features: DataFrame) -> DataFrame:
+    """Members of groups of two or more: image_id, hashes, representative_id, label.
+
+    A representative without near neighbours still leads its identical copies.
+    """
+    everyone = with_representative(features).join(
+        labels.withColumnRenamed("image_id", "representative_id"), "representative_id", "left"
+    )
+    named = everyone.withColumn("label", F.coalesce("cluster_label", "representative_id")).drop("cluster_label")
+    groups = named.groupBy("label").agg(F.count("*").alias("n")).where("n > 1").select("label")
+    return named.join(groups, "label")
+
+
+def with_bridges(kept: DataFrame, bridging: DataFrame) -> DataFrame:
+    """Add is_bridge to members."""
+    marked = bridging.withColumn("is_bridge", F.lit(True))
+    return kept.join(marked, "representative_id", "left").fillna(False, ["is_bridge"])
+
+
+def _count_outdated(kept: DataFrame) -> dict[str, int]:
+    """Members that were read by a version whose facts do not decide; said, where there are any."""
+    n_outdated = kept.where(is_outdated("signature_version")).count()
+    if n_outdated:
+        log.warning(
+            "cluster: %s members were read by an older version of dedup-spark, whose facts do not decide what may go: "
+            "they stay, and so do copies that they are the keepers of, until `dedup-spark run` has read them again",
+            f"{n_outdated:,}",
+        )
+    return {"outdated": n_outdated} if n_outdated else {}
+
+
+def _guard_against_a_giant(kept: DataFrame, n_images: int, max_share: float) -> None:
+    largest = kept.orderBy(F.desc("cluster_size")).select("cluster_size", "uri").first()
+    if n_images >= _MIN_IMAGES_FOR_GUARD and largest is not None and largest["cluster_size"] > max_share * n_images:
+        raise GuardError(
+            f"one cluster would hold {largest['cluster_size']:,} of {n_images:,} images, more than "
+            f"cluster.max_cluster_share ({max_share:g}); one of them is {largest['uri']}. "
+            "If that is right, allow it with --set cluster.max_cluster_share=1"
+        )

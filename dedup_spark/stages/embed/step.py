@@ -1,0 +1,206 @@
+"""Embed again: new vectors for all readable images, one model for all; hashes, facts and thumbnails stay.
+
+Reads: images, features
+Writes: features
+Kernels: signature
+Scale: from thumbnails about 10 KB an image off the table, no lake; from originals the bytes of the lake once. Then
+    features is written anew once, about 12 KB a row; no shuffle of thumbnails, a slice's vectors are broadcast.
+
+From stored thumbnails when they hold what the model needs (`extract.input_px` at most `extract.thumbnail_px`), else
+from the lake; the model_id says which, so the two never mix. Done slices wait below `_embed`, in a folder of the model,
+and outlive other runs: a row that was read again since is not taken from them. features changes at the end, in one
+commit, so that it never holds two models.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError, GuardError, TableError
+from dedup_spark.kernels.features.signature import thumbnail_kind
+from dedup_spark.models import registry as models
+from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.progress import Progress
+from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
+from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, signature_settings
+from dedup_spark.stages.reading.not_given import is_too_much
+from dedup_spark.stages.reading.read_ahead import TaskSettings
+from dedup_spark.stages.reading.slices import ADDRESS, slice_bounds, spread_addresses
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import COLUMNS, FEATURES, IMAGES
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+_MOST_IMAGES_A_SLICE = (
+    400_000  # their vectors are broadcast: 400 MB at 512 dimensions, below spark.driver.maxResultSize
+)
+_MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
+_MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
+"""What changes in a row of features when the image is read again."""
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Give every readable image a vector of the model in the settings; nothing else of its row changes."""
+    tables, settings = run.tables, task_settings(spark, config, run)
+    features = tables.read(FEATURES)
+    is_pending = F.expr("status = 'ok'") & ~F.col("model_id").eqNullSafe(F.lit(settings.model_id))
+    pending = features.where(is_pending)
+    n_pending = pending.count()
+    if not n_pending:
+        run.count(embedded=0)
+        tables.drop_progress()  # of an embedding that was killed at its very end
+        return
+    tables.fence(FEATURES)
+    if settings.signature.from_thumbnail:
+        _require_thumbnails(pending, settings)
+    staged = _embed_slices(run, config, settings, pending)
+
+    n_staged, n_unreadable = staged.count(), staged.where("embedding IS NULL").count()
+    run.count(embedded=n_staged - n_unreadable, unreadable=n_unreadable, of_other_lakes=n_pending - n_staged)
+    if n_staged < n_pending:
+        log.warning(
+            "embed: %s images are of other lakes: the same command with their --lake", f"{n_pending - n_staged:,}"
+        )
+        log.warning("embed: until then the tables keep the vectors that they have")
+        return
+    _guard_against_unreadable(n_unreadable, n_pending, config.extract.max_reject_share)
+    columns = FEATURES.column_names
+    tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
+    tables.drop_staged()
+    tables.drop_progress()
+
+
+def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
+    """Resolve on the driver what every task must agree on."""
+    if config.extract.embedding == models.OFF:
+        raise ConfigError("extract.embedding=off: there is no model to embed with; choose one by --set")
+    fits = config.extract.input_px <= config.extract.thumbnail_px
+    held = held_models(run.tables.read(FEATURES))
+    model = choose_model(spark, config.extract, held, prefer_thumbnails=fits)
+    log.info("%s", model.describe())
+    run.note(model=model.describe())
+    return TaskSettings(
+        source=open_source(run.lake, config.inventory),
+        signature=signature_settings(config.extract, model),
+        extract=config.extract,
+        model=model,
+        run_id=run.run_id,
+        task_cpus=model.share.cpus,
+    )
+
+
+def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:
+    """The rows of `pending` with new vectors, as far as they are of this lake; goes on from finished slices."""
+    tables = run.tables
+    name = _progress_name(settings)
+    tables.drop_progress(keep=name)
+    todo = _addresses(run, settings, pending)
+    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence
+    tables.delete_progress(name, "embedding IS NULL")  # not given by the store then, perhaps now
+    done = tables.read_progress(name)
+    if done is not None:
+        todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
+    todo = tables.stage("todo", todo.select("image_id"))
+    n_todo = todo.count()
+    progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
+    n_done = 0
+    for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MOST_IMAGES_A_SLICE)):
+        inside = F.col("image_id").between(low, high)
+        n_slice = todo.where(inside).count()
+        ids = F.broadcast(todo.where(inside))  # by itself Spark might shuffle the thumbnails
+        part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
+        with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
+            vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
+        clocks.count()
+        _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
+        old = pending.where(inside).join(ids, "image_id", "left_semi")
+        new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
+        tables.add_progress(name, new.select(FEATURES.column_names))
+        n_done += n_slice
+        progress.show(n_done, force=True)
+    done = tables.read_progress(name)
+    return _still_right(tables, done, pending) if done is not None else pending.limit(0)
+
+
+def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
+    """(image_id, thumbnail) or addresses (about `n_images`) to EMBEDDED; lazy."""
+    model = settings.model
+    assert model is not None
+    if settings.signature.from_thumbnail:
+        wanted = images.select("image_id", "thumbnail", F.length("thumbnail").alias("size_bytes"))
+        return wanted.mapInArrow(
+            functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl, profile=model.share.profile
+        )
+    in_order = spread_addresses(images, settings.extract.task_images, n_images)
+    return in_order.mapInArrow(
+        functools.partial(embed_originals, settings=settings), EMBEDDED.ddl, profile=model.share.profile
+    )
+
+
+def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:
+    """What of `pending` this run embeds: all of it from thumbnails, else the images of its lake, with their addresses.
+
+    An image that is gone from the listing has a null address, is of every lake, and will be without a vector.
+    """
+    if settings.signature.from_thumbnail:
+        return pending.select("image_id", "thumbnail")
+    rows = pending.select("image_id", "object_version")
+    listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS)
+    joined = rows.join(listed, ["image_id", "object_version"], "left")
+    return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
+
+
+def _progress_name(settings: TaskSettings) -> str:
+    """One name a model, and set of columns that a version of dedup_spark knows."""
+    return hashlib.sha256(f"{settings.model_id} {COLUMNS}".encode()).hexdigest()[:16]
+
+
+def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:
+    """Raise GuardError before a slice is kept whose images were not given: the same command then reads them again."""
+    if "uri" not in part.columns:
+        return
+    listed = part.where("uri IS NOT NULL").select("image_id")
+    n_without = vectors.where("embedding IS NULL").join(listed, "image_id", "left_semi").count()
+    if is_too_much(n_without, n_images, max_share):
+        raise GuardError(
+            f"{n_without:,} of {n_images:,} images of the last slice could not be read again, more than "
+            f"extract.max_unavailable_share ({max_share:g}); nothing is lost: when the store is well again, the same "
+            "command goes on. Go on without them by --set extract.max_unavailable_share=1"
+        )
+
+
+def _still_right(tables: Tables, done: DataFrame, pending: DataFrame) -> DataFrame:
+    """The rows of `done` whose images are still to be embedded and were not read again since.
+
+    The others are few, and looked for by their narrow columns alone, so that no thumbnail is shuffled.
+    """
+    outdated = tables.stage("outdated", done.select(*_MADE_BY).join(pending.select(*_MADE_BY), _MADE_BY, "left_anti"))
+    return done.join(outdated, _MADE_BY, "left_anti")
+
+
+def _require_thumbnails(pending: DataFrame, settings: TaskSettings) -> None:
+    """Raise TableError when a thumbnail is not of the kind that the model_id names."""
+    kind = thumbnail_kind(settings.signature)
+    n_others = pending.where(~F.col("signature_version").endswith(f"/{kind}")).count()
+    if n_others:
+        raise TableError(
+            f"{n_others:,} images have a thumbnail that is not {kind}: give extract.thumbnail_px and "
+            "extract.thumbnail_quality as they were made, or read the lake by --set extract.embed_from=original"
+        )
+
+
+def _guard_against_unreadable(n_unreadable: int, n_images: int, max_share: float) -> None:
+    if n_images >= _MIN_IMAGES_FOR_GUARD and n_unreadable > max_share * n_images:
+        raise GuardError(
+            f"{n_unreadable:,} of {n_images:,} images could not be read again, more than extract.max_reject_share "
+            f"({max_share:g}); is the lake there? Nothing was changed. Allow it with --set extract.max_reject_share=1"
+        )
+    if n_unreadable:
+        log.warning("embed: %s images could not be read and have no vector; extract will try them", f"{n_unreadable:,}")

@@ -1,0 +1,65 @@
+"""The part of embed that runs on executors: thumbnails or addresses in, vectors out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+from PIL import UnidentifiedImageError
+
+from dedup_spark.columns import Columns
+from dedup_spark.errors import TableError
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.signature import input_of_thumbnail
+from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.embedding import with_embeddings
+from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
+
+VECTORS = Columns("image_id bigint, model_id string, embedding binary")
+"""`embedding` as in features; null, with model_id, where the image could not be read again."""
+EMBEDDED = VECTORS + TIMINGS
+
+
+def embed_thumbnails(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
+    """(image_id, thumbnail, size_bytes) to EMBEDDED, in the same order.
+
+    Threads decode: thumbnails are our own small JPEGs, and Pillow lets other threads run meanwhile.
+    """
+    return _embedded(batches, settings, functools.partial(_of_thumbnail, settings=settings))
+
+
+def embed_originals(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
+    """(image_id, object_version and the address) to EMBEDDED, in the same order."""
+    decoders = decoders_of(settings, input_only=True)
+    return _embedded(batches, settings, functools.partial(_of_original, settings=settings, decoders=decoders))
+
+
+def _embedded(
+    batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[pa.RecordBatch]:
+    model = settings.model
+    assert model is not None  # the stage refuses to begin without one
+    schema = EMBEDDED.arrow
+    for rows in with_embeddings(read_ahead(batches, settings, read), model.batch_images, model.load):
+        columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _of_thumbnail(row: dict[str, Any], settings: TaskSettings) -> dict[str, Any]:
+    try:
+        pixels = input_of_thumbnail(row["thumbnail"], settings.signature)
+    except (UnidentifiedImageError, OSError, TypeError) as e:
+        raise TableError(f"the thumbnail of image {row['image_id']} in features cannot be decoded: {e}") from e
+    return {"image_id": row["image_id"], "model_input": pixels}
+
+
+def _of_original(row: dict[str, Any], settings: TaskSettings, decoders: DecoderPool) -> dict[str, Any]:
+    if row["uri"] is None:  # gone from the listing
+        return {"image_id": row["image_id"]}
+    try:
+        data, _ = fetch_row(row, settings)
+        return {"image_id": row["image_id"], "model_input": decoders.input_of(data)}
+    except ImageRejected:  # the next extract makes a row with the reason of it
+        return {"image_id": row["image_id"]}

@@ -1,0 +1,272 @@
+"""Extract: read each object once; signatures, facts, thumbnail and embedding come out of that one pass.
+
+Reads: images, features
+Writes: features
+Kernels: features
+Scale: bytes of the lake once, over the network; per image one decode and one forward pass; about 12 KB a row out.
+
+Work goes by slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. A row
+that is already there is never read again, whoever wrote it. What tasks do is in `task.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import Config, ExtractSettings
+from dedup_spark.errors import GuardError, TableError
+from dedup_spark.models import registry as models
+from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.progress import Progress
+from dedup_spark.stages.extract.backlog import Backlog, kinds_of_rows, models_of, pending_images
+from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
+from dedup_spark.stages.extract.task import READ, extract_batches
+from dedup_spark.stages.extract.versions import versions_in_use
+from dedup_spark.stages.reading.model_choice import (
+    ModelClocks,
+    choose_model,
+    require_one_model,
+    signature_settings,
+)
+from dedup_spark.stages.reading.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
+from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE, TaskSettings
+from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import FEATURES, IMAGES
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+_MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Forget what is gone, changed or outdated; read what is missing, slice by slice."""
+    tables, lake = run.tables, open_source(run.lake, config.inventory).root
+    kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
+    held = models_of(kinds)
+    settings = task_settings(spark, config, run, held)
+    require_one_model(held, settings.model_id, run)
+    backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
+    if backlog.n_pending and tables.fence(FEATURES):  # a run before this one may have added rows until now
+        kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
+        backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
+    backlog.versions.require_consent()
+    _forget(tables, backlog)
+    backlog.versions.say_what_stays()
+    not_given = images_not_given(tables, lake) if backlog.n_not_given else None
+    guard = _RejectGuard(run, config.extract, backlog)
+    guard.check()  # also when a stopped run had read them all
+
+    n_copied = _read_pending(run, settings, guard, lake, backlog)
+    if not_given is not None:
+        _ask_again(run, settings, not_given, backlog.n_not_given)
+    tables.drop_staged()
+
+    totals = _require_conservation(tables, lake, run.run_id)
+    n_read = backlog.n_pending - n_copied
+    run.count(read=n_read, copied=n_copied, forgotten=sum(backlog.forgotten.values()), **totals)
+    say_not_given(tables, lake, totals, config.extract.max_unavailable_share)
+
+
+def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
+    """Resolve on the driver what every task must agree on; `held` are the model_ids in features."""
+    model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
+    if model:
+        log.info("%s", model.describe())
+        run.note(model=model.describe())
+    return TaskSettings(
+        source=open_source(run.lake, config.inventory),
+        signature=signature_settings(config.extract, model),
+        extract=config.extract,
+        model=model,
+        run_id=run.run_id,
+        task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
+    )
+
+
+def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
+    """Rows of `images` (about `n_images`) to READ; lazy. One container is read by one task."""
+    in_order = spread_addresses(images, settings.extract.task_images, n_images)
+    profile = settings.model.share.profile if settings.model else None
+    return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), READ.ddl, profile=profile)
+
+
+def _pending(tables: Tables, lake: str) -> DataFrame:
+    return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.read(FEATURES))
+
+
+def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: str, backlog: Backlog) -> int:
+    """Read what has no row yet, of equal objects one; returns how many rows were copied."""
+    tables, n_left, n_copied = run.tables, backlog.n_pending, 0
+    buckets = _trusted_buckets(run, settings) if settings.extract.trust_etags and backlog.n_pending_with_etag else []
+    if buckets:
+        first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake), buckets))
+        n_first = first.count()
+        _read_slices(run, settings, guard, first, n_first)
+        n_copied = _copy_equals(tables, run.run_id, lake, buckets)
+        n_left -= n_first + n_copied
+    if n_left:
+        rest = _pending(tables, lake)
+        is_one_slice = n_left <= settings.extract.slice_images
+        _read_slices(run, settings, guard, rest if is_one_slice else _in_slices(tables, rest), n_left)
+    return n_copied
+
+
+def _trusted_buckets(run: Run, settings: TaskSettings) -> list[str]:
+    here = run.tables.read(IMAGES).where(F.col("lake") == settings.source.root)
+    buckets = trusted_buckets(here, run.tables.read(FEATURES), settings.source)
+    run.note(buckets_with_md5_etags=buckets)
+    return buckets
+
+
+def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
+    """Written down in the order of ids, so that a slice reads its own part only, and keeps what it was cut from."""
+    return tables.stage("chosen", chosen.orderBy("image_id"))
+
+
+def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int) -> None:
+    """Read the `n_chosen` images and append their rows, a slice at a time."""
+    tables = run.tables
+    bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
+    n_slice = -(-n_chosen // max(1, len(bounds)))
+    progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
+    for i, (low, high) in enumerate(bounds):
+        part = chosen.where(F.col("image_id").between(low, high))
+        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+            rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
+            tables.append(FEATURES, rows.select(FEATURES.column_names))
+        guard.add(clocks.count(), low, high)
+        progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
+        guard.check()
+
+
+def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
+    """Read the images once more. Only rows with another outcome change: else the steps behind had nothing to keep."""
+    tables, clocks, n_slice = run.tables, ModelClocks(run), min(n_images, settings.extract.slice_images)
+    log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
+    for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
+        part = not_given.where(F.col("image_id").between(low, high))
+        rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
+        clocks.count()
+        changed = rows.join(part.select("image_id", "before"), "image_id").where(
+            ~F.col("before").eqNullSafe(F.col("reject_reason"))
+        )
+        if not changed.isEmpty():
+            tables.upsert(FEATURES, changed.select(FEATURES.column_names))
+
+
+def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:
+    """Give pending images the row of an equal one that was read; returns how many got one."""
+    here = tables.read(IMAGES).where(F.col("lake") == lake)
+    copies = copies_of_equals(_pending(tables, lake), here, tables.read(FEATURES), buckets, run_id)
+    rows = tables.stage("copies", copies.select(FEATURES.column_names))
+    n_copies = rows.count()
+    if n_copies:
+        tables.append(FEATURES, rows)
+    return n_copies
+
+
+def _forget(tables: Tables, backlog: Backlog) -> None:
+    for why, n in backlog.forgotten.most_common():
+        log.info("extract: %s rows forgotten: %s", f"{n:,}", why)
+    if any("made by version" in why for why in backlog.forgotten):
+        log.info("extract: keep such rows with --set extract.on_version_change=keep")
+    if backlog.forgotten:
+        ids = backlog.forgotten_ids(tables.read(IMAGES), tables.read(FEATURES))
+        tables.delete(FEATURES, tables.stage("forgotten", ids))
+
+
+class _RejectGuard:
+    """Stops a run that rejects too much: a wrong lake, a missing decoder, a key that lost its rights.
+
+    And, after a slice, one whose store does not give the bytes: those images are not rejected for what they are.
+    """
+
+    def __init__(self, run: Run, limits: ExtractSettings, backlog: Backlog) -> None:
+        self._run, self._max_share, self._max_unavailable = run, limits.max_reject_share, limits.max_unavailable_share
+        self._n_read, self._n_rejected = backlog.n_read_in_run, backlog.n_rejected_in_run
+
+    @staticmethod
+    def sums() -> dict[str, Column]:
+        """What `add` takes, of the rows of a slice."""
+        is_given = ~F.coalesce(F.col("reject_reason"), F.lit("")).isin(*NOT_GIVEN)
+        return {
+            "n_rows": F.count("*"),
+            "n_read": F.count_if(is_given),
+            "n_rejected": F.count_if(is_given & (F.col("status") == "rejected")),
+            "n_unavailable": F.count_if(F.col("reject_reason").isin(*UNAVAILABLE)),
+        }
+
+    def add(self, seen: dict[str, float] | None, low: int, high: int) -> None:
+        """Count the rows of a slice; `seen` is None where this Spark did not say them. Raises GuardError."""
+        if seen is None:
+            self._count()
+        else:
+            self._n_read += int(seen["n_read"])
+            self._n_rejected += int(seen["n_rejected"])
+        if seen is None or is_too_much(seen["n_unavailable"], seen["n_rows"], self._max_unavailable):
+            require_store(self._written().where(F.col("image_id").between(low, high)), self._max_unavailable)
+
+    def check(self) -> None:
+        """Raise GuardError when too many of the images that this run read were rejected."""
+        if not self._is_too_much():
+            return
+        reasons = self._count()  # metrics of tasks that Spark did twice may count twice: the table decides
+        if self._is_too_much():
+            raise GuardError(
+                f"{self._n_rejected:,} of {self._n_read:,} images read were rejected ({reasons}), more than "
+                f"extract.max_reject_share ({self._max_share:g}); look at the view quarantine, or allow it with "
+                "--set extract.max_reject_share=1"
+            )
+
+    def _is_too_much(self) -> bool:
+        return self._n_read >= _MIN_IMAGES_FOR_GUARD and self._n_rejected > self._max_share * self._n_read
+
+    def _count(self) -> str:
+        """From the table; returns the reasons, in words."""
+        sums = self._written().agg(*(column.alias(name) for name, column in self.sums().items())).first()
+        assert sums is not None
+        self._n_read, self._n_rejected = sums["n_read"], sums["n_rejected"]
+        return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN)))
+
+    def _written(self) -> DataFrame:
+        """The rows of this run."""
+        return self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
+
+
+def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:
+    """Every image of this lake has one row of features, and no row is without its image. Returns what else was counted.
+
+    One shuffle of 30 bytes a row, of both tables. Raises TableError.
+    """
+    of_run = F.when(F.col("run_id") == run_id, F.col("n_retries"))
+    reason = F.col("reject_reason")
+    rows = tables.read(FEATURES).groupBy("image_id").agg(
+        F.count("*").alias("n"),
+        F.count_if(F.col("status") == "rejected").alias("rejected"),
+        F.count_if(reason == "archived").alias("archived_row"),
+        F.count_if(reason.isin(*UNAVAILABLE)).alias("unavailable_row"),
+        F.coalesce(F.sum(of_run), F.lit(0)).alias("retries"),
+    )  # fmt: skip
+    images = tables.read(IMAGES).select("image_id", (F.col("lake") == lake).alias("is_here"))
+    found = images.join(rows, "image_id", "full").agg(
+        F.count_if(F.col("is_here") & F.col("n").isNull()).alias("unread"),
+        F.count_if(F.col("is_here").isNull()).alias("orphans"),
+        F.coalesce(F.sum(F.col("n") - 1), F.lit(0)).alias("twice"),
+        *[F.coalesce(F.sum(c), F.lit(0)).alias(c) for c in ("rejected", "retries")],
+        F.count_if(F.col("is_here") & (F.col("archived_row") > 0)).alias("archived"),
+        F.count_if(F.col("is_here") & (F.col("unavailable_row") > 0)).alias("unavailable"),
+    ).first()  # fmt: skip
+    assert found is not None
+    if found["unread"] or found["orphans"] or found["twice"]:
+        raise TableError(
+            f"after extract {found['unread']:,} images have no features, {found['orphans']:,} features no image and "
+            f"{found['twice']:,} are there twice: two runs wrote to these tables at once; `dedup-spark repair` with "
+            "the same --tables mends them"
+        )
+    return {name: found[name] for name in ("rejected", "retries", "archived", "unavailable")}

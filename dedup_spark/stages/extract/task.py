@@ -1,0 +1,93 @@
+"""The part of extract that runs on executors: addresses in, rows of `features` out.
+
+How objects are fetched and decoded ahead of the model is in `stages/reading/`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+
+from dedup_spark.kernels.decoding.images import ImageRejected, sniff_format
+from dedup_spark.kernels.features.hashing import content_hash
+from dedup_spark.kernels.features.signature import Signature, rejected_version
+from dedup_spark.stages.reading.embedding import in_groups, with_embeddings
+from dedup_spark.stages.reading.read_ahead import RETRIABLE, TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
+from dedup_spark.store.schema import FEATURES
+
+READ = FEATURES.schema + TIMINGS
+
+_SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model_input")
+_ROWS_A_BATCH = 64
+"""Rows of features an Arrow batch: about 1 MB. A batch costs Spark 27 columns' headers, whatever it holds."""
+_RECENT_IMAGES = 64
+"""Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
+
+
+def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: (image_id, object_version and the address) to FEATURES and TIMINGS, in the same order."""
+    rows = _signed(batches, settings)
+    if settings.model:
+        rows = itertools.chain.from_iterable(with_embeddings(rows, settings.model.batch_images, settings.model.load))
+    for group in in_groups(rows, _ROWS_A_BATCH):
+        yield _to_arrow(group)
+
+
+def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[dict[str, Any]]:
+    sign = _Recent(decoders_of(settings).sign, _RECENT_IMAGES)
+    return read_ahead(batches, settings, functools.partial(_read_one, settings=settings, sign=sign))
+
+
+def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, bytes], Signature]) -> dict[str, Any]:
+    """One row of features but for the embedding, with `model_input` beside it; whatever the image is like."""
+    done = {"image_id": row["image_id"], "object_version": row["object_version"], "run_id": settings.run_id}
+    try:
+        data, n_retries = fetch_row(row, settings)
+        digest = content_hash(data)
+        done |= {"n_retries": n_retries, "read_bytes": len(data), "content_hash": digest}
+        done["magic_format"] = sniff_format(data)
+        signature = sign(digest, data)
+    except ImageRejected as e:
+        rejected = {"reject_reason": e.reason, "reject_message": e.message, "retriable": e.reason in RETRIABLE}
+        return done | rejected | {"status": "rejected", "signature_version": rejected_version(settings.signature)}
+    found = {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
+    return done | found | {"status": "ok", "model_input": signature.model_input}
+
+
+class _Recent:
+    """Signs images, and remembers the last few: identical bytes in one task are decoded once."""
+
+    def __init__(self, sign: Callable[[bytes], Signature], size: int) -> None:
+        self._sign, self._size = sign, size
+        self._known: OrderedDict[str, Future[Signature]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, digest: str, data: bytes) -> Signature:
+        with self._lock:
+            known = self._known.get(digest)
+            future: Future[Signature] = known or Future()
+            self._known[digest] = future
+            self._known.move_to_end(digest)
+            if len(self._known) > self._size:
+                self._known.popitem(last=False)
+        if known is None:
+            try:
+                future.set_result(self._sign(data))
+            except BaseException as e:
+                future.set_exception(e)
+        return future.result()
+
+
+def _to_arrow(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    schema = READ.arrow
+    return pa.RecordBatch.from_arrays(
+        [pa.array([r.get(f.name) for r in rows], type=f.type) for f in schema], schema=schema
+    )

@@ -1,0 +1,128 @@
+"""Rows of features that other versions made, of a decoder or of ours: which are made again, and which stay.
+
+A patch of a decoder would read the whole lake again. So such rows stay unless extract.on_version_change says otherwise,
+and then only as many as extract.max_outdated_share allows. Rejected images are another matter: they are few, and a
+decoder that came since may read them. All of this is decided on the driver.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+from pyspark.sql import Row, SparkSession
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.errors import GuardError
+from dedup_spark.kernels.features.signature import (
+    OLDEST_DECIDING,
+    SignatureSettings,
+    current_versions,
+    is_of_rejects,
+    may_decode_now,
+    own_version,
+)
+from dedup_spark.spark.local_relation import local_relation
+
+log = logging.getLogger(__name__)
+
+_MIN_ROWS_FOR_GUARD = 200  # a share of a handful says nothing
+_DECODER_MAY_MEND = frozenset(
+    {
+        "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small", "decoder_crashed",
+        "decoder_timeout",
+    }
+)  # fmt: skip
+"""Reasons that another decoder, or another limit on pixels, may not find."""
+_RECOMPUTE = "--set extract.on_version_change=recompute"
+
+
+class OtherVersions:
+    """What becomes of the rows whose signature_version is none of `current`."""
+
+    def __init__(self, kinds: Sequence[Row], extract: ExtractSettings, current: frozenset[str]) -> None:
+        self._max_share, self._recomputes = extract.max_outdated_share, extract.on_version_change == "recompute"
+        rows = [k for k in kinds if k["is_made"] and k["is_here"] is not None]
+        others = [k for k in rows if k["signature_version"] not in current]
+        rejecting = next(filter(is_of_rejects, current))
+        wanted = others if self._recomputes else [k for k in others if _may_be_mended(k, rejecting)]
+        self._n_rows, self._n_wanted = _count(rows), _count(wanted)
+        is_kept = self._is_too_much() and not self._recomputes
+        self._outdated = set() if is_kept else {_made_by(k) for k in wanted}
+        self._n_rejects_kept = self._n_wanted if is_kept else 0
+        kept = [k for k in others if k["reject_reason"] is None and not self.is_outdated(k)]
+        self._n_kept = _count(kept)
+        self._n_undecided = _count(k for k in kept if own_version(k["signature_version"]) < OLDEST_DECIDING)
+
+    def is_outdated(self, kind: Row) -> bool:
+        """Whether rows of this kind are made again, for their version."""
+        return _made_by(kind) in self._outdated
+
+    def require_consent(self) -> None:
+        """Raise GuardError when too many rows would be made again."""
+        if self._recomputes and self._is_too_much():
+            raise GuardError(
+                f"{self._n_wanted:,} of {self._n_rows:,} rows of features were made by other versions of a decoder or "
+                "of our own hashes, or with other thumbnails, and their images would all be read again: more than "
+                f"extract.max_outdated_share ({self._max_share:g}). Allow it with --set extract.max_outdated_share=1, "
+                "or keep the rows with --set extract.on_version_change=keep"
+            )
+
+    def say_what_stays(self) -> None:
+        if self._n_kept:
+            log.info(
+                "extract: %s of %s rows of features were made by other versions of a decoder or of our own hashes, or "
+                "with other thumbnails, and are kept; read those images again with %s",
+                f"{self._n_kept:,}", f"{self._n_rows:,}", _RECOMPUTE,
+            )  # fmt: skip
+        if self._n_undecided:
+            log.warning(
+                "extract: %s rows were made by an older version of our own hashes; they are never proposed for removal "
+                "until they are read again: %s", f"{self._n_undecided:,}", _RECOMPUTE,
+            )  # fmt: skip
+        if self._n_rejects_kept:
+            log.info(
+                "extract: %s images were rejected by other versions of a decoder, more than extract.max_outdated_share "
+                "(%g) of all; read them again with --set extract.max_outdated_share=1",
+                f"{self._n_rejects_kept:,}", self._max_share,
+            )  # fmt: skip
+
+    def _is_too_much(self) -> bool:
+        return self._n_rows >= _MIN_ROWS_FOR_GUARD and self._n_wanted > self._max_share * self._n_rows
+
+
+def versions_in_use(spark: SparkSession, kinds: Sequence[Row], signature: SignatureSettings) -> frozenset[str]:
+    """The versions that make rows now: the executors', which are asked in a task where the driver's would not do."""
+    ours = current_versions(signature)
+    if {k["signature_version"] for k in kinds if k["is_made"] and k["is_here"] is not None} <= ours:
+        return ours
+    one = local_relation(spark, [(0,)], "i int").coalesce(1)
+    asked = one.mapInArrow(functools.partial(_tell_versions, signature=signature), "version string")
+    theirs = frozenset(row["version"] for row in asked.collect())
+    if theirs != ours:
+        log.warning(
+            "extract: executors decode by other versions than the driver has (%s; the driver: %s), and theirs count; "
+            "install the same packages on both",
+            ", ".join(sorted(theirs - ours)) or "fewer", ", ".join(sorted(ours - theirs)) or "fewer",
+        )  # fmt: skip
+    return theirs
+
+
+def _tell_versions(batches: Iterable[pa.RecordBatch], signature: SignatureSettings) -> Iterator[pa.RecordBatch]:
+    """On an executor: one row a version."""
+    for _ in batches:
+        yield pa.RecordBatch.from_pydict({"version": sorted(current_versions(signature))})
+
+
+def _may_be_mended(kind: Row, rejecting: str) -> bool:
+    return kind["reject_reason"] in _DECODER_MAY_MEND and may_decode_now(kind["signature_version"] or "", rejecting)
+
+
+def _made_by(kind: Row) -> tuple[str | None, str | None]:
+    return kind["reject_reason"], kind["signature_version"]
+
+
+def _count(kinds: Iterable[Row]) -> int:
+    return sum(k["n"] for k in kinds)

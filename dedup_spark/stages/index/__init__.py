@@ -1,0 +1,1 @@
+"""Step 3: representatives are routed to cells; each shard is one FAISS file."""

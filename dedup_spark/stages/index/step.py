@@ -1,0 +1,207 @@
+"""Index: coarse cells of the embedding space, and FAISS shard files that hold the representatives by cell.
+
+Reads: features
+Writes: centroids, shards
+Kernels: vectors
+Scale: k-means on at most index.max_train_rows rows on the driver; every vector is assigned once (n x cells products)
+and shuffled once (1 KB a row); one file a shard, built in one task (about 2 KB a row of memory).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.columns import Columns
+from dedup_spark.config import Config, IndexSettings
+from dedup_spark.errors import TableError
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.representatives import representatives, set_hash, set_name
+from dedup_spark.store import files, shards
+from dedup_spark.store.observed import stage_with
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
+
+log = logging.getLogger(__name__)
+
+_ASSIGNED = "image_id bigint, cell int, embedding binary"
+_SHARD_FILE = Columns("shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>")
+_SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
+_TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
+_ROWS_PER_TASK = 4096  # at least: smaller shards cost more in files than they give in parallel work
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """What a task needs to write a shard."""
+
+    root: str
+    folder: str
+    centroids: npt.NDArray[np.float32]
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Train cells, assign every representative, write shards, then list them."""
+    tables = run.tables
+    vectors = (
+        representatives(tables.read(FEATURES))
+        .where("embedding IS NOT NULL")
+        .select("image_id", "model_id", "embedding")
+    )
+    vectors, seen = stage_with(tables, "vectors", vectors, set_hash=set_hash(F.xxhash64("embedding")))
+    model_id, n_vectors = _the_only_model(vectors)
+    build = f"{run.run_id}-{secrets.token_hex(2)}"  # of its own: a run that lost its lease may still write files
+    if n_vectors == 0:
+        tables.overwrite(CENTROIDS, local_relation(spark, [], CENTROIDS.schema))
+        tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
+        n_cells = n_shards = 0
+    else:
+        n_cells, n_shards = _build(run, vectors, n_vectors, (model_id, set_name(n_vectors, seen["set_hash"])), build)
+    _delete_older_builds(tables.root, keep=build)
+    tables.drop_staged()
+    run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
+
+
+def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str], build: str) -> tuple[int, int]:
+    """Write cells and shards; returns how many of each. `made_of`: model_id, and the name of the set of images."""
+    tables, config, spark = run.tables, run.config, run.tables.spark
+    model_id, built_from = made_of
+    centroids = train(vectors, n_vectors, config.index)
+    assigned = tables.stage("assigned", assign_cells(vectors, centroids))
+    sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
+    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index)
+    shard_of = pack_cells(sizes, rows_per_shard)
+    places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
+    folder = f"{shards.FOLDER}/{build}"
+    written = tables.stage("written", write_shards(assigned, places, ShardSettings(tables.root, folder, centroids)))
+    tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
+    tables.overwrite(SHARDS, written.withColumns({"model_id": F.lit(model_id), "built_from": F.lit(built_from)}))
+    return len(centroids), written.count()
+
+
+def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:
+    """Centroids from a sample that depends on the ids and the seed alone, not on order or partitions."""
+    n_cells = settings.n_cells or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
+    n_cells = min(n_cells, n_vectors)
+    wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
+    draw = F.pmod(F.xxhash64("image_id", F.lit(settings.seed)), F.lit(1 << 30)) / F.lit(float(1 << 30))
+    sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
+    rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
+    matrix = ann.from_bytes(rows["embedding"].to_pylist()).astype(np.float32)
+    return ann.train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
+
+
+def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> DataFrame:
+    """image_id, cell, embedding; lazy."""
+    shared = vectors.sparkSession.sparkContext.broadcast(centroids)
+
+    def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        quantiser = ann.Quantiser(shared.value)
+        for batch in batches:
+            matrix = ann.to_floats(ann.from_bytes(batch["embedding"].to_pylist()))
+            cells = pa.array(quantiser.nearest(matrix), pa.int32())
+            yield pa.RecordBatch.from_arrays(
+                [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
+            )
+
+    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED)
+
+
+def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
+    """Cell -> shard: neighbouring cells share a shard up to `rows_per_shard`; a larger cell has several of its own.
+
+    Those are the shard named and the next ones, as many as `parts` says.
+    """
+    shard_of, shard, filled = {}, 0, 0
+    for cell in sorted(sizes):
+        if filled and filled + sizes[cell] > rows_per_shard:
+            shard, filled = shard + 1, 0
+        shard_of[cell] = shard
+        filled += sizes[cell]
+        if filled > rows_per_shard:
+            shard, filled = shard + parts(sizes[cell], rows_per_shard), 0
+    return shard_of
+
+
+def parts(size: int, rows_per_shard: int) -> int:
+    """Shards that a cell of so many rows takes."""
+    return max(1, -(-size // rows_per_shard))
+
+
+def write_shards(assigned: DataFrame, places: dict[int, tuple[int, int]], settings: ShardSettings) -> DataFrame:
+    """One file a shard, one row a file; lazy. `places`: of each cell its first shard and in how many it is split."""
+    spark = assigned.sparkSession
+    known = [(cell, first, n_parts) for cell, (first, n_parts) in places.items()]
+    mapping = local_relation(spark, known, "cell int, first int, n_parts int")
+    n_shards = max(first + n_parts for first, n_parts in places.values())
+    part = F.pmod(F.xxhash64("image_id"), F.col("n_parts")).cast("int")
+    placed = assigned.join(F.broadcast(mapping), "cell").withColumn("shard", F.col("first") + part)
+    by_shard = placed.repartitionByRange(n_shards, "shard")
+    rows = by_shard.sortWithinPartitions("shard", "cell", "image_id")
+    return rows.select("shard", "cell", "image_id", "embedding").mapInArrow(
+        functools.partial(_write_batches, settings=settings), _SHARD_FILE.ddl
+    )
+
+
+def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -> Iterator[pa.RecordBatch]:
+    """On executors: rows sorted by shard; one FAISS file for each shard met."""
+    rows = pa.Table.from_batches(batches, schema=_SORTED.arrow)
+    for shard in pc.unique(rows["shard"]).to_pylist():
+        yield _write_one(shard, rows.filter(pc.equal(rows["shard"], shard)), settings)
+
+
+def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
+    ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
+    vectors = ann.from_bytes(rows["embedding"].to_pylist())
+    path = f"{settings.folder}/shard-{shard:05d}.faiss"
+    size, sha256 = shards.write_shard(settings.root, path, ann.build_shard(ids, vectors, cells, settings.centroids))
+    held = sorted(set(cells.tolist()))
+    row = {"shard": shard, "path": path, "n_images": len(ids), "size_bytes": size, "sha256": sha256, "cells": held}
+    return pa.RecordBatch.from_pylist([row], schema=_SHARD_FILE.arrow)
+
+
+def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
+    counts = {r["model_id"]: r["count"] for r in vectors.groupBy("model_id").count().collect()}
+    if len(counts) > 1:
+        raise TableError(
+            f"features holds embeddings of {len(counts)} models ({', '.join(sorted(counts))}), "
+            "which cannot be compared: extract into other tables, or go back to the settings of the first model"
+        )
+    return next(iter(counts.items()), ("", 0))
+
+
+def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
+    """Small enough that pairs of shards keep every core busy, within index.max_shard_rows."""
+    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (4 * parallelism))))
+
+
+def _centroid_rows(
+    spark: SparkSession,
+    centroids: npt.NDArray[np.float32],
+    sizes: dict[int, int],
+    shard_of: dict[int, int],
+    model_id: str,
+) -> DataFrame:
+    rows = [
+        (cell, sizes.get(cell, 0), shard_of.get(cell), model_id, bytearray(centroid.astype("<f4").tobytes()))
+        for cell, centroid in enumerate(centroids)
+    ]
+    return local_relation(spark, rows, CENTROIDS.schema)
+
+
+def _delete_older_builds(root: str, keep: str) -> None:
+    for name in files.list_names(f"{root}/{shards.FOLDER}"):
+        if name != keep:
+            files.delete_tree(f"{root}/{shards.FOLDER}/{name}")

@@ -1,0 +1,1 @@
+"""Step 1: the lake is listed into `images`."""

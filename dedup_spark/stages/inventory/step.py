@@ -1,0 +1,234 @@
+"""Inventory: find every object of the lake; nothing is read.
+
+Reads: images, features, clusters, tombstones, runs
+Writes: images, features, tombstones
+Kernels: none
+Scale: one listing call per folder page on executors; one shuffle of 8-byte ids to tell new, changed and gone. When
+images are gone or come back, `features` is read once for their rows.
+
+A listing that ended early is none: it raises SourceError, and no table changes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError, GuardError
+from dedup_spark.sources.base import Source
+from dedup_spark.sources.registry import open_source
+from dedup_spark.sources.spark_reader import listing_errors
+from dedup_spark.stages.inventory import tombstones
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import CLUSTERS, IMAGES, RUNS, TOMBSTONES
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+_CONTAINER_BITS = 40
+"""Low bits of image_id that tell members of one container apart. The high 24 come from the uri alone, so that a
+container's members are neighbours in image_id and extract reads them together; for an object that is itself the
+image, all 64 bits come from the uri."""
+
+_ABOUT_NO_IMAGE = ("passed_over", "n_passed_over")
+_OF_A_DISK = ("file_id", "n_links")
+_MIN_IMAGES_FOR_GUARD = 20  # a share of a handful says nothing
+
+
+def run(spark: SparkSession, config: Config, run: Run) -> None:
+    """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
+    tables, settings = run.tables, config.inventory
+    source = open_source(run.lake, settings)
+    lake, began_at = source.root, datetime.now(UTC)
+    tombstones.bring_back(tables)  # what a killed step left
+    listed, counts = list_lake(run, source)
+    ended_at, known = datetime.now(UTC), tables.read(IMAGES)
+    run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
+
+    left = lakes_left(known, tables.read(RUNS), lake, config.cluster.max_listing_age_hours)
+    fresh = tables.stage("fresh", new_or_changed(listed, known, left))
+    fresh = _with_ids(tables, fresh, known)
+    gone = tables.stage("gone", vanished(known, listed, lake, left))
+    n_fresh, n_gone = fresh.count(), gone.count()
+    _guard_against_a_half_seen_lake(tables, lake, gone, n_gone, settings.max_gone_share)
+    if n_gone:
+        tombstones.bury(tables, gone, ended_at)
+    if n_fresh:
+        tables.upsert(IMAGES, fresh)
+    n_back = tombstones.bring_back(tables)
+    n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
+    tables.drop_staged()
+    run.count(**counts, new_or_changed=n_fresh, gone=n_gone)
+    run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
+
+
+def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
+    """The rows that `images` would have of the lake of the run, staged, and how many entries were met, by kind.
+
+    Raises:
+        ConfigError: there is no image.
+        SourceError: the listing ended before the lake did.
+    """
+    with listing_errors(f"lake {run.lake}"):
+        entries = run.tables.stage("listed", identified(source.list_images(run.tables.spark), source.root))
+    counts = _count_entries(run.lake, entries)
+    return images_of(entries), counts
+
+
+def images_of(entries: DataFrame) -> DataFrame:
+    """Of `identified`, the images."""
+    return entries.where("passed_over IS NULL").select(IMAGES.column_names)
+
+
+def identified(listing: DataFrame, lake: str) -> DataFrame:
+    """The columns of `images`, `passed_over` and `n_entries`: a row an address, and one a reason to pass entries over.
+
+    Of several rows with one address the same one is taken each time. One shuffle; entries that are passed over are
+    summed before it. `n_entries`: rows with that address, or entries
+    passed over for that reason, of which `uri` and `member` are the first.
+    """
+    facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
+    is_image = F.col("passed_over").isNull()
+    address = F.when(is_image, F.struct("uri", "member")).alias("address")
+    one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
+    first = F.min(F.struct("uri", "member")).alias("first")
+    n_entries = F.sum(F.coalesce("n_passed_over", F.lit(1))).alias("n_entries")
+    rows = listing.groupBy(address, "passed_over").agg(one, first, n_entries)
+    rows = rows.select("first.*", "passed_over", "n_entries", "facts.*")
+    by_uri = F.xxhash64(F.coalesce("location", "uri"))
+    low = F.lit((1 << _CONTAINER_BITS) - 1)
+    in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
+    return rows.select(
+        F.when(F.col("member").isNull(), by_uri).otherwise(in_container).alias("image_id"),
+        F.lit(lake).alias("lake"),
+        "uri",
+        "member",
+        *[c for c in facts if c not in _OF_A_DISK],
+        F.xxhash64("size_bytes", "modified_at", "etag").alias("object_version"),
+        *_OF_A_DISK,
+        "passed_over",
+        "n_entries",
+    )
+
+
+def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
+    """Counts of the listing for the log of runs, said in words. Raises ConfigError when it has no image."""
+    first = F.min(F.struct("uri", "member")).alias("first")
+    sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
+    kinds = entries.groupBy("passed_over").agg(*sums)
+    found = {kind["passed_over"]: kind for kind in kinds.collect()}
+    images = found.pop(None, None)
+    passed_over = sorted(found.values(), key=lambda kind: kind["passed_over"])
+    _say_passed_over(passed_over)
+    if images is None:
+        reasons = ", ".join(f"{kind['passed_over']} {kind['n']:,}" for kind in passed_over)
+        raise ConfigError(
+            f"lake {lake}: empty, there is no file to look at" + (f"; passed over: {reasons}" if reasons else "")
+        )
+    counts = {"listed": images["n_addresses"]}
+    if n_repeated := images["n"] - images["n_addresses"]:
+        log.info("inventory: %s rows name an object that another row names too: each is one image", f"{n_repeated:,}")
+        counts["repeated"] = n_repeated
+    return counts | {f"passed_over_{re.sub(r'\W+', '_', kind['passed_over'])}": kind["n"] for kind in passed_over}
+
+
+def _say_passed_over(kinds: Sequence[Row]) -> None:
+    for kind in kinds:
+        first = " ".join(filter(None, kind["first"]))
+        entries = f"{kind['n']:,} {'entry' if kind['n'] == 1 else 'entries'}"
+        log.info("inventory: %s passed over: %s, for example %s", entries, kind["passed_over"], first)
+
+
+def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
+    """`fresh` with ids that are theirs alone: of images that are listed and of those that are buried."""
+    buried = tables.read(TOMBSTONES)
+    address = ["image_id", "uri", "member"]
+    holders = known.select(address).union(buried.select(address))  # bring_back left none in both
+    return resolve_collisions(tombstones.with_old_ids(fresh, buried), holders, tables)
+
+
+def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: float) -> list[str]:
+    """The other lakes of known images that were not listed to their end for so long: their images may change hands."""
+    since = datetime.now(UTC) - timedelta(hours=max_age_hours)
+    done = (F.col("step") == "inventory") & (F.col("status") == "complete") & (F.col("at") >= F.lit(since))
+    others = known.where(F.col("lake") != lake).select("lake").distinct()
+    return [row["lake"] for row in others.join(runs.where(done).select("lake"), "lake", "left_anti").collect()]
+
+
+def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()) -> DataFrame:
+    """Listed rows that `known` lacks or describes otherwise, or that are of a lake in `left`; an address keeps its id.
+
+    An object that only moved within its container, or got other attributes, keeps its object_version, so that it
+    is not read again. Of `file_id` the inode counts: hosts and devices have other names after a restart.
+    """
+    facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes", "n_links"]
+    inode = F.coalesce(F.substring_index("file_id", ":", -1), F.lit(""))
+    digest = F.xxhash64(*_texts(facts), inode).alias("digest")
+    is_left = F.col("lake").isin(*left).alias("is_left")
+    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"), is_left)
+    new = listed.withColumn("digest", digest)
+    same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
+    joined = new.alias("new").join(old.alias("old"), same_address, "left")
+    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest")) | F.col("is_left")
+    kept_id = F.coalesce("old_id", "new.image_id").alias("image_id")
+    return joined.where(differs).select(kept_id, *[F.col(f"new.{c}").alias(c) for c in listed.columns[1:]])
+
+
+def _texts(columns: list[str]) -> list[Column]:
+    """Columns as text that can be hashed and ordered: maps as JSON, null as a text of its own."""
+    as_text = [F.to_json(c) if c == "attributes" else F.col(c).cast("string") for c in columns]
+    return [F.coalesce(text, F.lit("\u0000")) for text in as_text]
+
+
+def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> DataFrame:
+    """Give another id to each row whose id belongs to another address.
+
+    Two of 1e8 addresses share a 64-bit hash with probability 3e-4. The holder in `known`, else the first by
+    uri, keeps the id; the others step to the next one, until no id is shared: normally after one look.
+    """
+    holders = known.select("image_id", F.struct("uri", "member").alias("holder"))
+    for attempt in itertools.count():
+        fresh = tables.stage(f"identified-{attempt}", fresh)
+        address = F.struct("uri", "member")
+        first = fresh.groupBy("image_id").agg(F.min(address).alias("first"))
+        marked = fresh.join(first, "image_id").join(holders, "image_id", "left")
+        marked = marked.withColumn("collides", ~address.eqNullSafe(F.coalesce("holder", "first")))
+        n_colliding = marked.where("collides").count()
+        if n_colliding == 0:
+            break
+        log.warning("inventory: %d addresses collide in their 64-bit id; each gets the next one", n_colliding)
+        next_id = F.col("image_id") + F.col("collides").cast("bigint")
+        fresh = marked.select(next_id.alias("image_id"), *[c for c in fresh.columns if c != "image_id"])
+    return fresh
+
+
+def vanished(known: DataFrame, listed: DataFrame, lake: str, left: Sequence[str] = ()) -> DataFrame:
+    """Ids of known images of this lake, and of those in `left` below it, that the listing no longer has."""
+    same_address = (F.col("a.uri") == F.col("b.uri")) & F.col("a.member").eqNullSafe(F.col("b.member"))
+    below = F.col("lake").isin(*left) & F.startswith("uri", F.lit(f"{lake}/"))
+    here = known.where((F.col("lake") == lake) | below)
+    return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id")
+
+
+def _guard_against_a_half_seen_lake(
+    tables: Tables, lake: str, gone: DataFrame, n_gone: int, max_gone_share: float
+) -> None:
+    """Raise GuardError when too many images are gone; those that were proposed for removal may well be."""
+    n_known = tables.read(IMAGES).where(F.col("lake") == lake).count()
+    if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
+        return
+    proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")
+    n_gone = gone.join(proposed, "image_id", "left_anti").count()
+    if n_gone > max_gone_share * n_known:
+        raise GuardError(
+            f"{n_gone:,} of {n_known:,} known images are no longer listed, more than inventory.max_gone_share "
+            f"({max_gone_share:g}), beside those that were proposed for removal: is the lake mounted and readable? "
+            "If they were really removed, run again with --set inventory.max_gone_share=1"
+        )

@@ -1,0 +1,117 @@
+"""Pairs from hashes: equal bytes or pixels, near pHash. The first two sources of match."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.joins import hashes as hash_join
+from dedup_spark.stages.representatives import copies
+
+_PHASH_PARTS = 5
+"""The 64 bits in 5 parts: 3 differing bits leave at least 2 parts equal, so every pair within 3 bits shares one of
+the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 images compare 1e11 pairs."""
+
+_CHUNK_ROWS = 65_536
+
+_ONE_TASK_IMAGES = 200_000
+"""So many are joined by one task without a shuffle: 2 million keys, 50 MB, sorted there in 0.7 s. Spark's shuffle and
+sort of the keys of 100,000 took 1.5 s of processor time."""
+
+_BROADCAST_ROWS = 100_000
+"""Pictures with copies, 150 bytes each, that every executor may hold rather than shuffle the hashes of all images."""
+
+
+def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> DataFrame:
+    """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared.
+
+    `several`: image_id, pixel_hash and content_hash of the `n_several` representatives that have copies.
+    """
+    several = several.select(
+        "pixel_hash", F.col("image_id").alias("representative_id"), F.col("content_hash").alias("first_content_hash")
+    )
+    if n_several <= _BROADCAST_ROWS:
+        several = F.broadcast(several)
+    pairs = copies(features, several)
+    method = F.when(F.col("content_hash") == F.col("first_content_hash"), "same_bytes").otherwise("same_pixels")
+    return pairs.select(
+        F.col("representative_id").alias("image_id_a"),  # the smallest id of its group
+        F.col("image_id").alias("image_id_b"),
+        method.alias("method"),
+        F.lit(None).cast("string").alias("engine"),
+        F.when(F.col("model_id").isNotNull(), 1.0).cast("float").alias("similarity"),
+        F.lit(0).alias("hamming_bits"),
+    )
+
+
+def phash_pairs(unique: DataFrame, n_unique: int, settings: MatchSettings) -> DataFrame:
+    """Pairs of the `n_unique` representatives whose pHashes differ in at most max_hamming_bits; exact but for crowded
+    keys.
+
+    A key shared by more than max_phash_bucket images (blank and flat pictures) proposes nothing: such a hash says
+    nothing about the picture, and the embeddings decide.
+    """
+    bounds = [round(i * 64 / _PHASH_PARTS) for i in range(_PHASH_PARTS + 1)]
+    parts = [_bits("phash", low, high) for low, high in itertools.pairwise(bounds)]
+    keys = [
+        F.lit(n << 58).bitwiseOR(F.shiftleft(parts[i], 13)).bitwiseOR(parts[j])
+        for n, (i, j) in enumerate(itertools.combinations(range(_PHASH_PARTS), 2))
+    ]
+    keyed = unique.select("image_id", "phash", F.explode(F.array(*keys)).alias("key"))
+    near = functools.partial(_near_batches, max_bits=settings.max_hamming_bits, max_bucket=settings.max_phash_bucket)
+    pairs = "image_id_a bigint, image_id_b bigint"
+    if n_unique <= _ONE_TASK_IMAGES:
+        return keyed.coalesce(1).mapInArrow(lambda batches: near(_sorted_by_key(batches)), pairs).distinct()
+    together = keyed.repartition("key").sortWithinPartitions("key")  # by one number alone Spark sorts by its digits
+    return together.mapInArrow(near, pairs).distinct()
+
+
+def _sorted_by_key(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """On executors: holds all rows twice."""
+    held = list(batches)
+    if held:
+        yield from pa.Table.from_batches(held).sort_by("key").to_batches(max_chunksize=_CHUNK_ROWS)
+
+
+def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: int) -> Iterator[pa.RecordBatch]:
+    """On executors: rows (image_id, phash, key) sorted by key to pairs; holds some 1.5 MB of rows."""
+    for rows in _whole_keys(batches, max_bucket):
+        ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
+        i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
+        a, b = np.minimum(ids[i], ids[j]), np.maximum(ids[i], ids[j])
+        yield pa.RecordBatch.from_arrays([pa.array(a), pa.array(b)], ["image_id_a", "image_id_b"])
+
+
+def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:
+    """Tables of about _CHUNK_ROWS rows that do not cut a key, or only one that is too crowded to propose anything."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(len(b) for b in held) < _CHUNK_ROWS:
+            continue
+        rows = pa.Table.from_batches(held)
+        keys = rows["key"].to_numpy()
+        cut = int(np.searchsorted(keys, keys[-1]))
+        yield rows.slice(0, cut)
+        # Of a crowd one row more than allowed is enough to know it by.
+        held = rows.slice(max(cut, len(rows) - max_bucket - 1)).combine_chunks().to_batches()
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:
+    """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides."""
+    agrees = F.col("similarity").isNull() | (F.col("similarity") >= settings.min_similarity)
+    return scored.where(agrees).withColumn("method", F.lit("phash")).withColumn("engine", F.lit(None).cast("string"))
+
+
+def _bits(column: str, low: int, high: int) -> Column:
+    """Bits low (included) to high (excluded) of a bigint, counted from the right."""
+    return F.shiftrightunsigned(column, low).bitwiseAND(F.lit((1 << (high - low)) - 1))

@@ -1,0 +1,106 @@
+"""What match has to do when part of the lake was matched before: only new images ask, and they meet new and old.
+
+`densities` remembers each representative that was matched, with the hash of its embedding and of the settings. It is
+asked again when it is new, when its embedding changed, or when it lost one of its k nearest: the next one is unknown.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.columns import Columns
+from dedup_spark.config import MatchSettings
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.store import shards
+
+_FILE = Columns("shard int, path string, n_images bigint, sha256 string")
+
+_NOT_DECIDING = {
+    "audit_queries", "cpus_per_gpu_task", "gpus_per_task", "max_hamming_bits", "max_pairs_per_image",
+    "max_phash_bucket",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """Where a task writes queries (a folder below the root), and the shard from which it takes the cells."""
+
+    root: str
+    folder: str
+    shard: tuple[str, str]
+
+
+def fingerprint(model_id: str, settings: MatchSettings) -> str:
+    """Hash of the model and of all that decides which embeddings are pairs, code included; guards, audit and pHash do
+    not."""
+    deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
+    text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
+    """image_id, n_similarities of the representatives that rows of `densities` hold as they are now."""
+    known = densities.select("image_id", "vector_hash", F.size("similarities").alias("n_similarities"))
+    return embedded.join(known, ["image_id", "vector_hash"]).select("image_id", "n_similarities")
+
+
+def near_pairs(pairs: DataFrame) -> DataFrame:
+    """image_id_a, image_id_b, similarity, engine of the pairs between representatives that embeddings vouch for."""
+    vouched = F.col("method").isin("phash", "embedding") & F.col("similarity").isNotNull()
+    return pairs.where(vouched).select("image_id_a", "image_id_b", "similarity", "engine")
+
+
+def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
+    """Pairs of two images that were matched before and have not changed."""
+    ids = matched.select("image_id")
+    for side in ("image_id_a", "image_id_b"):
+        old_pairs = old_pairs.join(ids.withColumnRenamed("image_id", side), side, "left_semi")
+    return old_pairs
+
+
+def images_to_ask(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
+    """image_id of the representatives that must be compared with everything."""
+    new = embedded.join(matched, "image_id", "left_anti").select("image_id")
+    ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))
+    sides = old_pairs.select(ends.alias("end")).select("end.*")
+    gone = sides.join(matched.select(F.col("image_id").alias("gone_id")), "gone_id", "left_anti")
+    full = matched.where(F.col("n_similarities") >= max(1, k)).select("image_id")  # a shorter list loses without a gap
+    return new.unionByName(gone.join(full, "image_id", "left_semi").select("image_id").distinct())
+
+
+_ENDS = (("image_id_a", "image_id_b"), ("image_id_b", "image_id_a"))
+
+
+def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> DataFrame:
+    """Files like shards of the rows (image_id, embedding), spread by hash; a row for each file: shard, path, sha256."""
+    part = F.pmod(F.xxhash64("image_id"), F.lit(n_files)).cast("int")
+    rows = vectors.select(part.alias("part"), "image_id", "embedding").repartition(n_files, "part")
+    ordered = rows.sortWithinPartitions("part", "image_id")
+    return ordered.mapInArrow(functools.partial(_write_batches, settings=settings), _FILE.ddl)
+
+
+def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) -> Iterator[pa.RecordBatch]:
+    met = list(batches)
+    if not met:
+        return
+    rows = pa.Table.from_batches(met)
+    parts = rows["part"].to_numpy()
+    for part in np.unique(parts).tolist():
+        mine = rows.filter(pa.array(parts == part))
+        ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
+        centroids = shards.read_centroids(settings.root, *settings.shard)
+        cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
+        path = f"{settings.folder}/part-{part:05d}.faiss"
+        index = ann.build_shard(ids, vectors, cells, centroids)
+        _, sha256 = shards.write_shard(settings.root, path, index)
+        row = {"shard": part, "path": path, "n_images": len(ids), "sha256": sha256}
+        yield pa.RecordBatch.from_pylist([row], schema=_FILE.arrow)

@@ -1,0 +1,105 @@
+"""What match works on: representatives and the shards of the index, which must hold these representatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from dedup_spark.errors import ArtifactError
+from dedup_spark.spark.background import Start
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.match import increment, survey
+from dedup_spark.stages.representatives import representatives_with, set_hash, set_name
+from dedup_spark.store import shards
+from dedup_spark.store.observed import stage_with
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import DENSITIES, SHARDS
+
+_FILE = SHARDS.schema.only("shard", "path", "sha256", "n_images", "model_id", "built_from")
+
+
+@dataclass(frozen=True)
+class Lake:
+    """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
+
+    unique: DataFrame  # image_id, phash, vector_hash
+    several: DataFrame  # image_id, pixel_hash, content_hash of those that stand for more than themselves
+    n_several: int
+    embedded: DataFrame  # image_id, vector_hash
+    drawable: DataFrame  # image_id, embedding of those that the survey may draw
+    n_queries: int  # of those it draws
+    n_unique: int
+    n_embedded: int
+    shard_rows: DataFrame
+    n_shards: int
+    fingerprint: str
+    is_remembered: bool  # rows of densities have this fingerprint
+
+
+def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
+    """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
+
+    The pass that hashes all embeddings also keeps those of the images that the survey may draw.
+    """
+    settings = run.config.match
+    remembered = start(lambda: _fingerprints(run))
+    files = run.tables.read(SHARDS).select(*_FILE)
+    index = files.orderBy("shard").collect()  # a row for each file of some 100,000 images
+    n_indexed = sum(row["n_images"] for row in index)
+    n_queries = survey.sample_size(n_indexed, settings.audit_queries)
+    vector, is_drawn = F.col("embedding"), survey.may_be_drawn(n_indexed, n_queries, settings.seed)
+    columns = (
+        *map(F.col, ("content_hash", "phash", "model_id")),
+        F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
+        F.when(is_drawn, vector).alias("embedding"),
+    )
+    unique, counts = stage_with(
+        run.tables, "unique", representatives_with(features, *columns),
+        n=F.count("*"), n_several=F.count_if(F.col("n_equal") > 1),
+        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), set_hash=set_hash(F.col("vector_hash")),
+    )  # fmt: skip
+    _require_index_of(counts, index, run.tables.place(SHARDS))
+    fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
+    return Lake(
+        unique=unique.select("image_id", "phash", "vector_hash"),
+        several=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
+        n_several=counts["n_several"],
+        embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
+        drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
+        n_queries=n_queries,
+        n_unique=counts["n"],
+        n_embedded=counts["n_embedded"],
+        shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
+        n_shards=max((row["shard"] + 1 for row in index), default=0),
+        fingerprint=fingerprint,
+        is_remembered=fingerprint in remembered.result(),
+    )
+
+
+def _fingerprints(run: Run) -> set[str]:
+    """Of the rows of densities: one, or none, as a match replaces all of them."""
+    return {row["fingerprint"] for row in run.tables.read(DENSITIES).select("fingerprint").distinct().collect()}
+
+
+def _require_index_of(of_images: dict[str, Any], index: list[Row], place: str) -> None:
+    """Raises ArtifactError where the index is not that of these representatives."""
+    models, n_indexed = {row["model_id"] for row in index}, sum(row["n_images"] for row in index)
+    if of_images["n_embedded"] and models and models != {of_images["model_id"]}:
+        raise ArtifactError(
+            f"the shard files of {place} hold embeddings of {', '.join(sorted(models))}, "
+            f"features of {of_images['model_id']}; {shards.REBUILD}"
+        )
+    if n_indexed != of_images["n_embedded"]:
+        raise ArtifactError(
+            f"the shard files of {place} hold {n_indexed:,} vectors, features {of_images['n_embedded']:,} "
+            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
+        )
+    built_from = {row["built_from"] for row in index}
+    if index and built_from != {set_name(n_indexed, of_images["set_hash"])}:
+        raise ArtifactError(
+            f"the shard files of {place} were made of other images than the {n_indexed:,} representatives of features, "
+            f"or by a version that did not note of which: the index is of another state; {shards.REBUILD}"
+        )

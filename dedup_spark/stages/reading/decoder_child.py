@@ -1,0 +1,70 @@
+"""The child process that decodes: `python -m dedup_spark.stages.reading.decoder_child`, started by
+`decoder_pool.py` only.
+
+Reads frames on standard input (first the pickled settings, then the bytes of one image each) and answers each
+with ("ok", Signature) or ("rejected", reason, message). Ends with its input. It is a process of its own, with
+a memory limit, because image decoders are C libraries fed with unknown bytes: they crash and hang.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import struct
+import sys
+import traceback
+from typing import Any, BinaryIO
+
+FRAME = struct.Struct("<Q")
+"""Length of what follows, bytes."""
+
+
+def write_message(stream: BinaryIO, message: Any) -> None:
+    """One frame that holds a pickle."""
+    write_frame(stream, pickle.dumps(message, protocol=5))
+
+
+def write_frame(stream: BinaryIO, body: bytes) -> None:
+    """One frame that holds `body` itself: an image is never copied into a pickle and out of it."""
+    stream.write(FRAME.pack(len(body)))
+    stream.write(body)
+    stream.flush()
+
+
+def main() -> None:
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a C library prints must not break the frames
+    settings, memory_bytes, input_only = pickle.loads(_read_frame(requests))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    from dedup_spark.kernels.decoding.images import ImageRejected
+    from dedup_spark.kernels.features.signature import input_of_image, sign_image
+
+    derive = input_of_image if input_only else sign_image
+    write_message(answers, ("ready",))
+    while True:
+        try:
+            data = _read_frame(requests)
+        except EOFError:
+            return
+        try:
+            answer: tuple[Any, ...] = ("ok", derive(data, settings))
+        except ImageRejected as e:
+            answer = ("rejected", e.reason, e.message)
+        except Exception:  # unforeseen in a decoder: the parent makes a row of it, with the last lines of the trace
+            answer = ("rejected", "decoder_crashed", traceback.format_exc()[-500:])
+        write_message(answers, answer)
+
+
+def _read_frame(stream: BinaryIO) -> bytes:
+    header = stream.read(FRAME.size)
+    if len(header) < FRAME.size:
+        raise EOFError
+    return stream.read(FRAME.unpack(header)[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Decoding in child processes, so that a decoder that crashes or hangs costs one image and not the task.
+
+Runs on executors, inside `stages/extract/step.py`. A child lives as long as the Python worker and is replaced
+after a crash or a time-out. It is started fresh (not forked): FAISS and ONNX Runtime do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import logging
+import os
+import pickle
+import queue
+import selectors
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+import dedup_spark
+from dedup_spark.errors import DedupError
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.signature import Signature, SignatureSettings
+from dedup_spark.stages.reading import decoder_child
+from dedup_spark.stages.reading.decoder_child import FRAME, write_frame, write_message
+
+log = logging.getLogger(__name__)
+
+_START_SECONDS = 120.0
+"""For the first answer of a child: Python and NumPy from a cold disk under load, with much to spare."""
+
+
+class DecoderPool:
+    """`n` decoder processes; `sign` may be called from any number of threads, `n` of which make progress."""
+
+    def __init__(
+        self,
+        n: int,
+        settings: SignatureSettings,
+        memory_bytes: int,
+        timeout_seconds: float,
+        *,
+        input_only: bool = False,
+    ) -> None:
+        self._settings, self._memory_bytes, self._timeout_seconds = settings, memory_bytes, timeout_seconds
+        self._input_only = input_only
+        self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+        self._children: list[_Child] = []
+        for _ in range(n):
+            self._idle.put(None)  # started when first needed
+        atexit.register(self.close)
+
+    def sign(self, data: bytes) -> Signature:
+        """As `kernels.signature.sign_image`, in a child.
+
+        Raises:
+            ImageRejected: also with `decoder_crashed` (the process died) and `decoder_timeout`.
+        """
+        try:
+            return self._sign_once(data)
+        except (EOFError, BrokenPipeError):
+            log.warning("an image decoder process died; trying its image once more in a fresh one")
+        try:  # the first death may have been another's doing: the kernel short of memory, an operator
+            return self._sign_once(data)
+        except (EOFError, BrokenPipeError) as e:
+            raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
+
+    def input_of(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """As `kernels.signature.input_of_image`, in a child of a pool that is `input_only`. Raises as `sign`."""
+        return cast("npt.NDArray[np.uint8]", self.sign(data))
+
+    def _sign_once(self, data: bytes) -> Signature:
+        child = self._idle.get()
+        try:
+            child = child or self._start()
+            return child.sign(data, self._timeout_seconds)
+        except TimeoutError as e:
+            self._discard(child)
+            child = None
+            raise ImageRejected("decoder_timeout", f"no answer in {self._timeout_seconds:g} s") from e
+        except (EOFError, BrokenPipeError) as e:
+            code = child.stop() if child else None
+            self._discard(child)
+            child = None
+            raise EOFError(f"exit code {code}") from e
+        finally:
+            self._idle.put(child)
+
+    def _discard(self, child: _Child | None) -> None:
+        if child in self._children:
+            child.stop()
+            self._children.remove(child)
+
+    def close(self) -> None:
+        """End all children."""
+        for child in self._children:
+            child.stop()
+        self._children = []
+
+    def _start(self) -> _Child:
+        child = _Child(self._settings, self._memory_bytes, self._input_only)
+        self._children.append(child)
+        return child
+
+
+class _Child:
+    def __init__(self, settings: SignatureSettings, memory_bytes: int, input_only: bool) -> None:
+        # The package may be in a zip that Spark put on sys.path, which a child does not inherit.
+        package_root = str(Path(dedup_spark.__file__).resolve().parent.parent)
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([package_root, *filter(None, sys.path)]),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", decoder_child.__name__],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._requests = cast(BinaryIO, self._process.stdin)
+        self._answers = cast(BinaryIO, self._process.stdout)
+        os.set_blocking(self._answers.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._answers, selectors.EVENT_READ)
+        try:
+            write_message(self._requests, (settings, memory_bytes, input_only))
+            self._answer(_START_SECONDS)
+        except (EOFError, BrokenPipeError, TimeoutError) as e:
+            raise DedupError(
+                f"the image decoder process does not start (exit code {self.stop()}); "
+                f"try `{sys.executable} -m dedup_spark.decoder_child` on the executor"
+            ) from e
+
+    def sign(self, data: bytes, timeout_seconds: float) -> Signature:
+        write_frame(self._requests, data)
+        kind, *rest = self._answer(timeout_seconds)
+        if kind == "rejected":
+            raise ImageRejected(*rest)
+        return rest[0]
+
+    def stop(self) -> int | None:
+        """Kill the process and return its exit code."""
+        self._process.kill()
+        self._process.wait()
+        self._selector.close()
+        self._answers.close()
+        with contextlib.suppress(BrokenPipeError):  # unsent bytes to a process that is gone
+            self._requests.close()
+        return self._process.returncode
+
+    def _answer(self, timeout_seconds: float) -> tuple:  # type: ignore[type-arg]
+        deadline = time.monotonic() + timeout_seconds
+        size = FRAME.unpack(self._read(FRAME.size, deadline))[0]
+        return pickle.loads(self._read(size, deadline))  # from our own child
+
+    def _read(self, size: int, deadline: float) -> bytearray:
+        buffer = bytearray()
+        while len(buffer) < size:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            chunk = os.read(self._answers.fileno(), min(size - len(buffer), 1 << 20))
+            if not chunk:
+                raise EOFError
+            buffer += chunk
+        return buffer

@@ -1,0 +1,107 @@
+"""Vectors beside decoding: what extract and embed share on executors.
+
+A thread of its own holds the model: while it embeds one batch, the caller gathers the next, so decoders and device
+work at the same time. The time that the model waited for pixels is kept beside the time that it worked.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dedup_spark.models import registry as models
+from dedup_spark.models.base import Embedder, ModelSettings
+from dedup_spark.spark.gpus import TaskShare, device_of_task
+
+Row = dict[str, Any]
+_BATCH_ON_CPU = 8
+_BATCH_ON_GPU = 256
+"""About 0.1 s of ResNet-50 on a large GPU; the embedder cuts it where memory holds less."""
+
+
+@dataclass(frozen=True)
+class ModelTask:
+    """The model of a stage and what each of its tasks gets; plain values, sent with each task."""
+
+    model: ModelSettings
+    share: TaskShare
+    asked_batch_images: int = 0
+
+    @property
+    def batch_images(self) -> int:
+        return self.asked_batch_images or (_BATCH_ON_GPU if self.share.gpus else _BATCH_ON_CPU)
+
+    def load(self) -> Embedder:
+        """On executors: the model on this task's device, loaded once a worker."""
+        return models.load(self.model, device_of_task(self.share.gpus))
+
+    def describe(self) -> str:
+        """For the log and for `runs`."""
+        device = "CUDA" if self.share.gpus and self.model.runtime == "torch" else "the CPU"
+        held = f"{self.share.gpus:g} GPU and " if self.share.gpus else ""
+        return (
+            f"model {self.model.model_id} by {self.model.runtime} on {device}, in tasks of {held}"
+            f"{self.share.cpus} {'core' if self.share.cpus == 1 else 'cores'}"
+        )
+
+
+def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder]) -> Iterator[list[Row]]:
+    """Rows in order, in groups; those with a `model_input` get `embedding`, `model_id`.
+
+    The first row of a group has the seconds of its batch: `model_seconds`, and `waited_seconds` for its pixels.
+    """
+    worker = _Worker(load)
+    with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
+        under_way: Future[list[Row]] | None = None
+        thread.submit(worker.load)  # beside the first batch's decoding; if it fails, the first embed says so
+        try:
+            for group in in_groups(rows, batch_images):
+                following = thread.submit(worker.embed, group)
+                if under_way is not None:
+                    yield under_way.result()
+                under_way = following
+            if under_way is not None:
+                yield under_way.result()
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def in_groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Lists of `size` rows, the last one shorter."""
+    iterator = iter(rows)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+class _Worker:
+    """What the model's thread does."""
+
+    def __init__(self, load: Callable[[], Embedder]) -> None:
+        self._load, self._idle_since = load, 0.0
+        self._model: Embedder | None = None
+
+    def load(self) -> Embedder:
+        if self._model is None:
+            self._model = self._load()
+            self._idle_since = time.monotonic()
+        return self._model
+
+    def embed(self, rows: list[Row]) -> list[Row]:
+        model = self.load()
+        begin = time.monotonic()
+        ready = [row for row in rows if row.get("model_input") is not None]
+        if ready:
+            vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
+            for row, vector in zip(ready, vectors, strict=True):
+                row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
+                del row["model_input"]
+        end = time.monotonic()
+        rows[0] |= {"model_seconds": end - begin, "waited_seconds": begin - self._idle_since}
+        self._idle_since = end
+        return rows

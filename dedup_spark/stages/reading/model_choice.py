@@ -1,0 +1,131 @@
+"""Which model a stage embeds with, decided on the driver; extract and embed share it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from dataclasses import fields
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.errors import TableError
+from dedup_spark.kernels.features.signature import SignatureSettings, thumbnail_kind
+from dedup_spark.models import registry as models
+from dedup_spark.models.base import ModelSettings
+from dedup_spark.spark.gpus import task_share
+from dedup_spark.stages.reading.embedding import ModelTask
+from dedup_spark.store.observed import Observed
+from dedup_spark.store.runs import Run
+
+log = logging.getLogger(__name__)
+
+_MODEL_SETTINGS = (
+    "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "normalisation", "views",
+    "gpus_per_task",
+)  # fmt: skip
+"""Of ExtractSettings: those that decide the model_id."""
+
+
+def choose_model(
+    spark: SparkSession, extract: ExtractSettings, held: list[str], *, prefer_thumbnails: bool = False
+) -> ModelTask:
+    """The model of `extract` on this cluster; `held` are the model_ids in features.
+
+    extract.embed_from=auto goes on as the rows that are there were made, whether from thumbnails or from originals;
+    where there are none of this model, `prefer_thumbnails` decides.
+
+    Raises:
+        ConfigError: as models.registry.resolve, or GPUs are asked for that the cluster has not.
+        ArtifactError: weights missing, unreadable or not the ones expected.
+    """
+    share = task_share(spark, extract)
+    if share.gpus and extract.runtime == "onnx":
+        log.warning("extract.runtime=onnx runs on the CPU: tasks will hold GPUs that they do not use")
+
+    def resolved(pixels: str) -> ModelSettings:
+        return models.resolve(extract, on_gpu=share.gpus > 0, threads=share.cpus, pixels=pixels)
+
+    original, thumbnail = resolved("original"), resolved(thumbnail_kind(signature_settings(extract, None)))
+    if extract.embed_from == "auto":
+        from_thumbnail = thumbnail.model_id in held or (prefer_thumbnails and original.model_id not in held)
+    else:
+        from_thumbnail = extract.embed_from == "thumbnail"
+    return ModelTask(thumbnail if from_thumbnail else original, share, extract.embed_batch_images)
+
+
+def signature_settings(extract: ExtractSettings, model: ModelTask | None) -> SignatureSettings:
+    """How images become signatures and, with a model, its input."""
+    return SignatureSettings(
+        max_pixels=extract.max_pixels,
+        min_side_px=extract.min_side_px,
+        thumbnail_px=extract.thumbnail_px,
+        thumbnail_quality=extract.thumbnail_quality,
+        input_px=model.model.input_px if model else 0,
+        resize=extract.resize,
+        from_thumbnail=model is not None and model.model.pixels != "original",
+    )
+
+
+def held_models(features: DataFrame) -> list[str]:
+    """The model_ids in features, at most two of them: one is as it should be."""
+    held = features.where("model_id IS NOT NULL").select("model_id").distinct().limit(2).collect()
+    return sorted(r["model_id"] for r in held)
+
+
+def require_one_model(held: list[str], model_id: str | None, run: Run) -> None:
+    """Raise TableError when features holds embeddings of another model than the one asked for."""
+    others = [other for other in held if other != model_id]
+    if not others:
+        return
+    found = f"features holds embeddings of model {others[0]}, and the settings ask for {model_id or 'no model'}"
+    if model_id is None:
+        raise TableError(f"{found}. Use the settings of that model, or other --tables")
+    raise TableError(
+        f"{found}: vectors of two models cannot be compared. Use the settings of the first, other --tables, or embed "
+        f"all images again (hashes and thumbnails are kept): {embed_command(run)}"
+    )
+
+
+def embed_command(run: Run) -> str:
+    """The command that embeds these tables again with the model of this run's settings."""
+    extract, plain = run.config.extract, ExtractSettings()
+    words = ["dedup-spark", "embed", "--lake", run.lake, "--tables", run.tables.root]
+    if run.tables.database:
+        words += ["--database", run.tables.database]
+    for name in (f.name for f in fields(ExtractSettings) if f.name in _MODEL_SETTINGS):
+        value = getattr(extract, name)
+        if name == "embedding" or value != getattr(plain, name):
+            words += ["--set", f"extract.{name}={value}"]
+    return shlex.join(words)
+
+
+class ModelClocks:
+    """Adds up, over the slices of a step, how long models worked and how long they waited for pixels.
+
+    Observed in the pass that writes the rows, so it costs no second one; other sums can be observed with them.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._model_seconds, self._waited_seconds = run, 0.0, 0.0
+        self._observed = Observed()
+
+    def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
+        """`rows` (with TIMINGS), to be written next, once; `others` are aggregates that `count` returns."""
+        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in ("model_seconds", "waited_seconds")}
+        return self._observed.watch(rows, **sums, **others)
+
+    def count(self) -> dict[str, float] | None:
+        """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`.
+
+        Returns all that was observed; None, with a warning, where this Spark does not say it.
+        """
+        seen = self._observed.get()
+        if seen is None:
+            log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
+            return None
+        self._model_seconds += seen["model_seconds"]
+        self._waited_seconds += seen["waited_seconds"]
+        self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
+        return seen

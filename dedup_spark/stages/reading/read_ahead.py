@@ -1,0 +1,111 @@
+"""Objects of a task, fetched and decoded ahead of whoever consumes them. Runs on executors.
+
+Objects are fetched by a few threads ahead of the decoder processes, those work ahead of the model, and at most
+extract.inflight_bytes of encoded images are under way: a task's memory does not depend on how many it reads.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from dedup_spark.columns import Columns
+from dedup_spark.config import ExtractSettings
+from dedup_spark.kernels.features.signature import SignatureSettings
+from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.embedding import ModelTask
+
+UNAVAILABLE = frozenset({"store_unavailable", "expired_credentials"})
+"""The store gave no answer about the object: every later run asks again by itself."""
+NOT_GIVEN = UNAVAILABLE | {"archived"}
+"""The store did not give the bytes: every later run asks again by itself, of an archive once an image."""
+ASKED_AGAIN = NOT_GIVEN | {"missing"}
+"""What every later run asks for again while it is listed: a folder that was not mounted has no files either."""
+RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
+"""Reasons that time may mend; the others need other bytes, another setting or another decoder."""
+
+TIMINGS = Columns("model_seconds double, waited_seconds double")
+"""Columns behind those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
+
+_ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
+_UNKNOWN_SIZE_BYTES = 4 * 2**20
+"""What an object of unknown size counts for in the bytes under way."""
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """All that a task needs; plain values and a small source, sent with each task."""
+
+    source: Source
+    signature: SignatureSettings
+    extract: ExtractSettings
+    model: ModelTask | None
+    run_id: str
+    task_cpus: int
+
+    @property
+    def model_id(self) -> str | None:
+        return self.model.model.model_id if self.model else None
+
+
+def read_ahead(
+    batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """`read` of each row, in their order, by threads ahead of the consumer; `size_bytes` bounds what is under way."""
+    limits = settings.extract
+    under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
+    bytes_under_way = 0
+    n_threads, n_ahead = _ahead(settings)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") as pool:
+        for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+            size = min(row["size_bytes"] or _UNKNOWN_SIZE_BYTES, limits.max_object_bytes)
+            while under_way and (bytes_under_way + size > limits.inflight_bytes or len(under_way) >= n_ahead):
+                done_size, first = under_way.popleft()
+                bytes_under_way -= done_size
+                yield first.result()
+            under_way.append((size, pool.submit(read, row)))
+            bytes_under_way += size
+        for _, rest in under_way:
+            yield rest.result()
+
+
+def _ahead(settings: TaskSettings) -> tuple[int, int]:
+    """Threads that fetch, and images under way: with a GPU enough for all decoders and for the next batch."""
+    n_threads = settings.extract.fetch_threads
+    if settings.model is None or not settings.model.share.gpus:
+        return n_threads, 2 * n_threads
+    n_threads = max(n_threads, 2 * settings.task_cpus)
+    return n_threads, max(2 * n_threads, settings.model.batch_images)
+
+
+def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
+    """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
+    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS if name in row})
+    limits = settings.extract
+    return fetch_patiently(settings.source, address, limits.fetch_patience_seconds, limits.max_object_bytes)
+
+
+def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
+    """A decoder process a core of the task, kept by the Python worker from task to task."""
+    limits = settings.extract
+    pool = _input_decoders if input_only else _decoders
+    return pool(settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds)
+
+
+@functools.cache
+def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds)
+
+
+@functools.cache
+def _input_decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds, input_only=True)

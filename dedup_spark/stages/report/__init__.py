@@ -1,0 +1,1 @@
+"""Step 6: SQL views and HTML pages over the tables."""

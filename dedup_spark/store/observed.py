@@ -1,0 +1,63 @@
+"""Aggregates over rows while they are written, so that they cost no second pass.
+
+Rows that a task writes itself are observed once, however often the task is done; where a shuffle follows (optimised
+writes of Delta), a task that is done again is observed twice: those are for the log of runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, Observation
+
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+_SECONDS_TO_OBSERVE = 10.0  # the metrics come with the end of the query, by a listener of Spark's
+
+
+class Observed:
+    """The aggregates of one write."""
+
+    def __init__(self) -> None:
+        self._observation, self._aggregates = Observation(), list[Column]()
+
+    def watch(self, rows: DataFrame, **aggregates: Column) -> DataFrame:
+        """`rows`, to be written next, once."""
+        self._observation = Observation()
+        self._aggregates = [column.alias(name) for name, column in aggregates.items()]
+        return rows.observe(self._observation, *self._aggregates)
+
+    def get(self) -> dict[str, Any] | None:
+        """After the write, the values by name; None where this Spark does not say them.
+
+        `Observation.get` alone would wait for ever.
+        """
+        found: list[dict[str, Any]] = []
+        asking = threading.Thread(
+            target=lambda: found.append(dict(self._observation.get)), daemon=True, name="observed"
+        )
+        asking.start()
+        asking.join(_SECONDS_TO_OBSERVE)
+        return found[0] if found else None
+
+    def get_or_query(self, written: Callable[[], DataFrame]) -> dict[str, Any]:
+        """As `get`; where this Spark does not say them, by a query over what was written, which is read only then."""
+        seen = self.get()
+        if seen is None:
+            log.warning("this Spark reported no observed metrics of a write: its rows are counted by another query")
+            row = written().agg(*self._aggregates).first()
+            assert row is not None
+            seen = row.asDict()
+        return seen
+
+
+def stage_with(tables: Tables, name: str, rows: DataFrame, **aggregates: Column) -> tuple[DataFrame, dict[str, Any]]:
+    """`Tables.stage`, and aggregates over the rows by name."""
+    observed = Observed()
+    staged = tables.stage(name, observed.watch(rows, **aggregates))
+    return staged, observed.get_or_query(lambda: staged)

@@ -1,0 +1,139 @@
+"""Run ids, step marks and counts.
+
+`runs` is an append-only log: a step writes `started`, does its work, and writes `complete` last, so a
+killed step has no end mark and is done again. The mark is never the artefact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pyspark.sql import Row
+from pyspark.sql import functions as F
+
+import dedup_spark
+from dedup_spark.config import Config
+from dedup_spark.errors import DedupError
+from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.spark.progress import clock
+from dedup_spark.store.schema import RUNS, Table
+from dedup_spark.store.tables import Tables
+
+log = logging.getLogger(__name__)
+
+WHOLE_RUN = "run"
+
+
+@dataclass
+class Mark:
+    """What the end mark of a step will say besides its status and time."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    fingerprint: str | None = None
+
+
+class Run:
+    """One run: its id, lake, settings and tables; the stages get it to read, write and count.
+
+    `full`: what was compared before is compared again. `is_logged`: steps leave their marks in `runs`.
+    """
+
+    def __init__(
+        self, tables: Tables, config: Config, lake: str, run_id: str, *, full: bool = False, is_logged: bool = True
+    ) -> None:
+        self.tables, self.config, self.lake, self.run_id = tables, config, lake, run_id
+        self.full, self._is_logged = full, is_logged
+        self._mark = Mark()
+
+    def count(self, **counts: int) -> None:
+        """Set counts of the step under way; they are stored with its end mark."""
+        self._mark.counts.update(counts)
+
+    def note(self, **notes: Any) -> None:
+        """Set what the step under way chose and why; values become JSON in `runs.notes`."""
+        self._mark.notes.update(notes)
+
+    @contextmanager
+    def step(self, step: str) -> Iterator[Mark]:
+        """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint."""
+        outer, mark = self._mark, Mark()
+        self._mark = mark
+        self._write(step, "started", None, Mark())
+        begin = time.monotonic()
+        try:
+            yield mark
+        except BaseException as e:
+            reason = str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"
+            self._write_failure(step, time.monotonic() - begin, mark, reason[:4000])
+            raise
+        finally:
+            self._mark = outer
+        seconds = time.monotonic() - begin
+        self._write(step, "complete", seconds, mark)
+        figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
+        log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
+
+    def unchanged(self, step: str, fingerprint: str) -> bool:
+        """Whether the last completed `step` had this fingerprint; if so, marks it `unchanged` in this run."""
+        last = self._last(step, "complete")
+        if last is None or last["fingerprint"] != fingerprint:
+            return False
+        self._write(step, "unchanged", 0.0, Mark())
+        log.info("%s: nothing changed since run %s", step, last["run_id"])
+        return True
+
+    def is_complete(self, step: str, within_hours: float) -> bool:
+        """Whether `step` was completed in this run, at most so long ago."""
+        since = datetime.now(UTC) - timedelta(hours=within_hours)
+        done = (F.col("run_id") == self.run_id) & (F.col("step") == step) & (F.col("status") == "complete")
+        return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
+
+    def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
+        """Hash of the versions of package, results and input tables, and of the settings of `sections`."""
+        versions = [f"{t.name}@{self.tables.version(t)}" for t in inputs]
+        text = "\n".join(
+            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *versions, self.config.to_json(*sections)]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _last(self, step: str, status: str) -> Row | None:
+        rows = self.tables.read(RUNS).where((F.col("step") == step) & (F.col("status") == status))
+        return rows.orderBy(F.desc("at")).first()
+
+    def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
+        try:
+            text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
+            self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), text)
+        except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
+            log.warning("%s: failed, and its mark could not be written: %s", step, e)
+
+    def _write(self, step: str, status: str, seconds: float | None, mark: Mark, message: str | None = None) -> None:
+        if not self._is_logged:
+            return
+        notes = json.dumps(mark.notes, sort_keys=True) if mark.notes else None
+        row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
+               self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
+        self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
+
+
+def new_run_id() -> str:
+    """Sortable by time, unique without coordination: `20261123-181502-9f3a`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def unfinished_run_id(tables: Tables, lake: str) -> str | None:
+    """The newest run of this lake if it has not completed: the one that the same command continues."""
+    whole = tables.read(RUNS).where((F.col("step") == WHOLE_RUN) & (F.col("lake") == lake))
+    last = whole.orderBy(F.desc("at")).first()
+    return last["run_id"] if last is not None and last["status"] != "complete" else None

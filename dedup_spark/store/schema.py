@@ -1,0 +1,347 @@
+"""The tables: names, keys, columns with their comments, layout. No Spark: whoever reads a table can know it.
+
+Every column has a comment with its meaning and unit, so that `DESCRIBE TABLE` is the data dictionary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from dedup_spark.columns import Columns
+
+
+@dataclass(frozen=True)
+class Table:
+    """Definition of one table. `key` is unique; `statistics` are the columns worth min/max pruning.
+
+    `columns` are (name, type as in DDL, comment).
+    """
+
+    name: str
+    comment: str
+    key: tuple[str, ...]
+    columns: tuple[tuple[str, str, str], ...]
+    statistics: tuple[str, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> Columns:
+        return Columns(", ".join(f"{name} {type_name}" for name, type_name, _ in self.columns))
+
+    @property
+    def column_names(self) -> list[str]:
+        return [name for name, _, _ in self.columns]
+
+
+IMAGES = Table(
+    "images",
+    "One row an object of the lake that exists; made by listing, nothing is read.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "Stable 64-bit hash of uri and member; see stages/inventory/step.py"),
+        ("lake", "string", "Root of the lake whose listing found the object first"),
+        ("uri", "string", "Full normalised address of the object"),
+        ("member", "string", "Name inside a container such as a tar file; null when the object is the image"),
+        ("location", "string", "File that holds the bytes, where that is not uri (a table's data file)"),
+        ("position", "bigint", "Place in that file: byte offset in a tar file, row number in a table's; else null"),
+        ("size_bytes", "bigint", "Size by the listing, bytes; null where it does not say"),
+        ("modified_at", "timestamp", "Last modification by the listing, UTC"),
+        ("etag", "string", "ETag or checksum by the listing; null where the store has none"),
+        ("attributes", "map<string, string>", "Further columns of a manifest or table, as text"),
+        ("object_version", "bigint", "Hash of size_bytes, modified_at and etag: changes when the object does"),
+        ("file_id", "string", "Of a file on a disk: host/device:inode, equal for all its names; null in object stores"),
+        ("n_links", "int", "Names (hard links) that the file has on its disk; null in object stores"),
+    ),
+    ("image_id",),
+)
+
+FEATURES = Table(
+    "features",
+    "One row an image that was read once: signatures and facts, or the reason why it was rejected.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "As in images"),
+        ("object_version", "bigint", "images.object_version of the listing that this row was read for"),
+        ("status", "string", "ok or rejected"),
+        ("reject_reason", "string", "Null when ok; otherwise one of the closed list in kernels/decoding/images.py"),
+        ("reject_message", "string", "What the decoder or the store said"),
+        ("retriable", "boolean", "Whether reading a rejected object again may help; null when ok"),
+        ("n_retries", "int", "Failed attempts before the object was read or given up"),
+        ("read_bytes", "bigint", "Bytes read from the object; null when it could not be read"),
+        ("content_hash", "string", "SHA-256 of the bytes, hex, as sha256sum prints it"),
+        ("pixel_hash", "string", "SHA-256 of size, mode and decoded pixels after EXIF orientation, hex"),
+        ("phash", "bigint", "64-bit pHash; the bits of imagehash.phash, first bit highest"),
+        ("width_px", "int", "Width after EXIF orientation, pixels"),
+        ("height_px", "int", "Height after EXIF orientation, pixels"),
+        ("magic_format", "string", "Format by the first bytes, also of rejected images; null when no image format"),
+        ("format", "string", "Format by the decoder, e.g. JPEG, PNG, WEBP"),
+        ("decoder", "string", "What decoded the image, e.g. pillow, pillow-heif, rawpy preview"),
+        ("mode", "string", "Pillow mode of the decoded pixels, e.g. RGB, L, CMYK, I;16"),
+        ("n_frames", "int", "Frames or pages in the file; the first one is described here"),
+        ("exif_orientation", "int", "EXIF orientation tag 1-8; 1 when absent; already applied"),
+        ("sharpness", "float", "Variance of the Laplacian of the grey thumbnail (levels squared); low is blurred"),
+        ("luma_stddev", "float", "Standard deviation of the grey thumbnail, levels of 255; near 0 is blank"),
+        ("entropy_bits", "float", "Shannon entropy of the grey thumbnail's histogram, bits, 0 to 8"),
+        ("signature_version", "string", "Versions of decoder and preprocessing that made this row"),
+        ("run_id", "string", "Run that read the image"),
+        ("thumbnail", "binary", "JPEG, longest side extract.thumbnail_px"),
+        ("model_id", "string", "Weights, runtime numbers and preprocessing of the embedding; null when there is none"),
+        ("embedding", "binary", "Unit vector, little-endian float16; 1,024 bytes for 512 dimensions"),
+    ),
+    ("image_id", "status", "reject_reason"),
+)
+
+TOMBSTONES = Table(
+    "tombstones",
+    "One row an image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
+    ("image_id",),
+    (
+        *IMAGES.columns,
+        ("gone_at", "timestamp", "End of the first complete listing that lacked it, UTC"),
+        *(column for column in FEATURES.columns if column[0] not in IMAGES.column_names),
+    ),
+    ("image_id", "gone_at"),
+)
+"""Columns of features are null where the object had not been read."""
+
+CENTROIDS = Table(
+    "centroids",
+    "One row a coarse cell of the embedding space.",
+    ("cell",),
+    (
+        ("cell", "int", "Cell number, from 0"),
+        ("n_images", "bigint", "Representatives whose nearest centroid this is"),
+        ("shard", "int", "The shard that holds this cell; the first of several where one cannot"),
+        ("model_id", "string", "Model of the embeddings"),
+        ("centroid", "binary", "Unit vector, little-endian float32"),
+    ),
+)
+
+SHARDS = Table(
+    "shards",
+    "One row a FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
+    ("shard",),
+    (
+        ("shard", "int", "Shard number, from 0"),
+        ("path", "string", "Path of the file below the tables root"),
+        ("n_images", "bigint", "Vectors in the file"),
+        ("size_bytes", "bigint", "Size of the file, bytes"),
+        ("sha256", "string", "SHA-256 of the file, hex; checked before use"),
+        ("cells", "array<int>", "Cells in the file"),
+        ("model_id", "string", "Model of the embeddings"),
+        (
+            "built_from",
+            "string",
+            "Number and hash of the images in all files together; match compares them with its own",
+        ),
+    ),
+)
+
+PAIRS = Table(
+    "pairs",
+    "One row a verified pair of images. Identical images are joined to their representative only.",
+    ("image_id_a", "image_id_b"),
+    (
+        ("image_id_a", "bigint", "The smaller image_id"),
+        ("image_id_b", "bigint", "The larger image_id"),
+        ("method", "string", "What found it: same_bytes, same_pixels, phash or embedding; of several the cheapest"),
+        (
+            "engine",
+            "string",
+            "What compared the embeddings: exact, exact_gpu, sketch, routed, faiss_ivf; null for other methods",
+        ),
+        ("similarity", "float", "Cosine of the two embeddings, -1 to 1; null without embeddings"),
+        ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
+    ),
+)
+
+DENSITIES = Table(
+    "densities",
+    "One row a representative with an embedding: how near its nearest neighbours are.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "As in images: the one that stands for all of equal pixels"),
+        ("similarities", "array<float>", "Cosines of its nearest representatives, descending: at most "
+         "match.neighbours, and only those above the floor"),
+        ("vector_hash", "bigint", "xxhash64 of the embedding that was matched"),
+        ("fingerprint", "string", "Hash of model and settings of the match: rows of another one are matched again"),
+    ),
+)  # fmt: skip
+
+QUALITY = Table(
+    "quality",
+    "What each match missed and what calibrate found: shares with intervals, lost pairs. Rows of older runs are kept.",
+    ("run_id", "metric", "similarity_low", "image_id_a", "image_id_b"),
+    (
+        ("run_id", "string", "Run of the match or of calibrate"),
+        (
+            "metric",
+            "string",
+            "recall, recall_of_band, candidates_per_pair or lost_pair; calibrate: calibrated_precision, "
+            "calibrated_recall, calibrated_recall_of_<edit>",
+        ),
+        ("similarity_low", "float", "Cosines of the pairs in question: from here"),
+        ("similarity_high", "float", "to below here"),
+        (
+            "n_queries",
+            "bigint",
+            "Images of the sample, compared exactly with all others; calibrate: images measured on",
+        ),
+        ("n_true", "bigint", "Pairs that the sample should have found; candidates_per_pair: pairs found"),
+        ("n_found", "bigint", "Of those, the ones in pairs; candidates_per_pair: candidates"),
+        ("value", "double", "n_found / n_true; lost_pair: cosine; null where n_true is 0"),
+        ("low", "double", "Lower end of the 95 % interval"),
+        ("high", "double", "Upper end of it"),
+        ("image_id_a", "bigint", "lost_pair: the smaller image_id"),
+        ("image_id_b", "bigint", "lost_pair: the larger image_id"),
+        ("note", "string", "What to do about it, in words"),
+    ),
+    ("run_id", "metric"),
+)
+
+EVIDENCE = Table(
+    "evidence",
+    "One row a pair of representatives that clustering weighed, and how likely it is a copy.",
+    ("image_id_a", "image_id_b"),
+    (
+        ("image_id_a", "bigint", "The smaller image_id"),
+        ("image_id_b", "bigint", "The larger image_id"),
+        ("similarity", "float", "Cosine of the two embeddings; null without embeddings"),
+        ("normalised_similarity", "float", "The cosine less the mean cosine of the two images' 16th neighbours"),
+        ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
+        ("n_inliers", "int", "Keypoints that fit one map between the thumbnails; 0 not aligned, null not compared"),
+        ("agreement", "float", "Share of the textured content common to both that agrees; null when not aligned"),
+        ("contested", "float", "Share where they differ and images that share the rest show neither: a common frame"),
+        ("copy_probability", "float", "How likely the two are copies of one picture, 0 to 1"),
+        (
+            "decided_by",
+            "string",
+            "geometry, cosine or phash; undecided: in doubt, but beyond cluster.max_verified_pairs",
+        ),
+        ("calibration", "string", "Version of the numbers behind copy_probability"),
+    ),
+)
+
+CLUSTERS = Table(
+    "clusters",
+    "One row a member of a group of two or more images that show the same picture.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "As in images"),
+        ("uri", "string", "As in images"),
+        ("member", "string", "As in images"),
+        ("cluster_id", "bigint", "Stays with the cluster over runs; that of a new cluster is the image_id of a member"),
+        ("cluster_size", "bigint", "Members of the cluster, keeper included"),
+        (
+            "keeper_image_id",
+            "bigint",
+            "The member to retain: first by cluster.keeper_order among those near all others",
+        ),
+        ("is_keeper", "boolean", "True for exactly one member of each cluster"),
+        ("relation", "string", "To the keeper: same_bytes, same_pixels or edited_copy; null for the keeper"),
+        ("similarity", "float", "Cosine to the keeper's embedding; 1 for the keeper; null without embeddings"),
+        ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's"),
+        ("keeper_distance", "float", "1 - similarity; without embeddings hamming_bits / 64; 0 for equal pixels"),
+        ("bound", "float", "No keeper_distance is above it: 1 - cluster.min_similarity; by pHash alone 3 / 64"),
+        (
+            "is_bridge",
+            "boolean",
+            "A pair leads from here to an image outside the cluster: a chain of pairs was cut here",
+        ),
+        (
+            "is_protected",
+            "boolean",
+            "Below a prefix of cluster.protected_prefixes or reference_prefixes: never removable",
+        ),
+        ("is_reference", "boolean", "Below a prefix of cluster.reference_prefixes, e.g. a test set"),
+        (
+            "is_removable",
+            "boolean",
+            "May go: not protected, and its keeper is another object; see duplicates for what is true now",
+        ),
+        ("size_bytes", "bigint", "As in images"),
+        (
+            "freed_bytes",
+            "bigint",
+            "What removing this member would free; 0 where it stays, and for a hard link whose file does",
+        ),
+        ("object_version", "bigint", "Of the object as it was read: features.object_version"),
+        ("etag", "string", "As in images"),
+        ("content_hash", "string", "As in features"),
+        ("modified_at", "timestamp", "As in images"),
+        ("keeper_object_version", "bigint", "Of the keeper as it was read"),
+        ("keeper_etag", "string", "Of the keeper, as in images"),
+        ("keeper_content_hash", "string", "Of the keeper, as in features"),
+        ("reason", "string", "Why this member is in the cluster, and why it stays, in words"),
+        (
+            "decided_by",
+            "string",
+            "Evidence that decided: content_hash, pixel_hash, cosine or phash; null for the keeper",
+        ),
+        (
+            "versions",
+            "string",
+            "Versions of dedup-spark, of its results, of decoder and preprocessing, and of the model",
+        ),
+    ),
+    properties={"delta.enableChangeDataFeed": "true"},
+)
+
+CLUSTER_HISTORY = Table(
+    "cluster_history",
+    "One row a cluster that changed in a run. Clusters that stayed as they were have none.",
+    ("clusters_version", "cluster_id"),
+    (
+        ("clusters_version", "bigint", "Version of the table clusters before the change"),
+        ("cluster_id", "bigint", "As in clusters, before or after the change"),
+        ("event", "string", "created, grown, shrunk, changed (some came, some went), merged, split or removed"),
+        ("previous_cluster_ids", "array<bigint>", "Clusters that its members were in before; empty for created"),
+        ("cluster_size", "bigint", "Members after the change; 0 when removed"),
+        ("previous_size", "bigint", "Members of the cluster of this id before the change; null when there was none"),
+        ("run_id", "string", "Run that changed it"),
+        ("at", "timestamp", "When, UTC"),
+    ),
+)
+
+GUARDED = Table(
+    "guarded",
+    "One row an image that says too little to be joined to others by likeness alone; see stages/cluster/guards.py.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "As in images; of images with the same pixels the representative"),
+        ("guard", "string", "blank, placeholder, text or hub"),
+        ("n_neighbours", "bigint", "Images near it, by pairs"),
+    ),
+)
+
+RUNS = Table(
+    "runs",
+    "Log of what ran: one row when a step starts and one when it ends. A step is done only if it says complete.",
+    ("run_id", "step", "status"),
+    (
+        ("run_id", "string", "Identity of the run"),
+        ("step", "string", "Name of the step; 'run' for the whole pipeline"),
+        ("status", "string", "started, complete, unchanged or failed"),
+        ("at", "timestamp", "When this row was written, UTC"),
+        ("elapsed_seconds", "double", "Duration of the step; null when started"),
+        ("counts", "map<string, bigint>", "Rows in and out, by name"),
+        ("notes", "string", "What the step chose and why, JSON"),
+        ("lake", "string", "The lake of the run"),
+        ("fingerprint", "string", "Hash of the step's inputs and settings: equal means that nothing changed"),
+        ("config", "string", "All settings, JSON"),
+        ("version", "string", "Version of dedup_spark"),
+        ("message", "string", "Error of a failed step"),
+    ),
+    # Delta's default is 10: each run makes 14 commits here, and stopped for 1 to 2 s to sum up some rows.
+    properties={"delta.checkpointInterval": "30"},
+)
+
+ALL = (
+    IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, CLUSTERS, CLUSTER_HISTORY,
+    GUARDED, RUNS,
+)  # fmt: skip
+
+
+COLUMNS = hashlib.sha256(repr([(t.name, t.schema.ddl) for t in ALL]).encode()).hexdigest()[:16]
+"""Which columns this version of dedup_spark knows."""

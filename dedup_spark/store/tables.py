@@ -1,0 +1,335 @@
+"""The only reader and writer of Delta.
+
+A table lives at `<root>/<name>`, or, with a database, in the catalog as `<database>.<name>`; files that
+are not tables (FAISS shards, the report) always live under `<root>`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from dedup_spark.errors import TableError
+from dedup_spark.store import files
+from dedup_spark.store.lease import Lease
+from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
+from dedup_spark.store.table_format import FORMAT, Format, read_format, write_format
+
+log = logging.getLogger(__name__)
+
+_COMMIT = re.compile(r"\d{20}\.json")
+
+
+_STAGING, _PROGRESS = "_staging", "_embed"
+_STAGED_AT = "%Y%m%d-%H%M%S"
+_DAYS_OF_UNLEASED_STAGING = 2
+
+
+class Tables:
+    """The tables of one root (and database). Cheap to make; holds the session, so never sent to executors.
+
+    Args:
+        lease: the right to write; each commit checks that it is still there. None: nobody else writes, by the caller's
+            word, or nothing but the log of runs is written.
+    """
+
+    def __init__(
+        self, spark: SparkSession, root: str, database: str | None = None, *, lease: Lease | None = None
+    ) -> None:
+        self.spark = spark
+        self.root = root.rstrip("/")
+        self.database = database
+        self.lease = lease
+        owner = "run" if lease else "guest"
+        self.staging = f"{_STAGING}/{owner}-{datetime.now(UTC).strftime(_STAGED_AT)}-{secrets.token_hex(4)}"
+        """Folder below the root for intermediate rows, of this object alone."""
+
+    def create_missing(self) -> None:
+        """Create the tables that do not exist yet, and add the columns that tables of an older version lack.
+
+        Raises:
+            TableError: the place cannot be written, or a newer version wrote these tables.
+        """
+        known = self.format()
+        catalog = self.database.rpartition(".")[0] if self.database else ""
+        before = self.spark.catalog.currentCatalog()
+        try:
+            if catalog:  # DeltaTableBuilder takes no catalog name
+                self.spark.catalog.setCurrentCatalog(catalog)
+            there = [table for table in ALL if self._exists(table)]
+            for table in ALL:
+                if table not in there:
+                    self._create(table)
+                elif known is None or known.columns != COLUMNS:
+                    self._add_columns(table)
+            number = known.number if known else FORMAT if not there else 1
+            if known != Format(number, COLUMNS):
+                write_format(self.root, self.database, Format(number, COLUMNS))
+        except (PySparkException, Py4JJavaError, OSError) as e:
+            first_line = str(e).strip().splitlines()[0]
+            raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
+        finally:
+            if catalog:
+                self.spark.catalog.setCurrentCatalog(before)
+
+    def format(self) -> Format | None:
+        """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
+        return read_format(self.root, self.database)
+
+    @property
+    def options(self) -> str:
+        """How a command names these tables."""
+        return f"--tables {self.root}" + (f" --database {self.database}" if self.database else "")
+
+    def are_there(self) -> bool:
+        """Whether a run has begun to write tables here."""
+        return self._exists(RUNS)
+
+    def are_current(self) -> bool:
+        """Whether this version of dedup_spark can read and write them as they are."""
+        return self.format() == Format(FORMAT, COLUMNS)
+
+    def _add_columns(self, table: Table) -> None:
+        have = {field.name for field in self.read(table).schema}
+        missing = [(n, t, c) for n, t, c in table.columns if n not in have]
+        if missing:
+            columns = ", ".join(f"`{n}` {t} COMMENT {_sql_text(c)}" for n, t, c in missing)
+            self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
+            log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
+
+    def _create(self, table: Table) -> None:
+        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(_struct(table))
+        if self.database:
+            builder = builder.tableName(f"{self.database.rpartition('.')[2]}.{table.name}")
+        else:
+            builder = builder.location(self._path(table))
+        statistics = ",".join(table.statistics or table.key)
+        for name, value in {"delta.dataSkippingStatsColumns": statistics, **table.properties}.items():
+            builder = builder.property(name, value)
+        builder.execute()
+
+    def read(self, table: Table) -> DataFrame:
+        """The table as a lazy DataFrame. Raises TableError when it does not exist."""
+        try:
+            return (
+                self.spark.read.table(self._name(table))
+                if self.database
+                else self.spark.read.format("delta").load(self._path(table))
+            )
+        except AnalysisException as e:
+            raise TableError(
+                f"table '{table.name}' not found at {self.place(table)}: run the earlier steps first"
+            ) from e
+
+    def append(self, table: Table, rows: DataFrame) -> None:
+        """Add rows in one atomic commit. The caller makes sure that a retry adds nothing twice.
+
+        Under a lease the commit carries the lease's number as a transaction of Delta's: it fails where a run that
+        took over has committed since it began, or has made its `fence`.
+        """
+        self._write(table, rows, "append", **self._transaction(table))
+
+    def fence(self, table: Table) -> bool:
+        """Make an append fail that an earlier run has begun and not committed (see `append`); whether there may be one.
+
+        The commit raises the version of the table, so that only those fence who are about to add rows.
+        """
+        if self.lease is None or not self.lease.took_over:
+            return False
+        self._write(table, self.read(table).limit(0), "append", **self._transaction(table))
+        self.lease.is_fenced()
+        return True
+
+    def _transaction(self, table: Table) -> dict[str, str]:
+        return {} if table is RUNS else self._transaction_of(table.name)  # guests append to the log, too
+
+    def _transaction_of(self, name: str) -> dict[str, str]:
+        if self.lease is None:
+            return {}
+        return {"txnAppId": f"dedup_spark/{name}", "txnVersion": str(self.lease.next_commit())}
+
+    def overwrite(self, table: Table, rows: DataFrame) -> None:
+        """Replace all rows in one commit, a transaction as `append`; readers see the old rows or the new ones."""
+        self._write(table, rows, "overwrite", **self._transaction(table))
+
+    def replace(self, table: Table, rows: DataFrame, **where: int | str) -> None:
+        """Put `rows` in the place of those whose columns have the values of `where`, in one atomic commit.
+
+        All of `rows` have these values. What a step killed after its commit does again, it does not do twice.
+        """
+        literals = {c: _sql_text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
+        self._write(table, rows, "overwrite", replaceWhere=" AND ".join(f"{c} = {v}" for c, v in literals.items()))
+
+    def upsert(self, table: Table, rows: DataFrame, *, only_if: str | None = None) -> None:
+        """Insert rows, or replace those with the same key; one source row a key.
+
+        `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
+        """
+        _require_columns(table, rows.schema)
+        same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
+        merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
+        self._commit(merge.whenMatchedUpdateAll(only_if).whenNotMatchedInsertAll().execute)
+
+    def delete(self, table: Table, keys: DataFrame) -> None:
+        """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
+        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
+        self._commit(self._delta(table).alias("old").merge(keys.alias("gone"), same_key).whenMatchedDelete().execute)
+
+    def replace_rows(self, table: Table, rows: DataFrame) -> None:
+        """Put each of `rows` in the place of all rows with its key, however many there are, in one atomic commit.
+
+        Unlike `upsert` it takes away rows that are there twice. `rows` hold a key once. Reads the keys of the table.
+        """
+        _require_columns(table, rows.schema)
+        columns, [key] = table.column_names, table.key
+        old_rows = rows.select(F.col(key).alias("old_key"), *columns)
+        new_rows = rows.select(F.lit(None).cast("bigint").alias("old_key"), *columns)  # matches nothing: is inserted
+        merge = (
+            self._delta(table)
+            .alias("old")
+            .merge(old_rows.unionByName(new_rows).alias("new"), f"old.{key} = new.old_key")
+        )
+        inserted = {c: f"new.{c}" for c in columns}
+        once = merge.whenMatchedDelete().whenNotMatchedInsert("new.old_key IS NULL", values=inserted)  # type: ignore[arg-type]
+        self._commit(once.execute)
+
+    def version(self, table: Table) -> int:
+        """Number of the table's newest commit: changes exactly when its content may have changed.
+
+        By the names of the commits, as the Delta protocol has them; a query for the history takes 0.2 s.
+        Where something else decides on commits (a catalog), they may not be in the folder yet: there it is that query.
+        """
+        log = f"{self._path(table)}/_delta_log"
+        if not self.database and not files.list_names(f"{log}/_staged_commits"):
+            commits = [int(name.removesuffix(".json")) for name in files.list_names(log) if _COMMIT.fullmatch(name)]
+            if commits:
+                return max(commits)
+        row = self._delta(table).history(1).select("version").first()
+        return int(row["version"]) if row else -1
+
+    def stage(self, name: str, rows: DataFrame) -> DataFrame:
+        """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
+        path = f"{self.root}/{self.staging}/{name}"
+        self._commit(lambda: rows.write.mode("overwrite").parquet(path))
+        return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
+
+    def drop_staged(self) -> None:
+        """Delete everything that `stage` wrote."""
+        files.delete_tree(f"{self.root}/{self.staging}")
+        files.remove_if_empty(f"{self.root}/{_STAGING}")
+
+    def sweep_staged(self) -> None:
+        """Delete what killed runs staged. Only under the lease: then no other run is alive, but guests may be."""
+        self._require_lease()
+        oldest = (datetime.now(UTC) - timedelta(days=_DAYS_OF_UNLEASED_STAGING)).strftime(_STAGED_AT)
+        for name in files.list_names(f"{self.root}/{_STAGING}"):
+            is_live_guest = name.startswith("guest-") and name.removeprefix("guest-") > oldest
+            if not is_live_guest and f"{_STAGING}/{name}" != self.staging:
+                files.delete_tree(f"{self.root}/{_STAGING}/{name}")
+        files.remove_if_empty(f"{self.root}/{_STAGING}")
+
+    def add_progress(self, name: str, rows: DataFrame) -> None:
+        """Add rows in one atomic commit to work that goes on in later runs, whatever these stage and drop.
+
+        A transaction as `append`; to add no rows is a fence.
+        """
+        writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
+        self._commit(lambda: writer.save(f"{self.root}/{_PROGRESS}/{name}"))
+
+    def read_progress(self, name: str) -> DataFrame | None:
+        """What `add_progress` wrote; None where that is nothing."""
+        path = f"{self.root}/{_PROGRESS}/{name}"
+        is_there = DeltaTable.isDeltaTable(self.spark, path)
+        return self.spark.read.format("delta").load(path) if is_there else None
+
+    def delete_progress(self, name: str, condition: str) -> None:
+        """Delete rows that `add_progress` wrote."""
+        self._commit(lambda: DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").delete(condition))
+
+    def drop_progress(self, *, keep: str | None = None) -> None:
+        """Delete what `add_progress` wrote, but that of the name `keep`."""
+        self._require_lease()
+        for name in files.list_names(f"{self.root}/{_PROGRESS}"):
+            if name != keep:
+                files.delete_tree(f"{self.root}/{_PROGRESS}/{name}")
+        files.remove_if_empty(f"{self.root}/{_PROGRESS}")
+
+    def place(self, table: Table) -> str:
+        """Where a person finds the table: catalog name or path."""
+        return self._name(table) if self.database else self._path(table)
+
+    def sql_source(self, table: Table) -> str:
+        """How SQL names the table where no view is set up."""
+        return self._name(table) if self.database else "delta.`" + self._path(table).replace("`", "``") + "`"
+
+    def _write(self, table: Table, rows: DataFrame, mode: str, **options: str) -> None:
+        _require_columns(table, rows.schema)
+        writer = rows.select(table.column_names).write.format("delta").mode(mode).options(**options)
+        if self.database:
+            self._commit(lambda: writer.saveAsTable(self._name(table)))
+        else:
+            self._commit(lambda: writer.save(self._path(table)))
+
+    def _commit(self, write: Callable[[], object]) -> None:
+        """Write, unless the lease is lost; where the write failed because it was lost meanwhile, say that."""
+        self._require_lease()
+        try:
+            write()
+        except (PySparkException, Py4JJavaError):
+            self._require_lease()
+            raise
+
+    def _require_lease(self) -> None:
+        if self.lease:
+            self.lease.require()
+
+    def _delta(self, table: Table) -> DeltaTable:
+        if self.database:
+            return DeltaTable.forName(self.spark, self._name(table))
+        return DeltaTable.forPath(self.spark, self._path(table))
+
+    def _exists(self, table: Table) -> bool:
+        if self.database:
+            return self.spark.catalog.tableExists(self._name(table))
+        return DeltaTable.isDeltaTable(self.spark, self._path(table))
+
+    def _name(self, table: Table) -> str:
+        return f"{self.database}.{table.name}"
+
+    def _path(self, table: Table) -> str:
+        return f"{self.root}/{table.name}"
+
+
+def _struct(table: Table) -> T.StructType:
+    commented = (f"{name} {type_name} COMMENT {_sql_text(comment)}" for name, type_name, comment in table.columns)
+    return cast("T.StructType", T.StructType.fromDDL(", ".join(commented)))
+
+
+def _require_columns(table: Table, found: T.StructType) -> None:
+    wanted = {(field.name, field.dataType.simpleString()) for field in _struct(table)}
+    have = {(f.name, f.dataType.simpleString()) for f in found}
+    if wanted != have:
+        raise TableError(
+            f"rows for '{table.name}' do not fit it: "
+            f"missing {_listed(wanted - have)}; unexpected {_listed(have - wanted)}"
+        )
+
+
+def _sql_text(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _listed(columns: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{n} {t}" for n, t in sorted(columns)) or "none"

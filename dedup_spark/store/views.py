@@ -1,0 +1,115 @@
+"""How the SQL views are opened: in a session, in a catalog or from a script."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from string import Template
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame
+
+from dedup_spark.config import ClusterSettings, Config, ReportSettings
+from dedup_spark.errors import TableError
+from dedup_spark.store.schema import ALL
+from dedup_spark.store.tables import Tables
+from dedup_spark.store.view_definitions import COPIES, VIEWS, View
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The settings that views depend on."""
+
+    prefix_depth: int = ReportSettings().prefix_depth
+    max_listing_age_hours: float = ClusterSettings().max_listing_age_hours
+
+    @classmethod
+    def of(cls, config: Config) -> ViewSettings:
+        return cls(config.report.prefix_depth, config.cluster.max_listing_age_hours)
+
+
+_DEFAULTS = ViewSettings()
+
+
+def create_views(tables: Tables, settings: ViewSettings = _DEFAULTS) -> None:
+    """Make the views known: in the catalog when the tables are in a database, else in this session by bare name.
+
+    Raises:
+        TableError: when a table is not there.
+    """
+    if tables.database:
+        _execute(tables, [_in_catalog(tables, view, settings) for view in VIEWS])
+    else:
+        open_views(tables, settings)
+
+
+def open_views(tables: Tables, settings: ViewSettings = _DEFAULTS) -> None:
+    """All tables and views by bare name in this session only; nothing is written, wherever the tables are.
+
+    Raises:
+        TableError: when a table is not there.
+    """
+    _execute(tables, _temporary(tables, settings))
+
+
+def read_view(tables: Tables, view: View, settings: ViewSettings = _DEFAULTS) -> DataFrame:
+    """The view as a lazy DataFrame, whether or not it has been created."""
+    return tables.spark.sql(_query(tables, view, settings))
+
+
+def views_script(tables: Tables, settings: ViewSettings = _DEFAULTS) -> str:
+    """SQL statements that open every table and view by bare name, for `spark-sql -i`.
+
+    `spark-sql` splits scripts itself and stumbles over a quote or a semicolon in a path; everything else opens it.
+    """
+    return "\n".join([_SCRIPT_HEADER, *(f"{statement};\n" for statement in _temporary(tables, settings))])
+
+
+_SCRIPT_HEADER = """\
+-- Opens the tables and views of dedup_spark by name, for this session only:
+--   spark-sql -i views.sql
+-- Spark needs Delta. Where the platform does not bring it, give the settings of conf/local as well:
+--   spark-sql --properties-file conf/local/spark-defaults.conf -i views.sql
+"""
+
+
+def _temporary(tables: Tables, settings: ViewSettings) -> list[str]:
+    """Views read tables directly, not each other: any of the statements works without the others."""
+    opened = [
+        f"CREATE OR REPLACE TEMPORARY VIEW {table.name} COMMENT {_quoted(table.comment)} AS\n"
+        f"SELECT * FROM {tables.sql_source(table)}"
+        for table in ALL
+    ]
+    return opened + [
+        f"CREATE OR REPLACE TEMPORARY VIEW {view.name} {_signature(view)} AS\n{_query(tables, view, settings)}"
+        for view in VIEWS
+    ]
+
+
+def _in_catalog(tables: Tables, view: View, settings: ViewSettings) -> str:
+    name = f"{tables.database}.{view.name}"
+    return f"CREATE OR REPLACE VIEW {name} {_signature(view)} AS\n{_query(tables, view, settings)}"
+
+
+def _signature(view: View) -> str:
+    columns = ",\n  ".join(f"{name} COMMENT {_quoted(comment)}" for name, comment in view.columns)
+    return f"(\n  {columns}\n) COMMENT {_quoted(view.comment)}"
+
+
+def _query(tables: Tables, view: View, settings: ViewSettings) -> str:
+    named: dict[str, object] = {table.name: tables.sql_source(table) for table in ALL} | asdict(settings)
+    copies = Template(COPIES.rstrip()).substitute(named)
+    return Template(view.sql).substitute(named, copies=copies)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _execute(tables: Tables, statements: list[str]) -> None:
+    try:
+        for statement in statements:
+            tables.spark.sql(statement)
+    except AnalysisException as e:
+        place = tables.database or tables.root
+        reason = str(e).splitlines()[0]
+        raise TableError(f"the views over {place} cannot be opened; are all tables there? Spark says: {reason}") from e

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dedup_spark.commands.plan.forecast import (
+    CORES_PER_GPU,
+    HOUR,
+    Cluster,
+    Lake,
+    Prices,
+    Rates,
+    StepCost,
+    forecast,
+    parse_cluster,
+    total,
+)
+from dedup_spark.errors import ConfigError
+
+PRICES = Prices(0.05, 5.0)
+LAKE = Lake(n_images=1_000_000, n_bytes=10**11, n_distinct=900_000, n_pairs=500_000)
+TEN = Cluster(10, 16)
+FREE = replace(Rates(), core_flop=1e30, step_seconds=0.0)  # nothing that does not grow with the work
+
+
+def by_engine(steps: list[StepCost]) -> dict[str, StepCost]:
+    return {s.engine or s.step: s for s in steps}
+
+
+@pytest.mark.parametrize(
+    ("text", "cluster"),
+    [
+        ("100x16cpu", Cluster(100, 16)),
+        ("1x2cpu", Cluster(1, 2)),
+        ("100xgpu", Cluster(100, CORES_PER_GPU, 1)),
+        (" 8XGPU ", Cluster(8, CORES_PER_GPU, 1)),
+    ],
+)
+def test_clusters_are_described_in_a_word(text: str, cluster: Cluster) -> None:
+    assert parse_cluster(text) == cluster
+
+
+@pytest.mark.parametrize("text", ["", "100", "x16cpu", "0x16cpu", "4x0cpu", "100x16", "100gpu", "-1xgpu", "1.5xgpu"])
+def test_other_words_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match="100x16cpu"):
+        parse_cluster(text)
+
+
+def test_the_sketch_engine_costs_half_the_matrix_times_its_rate() -> None:
+    cost = by_engine(forecast(replace(LAKE, n_pairs=0), TEN, Rates(sketch_pair_ns=2.0), PRICES))["sketch"]
+    assert cost.core_hours == pytest.approx(900_000 * 899_999 / 2 * 2e-9 / HOUR)
+    assert cost.hours == pytest.approx(cost.core_hours / 160 + Rates().step_seconds / HOUR)
+    assert cost.dollars == pytest.approx(cost.hours * 160 * 0.05)
+
+
+def test_comparing_grows_with_the_square_and_reading_with_the_number() -> None:
+    once, ten_times = (
+        by_engine(forecast(Lake(n, 10**5 * n, n, 0), TEN, Rates(), PRICES)) for n in (10_000_000, 100_000_000)
+    )
+    assert ten_times["sketch"].core_hours == pytest.approx(100 * once["sketch"].core_hours, rel=1e-3)
+    assert ten_times["extract"].core_hours == pytest.approx(10 * once["extract"].core_hours)
+    assert ten_times["extract"].read_bytes == 10 * once["extract"].read_bytes
+
+
+def test_twice_the_nodes_take_half_the_time_and_the_same_money() -> None:
+    ten, twenty = (total(forecast(LAKE, Cluster(n, 16), FREE, PRICES)) for n in (10, 20))
+    assert twenty.hours == pytest.approx(ten.hours / 2, rel=1e-6)
+    assert twenty.dollars == pytest.approx(ten.dollars, rel=1e-6)
+
+
+def test_the_quicker_of_the_engines_of_known_recall_is_chosen_and_alone_counted() -> None:
+    steps = forecast(LAKE, TEN, Rates(), PRICES)
+    engines = [s for s in steps if s.step == "match"]
+    assert {s.engine for s in engines} == {"exact", "sketch", "routed", "faiss_ivf"}
+    [chosen] = [s for s in engines if s.is_chosen]
+    assert chosen.hours == min(s.hours for s in engines if s.engine in ("exact", "sketch"))
+    others = sum(s.hours for s in steps if s.step != "match")
+    assert total(steps).hours == pytest.approx(others + chosen.hours)
+
+
+def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
+    steps = by_engine(forecast(LAKE, Cluster(10, 16, 1), Rates(), PRICES))
+    assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
+    assert steps["extract"].gpu_hours > 0
+    assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
+    assert steps["extract"].dollars == pytest.approx(steps["extract"].hours * 10 * 5.0)
+
+
+def test_a_slow_network_bounds_the_reading() -> None:
+    slow = by_engine(forecast(LAKE, TEN, replace(Rates(), node_bytes=1e6), PRICES))["extract"]
+    assert slow.hours >= LAKE.n_bytes / (10 * 1e6) / HOUR
+    assert slow.core_hours == by_engine(forecast(LAKE, TEN, Rates(), PRICES))["extract"].core_hours
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_smallest_lakes_have_a_forecast(n: int) -> None:
+    assert total(forecast(Lake(n, 100, n, 0), Cluster(1, 2), Rates(), PRICES)).hours > 0

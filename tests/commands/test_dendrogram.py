@@ -1,0 +1,64 @@
+"""`dedup-spark dendrogram`: what is drawn and exported of a finished cluster, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FinishedRun
+from table_contents import rows
+
+from dedup_spark.commands.dendrogram import Dendrogram, Leaf, to_svg, write_dendrogram
+from dedup_spark.errors import ConfigError
+
+
+def cluster_of_edits(finished: FinishedRun) -> tuple[int, set[str]]:
+    """The cluster with most edited copies, and its pictures' hashes."""
+    members = rows(finished.tables.root, "clusters")
+    edits = Counter(m["cluster_id"] for m in members if m["relation"] == "edited_copy")
+    largest = min(edits, key=lambda c: (-edits[c], c))
+    ids = {m["image_id"] for m in members if m["cluster_id"] == largest}
+    return largest, {f["pixel_hash"] for f in rows(finished.tables.root, "features") if f["image_id"] in ids}
+
+
+def test_a_cluster_is_exported_as_text_as_json_and_as_a_drawing(finished: FinishedRun, tmp_path: Path) -> None:
+    cluster_id, pictures = cluster_of_edits(finished)
+    said: list[str] = []
+    for out in (None, str(tmp_path / "tree.json"), str(tmp_path / "tree.svg"), str(tmp_path / "tree.nwk")):
+        write_dendrogram(finished.tables, cluster_id, "average", out, said.append)
+    found = json.loads((tmp_path / "tree.json").read_text())
+    assert len(found["leaves"]) == len(pictures) == len(found["merges"]) + 1
+    assert sum(leaf["is_keeper"] for leaf in found["leaves"]) == 1
+    assert found["merges"][-1]["n_pictures"] == len(pictures)
+    assert all(merge["distance"] <= found["bound"] for merge in found["merges"])
+    assert said[0] == found["newick"] == (tmp_path / "tree.nwk").read_text()
+    drawing = ET.parse(tmp_path / "tree.svg").getroot()
+    texts = [element.text or "" for element in drawing.iter() if element.tag.endswith("text")]
+    assert sum(".jpg" in text or ".png" in text for text in texts) >= 1
+    assert sum(" · keeper" in text for text in texts) == 1
+
+
+def test_names_that_are_no_xml_are_drawn_all_the_same() -> None:
+    leaves = (Leaf(1, "file:///l/<b>&\"'\x00\x1b.jpg", True, 1), Leaf(2, "file:///l/\ud800\uffff.jpg", False, 3))
+    tree = np.array([[0.0, 1.0, 0.25, 2.0]])
+    drawing = ET.fromstring(to_svg(Dendrogram(1, "cosine", "average", 0.55, leaves, tree)))
+    texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert "file:///l/<b>&\"'??.jpg · keeper" in texts
+    assert "file:///l/??.jpg (+2 with the same pixels)" in texts
+
+
+def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun, tmp_path: Path) -> None:
+    members = rows(finished.tables.root, "clusters")
+    edited = {m["cluster_id"] for m in members if m["relation"] == "edited_copy"}
+    identical = next(m["cluster_id"] for m in members if m["cluster_id"] not in edited)
+    for cluster_id, out, said in (
+        (1, None, "there is no such cluster"),
+        (identical, None, "all its images have the same pixels"),
+        (identical, str(tmp_path / "tree.png"), "must end with one of .svg, .json, .nwk"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            write_dendrogram(finished.tables, cluster_id, "average", out, print)

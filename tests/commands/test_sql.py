@@ -1,0 +1,100 @@
+"""`dedup-spark sql`: every name opens, answers are readable, a wrong query is explained."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import FinishedRun
+
+from dedup_spark.commands.sql import format_table, run_sql
+from dedup_spark.errors import ConfigError
+from dedup_spark.store.schema import ALL
+from dedup_spark.store.view_definitions import VIEWS
+from dedup_spark.store.views import ViewSettings
+
+
+def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int = 2) -> list[str]:
+    """What is said, as lines."""
+    said: list[str] = []
+    run_sql(done.tables, query, max_rows, ViewSettings(prefix_depth), said.append)
+    return "\n".join(said).splitlines()
+
+
+def test_every_table_and_view_opens_by_its_bare_name(finished: FinishedRun) -> None:
+    names = [t.name for t in (*ALL, *VIEWS)]
+    counts = (f"SELECT '{name}' AS name, count(*) AS n FROM {name}" for name in names)
+    header, rule, *counted = answer(finished, " UNION ALL ".join(counts))
+    assert (header.split(), set(rule)) == (["name", "n"], {"-", " "})
+    found = {name: int(n) for name, n in (line.split() for line in counted)}
+    assert set(found) == set(names)
+    assert {name for name, n in found.items() if not n} == {"leakage", "tombstones"}  # no reference set, nothing gone
+
+
+def test_an_answer_is_that_of_the_tables(finished: FinishedRun) -> None:
+    lines = answer(finished, "SELECT reject_reason, count(*) AS n FROM quarantine GROUP BY 1 ORDER BY 1")
+    expected: dict[str, int] = {}
+    for reason in sorted(finished.lake.rejects.values()):
+        expected[reason] = expected.get(reason, 0) + 1
+    assert [line.split() for line in lines[2:]] == [[reason, str(n)] for reason, n in expected.items()]
+
+
+def test_more_rows_than_asked_for_are_cut_and_the_cut_is_said(finished: FinishedRun) -> None:
+    query = "SELECT id FROM range(10) ORDER BY id"
+    assert answer(finished, query, max_rows=9)[2:] == [
+        *(f"{i:>2}" for i in range(9)),
+        "... more than 9 rows; --rows N shows more",
+    ]
+    assert answer(finished, query, max_rows=10)[2:] == [f"{i:>2}" for i in range(10)]
+
+
+def test_folders_are_summed_to_the_depth_of_the_setting(finished: FinishedRun) -> None:
+    query = "SELECT max(length(prefix) - length(replace(prefix, '/', ''))) FROM reclaimable_by_prefix"
+    assert [answer(finished, query, prefix_depth=depth)[2].strip() for depth in (0, 1, 3)] == ["0", "1", "3"]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("SELEC 1", "Syntax error at or near 'SELEC'"),
+        ("SELECT * FROM imagez", "`imagez` cannot be found"),
+        ("SELECT no_such FROM images", "`no_such` cannot be resolved"),
+        ("", "Syntax error"),
+        ("SELECT 1; SELECT 2", "Syntax error"),
+    ],
+)
+def test_a_query_that_is_not_valid_is_explained_without_a_java_trace(
+    finished: FinishedRun, query: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as e:
+        answer(finished, query)
+    assert str(e.value).startswith("the query is not valid: [")
+    assert says in str(e.value)
+    assert "at org.apache" not in str(e.value)
+    assert "JVM stacktrace" not in str(e.value)
+
+
+def test_text_stands_left_numbers_right_and_nothing_trails() -> None:
+    table = format_table(["name", "n", "share"], [["a", 5, 0.25], ["longer", 12345, None], [None, None, 1.0]])
+    assert table.splitlines() == [
+        "name        n   share",
+        "------  -----  ------",
+        "a           5  0.2500",
+        "longer  12345",
+        "               1.0000",
+    ]
+
+
+def test_bytes_are_counted_not_printed_and_long_text_is_cut() -> None:
+    table = format_table(["embedding", "uri"], [[bytearray(1024), "x" * 100], [b"", "y" * 101]])
+    header, rule, first, second = table.splitlines()
+    assert first == "<1024 bytes>  " + "x" * 100
+    assert second == "<0 bytes>     " + "y" * 97 + "..."
+    assert rule == "-" * 12 + "  " + "-" * 100
+    assert header == "embedding     uri"
+
+
+def test_an_answer_without_rows_is_its_header() -> None:
+    assert format_table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
+
+
+def test_a_line_break_in_a_value_does_not_break_the_table() -> None:
+    assert len(format_table(["uri"], [["file:///lake/new\nline.jpg"]]).splitlines()) == 3

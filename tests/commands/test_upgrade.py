@@ -1,0 +1,142 @@
+"""Tables of an older version: refused with the remedy, upgraded without reading the lake, and used from then on."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from old_tables import HOME, unpack_old_lakes, unpack_old_tables
+from processes import in_a_shell
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from table_contents import rows
+
+from dedup_spark.cli import main
+from dedup_spark.commands.upgrade import require_current, upgrade
+from dedup_spark.errors import ConfigError
+from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, IMAGES
+from dedup_spark.store.table_format import FORMAT
+from dedup_spark.store.tables import Tables
+from dedup_spark.store.view_definitions import DUPLICATES
+from dedup_spark.store.views import read_view
+
+
+@pytest.fixture(scope="module")
+def with_new_columns(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables of version 0.1.0 with the columns of today. Read only."""
+    root = unpack_old_tables(tmp_path_factory.mktemp("old"))
+    Tables(spark, str(root)).create_missing()
+    return root
+
+
+@pytest.fixture
+def old(spark: SparkSession, with_new_columns: Path, tmp_path: Path) -> Tables:
+    """A copy of them, for one test."""
+    return Tables(spark, str(shutil.copytree(with_new_columns, tmp_path / "tables")))
+
+
+def uris(tables: Tables) -> Counter[str]:
+    return Counter(row["uri"] for row in tables.read(IMAGES).select("uri").collect())
+
+
+def test_every_table_gets_its_new_columns(old: Tables) -> None:
+    for table in ALL:
+        assert set(old.read(table).columns) == set(table.column_names), table.name
+
+
+def test_tables_whose_rows_must_be_changed_are_refused_with_the_remedy(old: Tables) -> None:
+    with pytest.raises(ConfigError, match=f"run `dedup-spark upgrade --tables {old.root}` once"):
+        require_current(old)
+
+
+def test_one_object_has_one_row_afterwards_and_keeps_an_id_that_it_had(old: Tables) -> None:
+    before = {row["image_id"]: row for row in old.read(IMAGES).collect()}
+    features_before = {row["image_id"] for row in old.read(FEATURES).collect()}
+    assert features_before == set(before)
+    said = upgrade(old)
+    after = old.read(IMAGES).collect()
+    n_links = (HOME / "lake/b_link.jpg").is_symlink()  # where the lake is there, it is seen through
+    assert said["rows of one object merged"] == len(before) - len(after) == 2 + 3 + n_links  # of the manifest, of S3
+    assert {row["image_id"] for row in after} < set(before)
+    assert max(uris(old).values()) == 1
+    by_uri = {row["uri"]: row for row in after}
+    assert {uri for uri in by_uri if "://lake/" in uri} == {
+        "s3://lake/photos/a.jpg", "s3://lake/photos/c d.jpg", "s3://lake/photos/x//y.jpg",
+    }  # fmt: skip
+    assert f"file://{HOME}/list/img/a.jpg" in by_uri
+    assert {row["lake"] for row in after if row["uri"].startswith("s3")} == {"s3://lake/photos"}
+    assert {row["image_id"] for row in old.read(FEATURES).collect()} == {row["image_id"] for row in after}
+
+
+def test_an_upgrade_can_be_done_twice(old: Tables) -> None:
+    upgrade(old)
+    images, features = old.version(IMAGES), old.version(FEATURES)
+    assert not any(upgrade(old).values())
+    assert (old.version(IMAGES), old.version(FEATURES)) == (images, features)
+    require_current(old)
+
+
+def test_images_that_were_given_up_because_the_store_failed_are_read_again(old: Tables) -> None:
+    first = old.read(FEATURES).where("status = 'ok'").limit(1)
+    gave_up = first.withColumns(
+        {
+            "image_id": F.lit(77).cast("bigint"),
+            "status": F.lit("rejected"),
+            "reject_reason": F.lit("missing"),
+            "reject_message": F.lit("5 attempts failed, last: OSError: SlowDown"),
+        }
+    )
+    gone = gave_up.withColumns(
+        {"image_id": F.lit(78).cast("bigint"), "reject_message": F.lit("no such object: FileNotFoundError")}
+    )
+    old.append(FEATURES, gave_up.unionByName(gone))
+    assert upgrade(old)["to be read again"] == 1
+    ids = {row["image_id"] for row in old.read(FEATURES).collect()}
+    assert 78 in ids
+    assert 77 not in ids
+
+
+def test_nothing_that_an_older_version_found_is_proposed_for_removal_before_a_new_run(old: Tables) -> None:
+    assert not old.read(CLUSTERS).where("is_removable").isEmpty()
+    upgrade(old)
+    assert read_view(old, DUPLICATES).where("removable").isEmpty()
+    assert old.read(CLUSTERS).where("is_removable").isEmpty()  # which the views of older versions ask for
+
+
+def test_tables_without_rows_to_change_are_simply_taken(tables: Tables) -> None:
+    Path(tables.root, "_format.json").unlink()
+    tables.create_missing()
+    assert tables.format() is not None
+    assert tables.format().number == 1  # type: ignore[union-attr]
+    require_current(tables)
+    assert tables.format().number == FORMAT  # type: ignore[union-attr]
+
+
+def test_a_query_over_old_tables_says_what_to_do(
+    tmp_path: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = unpack_old_tables(tmp_path)
+    assert main(["sql", "--tables", str(root), "SELECT 1"]) == 2
+    assert "`dedup-spark upgrade` with the same --tables" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_old_tables_go_on_after_an_upgrade_without_reading_what_they_know(tmp_path: Path) -> None:
+    unpack_old_lakes()
+    root = unpack_old_tables(tmp_path)
+    command = [".venv/bin/dedup-spark", "run", "--lake", str(HOME / "lake"), "--tables", str(root)]
+    refused = in_a_shell(command)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "dedup-spark upgrade --tables" in refused.stderr
+    assert in_a_shell([".venv/bin/dedup-spark", "upgrade", "--tables", str(root)]).returncode == 0
+    done = in_a_shell(command)
+    assert done.returncode == 0, done.stderr
+    last = max((row for row in rows(root, "runs") if row["step"] == "extract"), key=lambda row: row["at"])
+    assert dict(last["counts"])["read"] == 0
+    images, features = rows(root, "images"), rows(root, "features")
+    assert {row["image_id"] for row in images} == {row["image_id"] for row in features}
+    removable = [row for row in rows(root, "clusters") if row["is_removable"]]
+    assert removable
+    assert not any(row["uri"].endswith(("c_hard.jpg", "b_link.jpg")) for row in removable)

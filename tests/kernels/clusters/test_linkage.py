@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dedup_spark.kernels.clusters import linkage
+
+
+def blocks(*sizes: int, inside: float, outside: float) -> np.ndarray:
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    s = np.where(group[:, None] == group, inside, outside).astype(float)
+    np.fill_diagonal(s, 1)
+    return s
+
+
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_two_groups_joined_by_one_bridge_are_cut_apart(method: str) -> None:
+    s = blocks(4, 5, inside=0.9, outside=0.1)
+    s[3, 4] = s[4, 3] = 0.8  # a screenshot that shows both
+    assert linkage.cut_component(s, 0.45, method).tolist() == [0, 0, 0, 0, 4, 4, 4, 4, 4]
+
+
+def test_a_chain_is_not_one_cluster() -> None:
+    n = 12
+    s = np.maximum(0, 1 - 0.3 * np.abs(np.arange(n)[:, None] - np.arange(n)))
+    labels = linkage.cut_component(s, 0.5, "average")
+    assert len(set(labels.tolist())) >= 4
+
+
+def test_similarity_exactly_at_the_cut_counts() -> None:
+    for value in (0.45, 0.1 + 0.2, 0.7):
+        assert linkage.cut_component(np.array([[1, value], [value, 1]]), value, "average").tolist() == [0, 0]
+
+
+def test_a_label_is_the_first_row_of_its_cluster_whatever_the_order() -> None:
+    s = blocks(3, 3, inside=0.9, outside=0.0)
+    order = [5, 0, 3, 1, 4, 2]
+    assert linkage.cut_component(s[np.ix_(order, order)], 0.5, "average").tolist() == [0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_fewer_than_two_members_are_themselves(n: int) -> None:
+    assert linkage.cut_component(np.ones((n, n)), 0.5, "average").tolist() == list(range(n))
+
+
+def test_cosines_and_agreements_are_symmetric_with_ones_on_the_diagonal() -> None:
+    rng = np.random.default_rng(5)
+    c = linkage.cosine_matrix(rng.standard_normal((20, 512)).astype(np.float16))
+    a = linkage.agreement_matrix(rng.integers(-(2**63), 2**63 - 1, 20))
+    for m in (c, a):
+        assert np.array_equal(m, m.T)
+        assert np.diag(m) == pytest.approx(1)
+    assert linkage.agreement_matrix(np.array([0, -1, 1]))[0].tolist() == [1, 0, 63 / 64]

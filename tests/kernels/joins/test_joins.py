@@ -1,0 +1,200 @@
+"""Every join against brute force: the exact one to the last pair, the others never a pair too many."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dedup_spark.kernels import vectors
+from dedup_spark.kernels.joins import base as joins
+from dedup_spark.kernels.joins import exact, faiss_ivf, sketches
+from dedup_spark.kernels.joins import routed as routed_join
+from dedup_spark.kernels.joins import sketch as sketch_join
+from dedup_spark.kernels.joins.base import Block, Proposed
+
+Pairs = set[tuple[int, int]]
+LOOK = sketches.choose_look([(0.6, 0.999)])
+
+
+def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.ndarray]:
+    """Vectors around a few centres, some of them equal, one of them zero, sorted by cell; and the centroids."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(1).standard_normal((40, d))
+    x = centres[rng.integers(0, 40, n)] + 0.7 * rng.standard_normal((n, d))
+    x[: n // 20] = x[n // 20 : 2 * (n // 20)]
+    x *= rng.uniform(0.5, 2, (n, 1)) / np.linalg.norm(x, axis=1, keepdims=True)  # length must not matter
+    x[n // 2] = 0
+    centroids = vectors.train_centroids(
+        (centres / np.linalg.norm(centres, axis=1, keepdims=True)).astype("f4"), n_cells, 1
+    )
+    cells = vectors.nearest_cells(x.astype(np.float32), centroids)
+    order = np.argsort(cells, kind="stable")
+    return Block(
+        rng.permutation(10 * n)[:n][order] - 5 * n + 10_000 * seed, x[order].astype(np.float16), cells[order]
+    ), centroids
+
+
+def near_pairs(a: Block, b: Block | None, t: float) -> Pairs:
+    base = a if b is None else b
+    i, j = np.triu_indices(len(a), 1) if b is None else np.indices((len(a), len(b))).reshape(2, -1)
+    near = vectors.cosines(a.vectors[i], base.vectors[j]) >= t
+    return set(zip(i[near].tolist(), j[near].tolist(), strict=True))
+
+
+def kept(a: Block, b: Block | None, proposed: Proposed, t: float) -> Pairs:
+    found = [p for f in joins.verified(a, b, proposed, t, 0, t) for p in zip(f.i.tolist(), f.j.tolist(), strict=True)]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tiles, none of them a divisor of the others."""
+    for module in (joins, exact, sketch_join, routed, faiss_ivf):
+        for name, value in (
+            ("QUERY_TILE", 64),
+            ("BASE_TILE", 100),
+            ("_GPU_TILE_ROWS", 90),
+            ("_SCORED_ROWS", 33),
+            ("_QUERIES", 50),
+        ):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
+
+
+A, CENTROIDS = block(230, 1)
+B, _ = block(150, 2)
+ONE, NONE = block(1, 3)[0], Block(np.empty(0, np.int64), np.empty((0, 64), np.float16), np.empty(0, np.int32))
+
+
+@pytest.mark.parametrize("device", [None, "cpu"], ids=["numpy", "torch"])
+@pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (B, A), (ONE, A), (ONE, None), (NONE, A), (A, NONE)])
+@pytest.mark.parametrize("t", [0.3, 0.6])
+def test_the_exact_join_gives_the_pairs_of_brute_force(a: Block, b: Block | None, t: float, device: str | None) -> None:
+    if device:
+        pytest.importorskip("torch")
+    expected = near_pairs(a, b, t)
+    assert len(expected) > 100 or min(len(a), len(a if b is None else b)) <= 1
+    assert kept(a, b, exact.exact_join(a, b, t, device), t) == expected
+
+
+def test_a_cosine_exactly_at_the_threshold_is_a_pair() -> None:
+    for t in sorted(vectors.cosines(A.vectors[:50], A.vectors[60:110]).tolist())[::7]:
+        found = kept(A, B, exact.exact_join(A, B, t), t)
+        assert found == near_pairs(A, B, t)
+
+
+def sketched(a: Block) -> sketch_join.Sketched:
+    return sketch_join.sketched(a, LOOK, 5)
+
+
+@pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (ONE, A), (NONE, A), (A, NONE)])
+@pytest.mark.parametrize("look", [LOOK, sketches.Look(128, 128, 50, 90), sketches.Look(256, 0, 90, 90)])
+def test_the_sketch_join_proposes_exactly_what_lies_within_its_radii(
+    a: Block, b: Block | None, look: sketches.Look
+) -> None:
+    s, base = sketch_join.sketched(a, look, 5), None if b is None else sketch_join.sketched(b, look, 5)
+    proposed = [p for i, j in sketch_join.sketch_join(s, base, look) for p in zip(i.tolist(), j.tolist(), strict=True)]
+    x, y = (sketches.make_sketches(k.floats(slice(None)), look.n_bits, 5) for k in (a, a if b is None else b))
+    differ = np.bitwise_count(x[:, None] ^ y[None])
+    within = (differ[..., : look.first_bits // 8].sum(2) <= look.first_radius) & (differ.sum(2) <= look.radius)
+    i, j = np.nonzero(np.triu(within, 1) if b is None else within)
+    assert sorted(proposed) == sorted(zip(i.tolist(), j.tolist(), strict=True))
+
+
+def routed(a: Block) -> routed_join.Routed:
+    return routed_join.Routed(a, sketched(a), routed_join.home_cosines(a, CENTROIDS))
+
+
+@pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (B, A), (ONE, A), (NONE, A)])
+@pytest.mark.parametrize("margin", [-1.0, 0.0, 0.1, 0.3, 3.0])
+def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block | None, margin: float) -> None:
+    """With sketches that let all pass, so that only the routing decides."""
+    base = a if b is None else b
+    all_pass = sketches.Look(128, 0, 128, 128)
+    ra, rb = (
+        routed_join.Routed(x, sketch_join.sketched(x, all_pass, 5), routed_join.home_cosines(x, CENTROIDS))
+        for x in (a, base)
+    )
+    met = routed_join.routed_join(ra, None if b is None else rb, CENTROIDS, margin, all_pass)
+    proposed = [p for i, j in met for p in zip(i.tolist(), j.tolist(), strict=True)]
+    assert len(proposed) == len(set(proposed))
+    to_home = {x: x.floats(slice(None)) @ CENTROIDS.T for x in (a, base)}
+
+    def visits(x: Block, i: int, cell: int) -> bool:
+        return cell == x.cells[i] or to_home[x][i, x.cells[i]] - to_home[x][i, cell] <= margin
+
+    n, m = len(a), len(base)
+    every = itertools.combinations(range(n), 2) if b is None else itertools.product(range(n), range(m))
+    expected = {(i, j) for i, j in every if visits(a, i, base.cells[j]) or visits(base, j, a.cells[i])}
+    assert len(set(proposed) ^ expected) <= 0.001 * len(expected)  # a gap equal to the margin but for rounding
+    if margin == 3.0:
+        assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(base))
+
+
+def test_the_faiss_join_with_all_probes_finds_what_brute_force_finds() -> None:
+    indexes = [vectors.build_shard(x.ids, x.vectors, x.cells, CENTROIDS) for x in (A, B)]
+    for a, b, used in ((A, None, indexes[:1]), (A, B, indexes)):
+        portions = [
+            list(zip(i.tolist(), j.tolist(), strict=True)) for i, j in faiss_ivf.ivf_join(a, b, tuple(used), 0.6, 6)
+        ]
+        assert all(
+            len(set(portion)) == len(portion) for portion in portions
+        )  # each place among the nearest is one image's
+        found = {pair for portion in portions for pair in portion}
+        i, j = np.array(sorted(found)).T
+        near = vectors.cosines(a.vectors[i], (a if b is None else b).vectors[j]) >= 0.6
+        found = set(zip(i[near].tolist(), j[near].tolist(), strict=True))
+        unit = {p for p in near_pairs(a, b, 0.6) if both_unit(a, p[0]) and both_unit(a if b is None else b, p[1])}
+        assert unit <= found <= near_pairs(a, b, 0.6)
+
+
+def both_unit(a: Block, row: int) -> bool:
+    """FAISS multiplies rows as they are: a shorter one is below its threshold."""
+    return float(np.linalg.norm(a.vectors[row].astype(np.float64))) > 1
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 1000])
+def test_beside_the_near_pairs_stay_the_k_nearest_above_the_floor(k: int) -> None:
+    floor, keep = 0.2, 0.6
+    found: dict[tuple[int, int], tuple[float, bool, bool]] = {}
+    for f in joins.verified(A, B, exact.exact_join(A, B, floor), floor, k, keep):
+        columns = (f.similarity, f.best_of_a, f.best_of_b)
+        pairs = zip(f.i.tolist(), f.j.tolist(), strict=True)
+        found |= dict(zip(pairs, zip(*(c.tolist() for c in columns), strict=True), strict=True))
+    cosine = vectors.cosines(np.repeat(A.vectors, len(B), 0), np.tile(B.vectors, (len(A), 1))).reshape(len(A), len(B))
+    for i in range(len(A)):
+        order = sorted(range(len(B)), key=lambda j: (-cosine[i, j], B.ids[j]))
+        top = [j for j in order if cosine[i, j] >= floor][:k]
+        assert all(found[i, j][1] for j in top)  # a tile's best hold the best of all
+    for j in range(len(B)):
+        order = sorted(range(len(A)), key=lambda i: (-cosine[i, j], A.ids[i]))
+        assert all(found[i, j][2] for i in [i for i in order if cosine[i, j] >= floor][:k])
+    assert {p for p, rest in found.items() if rest[0] >= keep} == near_pairs(A, B, keep)
+    assert all(similarity == cosine[p] for p, (similarity, _, _) in found.items())
+    assert all(similarity >= keep or a or b for similarity, a, b in found.values())
+    if k == 0:
+        assert len(found) == len(near_pairs(A, B, keep))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_of_a_row_do_not_depend_on_the_order_of_the_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    row, other = rng.integers(0, 20, 300), rng.permutation(300)
+    similarity = rng.integers(0, 5, 300).astype(np.float32)  # many ties
+    chosen = joins.best(row, other, similarity, 4)
+    shuffled = rng.permutation(300)
+    assert np.array_equal(joins.best(row[shuffled], other[shuffled], similarity[shuffled], 4), chosen[shuffled])
+    for r in range(20):
+        mine = sorted(np.flatnonzero(row == r).tolist(), key=lambda p: (-similarity[p], other[p]))
+        assert set(np.flatnonzero(chosen & (row == r)).tolist()) == set(mine[:4])
+
+
+def test_of_one_image_in_both_blocks_there_is_no_pair() -> None:
+    """As where new images are compared with everything, themselves among it."""
+    same = Block(A.ids[::-1].copy(), A.vectors[::-1].copy(), A.cells[::-1].copy())
+    found = kept(A, same, exact.exact_join(A, same, 0.6), 0.6)
+    assert all(A.ids[i] != same.ids[j] for i, j in found)
+    assert len(found) == 2 * len(near_pairs(A, None, 0.6))

@@ -1,0 +1,75 @@
+"""The interval of the recall holds the truth as often as it says, whatever loses the pairs."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from dedup_spark.kernels.joins import recall
+
+
+def lake(rng: np.random.Generator, sizes: str, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """For each of 10,000 images its true pairs and those found: groups of images, pairs lost alone or by group."""
+    n_true, n_found, at = np.zeros(10_000, int), np.zeros(10_000, int), 0
+    while at < 6_000:
+        n = {"pairs": 2, "heavy tail": int(min(1_000, 2 + 2 * rng.pareto(1.2)))}[sizes]
+        share = {"1 in 100": 0.01, "1 in 10": 0.1, "by group": rng.beta(0.1, 1.9)}[loss]
+        found = np.triu(rng.random((n, n)) >= share, 1)
+        n_true[at : at + n], n_found[at : at + n] = n - 1, (found | found.T).sum(1)
+        at += n
+    return n_true, n_found
+
+
+@pytest.mark.parametrize("loss", ["1 in 100", "1 in 10", "by group"])
+@pytest.mark.parametrize("sizes", ["pairs", "heavy tail"])
+@pytest.mark.parametrize("n_queries", [200, 1000])
+def test_93_of_100_intervals_hold_the_true_recall(sizes: str, loss: str, n_queries: int) -> None:
+    rng = np.random.default_rng(1)
+    n_true, n_found = lake(rng, sizes, loss)
+    truth, held = n_found.sum() / n_true.sum(), 0
+    for _ in range(200):
+        q = rng.choice(10_000, n_queries, replace=False)
+        found = recall.estimate(n_true[q], n_found[q], 10_000)
+        held += found.low <= truth <= found.high
+        assert found.low <= found.value <= found.high
+    assert held >= 186
+
+
+def test_a_sample_that_lost_nothing_proves_no_more_than_its_queries() -> None:
+    """Rule of three on queries: 300 pairs of one group say less than 300 pairs of 300 groups."""
+    alone = recall.estimate(np.ones(300), np.ones(300), 10**6)
+    assert (alone.value, alone.high) == (1, 1)
+    assert alone.low == pytest.approx(1 - 3.7 / 300, abs=1e-3)
+    one_group = recall.estimate([300] + [0] * 299, [300] + [0] * 299, 10**6)
+    assert one_group.low < 0.03
+
+
+def test_everything_as_the_sample_leaves_no_doubt() -> None:
+    found = recall.estimate([1, 2, 3], [1, 1, 3], 3)
+    assert (found.value, found.low, found.high) == (5 / 6, 5 / 6, 5 / 6)
+
+
+def test_without_a_pair_nothing_is_known() -> None:
+    found = recall.estimate([0, 0], [0, 0], 100)
+    assert math.isnan(found.value)
+    assert (found.n_true, found.low, found.high) == (0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("p", "a", "b", "x"),
+    [
+        (0.5, 1, 1, 0.5),
+        (0.025, 10, 1, 0.025**0.1),
+        (0.975, 1, 20, 1 - 0.025**0.05),
+        (0.025, 300_000, 1, 0.025 ** (1 / 3e5)),
+    ],
+)
+def test_quantiles_of_the_beta_distribution_known_in_closed_form(p: float, a: float, b: float, x: float) -> None:
+    assert recall.beta_quantile(p, a, b) == pytest.approx(x, abs=1e-9)
+
+
+@pytest.mark.parametrize(("hits", "n", "low", "high"), [(8, 10, 0.4439, 0.9748), (95, 100, 0.8872, 0.9836)])
+def test_the_binomial_interval_is_that_of_the_tables(hits: int, n: int, low: float, high: float) -> None:
+    assert recall.binomial_interval(hits / n, n) == pytest.approx((low, high), abs=1e-4)

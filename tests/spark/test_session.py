@@ -1,0 +1,197 @@
+"""Java checks with scripts that stand for a java; the session's settings; who sets up logging."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.spark import session
+from dedup_spark.spark.session import configure_logging, get_session, require_java
+
+LOCAL_CONF = Path(__file__).parents[2] / "conf/local/spark-defaults.conf"
+INSTALL = "install Java 17"
+
+FakeJava = Callable[[str, str], str]
+
+
+@pytest.fixture
+def fake_java(tmp_path: Path) -> FakeJava:
+    """Writes a java that says a version as the real ones do; returns its home."""
+
+    def write(home: str, says: str) -> str:
+        java = tmp_path / home / "bin" / "java"
+        java.parent.mkdir(parents=True)
+        java.write_text(f"#!/bin/sh\n[ \"$*\" = -version ] || exit 9\ncat >&2 <<'EOF'\n{says}\nEOF\n")
+        java.chmod(0o755)
+        return str(tmp_path / home)
+
+    return write
+
+
+@pytest.fixture
+def no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither JAVA_HOME nor a java on the PATH; what the scripts need is there."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "cat").symlink_to("/bin/cat")
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+
+
+def put_first(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("PATH", f"{home}/bin", prepend=":")
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        'openjdk version "17" 2021-09-14',
+        'openjdk version "17.0.15" 2025-04-15\nOpenJDK Runtime Environment (build 17.0.15+6)',
+        'openjdk version "18-ea" 2022-03-22',
+        'java version "21.0.1" 2023-10-17 LTS',
+        'Picked up JAVA_TOOL_OPTIONS: -Xmx1g\nopenjdk version "25" 2025-09-16',
+    ],
+)
+def test_java_17_and_newer_are_accepted(
+    no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    put_first(monkeypatch, fake_java("jdk", says))
+    require_java()
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ('openjdk version "11.0.2" 2019-01-15', "11"),
+        ('java version "1.8.0_292"', "8"),
+        ('openjdk version "9"', "9"),
+        ('openjdk version "16.0.2" 2021-07-20', "16"),
+        ("The operation couldn't be completed. Unable to locate a Java Runtime.", "of unknown version"),
+        ("", "of unknown version"),
+    ],
+)
+def test_an_older_java_is_refused_with_its_version_and_what_to_install(
+    no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, says: str, version: str
+) -> None:
+    home = fake_java("jdk", says)
+    put_first(monkeypatch, home)
+    with pytest.raises(ConfigError) as e:
+        require_java()
+    assert f"{home}/bin/java is {version}: {INSTALL}" in str(e.value)
+
+
+def test_no_java_at_all_is_one_sentence_that_says_what_to_install(no_java: None) -> None:
+    with pytest.raises(ConfigError, match=f"no `java` on the PATH.*{INSTALL}"):
+        require_java()
+
+
+def test_a_java_home_without_java_is_named_even_with_a_java_on_the_path(
+    no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put_first(monkeypatch, fake_java("good", 'openjdk version "17"'))
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match=f"JAVA_HOME={tmp_path}/nothing has no bin/java.*{INSTALL}"):
+        require_java()
+
+
+def test_java_home_decides_and_not_the_path(
+    no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = fake_java("new", 'openjdk version "17.0.1"'), fake_java("old", 'openjdk version "11.0.2"')
+    put_first(monkeypatch, old)
+    monkeypatch.setenv("JAVA_HOME", new)
+    require_java()
+    put_first(monkeypatch, new)
+    monkeypatch.setenv("JAVA_HOME", old)
+    with pytest.raises(ConfigError, match="is 11"):
+        require_java()
+
+
+@pytest.mark.parametrize("how", ["not executable", "of another machine"])
+def test_a_java_that_cannot_run_is_refused_like_an_old_one(
+    no_java: None, fake_java: FakeJava, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    home = fake_java("jdk", 'openjdk version "17"')
+    java = Path(home, "bin", "java")
+    if how == "not executable":
+        java.chmod(0o644)
+    else:
+        java.write_bytes(b"\x7fELF of an architecture that is not this one")
+    monkeypatch.setenv("JAVA_HOME", home)
+    with pytest.raises(ConfigError, match=INSTALL):
+        require_java()
+
+
+def test_no_session_is_started_without_java(no_java: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SparkSession, "getActiveSession", classmethod(lambda _: None))
+    for variable in ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ConfigError, match="Java not found"):
+        get_session("tests")
+
+
+def test_the_console_command_and_conf_local_start_the_same_session() -> None:
+    lines = [line.split(maxsplit=1) for line in LOCAL_CONF.read_text().splitlines() if line.startswith("spark.")]
+    written = {key: value.strip() for key, value in lines}
+    assert written.pop("spark.log.level") == "WARN"  # a session cannot set it for its own start
+    assert written == session._LAPTOP
+    assert written["spark.jars.packages"] == session.DELTA_JAR
+
+
+def test_the_delta_jar_is_built_for_the_spark_that_is_installed(spark: SparkSession) -> None:
+    minor = ".".join(spark.version.split(".")[:2])
+    scala = spark.sparkContext._jvm.scala.util.Properties.versionNumberString().rsplit(".", 1)[0]  # type: ignore[union-attr]
+    assert f"_{minor}_{scala}:" in session.DELTA_JAR
+
+
+def test_a_session_that_is_there_is_used_and_its_own_settings_are_left_alone(spark: SparkSession) -> None:
+    before = spark.conf.get("spark.sql.shuffle.partitions")
+    assert before == "2"  # as tests/conftest.py submitted it
+    again = get_session("another name")
+    assert again.sparkContext is spark.sparkContext
+    assert again.conf.get("spark.sql.shuffle.partitions") == before
+    assert again.conf.get("spark.sql.session.timeZone") == "UTC"
+
+
+@pytest.fixture
+def package_log() -> Iterator[logging.Logger]:
+    """The package's logger, put back afterwards."""
+    package = logging.getLogger("dedup_spark")
+    handlers, level, propagate = list(package.handlers), package.level, package.propagate
+    package.handlers.clear()
+    yield package
+    package.handlers[:] = handlers
+    package.setLevel(level)
+    package.propagate = propagate
+
+
+def set_up_root(monkeypatch: pytest.MonkeyPatch, *handlers: logging.Handler) -> None:
+    """Called by the test itself: pytest gives the root handlers of its own when the test begins."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", list(handlers))
+
+
+def test_progress_goes_to_standard_error_once_however_often_it_is_set_up(
+    package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_root(monkeypatch)
+    for _ in range(3):
+        configure_logging()
+    logging.getLogger("dedup_spark.stages.extract").info("extract: 1/2 images")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("INFO extract: 1/2 images\n") == 1
+
+
+def test_a_program_that_has_set_up_logging_keeps_its_own(
+    package_log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = logging.NullHandler()
+    set_up_root(monkeypatch, own)
+    configure_logging()
+    assert package_log.handlers == []
+    assert logging.getLogger().handlers == [own]

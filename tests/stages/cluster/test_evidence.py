@@ -1,0 +1,192 @@
+"""Verify: pairs in doubt are weighed by their thumbnails, within the budget, and the rest says why it was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from fabricated import frame, images, listed, readable, unit_rows
+from photos import Grey, cropped, framed, photo, reencoded, rotated, with_sticker
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from table_contents import rows
+
+from dedup_spark.config import load_config
+from dedup_spark.kernels.clusters import probability
+from dedup_spark.stages.cluster import evidence as verify
+from dedup_spark.stages.cluster import step as cluster
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
+from dedup_spark.store.tables import Tables
+
+Row = dict[str, Any]
+SETTINGS = verify.WeighSettings(probability.PRIORS["sscd_distilled"], 0.15, 32, 1_000)
+
+
+def jpeg(grey: Grey) -> bytearray:
+    _, encoded = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return bytearray(encoded.tobytes())
+
+
+@pytest.fixture(scope="module")
+def pictures() -> dict[int, Grey]:
+    """Ids by hundreds: 100 one photo and edits of it, 200 another, 300 strangers in one frame, 304 also of photo 1."""
+    first, second = photo(1), photo(2)
+    return {
+        100: first, 101: reencoded(first, 25), 102: rotated(first, 20), 103: with_sticker(first, 1),
+        104: with_sticker(first, 2), 105: cropped(first, 0.6),
+        200: second, 201: second[:, ::-1].copy(), 202: with_sticker(second, 5),
+        **{300 + i: framed(photo(i)) for i in (0, 3, 4, 5, 6, 7, 8)}, 301: framed(first),
+    }  # fmt: skip
+
+
+@pytest.fixture
+def filled(tables: Tables, pictures: dict[int, Grey]) -> Tables:
+    """The tables after match: every two images are a pair, with a cosine that does not tell copies from strangers."""
+    spark, rng = tables.spark, np.random.default_rng(4)
+    ids = sorted(pictures)
+    vectors = dict(zip(ids, unit_rows(np.sqrt(0.6) * np.ones(512) / 512**0.5 + np.sqrt(0.4 / 512)
+                                      * rng.standard_normal((len(ids), 512))), strict=True))  # fmt: skip
+    features = [
+        readable(i, vectors[i], model_id="sscd_distilled/x", thumbnail=jpeg(pictures[i]), width_px=1000 - i)
+        for i in ids
+    ]
+    pairs = [
+        {"image_id_a": a, "image_id_b": b, "method": "sketch"}
+        | {"similarity": float(vectors[a] @ vectors[b]), "hamming_bits": 9}
+        for a in ids
+        for b in ids
+        if a < b
+    ]
+    tables.append(IMAGES, images(spark, [listed(i) for i in ids]))
+    tables.append(FEATURES, frame(spark, FEATURES.schema, features))
+    tables.append(PAIRS, frame(spark, PAIRS.schema, pairs))
+    tables.append(DENSITIES, frame(spark, DENSITIES.schema, [{"image_id": i, "similarities": [0.6] * 9} for i in ids]))
+    return tables
+
+
+def run_cluster(tables: Tables, *overrides: str) -> Run:
+    config = load_config(None, overrides)
+    run = Run(tables, config, "file:///lake", "r1")
+    cluster.run(tables.spark, config, run)
+    assert not Path(tables.root, "_staging").exists()
+    return run
+
+
+def evidence_of(tables: Tables) -> dict[tuple[int, int], Row]:
+    return {(r["image_id_a"], r["image_id_b"]): r for r in rows(tables.root, "evidence")}
+
+
+def test_copies_are_joined_and_strangers_in_one_frame_are_not(filled: Tables) -> None:
+    run_cluster(filled)
+    groups: dict[int, set[int]] = {}
+    for row in rows(filled.root, "clusters"):
+        groups.setdefault(row["cluster_id"], set()).add(row["image_id"])
+    assert sorted(map(sorted, groups.values())) == [[100, 101, 102, 103, 104, 105, 301], [200, 201, 202]]
+    evidence = evidence_of(filled)
+    assert len(evidence) == 17 * 16 // 2
+    assert {r["decided_by"] for r in evidence.values()} == {"geometry"}
+    assert {r["calibration"] for r in evidence.values()} == {probability.VERSION}
+    frames = evidence[300, 305]
+    assert frames["n_inliers"] > 20
+    assert frames["agreement"] > 0.5
+    assert frames["contested"] > 0.02
+    assert frames["copy_probability"] < 0.5 < evidence[100, 301]["copy_probability"]
+    assert frames["normalised_similarity"] == pytest.approx(frames["similarity"] - 0.15, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_budget_is_kept_and_what_it_left_out_is_said(filled: Tables) -> None:
+    run_cluster(filled, "cluster.max_verified_pairs=40")
+    decided = [r["decided_by"] for r in evidence_of(filled).values()]
+    assert 0 < decided.count("geometry") <= 40
+    assert decided.count("undecided") == len(decided) - decided.count("geometry")
+    undecided = [r for r in evidence_of(filled).values() if r["decided_by"] == "undecided"]
+    assert all(r["n_inliers"] is None and r["agreement"] is None for r in undecided)
+
+
+@pytest.mark.slow
+def test_without_a_budget_nothing_is_compared(filled: Tables) -> None:
+    run_cluster(filled, "cluster.max_verified_pairs=0")
+    assert {r["decided_by"] for r in evidence_of(filled).values()} == {"undecided"}
+
+
+def scored(spark: SparkSession, pairs: list[Row], crowd: dict[int, list[float]]) -> dict[tuple[int, int], Row]:
+    densities = frame(spark, DENSITIES.schema, [{"image_id": i, "similarities": x} for i, x in crowd.items()])
+    found = verify.with_prior(frame(spark, PAIRS.schema, pairs), densities, SETTINGS)
+    doubtful = found.withColumn("in_doubt", verify.in_doubt())
+    return {(r["image_id_a"], r["image_id_b"]): r.asDict() for r in doubtful.collect()}
+
+
+def test_the_prior_is_that_of_the_kernel(spark: SparkSession) -> None:
+    cosines = np.linspace(0.15, 0.99, 12)
+    pairs = [
+        {"image_id_a": 1, "image_id_b": 10 + i, "similarity": float(c), "hamming_bits": 20}
+        for i, c in enumerate(cosines)
+    ]
+    found = scored(spark, pairs, {1: [0.9] * 15 + [0.5, 0.3]})
+    stored = np.array([found[1, 10 + i]["similarity"] for i in range(12)])
+    expected = probability.prior(SETTINGS.prior, stored, stored - (0.5 + 0.15) / 2)
+    assert np.allclose([found[1, 10 + i]["prior"] for i in range(12)], expected, atol=1e-6)
+
+
+def test_far_pairs_are_in_doubt_only_beside_a_crowded_image_and_near_equal_ones_are_not(spark: SparkSession) -> None:
+    pairs = [
+        {"image_id_a": 1, "image_id_b": 2, "similarity": 0.17, "hamming_bits": 30},
+        {"image_id_a": 1, "image_id_b": 3, "similarity": 0.17, "hamming_bits": 30},
+        {"image_id_a": 1, "image_id_b": 4, "similarity": 0.99, "hamming_bits": 1},
+        {"image_id_a": 1, "image_id_b": 5, "similarity": 0.99, "hamming_bits": 12},
+        {"image_id_a": 1, "image_id_b": 6, "similarity": None, "hamming_bits": 2},
+    ]
+    found = scored(spark, pairs, {1: [0.2], 2: [0.8] * 32, 3: [0.8] * 31})
+    assert [found[1, i]["in_doubt"] for i in range(2, 7)] == [True, False, False, True, False]
+    assert found[1, 6]["prior"] > 0.99, "where only hashes speak, match has decided"
+
+
+def test_each_pair_is_asked_once_and_large_stars_are_split(spark: SparkSession) -> None:
+    pairs = [{"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20} for i in range(1, 201)]
+    made = verify.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
+    stars = verify.in_parts(verify.stars_of(made, made), 3).collect()
+    asked = sorted(tuple(sorted((s["centre"], other))) for s in stars for other in s["others"])
+    assert asked == [(0, i) for i in range(1, 201)]
+    assert max(len(s["others"]) for s in stars) <= 40
+    assert all(len(s["priors"]) == len(s["others"]) and len(s["witnesses"]) <= 12 for s in stars)
+    assert {s["label"] for s in stars} == {0}
+    assert {s["part"] for s in stars} <= {0, 1, 2}
+
+
+@pytest.mark.slow
+def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
+    thumbnails = filled.read(FEATURES).where("image_id <> 300")
+    with pytest.raises(PySparkException, match="image 300 has no thumbnail"):
+        verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
+
+
+def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSession) -> None:
+    labels = frame(spark, "image_id bigint, cluster_label bigint", [
+        {"image_id": i, "cluster_label": 1 if i < 10 else 10} for i in (1, 2, 3, 4, 5, 10, 11)
+    ])  # fmt: skip
+    known = [(1, 2, 0.9), (1, 3, 0.9), (1, 4, 0.9), (2, 3, 0.9), (2, 4, 0.1), (4, 5, 0.8), (10, 11, 0.9), (5, 10, 0.9)]
+    evidence = frame(
+        spark, EVIDENCE.schema,
+        [{"image_id_a": a, "image_id_b": b, "copy_probability": p} for a, b, p in known],
+    )  # fmt: skip
+    found = sorted(
+        (r["image_id_a"], r["image_id_b"], r["centre"]) for r in verify.leader_pairs(labels, evidence).collect()
+    )
+    assert found == [(1, 5, 1), (2, 5, 2), (3, 4, 3), (3, 5, 3)], "leaders 1, 2 and 3"
+
+
+def test_models_without_a_calibration_have_no_prior() -> None:
+    assert verify.prior_of("sscd/abc/squash-bicubic-224") is probability.PRIORS["sscd"]
+    assert verify.prior_of("made-up/1") is None
+    assert verify.prior_of(None) is None
+
+
+@pytest.mark.slow
+def test_the_evidence_fits_its_table(filled: Tables) -> None:
+    made = verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), filled.read(FEATURES), filled, SETTINGS)
+    assert made.dtypes == list(EVIDENCE.schema.types.items())

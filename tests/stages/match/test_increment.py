@@ -1,0 +1,73 @@
+"""What makes an image be matched again, and how it is: against everything."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
+
+from dedup_spark.config import MatchSettings
+from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.stages.match import increment
+from dedup_spark.stages.match import task as match_tasks
+from dedup_spark.stages.match.task import JoinSettings
+
+CHANGED = {
+    "min_similarity": 0.5, "neighbours": 5, "floor_similarity": 0.35, "floor_recall": 0.5, "engine": "exact",
+    "min_recall": 0.9, "seed": 1,
+}  # fmt: skip
+FREE = {
+    "audit_queries": 7, "max_hamming_bits": 1, "max_phash_bucket": 9, "max_pairs_per_image": 3, "gpus_per_task": 0.5,
+    "cpus_per_gpu_task": 3,
+}  # fmt: skip
+
+
+def test_every_setting_is_known_to_decide_or_not() -> None:
+    assert {f.name for f in fields(MatchSettings)} == {*CHANGED, *FREE}
+
+
+@pytest.mark.parametrize("name", [*CHANGED, *FREE])
+def test_only_settings_that_decide_change_the_fingerprint(name: str) -> None:
+    other = replace(MatchSettings(), **{name: (CHANGED | FREE)[name]})
+    same = increment.fingerprint("m", MatchSettings()) == increment.fingerprint("m", other)
+    assert same == (name in FREE)
+
+
+def test_another_model_changes_the_fingerprint() -> None:
+    assert increment.fingerprint("m", MatchSettings()) != increment.fingerprint("n", MatchSettings())
+
+
+def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = increment.fingerprint("m", MatchSettings())
+    monkeypatch.setattr(increment, "RESULTS_VERSION", RESULTS_VERSION + 1)
+    assert increment.fingerprint("m", MatchSettings()) != before
+
+
+def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:
+    """The new images of two parts against old and new, by the same tasks as everything else."""
+    rng = np.random.default_rng(5)
+    vectors = families([5] * 12, 0.8, rng)[rng.permutation(60)]
+    ids, new = random_ids(60, rng), list(range(20))
+    listed = write_shards(tmp_path, ids, vectors, [35, 25])
+    rows = [{"part": i % 2, "image_id": ids[i], "embedding": bytes(to_bytes(vectors[i]))} for i in new]
+    settings = increment.FileSettings(str(tmp_path), "queries", (listed[0]["path"], listed[0]["sha256"]))
+    batches = [pa.RecordBatch.from_pylist(rows[:7]), pa.RecordBatch.from_pylist(rows[7:])]
+    files = pa.Table.from_batches(list(increment._write_batches(batches, settings))).to_pylist()
+    assert sum(f["n_images"] for f in files) == 20
+    items = [
+        {"item": n, "a_path": q["path"], "a_sha256": q["sha256"], "b_path": s["path"], "b_sha256": s["sha256"]}
+        for n, (q, s) in enumerate((q, s) for q in files for s in listed)
+    ]
+    task = JoinSettings(str(tmp_path), "exact", 0.5, 0.5, 0, None, 0.0, 0, 1, 200)
+    found = [r for b in match_tasks.join_items([pa.RecordBatch.from_pylist(items)], task) for r in b.to_pylist()]
+    pairs = {(r["image_id_a"], r["image_id_b"]) for r in found if r["item"] is None}
+    cosines = exact_cosines(vectors)
+    expected = {
+        (min(ids[i], ids[j]), max(ids[i], ids[j])) for i in new for j in range(60) if i != j and cosines[i, j] >= 0.5
+    }
+    assert pairs == expected
+    assert list(increment._write_batches([], settings)) == []

@@ -1,0 +1,30 @@
+"""The headline figures in words. Their counting is tested with the report, in stages/test_report.py."""
+
+from __future__ import annotations
+
+from dedup_spark.stages.report.summary import describe
+from dedup_spark.stages.report.values import RelationTotal, Summary
+
+
+def test_figures_are_told_in_a_few_lines() -> None:
+    relations = (
+        RelationTotal("same_bytes", 1_200, 20_000_000, True, 15_000_000),
+        RelationTotal("same_bytes", 5, 7_000_000, False, 0),
+    )
+    summary = Summary(
+        12_345, 60_000_000, 12_340, {"truncated": 4, "not_an_image": 1}, 321, relations, {"blank": 3, "hub": 1_000}
+    )
+    assert describe(summary).splitlines() == [
+        "images     12,345 found (60.0 MB), 12,340 read, 5 rejected (truncated 4, not_an_image 1)",
+        "pictures   11,140 distinct",
+        "clusters   321 with 1,526 images, 321 of them keepers",
+        "           same_bytes        1,200  20.0 MB",
+        "           same_bytes            5  7.00 MB  (stays: `reason` in duplicates says why)",
+        "guarded    1,003 joined by equal pixels or strict evidence only (blank 3, hub 1,000)",
+        "removable  1,200 images, 15.0 MB (25% of the lake)",
+    ]
+
+
+def test_an_empty_or_unfinished_lake_is_told_too() -> None:
+    assert "removable  0 images, 0 bytes" in describe(Summary(0, 0, 0, {}, 0, ()))
+    assert "3 read, 0 rejected, 7 not read yet" in describe(Summary(10, 50, 3, {}, 0, ()))

@@ -1,0 +1,347 @@
+"""The log of runs: what a step leaves behind when it ends, fails or need not be done; progress lines without Spark."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fabricated import fill, frame, listed
+from table_contents import rows
+
+import dedup_spark
+from dedup_spark.config import Config, load_config
+from dedup_spark.errors import DedupError, GuardError
+from dedup_spark.pipeline import Step, run_step
+from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.spark.progress import Progress, clock
+from dedup_spark.store import runs
+from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
+from dedup_spark.store.schema import FEATURES, IMAGES, RUNS
+from dedup_spark.store.tables import Tables
+
+LAKE = "file:///lake"
+
+
+def new_run(tables: Tables, run_id: str = "r1", *overrides: str, lake: str = LAKE) -> Run:
+    return Run(tables, load_config(None, overrides), lake, run_id)
+
+
+def log_of(tables: Tables) -> list[dict[str, Any]]:
+    """Rows of `runs` in the order in which they were written."""
+    return sorted(rows(tables.root, "runs"), key=lambda r: r["at"])
+
+
+def marks(tables: Tables) -> list[tuple[str, str, str]]:
+    return [(r["run_id"], r["step"], r["status"]) for r in log_of(tables)]
+
+
+# --- marks -----------------------------------------------------------------------------------------------
+
+
+def test_a_step_says_when_it_starts_and_last_of_all_that_it_is_complete(tables: Tables) -> None:
+    run = new_run(tables)
+    begin = datetime.now(UTC)
+    with run.step("extract") as mark:
+        assert marks(tables) == [("r1", "extract", "started")]
+        run.count(read=5, rejected=2)
+        run.count(read=7)
+        mark.fingerprint = "abc"
+    started, complete = log_of(tables)
+    assert marks(tables)[1] == ("r1", "extract", "complete")
+    assert (started["elapsed_seconds"], dict(started["counts"]), started["fingerprint"]) == (None, {}, None)
+    assert dict(complete["counts"]) == {"read": 7, "rejected": 2}
+    assert complete["fingerprint"] == "abc"
+    assert 0 <= complete["elapsed_seconds"] <= (datetime.now(UTC) - begin).total_seconds()
+    assert begin <= started["at"] <= complete["at"] <= datetime.now(UTC)
+    for row in (started, complete):
+        assert (row["lake"], row["version"], row["message"]) == (LAKE, dedup_spark.__version__, None)
+        assert json.loads(row["config"]) == json.loads(Config().to_json())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (GuardError("too many rejects; allow it with --set a=b"), "too many rejects; allow it with --set a=b"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (KeyboardInterrupt(), "KeyboardInterrupt: "),
+        (DedupError("x" * 5000), "x" * 4000),
+    ],
+    ids=["ours", "foreign", "interrupt", "long"],
+)
+def test_a_step_that_fails_says_why_keeps_its_counts_and_is_not_complete(
+    tables: Tables, error: BaseException, message: str
+) -> None:
+    run = new_run(tables)
+
+    def fail() -> None:
+        with run.step("extract") as mark:
+            run.count(read=3)
+            mark.fingerprint = "must not be stored"
+            raise error
+
+    with pytest.raises(type(error)) as raised:
+        fail()
+    assert raised.value is error
+    assert marks(tables) == [("r1", "extract", "started"), ("r1", "extract", "failed")]
+    failed = log_of(tables)[1]
+    assert (failed["message"], dict(failed["counts"]), failed["fingerprint"]) == (message, {"read": 3}, None)
+    assert failed["elapsed_seconds"] >= 0
+    assert not run.unchanged("extract", "must not be stored")
+
+
+def test_an_error_is_not_hidden_by_a_log_that_cannot_be_written(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tables)
+
+    def gone(*_: object) -> None:
+        raise ConnectionError("the session is gone")
+
+    def fail() -> None:
+        with run.step("match"):
+            monkeypatch.setattr(tables, "append", gone)
+            raise GuardError("the real one")
+
+    with pytest.raises(GuardError, match="the real one"):
+        fail()
+    assert marks(tables) == [("r1", "match", "started")]
+
+
+def test_counts_of_a_step_inside_another_stay_its_own(tables: Tables) -> None:
+    run = new_run(tables)
+    with run.step(WHOLE_RUN):
+        run.count(outer=1)
+        with run.step("extract"):
+            run.count(inner=2)
+        with suppress(ValueError), run.step("match"):
+            run.count(inner=3)
+            raise ValueError
+        run.count(outer_too=4)
+    counts = {(r["step"], r["status"]): dict(r["counts"]) for r in log_of(tables) if r["status"] != "started"}
+    assert counts == {
+        ("extract", "complete"): {"inner": 2},
+        ("match", "failed"): {"inner": 3},
+        (WHOLE_RUN, "complete"): {"outer": 1, "outer_too": 4},
+    }
+
+
+# --- what need not be done again -------------------------------------------------------------------------
+
+
+def complete(run: Run, step: str, fingerprint: str | None = None) -> None:
+    with run.step(step) as mark:
+        mark.fingerprint = fingerprint
+
+
+def test_a_step_is_unchanged_when_its_last_completion_had_this_fingerprint(tables: Tables) -> None:
+    first, second = new_run(tables, "r1"), new_run(tables, "r2")
+    assert not first.unchanged("match", "a")
+    complete(first, "match", "a")
+    complete(first, "cluster", "b")
+    assert not second.unchanged("match", "b")
+    assert second.unchanged("match", "a")
+    assert marks(tables)[-1] == ("r2", "match", "unchanged")
+    complete(second, "match", "b")
+    assert not second.unchanged("match", "a")  # the tables are those of b now
+    with suppress(ValueError), second.step("match"):
+        raise ValueError
+    assert new_run(tables, "r3").unchanged("match", "b")  # inputs and outputs are part of a fingerprint
+
+
+def test_a_fingerprint_changes_with_inputs_settings_and_version_and_with_nothing_else(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fingerprint(*overrides: str, run_id: str = "r1") -> str:
+        return new_run(tables, run_id, *overrides).fingerprint(IMAGES, FEATURES, sections=("match", "cluster"))
+
+    first = fingerprint()
+    assert fingerprint(run_id="another") == first
+    assert fingerprint("extract.fetch_threads=3", "index.seed=5") == first
+    complete(new_run(tables), "match")
+    assert fingerprint() == first
+    others = [fingerprint("match.max_hamming_bits=2"), fingerprint("cluster.linkage=complete")]
+    others.append(new_run(tables).fingerprint(IMAGES, sections=("match", "cluster")))
+    others.append(new_run(tables).fingerprint(IMAGES, FEATURES, sections=("match",)))
+    fill(tables, [listed(1)])
+    others.append(fingerprint())
+    tables.delete(IMAGES, tables.read(IMAGES).select("image_id"))
+    others.append(fingerprint())
+    monkeypatch.setattr(dedup_spark, "__version__", "99.0")
+    others.append(fingerprint())
+    monkeypatch.setattr(runs, "RESULTS_VERSION", RESULTS_VERSION + 1)
+    others.append(fingerprint())
+    assert len({first, *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("remembers", "full", "force", "times"),
+    [(True, False, False, 1), (True, True, False, 2), (True, False, True, 2), (False, True, False, 1)],
+)
+def test_an_unchanged_step_is_done_again_when_forced_or_when_a_full_run_would_leave_something_out(
+    tables: Tables, remembers: bool, full: bool, force: bool, times: int
+) -> None:
+    done: list[str] = []
+    step = Step("match", lambda spark, config, run: done.append(run.run_id), (IMAGES,), remembers=remembers)
+    for run_id in ("r1", "r2"):
+        run = Run(tables, Config(), LAKE, run_id, full=full)
+        run_step(tables.spark, Config(), run, step, force=force)
+    assert len(done) == times
+
+
+def append_mark(tables: Tables, hours_ago: float, **facts: Any) -> None:
+    row = {"run_id": "r1", "step": "inventory", "status": "complete", "lake": LAKE} | facts
+    row["at"] = datetime.now(UTC) - timedelta(hours=hours_ago)
+    tables.append(RUNS, frame(tables.spark, RUNS.schema, [row]))
+
+
+def test_a_step_counts_as_done_in_its_own_run_and_for_so_many_hours(tables: Tables) -> None:
+    run = new_run(tables, "r1")
+    append_mark(tables, hours_ago=1, run_id="r2")
+    append_mark(tables, hours_ago=1, step="extract")
+    append_mark(tables, hours_ago=1, status="started")
+    append_mark(tables, hours_ago=1, status="failed")
+    assert not run.is_complete("inventory", within_hours=24)
+    append_mark(tables, hours_ago=25)
+    assert not run.is_complete("inventory", within_hours=24)
+    assert run.is_complete("inventory", within_hours=26)
+    append_mark(tables, hours_ago=0.5)
+    assert run.is_complete("inventory", within_hours=1)
+    assert not run.is_complete("inventory", within_hours=0.25)
+
+
+def test_the_run_to_continue_is_the_newest_of_the_lake_if_it_did_not_complete(tables: Tables) -> None:
+    assert unfinished_run_id(tables, LAKE) is None
+    whole = {"step": WHOLE_RUN}
+    append_mark(tables, 9, run_id="old", status="failed", **whole)
+    append_mark(tables, 8, run_id="done", status="started", **whole)
+    append_mark(tables, 7, run_id="done", **whole)
+    assert unfinished_run_id(tables, LAKE) is None  # the failed one was overtaken
+    append_mark(tables, 6, run_id="elsewhere", status="started", lake="s3://other", **whole)
+    append_mark(tables, 5, run_id="one step", status="started", step="extract")
+    assert unfinished_run_id(tables, LAKE) is None
+    assert unfinished_run_id(tables, "s3://other") == "elsewhere"
+    append_mark(tables, 4, run_id="killed", status="started", **whole)
+    assert unfinished_run_id(tables, LAKE) == "killed"
+    append_mark(tables, 3, run_id="killed", status="failed", **whole)
+    assert unfinished_run_id(tables, LAKE) == "killed"
+    append_mark(tables, 2, run_id="killed", **whole)
+    assert unfinished_run_id(tables, LAKE) is None
+
+
+# --- without Spark ---------------------------------------------------------------------------------------
+
+
+def test_run_ids_sort_by_time_and_differ() -> None:
+    ids = [new_run_id() for _ in range(20)]
+    assert len(set(ids)) > 15  # 16 random bits within one second
+    assert all(a[:15] <= b[:15] for a, b in pairwise(ids))
+    datetime.strptime(ids[0][:15], "%Y%m%d-%H%M%S")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0s"), (3.21, "3.2s"), (59.9, "59.9s"), (60, "1m00s"), (62, "1m02s"), (119.6, "2m00s"), (3599, "59m59s"),
+     (3599.6, "1h00m"), (7500, "2h05m"), (360_000, "100h00m")],
+)  # fmt: skip
+def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+class Time:
+    """A clock that stands still unless it is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+@pytest.fixture
+def clock_in_hand(monkeypatch: pytest.MonkeyPatch) -> Time:
+    return Time(monkeypatch)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.fixture
+def caplog_at_info(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, "dedup_spark.spark.progress")
+    return caplog
+
+
+def test_progress_says_done_total_rate_and_time_left(
+    clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
+) -> None:
+    progress = Progress("extract", "images", 5000, every_seconds=5)
+    clock_in_hand.now += 20
+    progress.show(1240)
+    clock_in_hand.now += 80
+    progress.show(5000)
+    assert messages(caplog_at_info) == [
+        "extract: 1,240/5,000 images, 62.0/s, 1m01s left",
+        "extract: 5,000/5,000 images, 50.0/s",
+    ]
+
+
+def test_progress_is_told_at_most_every_so_many_seconds_unless_forced(
+    clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
+) -> None:
+    progress = Progress("extract", "images", 100, every_seconds=5)
+    for second in range(12):  # lines after 5 and 10 seconds
+        progress.show(second)
+        clock_in_hand.now += 1
+    progress.show(12, force=True)
+    assert [m.split()[1] for m in messages(caplog_at_info)] == ["5/100", "10/100", "12/100"]
+
+
+def test_progress_of_nothing_divides_by_nothing(clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture) -> None:
+    Progress("extract", "images", 0).show(0, force=True)
+    Progress("extract", "images", 7).show(0, force=True)
+    assert messages(caplog_at_info) == ["extract: 0/0 images, 0.0/s", "extract: 0/7 images, 0.0/s"]
+
+
+class Tracker:
+    """Spark's status tracker while a stage of ten tasks runs, of which four have ended; others are done or unknown."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+
+    def getActiveStageIds(self) -> list[int]:  # noqa: N802
+        self.asked.release()
+        return [7, 8, 9]
+
+    def getStageInfo(self, stage: int) -> SimpleNamespace | None:  # noqa: N802
+        tasks = {7: (10, 4), 8: (2, 2)}.get(stage)
+        return SimpleNamespace(numTasks=tasks[0], numCompletedTasks=tasks[1]) if tasks else None
+
+
+@pytest.mark.parametrize(("n_tasks", "done"), [(None, "1,200"), (2, "1,500"), (3, "1,000")])
+def test_progress_inside_a_job_comes_from_the_share_of_its_tasks_that_have_ended(
+    caplog_at_info: pytest.LogCaptureFixture, n_tasks: int | None, done: str
+) -> None:
+    tracker = Tracker()
+    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: tracker))
+    progress = Progress("extract", "images", 3000, every_seconds=0.01)
+    with progress.watching(spark, done_before=1000, n_under_way=500, n_tasks=n_tasks):
+        for _ in range(3):
+            assert tracker.asked.acquire(timeout=60)
+    lines = messages(caplog_at_info)
+    assert lines
+    assert all(line.startswith(f"extract: {done}/3,000 images") for line in lines)
+    assert not [t for t in threading.enumerate() if t.name == "progress"]
+
+
+def test_the_watcher_ends_with_a_job_that_fails() -> None:
+    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=Tracker))
+    progress = Progress("extract", "images", 10, every_seconds=0.01)
+    with pytest.raises(ValueError, match="the job"), progress.watching(spark, 0, 10):
+        raise ValueError("the job")
+    assert not [t for t in threading.enumerate() if t.name == "progress"]

@@ -1,0 +1,131 @@
+"""Shard files that are not the ones listed: a wrong file is never searched, it is an error that says what to do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from dedup_spark.errors import ArtifactError
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.store import shards
+
+PATH = "shard_files/r1/shard-00000.faiss"
+
+
+@pytest.fixture(autouse=True)
+def nothing_in_memory() -> Iterator[None]:
+    """Shards read before stay in memory; these tests change files under the same name."""
+    shards.forget_shards()
+    yield
+    shards.forget_shards()
+    MemoryFileSystem.store.clear()
+
+
+def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids over the whole range and float16 unit vectors."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((n, 512))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return rng.integers(-(2**63), 2**63 - 1, n), vectors.astype(np.float16)
+
+
+def write(root: str, n: int, seed: int, path: str = PATH) -> tuple[int, str]:
+    ids, vectors = rows(n, seed)
+    centroids = ann.train_centroids(vectors.astype(np.float32), 4, seed)
+    cells = ann.nearest_cells(vectors.astype(np.float32), centroids)
+    return shards.write_shard(root, path, ann.build_shard(ids, vectors, cells, centroids))
+
+
+def by_id(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:
+    return dict(zip(ids.tolist(), (v.tobytes() for v in vectors), strict=True))
+
+
+def read(root: str, sha256: str) -> dict[int, bytes]:
+    block = shards.read_shard(root, PATH, sha256)
+    return by_id(block.ids, block.vectors)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_shard_gives_back_every_vector_bit_for_bit(tmp_path: Path, seed: int) -> None:
+    _, sha256 = write(str(tmp_path), 200, seed)
+    assert read(str(tmp_path), sha256) == by_id(*rows(200, seed))
+
+
+def test_size_and_checksum_are_those_of_the_file(tmp_path: Path) -> None:
+    size, sha256 = write(str(tmp_path), 50, 1)
+    data = (tmp_path / PATH).read_bytes()
+    assert (size, sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert [p.name for p in (tmp_path / PATH).parent.iterdir()] == ["shard-00000.faiss"]
+
+
+def test_a_shard_in_an_object_store_is_the_same() -> None:
+    _, sha256 = write("memory://tables", 50, 2)
+    assert read("memory://tables", sha256) == by_id(*rows(50, 2))
+
+
+@pytest.mark.parametrize("root", ["disk", "memory://tables"])
+def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path, root: str) -> None:
+    root = str(tmp_path) if root == "disk" else root
+    with pytest.raises(ArtifactError) as e:
+        shards.read_shard(root, PATH, "0" * 64)
+    assert f"{root}/{PATH} is missing" in str(e.value)
+    assert "`dedup-spark index --force`" in str(e.value)
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    if how == "empty":
+        return b""
+    if how == "truncated":
+        return data[:-1]
+    if how == "longer":
+        return data + b"\0"
+    at = {"flipped first bit": 0, "flipped bit inside": len(data) // 2, "flipped last bit": len(data) - 1}[how]
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "how", ["empty", "truncated", "longer", "flipped first bit", "flipped bit inside", "flipped last bit"]
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, how: str) -> None:
+    _, sha256 = write(str(tmp_path), 100, 3)
+    file = tmp_path / PATH
+    file.write_bytes(damaged(file.read_bytes(), how))
+    with pytest.raises(ArtifactError) as e:
+        shards.read_shard(str(tmp_path), PATH, sha256)
+    assert f"{tmp_path}/{PATH}" in str(e.value)
+    assert sha256[:12] in str(e.value)
+    assert "`dedup-spark index --force`" in str(e.value)
+
+
+def test_a_sound_file_of_another_build_is_refused(tmp_path: Path) -> None:
+    _, listed = write(str(tmp_path), 100, 4)
+    _, other = write(str(tmp_path), 100, 5)
+    with pytest.raises(ArtifactError, match=f"SHA-256 {other[:12]}.*listed with {listed[:12]}"):
+        shards.read_shard(str(tmp_path), PATH, listed)
+
+
+def test_a_repaired_file_is_read_without_a_restart(tmp_path: Path) -> None:
+    _, sha256 = write(str(tmp_path), 100, 6)
+    file = tmp_path / PATH
+    sound = file.read_bytes()
+    file.unlink()
+    with pytest.raises(ArtifactError):
+        shards.read_shard(str(tmp_path), PATH, sha256)
+    file.write_bytes(sound)
+    assert len(shards.read_shard(str(tmp_path), PATH, sha256)) == 100
+
+
+def test_a_new_build_under_the_same_name_is_not_taken_for_the_one_in_memory(tmp_path: Path) -> None:
+    _, old = write(str(tmp_path), 60, 7)
+    shards.read_shard(str(tmp_path), PATH, old)
+    _, new = write(str(tmp_path), 70, 8)
+    assert read(str(tmp_path), new) == by_id(*rows(70, 8))
+
+
+def test_same_rows_make_the_same_file(tmp_path: Path) -> None:
+    assert write(str(tmp_path), 80, 9, "a.faiss") == write(str(tmp_path), 80, 9, "b.faiss")
