@@ -15,7 +15,8 @@ _ARROW = {
 }  # fmt: skip
 """Arrow's types as Spark makes them of its own."""
 
-_TOP_LEVEL_COMMA = re.compile(r",\s*(?![^<]*>)")
+_COLUMN = re.compile(r"(\w+) ((?:[^,<]|<(?:[^<>]|<[^<>]*>)*>)+)")
+"""Name and type, which may hold commas in brackets, and brackets in those."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class Columns:
     @cached_property
     def types(self) -> dict[str, str]:
         """Type by name, in order."""
-        pairs = (column.split(" ", 1) for column in _TOP_LEVEL_COMMA.split(self.ddl.strip()))
-        return {name: type_name.strip() for name, type_name in pairs}
+        return {name: type_name.strip() for name, type_name in _COLUMN.findall(self.ddl)}
 
     @cached_property
     def arrow(self) -> pa.Schema:

@@ -321,7 +321,7 @@ import json, sys
 from pyspark.sql import SparkSession
 from dedup_spark.config import InventorySettings
 from dedup_spark.sources.registry import open_source
-from dedup_spark.session import get_session
+from dedup_spark.spark.session import get_session
 endpoint, *lakes = sys.argv[1:]
 s3a = {
     "endpoint": endpoint, "path.style.access": "true", "connection.ssl.enabled": "false",

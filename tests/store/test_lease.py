@@ -121,7 +121,7 @@ def test_a_holder_on_another_machine_is_dead_after_ten_minutes_without_a_sign(ro
 
 def test_a_killed_process_of_this_machine_is_followed_at_once(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from dedup_spark import lease; lease.take(sys.argv[1], 'killed', 'x')\n"
+        "import sys, time; from dedup_spark.store import lease; lease.take(sys.argv[1], 'killed', 'x')\n"
         "print('has it', flush=True); time.sleep(60)"
     )
     held = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -1,14 +1,11 @@
-"""The log of runs: what a step leaves behind when it ends, fails or need not be done; progress lines without Spark."""
+"""The log of runs: what a step leaves behind when it ends, fails or need not be done."""
 
 from __future__ import annotations
 
 import json
-import logging
-import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +17,6 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.errors import DedupError, GuardError
 from dedup_spark.pipeline import Step, run_step
 from dedup_spark.results import RESULTS_VERSION
-from dedup_spark.spark.progress import Progress, clock
 from dedup_spark.store import runs
 from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.store.schema import FEATURES, IMAGES, RUNS
@@ -243,105 +239,3 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len(set(ids)) > 15  # 16 random bits within one second
     assert all(a[:15] <= b[:15] for a, b in pairwise(ids))
     datetime.strptime(ids[0][:15], "%Y%m%d-%H%M%S")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0.0s"), (3.21, "3.2s"), (59.9, "59.9s"), (60, "1m00s"), (62, "1m02s"), (119.6, "2m00s"), (3599, "59m59s"),
-     (3599.6, "1h00m"), (7500, "2h05m"), (360_000, "100h00m")],
-)  # fmt: skip
-def test_durations_are_told_in_two_units(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
-
-
-class Time:
-    """A clock that stands still unless it is told."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(runs, "time", SimpleNamespace(monotonic=lambda: self.now))
-
-
-@pytest.fixture
-def clock_in_hand(monkeypatch: pytest.MonkeyPatch) -> Time:
-    return Time(monkeypatch)
-
-
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
-
-
-@pytest.fixture
-def caplog_at_info(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, "dedup_spark.spark.progress")
-    return caplog
-
-
-def test_progress_says_done_total_rate_and_time_left(
-    clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
-) -> None:
-    progress = Progress("extract", "images", 5000, every_seconds=5)
-    clock_in_hand.now += 20
-    progress.show(1240)
-    clock_in_hand.now += 80
-    progress.show(5000)
-    assert messages(caplog_at_info) == [
-        "extract: 1,240/5,000 images, 62.0/s, 1m01s left",
-        "extract: 5,000/5,000 images, 50.0/s",
-    ]
-
-
-def test_progress_is_told_at_most_every_so_many_seconds_unless_forced(
-    clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
-) -> None:
-    progress = Progress("extract", "images", 100, every_seconds=5)
-    for second in range(12):  # lines after 5 and 10 seconds
-        progress.show(second)
-        clock_in_hand.now += 1
-    progress.show(12, force=True)
-    assert [m.split()[1] for m in messages(caplog_at_info)] == ["5/100", "10/100", "12/100"]
-
-
-def test_progress_of_nothing_divides_by_nothing(clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture) -> None:
-    Progress("extract", "images", 0).show(0, force=True)
-    Progress("extract", "images", 7).show(0, force=True)
-    assert messages(caplog_at_info) == ["extract: 0/0 images, 0.0/s", "extract: 0/7 images, 0.0/s"]
-
-
-class Tracker:
-    """Spark's status tracker while a stage of ten tasks runs, of which four have ended; others are done or unknown."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Semaphore(0)
-
-    def getActiveStageIds(self) -> list[int]:  # noqa: N802
-        self.asked.release()
-        return [7, 8, 9]
-
-    def getStageInfo(self, stage: int) -> SimpleNamespace | None:  # noqa: N802
-        tasks = {7: (10, 4), 8: (2, 2)}.get(stage)
-        return SimpleNamespace(numTasks=tasks[0], numCompletedTasks=tasks[1]) if tasks else None
-
-
-@pytest.mark.parametrize(("n_tasks", "done"), [(None, "1,200"), (2, "1,500"), (3, "1,000")])
-def test_progress_inside_a_job_comes_from_the_share_of_its_tasks_that_have_ended(
-    caplog_at_info: pytest.LogCaptureFixture, n_tasks: int | None, done: str
-) -> None:
-    tracker = Tracker()
-    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: tracker))
-    progress = Progress("extract", "images", 3000, every_seconds=0.01)
-    with progress.watching(spark, done_before=1000, n_under_way=500, n_tasks=n_tasks):
-        for _ in range(3):
-            assert tracker.asked.acquire(timeout=60)
-    lines = messages(caplog_at_info)
-    assert lines
-    assert all(line.startswith(f"extract: {done}/3,000 images") for line in lines)
-    assert not [t for t in threading.enumerate() if t.name == "progress"]
-
-
-def test_the_watcher_ends_with_a_job_that_fails() -> None:
-    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=Tracker))
-    progress = Progress("extract", "images", 10, every_seconds=0.01)
-    with pytest.raises(ValueError, match="the job"), progress.watching(spark, 0, 10):
-        raise ValueError("the job")
-    assert not [t for t in threading.enumerate() if t.name == "progress"]

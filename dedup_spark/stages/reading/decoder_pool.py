@@ -134,7 +134,7 @@ class _Child:
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(
                 f"the image decoder process does not start (exit code {self.stop()}); "
-                f"try `{sys.executable} -m dedup_spark.decoder_child` on the executor"
+                f"try `{sys.executable} -m dedup_spark.stages.reading.decoder_child` on the executor"
             ) from e
 
     def sign(self, data: bytes, timeout_seconds: float) -> Signature:

@@ -226,7 +226,7 @@ def test_decoders_of_rare_formats_are_imported_when_their_first_file_comes(tmp_p
     """A decoder process starts often; each of them would cost it 40-140 ms."""
     code = """if True:
         import sys
-        from dedup_spark.kernels.images import decode_image
+        from dedup_spark.kernels.decoding.images import decode_image
         rare = ("rawpy", "pillow_heif", "pillow_jxl", "PIL.TiffImagePlugin")
         for path in sys.argv[1:]:
             decode_image(open(path, "rb").read(), max_pixels=10**6, min_side_px=8)

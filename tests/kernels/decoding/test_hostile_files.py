@@ -23,8 +23,8 @@ BY_NAME = {file.name: file for file in FILES}
 
 _IN_LITTLE_MEMORY = """if True:
     import json, pickle, re, resource, sys
-    from dedup_spark.kernels.images import ImageRejected
-    from dedup_spark.kernels.signature import SignatureSettings, sign_image
+    from dedup_spark.kernels.decoding.images import ImageRejected
+    from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
     def status_bytes(key):  # ru_maxrss would begin with what the parent held
         return int(re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
     settings = SignatureSettings(400_000_000, 8, 256, 80, 224)

@@ -30,8 +30,8 @@ FAULTY_CHILD = '''
 """The decoder child, with faults on order: an image that ends in #fault# has that fault."""
 import os, signal, time
 from pathlib import Path
-from dedup_spark import decoder_child
-from dedup_spark.kernels import signature
+from dedup_spark.stages.reading import decoder_child
+from dedup_spark.kernels.features import signature
 
 FOLDER, SOUND = Path({folder!r}), signature.sign_image
 
@@ -295,6 +295,6 @@ def test_a_decoder_that_cannot_start_is_an_error_that_says_how_to_look(
     pool = make_pool()
     monkeypatch.setattr(sys, "executable", "/bin/false")
     for _ in range(2):  # the second: a failed start must not block the pool
-        with pytest.raises(DedupError, match=r"exit code 1.*`/bin/false -m dedup_spark.decoder_child`"):
+        with pytest.raises(DedupError, match=r"exit code 1.*`/bin/false -m dedup_spark.stages.reading.decoder_child`"):
             pool.sign(picture(1))
     assert children() == before
