@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels import vectors
@@ -17,13 +17,18 @@ _SCORED = "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits 
 def score_pairs(pairs: DataFrame, signatures: DataFrame) -> DataFrame:
     """(image_id_a, image_id_b) with cosine `similarity` (null where an embedding is missing) and `hamming_bits`.
 
-    `signatures` has image_id, phash and embedding. Two joins that move 1 KB a row.
+    `signatures` has image_id, phash and embedding. Two joins that move 1 KB per row.
     """
     a, b = ([F.col(c).alias(f"{c}_{side}") for c in ("image_id", "phash", "embedding")] for side in "ab")
     joined = pairs.join(signatures.select(a), "image_id_a").join(signatures.select(b), "image_id_b")
-    bits = F.bit_count(F.col("phash_a").bitwiseXOR(F.col("phash_b"))).alias("hamming_bits")
+    bits = hamming_bits("phash_a", "phash_b").alias("hamming_bits")
     both = joined.select("image_id_a", "image_id_b", bits, "embedding_a", "embedding_b")
     return both.mapInArrow(_score_batches, _SCORED)
+
+
+def hamming_bits(a: str, b: str) -> Column:
+    """In how many of 64 bits the pHashes in two columns differ; null where one is missing."""
+    return F.bit_count(F.col(a).bitwiseXOR(F.col(b)))
 
 
 def _score_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

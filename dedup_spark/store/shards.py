@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
+from cachetools import LRUCache, cached
 
 from dedup_spark.errors import ArtifactError
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.store import files
-from dedup_spark.store.kept import Kept
 
 FOLDER = "shard_files"
 """Below the tables root; one folder in it for each build of the index."""
@@ -26,31 +28,74 @@ def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:
     return len(data), hashlib.sha256(data).hexdigest()
 
 
-def read_shard(root: str, path: str, sha256: str) -> Block:
-    """The vectors of a shard. The last two stay in memory, as work comes in pairs of shards, and of small ones more.
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """What one reading of a shard file gave.
+
+    Attributes:
+        name: root, path and SHA-256: the same name, the same vectors.
+        block: its vectors, by cell.
+        centroids: (cells, d) float32 of all cells of the index, which every shard holds; one array for all shards.
+        index: the file as FAISS opened it, where it was asked for: it holds the vectors a second time.
+    """
+
+    name: tuple[str, str, str]
+    block: Block
+    centroids: vectors.Floats
+    index: faiss.Index | None
+
+    @property
+    def nbytes(self) -> int:
+        """Of the vectors."""
+        return self.block.vectors.nbytes * (1 if self.index is None else 2)
+
+
+_IN_HAND = 2  # shards that a task joins
+
+
+def bounded_cache[V](max_bytes: int, bytes_of: Callable[[V], int]) -> LRUCache[Hashable, V]:
+    """The values used last, within `max_bytes`; the two in hand stay whatever they take. Not for several threads.
+
+    No value counts for more than half of the bound, so the last two always fit and none is refused as too large.
+    """
+    return LRUCache(max_bytes, getsizeof=lambda value: min(bytes_of(value), max_bytes // _IN_HAND))
+
+
+_KEPT_BYTES = 128 << 20
+"""Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
+
+_kept: LRUCache[Hashable, Shard] = bounded_cache(_KEPT_BYTES, lambda shard: shard.nbytes)
+
+
+@cached(_kept, key=lambda root, path, sha256, with_index=False: (root, path, sha256, with_index))
+def read_shard(root: str, path: str, sha256: str, with_index: bool = False) -> Shard:
+    """A shard. The last two stay in memory, as work comes in pairs of shards, and of small ones more.
 
     Raises:
         ArtifactError: the file is missing, or is not the one that the table lists.
     """
-    key = (root, path, sha256)
-    return _blocks.get(key, lambda: Block(*vectors.shard_vectors(read_index(*key))))
+    index = _open(root, path, sha256)
+    block, centroids = Block(*vectors.shard_vectors(index)), _one_for_all(vectors.shard_centroids(index))
+    return Shard((root, path, sha256), block, centroids, index if with_index else None)
+
+
+@cached(LRUCache(1), key=lambda centroids: (centroids.shape, hashlib.sha256(centroids).digest()))
+def _one_for_all(centroids: vectors.Floats) -> vectors.Floats:
+    """The array that was given first, of equal ones: 32 MB at 16,384 cells of 512 dimensions."""
+    return centroids
 
 
 def forget_shards() -> None:
     """Drop what `read_shard` keeps."""
-    _blocks.clear()
-
-
-_blocks = Kept[Block](128 << 20, 2, lambda block: block.vectors.nbytes)
-"""Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
+    _kept.clear()
 
 
 def read_centroids(root: str, path: str, sha256: str) -> vectors.Floats:
-    """(cells, d) float32: the centroids of all cells, which every shard holds."""
-    return vectors.shard_centroids(read_index(root, path, sha256))
+    """The `centroids` of a shard, without its vectors. Raises ArtifactError, as `read_shard` does."""
+    return vectors.shard_centroids(_open(root, path, sha256))
 
 
-def read_index(root: str, path: str, sha256: str) -> faiss.Index:
+def _open(root: str, path: str, sha256: str) -> faiss.Index:
     """A shard as FAISS opens it. Raises ArtifactError, as `read_shard` does."""
     try:
         data = files.read_bytes(f"{root}/{path}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cachetools import LRUCache, cached
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dedup_spark.errors import ArtifactError
@@ -46,7 +47,7 @@ def by_id(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:
 
 
 def read(root: str, sha256: str) -> dict[int, bytes]:
-    block = shards.read_shard(root, PATH, sha256)
+    block = shards.read_shard(root, PATH, sha256).block
     return by_id(block.ids, block.vectors)
 
 
@@ -117,7 +118,7 @@ def test_a_repaired_file_is_read_without_a_restart(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError):
         shards.read_shard(str(tmp_path), PATH, sha256)
     file.write_bytes(sound)
-    assert len(shards.read_shard(str(tmp_path), PATH, sha256)) == 100
+    assert len(shards.read_shard(str(tmp_path), PATH, sha256).block) == 100
 
 
 def test_a_new_build_under_the_same_name_is_not_taken_for_the_one_in_memory(tmp_path: Path) -> None:
@@ -129,3 +130,62 @@ def test_a_new_build_under_the_same_name_is_not_taken_for_the_one_in_memory(tmp_
 
 def test_same_rows_make_the_same_file(tmp_path: Path) -> None:
     assert write(str(tmp_path), 80, 9, "a.faiss") == write(str(tmp_path), 80, 9, "b.faiss")
+
+
+def test_a_shard_holds_the_centroids_of_its_index_in_one_array_for_all(tmp_path: Path) -> None:
+    ids, vectors = rows(60, 10)
+    floats = vectors.astype(np.float32)
+    centroids = ann.train_centroids(floats, 4, 1)
+    cells = ann.nearest_cells(floats, centroids)
+    read = []
+    for n, part in enumerate((slice(0, 25), slice(25, 60))):
+        index = ann.build_shard(ids[part], vectors[part], cells[part], centroids)
+        _, sha256 = shards.write_shard(str(tmp_path), f"{n}.faiss", index)
+        read.append(shards.read_shard(str(tmp_path), f"{n}.faiss", sha256))
+        assert np.array_equal(shards.read_centroids(str(tmp_path), f"{n}.faiss", sha256), centroids)
+    assert np.array_equal(read[0].centroids, centroids)
+    assert read[0].centroids is read[1].centroids
+
+
+def test_the_index_is_kept_where_it_was_asked_for(tmp_path: Path) -> None:
+    _, sha256 = write(str(tmp_path), 60, 11)
+    assert shards.read_shard(str(tmp_path), PATH, sha256).index is None
+    assert shards.read_shard(str(tmp_path), PATH, sha256, with_index=True).index.ntotal == 60
+
+
+# --- what stays in memory
+
+
+def made_anew(cache: LRUCache[Hashable, int], asked: str, size: int) -> str:
+    """The keys, in the order asked for, that had to be made anew; each value is its size."""
+    new: list[str] = []
+
+    @cached(cache)
+    def make(key: str) -> int:
+        new.append(key)
+        return size
+
+    for key in asked:
+        assert make(key) == size
+    return "".join(new)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("abcabc", "abc"),
+        ("abcdabcd", "abcdabcd"),  # a round trip through more than it holds gains nothing
+        ("abcadab", "abcdb"),  # a was used again, so b goes for d
+    ],
+)
+def test_the_least_recently_used_go_first(asked: str, expected: str) -> None:
+    assert made_anew(shards.bounded_cache(30, lambda size: size), asked, size=10) == expected
+
+
+@pytest.mark.parametrize("size", [15, 16, 30, 1000])
+def test_the_two_in_hand_stay_whatever_they_take(size: int) -> None:
+    assert made_anew(shards.bounded_cache(30, lambda size: size), "ababcbc", size) == "abc"
+
+
+def test_a_value_that_takes_nothing_is_kept_too() -> None:
+    assert made_anew(shards.bounded_cache(30, lambda size: size), "aabbab", size=0) == "ab"

@@ -34,13 +34,15 @@ from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels import vectors as ann
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import WeighSettings, prior_of, weigh, weigh_settings, with_prior
 from dedup_spark.stages.extract.step import extract_features, task_settings
-from dedup_spark.stages.match.plan import lowest_floor
+from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.representatives import representatives
+from dedup_spark.stages.scoring import hamming_bits
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, DENSITIES, FEATURES, IMAGES, QUALITY
 
@@ -71,7 +73,7 @@ def sample_images(features: DataFrame, images: DataFrame, lake: str, settings: C
     small = F.col("width_px").cast("bigint") * F.col("height_px") <= settings.max_pixels
     usable = representatives(features).where(F.col("embedding").isNotNull() & small).select("image_id")
     here = images.where(F.col("lake") == lake).join(usable, "image_id", "left_semi")
-    return here.orderBy(F.xxhash64("image_id", F.lit(settings.seed)), "image_id").limit(settings.n_images)
+    return here.orderBy(seeded_hash(settings.seed), "image_id").limit(settings.n_images)
 
 
 def edited_copies(sample: DataFrame) -> DataFrame:
@@ -183,7 +185,7 @@ def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
     once = centred.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("centre").alias("centre"))
     a, b = (everything.select(F.col("image_id").alias(f"image_id_{s}"), F.col("phash").alias(s)) for s in "ab")
     joined = once.join(a, "image_id_a").join(b, "image_id_b")
-    bits = F.bit_count(F.col("a").bitwiseXOR(F.col("b"))).alias("hamming_bits")
+    bits = hamming_bits("a", "b").alias("hamming_bits")
     return joined.select(*_PAIR, "similarity", bits, "centre")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
@@ -30,10 +30,11 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
 from dedup_spark.sources.base import Source
+from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.stages.extract.step import task_settings
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.inventory.step import list_lake
-from dedup_spark.stages.match.plan import lowest_floor
+from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.reading.slices import ADDRESS
@@ -128,11 +129,6 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
     )  # fmt: skip
 
 
-def draw(seed: int) -> Column:
-    """Order in which images are drawn: depends on their ids and the seed alone."""
-    return F.xxhash64("image_id", F.lit(seed))
-
-
 def _from_features(run: Run, config: Config, settings: TaskSettings, held: list[str]) -> Sample | None:
     """A sample of `features`, where it holds at least plan.sample_images rows, all of the model asked for."""
     here = run.tables.read(IMAGES).where(F.col("lake") == run.lake).select("image_id")
@@ -140,14 +136,14 @@ def _from_features(run: Run, config: Config, settings: TaskSettings, held: list[
     if features.limit(config.plan.sample_images).count() < config.plan.sample_images:
         return None
     require_one_model(held, settings.model_id, run)
-    drawn = features.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.max_feature_images)
+    drawn = features.orderBy(seeded_hash(config.plan.seed), "image_id").limit(config.plan.max_feature_images)
     return Sample(drawn.select(*_KEPT).toArrow(), None)
 
 
 def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataFrame) -> Sample:
     """Draw plan.sample_images of the images and read each once."""
     drawn = run.tables.stage(
-        "drawn", images.orderBy(draw(config.plan.seed), "image_id").limit(config.plan.sample_images)
+        "drawn", images.orderBy(seeded_hash(config.plan.seed), "image_id").limit(config.plan.sample_images)
     )
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
     address = drawn.select("image_id", "object_version", *ADDRESS)
@@ -155,7 +151,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
     rows = spread.mapInArrow(
         functools.partial(_timed_batches, settings=settings), _SAMPLE.ddl, profile=stage_profile(settings)
     )
-    table = run.tables.stage("sample", rows).orderBy(draw(config.plan.seed), "image_id").toArrow()
+    table = run.tables.stage("sample", rows).orderBy(seeded_hash(config.plan.seed), "image_id").toArrow()
     return Sample(table, pc.sum(table["busy_seconds"]).as_py() or 0.0)
 
 

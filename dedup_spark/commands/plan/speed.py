@@ -17,7 +17,7 @@ from dedup_spark.config import Config, MatchSettings
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.joins import sketches
 from dedup_spark.models.base import Embedder
-from dedup_spark.stages.match.plan import sketch_floor
+from dedup_spark.stages.match.floors import sketch_floor
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 
 _CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
@@ -53,7 +53,7 @@ def measure(
 
 
 def _demands(match: MatchSettings) -> list[tuple[float, float]]:
-    """What the sketches of match must meet, as (cosine, recall): see stages/match/plan.py."""
+    """What the sketches of match must meet, as (cosine, recall): see stages/match/engine_choice.py."""
     floor = sketch_floor(match)
     to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
     return [(match.min_similarity, match.min_recall), *to_the_floor]

@@ -27,6 +27,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels import vectors as ann
+from dedup_spark.spark.draw import seeded_place
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import files, shards
@@ -96,7 +97,7 @@ def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.ND
     n_cells = settings.n_cells or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
     n_cells = min(n_cells, n_vectors)
     wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
-    draw = F.pmod(F.xxhash64("image_id", F.lit(settings.seed)), F.lit(1 << 30)) / F.lit(float(1 << 30))
+    draw = seeded_place(settings.seed)
     sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
     rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
     matrix = ann.from_bytes(rows["embedding"].to_pylist()).astype(np.float32)

@@ -14,7 +14,7 @@ from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.joins import recall
 from dedup_spark.kernels.joins.recall import Recall
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.match.task import EXACT
+from dedup_spark.stages.match.engine_choice import EXACT
 from dedup_spark.store.schema import QUALITY
 
 log = logging.getLogger(__name__)

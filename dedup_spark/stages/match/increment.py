@@ -94,11 +94,12 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         return
     rows = pa.Table.from_batches(met)
     parts = rows["part"].to_numpy()
+    centroids = shards.read_centroids(settings.root, *settings.shard)
+    quantiser = ann.Quantiser(centroids)
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
         ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
-        centroids = shards.read_centroids(settings.root, *settings.shard)
-        cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
+        cells = quantiser.nearest(ann.to_floats(vectors))
         path = f"{settings.folder}/part-{part:05d}.faiss"
         index = ann.build_shard(ids, vectors, cells, centroids)
         _, sha256 = shards.write_shard(settings.root, path, index)

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ArtifactError
 from dedup_spark.spark.background import Start
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.match import increment, survey
+from dedup_spark.stages.match import increment, sample
 from dedup_spark.stages.representatives import representatives_with, set_hash, set_name
 from dedup_spark.store import shards
 from dedup_spark.store.observed import stage_with
@@ -22,7 +22,7 @@ _FILE = SHARDS.schema.only("shard", "path", "sha256", "n_images", "model_id", "b
 
 
 @dataclass(frozen=True)
-class Lake:
+class Inputs:
     """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
 
     unique: DataFrame  # image_id, phash, vector_hash
@@ -39,7 +39,7 @@ class Lake:
     is_remembered: bool  # rows of densities have this fingerprint
 
 
-def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
+def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
     """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
 
     The pass that hashes all embeddings also keeps those of the images that the survey may draw.
@@ -49,8 +49,8 @@ def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
     files = run.tables.read(SHARDS).select(*_FILE)
     index = files.orderBy("shard").collect()  # a row for each file of some 100,000 images
     n_indexed = sum(row["n_images"] for row in index)
-    n_queries = survey.sample_size(n_indexed, settings.audit_queries)
-    vector, is_drawn = F.col("embedding"), survey.may_be_drawn(n_indexed, n_queries, settings.seed)
+    n_queries = sample.sample_size(n_indexed, settings.audit_queries)
+    vector, is_drawn = F.col("embedding"), sample.may_be_drawn(n_indexed, n_queries, settings.seed)
     columns = (
         *map(F.col, ("content_hash", "phash", "model_id")),
         F.when(vector.isNotNull(), F.xxhash64(vector)).alias("vector_hash"),
@@ -63,7 +63,7 @@ def look_at(run: Run, features: DataFrame, start: Start) -> Lake:
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
-    return Lake(
+    return Inputs(
         unique=unique.select("image_id", "phash", "vector_hash"),
         several=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
         n_several=counts["n_several"],

@@ -8,11 +8,14 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.scoring import hamming_bits
 
 METHODS = ("same_bytes", "same_pixels", "phash", "embedding")
 """What finds pairs, the cheapest first."""
 
-FOUND = ("image_id_a", "image_id_b", "similarity", "best_of_a", "best_of_b")
+JOINED_PAIR = ("image_id_a", "image_id_b", "similarity", "best_of_a", "best_of_b")
+"""Columns of a pair as the tasks of a join give it."""
+
 NEAREST = "image_id bigint, other_id bigint, similarity float, engine string"
 
 _COLUMNS = ["image_id_a", "image_id_b", "method", "engine", "similarity", "hamming_bits"]
@@ -66,11 +69,11 @@ def with_hamming(pairs: DataFrame, unique: DataFrame) -> DataFrame:
     """Add hamming_bits from the two pHashes."""
     a, b = ([F.col(c).alias(f"{c}_{side}") for c in ("image_id", "phash")] for side in "ab")
     joined = pairs.join(unique.select(a), "image_id_a").join(unique.select(b), "image_id_b")
-    return joined.withColumn("hamming_bits", F.bit_count(F.col("phash_a").bitwiseXOR(F.col("phash_b"))))
+    return joined.withColumn("hamming_bits", hamming_bits("phash_a", "phash_b"))
 
 
 def each_once(sources: list[DataFrame]) -> DataFrame:
-    """One row a pair; of several sources the cheapest is named."""
+    """One row per pair; of several sources the cheapest is named."""
     everything = functools.reduce(DataFrame.unionByName, [s.select(_COLUMNS) for s in sources])
     rank = F.array_position(F.lit(list(METHODS)), F.col("method"))  # from 1
     best = F.min_by(F.struct(_COLUMNS[2:]), rank).alias("best")

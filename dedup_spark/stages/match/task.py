@@ -1,38 +1,37 @@
-"""What executors do for match: load the two shards of a work item, join them with the engine chosen, verify.
+"""What executors do for match: read the two shards of a work item, join them with the engine chosen, verify.
 
 Memory of a task: two shards, their sketches, and the tiles of `kernels/joins/base.py`; settings bound all three.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+from cachetools import cached
 from pyspark.accumulators import Accumulator
 
 from dedup_spark.columns import Columns
+from dedup_spark.config import MatchSettings
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.joins import base as joins
 from dedup_spark.kernels.joins import exact, faiss_ivf, routed, sketches
 from dedup_spark.kernels.joins import sketch as sketch_join
 from dedup_spark.kernels.joins.base import Block, Found, Proposed
-from dedup_spark.spark.gpus import device_of_task
-from dedup_spark.store import shards
-from dedup_spark.store.kept import Kept
+from dedup_spark.kernels.joins.sketch import Sketched
+from dedup_spark.stages.match.engine_choice import EXACT, Choice
+from dedup_spark.stages.match.gpu import open_device
+from dedup_spark.store.shards import Shard, bounded_cache, read_shard
 
 JOINED = Columns(
     "image_id_a bigint, image_id_b bigint, similarity float, best_of_a boolean, best_of_b boolean, "
     "item bigint, n_candidates bigint, overflow boolean"
 )
 """Pairs, and after those of each item one row with its number, its candidates, and whether it was cut off."""
-
-
-EXACT = ("exact", "exact_gpu")
-"""Engines that miss nothing."""
 
 _MIN_ITEM_PAIRS = 1_000_000  # below this no item is cut off: 25 MB of rows
 
@@ -53,6 +52,23 @@ class JoinSettings:
     max_pairs_per_image: int
     gpus_per_task: float = 0.0
 
+    @classmethod
+    def of(cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0) -> Self:
+        """Those of the engine chosen. `root`: of the tables."""
+        return cls(
+            root=root,
+            engine=chosen.engine,
+            min_similarity=settings.min_similarity,
+            floor=chosen.floor,
+            neighbours=settings.neighbours,
+            look=chosen.look,
+            margin=chosen.margin,
+            n_probes=chosen.n_probes,
+            seed=settings.seed,
+            max_pairs_per_image=settings.max_pairs_per_image,
+            gpus_per_task=gpus_per_task,
+        )
+
     @property
     def lowest(self) -> float:
         """Cosine below which no pair is wanted."""
@@ -62,32 +78,51 @@ class JoinSettings:
 def join_items(
     batches: Iterable[pa.RecordBatch], settings: JoinSettings, n_pairs: Accumulator[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Work items (see plan.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
+    """Work items (see work_items.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
     for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-        a_file = (settings.root, item["a_path"], item["a_sha256"])
-        b_file = (settings.root, item["b_path"], item["b_sha256"])
-        a, b = shards.read_shard(*a_file), None if b_file == a_file else shards.read_shard(*b_file)
-        allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(b or a)))
-        yield from _join_item(item["item"], (a, b), propose(a_file, b_file, settings), settings, allowed, n_pairs)
+        a, b = _shards_of(item, settings)
+        blocks = a.block, b.block if b else None
+        yield from _join_item(item["item"], blocks, propose(a, b, settings), settings, n_pairs)
 
 
-def propose(a_file: tuple[str, str, str], b_file: tuple[str, str, str], settings: JoinSettings) -> Proposed:
-    """Rows that the engine proposes; the same file twice: pairs within it."""
-    within = a_file == b_file
-    a, b = shards.read_shard(*a_file), None if within else shards.read_shard(*b_file)
+def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
+    """The two shards of an item, each read once; None where it joins a shard with itself."""
+    a_file, b_file = ((settings.root, item[f"{side}_path"], item[f"{side}_sha256"]) for side in "ab")
+    with_index = settings.engine == "faiss_ivf"
+    return read_shard(*a_file, with_index), None if a_file == b_file else read_shard(*b_file, with_index)
+
+
+def propose(a: Shard, b: Shard | None, settings: JoinSettings) -> Proposed:
+    """Rows that the engine proposes; with `b` None: pairs within `a`."""
+    a_block, b_block = a.block, b.block if b else None
     if settings.engine in EXACT:
         device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact.exact_join(a, b, settings.lowest, device)
+        return exact.exact_join(a_block, b_block, settings.lowest, device)
     if settings.engine == "faiss_ivf":
-        indexes = (_index(*a_file),) if within else (_index(*a_file), _index(*b_file))
-        return faiss_ivf.ivf_join(a, b, indexes, settings.lowest, settings.n_probes)
+        indexes = tuple(shard.index for shard in (a, b) if shard and shard.index is not None)
+        return faiss_ivf.ivf_join(a_block, b_block, indexes, settings.lowest, settings.n_probes)
     assert settings.look is not None
-    sa, sb = (_sketched(f, settings.look, settings.seed) for f in (a_file, b_file))
+    a_sketched = _sketched(a, settings.look, settings.seed)
+    b_sketched = _sketched(b, settings.look, settings.seed) if b else None
     if settings.engine == "sketch":
-        return sketch_join.sketch_join(sa, None if within else sb, settings.look)
-    centroids = _centroids(*b_file)
-    ra, rb = (routed.Routed(x, s, routed.home_cosines(x, centroids)) for x, s in ((a, sa), (b or a, sb)))
-    return routed.routed_join(ra, None if within else rb, centroids, settings.margin, settings.look)
+        return sketch_join.sketch_join(a_sketched, b_sketched, settings.look)
+    centroids = (b or a).centroids
+    a_routed = _routed(a_block, a_sketched, centroids)
+    b_routed = _routed(b_block, b_sketched, centroids) if b_block is not None and b_sketched else None
+    return routed.routed_join(a_routed, b_routed, centroids, settings.margin, settings.look)
+
+
+@cached(
+    bounded_cache(64 << 20, lambda sketched: sketched.first.nbytes + sketched.rest.nbytes),
+    key=lambda shard, look, seed: (shard.name, look, seed),
+)
+def _sketched(shard: Shard, look: sketches.Look, seed: int) -> Sketched:
+    """Kept, as a worker meets the same shards in many items: eight of 65,536 rows at 1,024 bits, 32 at 256."""
+    return sketch_join.sketched(shard.block, look, seed)
+
+
+def _routed(block: Block, sketched: Sketched, centroids: vectors.Floats) -> routed.Routed:
+    return routed.Routed(block, sketched, routed.home_cosines(block, centroids))
 
 
 def _join_item(
@@ -95,17 +130,18 @@ def _join_item(
     blocks: tuple[Block, Block | None],
     proposed: Proposed,
     settings: JoinSettings,
-    allowed: int,
     counter: Accumulator[int] | None,
 ) -> Iterator[pa.RecordBatch]:
     n_found = n_candidates = 0
     a, b = blocks
+    base = a if b is None else b
+    allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(base)))
     for found in joins.verified(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
         n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_proposed
         if n_found > allowed:
             break
         if len(found.i):
-            yield _pairs(found, a.ids[found.i], (b or a).ids[found.j])
+            yield _pairs(found, a.ids[found.i], base.ids[found.j])
     if counter is not None:
         counter.add(n_found)
     end = {"item": item, "n_candidates": n_candidates, "overflow": n_found > allowed}
@@ -120,22 +156,3 @@ def _pairs(found: Found, a: vectors.Ids, b: vectors.Ids) -> pa.RecordBatch:
     ]  # fmt: skip
     nulls = [pa.nulls(len(a), kind) for kind in (pa.int64(), pa.int64(), pa.bool_())]
     return pa.RecordBatch.from_arrays([*(pa.array(c) for c in columns), *nulls], schema=JOINED.arrow)
-
-
-def _sketched(file: tuple[str, str, str], look: sketches.Look, seed: int) -> sketch_join.Sketched:
-    """A worker meets the same shards in many items."""
-    return _sketches.get((file, look, seed), lambda: sketch_join.sketched(shards.read_shard(*file), look, seed))
-
-
-_sketches = Kept[sketch_join.Sketched](64 << 20, 2, lambda s: s.first.nbytes + s.rest.nbytes)
-"""Of eight shards of 65,536 rows at 1,024 bits, of 32 at 256."""
-
-_index = functools.lru_cache(maxsize=2)(shards.read_index)
-_centroids = functools.lru_cache(maxsize=1)(shards.read_centroids)
-
-
-def open_device(gpus: float) -> str:
-    """torch's name of the GPU that this task holds. Raises ConfigError where there is none, or PyTorch sees none."""
-    from dedup_spark.models.torch_runtime import open_device  # it imports torch, which takes seconds
-
-    return str(open_device(device_of_task(gpus)))

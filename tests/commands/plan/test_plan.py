@@ -20,6 +20,7 @@ from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES, RUNS
 from dedup_spark.store.tables import Tables
@@ -86,7 +87,7 @@ def test_the_draw_depends_on_the_seed_alone(finished: FinishedRun) -> None:
     images = finished.tables.read(IMAGES).select("image_id")
 
     def drawn(seed: int, n_parts: int) -> list[int]:
-        rows = images.repartition(n_parts).orderBy(planning.draw(seed), "image_id").limit(10).collect()
+        rows = images.repartition(n_parts).orderBy(seeded_hash(seed), "image_id").limit(10).collect()
         return [r["image_id"] for r in rows]
 
     assert drawn(1, 1) == drawn(1, 5)

@@ -7,10 +7,14 @@ import pytest
 from fabricated import directions, families, fill, near_pairs, random_ids, readable, to_bytes, write_shards
 
 from dedup_spark.config import load_config
+from dedup_spark.kernels.joins import sketches
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.match import audit, survey
-from dedup_spark.stages.match import plan as match_plan
+from dedup_spark.stages.match import audit
 from dedup_spark.stages.match import step as match
+from dedup_spark.stages.match.sample import draw
+from dedup_spark.stages.match.survey import compare_with_shards
+from dedup_spark.stages.match.survey_task import SurveySettings
+from dedup_spark.stages.match.work_items import one_task_per_shard
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import PAIRS, SHARDS
 from dedup_spark.store.tables import Tables
@@ -33,8 +37,8 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
         feature_rows=[readable(i, v, phash=h) for i, v, h in zip(ids, vectors, random_ids(1500, rng), strict=True)],
         shard_rows=write_shards(tables.root, ids, vectors, [500] * N_SHARDS),
     )
-    bad = match_plan.sketch.Look(256, 0, radius, radius)
-    monkeypatch.setattr(match_plan.sketch, "choose_look", lambda *_: bad)
+    bad = sketches.Look(256, 0, radius, radius)
+    monkeypatch.setattr(sketches, "choose_look", lambda *_: bad)
     config = load_config(None, ("match.engine=sketch", "match.neighbours=0"))
     match.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
 
@@ -49,12 +53,12 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
     drawable = local_relation(
         tables.spark, [(i, to_bytes(v)) for i, v in zip(ids, vectors, strict=True)], "image_id bigint, embedding binary"
     )
-    files = match_plan.one_task_a_shard(tables.read(SHARDS), N_SHARDS)
+    files = one_task_per_shard(tables.read(SHARDS), N_SHARDS)
     held, widths = 0, []
     for seed in range(100):
-        sample = survey.draw(drawable, N_QUERIES, seed)
-        task = survey.SurveySettings(tables.root, settings.min_similarity, floor, k, seed)
-        surveyed = survey.survey(files, sample, task)
+        sample = draw(drawable, N_QUERIES, seed)
+        task = SurveySettings(tables.root, settings.min_similarity, floor, k, seed)
+        surveyed = compare_with_shards(files, sample, task)
         rows = audit.measure(audit.compare(surveyed, pairs, floor, settings), N_QUERIES, len(ids), floor, settings)
         said = next(r for r in rows if r["metric"] == "recall")
         held += said["low"] <= truth <= said["high"]

@@ -28,6 +28,7 @@ from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, GuardError
+from dedup_spark.kernels.joins import sketches
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.match.neighbours import METHODS
 from dedup_spark.store.runs import Run
@@ -158,8 +159,8 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     """A radius made far too small, on executors and driver alike."""
     ids, vectors = lake(12)
     embed(tables, ids, vectors, [60, 60])
-    small = match.match_plan.sketch.Look(256, 0, 60, 60)
-    monkeypatch.setattr(match.match_plan.sketch, "choose_look", lambda *_: small)
+    small = sketches.Look(256, 0, 60, 60)
+    monkeypatch.setattr(sketches, "choose_look", lambda *_: small)
     run = run_match(tables, "match.engine=sketch", "match.neighbours=3")
     wanted = {p for p, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 1, 0).items() if c >= 0.45}
     missed = wanted - set(found_pairs(tables))

@@ -1,0 +1,60 @@
+"""Which comparisons a run of match makes: all representatives against all, or the new and changed ones against all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.stages.match import increment, neighbours, work_items
+from dedup_spark.stages.match.inputs import Inputs
+from dedup_spark.store.runs import Run
+from dedup_spark.store.schema import DENSITIES, PAIRS
+
+_FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs less than new against all
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """Work items, what they amount to, and the pairs known before; None: everything is compared anew."""
+
+    items: DataFrame
+    n_items: int
+    n_images: int
+    n_comparisons: float
+    known: DataFrame | None
+
+
+def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparisons:
+    """All against all; where most was matched before and the run is not full, the new and changed against all."""
+    if run.full or not given.is_remembered:
+        return _all_with_all(given)
+    tables, settings = run.tables, run.config.match
+    remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
+    matched = tables.stage("matched", increment.matched_before(given.embedded, remembered))
+    old_pairs = increment.near_pairs(tables.read(PAIRS))
+    ids = tables.stage("asked", increment.images_to_ask(given.embedded, matched, old_pairs, settings.neighbours))
+    n_asked = ids.count()
+    if n_asked > _FULL_MATCH_SHARE * given.n_embedded:
+        return _all_with_all(given)
+    n_files = max(1, -(-n_asked // run.config.index.max_shard_rows))
+    files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
+    items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
+    known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
+    known = known.select(*neighbours.JOINED_PAIR, "engine")
+    return Comparisons(items, n_files * given.n_shards, n_asked, float(n_asked) * given.n_embedded, known)
+
+
+def _all_with_all(given: Inputs) -> Comparisons:
+    n, n_shards = given.n_embedded, given.n_shards
+    items = work_items.all_items(given.shard_rows, n_shards)
+    return Comparisons(items, n_shards * (n_shards + 1) // 2, n, n * (n - 1) / 2, None)
+
+
+def _write_queries(run: Run, given: Inputs, vectors: DataFrame, n_files: int) -> DataFrame:
+    """The rows of the files of queries, staged."""
+    shard = given.shard_rows.select("path", "sha256").orderBy("shard").first()
+    assert shard is not None
+    settings = increment.FileSettings(run.tables.root, f"{run.tables.staging}/queries", tuple(shard))
+    return run.tables.stage("query_files", increment.write_queries(vectors, n_files, settings))

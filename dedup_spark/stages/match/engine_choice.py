@@ -1,0 +1,84 @@
+"""What each engine of match is predicted to cost, and which one is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.joins import sketches
+from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
+from dedup_spark.stages.match.survey import Survey
+
+EXACT = ("exact", "exact_gpu")
+"""Engines that miss nothing."""
+
+_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: what Spark's own jobs cost a match
+
+_ROUTING_NS = 0.1
+"""A pair's share of finding the cells to visit: a product of 512 numbers per row and cell of some 1,000 rows."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine with its predicted cost in core-seconds, the floor that it reaches down to, and what it needs."""
+
+    engine: str
+    core_seconds: float
+    floor: float
+    look: sketches.Look | None = None
+    margin: float = 0.0
+    n_probes: int = 0
+
+
+def predict(
+    survey: Survey, n_comparisons: float, settings: MatchSettings, gpu_ns: float | None = None
+) -> dict[str, Choice]:
+    """Each engine with its cost. Exact: recall 1; the others as match.min_recall asks, by the survey's measurements.
+
+    `gpu_ns`: nanoseconds of a comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
+    """
+    exact_floor, floor = (raised_floor(settings, survey, of(settings)) for of in (lowest_floor, sketch_floor))
+    demands = [(settings.min_similarity, settings.min_recall)]
+    if settings.neighbours and floor < settings.min_similarity:
+        demands.append((floor, settings.floor_recall))
+    look = sketches.choose_look(demands, survey.random_pairs)
+    sketch_ns = sketches.look_cost(look, survey.random_pairs, survey.costs)
+    met = min(1.0, 2 * survey.visited_share(survey.margin))
+    seconds = n_comparisons / 1e9
+    choices = [
+        Choice("exact", seconds * survey.gemm_ns, exact_floor),
+        Choice("sketch", seconds * sketch_ns, floor, look),
+        Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), floor, look, margin=survey.margin),
+        Choice("faiss_ivf", seconds * met * 2 * survey.gemm_ns, floor, n_probes=survey.n_probes),
+    ]
+    if gpu_ns is not None:
+        choices = [Choice("exact_gpu", seconds * gpu_ns, exact_floor), *choices]
+    return {choice.engine: choice for choice in choices}
+
+
+def choose(choices: dict[str, Choice], engine: str) -> Choice:
+    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with.
+
+    Where the exact join is cheap, it is the choice: recall 1, and the same engine whatever the clock said.
+    """
+    if engine != "auto":
+        return choices[engine]
+    if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
+        return choices["exact"]
+    return min((c for c in choices.values() if c.engine != "faiss_ivf"), key=lambda c: c.core_seconds)
+
+
+def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[str, Any]:
+    """Why this engine, for runs.notes."""
+    return {
+        "engine": chosen.engine,
+        "predicted_core_seconds": {name: round(c.core_seconds, 3) for name, c in choices.items()},
+        "floor": chosen.floor,
+        "sketch": asdict(chosen.look) if chosen.look else None,
+        "margin": chosen.margin,
+        "n_probes": chosen.n_probes,
+        "surveyed": survey.n_queries,
+        "neighbours_per_image_above_floor": round(survey.neighbours_per_image(chosen.floor), 3),
+        "gemm_ns": round(survey.gemm_ns, 2),
+    }

@@ -1,0 +1,28 @@
+"""The sample of representatives that the survey compares with everything: how large it is, and who is in it."""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.kernels import vectors
+from dedup_spark.spark.draw import seeded_place
+
+
+def sample_size(n: int, wanted: int) -> int:
+    """At most 1 % of the comparisons of half a matrix, but 200 images or all."""
+    return min(n, wanted, max(200, n // 200))
+
+
+def may_be_drawn(n: int, n_wanted: int, seed: int) -> Column:
+    """Of each of `n` rows whether it is among the some more than `n_wanted` of which the sample is drawn."""
+    return seeded_place(seed) < (1.5 * n_wanted + 20) / n if n_wanted < n else F.lit(n_wanted > 0)
+
+
+def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[vectors.Ids, vectors.Halves]:
+    """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each.
+
+    Which rows of (image_id, embedding) are drawn depends on id and seed alone, not on order or partitions.
+    """
+    rows = drawable.orderBy(seeded_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
+    return rows["image_id"].to_numpy(), vectors.from_bytes(rows["embedding"].to_pylist())

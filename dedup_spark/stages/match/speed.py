@@ -1,0 +1,38 @@
+"""How fast the cores of this machine compare vectors. Runs on executors."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from dedup_spark.kernels.joins import base as joins
+from dedup_spark.kernels.joins import sketch as sketch_join
+from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.base import Block
+
+
+def sketch_costs(block: Block, seed: int) -> sketches.SketchCosts:
+    """Nanoseconds of this machine, in about 0.1 s; the constants of the class where the block is small."""
+    few = Block(block.ids[:4096], block.vectors[:4096], block.cells[:4096])
+    if len(few) < 1024:
+        return sketches.SketchCosts()
+    first = []
+    for n_bits in sketches.FIRST_BITS:
+        s = sketch_join.sketched(few, sketches.Look(n_bits, 0, 0, 0), seed).first
+        first.append(nanoseconds(functools.partial(sketch_join.first_look, s[:512], s, 1), 512 * len(s)))
+    i, j = np.arange(1024), np.arange(1024)[::-1].copy()
+    score = nanoseconds(lambda: list(joins.verified(few, few, iter([(i, j)]), 1.0, 0, 1.0)), 1024)
+    return sketches.SketchCosts(first=tuple(first), score=score)
+
+
+def nanoseconds(work: Callable[[], object], n: int, clock: Callable[[], float] = time.process_time) -> float:
+    """The best of three, divided by `n`."""
+    times = []
+    for _ in range(3):
+        begin = clock()
+        work()
+        times.append(clock() - begin)
+    return 1e9 * min(times) / n

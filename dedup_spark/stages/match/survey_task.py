@@ -1,0 +1,142 @@
+"""What executors do for the survey: compare the sample exactly with one shard; its neighbours, counts and times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from dedup_spark.columns import Columns
+from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.joins import base as joins
+from dedup_spark.kernels.joins import routed as routed_join
+from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.base import Block, Found
+from dedup_spark.stages.match.speed import sketch_costs
+from dedup_spark.store.shards import Shard
+
+SURVEYED = Columns(
+    "query_id bigint, neighbour_id bigint, similarity float, gap float, rank int, "
+    "histograms map<string, array<bigint>>, measured map<string, double>"
+)
+
+COSINE_BINS = np.linspace(-1, 1, 201)
+GAP_BINS = np.linspace(-1, 3, 401)
+
+_MAX_SHARD_PAIRS = 1_000_000
+"""Neighbours that the sample may have in one shard (20 MB); more than that is an explosion, and is only counted."""
+
+_MAX_ROUTED_PAIRS = 4_096  # of a shard, whose distances to all cells are worked out
+
+
+@dataclass(frozen=True)
+class SurveySettings:
+    """What a task needs to compare the sample with a shard."""
+
+    root: str
+    min_similarity: float
+    floor: float
+    neighbours: int
+    seed: int
+
+    @property
+    def lowest(self) -> float:
+        return self.floor if self.neighbours else self.min_similarity
+
+
+def survey_shard(
+    shard: Shard, ids: ann.Ids, vectors: ann.Halves, settings: SurveySettings, *, times_sketches: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Rows of SURVEYED for one shard. The last is of counts and times, those of sketches too if asked for."""
+    block, centroids = shard.block, shard.centroids
+    queries = _by_cell(ids, vectors, centroids)
+    counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
+    begin = time.process_time()  # of this task alone: other tasks and queries share the cores
+    proposed = _propose(queries, block, settings.lowest, counts)
+    near = list(joins.verified(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity))
+    measured = {
+        "n_compared": float(len(queries) * len(block)),
+        "gemm_ns": 1e9 * (time.process_time() - begin) / max(1, len(queries) * len(block)),
+    }
+    measured["exploded"] = float(counts.sum() > _MAX_SHARD_PAIRS)
+    if not measured["exploded"]:
+        yield from _neighbours(queries, block, near, centroids, settings)
+    if times_sketches:
+        costs = sketch_costs(block, settings.seed)
+        measured |= {f"first_{bits}": ns for bits, ns in zip(sketches.FIRST_BITS, costs.first, strict=True)}
+        measured["score"] = costs.score
+    histograms = {"near": counts, "gaps": _gap_counts(queries, block, centroids)}
+    yield _counts_row(histograms, measured)
+
+
+def _by_cell(ids: ann.Ids, vectors: ann.Halves, centroids: ann.Floats) -> Block:
+    cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
+    order = np.argsort(cells, kind="stable")
+    return Block(ids[order], vectors[order], cells[order])
+
+
+def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> joins.Proposed:
+    """All rows near enough; adds them to `counts`, and past the bound of an explosion only that."""
+    for cols, row_tiles in joins.tiles(len(queries), len(block)):
+        y = block.floats(cols)
+        for rows in row_tiles:
+            products = queries.floats(rows) @ y.T
+            flat = np.flatnonzero(products >= np.float32(lowest - joins.FLOAT32_ERROR))
+            counts += np.histogram(np.clip(products.ravel()[flat], -1, 1), COSINE_BINS)[0]
+            if counts.sum() <= _MAX_SHARD_PAIRS:
+                i, j = np.divmod(flat, products.shape[1])
+                yield i + rows.start, j + cols.start
+
+
+def _neighbours(
+    queries: Block, block: Block, near: list[Found], centroids: ann.Floats, settings: SurveySettings
+) -> Iterator[pa.RecordBatch]:
+    """The pairs that the table must hold, those above min_similarity with what it takes to route them."""
+    to_cells = queries.floats(slice(None)) @ centroids.T
+    for found in near:
+        own = found.best_of_a | (found.similarity >= np.float32(settings.min_similarity))
+        i, j, similarity = found.i[own], found.j[own], found.similarity[own]
+        routed = np.flatnonzero(similarity >= np.float32(settings.min_similarity))[:_MAX_ROUTED_PAIRS]
+        gap, rank, unknown = np.zeros(len(i), np.float32), np.zeros(len(i), np.int32), np.ones(len(i), bool)
+        gap[routed], rank[routed] = _routes(queries, block, i[routed], j[routed], to_cells, centroids)
+        unknown[routed] = False
+        nulls = [pa.nulls(len(i), kind) for kind in SURVEYED.arrow.types[5:]]
+        pairs = [pa.array(x) for x in (queries.ids[i], block.ids[j], similarity)]
+        routes = [pa.array(gap, mask=unknown), pa.array(rank, mask=unknown)]
+        yield pa.RecordBatch.from_arrays([*pairs, *routes, *nulls], schema=SURVEYED.arrow)
+
+
+def _routes(
+    queries: Block, block: Block, i: joins.Rows, j: joins.Rows, to_cells: ann.Floats, centroids: ann.Floats
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each pair the smaller of both ways: the gap to the other's home cell, and its rank, from 1."""
+    ways = []
+    for sims, home, other in (
+        (to_cells[i], queries.cells[i], block.cells[j]),
+        (block.floats(j) @ centroids.T, block.cells[j], queries.cells[i]),
+    ):
+        there = np.take_along_axis(sims, other[:, None], 1)
+        gap = np.take_along_axis(sims, home[:, None], 1)[:, 0] - there[:, 0]
+        ways.append((np.where(home == other, np.float32(-1), gap), 1 + (sims > there).sum(1)))
+    return np.minimum(ways[0][0], ways[1][0]), np.minimum(ways[0][1], ways[1][1]).astype(np.int32)
+
+
+def _gap_counts(queries: Block, block: Block, centroids: ann.Floats) -> np.ndarray:
+    """Rows of the shard by how much farther than home their cell lies from a query."""
+    cells = np.array(list(block.cell_bounds), np.int64)
+    sizes = np.array([rows.stop - rows.start for rows in block.cell_bounds.values()], np.int64)
+    gap = routed_join.home_cosines(queries, centroids)[:, None] - queries.floats(slice(None)) @ centroids[cells].T
+    gap[queries.cells[:, None] == cells] = -1
+    weights = np.broadcast_to(sizes, gap.shape)
+    return np.histogram(np.clip(gap, -1, 3), GAP_BINS, weights=weights)[0].astype(np.int64)
+
+
+def _counts_row(histograms: dict[str, np.ndarray], measured: dict[str, float]) -> pa.RecordBatch:
+    row = {
+        "histograms": list({k: v.tolist() for k, v in histograms.items()}.items()),
+        "measured": list(measured.items()),
+    }
+    return pa.RecordBatch.from_pylist([row], schema=SURVEYED.arrow)

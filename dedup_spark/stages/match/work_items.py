@@ -1,0 +1,57 @@
+"""Work items: which two shard files are joined, a row each, and how many tasks share them."""
+
+from __future__ import annotations
+
+import math
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+_MAX_TASKS = 20_000
+"""Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
+
+_CORE_SECONDS_PER_TASK = 1.0  # less, and Spark's own 0.1 s per task with Python in it would tell
+
+
+def all_items(shard_rows: DataFrame, n_shards: int) -> DataFrame:
+    """Every two of the shards 0 to n - 1 once, and each with itself: work items, as many for each shard.
+
+    Item `a * steps + s` joins shard a with shard a + s, modulo n: half a round trip, so that no pair is met twice.
+    """
+    steps = n_shards // 2 + 1
+    a, step = F.expr(f"cast(id div {steps} as int)"), F.expr(f"cast(id % {steps} as int)")
+    items = _range(shard_rows, n_shards * steps).select(
+        F.col("id").alias("item"), a.alias("a"), ((a + step) % n_shards).alias("b"), step.alias("step")
+    )
+    once = items.where(f"2 * step < {n_shards} OR 2 * a < {n_shards}")  # opposite shards would meet twice
+    return _with_files(once, shard_rows, shard_rows)
+
+
+def items_of_queries(query_rows: DataFrame, n_files: int, shard_rows: DataFrame, n_shards: int) -> DataFrame:
+    """Every file of queries with every shard."""
+    a, b = F.expr(f"cast(id div {n_shards} as int)"), F.expr(f"cast(id % {n_shards} as int)")
+    items = _range(shard_rows, n_files * n_shards).select(F.col("id").alias("item"), a.alias("a"), b.alias("b"))
+    return _with_files(items, query_rows, shard_rows)
+
+
+def one_task_per_shard(shard_rows: DataFrame, n_shards: int) -> DataFrame:
+    """The rows of `shards` with a `shard` from 0, a task for each."""
+    numbers = _range(shard_rows, n_shards).select(F.col("id").cast("int").alias("shard"))
+    return numbers.join(F.broadcast(shard_rows.select("shard", "path", "sha256")), "shard")
+
+
+def n_tasks(n_items: int, core_seconds: float, parallelism: int) -> int:
+    """How many tasks share the items: two for each core at least, then one per second of work."""
+    return max(1, min(n_items, max(2 * parallelism, math.ceil(core_seconds / _CORE_SECONDS_PER_TASK))))
+
+
+def _range(like: DataFrame, n_items: int) -> DataFrame:
+    return like.sparkSession.range(0, n_items, 1, max(1, min(n_items, _MAX_TASKS)))
+
+
+def _with_files(items: DataFrame, a_rows: DataFrame, b_rows: DataFrame) -> DataFrame:
+    """item, a, b, a_path, a_sha256, b_path, b_sha256; the tables of files are small and go to every executor."""
+    for side, rows in (("a", a_rows), ("b", b_rows)):
+        files = rows.select(F.col("shard").alias(side), *(F.col(c).alias(f"{side}_{c}") for c in ("path", "sha256")))
+        items = items.join(F.broadcast(files), side)
+    return items.select("item", "a", "b", "a_path", "a_sha256", "b_path", "b_sha256")
