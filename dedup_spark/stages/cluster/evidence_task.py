@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 import pyarrow as pa
+from cachetools import LRUCache
 
 from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
@@ -39,16 +39,13 @@ class _Desk:
 
     def __init__(self) -> None:
         self.thumbnails: dict[int, bytes] = {}
-        self._described: OrderedDict[int, geometry.Described] = OrderedDict()
+        self._described: LRUCache[int, geometry.Described] = LRUCache(_MAX_DESCRIBED)
 
     def described(self, image_id: int) -> geometry.Described:
         if image_id not in self._described:
             if image_id not in self.thumbnails:
                 raise TableError(f"image {image_id} has no thumbnail in features: run extract again")
             self._described[image_id] = geometry.describe(self.thumbnails[image_id])
-            if len(self._described) > _MAX_DESCRIBED:
-                self._described.popitem(last=False)
-        self._described.move_to_end(image_id)
         return self._described[image_id]
 
 

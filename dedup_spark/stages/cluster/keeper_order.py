@@ -15,11 +15,11 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
+from dedup_spark.sources.base import ADDRESS_COLUMNS
 
-_FOUND = (
-    "uri", "member", "location", "position", "size_bytes", "modified_at", "etag", "object_version", "file_id",
-    "n_links", "signature_version",
-    "phash", "is_protected", "is_reference", "rank",
+_ADDED = (
+    *ADDRESS_COLUMNS, "modified_at", "object_version", "file_id", "n_links", "signature_version", "phash",
+    "is_protected", "is_reference", "rank",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, set
     described = members.join(_facts(images, features, settings).drop(*known), "image_id")
     order = [F.col("is_protected").desc(), *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
     rank = F.row_number().over(Window.partitionBy("label").orderBy(*order))
-    return described.withColumn("rank", rank).select(*members.columns, *_FOUND)
+    return described.withColumn("rank", rank).select(*members.columns, *_ADDED)
 
 
 def keeper_columns(keeper_order: tuple[str, ...]) -> list[Column]:

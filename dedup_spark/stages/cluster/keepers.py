@@ -8,7 +8,7 @@ between two images counts; pairs that match did not propose are weighed where th
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,6 @@ from dedup_spark.kernels.clusters import keeping
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.stages.cluster.removal import KEEPER_FACTS
 from dedup_spark.stages.scoring import score_pairs
-
-Weigh = Callable[[DataFrame], DataFrame]
-"""Pairs (image_id_a < image_id_b) of representatives to the same with similarity, hamming_bits, distance, bound and
-measure: what is between the two themselves. With a column `centre` (one of the two, compared with many), pairs that
-nobody weighed yet are weighed; without, only known ones are asked for."""
 
 _GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
 _MISSING = "image_id_a bigint, image_id_b bigint, centre bigint"
@@ -46,7 +41,7 @@ def bounds_of(config: Config) -> Bounds:
 
 
 def weigh_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataFrame:
-    """The distance of pairs by cosine, or by pHash where an embedding is missing; with the bound for it. See `Weigh`.
+    """The distance of pairs by cosine, or by pHash where an embedding is missing; with the bound for it.
 
     Rounded to six digits: two ways to add up one cosine differ by less.
     """
@@ -66,27 +61,37 @@ def bound_without_pair(bounds: Bounds) -> Column:
     return F.round(F.when(F.col("model_id").isNotNull(), bounds.cosine).otherwise(bounds.phash), 6).cast("float")
 
 
-def group_around_keepers(ranked: DataFrame, near: DataFrame, weigh: Weigh, max_images: int) -> DataFrame:
+def pairs_to_ask(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
+    """(image_id_a, image_id_b, centre): pairs not known to be near that could give a group one keeper; lazy.
+
+    They are of the members that could be within the bound of the first by rank, and of the one near most. See
+    `group_around_keepers`.
+    """
+    rows = _by_label(_members(ranked), near)
+    asked = rows.mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
+    return asked.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+
+
+def group_around_keepers(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
     """(representative_id, keeper_image_id, keeper_representative_id) for each representative of ranked members; lazy.
 
     The keeper is an image, the first of its representative's by rank.
 
     Args:
         ranked: (label, representative_id, image_id, rank).
-        near: (a, b), representatives that are known to be within the bound of each other; others may be, too.
-        weigh: asked about members that could be within the bound of the first by rank, and of the one near most.
+        near: (a, b), representatives that are within the bound of each other, `pairs_to_ask` among them.
         max_images: of a label; a larger one is a crowd of equal vectors, and grouped in pieces.
     Cost: two shuffles of 16 bytes a pair inside labels; tasks need n squared bytes within a label.
     """
+    rows = _by_label(_members(ranked), near)
+    return rows.mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED)
+
+
+def _members(ranked: DataFrame) -> DataFrame:
+    """(label, representative_id, rank, image_id): each representative with its first image by rank."""
     first = F.min(F.struct("rank", "image_id")).alias("first")
     members = ranked.groupBy("label", "representative_id").agg(first)
-    members = members.select("label", "representative_id", "first.*")
-    missing = _by_label(members, near).mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
-    once = missing.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
-    weighed = weigh(once)
-    found = weighed.where("distance <= bound").select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
-    known = near.select("a", "b").unionByName(found)
-    return _by_label(members, known).mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED)
+    return members.select("label", "representative_id", "first.*")
 
 
 def _by_label(members: DataFrame, near: DataFrame) -> DataFrame:

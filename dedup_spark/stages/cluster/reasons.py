@@ -18,7 +18,7 @@ def keeper_pairs(kept: DataFrame) -> DataFrame:
 
 
 def with_reasons(kept: DataFrame, scores: DataFrame, linked: DataFrame, bound: Column) -> DataFrame:
-    """The rows of `clusters` from members with keeper, cluster_id and is_bridge, and what bounds.Weigh says of them.
+    """The rows of `clusters` from members with keeper, cluster_id and is_bridge, and `Distances.between` of them.
 
     Members that have their keeper's pixels need no weighing: their distance is 0, and `bound` is theirs. `linked` is
     what removal.of_linked_files says of those that are hard links.

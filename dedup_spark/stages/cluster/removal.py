@@ -10,12 +10,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels.features.signature import OLDEST_DECIDING
-from dedup_spark.stages.cluster.same_object import is_hard_link, may_be_one_object
+from dedup_spark.stages.cluster.same_object import FACTS, is_hard_link, may_be_one_object
 
-KEEPER_FACTS = (
-    "uri", "member", "location", "position", "file_id", "size_bytes", "modified_at", "etag", "content_hash",
-    "pixel_hash", "object_version", "signature_version",
-)  # fmt: skip
+KEEPER_FACTS = (*FACTS, "pixel_hash", "object_version", "signature_version")
 """What is asked of the keeper of a member, in columns with `keeper_` before the name."""
 
 

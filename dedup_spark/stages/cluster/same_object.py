@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-FACTS = (
-    "uri", "member", "location", "position", "file_id", "size_bytes", "modified_at", "etag", "content_hash",
-)  # fmt: skip
+from dedup_spark.sources.base import ADDRESS_COLUMNS
+
+FACTS = (*ADDRESS_COLUMNS, "file_id", "modified_at", "content_hash")
 """What `may_be_one_object` asks of either."""
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "": "file"}

@@ -19,8 +19,8 @@ from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
-from dedup_spark.stages.cluster.keepers import bridges, group_around_keepers, require_bound, with_keepers
-from dedup_spark.stages.cluster.pairs_to_groups import Judgement, count_evidence, judge
+from dedup_spark.stages.cluster.keepers import bridges, group_around_keepers, pairs_to_ask, require_bound, with_keepers
+from dedup_spark.stages.cluster.pairs_to_groups import count_evidence, group_pairs
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_reasons
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
 from dedup_spark.stages.representatives import with_representative
@@ -37,35 +37,36 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     tables, settings = run.tables, config.cluster
     images, features = tables.read(IMAGES), tables.read(FEATURES)
     require_keeper_order(images, features, settings)
-    judged = judge(run, config)
+    groups, distances = group_pairs(run, config)
 
-    ranked = tables.stage("ranked", rank_members(expand(judged.labels, features), images, features, settings))
-    around = group_around_keepers(ranked, judged.near, judged.weigh, settings.max_component_images)
+    ranked = tables.stage("ranked", rank_members(expand(groups.labels, features), images, features, settings))
+    distances = distances.measure(pairs_to_ask(ranked, distances.near, settings.max_component_images))
+    around = group_around_keepers(ranked, distances.near, settings.max_component_images)
     grouped = tables.stage("grouped", around)
     kept = tables.stage("kept", with_keepers(ranked, grouped))
     _guard_against_a_giant(kept, images.count(), settings.max_cluster_share)
 
     previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
-    named = with_bridges(kept.join(names, "keeper_image_id"), bridges(judged.edges, grouped))
-    scores = judged.weigh(keeper_pairs(kept))
-    clusters = tables.stage("clusters", with_reasons(named, scores, of_linked_files(kept), judged.bound))
+    named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
+    scores = distances.between(keeper_pairs(kept))
+    clusters = tables.stage("clusters", with_reasons(named, scores, of_linked_files(kept), distances.bound))
     require_bound(clusters)
     require_unique_ids(clusters)
-    _write(run, clusters, previous, judged)
+    _write(run, clusters, previous, groups.guarded, distances.evidence)
     run.count(**count_evidence(run), **_count_outdated(kept))
     tables.drop_staged()
 
 
-def _write(run: Run, clusters: DataFrame, previous: DataFrame, judged: Judgement) -> None:
+def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFrame, evidence: DataFrame) -> None:
     """History first, clusters last: a step killed in between finds the old clusters and does the same again."""
     tables = run.tables
     version = tables.version(CLUSTERS)
     history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
     events = tables.stage("events", history)
     tables.replace(CLUSTER_HISTORY, events, clusters_version=version)
-    tables.overwrite(EVIDENCE, judged.evidence())
-    tables.overwrite(GUARDED, judged.guarded)
+    tables.overwrite(EVIDENCE, evidence)
+    tables.overwrite(GUARDED, guarded)
     tables.overwrite(CLUSTERS, clusters)
     totals = clusters.agg(
         F.count_if("is_keeper").alias("clusters"),
@@ -75,7 +76,7 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, judged: Judgement
     assert totals is not None
     run.count(
         **totals.asDict(),
-        **{f"guarded_{row['guard']}": row["count"] for row in judged.guarded.groupBy("guard").count().collect()},
+        **{f"guarded_{row['guard']}": row["count"] for row in guarded.groupBy("guard").count().collect()},
         **{f"clusters_{row['event']}": row["count"] for row in events.groupBy("event").count().collect()},
     )
 

@@ -16,8 +16,10 @@ from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import probability
+from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster import evidence as verify
 from dedup_spark.stages.cluster import step as cluster
+from dedup_spark.stages.cluster.pairs_to_groups import group_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
 from dedup_spark.store.tables import Tables
@@ -187,6 +189,24 @@ def test_models_without_a_calibration_have_no_prior() -> None:
 
 
 @pytest.mark.slow
+def test_a_pair_measured_later_is_in_the_evidence_of_those_distances_and_of_no_earlier_ones(filled: Tables) -> None:
+    filled.overwrite(PAIRS, filled.read(PAIRS).where("image_id_a <> 100 OR image_id_b NOT IN (200, 202)"))
+    config = load_config()
+    _, before = group_pairs(Run(filled, config, "file:///lake", "r1"), config)
+    one, other = (
+        local_relation(filled.spark, [(100, b, 100)], "image_id_a bigint, image_id_b bigint, centre bigint")
+        for b in (200, 202)
+    )
+    with_one, with_other = before.measure(one), before.measure(other)
+    n = before.evidence.count()
+    assert [d.evidence.count() for d in (with_one, with_other, with_one.measure(one))] == [n + 1] * 3
+    assert [d.between(one).count() for d in (before, with_one, with_other)] == [0, 1, 0]
+    assert [d.between(other).count() for d in (before, with_one, with_other)] == [0, 0, 1]
+    near = {(r["a"], r["b"]) for r in before.near.collect()}
+    assert (100, 101) in near
+    assert {(r["a"], r["b"]) for r in with_one.near.collect()} == near  # another picture
+
+
 def test_the_evidence_fits_its_table(filled: Tables) -> None:
     made = verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), filled.read(FEATURES), filled, SETTINGS)
     assert made.dtypes == list(EVIDENCE.schema.types.items())
