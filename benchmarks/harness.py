@@ -12,14 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from dedup_spark.commands.demo_lake import load_sample_photo
-
-SAMPLES = (
-    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "china.jpg", "clock_motion.png",
-    "coffee.png", "coins.png", "flower.jpg", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
-    "moon.png", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
-)  # fmt: skip
-"""Photos of scikit-image and scikit-learn that `demo_lake` can load."""
+from dedup_spark.commands.demo_lake import SAMPLE_PHOTOS, load_sample_photo
 
 _PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
@@ -66,7 +59,7 @@ def photo_bytes(folder: Path | None) -> list[bytes]:
         if not paths:
             raise SystemExit(f"--photos {folder}: there is no photo")
         return [path.read_bytes() for path in paths]
-    return [_jpeg(load_sample_photo(name).convert("RGB"), 92) for name in SAMPLES]
+    return [_jpeg(load_sample_photo(name).convert("RGB"), 92) for name in SAMPLE_PHOTOS]
 
 
 def reduced(photo: bytes, side_px: int) -> bytes:

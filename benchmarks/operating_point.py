@@ -23,10 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from harness import SAMPLES, Table, describe_machine, n_cores, print_json
+from harness import Table, describe_machine, n_cores, print_json
 from PIL import Image, ImageOps
 
-from dedup_spark.commands.demo_lake import load_sample_photo
+from dedup_spark.commands.demo_lake import SAMPLE_PHOTOS, load_sample_photo
 from dedup_spark.config import ExtractSettings
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
@@ -81,7 +81,7 @@ def read_corpus(folder: Path, max_groups: int) -> Iterator[File]:
 
 def edited_samples() -> Iterator[File]:
     """The sample photos of scikit-image, each with the edits of imagededup's UKBench protocol and a grey thumbnail."""
-    for name in SAMPLES:
+    for name in SAMPLE_PHOTOS:
         photo = load_sample_photo(name).convert("RGB")
         w, h = photo.size
         edits = (

@@ -1,15 +1,19 @@
-"""Photos from scikit-image and edits of them, as grey levels at the size of a thumbnail."""
+"""Sample photos and edits of them, as grey levels at the size of a thumbnail."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage import data
+
+from dedup_spark.commands.demo_lake import load_sample_photo
 
 Grey = npt.NDArray[np.uint8]
 
-_NAMES = ("astronaut", "chelsea", "coffee", "rocket", "camera", "brick", "grass", "gravel", "moon", "page", "coins")
+_NAMES = (
+    "astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "brick.png", "grass.png", "gravel.png",
+    "moon.png", "page.png", "coins.png",
+)  # fmt: skip
 
 
 def photo(number: int) -> Grey:
@@ -23,7 +27,7 @@ def photo(number: int) -> Grey:
 
 
 def _load(name: str) -> Grey:
-    image = getattr(data, name)()
+    image = np.asarray(load_sample_photo(name))
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.ndim == 3 else image, np.uint8)
 
 

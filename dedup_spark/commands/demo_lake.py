@@ -30,11 +30,12 @@ MARKER_NAME = ".demo_lake.json"  # hidden, so no member of the lake; the truth i
 LAYOUT_VERSION = 1  # raise it when the files below change: an older lake is then refused, not reused
 
 _PACKAGE_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
-_PHOTOS = (
+SAMPLE_PHOTOS = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "china.jpg", "clock_motion.png",
     "coffee.png", "coins.png", "flower.jpg", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
     "moon.png", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
+"""Photos of scikit-image and scikit-learn, each of another scene; see `load_sample_photo`."""
 _SINGLES = ("color.png", "horse.png", "logo.png", "phantom.png")
 _MAX_SIDE_PX = 1000
 _FIRST_DAY = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -137,7 +138,7 @@ _STORED_TURNED = {6: 90, 8: 270, 3: 180}  # EXIF orientation: degrees by which t
 
 def _write_lake(folder: Path) -> DemoLake:
     _write(folder / MARKER_NAME, json.dumps({"version": LAYOUT_VERSION}).encode())  # ours, not yet complete
-    groups = {Path(name).stem: _write_photo(folder, name, turn) for turn, name in enumerate(_PHOTOS)}
+    groups = {Path(name).stem: _write_photo(folder, name, turn) for turn, name in enumerate(SAMPLE_PHOTOS)}
     for name in _SINGLES:
         groups[Path(name).stem] = (f"web/graphics/{name}",)
         _save(folder / "web/graphics" / name, load_sample_photo(name), _FIRST_DAY)

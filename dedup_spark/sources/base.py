@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -36,6 +36,15 @@ class Address:
     position: int | None = None
     size_bytes: int | None = None
     etag: str | None = None
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """From a row, or a dictionary, with columns of `images`; what it has no column for is not known."""
+        return cls(**{name: row[name] for name in ADDRESS_COLUMNS if name in row})
+
+
+ADDRESS_COLUMNS = tuple(field.name for field in fields(Address))
+"""Columns of `images` that say where the bytes of one are, and of which object."""
 
 
 class Listed:

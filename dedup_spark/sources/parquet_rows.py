@@ -13,13 +13,14 @@ from __future__ import annotations
 import bisect
 import itertools
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from cachetools import LRUCache
 from pyspark import TaskContext
 
 from dedup_spark.kernels.decoding.images import ImageRejected
@@ -68,7 +69,7 @@ def read_value(location: str, row: int, bytes_column: str) -> bytes | None:
 
 
 _Key = tuple[int | None, str, str]
-_open_readers: OrderedDict[_Key, _ColumnReader] = OrderedDict()
+_open_readers: LRUCache[_Key, _ColumnReader] = LRUCache(_MAX_OPEN_FILES)
 _lock = threading.Lock()
 
 
@@ -79,11 +80,9 @@ def _reader(location: str, bytes_column: str) -> _ColumnReader:
     with _lock:
         for other in [k for k in _open_readers if k[0] != key[0]]:
             del _open_readers[other]
-        reader = _open_readers.pop(key, None) or _ColumnReader(location, bytes_column)
-        _open_readers[key] = reader
-        if len(_open_readers) > _MAX_OPEN_FILES:
-            _open_readers.popitem(last=False)
-    return reader
+        if key not in _open_readers:
+            _open_readers[key] = _ColumnReader(location, bytes_column)
+        return _open_readers[key]
 
 
 class _ColumnReader:

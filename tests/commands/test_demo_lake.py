@@ -21,7 +21,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> DemoLake:
 @pytest.fixture
 def one_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes builds short: the demo lake of a single photo."""
-    monkeypatch.setattr(demo_lake, "_PHOTOS", ("coffee.png",))
+    monkeypatch.setattr(demo_lake, "SAMPLE_PHOTOS", ("coffee.png",))
 
 
 def _files(folder: Path) -> dict[str, tuple[str, float]]:

@@ -29,7 +29,7 @@ from dedup_spark.commands.plan.speed import load_model, measure, stage_profile
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
-from dedup_spark.sources.base import Source
+from dedup_spark.sources.base import ADDRESS_COLUMNS, Source
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.stages.extract.step import task_settings
 from dedup_spark.stages.extract.task import extract_batches
@@ -37,7 +37,6 @@ from dedup_spark.stages.inventory.step import list_lake
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
-from dedup_spark.stages.reading.slices import ADDRESS
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 
@@ -146,7 +145,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
         "drawn", images.orderBy(seeded_hash(config.plan.seed), "image_id").limit(config.plan.sample_images)
     )
     n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
-    address = drawn.select("image_id", "object_version", *ADDRESS)
+    address = drawn.select("image_id", "object_version", *ADDRESS_COLUMNS)
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
     rows = spread.mapInArrow(
         functools.partial(_timed_batches, settings=settings), _SAMPLE.ddl, profile=stage_profile(settings)

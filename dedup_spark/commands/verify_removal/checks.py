@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -110,7 +110,7 @@ def _look_at_keeper(row: Known, sources: Mapping[str, Source]) -> Looked:
         return look_at(keeper)
     if source is None:
         return Looked(None, "is in a lake that cannot be opened")
-    address = Address(**{name: keeper[name] for name in ("uri", "member", "location", "position", "size_bytes")})
+    address = replace(Address.of(keeper), etag=None)  # its bytes are looked at, whatever ETag they have now
     try:
         data = source.fetch(address)
     except ImageRejected:

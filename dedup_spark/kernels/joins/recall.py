@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
 _FEW = 15  # queries with a loss, or with none, below which their variance is not to be trusted
 
@@ -56,38 +57,6 @@ def estimate(n_true: npt.ArrayLike, n_found: npt.ArrayLike, n_population: int) -
 def binomial_interval(share: float, n: float) -> tuple[float, float]:
     """Clopper and Pearson's 95 % interval for `share` of `n`, which need not be whole."""
     hits, misses = share * n, (1 - share) * n
-    low = 0.0 if hits < 1e-9 else beta_quantile(0.025, hits, misses + 1)
-    high = 1.0 if misses < 1e-9 else beta_quantile(0.975, hits + 1, misses)
+    low = 0.0 if hits < 1e-9 else float(betaincinv(hits, misses + 1, 0.025))
+    high = 1.0 if misses < 1e-9 else float(betaincinv(hits + 1, misses, 0.975))
     return min(low, share), max(high, share)
-
-
-def beta_quantile(p: float, a: float, b: float) -> float:
-    """x with I_x(a, b) = p, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _beta_cdf(middle, a, b) < p else (low, middle)
-    return (low + high) / 2
-
-
-def _beta_cdf(x: float, a: float, b: float) -> float:
-    """Regularised incomplete beta function, by its continued fraction (Abramowitz and Stegun 26.5.8)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta_cdf(1 - x, b, a)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    ) / a  # fmt: skip
-    tiny, c, d = 1e-300, 1.0, 1 / max(1 - (a + b) * x / (a + 1), 1e-300)
-    fraction = d
-    for m in range(1, 1000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for step in (even, odd):
-            d = 1 / (1 + step * d or tiny)
-            c = 1 + step / c or tiny
-            fraction *= c * d
-        if abs(c * d - 1) < 1e-12:
-            break
-    return front * fraction

@@ -25,13 +25,14 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
+from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, signature_settings
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TaskSettings
-from dedup_spark.stages.reading.slices import ADDRESS, slice_bounds, spread_addresses
+from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import COLUMNS, FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -152,7 +153,7 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     if settings.signature.from_thumbnail:
         return pending.select("image_id", "thumbnail")
     rows = pending.select("image_id", "object_version")
-    listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS)
+    listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS_COLUMNS)
     joined = rows.join(listed, ["image_id", "object_version"], "left")
     return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
 

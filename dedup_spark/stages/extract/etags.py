@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.base import ADDRESS_COLUMNS, Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,6 @@ _ABOUT_CONTENT = (
 )  # fmt: skip
 """Outcomes that equal bytes share; the other reasons are about one object's fate."""
 _SINGLE_PART = "NOT contains(etag, '-')"
-_ADDRESS = ("uri", "member", "location", "position", "size_bytes")
 _MOST_BUCKETS = 100
 _OBJECTS_A_BUCKET, _CANDIDATES_A_BUCKET = 3, 8  # some may be gone since they were listed
 _MOST_BYTES = 16 * 2**20
@@ -113,15 +113,16 @@ def _candidates(pending: DataFrame, buckets: list[str]) -> list[Row]:
     fit = pending.where(F.col("bucket").isin(buckets) & is_fit)
     rank: Column = F.row_number().over(Window.partitionBy("bucket").orderBy("image_id"))  # hashes: a random draw
     some = fit.withColumn("rank", rank).where(F.col("rank") <= _CANDIDATES_A_BUCKET)
-    return some.select("bucket", "etag", *_ADDRESS).orderBy("bucket", "rank").collect()
+    return some.select("bucket", *ADDRESS_COLUMNS).orderBy("bucket", "rank").collect()
 
 
 def _is_proven(source: Source, bucket: str, objects: list[Row], n_saved: int) -> bool:
     """Whether the first few objects that can be read have the MD5 that their ETag says."""
     n_right, why = 0, ""
     for row in objects:
+        address = replace(Address.of(row), etag=None)  # the ETag is what is to be proven
         try:
-            data, _ = fetch_patiently(source, Address(*(row[c] for c in _ADDRESS)), _PATIENCE_SECONDS, _MOST_BYTES)
+            data, _ = fetch_patiently(source, address, _PATIENCE_SECONDS, _MOST_BYTES)
         except ImageRejected as e:
             if e.reason in ("store_unavailable", "expired_credentials"):  # the next object would take as long
                 _say_untrusted(bucket, f"the store does not answer ({e.message})", n_saved)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
+from cachetools import LRUCache
 
 from dedup_spark.kernels.decoding.images import ImageRejected, sniff_format
 from dedup_spark.kernels.features.hashing import content_hash
@@ -63,11 +63,16 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
 
 
 class _Recent:
-    """Signs images, and remembers the last few: identical bytes in one task are decoded once."""
+    """Signs images, and remembers the last few: identical bytes in one task are decoded once.
+
+    Also where several threads get them at the same time, and where they are rejected, which may take a decoder its
+    whole time limit: kept are promises. `cachetools.cached(condition=...)` remembers no error, so each thread that
+    waited would decode such an image again.
+    """
 
     def __init__(self, sign: Callable[[bytes], Signature], size: int) -> None:
-        self._sign, self._size = sign, size
-        self._known: OrderedDict[str, Future[Signature]] = OrderedDict()
+        self._sign = sign
+        self._known: LRUCache[str, Future[Signature]] = LRUCache(size)
         self._lock = threading.Lock()
 
     def __call__(self, digest: str, data: bytes) -> Signature:
@@ -75,9 +80,6 @@ class _Recent:
             known = self._known.get(digest)
             future: Future[Signature] = known or Future()
             self._known[digest] = future
-            self._known.move_to_end(digest)
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
         if known is None:
             try:
                 future.set_result(self._sign(data))

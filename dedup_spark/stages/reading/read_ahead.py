@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +36,6 @@ RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decod
 TIMINGS = Columns("model_seconds double, waited_seconds double")
 """Columns behind those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
 
-_ADDRESS_COLUMNS = tuple(f.name for f in fields(Address))
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for in the bytes under way."""
 
@@ -89,9 +88,8 @@ def _ahead(settings: TaskSettings) -> tuple[int, int]:
 
 def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
     """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
-    address = Address(**{name: row[name] for name in _ADDRESS_COLUMNS if name in row})
     limits = settings.extract
-    return fetch_patiently(settings.source, address, limits.fetch_patience_seconds, limits.max_object_bytes)
+    return fetch_patiently(settings.source, Address.of(row), limits.fetch_patience_seconds, limits.max_object_bytes)
 
 
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.sources.base import ADDRESS_COLUMNS
+
 _CONTAINER_SPAN = 1 << 40  # image_ids of one container share all higher bits: see stages/inventory/step.py
 _MIN_ID, _MAX_ID = -(1 << 63), (1 << 63) - 1
-
-ADDRESS = ("uri", "member", "location", "position", "size_bytes", "etag")
-"""Columns of images that say where the bytes of one are, and of which object."""
 
 
 def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[tuple[int, int]]:
@@ -30,6 +29,6 @@ def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> Data
     One container is read by one task. Only addresses are shuffled.
     """
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // task_images))
-    address = images.select("image_id", "object_version", *ADDRESS)
+    address = images.select("image_id", "object_version", *ADDRESS_COLUMNS)
     spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
     return spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")

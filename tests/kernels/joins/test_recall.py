@@ -57,17 +57,10 @@ def test_without_a_pair_nothing_is_known() -> None:
     assert (found.n_true, found.low, found.high) == (0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("p", "a", "b", "x"),
-    [
-        (0.5, 1, 1, 0.5),
-        (0.025, 10, 1, 0.025**0.1),
-        (0.975, 1, 20, 1 - 0.025**0.05),
-        (0.025, 300_000, 1, 0.025 ** (1 / 3e5)),
-    ],
-)
-def test_quantiles_of_the_beta_distribution_known_in_closed_form(p: float, a: float, b: float, x: float) -> None:
-    assert recall.beta_quantile(p, a, b) == pytest.approx(x, abs=1e-9)
+@pytest.mark.parametrize("n", [1, 20, 300, 300_000])
+def test_the_interval_of_all_or_none_is_known_in_closed_form(n: int) -> None:
+    assert recall.binomial_interval(1, n) == pytest.approx((0.025 ** (1 / n), 1), abs=1e-12)
+    assert recall.binomial_interval(0, n) == pytest.approx((0, 1 - 0.025 ** (1 / n)), abs=1e-12)
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [(8, 10, 0.4439, 0.9748), (95, 100, 0.8872, 0.9836)])

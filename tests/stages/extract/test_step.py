@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,14 @@ from tiny_lake import TinyLake, build_tiny_lake
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.kernels.features.signature import SignatureSettings, rejected_version
+from dedup_spark.kernels.features.signature import Signature, SignatureSettings, rejected_version
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.sources.base import Address
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.extract import step as extract
 from dedup_spark.stages.extract import task as extract_task
 from dedup_spark.stages.extract.task import extract_batches
+from dedup_spark.stages.reading import read_ahead
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES
@@ -116,7 +119,7 @@ def test_no_addresses_make_no_rows(lake: TinyLake) -> None:
 
 def test_identical_bytes_in_a_task_are_decoded_once(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = []
-    decoders = extract_task._decoders(1, SignatureSettings(400_000_000, 16, 256, 80, 0), 6 * 2**30, 120.0)
+    decoders = read_ahead._decoders(1, SignatureSettings(400_000_000, 16, 256, 80, 0), 6 * 2**30, 120.0)
     sign = decoders.sign
     monkeypatch.setattr(decoders, "sign", lambda data: (signed.append(data), sign(data))[1])
     path = next(iter(lake.truth))
@@ -124,6 +127,26 @@ def test_identical_bytes_in_a_task_are_decoded_once(lake: TinyLake, monkeypatch:
     assert len(signed) == 1
     assert len({r["pixel_hash"] for r in done}) == 1
     assert [r["image_id"] for r in done] == list(range(20))
+
+
+def test_identical_bytes_that_are_rejected_are_decoded_once_by_all_threads() -> None:
+    """A decoder may need its whole time limit to reject an image, of which a lake may hold thousands of copies."""
+    signed = []
+
+    def sign(data: bytes) -> Signature:
+        signed.append(data)
+        time.sleep(0.05)
+        raise ImageRejected("decoder_timeout", "took too long")
+
+    recent = extract_task._Recent(sign, size=2)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(recent, "a", b"a") for _ in range(20)]
+        assert {type(one.exception()) for one in asked} == {ImageRejected}
+    assert signed == [b"a"]
+    for digest in "bca":  # a is forgotten for c
+        with pytest.raises(ImageRejected):
+            recent(digest, digest.encode())
+    assert signed == [b"a", b"b", b"c", b"a"]
 
 
 def test_bytes_under_way_are_bounded(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> None:
