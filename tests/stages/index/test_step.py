@@ -132,7 +132,7 @@ def test_every_representative_is_in_one_shard_in_its_nearest_cell(tables: Tables
         data = file.read_bytes()
         assert (row["size_bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert row["model_id"] == MODEL
-        block = shards.read_shard(tables.root, row["path"], row["sha256"])
+        block = shards.read_shard(tables.root, row["path"], row["sha256"]).block
         ids_in, vectors_in = block.ids, block.vectors
         assert row["n_images"] == len(ids_in)
         assert row["n_images"] <= 256
