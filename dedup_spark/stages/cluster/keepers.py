@@ -81,7 +81,7 @@ def group_around_keepers(ranked: DataFrame, near: DataFrame, max_images: int) ->
         ranked: (label, representative_id, image_id, rank).
         near: (a, b), representatives that are within the bound of each other, `pairs_to_ask` among them.
         max_images: of a label; a larger one is a crowd of equal vectors, and grouped in pieces.
-    Cost: two shuffles of 16 bytes a pair inside labels; tasks need n squared bytes within a label.
+    Cost: two shuffles of 16 bytes per pair inside labels; tasks need n squared bytes within a label.
     """
     rows = _by_label(_members(ranked), near)
     return rows.mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED)

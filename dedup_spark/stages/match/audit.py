@@ -44,7 +44,7 @@ def compare(surveyed: DataFrame, pairs: DataFrame, floor: float, settings: Match
 
 
 def measure(compared: DataFrame, n_queries: int, n_images: int, floor: float, settings: MatchSettings) -> list[Row]:
-    """Rows of `quality`: recall above min_similarity, recall of each band, and lost pairs. One row a query and band
+    """Rows of `quality`: recall above min_similarity, recall of each band, and lost pairs. One row per query and band
     comes to the driver."""
     edges = bands(floor, settings.min_similarity)
     band = F.lit(len(edges) - 2)

@@ -4,11 +4,12 @@ Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
 Kernels: joins, vectors
 Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
-new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes a pair and side; 490 bytes of
-hashes an image (250 up to 200,000 images).
+new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side; 490 bytes
+of hashes per image (250 up to 200,000 images).
 
 Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash), near
-embedding (a plan of work items, one engine of four). All but the first look at representatives only.
+embedding (work items of two shards each, joined by one of five engines). All but the first compare representatives
+only.
 """
 
 from __future__ import annotations
