@@ -9,6 +9,7 @@ import numpy as np
 
 from dedup_spark.errors import ArtifactError
 from dedup_spark.kernels import vectors
+from dedup_spark.kernels.arrays import Float32
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.store import files
 from dedup_spark.store.kept import Kept
@@ -45,7 +46,7 @@ _blocks = Kept[Block](128 << 20, 2, lambda block: block.vectors.nbytes)
 """Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
 
 
-def read_centroids(root: str, path: str, sha256: str) -> vectors.Floats:
+def read_centroids(root: str, path: str, sha256: str) -> Float32:
     """(cells, d) float32: the centroids of all cells, which every shard holds."""
     return vectors.shard_centroids(read_index(root, path, sha256))
 

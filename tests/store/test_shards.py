@@ -11,7 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.vectors import build_shard, nearest_cells, train_centroids
 from dedup_spark.store import shards
 
 PATH = "shard_files/r1/shard-00000.faiss"
@@ -36,9 +36,9 @@ def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def write(root: str, n: int, seed: int, path: str = PATH) -> tuple[int, str]:
     ids, vectors = rows(n, seed)
-    centroids = ann.train_centroids(vectors.astype(np.float32), 4, seed)
-    cells = ann.nearest_cells(vectors.astype(np.float32), centroids)
-    return shards.write_shard(root, path, ann.build_shard(ids, vectors, cells, centroids))
+    centroids = train_centroids(vectors.astype(np.float32), 4, seed)
+    cells = nearest_cells(vectors.astype(np.float32), centroids)
+    return shards.write_shard(root, path, build_shard(ids, vectors, cells, centroids))
 
 
 def by_id(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:

@@ -12,10 +12,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
-from dedup_spark.kernels import vectors as ann
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import group_component
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY
+from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
 
 _LABELLED = "image_id bigint, cluster_label bigint"
@@ -96,7 +96,7 @@ def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> It
 
 def _cut_one(rows: pa.Table, settings: CutSettings) -> linkage.Labels:
     if rows["embedding"].null_count == 0:
-        similarity = linkage.cosine_matrix(ann.from_bytes(rows["embedding"].to_pylist()))
+        similarity = linkage.cosine_matrix(from_bytes(rows["embedding"].to_pylist()))
         return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
     agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
     return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import GuardError
-from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, filter_cost
 from dedup_spark.stages.match.survey import Survey
 from dedup_spark.stages.match.task import JoinSettings, join_items
 
@@ -35,7 +35,7 @@ class Choice:
 
     engine: str
     core_seconds: float
-    look: sketches.Look | None = None
+    sketch_filter: SketchFilter | None = None
     margin: float = 0.0
     n_probes: int = 0
 
@@ -69,15 +69,15 @@ def predict(
     demands = [(settings.min_similarity, settings.min_recall)]
     if settings.neighbours and floor < settings.min_similarity:
         demands.append((floor, settings.floor_recall))
-    look = sketches.choose_look(demands, survey.strangers)
-    sketch_ns = sketches.look_cost(look, survey.strangers, survey.costs)
+    sketch_filter = choose_filter(demands, survey.negatives)
+    sketch_ns = filter_cost(sketch_filter, survey.negatives, survey.costs)
     met = min(1.0, 2 * survey.visited_share(survey.margin))
     seconds = n_comparisons / 1e9
     on_gpu = {} if gpu_ns is None else {"exact_gpu": Choice("exact_gpu", seconds * gpu_ns)}
     return on_gpu | {
         "exact": Choice("exact", seconds * survey.gemm_ns),
-        "sketch": Choice("sketch", seconds * sketch_ns, look),
-        "routed": Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), look, margin=survey.margin),
+        "sketch": Choice("sketch", seconds * sketch_ns, sketch_filter),
+        "routed": Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), sketch_filter, margin=survey.margin),
         "faiss_ivf": Choice("faiss_ivf", seconds * met * 2 * survey.gemm_ns, n_probes=survey.n_probes),
     }
 
@@ -104,7 +104,7 @@ def reasons(choices: dict[str, Choice], chosen: Choice, survey: Survey, floor: f
         "engine": chosen.engine,
         "predicted_core_seconds": {name: round(c.core_seconds, 3) for name, c in choices.items()},
         "floor": floor,
-        "sketch": asdict(chosen.look) if chosen.look else None,
+        "sketch": asdict(chosen.sketch_filter) if chosen.sketch_filter else None,
         "margin": chosen.margin,
         "n_probes": chosen.n_probes,
         "surveyed": survey.n_queries,
@@ -162,7 +162,7 @@ def join_settings(
         min_similarity=settings.min_similarity,
         floor=floor,
         neighbours=settings.neighbours,
-        look=chosen.look,
+        sketch_filter=chosen.sketch_filter,
         margin=chosen.margin,
         n_probes=chosen.n_probes,
         seed=settings.seed,

@@ -19,12 +19,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
-from dedup_spark.kernels import vectors as ann
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import exact, sketches
-from dedup_spark.kernels.joins import routed as routed_join
-from dedup_spark.kernels.joins import sketch as sketch_join
-from dedup_spark.kernels.joins.base import Block, Found
+from dedup_spark.kernels.arrays import Float16, Float32, Int64
+from dedup_spark.kernels.joins.base import FLOAT32_ERROR, Block, Candidates, Rows, ScoredPairs, score_candidates, tiles
+from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.routed import home_cosines
+from dedup_spark.kernels.joins.sketch import near_in_first_bits, sketch_block
+from dedup_spark.kernels.joins.sketches import FIRST_BITS, CosineHistogram, SketchCosts, SketchFilter, negatives_of
+from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
 from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.stages.match.task import open_device
 from dedup_spark.store import shards
@@ -64,18 +65,18 @@ class SurveySettings:
 @dataclass(frozen=True)
 class Survey:
     """What the sample says about the lake. Times are nanoseconds on one core of the executors; of `costs` those of the
-    first looks and of a score are measured."""
+    first bits and of a score are measured."""
 
     n_queries: int
     n_compared: int
     near: tuple[int, ...]  # neighbours of the sample above the floor, by COSINE_BINS
-    strangers: sketches.Spread
+    negatives: CosineHistogram
     gaps: tuple[int, ...]  # vectors by how much farther than home their cell lies, by GAP_BINS
     n_routed: int
     margin: float
     n_probes: int
     gemm_ns: float
-    costs: sketches.SketchCosts
+    costs: SketchCosts
     exploded: bool
 
     def neighbours_an_image(self, cosine: float) -> float:
@@ -93,13 +94,13 @@ def may_be_drawn(n: int, n_wanted: int, seed: int) -> Column:
     return _place(seed) < (1.5 * n_wanted + 20) / n if n_wanted < n else F.lit(n_wanted > 0)
 
 
-def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[ann.Ids, ann.Halves]:
+def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[Int64, Float16]:
     """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each.
 
     Which rows of (image_id, embedding) are drawn depends on id and seed alone, not on order or partitions.
     """
     rows = drawable.orderBy(_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
-    return rows["image_id"].to_numpy(), ann.from_bytes(rows["embedding"].to_pylist())
+    return rows["image_id"].to_numpy(), from_bytes(rows["embedding"].to_pylist())
 
 
 def _place(seed: int) -> Column:
@@ -111,7 +112,7 @@ def sample_size(n: int, wanted: int) -> int:
     return min(n, wanted, max(200, n // 200))
 
 
-def survey(shard_rows: DataFrame, sample: tuple[ann.Ids, ann.Halves], settings: SurveySettings) -> DataFrame:
+def survey(shard_rows: DataFrame, sample: tuple[Int64, Float16], settings: SurveySettings) -> DataFrame:
     """The sample's neighbours in each shard, and a row of counts and times for each; lazy. The sample is broadcast."""
     shared = shard_rows.sparkSession.sparkContext.broadcast(sample)
 
@@ -124,7 +125,7 @@ def survey(shard_rows: DataFrame, sample: tuple[ann.Ids, ann.Halves], settings: 
 
 
 def survey_shard(
-    file: tuple[str, str, str], ids: ann.Ids, vectors: ann.Halves, settings: SurveySettings, *, calibrates: bool
+    file: tuple[str, str, str], ids: Int64, vectors: Float16, settings: SurveySettings, *, calibrates: bool
 ) -> Iterator[pa.RecordBatch]:
     """On executors: rows of SURVEYED for one shard."""
     block, centroids = shards.read_shard(*file), shards.read_centroids(*file)
@@ -132,7 +133,9 @@ def survey_shard(
     counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
     begin = time.process_time()  # of this task alone: other tasks and queries share the cores
     proposed = _propose(queries, block, settings.lowest, counts)
-    near = list(joins.verified(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity))
+    near = list(
+        score_candidates(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity)
+    )
     measured = {
         "n_compared": float(len(queries) * len(block)),
         "gemm_ns": 1e9 * (time.process_time() - begin) / max(1, len(queries) * len(block)),
@@ -142,7 +145,7 @@ def survey_shard(
         yield from _neighbours(queries, block, near, centroids, settings)
     if calibrates:
         costs = calibrate(block, settings.seed)
-        measured |= {f"first_{bits}": ns for bits, ns in zip(sketches.FIRST_BITS, costs.first, strict=True)}
+        measured |= {f"first_{bits}": ns for bits, ns in zip(FIRST_BITS, costs.first, strict=True)}
         measured["score"] = costs.score
     histograms = {"near": counts, "gaps": _gap_counts(queries, block, centroids)}
     yield _counts_row(histograms, measured)
@@ -165,24 +168,24 @@ def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float
 def _exact_nanoseconds(block: Block, device: str) -> float:
     """By the clock: the time of a GPU is not in that of this process."""
     n = len(block) ** 2 // 2
-    return _nanoseconds(lambda: list(exact.exact_join(block, None, 1.0, device)), n, time.perf_counter)
+    return _nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)
 
 
-def calibrate(block: Block, seed: int) -> sketches.SketchCosts:
+def calibrate(block: Block, seed: int) -> SketchCosts:
     """Nanoseconds of this machine, in about 0.1 s; the constants of the class where the block is small."""
     few = Block(block.ids[:4096], block.vectors[:4096], block.cells[:4096])
     if len(few) < 1024:
-        return sketches.SketchCosts()
+        return SketchCosts()
     first = []
-    for n_bits in sketches.FIRST_BITS:
-        s = sketch_join.sketched(few, sketches.Look(n_bits, 0, 0, 0), seed).first
-        first.append(_nanoseconds(functools.partial(sketch_join.first_look, s[:512], s, 1), 512 * len(s)))
+    for n_bits in FIRST_BITS:
+        s = sketch_block(few, SketchFilter(n_bits, 0, 0, 0), seed).first
+        first.append(_nanoseconds(functools.partial(near_in_first_bits, s[:512], s, 1), 512 * len(s)))
     i, j = np.arange(1024), np.arange(1024)[::-1].copy()
-    score = _nanoseconds(lambda: list(joins.verified(few, few, iter([(i, j)]), 1.0, 0, 1.0)), 1024)
-    return sketches.SketchCosts(first=tuple(first), score=score)
+    score = _nanoseconds(lambda: list(score_candidates(few, few, iter([(i, j)]), 1.0, 0, 1.0)), 1024)
+    return SketchCosts(first=tuple(first), score=score)
 
 
-def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Survey:
+def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey:
     """One Survey of the sample and of what all shards said of it; on the driver one row a shard."""
     n_queries = len(sample)
     enough = min_recall + (1 - min_recall) / 2
@@ -205,7 +208,7 @@ def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Sur
         n_queries=n_queries,
         n_compared=int(compared),
         near=tuple(totals["near"].tolist()),
-        strangers=sketches.strangers_of(sample),
+        negatives=negatives_of(sample),
         gaps=tuple(totals["gaps"].tolist()),
         n_routed=said["n"],
         margin=_UNKNOWN_MARGIN if not said["n"] else said["max_gap"] * 1.5 + 0.05 if few else said["gap"],
@@ -216,19 +219,19 @@ def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Sur
     )
 
 
-def _by_cell(ids: ann.Ids, vectors: ann.Halves, centroids: ann.Floats) -> Block:
-    cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
+def _by_cell(ids: Int64, vectors: Float16, centroids: Float32) -> Block:
+    cells = Quantiser(centroids).nearest(to_float32(vectors))
     order = np.argsort(cells, kind="stable")
     return Block(ids[order], vectors[order], cells[order])
 
 
-def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> joins.Proposed:
+def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> Candidates:
     """All rows near enough; adds them to `counts`, and past the bound of an explosion only that."""
-    for cols, row_tiles in joins.tiles(len(queries), len(block)):
-        y = block.floats(cols)
+    for cols, row_tiles in tiles(len(queries), len(block)):
+        y = block.unit_vectors(cols)
         for rows in row_tiles:
-            products = queries.floats(rows) @ y.T
-            flat = np.flatnonzero(products >= np.float32(lowest - joins.FLOAT32_ERROR))
+            products = queries.unit_vectors(rows) @ y.T
+            flat = np.flatnonzero(products >= np.float32(lowest - FLOAT32_ERROR))
             counts += np.histogram(np.clip(products.ravel()[flat], -1, 1), COSINE_BINS)[0]
             if counts.sum() <= _MAX_SHARD_PAIRS:
                 i, j = np.divmod(flat, products.shape[1])
@@ -236,10 +239,10 @@ def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) ->
 
 
 def _neighbours(
-    queries: Block, block: Block, near: list[Found], centroids: ann.Floats, settings: SurveySettings
+    queries: Block, block: Block, near: list[ScoredPairs], centroids: Float32, settings: SurveySettings
 ) -> Iterator[pa.RecordBatch]:
     """The pairs that the table must hold, those above min_similarity with what it takes to route them."""
-    to_cells = queries.floats(slice(None)) @ centroids.T
+    to_cells = queries.unit_vectors(slice(None)) @ centroids.T
     for found in near:
         own = found.best_of_a | (found.similarity >= np.float32(settings.min_similarity))
         i, j, similarity = found.i[own], found.j[own], found.similarity[own]
@@ -254,13 +257,13 @@ def _neighbours(
 
 
 def _routes(
-    queries: Block, block: Block, i: joins.Rows, j: joins.Rows, to_cells: ann.Floats, centroids: ann.Floats
+    queries: Block, block: Block, i: Rows, j: Rows, to_cells: Float32, centroids: Float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each pair the smaller of both ways: the gap to the other's home cell, and its rank, from 1."""
     ways = []
     for sims, home, other in (
         (to_cells[i], queries.cells[i], block.cells[j]),
-        (block.floats(j) @ centroids.T, block.cells[j], queries.cells[i]),
+        (block.unit_vectors(j) @ centroids.T, block.cells[j], queries.cells[i]),
     ):
         there = np.take_along_axis(sims, other[:, None], 1)
         gap = np.take_along_axis(sims, home[:, None], 1)[:, 0] - there[:, 0]
@@ -268,11 +271,11 @@ def _routes(
     return np.minimum(ways[0][0], ways[1][0]), np.minimum(ways[0][1], ways[1][1]).astype(np.int32)
 
 
-def _gap_counts(queries: Block, block: Block, centroids: ann.Floats) -> np.ndarray:
+def _gap_counts(queries: Block, block: Block, centroids: Float32) -> np.ndarray:
     """Rows of the shard by how much farther than home their cell lies from a query."""
     cells = np.array(list(block.cell_bounds), np.int64)
     sizes = np.array([rows.stop - rows.start for rows in block.cell_bounds.values()], np.int64)
-    gap = routed_join.home_cosines(queries, centroids)[:, None] - queries.floats(slice(None)) @ centroids[cells].T
+    gap = home_cosines(queries, centroids)[:, None] - queries.unit_vectors(slice(None)) @ centroids[cells].T
     gap[queries.cells[:, None] == cells] = -1
     weights = np.broadcast_to(sizes, gap.shape)
     return np.histogram(np.clip(gap, -1, 3), GAP_BINS, weights=weights)[0].astype(np.int64)
@@ -286,12 +289,10 @@ def _counts_row(histograms: dict[str, np.ndarray], measured: dict[str, float]) -
     return pa.RecordBatch.from_pylist([row], schema=SURVEYED.arrow)
 
 
-def _costs(measured: dict[str, float] | None) -> sketches.SketchCosts:
+def _costs(measured: dict[str, float] | None) -> SketchCosts:
     if measured is None:
-        return sketches.SketchCosts()
-    return sketches.SketchCosts(
-        tuple(measured[f"first_{bits}"] for bits in sketches.FIRST_BITS), score=measured["score"]
-    )
+        return SketchCosts()
+    return SketchCosts(tuple(measured[f"first_{bits}"] for bits in FIRST_BITS), score=measured["score"])
 
 
 def _nanoseconds(work: Callable[[], object], n: int, clock: Callable[[], float] = time.process_time) -> float:

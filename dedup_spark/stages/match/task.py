@@ -15,11 +15,13 @@ import pyarrow as pa
 from pyspark.accumulators import Accumulator
 
 from dedup_spark.columns import Columns
-from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import exact, faiss_ivf, routed, sketches
-from dedup_spark.kernels.joins import sketch as sketch_join
-from dedup_spark.kernels.joins.base import Block, Found, Proposed
+from dedup_spark.kernels.arrays import Int64
+from dedup_spark.kernels.joins.base import Block, Candidates, ScoredPairs, score_candidates
+from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.faiss_ivf import ivf_join
+from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
+from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
+from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.spark.gpus import device_of_task
 from dedup_spark.store import shards
 from dedup_spark.store.kept import Kept
@@ -46,7 +48,7 @@ class JoinSettings:
     min_similarity: float
     floor: float
     neighbours: int
-    look: sketches.Look | None
+    sketch_filter: SketchFilter | None
     margin: float
     n_probes: int
     seed: int
@@ -71,37 +73,37 @@ def join_items(
         yield from _join_item(item["item"], (a, b), propose(a_file, b_file, settings), settings, allowed, n_pairs)
 
 
-def propose(a_file: tuple[str, str, str], b_file: tuple[str, str, str], settings: JoinSettings) -> Proposed:
+def propose(a_file: tuple[str, str, str], b_file: tuple[str, str, str], settings: JoinSettings) -> Candidates:
     """Rows that the engine proposes; the same file twice: pairs within it."""
     within = a_file == b_file
     a, b = shards.read_shard(*a_file), None if within else shards.read_shard(*b_file)
     if settings.engine in EXACT:
         device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact.exact_join(a, b, settings.lowest, device)
+        return exact_join(a, b, settings.lowest, device)
     if settings.engine == "faiss_ivf":
         indexes = (_index(*a_file),) if within else (_index(*a_file), _index(*b_file))
-        return faiss_ivf.ivf_join(a, b, indexes, settings.lowest, settings.n_probes)
-    assert settings.look is not None
-    sa, sb = (_sketched(f, settings.look, settings.seed) for f in (a_file, b_file))
+        return ivf_join(a, b, indexes, settings.lowest, settings.n_probes)
+    assert settings.sketch_filter is not None
+    sa, sb = (_sketched(f, settings.sketch_filter, settings.seed) for f in (a_file, b_file))
     if settings.engine == "sketch":
-        return sketch_join.sketch_join(sa, None if within else sb, settings.look)
+        return sketch_join(sa, None if within else sb, settings.sketch_filter)
     centroids = _centroids(*b_file)
-    ra, rb = (routed.Routed(x, s, routed.home_cosines(x, centroids)) for x, s in ((a, sa), (b or a, sb)))
-    return routed.routed_join(ra, None if within else rb, centroids, settings.margin, settings.look)
+    ra, rb = (Routed(x, s, home_cosines(x, centroids)) for x, s in ((a, sa), (b or a, sb)))
+    return routed_join(ra, None if within else rb, centroids, settings.margin, settings.sketch_filter)
 
 
 def _join_item(
     item: int,
     blocks: tuple[Block, Block | None],
-    proposed: Proposed,
+    candidates: Candidates,
     settings: JoinSettings,
     allowed: int,
     counter: Accumulator[int] | None,
 ) -> Iterator[pa.RecordBatch]:
     n_found = n_candidates = 0
     a, b = blocks
-    for found in joins.verified(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
-        n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_proposed
+    for found in score_candidates(a, b, candidates, settings.floor, settings.neighbours, settings.min_similarity):
+        n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_candidates
         if n_found > allowed:
             break
         if len(found.i):
@@ -112,7 +114,7 @@ def _join_item(
     yield pa.RecordBatch.from_pylist([end], schema=JOINED.arrow)
 
 
-def _pairs(found: Found, a: vectors.Ids, b: vectors.Ids) -> pa.RecordBatch:
+def _pairs(found: ScoredPairs, a: Int64, b: Int64) -> pa.RecordBatch:
     swap = a > b
     columns = [
         np.minimum(a, b), np.maximum(a, b), found.similarity,
@@ -122,12 +124,13 @@ def _pairs(found: Found, a: vectors.Ids, b: vectors.Ids) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*(pa.array(c) for c in columns), *nulls], schema=JOINED.arrow)
 
 
-def _sketched(file: tuple[str, str, str], look: sketches.Look, seed: int) -> sketch_join.Sketched:
+def _sketched(file: tuple[str, str, str], sketch_filter: SketchFilter, seed: int) -> BlockSketches:
     """A worker meets the same shards in many items."""
-    return _sketches.get((file, look, seed), lambda: sketch_join.sketched(shards.read_shard(*file), look, seed))
+    key = file, sketch_filter, seed
+    return _sketches.get(key, lambda: sketch_block(shards.read_shard(*file), sketch_filter, seed))
 
 
-_sketches = Kept[sketch_join.Sketched](64 << 20, 2, lambda s: s.first.nbytes + s.rest.nbytes)
+_sketches = Kept[BlockSketches](64 << 20, 2, lambda s: s.first.nbytes + s.rest.nbytes)
 """Of eight shards of 65,536 rows at 1,024 bits, of 32 at 256."""
 
 _index = functools.lru_cache(maxsize=2)(shards.read_index)

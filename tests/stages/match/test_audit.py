@@ -7,6 +7,7 @@ import pytest
 from fabricated import directions, families, fill, near_pairs, random_ids, readable, to_bytes, write_shards
 
 from dedup_spark.config import load_config
+from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import audit, survey
 from dedup_spark.stages.match import plan as match_plan
@@ -33,8 +34,8 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
         feature_rows=[readable(i, v, phash=h) for i, v, h in zip(ids, vectors, random_ids(1500, rng), strict=True)],
         shard_rows=write_shards(tables.root, ids, vectors, [500] * N_SHARDS),
     )
-    bad = match_plan.sketch.Look(256, 0, radius, radius)
-    monkeypatch.setattr(match_plan.sketch, "choose_look", lambda *_: bad)
+    bad = SketchFilter(256, 0, radius, radius)
+    monkeypatch.setattr(match_plan, "choose_filter", lambda *_: bad)
     config = load_config(None, ("match.engine=sketch", "match.neighbours=0"))
     match.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
 

@@ -14,8 +14,8 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import GuardError
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins import base
+from dedup_spark.kernels.joins.sketches import NEGATIVES, SketchCosts, choose_filter
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import plan as match_plan
 from dedup_spark.stages.match import survey as match_survey
@@ -34,9 +34,9 @@ def survey(near: dict[float, int] | None = None, **facts: Any) -> Survey:
     gaps = [0] * (len(GAP_BINS) - 1)
     gaps[0], gaps[-1] = 2, 98  # 2 % of the lake in the home cells, the rest far off
     values: dict[str, Any] = {
-        "n_queries": 100, "n_compared": 1, "near": tuple(counts.tolist()), "strangers": sketches.STRANGERS,
+        "n_queries": 100, "n_compared": 1, "near": tuple(counts.tolist()), "negatives": NEGATIVES,
         "gaps": tuple(gaps), "n_routed": 1000, "margin": 0.1, "n_probes": 8, "gemm_ns": 16.0,
-        "costs": sketches.SketchCosts(), "exploded": False,
+        "costs": SketchCosts(), "exploded": False,
     }  # fmt: skip
     return Survey(**values | facts)
 
@@ -99,10 +99,9 @@ def test_a_flood_is_predicted_from_the_sample(found: dict[str, Any], stops: bool
 
 
 def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettings:
-    look = sketches.choose_look([(0.45, 0.999)])
     values: dict[str, Any] = {
-        "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0, "look": look,
-        "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,
+        "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0,
+        "sketch_filter": choose_filter([(0.45, 0.999)]), "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,
     }  # fmt: skip
     return JoinSettings(**values | facts)
 
@@ -119,7 +118,7 @@ def run_items(rows: list[dict[str, Any]], which: list[tuple[int, int]], settings
 
 def test_an_item_of_equal_vectors_is_cut_off_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(match_tasks, "_MIN_ITEM_PAIRS", 1000)
-    monkeypatch.setattr(joins, "_PORTION_PAIRS", 3000)
+    monkeypatch.setattr(base, "_PORTION_PAIRS", 3000)
     one = directions(1, np.random.default_rng(1))
     rows = write_shards(tmp_path, list(range(3000)), np.repeat(one, 3000, 0), [3000])
     for engine in ("exact", "sketch", "routed", "faiss_ivf"):

@@ -28,6 +28,8 @@ from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, GuardError
+from dedup_spark.kernels.joins.sketches import SketchFilter
+from dedup_spark.stages.match import plan as match_plan
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.match.neighbours import METHODS
 from dedup_spark.store.runs import Run
@@ -92,7 +94,7 @@ def embed(tables: Tables, ids: list[int], vectors: np.ndarray, layout: list[int]
 
 
 def lake(seed: int) -> tuple[list[int], np.ndarray]:
-    """Families nearer than 0.45, chains around the floor, strangers; 120 images."""
+    """Families nearer than 0.45, chains around the floor, negatives; 120 images."""
     rng = np.random.default_rng(seed)
     vectors = np.concatenate(
         [families([6] * 5 + [2] * 10, 0.8, rng), families([10] * 3, 0.37, rng), arc(10, 0.4, rng), directions(30, rng)]
@@ -158,8 +160,8 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     """A radius made far too small, on executors and driver alike."""
     ids, vectors = lake(12)
     embed(tables, ids, vectors, [60, 60])
-    small = match.match_plan.sketch.Look(256, 0, 60, 60)
-    monkeypatch.setattr(match.match_plan.sketch, "choose_look", lambda *_: small)
+    small = SketchFilter(256, 0, 60, 60)
+    monkeypatch.setattr(match_plan, "choose_filter", lambda *_: small)
     run = run_match(tables, "match.engine=sketch", "match.neighbours=3")
     wanted = {p for p, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 1, 0).items() if c >= 0.45}
     missed = wanted - set(found_pairs(tables))
