@@ -1,4 +1,4 @@
-"""Geometry: planted edits are aligned, strangers are not, and the map found is the one that was applied."""
+"""Geometry: planted edits are aligned, different pictures are not, and the map found is the one that was applied."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_edited_copy_is_aligned_with_its_original(edit: str, number: int) -> 
     assert geometry.align(copy, original).n_inliers >= 10
 
 
-def test_strangers_are_not_aligned() -> None:
+def test_different_pictures_are_not_aligned() -> None:
     described = [geometry.describe_grey(photo(i)) for i in range(11)]
     found = [geometry.align(a, b).n_inliers for i, a in enumerate(described) for b in described[:i]]
     assert max(found) < 10

@@ -50,7 +50,7 @@ def test_the_better_rank_gathers_where_two_reach_as_many() -> None:
     assert second.tolist() == [3, 1, 3, 3, 3]
 
 
-def test_strangers_keep_themselves() -> None:
+def test_members_near_nobody_keep_themselves() -> None:
     assert assign_keepers(np.eye(4, dtype=bool), np.arange(4)).tolist() == [0, 1, 2, 3]
     assert assign_keepers(np.zeros((0, 0), bool), np.arange(0)).tolist() == []
 

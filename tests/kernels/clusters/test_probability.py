@@ -8,42 +8,44 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.evidence import StarEvidence
+from dedup_spark.kernels.clusters.verification import Verification
 
-NAMES = tuple(f.name for f in fields(StarEvidence))
+NAMES = tuple(f.name for f in fields(Verification))
 USUAL = dict(zip(NAMES, (50, 0.9, 0, np.nan, 1, 5, 1), strict=True))
 
 
-def star(**given: list[float]) -> StarEvidence:
+def verification(**given: list[float]) -> Verification:
     n = len(next(iter(given.values())))
-    return StarEvidence(*(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES))
+    return Verification(*(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES))
 
 
 def test_more_agreement_is_more_likely_a_copy() -> None:
-    p = probability.posterior(np.full(5, 0.5), star(agreement=[0.0, 0.2, 0.5, 0.8, 1.0]))
+    p = probability.posterior(np.full(5, 0.5), verification(agreement=[0.0, 0.2, 0.5, 0.8, 1.0]))
     assert (np.diff(p) > 0).all()
     assert p[0] < 0.2
     assert p[-1] > 0.99
 
 
 def test_telling_blocks_that_differ_speak_against_a_copy_and_those_that_agree_do_not() -> None:
-    p = probability.posterior(np.full(2, 0.5), star(telling_share=[0.1, 0.1], telling_agreement=[0.0, 1.0]))
+    p = probability.posterior(np.full(2, 0.5), verification(telling_share=[0.1, 0.1], telling_agreement=[0.0, 1.0]))
     assert p[0] < 0.2
     assert p[1] > 0.9
 
 
-def test_differences_that_nobody_witnessed_count_more() -> None:
-    lonely, witnessed = probability.posterior(np.full(2, 0.5), star(n_mates=[0, 5], agreement=[0.7, 0.7]))
-    assert lonely < witnessed
+def test_differences_that_no_supporting_image_can_vote_on_count_more() -> None:
+    alone, supported = probability.posterior(np.full(2, 0.5), verification(n_supporting=[0, 5], agreement=[0.7, 0.7]))
+    assert alone < supported
 
 
 def test_no_alignment_lowers_the_prior_less_where_there_was_nothing_to_align() -> None:
-    p = probability.posterior(np.array([0.9, 0.9]), star(n_inliers=[0, 0], agreement=[np.nan] * 2, comparable=[1, 0]))
+    p = probability.posterior(
+        np.array([0.9, 0.9]), verification(n_inliers=[0, 0], agreement=[np.nan] * 2, comparable=[1, 0])
+    )
     assert p[0] < p[1] < 0.5
 
 
 def test_aligned_images_without_common_content_keep_their_prior() -> None:
-    assert probability.posterior(np.array([0.8]), star(agreement=[np.nan]))[0] == pytest.approx(0.8)
+    assert probability.posterior(np.array([0.8]), verification(agreement=[np.nan]))[0] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("model", probability.PRIORS.values(), ids=probability.PRIORS)

@@ -101,7 +101,8 @@ def test_a_flood_is_predicted_from_the_sample(found: dict[str, Any], stops: bool
 def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettings:
     values: dict[str, Any] = {
         "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0,
-        "sketch_filter": choose_filter([(0.45, 0.999)]), "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,
+        "sketch_filter": choose_filter([(0.45, 0.999)]), "margin": 3.0, "n_probes": 1, "seed": 1,
+        "max_pairs_per_image": 200,
     }  # fmt: skip
     return JoinSettings(**values | facts)
 

@@ -1,30 +1,30 @@
-"""Evidence: a star tells strangers in one frame from copies under an overlay."""
+"""Verification: supporting images tell different pictures in one frame from copies under an overlay."""
 
 from __future__ import annotations
 
 import numpy as np
 from photos import cropped, framed, photo, reencoded, rotated, with_sticker
 
-from dedup_spark.kernels.clusters import evidence, probability
+from dedup_spark.kernels.clusters import probability, verification
 from dedup_spark.kernels.clusters.geometry import Described, describe_grey
 
 
-def weigh(centre: Described, others: list[Described], witnesses: list[Described] | None = None) -> np.ndarray:
-    star = evidence.weigh_star(centre, others, lambda: witnesses or [])
-    return probability.posterior(np.full(len(others), 0.5), star)
+def weigh(query: Described, candidates: list[Described], neighbours: list[Described] | None = None) -> np.ndarray:
+    found = verification.verify_candidates(query, candidates, lambda: neighbours or [])
+    return probability.posterior(np.full(len(candidates), 0.5), found)
 
 
-def test_strangers_in_one_frame_are_told_apart_and_a_photo_is_found_in_its_frame() -> None:
+def test_different_pictures_in_one_frame_are_told_apart_and_a_photo_is_found_in_its_frame() -> None:
     frames = [describe_grey(framed(photo(i))) for i in range(9)]
-    star = evidence.weigh_star(frames[0], [*frames[1:], describe_grey(photo(0))], list)
-    assert (star.n_inliers[:8] >= 20).all(), "the frame aligns"
-    assert (star.agreement[:8] > 0.6).all(), "and most of the screen agrees"
-    p = probability.posterior(np.full(9, 0.5), star)
+    found = verification.verify_candidates(frames[0], [*frames[1:], describe_grey(photo(0))], list)
+    assert (found.n_inliers[:8] >= 20).all(), "the frame aligns"
+    assert (found.agreement[:8] > 0.6).all(), "and most of the screen agrees"
+    p = probability.posterior(np.full(9, 0.5), found)
     assert p[:8].max() < 0.2
     assert p[8] > 0.9
 
 
-def test_a_copy_in_the_same_frame_is_found_among_strangers_in_it() -> None:
+def test_a_copy_in_the_same_frame_is_found_among_other_pictures_in_it() -> None:
     frames = [describe_grey(framed(photo(i))) for i in range(8)]
     same = describe_grey(framed(reencoded(photo(0), 30)))
     p = weigh(frames[0], [*frames[1:], same])
@@ -37,15 +37,15 @@ def test_stickers_on_copies_do_not_part_them() -> None:
     assert weigh(stickered[0], stickered[1:]).min() > 0.9
 
 
-def test_witnesses_are_heard_only_where_too_few_can_vote() -> None:
+def test_neighbours_are_compared_only_where_too_few_candidates_support_a_pair() -> None:
     a, b = (describe_grey(framed(photo(i))) for i in (0, 1))
-    witnesses = [describe_grey(framed(photo(i))) for i in range(2, 8)]
-    assert weigh(a, [b])[0] > weigh(a, [b], witnesses)[0]
+    neighbours = [describe_grey(framed(photo(i))) for i in range(2, 8)]
+    assert weigh(a, [b])[0] > weigh(a, [b], neighbours)[0]
 
     def not_needed() -> list[Described]:
         raise AssertionError("asked for")
 
-    evidence.weigh_star(describe_grey(photo(0)), [describe_grey(reencoded(photo(0), 70))], not_needed)
+    verification.verify_candidates(describe_grey(photo(0)), [describe_grey(reencoded(photo(0), 70))], not_needed)
 
 
 def test_edits_of_one_photo_are_copies_and_other_photos_are_not() -> None:
@@ -58,8 +58,8 @@ def test_edits_of_one_photo_are_copies_and_other_photos_are_not() -> None:
 
 def test_images_without_texture_need_more_than_a_fair_prior() -> None:
     plain = describe_grey(np.full((192, 256), 200, np.uint8))
-    star = evidence.weigh_star(plain, [plain, describe_grey(photo(0))], list)
-    fair, high = probability.posterior(np.array([0.9, 0.9]), star), probability.posterior(np.full(2, 0.9995), star)
+    found = verification.verify_candidates(plain, [plain, describe_grey(photo(0))], list)
+    fair, high = probability.posterior(np.array([0.9, 0.9]), found), probability.posterior(np.full(2, 0.9995), found)
     assert fair.max() < 0.5
     assert high.min() > probability.cut_for(0.99)
 
