@@ -1,9 +1,9 @@
-"""Recall from a random sample of queries, with an interval that knows that pairs of one query share their fate.
+"""Recall from a random sample of queries, with an interval that allows for pairs of one query being lost together.
 
 The sample is of queries, so recall is a ratio of two sums over queries, and its variance is that of a ratio (Cochran,
 Sampling Techniques, 1977, chapter 6). The interval is the exact binomial one (Clopper and Pearson 1934) at the number
 of independent pairs that would have that variance; where too few queries lost a pair to measure one, at Kish's number
-of effectively independent queries (1965), which is the worst that clustering can do.
+of effectively independent queries (1965), which is the worst case of such clustering.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def jpeg(grey: Grey) -> bytearray:
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[int, Grey]:
-    """Ids by hundreds: 100 one photo and edits of it, 200 another, 300 different pictures in one frame, 304 also of photo 1."""
+    """Ids by hundreds: 100 one photo and its edits, 200 another, 300 other pictures in one frame, 304 also photo 1."""
     first, second = photo(1), photo(2)
     return {
         100: first, 101: reencoded(first, 25), 102: rotated(first, 20), 103: with_sticker(first, 1),
