@@ -74,3 +74,8 @@ def test_compared_pairs_stand_and_others_are_the_best_path_with_its_cost() -> No
 
 def test_a_component_without_pairs_falls_apart() -> None:
     assert group(3, {(0, 1): 0.1}) == [0, 1, 2]
+
+
+def test_a_pair_that_is_as_likely_a_copy_as_not_is_a_step_of_a_path() -> None:
+    filled = grouping.fill_unknown(3, np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.9]))
+    assert filled[0, 2] == pytest.approx(0.5 * 0.9 * 0.9)

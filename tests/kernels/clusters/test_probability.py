@@ -61,3 +61,21 @@ def test_a_stricter_target_cuts_higher() -> None:
     assert cuts[0] == pytest.approx(0.5)
     assert 0.9 < cuts[2] < 0.99
     assert cuts[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("cosine", "normalised", "expected"), [(0.35, 0.1, 0.1278), (0.5, 0.2, 0.6735), (0.8, 0.5, 0.9876)]
+)
+def test_the_fitted_priors_do_not_change(cosine: float, normalised: float, expected: float) -> None:
+    """Golden values: a change here means that probability.VERSION must be raised."""
+    for model in probability.PRIORS.values():
+        assert probability.prior(model, np.array([cosine]), np.array([normalised]))[0] == pytest.approx(
+            expected, abs=1e-3
+        )
+
+
+def test_probabilities_of_another_length_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"n_inliers: expected float32 of shape \(m\), m = 3; found float32 of shape \(2,\)"
+    ):
+        probability.posterior(np.full(3, 0.5), verification(agreement=[0.5, 0.5]))

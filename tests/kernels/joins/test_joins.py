@@ -195,3 +195,41 @@ def test_of_one_image_in_both_blocks_there_is_no_pair() -> None:
     found = kept(A, same, exact.exact_join(A, same, 0.6), 0.6)
     assert all(A.ids[i] != same.ids[j] for i, j in found)
     assert len(found) == 2 * len(near_pairs(A, None, 0.6))
+
+
+def test_float16_products_lose_no_pair_exactly_at_the_threshold() -> None:
+    """What the margin of the GPU engine is for: rounding puts half of such pairs below."""
+    pytest.importorskip("torch")
+    for t in sorted(vectors.cosines(A.vectors[:50], A.vectors[60:110]).tolist())[::7]:
+        assert kept(A, B, exact.exact_join(A, B, t, "cpu"), t) == near_pairs(A, B, t)
+
+
+def test_the_margin_of_float16_covers_the_worst_rounding() -> None:
+    """2^-11 for each of two unit vectors in each direction, and 2^-12 for the product: see its docstring."""
+    assert 2**-10 + 2**-12 < exact._FLOAT16_MARGIN < 2 * (2**-10 + 2**-12)
+
+
+def test_blocks_of_two_models_are_refused() -> None:
+    short = Block(B.ids, B.vectors[:, :32].copy(), B.cells)
+    with pytest.raises(
+        ValueError, match=r"b: expected float16 of shape \(m, d\), d = 64.*found float16 of shape \(150, 32\)"
+    ):
+        list(exact.exact_join(A, short, 0.5))
+
+
+@pytest.mark.parametrize("wrong", ["ids", "vectors", "cells"])
+def test_a_block_of_another_shape_or_dtype_is_refused(wrong: str) -> None:
+    arrays = {"ids": A.ids, "vectors": A.vectors, "cells": A.cells}
+    with pytest.raises(ValueError, match=f"{wrong}: expected"):
+        Block(**arrays | {wrong: arrays[wrong].astype(np.float64)})
+    with pytest.raises(ValueError, match=r"expected .* of shape"):
+        Block(**arrays | {wrong: arrays[wrong][:-1]})
+
+
+def test_nothing_proposed_gives_no_pair_and_a_candidate_of_the_first_row_alone_is_scored() -> None:
+    none = np.empty(0, np.int64)
+    assert base.best(none, none, np.empty(0, np.float32), 3).tolist() == []
+    for i, j in ((none, none), (np.array([0]), np.array([0]))):
+        [found] = score_candidates(A, B, iter([(i, j)]), -1.0, 3, 0.9)
+        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], B.vectors[j]).tolist()
+        assert found.n_candidates == len(i)
