@@ -29,11 +29,12 @@ KERNELS = ROOT / "dedup_spark" / "kernels"
 JOINS, DECODING = "joins/test_joins.py", ("decoding/test_images.py", "decoding/test_formats.py")
 MORE_TESTS = {
     "clusters/components": ("clusters/test_paths.py",),
-    "clusters/evidence": ("../stages/cluster/test_evidence_task.py",),
-    "clusters/geometry": ("clusters/test_evidence.py",),
+    "clusters/geometry": ("clusters/test_verification.py",),
     "clusters/linkage": ("clusters/test_dendrogram.py", "clusters/test_grouping.py"),
-    "clusters/probability": ("clusters/test_evidence.py",),
-    "decoding/endings": DECODING, "decoding/headers": DECODING, "decoding/openers": ("decoding/test_endings.py", *DECODING),
+    "clusters/probability": ("clusters/test_verification.py",),
+    "clusters/verification": ("../stages/cluster/test_evidence_task.py",),
+    "decoding/endings": DECODING, "decoding/headers": DECODING,
+    "decoding/openers": ("decoding/test_endings.py", *DECODING),
     "decoding/raw": ("decoding/test_rendering.py", *DECODING), "decoding/rendering": DECODING,
     "decoding/formats": ("decoding/test_sniffing.py", "features/test_signature.py"),
     "decoding/images": ("decoding/test_formats.py", "decoding/test_endings.py"),

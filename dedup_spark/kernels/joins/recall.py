@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dedup_spark.kernels.arrays import expect
+
 _FEW = 15  # queries with a loss, or with none, below which their variance is not to be trusted
 
 
@@ -36,6 +38,7 @@ def estimate(n_true: npt.ArrayLike, n_found: npt.ArrayLike, n_population: int) -
     if `n_population` counts alike.
     """
     t, f = np.asarray(n_true, np.float64), np.asarray(n_found, np.float64)
+    expect(n_true=(t, "n", np.float64), n_found=(f, "n", np.float64))
     total, found, n = float(t.sum()), float(f.sum()), len(t)
     if total == 0:
         return Recall(n, 0, 0, math.nan, 0.0, 1.0)
