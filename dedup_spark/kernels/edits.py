@@ -126,7 +126,7 @@ def _furnish(screen: Photo, bar_px: int, unit: int, ink: str) -> None:
     draw.text((1.6 * unit, below + 2.1 * unit), "Write a comment", fill=ink, font=font, anchor="lm")
 
 
-# --- kinds of edit, with random parameters ----------------------------------------------------------------------
+# --- kinds of edit, with random parameters ----------------------------------------------------------------
 
 
 def _resolution(photo: Photo, rng: np.random.Generator) -> Photo:

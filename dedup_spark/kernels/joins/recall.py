@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dedup_spark.kernels.arrays import expect
 
-_FEW = 15  # queries with a loss, or with none, below which their variance is not to be trusted
+_FEW = 15  # with fewer queries that lost a pair, or that found one, their variance is not to be trusted
 
 
 @dataclass(frozen=True)
