@@ -7,7 +7,7 @@ TABLES ?= demo/tables
 LAKE ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu lint types check bench lock clean
+.PHONY: help setup demo test test-all test-gpu mutants lint types check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'
 	$(BIN)/python -m pytest -m gpu tests/test_cuda.py
 	$(BIN)/python benchmarks/embed.py --quick
+
+mutants: setup  ## which errors in kernels/ would no test notice? (half an hour; ARGS="--all kernels/joins" tries all of a room)
+	@$(BIN)/python tests/mutants.py $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .

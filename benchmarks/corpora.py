@@ -67,15 +67,15 @@ def mixed(photos: list[bytes]) -> Files:
 def family(photos: list[bytes]) -> Files:
     """One picture with eighty copies; all other photos share one frame, which is half of each. Some have a plain photo.
 
-    The frame is the same pixel for pixel: what the strangers share is larger than what tells them apart.
+    The frame is the same pixel for pixel: what the pictures share is larger than what tells them apart.
     """
-    hub, *strangers = photos
+    hub, *others = photos
     photo = _opened(hub)
     yield "000000__original.jpg", hub
     for k in range(N_COPIES):
         rng = edits.copy_generator(SEED, 0, k)
         yield f"000000__copy_{k:02d}", edits.edited_copy(photo, _drawn(rng, int(rng.integers(1, 4))), rng)
-    for i, data in enumerate(strangers, 1):
+    for i, data in enumerate(others, 1):
         inner = covering(_opened(data), *FRAME_PX)
         framed = edits.screenshot(inner, 0, bar_units_for(FRAME_SHARE, inner))
         plain = i % 3 == 0

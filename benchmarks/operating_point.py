@@ -3,7 +3,7 @@
 Each point (model, input px, views) embeds the same images, in turn and in small chunks, so that whatever else runs on
 the machine slows all of them alike; the speed is that of the model alone, as a ratio to the first point. Recall is
 that of all pairs of images of one group, at the threshold where precision is 0.99 or 0.999, by cosine and by
-normalised cosine: minus the mean of the two images' own cosine to their k-th neighbour. Strangers that share a
+normalised cosine: minus the mean of the two images' own cosine to their k-th neighbour. Different pictures that share a
 template are near each other, but near many others as well.
 
     python benchmarks/operating_point.py --corpus /my/corpus     # files named <group>__<edit>.<suffix>

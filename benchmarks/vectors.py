@@ -24,6 +24,7 @@ from harness import Table, print_json
 from scipy.optimize import minimize
 
 from dedup_spark.config import ExtractSettings
+from dedup_spark.kernels.arrays import Float16, Float32
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
 from dedup_spark.models.registry import load, resolve
@@ -36,9 +37,6 @@ _BLOCK_ROWS = 65_536
 _EIGENVALUES = (0, 1, 2, 5, 10, 20, 50, 100, 150, 200, 250, 300, 350, 400, 450)
 _NEIGHBOURS, _NEIGHBOUR_SHARES = (1, 5, 20), (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _COSINE_SHARES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-
-Floats = npt.NDArray[np.float32]
-Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def load_fit() -> Fit:
     return Fit(**json.loads(FIT_FILE.read_text())["fit"])
 
 
-def background(n: int, fit: Fit, rng: np.random.Generator) -> Floats:
+def background(n: int, fit: Fit, rng: np.random.Generator) -> Float32:
     """(n, 512) unit vectors without planted duplicates."""
     deviation = np.exp(-fit.decay * np.arange(DIMENSIONS) / DIMENSIONS / 2).astype(np.float32)
     deviation /= np.linalg.norm(deviation)
@@ -91,7 +89,7 @@ def group_sizes(n: int, largest: int, rng: np.random.Generator) -> list[int]:
     return sizes
 
 
-def lake_vectors(n: int, seed: int, largest: int) -> Halves:
+def lake_vectors(n: int, seed: int, largest: int) -> Float16:
     """(n, 512) float16: background, one skewed cell, and planted groups whose members have cosine 0.5 to 1 to one."""
     rng = np.random.default_rng(seed)
     fit = load_fit()
@@ -109,7 +107,7 @@ def lake_vectors(n: int, seed: int, largest: int) -> Halves:
     return x.astype(np.float16)
 
 
-def _at_cosine(base: Floats, others: Floats, cosine: Floats) -> Floats:
+def _at_cosine(base: Float32, others: Float32, cosine: Float32) -> Float32:
     """`others` turned towards `base` (512,) until their cosines to it are `cosine` (m,)."""
     base = base.copy()
     apart = others - (others @ base)[:, None] * base
@@ -120,7 +118,7 @@ def _at_cosine(base: Floats, others: Floats, cosine: Floats) -> Floats:
 # --- the fit ------------------------------------------------------------------------------------------------
 
 
-def look(x: Floats) -> dict[str, npt.NDArray[np.float64]]:
+def profile(x: Float32) -> dict[str, npt.NDArray[np.float64]]:
     """What is compared: eigenvalues of the covariance, quantiles of neighbours and of all cosines, the mean."""
     cosine = x @ x.T
     apart = cosine[np.triu_indices(len(x), 1)]
@@ -135,9 +133,9 @@ def look(x: Floats) -> dict[str, npt.NDArray[np.float64]]:
     }
 
 
-def generated_look(fit: Fit, n: int, seeds: range) -> dict[str, npt.NDArray[np.float64]]:
-    looks = [look(background(n, fit, np.random.default_rng(seed))) for seed in seeds]
-    return {name: np.mean([found[name] for found in looks], axis=0) for name in looks[0]}
+def generated_profile(fit: Fit, n: int, seeds: range) -> dict[str, npt.NDArray[np.float64]]:
+    profiles = [profile(background(n, fit, np.random.default_rng(seed))) for seed in seeds]
+    return {name: np.mean([found[name] for found in profiles], axis=0) for name in profiles[0]}
 
 
 def distance(real: dict[str, npt.NDArray[np.float64]], made: dict[str, npt.NDArray[np.float64]]) -> float:
@@ -148,12 +146,12 @@ def distance(real: dict[str, npt.NDArray[np.float64]], made: dict[str, npt.NDArr
 
 
 def fit_to(real: dict[str, npt.NDArray[np.float64]], n: int) -> Fit:
-    """Nelder and Mead from the committed fit, 60 looks at three seeds; about two minutes for 500 vectors."""
+    """Nelder and Mead from the committed fit, 60 evaluations at three seeds; about two minutes for 500 vectors."""
 
     def loss(numbers: npt.NDArray[np.float64]) -> float:
         if numbers.min() <= 0 or numbers[2] > 0.6:
             return 100.0
-        return distance(real, generated_look(Fit(*numbers), n, range(3)))
+        return distance(real, generated_profile(Fit(*numbers), n, range(3)))
 
     start = np.array(list(asdict(load_fit()).values()))
     simplex = np.vstack([start, *(start * (1 + 0.3 * row) for row in np.eye(len(start)))])
@@ -161,7 +159,7 @@ def fit_to(real: dict[str, npt.NDArray[np.float64]], n: int) -> Fit:
     return Fit(*(float(f"{number:.4g}") for number in found.x))
 
 
-def embed_photos(folder: Path, model: str, input_px: int) -> Floats:
+def embed_photos(folder: Path, model: str, input_px: int) -> Float32:
     """(n, 512) of the readable files of a folder."""
     extract = replace(ExtractSettings(), embedding=model, input_px=input_px)
     embedder, vectors = load(resolve(extract, on_gpu=False, threads=2)), []
@@ -200,7 +198,7 @@ def main() -> None:
     n = stored["n_photos"]
     if options.photos:
         vectors = embed_photos(options.photos, options.model, 224)
-        real, n = look(vectors), len(vectors)
+        real, n = profile(vectors), len(vectors)
         if options.fit:
             fit = fit_to(real, n)
             figures = {name: np.round(values, 5).tolist() for name, values in real.items()}
@@ -208,7 +206,7 @@ def main() -> None:
             FIT_FILE.write_text(json.dumps(stored, indent=1) + "\n")
     else:
         real = {name: np.array(values) for name, values in stored["real"].items()}
-    made = generated_look(load_fit(), n, range(100, 102 if options.quick else 104))
+    made = generated_profile(load_fit(), n, range(100, 102 if options.quick else 104))
     show(real, made)
     print_json({"n": n, "distance": distance(real, made), **asdict(load_fit())})
 

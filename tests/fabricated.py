@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.vectors import build_shard
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import shards
@@ -69,18 +69,18 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def directions(n: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, 512) random unit vectors: strangers, cosines near 0."""
+    """(n, 512) random unit vectors: negatives, cosines near 0."""
     return unit_rows(rng.standard_normal((n, DIMENSIONS)))
 
 
 def families(sizes: Iterable[int], cosine: float, rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors in families: about `cosine` between two of a family, near 0 between strangers."""
+    """Unit vectors in families: about `cosine` between two of a family, near 0 between two families."""
     rows = [np.sqrt(cosine) * directions(1, rng) + np.sqrt(1 - cosine) * directions(size, rng) for size in sizes]
     return unit_rows(np.concatenate(rows))
 
 
 def arc(n: int, cosine: float, rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors along an arc: `cosine` between neighbours, strangers at the ends."""
+    """Unit vectors along an arc: `cosine` between neighbours, near 0 between the ends."""
     x, y = np.linalg.qr(directions(2, rng).T)[0].T
     angles = np.arange(n) * np.arccos(cosine)
     return np.cos(angles)[:, None] * x + np.sin(angles)[:, None] * y
@@ -124,7 +124,7 @@ def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: I
         part = slice(start, start + size)
         halves = vectors[part].astype(np.float16)
         centroids = halves[:1].astype(np.float32)
-        index = ann.build_shard(np.array(ids[part], np.int64), halves, np.zeros(size, np.int32), centroids)
+        index = build_shard(np.array(ids[part], np.int64), halves, np.zeros(size, np.int32), centroids)
         path = f"shard_files/made-up/shard-{shard:05d}.faiss"
         size_bytes, sha256 = shards.write_shard(str(root), path, index)
         rows.append({"shard": shard, "path": path, "n_images": size, "size_bytes": size_bytes, "sha256": sha256,

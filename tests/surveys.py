@@ -19,7 +19,7 @@ def survey(near: dict[float, int] | None = None, **facts: Any) -> Survey:
     gaps = [0] * (len(GAP_BINS) - 1)
     gaps[0], gaps[-1] = 2, 98  # 2 % of the lake in the home cells, the rest far off
     values: dict[str, Any] = {
-        "n_queries": 100, "n_compared": 1, "near": tuple(counts.tolist()), "random_pairs": sketches.STRANGERS,
+        "n_queries": 100, "n_compared": 1, "near": tuple(counts.tolist()), "negatives": sketches.NEGATIVES,
         "gaps": tuple(gaps), "n_routed": 1000, "margin": 0.1, "n_probes": 8, "gemm_ns": 16.0,
         "costs": sketches.SketchCosts(), "exploded": False,
     }  # fmt: skip

@@ -13,8 +13,9 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
+from dedup_spark.kernels.arrays import Float64
 from dedup_spark.kernels.clusters import linkage
-from dedup_spark.kernels.clusters.linkage import Floats, elbows, merge_tree, newick
+from dedup_spark.kernels.clusters.linkage import elbows, merge_tree, newick
 from dedup_spark.store import files
 from dedup_spark.store.schema import CLUSTERS, FEATURES
 from dedup_spark.store.tables import Tables
@@ -42,7 +43,7 @@ class Dendrogram:
     method: str
     bound: float
     leaves: tuple[Leaf, ...]
-    merges: Floats
+    merges: Float64
 
 
 def write_dendrogram(tables: Tables, cluster_id: int, method: str, out: str | None, say: Callable[[str], None]) -> None:

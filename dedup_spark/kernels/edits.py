@@ -1,4 +1,4 @@
-"""The edits that copies of a picture go through, in memory and seeded: to measure what the product finds.
+"""The edits that copies of a picture go through, in memory and seeded: they serve to measure what is found.
 
 Two layers. Functions with explicit parameters (`cropped`, `watermarked`, ...) make one edit exactly; the demo lake is
 built of them. `EDITS` names the kinds of edit, and `edited_copy` draws the parameters of one kind from a generator:
@@ -126,7 +126,7 @@ def _furnish(screen: Photo, bar_px: int, unit: int, ink: str) -> None:
     draw.text((1.6 * unit, below + 2.1 * unit), "Write a comment", fill=ink, font=font, anchor="lm")
 
 
-# --- kinds of edit, parameters drawn ----------------------------------------------------------------------
+# --- kinds of edit, with random parameters ----------------------------------------------------------------
 
 
 def _resolution(photo: Photo, rng: np.random.Generator) -> Photo:

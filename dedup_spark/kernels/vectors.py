@@ -6,39 +6,38 @@ import functools
 
 import faiss
 import numpy as np
-import numpy.typing as npt
+
+from dedup_spark.kernels.arrays import Float16, Float32, Int32, Int64, expect
 
 _MAX_FLAT_CELLS = 1024
 
-Ids = npt.NDArray[np.int64]
-Halves = npt.NDArray[np.float16]
-Floats = npt.NDArray[np.float32]
-Cells = npt.NDArray[np.int32]
 
-
-def train_centroids(sample: Floats, n_cells: int, seed: int) -> Floats:
+def train_centroids(sample: Float32, n_cells: int, seed: int) -> Float32:
     """Spherical k-means of (n, d) unit vectors, n >= n_cells: (n_cells, d) float32 unit rows."""
+    expect(sample=(sample, "n d", np.float32))
     if n_cells == 1:
         mean = sample.mean(axis=0, keepdims=True)
         return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
     kmeans = faiss.Kmeans(sample.shape[1], n_cells, niter=10, seed=seed, spherical=True, min_points_per_centroid=1)
-    kmeans.train(np.ascontiguousarray(sample, dtype=np.float32))
+    kmeans.train(np.ascontiguousarray(sample))
     return np.asarray(kmeans.centroids)
 
 
-def nearest_cells(vectors: Floats, centroids: Floats) -> npt.NDArray[np.int32]:
-    """(n,) int32: for each of (n, d) vectors its best centroid of (k, d) by inner product; ties to the lower."""
+def nearest_cells(vectors: Float32, centroids: Float32) -> Int32:
+    """(n,) int32: for each of (n, d) vectors the nearest of (k, d) centroids by inner product; ties to the lower."""
+    expect(vectors=(vectors, "n d", np.float32), centroids=(centroids, "k d", np.float32))
     return np.argmax(vectors @ centroids.T, axis=1).astype(np.int32)
 
 
 class Quantiser:
-    """Finds the nearest cell of vectors; beyond 1,024 cells by two levels, at a share of the products.
+    """Finds the nearest cell of vectors; beyond 1,024 cells in two levels, with a fraction of the products.
 
-    The centroids are grouped about their square root; a vector is compared with the groups, then with the cells of the
-    16 nearest. That may miss the nearest and take one not much farther: the same each time.
+    k centroids are clustered into about sqrt(k) groups; a vector is compared with the groups, then with the cells of
+    the 16 nearest groups. That may miss the nearest cell and take one that is not much farther: the same each time.
     """
 
-    def __init__(self, centroids: Floats) -> None:
+    def __init__(self, centroids: Float32) -> None:
+        expect(centroids=(centroids, "k d", np.float32))
         self._centroids, self._index = centroids, None
         n_cells, d = centroids.shape
         if n_cells > _MAX_FLAT_CELLS:
@@ -50,16 +49,19 @@ class Quantiser:
             self._index.add(np.ascontiguousarray(centroids))
             self._index.nprobe = 16
 
-    def nearest(self, vectors: Floats) -> Cells:
-        """(n,) int32 for (n, d) float32."""
+    def nearest(self, vectors: Float32) -> Int32:
+        """(n,) int32: the cell of each of (n, d) float32 vectors."""
+        expect(vectors=(vectors, "n d", np.float32), centroids=(self._centroids, "k d", np.float32))
         if self._index is None:
             return nearest_cells(vectors, self._centroids)
         found = self._index.search(np.ascontiguousarray(vectors), 1)[1]
         return found[:, 0].astype(np.int32)
 
 
-def build_shard(ids: Ids, vectors: Halves, cells: npt.NDArray[np.int32], centroids: Floats) -> faiss.Index:
-    """An IVF index over (n, d) vectors in given cells; codes are the float16 vectors themselves."""
+def build_shard(ids: Int64, vectors: Float16, cells: Int32, centroids: Float32) -> faiss.Index:
+    """An IVF index over (n, d) vectors with ids (n,) in given cells (n,); codes are the float16 vectors themselves."""
+    expect(ids=(ids, "n", np.int64), vectors=(vectors, "n d", np.float16), cells=(cells, "n", np.int32))
+    expect(vectors=(vectors, "n d", np.float16), centroids=(centroids, "k d", np.float32))
     n_cells, d = centroids.shape
     quantiser = faiss.IndexFlatIP(d)
     quantiser.add(centroids)
@@ -75,8 +77,8 @@ def build_shard(ids: Ids, vectors: Halves, cells: npt.NDArray[np.int32], centroi
     return index
 
 
-def shard_vectors(index: faiss.Index) -> tuple[Ids, Halves, Cells]:
-    """The ids (n,), float16 vectors (n, d) and cells (n,) of a shard, by cell and in the order of insertion."""
+def shard_vectors(index: faiss.Index) -> tuple[Int64, Float16, Int32]:
+    """The ids (n,), float16 vectors (n, d) and cells (n,) of a shard, ordered by cell and then by insertion."""
     lists, d = index.invlists, index.d  # type: ignore[attr-defined]
     ids, vectors = np.empty(index.ntotal, np.int64), np.empty((index.ntotal, d), np.float16)
     cells, end = np.empty(index.ntotal, np.int32), 0
@@ -90,36 +92,38 @@ def shard_vectors(index: faiss.Index) -> tuple[Ids, Halves, Cells]:
     return ids, vectors, cells
 
 
-def shard_centroids(index: faiss.Index) -> Floats:
-    """(cells, d) float32."""
+def shard_centroids(index: faiss.Index) -> Float32:
+    """The centroids (k, d) float32 that a shard was built with."""
     quantiser = faiss.downcast_index(index.quantizer)  # type: ignore[attr-defined]
     return np.asarray(quantiser.reconstruct_n(0, quantiser.ntotal))
 
 
-def to_floats(halves: Halves) -> Floats:
+def to_float32(vectors: Float16) -> Float32:
     """float16 (n, d) to float32, by FAISS: it uses the processor's instruction, NumPy does not (10 times slower)."""
-    n, d = halves.shape
+    expect(vectors=(vectors, "n d", np.float16))
+    n, d = vectors.shape
     if n * d == 0:
         return np.zeros((n, d), np.float32)
-    codes = np.ascontiguousarray(halves, "<f2").view(np.uint8).reshape(n, 2 * d)
-    floats: Floats = _half_codec(d).decode(codes)
-    return floats
+    codes = np.ascontiguousarray(vectors, "<f2").view(np.uint8).reshape(n, 2 * d)
+    decoded: Float32 = _float16_codec(d).decode(codes)
+    return decoded
 
 
 @functools.lru_cache(maxsize=4)
-def _half_codec(d: int) -> faiss.ScalarQuantizer:
+def _float16_codec(d: int) -> faiss.ScalarQuantizer:
     return faiss.ScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16)
 
 
-def cosines(a: Halves, b: Halves) -> npt.NDArray[np.float32]:
-    """Row-wise cosine of (n, d) and (n, d), in double precision: the same whatever rows stand beside."""
+def cosines(a: Float16, b: Float16) -> Float32:
+    """Row-wise cosine of (n, d) and (n, d), in double precision: a row's does not depend on the rows beside it."""
+    expect(a=(a, "n d", np.float16), b=(b, "n d", np.float16))
     x, y = a.astype(np.float64), b.astype(np.float64)
     dots = np.einsum("ij,ij->i", x, y)
     norms = np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y)
     return (dots / np.sqrt(np.maximum(norms, 1e-30))).astype(np.float32)
 
 
-def from_bytes(embeddings: list[bytes]) -> Halves:
+def from_bytes(embeddings: list[bytes]) -> Float16:
     """Embeddings as stored in `features`, all of one model, to (n, d) float16; (0, 0) when there are none."""
     d = len(embeddings[0]) // 2 if embeddings else 0
     return np.frombuffer(b"".join(embeddings), dtype="<f2").reshape(len(embeddings), d)

@@ -11,8 +11,9 @@ import numpy as np
 from cachetools import LRUCache, cached
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.kernels import vectors
+from dedup_spark.kernels.arrays import Float32
 from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.vectors import shard_centroids, shard_vectors
 from dedup_spark.store import files
 
 FOLDER = "shard_files"
@@ -41,7 +42,7 @@ class Shard:
 
     name: tuple[str, str, str]
     block: Block
-    centroids: vectors.Floats
+    centroids: Float32
     index: faiss.Index | None
 
     @property
@@ -75,12 +76,12 @@ def read_shard(root: str, path: str, sha256: str, with_index: bool = False) -> S
         ArtifactError: the file is missing, or is not the one that the table lists.
     """
     index = _open(root, path, sha256)
-    block, centroids = Block(*vectors.shard_vectors(index)), _one_for_all(vectors.shard_centroids(index))
+    block, centroids = Block(*shard_vectors(index)), _one_for_all(shard_centroids(index))
     return Shard((root, path, sha256), block, centroids, index if with_index else None)
 
 
 @cached(LRUCache(1), key=lambda centroids: (centroids.shape, hashlib.sha256(centroids).digest()))
-def _one_for_all(centroids: vectors.Floats) -> vectors.Floats:
+def _one_for_all(centroids: Float32) -> Float32:
     """The array that was given first, of equal ones: 32 MB at 16,384 cells of 512 dimensions."""
     return centroids
 
@@ -90,9 +91,9 @@ def forget_shards() -> None:
     _kept.clear()
 
 
-def read_centroids(root: str, path: str, sha256: str) -> vectors.Floats:
+def read_centroids(root: str, path: str, sha256: str) -> Float32:
     """The `centroids` of a shard, without its vectors. Raises ArtifactError, as `read_shard` does."""
-    return vectors.shard_centroids(_open(root, path, sha256))
+    return shard_centroids(_open(root, path, sha256))
 
 
 def _open(root: str, path: str, sha256: str) -> faiss.Index:

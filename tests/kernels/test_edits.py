@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -80,3 +82,56 @@ def test_a_crop_keeps_at_least_three_fifths_of_each_side() -> None:
         width, height = opened(copied(("crop",), image_id)).size
         assert 0.59 * 240 <= width <= 0.96 * 240
         assert 0.59 * 180 <= height <= 0.96 * 180
+
+
+RANGES = {
+    "resolution": ("scaled", {"factor": (0.25, 0.9)}),
+    "crop": ("cropped", {"left": (0, 0.4), "top": (0, 0.4), "share": (0.6, 0.95)}),
+    "rotation": ("rotated", {"degrees": (-10, 10)}),
+    "colour": ("relit", {"brightness": (0.65, 1.4), "contrast": (0.65, 1.4), "saturation": (0.4, 1.8)}),
+    "watermark": ("watermarked", {"centre": (0.4, 0.6), "opacity": (80, 199)}),
+    "screenshot": ("screenshot", {"frame": (0, 2), "bar_units": (2, 7)}),
+}
+
+
+@pytest.mark.parametrize("edit", RANGES)
+def test_parameters_are_drawn_from_the_whole_of_their_range(edit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, ranges = RANGES[edit]
+    signature = inspect.signature(getattr(edits, name))
+    drawn: list[dict[str, Any]] = []
+
+    def record(*values: Any, **named: Any) -> Image.Image:
+        drawn.append(signature.bind(*values, **named).arguments)
+        return drawn[-1]["photo"]
+
+    monkeypatch.setattr(edits, name, record)
+    photo, rng = Image.new("RGB", (400, 300)), np.random.default_rng(1)
+    for _ in range(1500):
+        edits._OF_PIXELS[edit](photo, rng)
+    for parameter, (low, high) in ranges.items():
+        found = [d[parameter] for d in drawn]
+        assert low <= min(found) <= low + 0.1 * (high - low), parameter
+        assert high - 0.1 * (high - low) <= max(found) <= high, parameter
+    if edit == "rotation":
+        assert min(abs(d["degrees"]) for d in drawn) >= 1
+
+
+def test_one_to_three_stickers_lie_anywhere_but_at_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(edits, "stickered", lambda photo, spots: drawn.append(spots) or photo)
+    rng = np.random.default_rng(1)
+    for _ in range(500):
+        edits._OF_PIXELS["overlay"](Image.new("RGB", (40, 30)), rng)
+    assert {len(spots) for spots in drawn} == {1, 2, 3}
+    for place, (low, high) in enumerate([(0.15, 0.85), (0.15, 0.85), (0.14, 0.33)]):
+        found = [spot[place] for spots in drawn for spot in spots]
+        assert low <= min(found) < low + 0.02
+        assert high - 0.02 < max(found) <= high
+    assert {max(spot[3][c] for spots in drawn for spot in spots) for c in range(3)} == {255}
+
+
+def test_a_watermark_stands_at_three_heights_of_the_photo() -> None:
+    marked = np.asarray(edits.watermarked(Image.new("RGB", (400, 400)), "SAMPLE", 0.5, 255).convert("L"))
+    inked = np.flatnonzero(marked.max(axis=1) > 128)
+    lines = np.split(inked, np.flatnonzero(np.diff(inked) > 20) + 1)
+    assert [round(float(line.mean()) / 400, 1) for line in lines] == [0.2, 0.5, 0.8]

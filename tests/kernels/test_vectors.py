@@ -4,7 +4,7 @@ import faiss
 import numpy as np
 import pytest
 
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels import vectors
 
 
 def clustered(n: int, seed: int, d: int = 64) -> np.ndarray:
@@ -17,10 +17,10 @@ def clustered(n: int, seed: int, d: int = 64) -> np.ndarray:
 @pytest.mark.parametrize("n", [0, 1, 2, 300])
 def test_a_shard_gives_back_its_vectors_bit_for_bit_after_a_trip_through_bytes(n: int) -> None:
     x, ids = clustered(max(n, 1), 1)[:n], np.arange(n, dtype=np.int64) * 3 - 7
-    centroids = ann.train_centroids(clustered(64, 2).astype(np.float32), 4, 1)
-    cells = ann.nearest_cells(x.astype(np.float32), centroids)
-    index = faiss.deserialize_index(faiss.serialize_index(ann.build_shard(ids, x, cells, centroids)))
-    got_ids, got, got_cells = ann.shard_vectors(index)
+    centroids = vectors.train_centroids(clustered(64, 2).astype(np.float32), 4, 1)
+    cells = vectors.nearest_cells(x.astype(np.float32), centroids)
+    index = faiss.deserialize_index(faiss.serialize_index(vectors.build_shard(ids, x, cells, centroids)))
+    got_ids, got, got_cells = vectors.shard_vectors(index)
     order = np.argsort(got_ids)
     assert np.array_equal(got_ids[order], ids)
     assert np.array_equal(got[order], x)
@@ -30,8 +30,8 @@ def test_a_shard_gives_back_its_vectors_bit_for_bit_after_a_trip_through_bytes(n
 
 def test_a_shard_answers_a_faiss_search() -> None:
     x, ids = clustered(200, 3), np.arange(200, dtype=np.int64) + 1000
-    centroids = ann.train_centroids(x.astype(np.float32), 8, 1)
-    index = ann.build_shard(ids, x, ann.nearest_cells(x.astype(np.float32), centroids), centroids)
+    centroids = vectors.train_centroids(x.astype(np.float32), 8, 1)
+    index = vectors.build_shard(ids, x, vectors.nearest_cells(x.astype(np.float32), centroids), centroids)
     index.nprobe = 8
     similarity, found = index.search(x.astype(np.float32), 1)
     assert np.array_equal(found[:, 0], ids)
@@ -40,44 +40,46 @@ def test_a_shard_answers_a_faiss_search() -> None:
 
 def test_half_precision_numbers_become_floats_unchanged() -> None:
     x = np.concatenate([clustered(50, 4), np.array([[0, -0.0, 1, -1, 6e-8, 65504, 2**-14, 0.1] * 8], np.float16)])
-    assert np.array_equal(ann.to_floats(x), x.astype(np.float32))
-    assert np.array_equal(ann.to_floats(x[::3]), x[::3].astype(np.float32))  # not contiguous
-    assert ann.to_floats(x[:0]).shape == (0, 64)
+    assert np.array_equal(vectors.to_float32(x), x.astype(np.float32))
+    assert np.array_equal(vectors.to_float32(x[::3]), x[::3].astype(np.float32))  # not contiguous
+    assert vectors.to_float32(x[:0]).shape == (0, 64)
 
 
 def test_cosines_do_not_depend_on_the_rows_beside() -> None:
     x, y = clustered(500, 6, 512), clustered(500, 7, 512)
-    whole = ann.cosines(x, y)
-    assert np.array_equal(whole, np.concatenate([ann.cosines(x[i : i + 1], y[i : i + 1]) for i in range(500)]))
-    assert np.array_equal(whole, ann.cosines(y, x))
-    assert ann.cosines(x, x) == pytest.approx(1)
+    whole = vectors.cosines(x, y)
+    assert np.array_equal(whole, np.concatenate([vectors.cosines(x[i : i + 1], y[i : i + 1]) for i in range(500)]))
+    assert np.array_equal(whole, vectors.cosines(y, x))
+    assert vectors.cosines(x, x) == pytest.approx(1)
 
 
 def test_the_nearest_cell_is_that_of_brute_force() -> None:
     x = clustered(300, 8).astype(np.float32)
-    centroids = ann.train_centroids(x, 12, 1)
+    centroids = vectors.train_centroids(x, 12, 1)
     assert centroids.shape == (12, 64)
     assert np.linalg.norm(centroids, axis=1) == pytest.approx(1, abs=1e-4)
     expected = [int(np.argmax([float(v @ c) for c in centroids])) for v in x]
-    assert ann.nearest_cells(x, centroids).tolist() == expected
+    assert vectors.nearest_cells(x, centroids).tolist() == expected
 
 
 def test_embeddings_come_back_as_they_were_stored() -> None:
     x = clustered(3, 9, 8)
-    assert np.array_equal(ann.from_bytes([row.tobytes() for row in x]), x)
-    assert ann.from_bytes([]).shape == (0, 0)
+    assert np.array_equal(vectors.from_bytes([row.tobytes() for row in x]), x)
+    assert vectors.from_bytes([]).shape == (0, 0)
 
 
 def test_many_cells_are_searched_by_two_levels_and_nearly_always_rightly() -> None:
     rng = np.random.default_rng(10)
     x = rng.standard_normal((3000, 32)).astype(np.float32)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
-    centroids, vectors = x[:1500], clustered(500, 11, 32).astype(np.float32)
-    found = ann.Quantiser(centroids).nearest(vectors)
-    nearest = ann.nearest_cells(vectors, centroids)
+    centroids, queries = x[:1500], clustered(500, 11, 32).astype(np.float32)
+    found = vectors.Quantiser(centroids).nearest(queries)
+    nearest = vectors.nearest_cells(queries, centroids)
     assert (found == nearest).mean() > 0.8  # of cells at random, which is the worst case
-    similarity = vectors @ centroids.T
-    rows = np.arange(len(vectors))
+    similarity = queries @ centroids.T
+    rows = np.arange(len(queries))
     assert (similarity[rows, nearest] - similarity[rows, found]).mean() < 0.02
-    assert np.array_equal(ann.Quantiser(centroids).nearest(vectors[::-1])[::-1], found)
-    assert np.array_equal(ann.Quantiser(centroids[:100]).nearest(vectors), ann.nearest_cells(vectors, centroids[:100]))
+    assert np.array_equal(vectors.Quantiser(centroids).nearest(queries[::-1])[::-1], found)
+    assert np.array_equal(
+        vectors.Quantiser(centroids[:100]).nearest(queries), vectors.nearest_cells(queries, centroids[:100])
+    )

@@ -12,7 +12,7 @@ from cachetools import LRUCache, cached
 from fsspec.implementations.memory import MemoryFileSystem
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.vectors import build_shard, nearest_cells, train_centroids
 from dedup_spark.store import shards
 
 PATH = "shard_files/r1/shard-00000.faiss"
@@ -37,9 +37,9 @@ def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def write(root: str, n: int, seed: int, path: str = PATH) -> tuple[int, str]:
     ids, vectors = rows(n, seed)
-    centroids = ann.train_centroids(vectors.astype(np.float32), 4, seed)
-    cells = ann.nearest_cells(vectors.astype(np.float32), centroids)
-    return shards.write_shard(root, path, ann.build_shard(ids, vectors, cells, centroids))
+    centroids = train_centroids(vectors.astype(np.float32), 4, seed)
+    cells = nearest_cells(vectors.astype(np.float32), centroids)
+    return shards.write_shard(root, path, build_shard(ids, vectors, cells, centroids))
 
 
 def by_id(ids: np.ndarray, vectors: np.ndarray) -> dict[int, bytes]:
@@ -135,11 +135,11 @@ def test_same_rows_make_the_same_file(tmp_path: Path) -> None:
 def test_a_shard_holds_the_centroids_of_its_index_in_one_array_for_all(tmp_path: Path) -> None:
     ids, vectors = rows(60, 10)
     floats = vectors.astype(np.float32)
-    centroids = ann.train_centroids(floats, 4, 1)
-    cells = ann.nearest_cells(floats, centroids)
+    centroids = train_centroids(floats, 4, 1)
+    cells = nearest_cells(floats, centroids)
     read = []
     for n, part in enumerate((slice(0, 25), slice(25, 60))):
-        index = ann.build_shard(ids[part], vectors[part], cells[part], centroids)
+        index = build_shard(ids[part], vectors[part], cells[part], centroids)
         _, sha256 = shards.write_shard(str(tmp_path), f"{n}.faiss", index)
         read.append(shards.read_shard(str(tmp_path), f"{n}.faiss", sha256))
         assert np.array_equal(shards.read_centroids(str(tmp_path), f"{n}.faiss", sha256), centroids)

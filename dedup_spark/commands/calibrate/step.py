@@ -32,8 +32,9 @@ from dedup_spark.commands.calibrate.edited_source import EditedCopies, edited_ad
 from dedup_spark.config import CalibrateSettings, Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import edits
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.arrays import Float16, Int64
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import WeighSettings, prior_of, weigh, weigh_settings, with_prior
@@ -153,7 +154,7 @@ def neighbours(copies: DataFrame, everything: DataFrame, config: Config) -> Data
     columns = copies.select("image_id", "embedding").toArrow()
     if not len(columns):
         raise TableError("no edited copy could be read: are the images of this lake still there?")
-    queries = Queries(columns["image_id"].to_numpy(), ann.from_bytes(columns["embedding"].to_pylist()))
+    queries = Queries(columns["image_id"].to_numpy(), from_bytes(columns["embedding"].to_pylist()))
     n = config.calibrate.neighbours
     search = functools.partial(
         _nearest_batches,
@@ -193,8 +194,8 @@ def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
 class Queries:
     """Copies to find neighbours of: ids (n,) and vectors (n, d)."""
 
-    ids: ann.Ids
-    vectors: ann.Halves
+    ids: Int64
+    vectors: Float16
 
 
 def _nearest_batches(
@@ -210,7 +211,7 @@ def _nearest_batches(
     nearest_ids = np.zeros((len(ids), n), np.int64)
     for batch in batches:
         rows = batch["image_id"].to_numpy()
-        others = ann.from_bytes(batch["embedding"].to_pylist()).astype(np.float32).T
+        others = from_bytes(batch["embedding"].to_pylist()).astype(np.float32).T
         for start in range(0, len(ids), _BLOCK_QUERIES):
             block = slice(start, start + _BLOCK_QUERIES)
             cosine = vectors[block] @ others

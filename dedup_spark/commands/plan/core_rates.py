@@ -12,10 +12,17 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from dedup_spark.kernels.joins import sketches as sketch
-from dedup_spark.kernels.joins.base import Block, Proposed
+from dedup_spark.kernels.joins.base import Block, Candidates
 from dedup_spark.kernels.joins.exact import exact_join
-from dedup_spark.kernels.joins.sketch import first_look, sketched
+from dedup_spark.kernels.joins.sketch import near_in_first_bits, sketch_block
+from dedup_spark.kernels.joins.sketches import (
+    FIRST_BITS,
+    CosineHistogram,
+    SketchCosts,
+    SketchFilter,
+    choose_filter,
+    filter_cost,
+)
 
 _ROWS, _FEW = 8192, 1024
 """8 million pairs: 0.1 s of products, 10 to 20 ms of sketches, which fill a cache as those of a shard do."""
@@ -31,25 +38,24 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class CoreRates:
-    """Nanoseconds a pair of 512-dimensional vectors on one core; the sketch's at the cheapest look."""
+    """Nanoseconds per pair of 512-dimensional vectors on one core; of sketches with the cheapest filter."""
 
     exact_pair_ns: float
     sketch_pair_ns: float
 
 
-def measure_core(demands: Sequence[tuple[float, float]], strangers: sketch.Spread, task_cpus: int) -> CoreRates:
+def measure_core(demands: Sequence[tuple[float, float]], negatives: CosineHistogram, task_cpus: int) -> CoreRates:
     """Time what the joins do to random vectors, with `task_cpus` threads, as seconds of one core.
 
-    `demands` are the (cosine, recall) that the sketches must meet, and `strangers` the cosines of pairs of the lake:
-    they decide how many bits a comparison takes (`sketch.choose_look`).
+    `demands` are the (cosine, recall) that the sketches must meet, and `negatives` the cosines of random pairs of the
+    lake: they decide how many bits a comparison takes (`choose_filter`).
     """
     faiss.omp_set_num_threads(task_cpus)
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((_ROWS, _DIMENSIONS), dtype=np.float32).astype(np.float16)
     block = Block(np.arange(_ROWS), vectors, np.zeros(_ROWS, np.int32))
-    first = tuple(_first_look_ns(block, n_bits, task_cpus) for n_bits in sketch.FIRST_BITS)
-    look = sketch.choose_look(demands, strangers)
-    sketch_ns = sketch.look_cost(look, strangers, sketch.SketchCosts(first=first))
+    first = tuple(_first_bits_ns(block, n_bits, task_cpus) for n_bits in FIRST_BITS)
+    sketch_ns = filter_cost(choose_filter(demands, negatives), negatives, SketchCosts(first=first))
     few = Block(block.ids[:_FEW], vectors[:_FEW], block.cells[:_FEW])
     exact_join_of = functools.partial(exact_join, few, block, 0.9)
     _drain(exact_join_of())  # the first product of a process starts its threads
@@ -59,15 +65,15 @@ def measure_core(demands: Sequence[tuple[float, float]], strangers: sketch.Sprea
     return CoreRates(exact_ns, sketch_ns)
 
 
-def _first_look_ns(block: Block, n_bits: int, task_cpus: int) -> float:
-    sketches = sketched(block, sketch.Look(n_bits, 0, 0, 0), seed=0).first
+def _first_bits_ns(block: Block, n_bits: int, task_cpus: int) -> float:
+    sketches = sketch_block(block, SketchFilter(n_bits, 0, 0, 0), seed=0).first
     begin = time.perf_counter()
-    first_look(sketches[:_FEW], sketches, 1)
+    near_in_first_bits(sketches[:_FEW], sketches, 1)
     return (time.perf_counter() - begin) * task_cpus * 1e9 / (_FEW * len(sketches))
 
 
-def _drain(proposed: Proposed) -> None:
-    for _ in proposed:
+def _drain(candidates: Candidates) -> None:
+    for _ in candidates:
         pass
 
 

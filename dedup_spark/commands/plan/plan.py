@@ -45,7 +45,7 @@ THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 _KEPT = FEATURES.schema.only("image_id", "status", "reject_reason", "content_hash", "pixel_hash", "embedding")
 _SAMPLE = _KEPT + Columns("busy_seconds double")
-_STRANGERS = 500
+_COMPARED_EMBEDDINGS = 500
 _IMAGES_A_TASK = 25
 """Enough that a task's own start does not count, few enough that a few hundred images use many cores."""
 
@@ -110,7 +110,7 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
     floor = lowest_floor(config.match) if config.match.neighbours else config.match.min_similarity
     duplicates = estimate_duplicates(ok, n_readable, (config.match.min_similarity, floor, *THRESHOLDS))
     duplicates["same bytes"] = by_listing(duplicates["same bytes"], listed)
-    rates, measured = measure(spark, config, settings, ok["embedding"].to_pylist()[:_STRANGERS])
+    rates, measured = measure(spark, config, settings, ok["embedding"].to_pylist()[:_COMPARED_EMBEDDINGS])
     if sample.busy_seconds is not None:
         each = sample.busy_seconds * settings.task_cpus / len(sample.rows)
         decode = {"decode_seconds": max(each - rates.embed_seconds, 0.1 * each), "decode_byte_seconds": 0.0}

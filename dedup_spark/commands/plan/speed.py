@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from dedup_spark.commands.plan import core_rates
 from dedup_spark.commands.plan.forecast import Rates
 from dedup_spark.config import Config, MatchSettings
-from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.sketches import NEGATIVES, CosineHistogram, negatives_of
+from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.models.base import Embedder
 from dedup_spark.stages.match.floors import sketch_floor
 from dedup_spark.stages.reading.read_ahead import TaskSettings
@@ -42,8 +42,8 @@ def measure(
     """
     n_tasks = spark.sparkContext.defaultParallelism
     known = [e for e in embeddings if e is not None]
-    strangers = sketches.strangers_of(vectors.from_bytes(known)) if known else sketches.STRANGERS
-    timed = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), strangers=strangers)
+    negatives = negatives_of(from_bytes(known)) if known else NEGATIVES
+    timed = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), negatives=negatives)
     cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE, profile=stage_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
@@ -63,12 +63,12 @@ def _core_batches(
     batches: Iterable[pa.RecordBatch],
     settings: TaskSettings,
     demands: list[tuple[float, float]],
-    strangers: sketches.Spread,
+    negatives: CosineHistogram,
 ) -> Iterator[pa.RecordBatch]:
     """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
     model = load_model(settings)
     for _ in batches:
-        rates = core_rates.measure_core(demands, strangers, settings.task_cpus)
+        rates = core_rates.measure_core(demands, negatives, settings.task_cpus)
         embed = core_rates.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
         yield pa.RecordBatch.from_pydict(
             {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],

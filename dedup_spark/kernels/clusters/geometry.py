@@ -4,10 +4,10 @@ An embedding says that two images are alike; it cannot say that they are alike b
 frame. Here keypoints (SIFT: Lowe 2004; square-rooted: Arandjelovic and Zisserman, CVPR 2012) propose one affine map,
 mirrored or not, and then the images are laid over each other and compared block by block.
 
-Every match carries scale and direction of its keypoints, so each one is a hypothesis of its own and all of them are
-scored at once: no random draws (unlike RANSAC), the same answer each time, and ten true matches among a hundred are
-found. The mirror image of a SIFT descriptor is a permutation of it, so flips cost a second matrix product, no second
-description.
+Every match carries scale and direction of its keypoints, so each one alone is a hypothesis, and all of them are scored
+at once: no random draws (unlike RANSAC), the same answer each time, and ten true matches among a hundred are found. The
+mirror image of a SIFT descriptor is a permutation of it, so mirrored copies cost a second matrix product, not a second
+detection.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
 
 MIN_INLIERS = 6
-"""Fewer agreeing matches say nothing: six chance matches seldom fit one map, eight almost never."""
+"""With fewer inliers the images count as not aligned: six chance matches seldom fit one map, eight almost never."""
 
 BLOCK_PX = 16
 MIN_TEXTURE = 4.0
@@ -36,26 +34,27 @@ _MAX_RATIO = 0.8
 _MAX_MATCHES = 250
 _MAX_HYPOTHESES = 60
 _SURE_INLIERS = 25
-"""Enough to leave the mirrored direction untried."""
+"""With so many inliers the mirrored direction is not tried."""
 _TOLERANCES_PX = (14.0, 8.0, 5.0, 4.0, 4.0)
-"""First the similarity of one match (an image squashed by 4:3 is off by some pixels), then refitted affine maps."""
+"""First for the similarity map of one match (an image squashed by 4:3 is off by some pixels), then for affine maps,
+each fitted to the inliers of the one before."""
 
 _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1, :, (-np.arange(8)) % 8].reshape(-1)
-"""Seen in a mirror, the rows of the 4 x 4 grid swap about the keypoint's direction and angles change sign."""
+"""In a mirror, the rows of the 4 x 4 grid swap about the keypoint's direction, and the angles change sign."""
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A thumbnail as geometry sees it.
+    """A thumbnail with its keypoints and their descriptors.
 
     `grey` (h, w) uint8; `points` (k, 2) float32 x, y; `frames` (k, 2) float32 the keypoint's direction times its size,
     pixels; `descriptors` (k, 128) float32 unit rows. About 300 KB.
     """
 
-    grey: npt.NDArray[np.uint8]
-    points: Floats
-    frames: Floats
-    descriptors: Floats
+    grey: UInt8
+    points: Float32
+    frames: Float32
+    descriptors: Float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +62,20 @@ class Alignment:
     """`matrix` (2, 3) float64 takes points of the first image to the second; None when too few matches fit one."""
 
     n_inliers: int
-    matrix: npt.NDArray[np.float64] | None
+    matrix: Float64 | None
 
 
 def describe(jpeg: bytes) -> Described:
-    """Keypoints of a thumbnail; about 20 ms at 256 px on one core. Raises ValueError on bytes that are no image."""
+    """Keypoints and descriptors of a thumbnail; about 20 ms at 256 px on one core. Raises ValueError for no image."""
     grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE) if jpeg else None
     if grey is None:
         raise ValueError("a thumbnail cannot be decoded")
     return describe_grey(np.asarray(grey, np.uint8))
 
 
-def describe_grey(grey: npt.NDArray[np.uint8]) -> Described:
+def describe_grey(grey: UInt8) -> Described:
     """The same from (h, w) grey levels."""
+    expect(grey=(grey, "h w", np.uint8))
     sift = cv2.SIFT_create(nfeatures=0, contrastThreshold=0.02, edgeThreshold=15)  # type: ignore[attr-defined]
     found = sift.detect(grey, None)
     keypoints, raw = sift.compute(grey, _spread(found, grey.shape)) if found else ((), None)
@@ -91,8 +91,10 @@ def describe_grey(grey: npt.NDArray[np.uint8]) -> Described:
 
 
 def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[cv2.KeyPoint]:
-    """The strongest of each cell of a grid, then the second of each, and so on: a screen full of text must not take
-    all places from the photo in its middle."""
+    """The strongest keypoint of each cell of a grid, then the second of each, and so on.
+
+    Without that, a screen full of text would take all places from the photo in its middle.
+    """
     if len(keypoints) <= _MAX_KEYPOINTS:
         return list(keypoints)
     points = np.array([k.pt for k in keypoints])
@@ -104,7 +106,7 @@ def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[c
 
 
 def align(a: Described, b: Described) -> Alignment:
-    """The affine map, mirrored or not, that most matches of a and b agree on; 2 to 6 ms on one core."""
+    """The affine map, mirrored or not, with the most inliers among the matches of a and b; 2 to 6 ms on one core."""
     if min(len(a.points), len(b.points)) < MIN_INLIERS:
         return Alignment(0, None)
     plain = _best_map(a, b, b.descriptors, False)
@@ -114,7 +116,7 @@ def align(a: Described, b: Described) -> Alignment:
     return max(plain, mirrored, key=lambda f: f.n_inliers)
 
 
-def _best_map(a: Described, b: Described, descriptors: Floats, flip: bool) -> Alignment:
+def _best_map(a: Described, b: Described, descriptors: Float32, flip: bool) -> Alignment:
     i, j = _matches(a.descriptors @ descriptors.T)
     if len(i) < MIN_INLIERS:
         return Alignment(0, None)
@@ -135,8 +137,8 @@ def _best_map(a: Described, b: Described, descriptors: Floats, flip: bool) -> Al
     return Alignment(n_inliers, fitted.T)
 
 
-def _first_consensus(a: Described, b: Described, i: Ints, j: Ints, flip: bool) -> npt.NDArray[np.bool_]:
-    """The matches (m,) that the best hypothesis of one match takes along."""
+def _first_consensus(a: Described, b: Described, i: Int64, j: Int64, flip: bool) -> Bools:
+    """(m,) whether each match is an inlier of the best hypothesis, which comes from a single match."""
     h = slice(_MAX_HYPOTHESES)
     linear, shift = _hypotheses(a, b, i[h], j[h], flip)
     p, q = a.points[i], b.points[j]
@@ -147,8 +149,8 @@ def _first_consensus(a: Described, b: Described, i: Ints, j: Ints, flip: bool) -
     return np.asarray(residual[best] < _TOLERANCES_PX[0] ** 2)
 
 
-def _matches(cosines: Floats) -> tuple[Ints, Ints]:
-    """Rows and columns of the nearest descriptors that pass Lowe's ratio test, the clearest first."""
+def _matches(cosines: Float32) -> tuple[Int64, Int64]:
+    """Rows and columns of the nearest descriptors that pass Lowe's ratio test, the most distinct first."""
     rows = np.arange(len(cosines))
     j = cosines.argmax(axis=1)
     first = cosines[rows, j].copy()
@@ -160,7 +162,7 @@ def _matches(cosines: Floats) -> tuple[Ints, Ints]:
     return passed, j[passed]
 
 
-def _hypotheses(a: Described, b: Described, i: Ints, j: Ints, flip: bool) -> tuple[Floats, Floats]:
+def _hypotheses(a: Described, b: Described, i: Int64, j: Int64, flip: bool) -> tuple[Float32, Float32]:
     """Similarity maps (m, 2, 2) and shifts (m, 2): each takes the frame of one keypoint to that of its match."""
     u, v = a.frames[i], b.frames[j]
     across_u = np.stack([-u[:, 1], u[:, 0]], axis=1)
@@ -171,29 +173,28 @@ def _hypotheses(a: Described, b: Described, i: Ints, j: Ints, flip: bool) -> tup
     return linear, shift
 
 
-def _n_distinct(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> int:
-    """Matches at different places in both images: one spot described at several scales counts once."""
+def _n_distinct(p: Float64, q: Float64) -> int:
+    """Matches at different places in both images: a spot with keypoints at several scales counts once."""
     if not len(p):
         return 0
     cells = [np.round(x / 3.0).astype(np.int64) for x in (p, q)]
     return min(len(np.unique(c[:, 0] * 100_003 + c[:, 1])) for c in cells)
 
 
-def _plausible(matrix: npt.NDArray[np.float64]) -> bool:
-    """Squashed by at most 3:1 and scaled by at most 12: no edit goes further, and chance fits often do."""
+def _plausible(matrix: Float64) -> bool:
+    """Whether a map squashes by less than 3:1 and scales by less than 12: no edit goes further, chance often does."""
     wide, narrow = np.linalg.svd(matrix[:, :2], compute_uv=False)
     return bool(narrow > 1 / 12 and wide < 12 and wide < 3.0 * narrow)
 
 
-def overlay(
-    centre: Described, other: Described, matrix: npt.NDArray[np.float64]
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """`other` laid over `centre`: its blocks, and which of them it covers.
+def overlay(query: Described, other: Described, matrix: Float64) -> tuple[Float32, Bools]:
+    """`other` laid over the query image: what it shows in each block of that, and which blocks it covers.
 
     Returns:
         (blocks, BLOCK_PX^2) float32: grey levels less their block's mean; (blocks,) bool.
     """
-    h, w = centre.grey.shape
+    expect(matrix=(matrix, "2 3", np.float64))
+    h, w = query.grey.shape
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     source = cv2.GaussianBlur(other.grey, (0, 0), 0.5 * scale) if scale > 1.2 else other.grey
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -203,14 +204,16 @@ def overlay(
     return centred_blocks(np.asarray(warped, np.uint8)), inside
 
 
-def centred_blocks(grey: npt.NDArray[np.uint8]) -> Floats:
-    """(h, w) to (blocks, BLOCK_PX^2), each less its mean; blurred, as an alignment is good to a pixel or two."""
+def centred_blocks(grey: UInt8) -> Float32:
+    """(h, w) to (blocks, BLOCK_PX^2), each less its mean; blurred, as an alignment is off by a pixel or two."""
+    expect(grey=(grey, "h w", np.uint8))
     blocks = cut_blocks(cv2.GaussianBlur(grey, (0, 0), 1.5).astype(np.float32))
     return blocks - blocks.mean(axis=1, keepdims=True)
 
 
-def cut_blocks(plane: Floats) -> Floats:
-    """(h, w) to (blocks, BLOCK_PX^2); the rest at the right and bottom edge, below one block, is left out."""
+def cut_blocks(plane: Float32) -> Float32:
+    """(h, w) to (blocks, BLOCK_PX^2); what is left at the right and bottom edge, less than a block, is dropped."""
+    expect(plane=(plane, "h w", np.float32))
     rows, columns = (max(1, s // BLOCK_PX) for s in plane.shape)
     padded = plane
     if min(plane.shape) < BLOCK_PX:

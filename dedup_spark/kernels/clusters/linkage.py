@@ -1,4 +1,4 @@
-"""Hierarchical clustering inside one connected component, so that a chain of pairs does not merge strangers.
+"""Hierarchical clustering inside one connected component, so that a chain of pairs does not merge what is unlike.
 
 A chain a-b-c-d of near pairs is one component, though a and d may have nothing in common. Average linkage
 (UPGMA: Sokal and Michener 1958) merges two groups only while the mean similarity between them is above the cut.
@@ -9,18 +9,16 @@ precision 1.0 at every cut from 0.3 to 0.8, where plain components fell to 0.09 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
+from dedup_spark.kernels.arrays import Float16, Float64, Int64, expect
 
 _INCLUSIVE = 1e-7
 """Added to the cut, so that a similarity exactly at the threshold counts whatever the rounding of 1 - s."""
 
 
-def cut_component(similarity: Floats, min_similarity: float, method: str) -> Labels:
+def cut_component(similarity: Float64, min_similarity: float, method: str) -> Int64:
     """Cluster the members of one component.
 
     Args:
@@ -31,6 +29,7 @@ def cut_component(similarity: Floats, min_similarity: float, method: str) -> Lab
     Returns:
         (n,) int64: for each member the smallest row number of its cluster.
     """
+    expect(similarity=(similarity, "n n", np.float64))
     n = len(similarity)
     if n < 2:
         return np.arange(n, dtype=np.int64)
@@ -43,34 +42,38 @@ def cut_component(similarity: Floats, min_similarity: float, method: str) -> Lab
     return smallest[flat]
 
 
-def cosine_matrix(vectors: npt.NDArray[np.float16]) -> Floats:
+def cosine_matrix(vectors: Float16) -> Float64:
     """(n, d) to the (n, n) cosines of its rows, symmetric."""
+    expect(vectors=(vectors, "n d", np.float16))
     x = vectors.astype(np.float64)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-15)
     product = x @ x.T
     return (product + product.T) / 2
 
 
-def agreement_matrix(phashes: npt.NDArray[np.int64]) -> Floats:
+def agreement_matrix(phashes: Int64) -> Float64:
     """(n,) 64-bit hashes to the (n, n) shares of equal bits."""
+    expect(phashes=(phashes, "n", np.int64))
     return 1.0 - np.bitwise_count((phashes[:, None] ^ phashes[None, :]).view(np.uint64)) / 64.0
 
 
 Elbow = tuple[float, float, float, float, float]
 
 
-def merge_tree(similarity: Floats, method: str) -> Floats:
+def merge_tree(similarity: Float64, method: str) -> Float64:
     """(n, n) similarities, n >= 2, to the (n - 1, 4) merges of scipy.cluster.hierarchy.linkage on 1 - similarity.
 
     A row is (left, right, distance, leaves): numbers below n are leaves, n + i is the merge of row i.
     """
+    expect(similarity=(similarity, "n n", np.float64))
     distance = np.clip(1.0 - similarity, 0.0, None)
     np.fill_diagonal(distance, 0.0)
     return np.asarray(linkage(squareform(distance, checks=False), method, optimal_ordering=len(similarity) <= 500))
 
 
-def newick(tree: Floats, names: list[str]) -> str:
-    """The tree in Newick format, branch lengths in units of distance; quotes in names are doubled, as it asks."""
+def newick(tree: Float64, names: list[str]) -> str:
+    """The tree in Newick format, branch lengths in units of distance; quotes in names are doubled, as it requires."""
+    expect(tree=(tree, "merges 4", np.float64))
     n = len(names)
     heights = [0.0] * n + tree[:, 2].tolist()
     texts = ["'" + name.replace("'", "''") + "'" for name in names]
@@ -82,7 +85,7 @@ def newick(tree: Floats, names: list[str]) -> str:
     return texts[-1] + ";"
 
 
-def elbows(tree: Floats) -> tuple[list[int], list[Elbow]]:
+def elbows(tree: Float64) -> tuple[list[int], list[Elbow]]:
     """What to draw: the leaves from top to bottom, and for each merge (y_left, x_left, y_right, x_right, x).
 
     Leaf k of the order is at y = k, x = 0; x is the distance.

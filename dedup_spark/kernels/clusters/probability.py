@@ -1,9 +1,9 @@
-"""How likely a pair is a copy: before its thumbnails were compared (the prior) and after.
+"""How likely a pair is a copy: before its thumbnails were compared (the prior) and after (the posterior).
 
 Both are logistic functions of a few numbers, fitted with scikit-learn on pairs of edited photos of three kinds (five
 plain edits; nineteen edits with memes, screenshots and overlays; families that share a frame, and one picture with
-eighty copies), each kind weighted alike. What the thumbnails say does not depend on the model of the embeddings, so
-that only the prior has a table by model.
+eighty copies), each kind with the same weight. What the thumbnails say does not depend on the model of the embeddings,
+so only the prior has numbers per model.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from dedup_spark.kernels.clusters.evidence import MIN_MATES, StarEvidence
-
-Floats = npt.NDArray[np.float64]
+from dedup_spark.kernels.arrays import Bools, Float64, expect
+from dedup_spark.kernels.clusters.verification import MIN_SUPPORTING, Verification
 
 VERSION = "2026-11"
 """Names the numbers of this file in the tables; raise it with them."""
@@ -23,7 +21,10 @@ VERSION = "2026-11"
 
 @dataclass(frozen=True)
 class Prior:
-    """logit = bias + cosine c + cosine_squared c^2 + normalised n: c the cosine, n as in density.py."""
+    """Weights of a logistic function: logit = bias + cosine c + cosine_squared c^2 + normalised n.
+
+    c is the cosine of the pair, n its normalised similarity (density.py).
+    """
 
     bias: float
     cosine: float
@@ -41,56 +42,58 @@ _BIAS, _AGREEMENT, _CONTESTED, _CONTESTED_OF_REST, _UNSEEN_REST = -1.66, 9.32, -
 _NOT_ALIGNED_LOGIT = -4.0
 """Added to the prior's logit where two textured thumbnails do not fit each other under any map."""
 
-_SILENT_LOGIT = -3.0
+_NO_TEXTURE_LOGIT = -3.0
 """Added where one of the two has too little texture to be aligned with anything. Dark corners, plain walls and sky are
 near each other without being copies: of the 15 likeliest of 2,500 pairs of different pieces of photos most were of that
 kind. With this they need a cosine of about 0.93."""
 
 _CUT_BY_TARGET = 0.85
-"""Logit of the cut over logit of the precision asked for: 0.98 for 0.99. Measured, in clusters: pairs from 0.95 up gave
-precision 0.991 on the hardest corpus (groups of up to 40 with half of their copies in frames) and 1.000 on the others,
-from 0.985 up 0.996 and 1.000, for a loss of 0.1 to 1 point of recall."""
+"""Logit of the cut divided by the logit of the target precision: the cut is 0.98 for 0.99. Measured, in clusters: pairs
+from 0.95 up gave precision 0.991 on the hardest corpus (groups of up to 40 with half of their copies in frames) and
+1.000 on the others, from 0.985 up 0.996 and 1.000, for a loss of 0.1 to 1 point of recall."""
 
 MIN_GROUP_PROBABILITY = 0.5
 """Two groups merge while the mean over their pairs is at least this: more likely copies than not."""
 
 
-def prior(model: Prior, cosine: Floats, normalised: Floats) -> Floats:
+def prior(model: Prior, cosine: Float64, normalised: Float64) -> Float64:
     """(m,) probabilities from cosine and normalised similarity."""
+    expect(cosine=(cosine, "m", np.floating), normalised=(normalised, "m", np.floating))
     return _expit(model.bias + model.cosine * cosine + model.cosine_squared * cosine**2 + model.normalised * normalised)
 
 
-def contested(star: StarEvidence) -> Floats:
-    """(m,) share of the common content that is telling and differs."""
-    return np.asarray(star.telling_share * (1.0 - np.nan_to_num(star.telling_agreement, nan=1.0)), np.float64)
+def contested(found: Verification) -> Float64:
+    """(m,) share of the common content that is telling (see verification.py) and differs."""
+    return np.asarray(found.telling_share * (1.0 - np.nan_to_num(found.telling_agreement, nan=1.0)), np.float64)
 
 
-def posterior(prior_probability: Floats, star: StarEvidence) -> Floats:
+def posterior(prior_probability: Float64, found: Verification) -> Float64:
     """(m,) probabilities after the thumbnails were compared.
 
     Aligned pairs are judged by their content alone, or, with too few textured blocks in common, by the prior. Images
     without keypoints (plain sky) cannot be aligned with anything: there the prior is lowered, less than where two
     textured images do not fit.
     """
-    agreement = np.nan_to_num(np.asarray(star.agreement, np.float64))
+    expect(prior=(prior_probability, "m", np.floating), n_inliers=(found.n_inliers, "m", np.float32))
+    agreement = np.nan_to_num(np.asarray(found.agreement, np.float64))
     rest = 1.0 - agreement
-    against = contested(star)
+    against = contested(found)
     logit = (
         _BIAS
         + _AGREEMENT * agreement
         + _CONTESTED * against
         + _CONTESTED_OF_REST * np.where(agreement < 0.98, against / np.maximum(rest, 0.02), 0.0)
-        + _UNSEEN_REST * np.where(star.n_mates < MIN_MATES, rest, 0.0)
+        + _UNSEEN_REST * np.where(found.n_supporting < MIN_SUPPORTING, rest, 0.0)
     )
     known = np.clip(prior_probability, 1e-9, 1 - 1e-9)
-    silent = np.where(star.n_inliers > 0, 0.0, _SILENT_LOGIT)
-    unaligned = np.log(known / (1 - known)) + np.where(spoke(star), _NOT_ALIGNED_LOGIT, silent)
-    return _expit(np.where(spoke(star) & (star.n_inliers > 0), logit, unaligned))
+    no_texture = np.where(found.n_inliers > 0, 0.0, _NO_TEXTURE_LOGIT)
+    unaligned = np.log(known / (1 - known)) + np.where(is_conclusive(found), _NOT_ALIGNED_LOGIT, no_texture)
+    return _expit(np.where(is_conclusive(found) & (found.n_inliers > 0), logit, unaligned))
 
 
-def spoke(star: StarEvidence) -> npt.NDArray[np.bool_]:
-    """(m,) whether the thumbnails have anything to say: enough keypoints, and content in common where aligned."""
-    return np.asarray((star.comparable > 0) & ~((star.n_inliers > 0) & np.isnan(star.agreement)))
+def is_conclusive(found: Verification) -> Bools:
+    """(m,) whether the thumbnails can decide: enough keypoints and, where aligned, content in common."""
+    return np.asarray((found.comparable > 0) & ~((found.n_inliers > 0) & np.isnan(found.agreement)))
 
 
 def cut_for(target_precision: float) -> float:
@@ -99,5 +102,5 @@ def cut_for(target_precision: float) -> float:
     return float(_expit(np.array([_CUT_BY_TARGET * np.log(target / (1 - target))]))[0])
 
 
-def _expit(x: Floats) -> Floats:
+def _expit(x: Float64) -> Float64:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))

@@ -1,6 +1,6 @@
-"""Whether a file ends before its format says it may: what tells `truncated` from `corrupt` after a decoder failed.
+"""Whether a file ends before its format says it may: that tells `truncated` from `corrupt` after a decoder failed.
 
-Asked only then, so that a sound picture in front of a lost thumbnail stays a picture.
+It is asked only after a failure, so that a sound picture with a lost thumbnail behind it stays a picture.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _is_ico_cut_off(data: bytes) -> bool:
 
 
 def _is_psd_cut_off(data: bytes) -> bool:
-    """Three sections that say their length, then the compression of the pixels and the pixels, which do not."""
+    """Three sections that begin with their length, then the compression and the pixels, which have no length."""
     at = _PSD_HEADER_BYTES
     for layout in (">I", ">I", ">Q" if data[4:6] == b"\0\2" else ">I"):
         length = unpack(layout, data, at)
@@ -50,7 +50,7 @@ def _is_psd_cut_off(data: bytes) -> bool:
 
 
 def _is_raf_cut_off(data: bytes) -> bool:
-    places = unpack(">6I", data, 84)  # offset and length of the preview, of the sensor's facts, of its data
+    places = unpack(">6I", data, 84)  # offset and length of the preview, of the metadata of the sensor, of its data
     return not places or any(places[i] + places[i + 1] > len(data) for i in (0, 2, 4))
 
 

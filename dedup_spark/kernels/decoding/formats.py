@@ -1,4 +1,4 @@
-"""Which image format a file is, by its first bytes and never by its name, and what decodes it here."""
+"""Which image format a file has, by its first bytes and never by its name, and which decoder reads it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _DECODER_OF = {
 def sniff_format(data: bytes) -> str | None:
     """Image format by the first bytes, or None when they are not those of an image. Never raises.
 
-    Also formats that nothing here decodes. Camera RAW that calls itself TIFF is told apart by its directories.
+    It names formats without a decoder too. Camera RAW that calls itself TIFF is told apart by its directories.
     """
     if data[:4] in _TIFF_MAGIC:
         return _raw_in_tiff(data) or "TIFF"
@@ -90,13 +90,14 @@ def sniff_format(data: bytes) -> str | None:
 
 
 def decoder_of(image_format: str) -> Decoder | None:
-    """What decodes this format here, installed or not; None when nothing does."""
+    """The decoder of this format, installed or not; None when there is none."""
     return _DECODER_OF.get(image_format)
 
 
 @functools.cache
 def is_installed(decoder: Decoder) -> bool:
-    """Without importing it: that costs 40-140 ms, and most children never meet a rare format."""
+    """Whether a decoder is installed, found without importing it: an import costs 40-140 ms, and most decoder processes
+    never meet a rare format."""
     return importlib.util.find_spec(decoder.module) is not None
 
 
@@ -106,7 +107,7 @@ def decoder_version(decoder: Decoder) -> str:
     if decoder is PILLOW:
         version = PIL.__version__
     else:
-        from importlib import metadata  # 20 ms that a process which meets no rare format saves
+        from importlib import metadata  # imported here: 20 ms, which a process that meets no rare format saves
 
         version = metadata.version(decoder.name)
     return ".".join(version.split(".")[:2])
@@ -131,14 +132,14 @@ def _by_brand(data: bytes) -> str | None:
     if brands[0] in _HEIF_BRANDS:
         plain = brands[0] in (b"mif1", b"msf1")
         return "AVIF" if plain and _AVIF_BRANDS & set(brands) else "HEIF"
-    return None  # a film
+    return None  # a video
 
 
 def _raw_in_tiff(data: bytes) -> str | None:
     """The RAW format of a TIFF file whose first directory would be taken for the picture, or None.
 
-    Sensor data have a photometric interpretation of their own; where they are out of reach, a thumbnail in the
-    first directory with the picture in a subdirectory gives the file away.
+    Sensor data have a photometric interpretation of their own; where their directory cannot be reached, a thumbnail in
+    the first directory with the picture in a subdirectory shows that the file is RAW.
     """
     if data[8:10] == b"CR" and data[:4] == b"II*\0":
         return "CR2"
@@ -155,7 +156,7 @@ def _raw_in_tiff(data: bytes) -> str | None:
 
 
 def _by_structure(data: bytes) -> str | None:
-    """Old formats that nothing here decodes and whose first bytes alone say too little: several fields must fit."""
+    """Old formats without a decoder, whose first bytes alone say too little: several fields must fit."""
     if len(data) < _OLD_HEADER_BYTES:
         return None
     if data[:2] == b"\x01\xda" and data[2] <= 1 and data[3] in (1, 2):

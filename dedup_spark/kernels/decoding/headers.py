@@ -1,7 +1,7 @@
-"""What image headers claim, read by hand: before any decoder allocates for them, and of formats it would misread.
+"""What image headers claim, read without a decoder: before it allocates for them, and where it would misread them.
 
-Every function takes the whole file, which may be damaged or hostile, answers None or nothing where it cannot
-read, and never raises. A page of Python a format; no pixels are decoded here.
+Every function takes the whole file, which may be damaged or hostile, returns None or nothing where it cannot read it,
+and never raises. A page of Python per format; no pixels are decoded here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 
 
 def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, tuple[int, ...]]]:
-    """The tags used here, of the first directories: IFD0, its SubIFDs, then the chain. BigTIFF too.
+    """The tags that are used here, of each of the first directories: IFD0, its SubIFDs, then the chain. BigTIFF too.
 
     Tags with more than `max_values` values are left out.
     """
@@ -44,7 +44,7 @@ def claimed_size(data: bytes, image_format: str) -> Size | None:
 
 
 def jpeg_frame(data: bytes) -> tuple[int, int] | None:
-    """(marker, bits a sample) of the first frame header of a JPEG file, e.g. (0xC2, 8) for a progressive one."""
+    """(marker, bits per sample) of the first frame header of a JPEG file, e.g. (0xC2, 8) for a progressive one."""
     at = 2
     while (head := unpack(">BBH", data, at)) and head[0] == 0xFF:
         marker, length = head[1], head[2]
@@ -68,7 +68,7 @@ def jxl_orientation(data: bytes) -> int:
 
 
 def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
-    """The integers at `at`; none of them where the data end before their last."""
+    """The integers at `at`; none at all where the data end before the last of them."""
     try:
         return struct.unpack_from(layout, data, at)
     except (struct.error, OverflowError):
@@ -151,7 +151,7 @@ def _boxes_within(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[
 
 
 def box(data: bytes, at: int) -> tuple[int, int]:
-    """Where the content of the box begins and where it ends; beyond all data where the box makes no sense."""
+    """Where the content of a box begins and where the box ends; beyond all data where its length is impossible."""
     length, head = sum(unpack(">I", data, at)), 8
     if length == 1:
         length, head = sum(unpack(">Q", data, at + 8)), 16

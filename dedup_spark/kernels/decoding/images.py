@@ -1,6 +1,6 @@
-"""Bytes to pixels: find the decoder, refuse what is dangerous before it allocates, apply EXIF orientation.
+"""Bytes to pixels: find the decoder, refuse what is dangerous before it allocates, apply the EXIF orientation.
 
-What cannot be decoded raises `ImageRejected` with one of `REJECT_REASONS`; the extract stage makes a row of it.
+What cannot be decoded raises `ImageRejected` with one of `REJECT_REASONS`; the step extract makes a row of it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ REJECT_REASONS = (
     "missing", "forbidden", "changed_since_listing", "too_large", "decoder_crashed", "decoder_timeout",
     "store_unavailable", "archived", "expired_credentials",
 )  # fmt: skip
-"""The closed list. Those from `missing` on are about reading the object; the others are said here."""
+"""The closed list. Those from `missing` on are about reading the object; the others are raised by decoding it."""
 
-warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning an image
+warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
 
 _DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
     NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-"""What the plugins are known to raise on damaged files. Anything else counts as a crash of the decoder."""
+"""What the plugins raise on damaged files. Any other exception counts as a crash of the decoder."""
 
 _TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
 _UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
@@ -48,7 +48,7 @@ _ORIENTATION = 0x0112
 
 
 class ImageRejected(Exception):
-    """This image gives no signature. `reason` is one of REJECT_REASONS, `message` is for people."""
+    """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
@@ -59,9 +59,9 @@ class ImageRejected(Exception):
 class DecodedImage:
     """The first frame, upright.
 
-    `pixels` holds the decoded values without loss (RGB, RGBA, or a 16-bit, 32-bit or float mode); `source` is
-    the image as the decoder gave it, upright, in its own mode; `icc_profile` is not applied yet. `size` is the
-    width and height of the picture; only a RAW file's pixels may be fewer. `decoder` is a column of `features`.
+    `pixels` holds the decoded values without loss (RGB, RGBA, or a 16-bit, 32-bit or float mode); `source` is the image
+    as the decoder returned it, upright, in its own mode; `icc_profile` is not applied yet. `size` is the width and
+    height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column of `features`.
     """
 
     pixels: Image.Image
@@ -83,7 +83,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
         min_side_px: shorter side below which an image is too small to say anything about.
 
     Raises:
-        ImageRejected: with the reason; never another exception for the damage that the decoders foresee.
+        ImageRejected: with the reason; no other exception for damage that the decoders foresee.
     """
     image_format = _require_format(data)
     decoder = _require_decoder(image_format)
@@ -109,7 +109,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
 
 
 def out_of_memory(error: BaseException) -> ImageRejected:
-    """The rejection of an image that fits the limits on pixels and not the memory of this process."""
+    """The rejection of an image that is within the limit on pixels and does not fit into the memory of this process."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     held = "the machine has" if limit == resource.RLIM_INFINITY else f"the decoder process may use ({limit:,} bytes)"
     text = f"needs more memory than {held}; raise extract.decoder_memory_bytes ({_text(error)})"
@@ -201,14 +201,14 @@ def _lossless(image: Image.Image) -> Image.Image:
 
 
 def _rejection(data: bytes, image_format: str, error: BaseException) -> ImageRejected:
-    """The reason behind an exception of a decoder."""
+    """The rejection with the reason behind an exception of a decoder."""
     text, lower = _text(error), str(error).lower()
     if isinstance(error, MemoryError) or any(words in lower for words in _OUT_OF_MEMORY):
         return out_of_memory(error)
     if isinstance(error, Image.DecompressionBombError) or "security limit exceeded: image size" in lower:
         return ImageRejected("too_many_pixels", text)
     if image_format == "JPEG" and (frame := jpeg_frame(data)) and (frame[0] == 0xF7 or frame[1] != 8):
-        kind = "JPEG-LS" if frame[0] == 0xF7 else f"JPEG with {frame[1]} bits a sample"
+        kind = "JPEG-LS" if frame[0] == 0xF7 else f"JPEG with {frame[1]} bits per sample"
         return ImageRejected("unsupported_format", f"{kind}; the decoder reads 8-bit JPEG ({text})")
     if is_cut_off(data, image_format) or any(words in lower for words in _TRUNCATED):
         return ImageRejected("truncated", text)

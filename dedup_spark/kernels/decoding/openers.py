@@ -1,7 +1,7 @@
 """Bytes to a Pillow image that knows its size but holds no pixels yet, by the one plugin that the format needs.
 
-Plugins are imported when the first file of their format comes. Pillow's own search through all its plugins is
-not used: it would start Ghostscript for an EPS file, and drop the plugin's message.
+A plugin is imported when the first file of its format comes. Pillow's own search through all its plugins is not used:
+it would start Ghostscript for an EPS file, and drop the plugin's message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _OPTIONAL_TIFF_CODECS = {34925: "lzma", 50000: "zstd", 50001: "webp"}
 _COMPRESSION = 259
 
 _MAX_PNG_TEXT_BYTES = 16 << 20
-"""A decompressed text or colour profile of a PNG. Pillow's 1 MiB refuses whole pictures for a long prompt or XMP."""
+"""Limit on a decompressed text or colour profile of a PNG. Pillow's own, 1 MiB, refuses pictures with a long prompt or
+XMP."""
 
 
 def open_image(data: bytes, image_format: str) -> Image.Image:
@@ -59,7 +60,7 @@ def open_image(data: bytes, image_format: str) -> Image.Image:
 
 
 def missing_tiff_codec(data: bytes) -> str | None:
-    """The compression of a TIFF file, if it is one that libtiff knows and this build of it cannot do."""
+    """The compression of a TIFF file, if libtiff knows it and this build of libtiff lacks it."""
     first = next(tiff_directories(data), {})
     codec = _OPTIONAL_TIFF_CODECS.get(sum(first.get(_COMPRESSION, ())[:1]))
     return codec if codec and not _has_tiff_codec(codec) else None
@@ -67,7 +68,7 @@ def missing_tiff_codec(data: bytes) -> str | None:
 
 @functools.cache
 def _has_tiff_codec(codec: str) -> bool:
-    """libtiff tells only whoever tries."""
+    """Whether this build of libtiff has a codec; the only way to know is to try."""
     try:
         Image.new("RGB", (16, 16)).save(io.BytesIO(), "TIFF", compression=codec)
     except (OSError, RuntimeError):
@@ -91,6 +92,6 @@ def _open_jxl(data: bytes) -> Image.Image:
     try:
         return plugin.JXLImageFile(io.BytesIO(data))
     except BaseException as e:
-        if type(e).__name__ == "PanicException":  # of its Rust; not an Exception
+        if type(e).__name__ == "PanicException":  # raised by its Rust code; not a subclass of Exception
             raise ValueError(f"decoder panicked: {e}") from e
         raise

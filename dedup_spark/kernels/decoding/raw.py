@@ -1,7 +1,7 @@
-"""Camera RAW through LibRaw: the camera's own JPEG where it is large enough, else sensor data made to a picture.
+"""Camera RAW through LibRaw: the camera's own JPEG where it is large enough, else a picture developed from sensor data.
 
-The camera's rendering is preferred: it is what the JPEG shot beside the RAW file looks like, and costs a
-hundredth. rawpy is imported here, when the first RAW file comes (140 ms).
+The camera's rendering is preferred: it looks like the JPEG that was shot with the RAW file, and costs a hundredth.
+rawpy is imported here, when the first RAW file comes (140 ms).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from dedup_spark.kernels.decoding.openers import open_image
 from dedup_spark.kernels.decoding.rendering import turn
 
 _ENOUGH_PX = 1024
-"""Long side that serves thumbnail, hashes and model input; at least half the sensor's suffices for small ones."""
+"""Long side that suffices for thumbnail, hashes and model input; of a small sensor half of its long side does."""
 _MAX_ASPECT_DIFFERENCE = 0.05
-"""Previews of another shape are letter-boxed or show the same scene through another sensor mode."""
+"""Previews of another shape are letter-boxed or show the scene in another mode of the sensor."""
 
-_ORIENTATION_OF_FLIP = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip to the EXIF tag
+_ORIENTATION_OF_FLIP = {0: 1, 3: 3, 5: 8, 6: 6}  # from LibRaw's flip to the EXIF tag
 
 
 @dataclass(frozen=True, slots=True)
 class RawPicture:
-    """`size` is that of the whole sensor image, upright, whichever way the `pixels` (RGB, upright) were made."""
+    """`pixels` are RGB and upright; `size` is that of the whole sensor image, upright, however the pixels were made."""
 
     pixels: Image.Image
     size: tuple[int, int]
@@ -36,7 +36,7 @@ class RawPicture:
 
 
 def decode_raw(data: bytes, check_size: Callable[[int, int], None]) -> RawPicture:
-    """Decode; `check_size` is called with width and height before anything is allocated for them.
+    """Decode; `check_size` is called with width and height before memory is allocated for them.
 
     Raises:
         OSError: when LibRaw cannot read it; NotImplementedError: when it knows no such camera; MemoryError.
@@ -73,7 +73,7 @@ def _text(error: BaseException) -> str:
 
 
 def _preview(raw: Any, full: tuple[int, int], flipped: int) -> Image.Image | None:
-    """The largest embedded picture, upright; None when there is none that will do."""
+    """The largest embedded picture, upright; None when none is fit to stand for the image."""
     import rawpy
 
     try:
@@ -82,16 +82,16 @@ def _preview(raw: Any, full: tuple[int, int], flipped: int) -> Image.Image | Non
         image = open_image(thumb.data, "JPEG") if is_jpeg else Image.fromarray(thumb.data)
         orientation = image.getexif().get(0x0112, flipped)  # LibRaw adds the tag where the camera did not
         turned = image.size if orientation < 5 else image.size[::-1]
-        if not _will_do(turned, full):
+        if not _is_fit(turned, full):
             orientation, turned = 1, image.size  # some cameras turn the preview and keep the tag
-        if not _will_do(turned, full):
+        if not _is_fit(turned, full):
             return None
         return turn(image, orientation).convert("RGB")
     except (rawpy.LibRawError, NotImplementedError, OSError, SyntaxError, ValueError, TypeError, KeyError):
-        return None  # a damaged preview is no damage to the picture
+        return None  # a damaged preview does not damage the picture
 
 
-def _will_do(size: tuple[int, int], full: tuple[int, int]) -> bool:
+def _is_fit(size: tuple[int, int], full: tuple[int, int]) -> bool:
     """Large enough, no larger than the sensor, and of its shape."""
     aspects = size[0] / size[1], full[0] / full[1]
     large_enough = max(size) >= min(_ENOUGH_PX, max(full) / 2) and max(size) <= 1.1 * max(full)

@@ -1,4 +1,4 @@
-"""Decoded pixels as people see them: upright, 8 bits, sRGB, over white, reduced to what its users need."""
+"""Decoded pixels as people see them: upright, 8 bits, sRGB, over white, reduced to the size that is needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def strips(image: Image.Image) -> Iterator[Image.Image]:
-    """The image from top to bottom in pieces of about 1 MiB, so that what is made of them stays small."""
+    """The image from top to bottom in pieces of about 1 MiB, so that temporary copies stay small."""
     rows = max(1, _STRIP_BYTES // (4 * image.width))
     if rows >= image.height:
         yield image
@@ -36,9 +36,9 @@ def strips(image: Image.Image) -> Iterator[Image.Image]:
 def render(pixels: Image.Image, source: Image.Image, icc_profile: bytes | None, side_px: int) -> Image.Image:
     """8-bit sRGB, box-reduced by the largest whole factor that leaves the shorter side at 3 x side_px or more.
 
-    The same trade as Pillow's `reducing_gap=3`: results about a level from the slow way, one pass for all users.
-    Colour profiles and alpha are applied to the reduced image: both are per pixel, so the order does not matter
-    to the eye, and 12 megapixels would cost more than their decoding.
+    The same compromise as Pillow's `reducing_gap=3`: the result is about one grey level off the slow way, in one pass
+    for all users. Colour profiles and alpha are applied to the reduced image: both work per pixel, so the order does
+    not matter to the eye, and for 12 megapixels they would cost more than decoding.
 
     Args:
         pixels: as `DecodedImage.pixels`.
@@ -50,7 +50,7 @@ def render(pixels: Image.Image, source: Image.Image, icc_profile: bytes | None, 
 
 
 def to_rgb(pixels: Image.Image) -> Image.Image:
-    """8-bit RGB for looking at: alpha over white, deep modes scaled to 8 bits."""
+    """8-bit RGB: alpha over white, deep modes scaled to 8 bits."""
     pixels = to_8_bit(pixels)
     if pixels.mode == "RGBA":
         white = Image.new("RGBA", pixels.size, "white")

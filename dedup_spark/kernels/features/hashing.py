@@ -6,15 +6,15 @@ import hashlib
 
 import imagehash
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from dedup_spark.kernels.arrays import Bools, Int32, Int64, expect
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.rendering import is_srgb, strips, to_8_bit
 
 PIXEL_HASH_VERSION = 1
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
-are then never equal, whatever the pixels. Those of version 1 are as they always were."""
+are never equal, whatever the pixels. Version 1 adds no prefix to what is hashed."""
 
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 
@@ -35,7 +35,7 @@ def pixel_hash(image: DecodedImage) -> str:
     digest = hashlib.sha256(f"{salt}{pixels.width}x{pixels.height}:{pixels.mode}:".encode())
     if image.icc_profile and not is_srgb(image.icc_profile):
         digest.update(image.icc_profile)
-    for strip in strips(pixels):  # a copy of all pixels would be the largest allocation of all
+    for strip in strips(pixels):  # a copy of all pixels would be the largest allocation in decoding an image
         digest.update(strip.tobytes())
     return digest.hexdigest()
 
@@ -46,10 +46,11 @@ def phash(image: DecodedImage) -> int:
     Deep and rare modes, which imagehash would clip, are hashed by their 8-bit rendering.
     """
     source: Image.Image = image.source if image.source.mode in _IMAGEHASH_MODES else to_8_bit(image.pixels)
-    bits: npt.NDArray[np.bool_] = imagehash.phash(source).hash.ravel()
+    bits: Bools = imagehash.phash(source).hash.ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
 
 
-def hamming_bits(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def hamming_bits(a: Int64, b: Int64) -> Int32:
     """Bits in which the pHashes a (n,) int64 and b (n,) int64 differ, (n,) int32 in 0..64."""
-    return np.bitwise_count(a ^ b if a.dtype == np.uint64 else (a ^ b).view(np.uint64)).astype(np.int32)
+    expect(a=(a, "n", np.int64), b=(b, "n", np.int64))
+    return np.bitwise_count((a ^ b).view(np.uint64)).astype(np.int32)

@@ -1,19 +1,19 @@
-"""Facts about how much picture there is: blur, blankness, entropy. All on a grey thumbnail, so that an
-image and its large original get comparable values."""
+"""How much there is to see in an image: sharpness, contrast, entropy. All on a grey thumbnail, so that an image and its
+large original get comparable values."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Grey = npt.NDArray[np.uint8]
+from dedup_spark.kernels.arrays import UInt8, expect
 
 
-def sharpness(grey: Grey) -> float:
+def sharpness(grey: UInt8) -> float:
     """Variance of the 4-neighbour Laplacian of (h, w) uint8, levels squared; low means blurred.
 
     Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy" (2000).
     """
+    expect(grey=(grey, "h w", np.uint8))
     g = grey.astype(np.float32)
     if min(g.shape) < 3:
         return 0.0
@@ -21,13 +21,15 @@ def sharpness(grey: Grey) -> float:
     return float(laplacian.var(dtype=np.float64))
 
 
-def luma_stddev(grey: Grey) -> float:
+def luma_stddev(grey: UInt8) -> float:
     """Standard deviation of (h, w) uint8, levels of 255; below about 2 the image is blank."""
+    expect(grey=(grey, "h w", np.uint8))
     return float(grey.std(dtype=np.float64))
 
 
-def entropy_bits(grey: Grey) -> float:
+def entropy_bits(grey: UInt8) -> float:
     """Shannon entropy of the histogram of (h, w) uint8, 0 (one level) to 8 bits."""
+    expect(grey=(grey, "h w", np.uint8))
     share = np.bincount(grey.ravel(), minlength=256) / grey.size
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum()) + 0.0

@@ -1,4 +1,4 @@
-"""All that is kept of one image, from its bytes: the one place that says what `features` holds of the pixels."""
+"""All that is kept of one image, computed from its bytes: this file says what `features` holds of the pixels."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from dedup_spark.kernels.arrays import UInt8
 from dedup_spark.kernels.decoding import formats
 from dedup_spark.kernels.decoding.images import DecodedImage, decode_image, out_of_memory
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
 
 _PREPROCESSING = 2
-"""Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; where it is the
-pixel_hash, with `hashing.PIXEL_HASH_VERSION`."""
+"""Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
+pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
 OLDEST_DECIDING = 2
 """The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
-the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or mean another by it."""
+the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or define it otherwise."""
 _REJECTED_BY = "/rejected by "
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureSettings:
-    """`input_px` 0 makes no model input; `resize` is the filter of the others, made from the image or its thumbnail."""
+    """`input_px` is the side of the model input, 0 for none; `resize` names the filter that makes it.
+
+    It is made from the image or, with `from_thumbnail`, from the thumbnail.
+    """
 
     max_pixels: int
     min_side_px: int
@@ -54,7 +57,7 @@ class Signature:
     thumbnail: bytes
     decoder: str
     signature_version: str
-    model_input: npt.NDArray[np.uint8] | None
+    model_input: UInt8 | None
 
 
 def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
@@ -67,22 +70,22 @@ def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
 
 
 def current_versions(settings: SignatureSettings) -> frozenset[str]:
-    """Every signature_version that what is installed here can make; rows with another one are outdated."""
+    """Every signature_version that the installed decoders can make; rows with another one are outdated."""
     made = (_version(way, d, settings) for d in formats.installed_decoders() for way in d.ways)
     return frozenset({*made, rejected_version(settings)})
 
 
 def rejected_version(settings: SignatureSettings) -> str:
-    """The signature_version of rejected images: all that could have said otherwise.
+    """The signature_version of rejected images: everything with which they might have been accepted.
 
-    A decoder installed or upgraded later, or another limit, makes the rejects outdated, and only them.
+    A decoder that is installed or upgraded later, or another limit, makes the rejected rows outdated, and only them.
     """
     decoders = " ".join(f"{d.name}-{formats.decoder_version(d)}" for d in formats.installed_decoders())
     return f"{_PREPROCESSING}{_REJECTED_BY}{decoders}/pixels-{settings.max_pixels}/side-{settings.min_side_px}"
 
 
 def own_version(signature_version: str | None) -> int:
-    """The part that is ours: the number before the first slash; 0 where there is none."""
+    """The version of this package's own processing: the number before the first slash; 0 where there is none."""
     number = (signature_version or "").partition("/")[0]
     return int(number) if number.isdecimal() else 0
 
@@ -93,9 +96,9 @@ def is_of_rejects(signature_version: str) -> bool:
 
 
 def may_decode_now(then: str, now: str) -> bool:
-    """Whether an image rejected by version `then` may be readable by `now`: a decoder is new, or a limit another.
+    """Whether an image rejected by version `then` may be readable by `now`: a decoder is new, or a limit has changed.
 
-    A decoder that has gone since reads nothing more.
+    A decoder that was removed since makes no more images readable.
     """
     if own_version(then) != own_version(now) or not is_of_rejects(then):
         return True
@@ -115,7 +118,7 @@ def thumbnail_kind(settings: SignatureSettings) -> str:
 
 
 def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) -> str:
-    """Names everything that decides the values of a decoded image."""
+    """Names everything that determines the values of a decoded image."""
     decoded_by = f"{way}-{formats.decoder_version(decoder)}"
     return f"{_PREPROCESSING}/{decoded_by}/{thumbnail_kind(settings)}"
 
@@ -144,7 +147,7 @@ def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
     )
 
 
-def input_of_image(data: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
     """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
     image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
     try:
@@ -155,22 +158,22 @@ def input_of_image(data: bytes, settings: SignatureSettings) -> npt.NDArray[np.u
         raise out_of_memory(e) from e
 
 
-def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> UInt8:
     """The model input from a stored thumbnail, as `sign_image` makes it with `from_thumbnail`."""
     with Image.open(io.BytesIO(jpeg)) as thumbnail:
         return model_input(thumbnail.convert("RGB"), settings.input_px, settings.resize)
 
 
-def model_input(rgb: Image.Image, input_px: int, resize: str = "bicubic") -> npt.NDArray[np.uint8]:
+def model_input(rgb: Image.Image, input_px: int, resize: str = "bicubic") -> UInt8:
     """Squash to a square, (input_px, input_px, 3) uint8.
 
-    Without regard to the aspect ratio: SSCD on a square loses nothing on squashed copies, and one fixed shape keeps
-    batches dense.
+    The aspect ratio is not kept: on squares SSCD finds squashed copies as well, and with one shape batches need no
+    padding.
     """
     return np.asarray(rgb.resize((input_px, input_px), Image.Resampling[resize.upper()]))
 
 
-def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSettings) -> npt.NDArray[np.uint8]:
+def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSettings) -> UInt8:
     if settings.from_thumbnail:
         return input_of_thumbnail(thumbnail, settings)
     return model_input(reduced, settings.input_px, settings.resize)

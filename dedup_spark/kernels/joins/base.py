@@ -1,7 +1,8 @@
-"""What all joins share: blocks of vectors, proposed rows to verified pairs, and the k best of a row.
+"""What all joins share: blocks of vectors, the exact scoring of candidates, and the k nearest of a row.
 
-A join is a generator of `(i, j)`: rows of a block `a` and of a block `b`, or of `a` twice with i < j. It may propose
-too much, `verified` has the last word in double precision: so all joins agree bit for bit on what they both propose.
+A join is a generator of candidates `(i, j)`: rows of a block `a` and of a block `b`, or of `a` twice with i < j. It may
+propose too many: `score_candidates` computes the cosine of each in double precision and decides. So all joins agree bit
+for bit on the pairs that both of them propose.
 """
 
 from __future__ import annotations
@@ -15,48 +16,55 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int32, Int64, expect
+from dedup_spark.kernels.vectors import cosines, to_float32
 
-Rows = npt.NDArray[np.int64]
-Proposed = Iterator[tuple[Rows, Rows]]
+Rows = Int64
+"""Row numbers within a block, as against ids of images."""
+
+Candidates = Iterator[tuple[Rows, Rows]]
 
 QUERY_TILE, BASE_TILE = 1024, 8192
-"""Rows of a tile: 8192 sketches of 512 bits are 512 KB, an L2 cache; 1024 x 8192 float32 products are 32 MB, and as
+"""Rows per tile: 8192 sketches of 512 bits are 512 KB, an L2 cache; 1024 x 8192 float32 products are 32 MB, and as
 many pairs, all of them equal, 96 MB."""
 
 FLOAT32_ERROR = 1e-4
-"""Of the cosine of two float16 rows in float32: 512 products, each with a relative error of 6e-8, with room for
-embeddings of 65,536 dimensions (measured at 512: 2e-7)."""
+"""Bound on the error of a cosine of two float16 rows that is computed in float32: 512 products, each with a relative
+error of 6e-8, with room for embeddings of 65,536 dimensions (measured at 512: 2e-7)."""
 
 _PORTION_PAIRS = 262_144
 
 _SCORED_ROWS = 512
-"""Pairs scored at once: two gathers of 1 MB, which stay in the cache (measured: 0.8 us a pair; 1.4 us at 4096)."""
+"""Pairs scored at once: two gathers of 1 MB, which stay in the cache (measured: 0.8 us per pair; 1.4 us at 4096)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Vectors of a shard: ids (n,) int64, vectors (n, d) float16, home cells (n,) int32 in ascending order."""
 
-    ids: ann.Ids
-    vectors: ann.Halves
-    cells: npt.NDArray[np.int32]
+    ids: Int64
+    vectors: Float16
+    cells: Int32
+
+    def __post_init__(self) -> None:
+        ids, vectors, cells = self.ids, self.vectors, self.cells
+        expect(ids=(ids, "n", np.int64), vectors=(vectors, "n d", np.float16), cells=(cells, "n", np.int32))
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def floats(self, rows: slice | Rows) -> ann.Floats:
-        """Rows as float32 of length 1, but for a vector of zeros, which stays one."""
-        floats = ann.to_floats(_rows(self.vectors, rows))
-        floats *= _rows(self.inverse_norms, rows)[:, None]
-        return floats
+    def unit_vectors(self, rows: slice | Rows) -> Float32:
+        """Rows as float32 vectors of length 1; a vector of zeros stays one of zeros."""
+        unit = to_float32(_rows(self.vectors, rows))
+        unit *= _rows(self.inverse_norms, rows)[:, None]
+        return unit
 
     @functools.cached_property
-    def inverse_norms(self) -> ann.Floats:
-        """(n,) float32."""
+    def inverse_norms(self) -> Float32:
+        """(n,) float32: one over the length of each row."""
         squares = np.empty(len(self), np.float32)
         for start in range(0, len(self), BASE_TILE):
-            x = ann.to_floats(self.vectors[start : start + BASE_TILE])
+            x = to_float32(self.vectors[start : start + BASE_TILE])
             squares[start : start + BASE_TILE] = np.einsum("ij,ij->i", x, x)
         return (1 / np.sqrt(np.maximum(squares, 1e-30))).astype(np.float32)
 
@@ -69,19 +77,22 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Verified pairs of one tile: rows, cosines, and whether each is among the k best of its row in the tile."""
+class ScoredPairs:
+    """Pairs of one tile: rows, exact cosines, and whether each is among the k nearest of its row in the tile.
+
+    `n_candidates` counts what was proposed, near or not.
+    """
 
     i: Rows
     j: Rows
-    similarity: ann.Floats
-    best_of_a: npt.NDArray[np.bool_]
-    best_of_b: npt.NDArray[np.bool_]
-    n_proposed: int
+    similarity: Float32
+    best_of_a: Bools
+    best_of_b: Bools
+    n_candidates: int
 
 
 def tiles(n_a: int, n_b: int | None, query_rows: int = QUERY_TILE) -> Iterator[tuple[slice, list[slice]]]:
-    """For each tile of rows of b the tiles of rows of a to compare it with; `n_b` None: of a with itself, i < j."""
+    """Each tile of rows of b with the tiles of rows of a to compare it with; `n_b` None: of a with itself, i < j."""
     n_base = n_a if n_b is None else n_b
     for low in range(0, n_base, BASE_TILE):
         cols = slice(low, min(low + BASE_TILE, n_base))
@@ -90,36 +101,39 @@ def tiles(n_a: int, n_b: int | None, query_rows: int = QUERY_TILE) -> Iterator[t
 
 
 def later(rows: slice, cols: slice, within: bool) -> slice:
-    """The part of `cols` that can stand behind a row of `rows`, where i < j is asked for."""
+    """The part of `cols` that can come after some row of `rows`; all of it unless i < j is asked for."""
     return slice(max(cols.start, rows.start), cols.stop) if within else cols
 
 
 def in_order(i: Rows, j: Rows, rows: slice, cols: slice, within: bool) -> tuple[Rows, Rows]:
-    """Drop i >= j, where the tiles overlap and i < j is asked for."""
+    """Drop the candidates with i >= j, where the tiles overlap and i < j is asked for."""
     if not within or rows.stop <= cols.start:
         return i, j
     keep = i < j
     return i[keep], j[keep]
 
 
-def verified(a: Block, b: Block | None, proposed: Proposed, floor: float, k: int, keep: float) -> Iterator[Found]:
-    """Pairs with cosine >= `keep`, and those >= `floor` that are among the `k` best of either row in their tile.
+def score_candidates(
+    a: Block, b: Block | None, candidates: Candidates, floor: float, k: int, keep: float
+) -> Iterator[ScoredPairs]:
+    """Pairs with cosine >= `keep`, and those >= `floor` that are among the `k` nearest of either row in their tile.
 
-    The k best of a tile hold those of the whole, so that a later merge finds the k best of everything.
+    The k nearest in the whole are among the k nearest in their tiles, so that a later merge of all tiles finds them.
     """
     base = a if b is None else b
     lowest = floor if k else keep
-    rows_of_a, rows_of_b = _Floats(a), _Floats(base)
-    for i, j in itertools.chain.from_iterable(map(_portions, proposed)):
+    rows_of_a, rows_of_b = _UnitRows(a), _UnitRows(base)
+    for i, j in itertools.chain.from_iterable(map(_portions, candidates)):
         near, similarity = _score(rows_of_a, rows_of_b, i, j, lowest)
         row, col = i[near], j[near]
         best_of_a, best_of_b = best(row, base.ids[col], similarity, k), best(col, a.ids[row], similarity, k)
         stays = (similarity >= np.float32(keep)) | best_of_a | best_of_b
-        yield Found(row[stays], col[stays], similarity[stays], best_of_a[stays], best_of_b[stays], len(i))
+        yield ScoredPairs(row[stays], col[stays], similarity[stays], best_of_a[stays], best_of_b[stays], len(i))
 
 
-def best(row: Rows, other_id: ann.Ids, similarity: ann.Floats, k: int) -> npt.NDArray[np.bool_]:
-    """For each pair whether it is among the `k` most similar of its row; ties go to the smaller `other_id`."""
+def best(row: Rows, other_id: Int64, similarity: Float32, k: int) -> Bools:
+    """(m,) for each pair whether it is among the `k` most similar of its row; ties go to the smaller `other_id`."""
+    expect(row=(row, "m", np.int64), id=(other_id, "m", np.int64), similarity=(similarity, "m", np.float32))
     if k == 0 or len(row) == 0:
         return np.zeros(len(row), bool)
     if np.bincount(row - row.min()).max() <= k:
@@ -134,37 +148,37 @@ def best(row: Rows, other_id: ann.Ids, similarity: ann.Floats, k: int) -> npt.ND
 
 
 def _portions(rows: tuple[Rows, Rows]) -> Iterator[tuple[Rows, Rows]]:
-    """At most _PORTION_PAIRS at a time, so that a flood can be stopped before it is scored; also nothing, once."""
+    """At most _PORTION_PAIRS at a time, so that a task can stop before it scores too many; an empty one for none."""
     i, j = rows
     for start in range(0, max(1, len(i)), _PORTION_PAIRS):
         yield i[start : start + _PORTION_PAIRS], j[start : start + _PORTION_PAIRS]
 
 
-class _Floats:
-    """Rows of a block as float32; where many of one tile are asked for, the tile is kept for the next time."""
+class _UnitRows:
+    """Rows of a block as unit vectors; where many of one tile are asked for, the tile is kept for the next time."""
 
     def __init__(self, block: Block) -> None:
         self.block, self._start, self._tile = block, 0, np.empty((0, 0), np.float32)
 
     def prepare(self, rows: Rows) -> None:
-        """Keep the tile of these rows, if so many are asked for that it pays."""
+        """Convert and keep the tile of these rows, if so many of it are asked for that it pays."""
         low, high = int(rows.min()), int(rows.max()) + 1
         if self._start <= low and high <= self._start + len(self._tile):
             return
         start, end = low // QUERY_TILE * QUERY_TILE, min(-(-high // QUERY_TILE) * QUERY_TILE, len(self.block))
         if end - start <= min(2 * len(rows), 2 * BASE_TILE):
-            self._start, self._tile = start, self.block.floats(slice(start, end))
+            self._start, self._tile = start, self.block.unit_vectors(slice(start, end))
         else:
             self._tile = self._tile[:0]
 
-    def rows(self, rows: Rows) -> ann.Floats:
+    def rows(self, rows: Rows) -> Float32:
         if len(self._tile):
             return np.take(self._tile, rows - self._start, axis=0)
-        return self.block.floats(rows)
+        return self.block.unit_vectors(rows)
 
 
-def _score(of_a: _Floats, of_b: _Floats, i: Rows, j: Rows, lowest: float) -> tuple[Rows, ann.Floats]:
-    """Positions in (i, j) of the pairs of two images with cosine >= `lowest`, and their cosines."""
+def _score(of_a: _UnitRows, of_b: _UnitRows, i: Rows, j: Rows, lowest: float) -> tuple[Rows, Float32]:
+    """Positions in (i, j) of the pairs of different images with cosine >= `lowest`, and their cosines."""
     a, b = of_a.block, of_b.block
     positions, similarities = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     if len(i):
@@ -174,7 +188,7 @@ def _score(of_a: _Floats, of_b: _Floats, i: Rows, j: Rows, lowest: float) -> tup
         rows, cols = i[start : start + _SCORED_ROWS], j[start : start + _SCORED_ROWS]
         rough = np.einsum("ij,ij->i", of_a.rows(rows), of_b.rows(cols))
         maybe = np.flatnonzero(rough >= lowest - FLOAT32_ERROR)
-        cosine = ann.cosines(a.vectors[rows[maybe]], b.vectors[cols[maybe]])
+        cosine = cosines(a.vectors[rows[maybe]], b.vectors[cols[maybe]])
         near = (cosine >= np.float32(lowest)) & (a.ids[rows[maybe]] != b.ids[cols[maybe]])
         positions.append(maybe[near] + start)
         similarities.append(cosine[near])

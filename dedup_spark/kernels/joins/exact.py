@@ -1,8 +1,8 @@
 """The exact join: a matrix product, tile by tile, on a GPU in float16 or on a CPU in float32. It misses nothing.
 
-The products only propose. Their rounding is bounded, the bound is taken off the threshold, and the exact cosine
-decides: the pairs are those of a double loop over all rows. On 2 cores 65 GFLOP/s a core, 16 ns a pair at 512
-dimensions; on an H100 in float16 about 3 ps.
+The products only propose candidates. Their rounding error is bounded, the bound is subtracted from the threshold, and
+the exact cosine decides: the pairs are those of a double loop over all rows. On 2 cores 65 GFLOP/s per core, 16 ns per
+pair at 512 dimensions; on an H100 in float16 about 3 ps per pair.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins.base import FLOAT32_ERROR, QUERY_TILE, Block, Proposed, in_order, later, tiles
+from dedup_spark.kernels.arrays import Float32, expect
+from dedup_spark.kernels.joins.base import FLOAT32_ERROR, QUERY_TILE, Block, Candidates, in_order, later, tiles
 
 _FLOAT16_MARGIN = 2e-3
 """Rounding a unit vector to float16 moves it by at most 2^-11, so a cosine by 2^-10; the product, summed in float32,
@@ -21,15 +21,16 @@ is rounded to float16 once: 2^-12 below 1. Together 1.3e-3."""
 _GPU_TILE_ROWS = 16_384  # 16,384 x 8,192 float16 products are 256 MB of GPU memory
 
 
-def exact_join(a: Block, b: Block | None, lowest: float, device: str | None = None) -> Proposed:
-    """Rows whose cosine may be >= `lowest`; `device` None: NumPy, else torch's name of one (`cuda:0`, `cpu`)."""
+def exact_join(a: Block, b: Block | None, lowest: float, device: str | None = None) -> Candidates:
+    """Candidates whose cosine may be >= `lowest`; `device` None: NumPy, else torch's name of one (`cuda:0`, `cpu`)."""
     base, within, near = a if b is None else b, b is None, _numpy_near if device is None else _torch_near
+    expect(a=(a.vectors, "n d", np.float16), b=(base.vectors, "m d", np.float16))
     query_rows = QUERY_TILE if device is None else _GPU_TILE_ROWS
     for cols, row_tiles in tiles(len(a), None if b is None else len(b), query_rows):
-        y = _on_device(base.floats(cols), device)
+        y = _on_device(base.unit_vectors(cols), device)
         for rows in row_tiles:
             behind = later(rows, cols, within)
-            flat = near(_on_device(a.floats(rows), device), y[behind.start - cols.start :], lowest)
+            flat = near(_on_device(a.unit_vectors(rows), device), y[behind.start - cols.start :], lowest)
             i, j = np.divmod(flat, behind.stop - behind.start)
             yield in_order(i + rows.start, j + behind.start, rows, behind, within)
 
@@ -39,13 +40,13 @@ def _numpy_near(x: Any, y: Any, lowest: float) -> np.ndarray:
 
 
 def _torch_near(x: Any, y: Any, lowest: float) -> np.ndarray:
-    import torch  # here, because importing it takes seconds that the other joins need not pay
+    import torch  # here, because importing it takes seconds, which the other joins need not wait for
 
     torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False  # sums in float32: see the margin
     return torch.nonzero((x @ y.T >= lowest - _FLOAT16_MARGIN).flatten()).flatten().cpu().numpy()
 
 
-def _on_device(x: vectors.Floats, device: str | None) -> Any:
+def _on_device(x: Float32, device: str | None) -> Any:
     if device is None:
         return x
     import torch

@@ -1,9 +1,9 @@
-"""Recall from a random sample of queries, with an interval that knows that pairs of one query share their fate.
+"""Recall from a random sample of queries, with an interval that allows for pairs of one query being lost together.
 
 The sample is of queries, so recall is a ratio of two sums over queries, and its variance is that of a ratio (Cochran,
 Sampling Techniques, 1977, chapter 6). The interval is the exact binomial one (Clopper and Pearson 1934) at the number
 of independent pairs that would have that variance; where too few queries lost a pair to measure one, at Kish's number
-of effectively independent queries (1965), which is the worst that clustering can do.
+of effectively independent queries (1965), which is the worst case of such clustering.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
 
-_FEW = 15  # queries with a loss, or with none, below which their variance is not to be trusted
+from dedup_spark.kernels.arrays import expect
+
+_FEW = 15  # with fewer queries that lost a pair, or that found one, their variance is not to be trusted
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ def estimate(n_true: npt.ArrayLike, n_found: npt.ArrayLike, n_population: int) -
     if `n_population` counts alike.
     """
     t, f = np.asarray(n_true, np.float64), np.asarray(n_found, np.float64)
+    expect(n_true=(t, "n", np.float64), n_found=(f, "n", np.float64))
     total, found, n = float(t.sum()), float(f.sum()), len(t)
     if total == 0:
         return Recall(n, 0, 0, math.nan, 0.0, 1.0)

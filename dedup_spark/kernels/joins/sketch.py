@@ -1,8 +1,8 @@
-"""The sketch join: all pairs by Hamming distance of sign sketches, in two looks.
+"""The sketch join: all pairs by Hamming distance of sign sketches, in two stages.
 
-The first look compares the first bits of every pair (FAISS, 0.8 ns a pair and core at 128 bits, 1.4 at 256, 2.7 at
+The first stage compares the first bits of every pair (FAISS, per pair and core 0.8 ns at 128 bits, 1.4 at 256, 2.7 at
 512; a matrix product takes 16). The second adds the other bits for the few that pass (25 to 50 ns each). What passes
-both is proposed. `kernels/joins/sketches.py` chooses bits and radii.
+both is a candidate. `kernels/joins/sketches.py` chooses bits and radii.
 """
 
 from __future__ import annotations
@@ -13,50 +13,55 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from dedup_spark.kernels.joins import sketches as sketch
-from dedup_spark.kernels.joins.base import BASE_TILE, Block, Proposed, Rows, in_order, later, tiles
+from dedup_spark.kernels.arrays import Int32, UInt8, UInt64, expect
+from dedup_spark.kernels.joins.base import BASE_TILE, Block, Candidates, Rows, in_order, later, tiles
+from dedup_spark.kernels.joins.sketches import SketchFilter, make_sketches
 
 
 @dataclass(frozen=True, eq=False)
-class Sketched:
+class BlockSketches:
     """Sketches of a block in two parts: `first` (n, bytes) uint8, `rest` (n, words) uint64, words may be 0."""
 
-    first: sketch.Sketches
-    rest: np.ndarray
+    first: UInt8
+    rest: UInt64
+
+    def __post_init__(self) -> None:
+        expect(first=(self.first, "n bytes", np.uint8), rest=(self.rest, "n words", np.uint64))
 
 
-def sketched(block: Block, look: sketch.Look, seed: int) -> Sketched:
-    """Sketches of all rows of a block, a tile at a time."""
-    n_bits = look.first_bits + look.rest_bits
+def sketch_block(block: Block, sketch_filter: SketchFilter, seed: int) -> BlockSketches:
+    """Sketches of all rows of a block, one tile at a time."""
+    n_bits = sketch_filter.n_bits
     sketches = np.empty((len(block), n_bits // 8), np.uint8)
     for start in range(0, len(block), BASE_TILE):
-        x = block.floats(slice(start, start + BASE_TILE))
-        sketches[start : start + BASE_TILE] = sketch.make_sketches(x, n_bits, seed)
-    n_first = look.first_bits // 8
-    return Sketched(
+        x = block.unit_vectors(slice(start, start + BASE_TILE))
+        sketches[start : start + BASE_TILE] = make_sketches(x, n_bits, seed)
+    n_first = sketch_filter.first_bits // 8
+    return BlockSketches(
         np.ascontiguousarray(sketches[:, :n_first]), np.ascontiguousarray(sketches[:, n_first:]).view(np.uint64)
     )
 
 
-def sketch_join(a: Sketched, b: Sketched | None, look: sketch.Look) -> Proposed:
-    """Rows within both radii; with `b` None of a with itself, i < j."""
+def sketch_join(a: BlockSketches, b: BlockSketches | None, sketch_filter: SketchFilter) -> Candidates:
+    """Candidates within both radii; with `b` None of a with itself, i < j."""
     base, within = a if b is None else b, b is None
     for cols, row_tiles in tiles(len(a.first), None if b is None else len(b.first)):
         for rows in row_tiles:
             behind = later(rows, cols, within)
-            i, j, bits = first_look(a.first[rows], base.first[behind], look.first_radius)
-            i, j = second_look(a.rest, base.rest, i + rows.start, j + behind.start, bits, look)
+            i, j, bits = near_in_first_bits(a.first[rows], base.first[behind], sketch_filter.first_radius)
+            i, j = near_in_all_bits(a.rest, base.rest, i + rows.start, j + behind.start, bits, sketch_filter)
             yield in_order(i, j, rows, behind, within)
 
 
-def first_look(queries: sketch.Sketches, base: sketch.Sketches, radius: int) -> tuple[Rows, Rows, np.ndarray]:
-    """(i, j, distance) of all rows within `radius` bits. FAISS reads both where they lie: no index is built."""
+def near_in_first_bits(queries: UInt8, base: UInt8, radius: int) -> tuple[Rows, Rows, Int32]:
+    """(i, j, distance) of all rows within `radius` bits. FAISS reads both in place: no index is built."""
+    expect(queries=(queries, "n bytes", np.uint8), base=(base, "m bytes", np.uint8))
     found = faiss.RangeSearchResult(len(queries))
     if len(queries) and len(base):
         a, b = np.ascontiguousarray(queries), np.ascontiguousarray(base)
         faiss.hamming_range_search(  # type: ignore[attr-defined]
             faiss.swig_ptr(a), faiss.swig_ptr(b), len(a), len(b), radius + 1, a.shape[1], found
-        )  # FAISS keeps distances below its radius
+        )  # FAISS keeps distances strictly below its radius
     limits = faiss.rev_swig_ptr(found.lims, len(queries) + 1).astype(np.int64)
     n = int(limits[-1])
     if n == 0:
@@ -66,13 +71,13 @@ def first_look(queries: sketch.Sketches, base: sketch.Sketches, radius: int) -> 
     return i, faiss.rev_swig_ptr(found.labels, n).astype(np.int64), bits
 
 
-def second_look(
-    a: np.ndarray, b: np.ndarray, i: Rows, j: Rows, bits: np.ndarray, look: sketch.Look
+def near_in_all_bits(
+    a: UInt64, b: UInt64, i: Rows, j: Rows, bits: Int32, sketch_filter: SketchFilter
 ) -> tuple[Rows, Rows]:
-    """Of the rows (i, j), `bits` apart in the first part, those within the radius of both parts together."""
-    if look.rest_bits == 0 or len(i) == 0:
+    """Of the rows (i, j), which differ in `bits` of the first bits, those within the radius over all bits."""
+    if sketch_filter.rest_bits == 0 or len(i) == 0:
         return i, j
     differ = np.bitwise_count(np.take(a, i, axis=0) ^ np.take(b, j, axis=0))
     total = functools.reduce(np.add, (differ[:, word] for word in range(differ.shape[1])), bits)
-    near = total <= look.radius
+    near = total <= sketch_filter.radius
     return i[near], j[near]

@@ -12,10 +12,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import group_component
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY
+from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
 
 _LABELLED = "image_id bigint, cluster_label bigint"
@@ -49,8 +50,8 @@ def cut_weighed(
 ) -> DataFrame:
     """(image_id, cluster_label) for every representative in a component, by the evidence on its pairs; lazy.
 
-    `settled` says that leaders were weighed against all members (kernels/clusters/grouping.py). Two joins and one
-    shuffle of 28 bytes a pair.
+    `settled` says that leaders were compared with all members (kernels/clusters/grouping.py). Two joins and one
+    shuffle of 28 bytes per pair.
     """
     a, b = (components.select(F.col("image_id").alias(f"image_id_{s}"), F.col("component_id").alias(s)) for s in "ab")
     inside = evidence.join(a, "image_id_a").join(b, "image_id_b").where("a = b")
@@ -94,9 +95,9 @@ def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> It
         )
 
 
-def _cut_one(rows: pa.Table, settings: CutSettings) -> linkage.Labels:
+def _cut_one(rows: pa.Table, settings: CutSettings) -> Int64:
     if rows["embedding"].null_count == 0:
-        similarity = linkage.cosine_matrix(ann.from_bytes(rows["embedding"].to_pylist()))
+        similarity = linkage.cosine_matrix(from_bytes(rows["embedding"].to_pylist()))
         return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
     agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
     return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)

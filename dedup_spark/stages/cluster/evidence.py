@@ -1,7 +1,7 @@
 """Evidence: how likely each pair is a copy, by its scores, and where these are in doubt by its thumbnails.
 
 Part of the step cluster. Scores give a prior (kernels/clusters/probability.py); the pairs in doubt are gathered into
-stars, one image with its candidates, and weighed by tasks that get each thumbnail once a part. No object of the lake is
+query images with their candidates, and weighed by tasks that get each thumbnail once per part. No object of the lake is
 read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior and are marked undecided.
 """
 
@@ -23,14 +23,14 @@ from dedup_spark.store.tables import Tables
 log = logging.getLogger(__name__)
 
 _DOUBT_FROM = 0.01
-"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth a look, except beside a crowded image."""
+"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth the comparison, except beside a crowded image."""
 _CROWDED = 0.45
 """An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
-from the normalised similarity: its pairs are looked at down to the floor."""
+from the normalised similarity: its pairs are compared down to the floor."""
 _SURE_SIMILARITY, _SURE_HAMMING_BITS = 0.97, 4
-_STAR_IMAGES = 40
-_WITNESSES = 12
-_WITNESS_SIMILARITY = 0.3
+_MAX_CANDIDATES = 40
+_NEIGHBOURS = 12
+_NEIGHBOUR_SIMILARITY = 0.3
 _LEADERS = 3
 _PART_PAIRS = 1_000
 """Weighed by one part: about 10 seconds and up to 20 MB of thumbnails."""
@@ -77,10 +77,10 @@ def weigh(
     n_asked = asked.count()
     n_parts = max(1, -(-n_asked // _PART_PAIRS))
     log.info("cluster: %s pairs in doubt, weighed by their thumbnails in %d parts", f"{n_asked:,}", n_parts)
-    stars = tables.stage("stars", in_parts(stars_of(asked, scored), n_parts))
+    queries = tables.stage("queries", in_parts(queries_of(asked, scored), n_parts))
     progress = Progress("cluster", "pairs in doubt", n_asked)
     with progress.watching(tables.spark, done_before=0, n_under_way=n_asked, n_tasks=n_parts):
-        weighed = tables.stage("weighed", weigh_stars(stars, thumbnails, n_parts))
+        weighed = tables.stage("weighed", weigh_queries(queries, thumbnails, n_parts))
     return as_evidence(scored, weighed)
 
 
@@ -108,7 +108,7 @@ def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) 
 
 
 def _centre(pairs: DataFrame) -> Column:
-    """In which image's star a pair is weighed: half of an image's pairs, whatever their order, in its own."""
+    """Which image of a pair is the query image: each image of half of its pairs, whatever their order."""
     if "centre" in pairs.columns:
         return F.col("centre")
     by_chance = F.xxhash64("image_id_a", "image_id_b") % 2 == 0
@@ -123,7 +123,7 @@ def _prior(p: probability.Prior) -> Column:
 
 
 def in_doubt() -> Column:
-    """Whether thumbnails should speak, for rows of `with_prior`."""
+    """Whether thumbnails should be compared, for rows of `with_prior`."""
     near = F.col("prior") >= _DOUBT_FROM
     sure = (F.col("similarity") >= _SURE_SIMILARITY) & (F.col("hamming_bits") <= _SURE_HAMMING_BITS)
     return F.col("similarity").isNotNull() & (near | F.col("crowded") | F.col("always")) & ~sure
@@ -147,60 +147,62 @@ def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
     return valued.where(F.col("step") >= lowest).drop("step")
 
 
-def stars_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
-    """(label, centre, chunk, others, priors, witnesses): each asked pair once, at one of its two images.
+def queries_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
+    """(label, centre, chunk, others, priors, neighbours): each asked pair once, at its query image, the `centre`.
 
-    `label` is the smallest image near the centre: stars of one picture share it, so that sorting by it brings them
-    together.
+    `others` are the candidates, with a prior each. `label` is the smallest image near the query image: queries of one
+    picture share it, so that sorting by it brings them together.
     """
     a, b = F.col("image_id_a"), F.col("image_id_b")
     other = F.when(F.col("centre") == a, b).otherwise(a).alias("other")
     turned = asked.select("centre", other, "similarity", "prior")
     place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other")) - 1
-    chunked = turned.withColumn("chunk", F.floor(place / _STAR_IMAGES).cast("int"))
+    chunked = turned.withColumn("chunk", F.floor(place / _MAX_CANDIDATES).cast("int"))
     pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", "prior")))
-    stars = chunked.groupBy("centre", "chunk").agg(pairs.alias("pairs"))
-    named = stars.select("centre", "chunk", F.col("pairs.other").alias("others"), F.col("pairs.prior").alias("priors"))
-    return named.join(_witnesses(scored), "centre", "left").select(
+    queries = chunked.groupBy("centre", "chunk").agg(pairs.alias("pairs"))
+    named = queries.select(
+        "centre", "chunk", F.col("pairs.other").alias("others"), F.col("pairs.prior").alias("priors")
+    )
+    return named.join(_neighbours(scored), "centre", "left").select(
         F.coalesce("label", "centre").alias("label"), "centre", "chunk", "others", "priors",
-        F.coalesce("witnesses", F.array().cast("array<bigint>")).alias("witnesses"),
+        F.coalesce("neighbours", F.array().cast("array<bigint>")).alias("neighbours"),
     )  # fmt: skip
 
 
-def _witnesses(scored: DataFrame) -> DataFrame:
-    """(centre, label, witnesses): the nearest images of each, most alike first."""
-    near = scored.where(F.col("similarity") >= _WITNESS_SIMILARITY)
+def _neighbours(scored: DataFrame) -> DataFrame:
+    """(centre, label, neighbours): the nearest images of each, most alike first."""
+    near = scored.where(F.col("similarity") >= _NEIGHBOUR_SIMILARITY)
     a, b = F.col("image_id_a"), F.col("image_id_b")
     forth, back = (near.select(x.alias("centre"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
     place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other"))
-    nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= _WITNESSES)
+    nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= _NEIGHBOURS)
     ordered = F.sort_array(F.collect_list(F.struct("place", "other"))).alias("nearest")
     label = F.least(F.col("centre"), F.min("other")).alias("label")
-    stars = nearest.groupBy("centre").agg(ordered, label)
-    return stars.select("centre", "label", F.col("nearest.other").alias("witnesses"))
+    grouped = nearest.groupBy("centre").agg(ordered, label)
+    return grouped.select("centre", "label", F.col("nearest.other").alias("neighbours"))
 
 
-def in_parts(stars: DataFrame, n_parts: int) -> DataFrame:
-    """Add `part`, about equally many stars in each, those with the same label beside each other."""
-    return stars.repartitionByRange(n_parts, "label", "centre", "chunk").withColumn("part", F.spark_partition_id())
+def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
+    """Add `part`, about equally many queries in each, those with the same label beside each other."""
+    return queries.repartitionByRange(n_parts, "label", "centre", "chunk").withColumn("part", F.spark_partition_id())
 
 
-def weigh_stars(stars: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
+def weigh_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
     """Rows of WEIGHED; lazy. Each thumbnail goes once to each part that needs it."""
-    needed = F.explode(F.array_union(F.array_append("others", F.col("centre")), "witnesses")).alias("image_id")
-    seen = stars.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
-    rows = seen.unionByName(stars.drop("label"), allowMissingColumns=True)  # a thumbnail has no centre
+    needed = F.explode(F.array_union(F.array_append("others", F.col("centre")), "neighbours")).alias("image_id")
+    seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
+    rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no centre
     order = ("part", F.asc_nulls_first("centre"), "chunk", "image_id")
     return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(weigh_batches, WEIGHED.ddl)
 
 
 def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
-    """Rows of the table `evidence`: thumbnails decide where they spoke, else the scores."""
+    """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores."""
     rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
     decided_by = (
-        F.when(F.col("spoke"), "geometry")
+        F.when(F.col("conclusive"), "geometry")
         .when(F.col("similarity").isNull(), "phash")
-        .when(in_doubt() & F.col("spoke").isNull(), "undecided")
+        .when(in_doubt() & F.col("conclusive").isNull(), "undecided")
         .otherwise("cosine")
     )
     made = {

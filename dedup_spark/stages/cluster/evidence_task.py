@@ -1,4 +1,4 @@
-"""What a task does to weigh stars of thumbnails. Runs on executors; part of the step cluster."""
+"""What a task does to compare the thumbnails of query images and candidates. Runs on executors; part of cluster."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cachetools import LRUCache
 
 from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.clusters import evidence, geometry, probability
+from dedup_spark.kernels.clusters import geometry, probability, verification
 
 WEIGHED = Columns(
-    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, spoke boolean, "
+    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, conclusive boolean, "
     "copy_probability float"
 )
 _MAX_DESCRIBED = 500
@@ -22,7 +22,10 @@ _MAX_DESCRIBED = 500
 
 
 def weigh_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Rows of one part after the other: first its thumbnails (no centre), then its stars; to weighed pairs."""
+    """One part after the other, first its thumbnails (rows without `centre`), then its queries; to rows of WEIGHED.
+
+    A query is the image `centre` with `others`, its candidates, and `neighbours`, images that may support a pair.
+    """
     cv2.setNumThreads(1)
     part, desk = None, _Desk()
     for row in (row for batch in batches for row in batch.to_pylist()):
@@ -49,15 +52,15 @@ class _Desk:
         return self._described[image_id]
 
 
-def _weigh(star: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
-    centre, others = star["centre"], star["others"]
-    heard = set(others)
-    found = evidence.weigh_star(
+def _weigh(query: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
+    centre, others = query["centre"], query["others"]
+    compared = set(others)
+    found = verification.verify_candidates(
         desk.described(centre),  # type: ignore[arg-type]
         [desk.described(i) for i in others],
-        lambda: [desk.described(i) for i in star["witnesses"] if i not in heard],
+        lambda: [desk.described(i) for i in query["neighbours"] if i not in compared],
     )
-    p = probability.posterior(np.array(star["priors"], np.float64), found)
+    p = probability.posterior(np.array(query["priors"], np.float64), found)
     ids = np.array(others, np.int64)
     unknown = np.isnan(found.agreement)
     columns = [
@@ -66,7 +69,7 @@ def _weigh(star: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
         found.n_inliers.astype(np.int32),
         pa.array(found.agreement, mask=unknown),
         pa.array(probability.contested(found).astype(np.float32), mask=unknown),
-        pa.array(probability.spoke(found)),
+        pa.array(probability.is_conclusive(found)),
         p.astype(np.float32),
     ]
     return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], WEIGHED.names)

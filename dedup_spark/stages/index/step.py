@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from dedup_spark.columns import Columns
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32, train_centroids
 from dedup_spark.spark.draw import seeded_place
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
@@ -100,8 +100,8 @@ def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.ND
     draw = seeded_place(settings.seed)
     sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
     rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
-    matrix = ann.from_bytes(rows["embedding"].to_pylist()).astype(np.float32)
-    return ann.train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
+    matrix = from_bytes(rows["embedding"].to_pylist()).astype(np.float32)
+    return train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
 
 
 def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> DataFrame:
@@ -109,9 +109,9 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
     shared = vectors.sparkSession.sparkContext.broadcast(centroids)
 
     def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        quantiser = ann.Quantiser(shared.value)
+        quantiser = Quantiser(shared.value)
         for batch in batches:
-            matrix = ann.to_floats(ann.from_bytes(batch["embedding"].to_pylist()))
+            matrix = to_float32(from_bytes(batch["embedding"].to_pylist()))
             cells = pa.array(quantiser.nearest(matrix), pa.int32())
             yield pa.RecordBatch.from_arrays(
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
@@ -165,9 +165,9 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -
 
 def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
     ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
-    vectors = ann.from_bytes(rows["embedding"].to_pylist())
+    vectors = from_bytes(rows["embedding"].to_pylist())
     path = f"{settings.folder}/shard-{shard:05d}.faiss"
-    size, sha256 = shards.write_shard(settings.root, path, ann.build_shard(ids, vectors, cells, settings.centroids))
+    size, sha256 = shards.write_shard(settings.root, path, build_shard(ids, vectors, cells, settings.centroids))
     held = sorted(set(cells.tolist()))
     row = {"shard": shard, "path": path, "n_images": len(ids), "size_bytes": size, "sha256": sha256, "cells": held}
     return pa.RecordBatch.from_pylist([row], schema=_SHARD_FILE.arrow)

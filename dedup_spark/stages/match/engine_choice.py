@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, filter_cost
 from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
 from dedup_spark.stages.match.survey import Survey
 
@@ -26,7 +26,7 @@ class Choice:
     engine: str
     core_seconds: float
     floor: float
-    look: sketches.Look | None = None
+    sketch_filter: SketchFilter | None = None
     margin: float = 0.0
     n_probes: int = 0
 
@@ -42,14 +42,14 @@ def predict(
     demands = [(settings.min_similarity, settings.min_recall)]
     if settings.neighbours and floor < settings.min_similarity:
         demands.append((floor, settings.floor_recall))
-    look = sketches.choose_look(demands, survey.random_pairs)
-    sketch_ns = sketches.look_cost(look, survey.random_pairs, survey.costs)
+    sketch_filter = choose_filter(demands, survey.negatives)
+    sketch_ns = filter_cost(sketch_filter, survey.negatives, survey.costs)
     met = min(1.0, 2 * survey.visited_share(survey.margin))
     seconds = n_comparisons / 1e9
     choices = [
         Choice("exact", seconds * survey.gemm_ns, exact_floor),
-        Choice("sketch", seconds * sketch_ns, floor, look),
-        Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), floor, look, margin=survey.margin),
+        Choice("sketch", seconds * sketch_ns, floor, sketch_filter),
+        Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), floor, sketch_filter, margin=survey.margin),
         Choice("faiss_ivf", seconds * met * 2 * survey.gemm_ns, floor, n_probes=survey.n_probes),
     ]
     if gpu_ns is not None:
@@ -75,7 +75,7 @@ def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[st
         "engine": chosen.engine,
         "predicted_core_seconds": {name: round(c.core_seconds, 3) for name, c in choices.items()},
         "floor": chosen.floor,
-        "sketch": asdict(chosen.look) if chosen.look else None,
+        "sketch": asdict(chosen.sketch_filter) if chosen.sketch_filter else None,
         "margin": chosen.margin,
         "n_probes": chosen.n_probes,
         "surveyed": survey.n_queries,

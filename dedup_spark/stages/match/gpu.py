@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from dedup_spark.kernels.joins import exact
 from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.spark.gpus import TaskShare, device_of_task
 from dedup_spark.stages.match.speed import nanoseconds
 from dedup_spark.store.shards import read_shard
@@ -39,4 +39,4 @@ def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float
 def _exact_nanoseconds(block: Block, device: str) -> float:
     """By the clock: the time of a GPU is not in that of this process."""
     n = len(block) ** 2 // 2
-    return nanoseconds(lambda: list(exact.exact_join(block, None, 1.0, device)), n, time.perf_counter)
+    return nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)

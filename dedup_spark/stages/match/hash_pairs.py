@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels.joins import hashes as hash_join
+from dedup_spark.kernels.joins.hashes import near_in_buckets
 from dedup_spark.stages.representatives import copies
 
 _PHASH_PARTS = 5
@@ -84,7 +84,7 @@ def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: 
     """On executors: rows (image_id, phash, key) sorted by key to pairs; holds some 1.5 MB of rows."""
     for rows in _whole_keys(batches, max_bucket):
         ids, hashes, keys = (rows[c].to_numpy() for c in ("image_id", "phash", "key"))
-        i, j = hash_join.near_in_buckets(keys, hashes, max_bits, max_bucket)
+        i, j = near_in_buckets(keys, hashes, max_bits, max_bucket)
         a, b = np.minimum(ids[i], ids[j]), np.maximum(ids[i], ids[j])
         yield pa.RecordBatch.from_arrays([pa.array(a), pa.array(b)], ["image_id_a", "image_id_b"])
 

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels import vectors as ann
+from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import shards
 
@@ -95,13 +95,13 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
     rows = pa.Table.from_batches(met)
     parts = rows["part"].to_numpy()
     centroids = shards.read_centroids(settings.root, *settings.shard)
-    quantiser = ann.Quantiser(centroids)
+    quantiser = Quantiser(centroids)
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
-        ids, vectors = mine["image_id"].to_numpy(), ann.from_bytes(mine["embedding"].to_pylist())
-        cells = quantiser.nearest(ann.to_floats(vectors))
+        ids, vectors = mine["image_id"].to_numpy(), from_bytes(mine["embedding"].to_pylist())
+        cells = quantiser.nearest(to_float32(vectors))
         path = f"{settings.folder}/part-{part:05d}.faiss"
-        index = ann.build_shard(ids, vectors, cells, centroids)
+        index = build_shard(ids, vectors, cells, centroids)
         _, sha256 = shards.write_shard(settings.root, path, index)
         row = {"shard": part, "path": path, "n_images": len(ids), "sha256": sha256}
         yield pa.RecordBatch.from_pylist([row], schema=_FILE.arrow)

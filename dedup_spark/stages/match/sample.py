@@ -5,7 +5,8 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.kernels import vectors
+from dedup_spark.kernels.arrays import Float16, Int64
+from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.draw import seeded_place
 
 
@@ -19,10 +20,10 @@ def may_be_drawn(n: int, n_wanted: int, seed: int) -> Column:
     return seeded_place(seed) < (1.5 * n_wanted + 20) / n if n_wanted < n else F.lit(n_wanted > 0)
 
 
-def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[vectors.Ids, vectors.Halves]:
+def draw(drawable: DataFrame, n_wanted: int, seed: int) -> tuple[Int64, Float16]:
     """Ids (q,) and vectors (q, d) of a sample, by id; to the driver come 1 KB each.
 
     Which rows of (image_id, embedding) are drawn depends on id and seed alone, not on order or partitions.
     """
     rows = drawable.orderBy(seeded_place(seed), "image_id").limit(n_wanted).toArrow().sort_by("image_id")
-    return rows["image_id"].to_numpy(), vectors.from_bytes(rows["embedding"].to_pylist())
+    return rows["image_id"].to_numpy(), from_bytes(rows["embedding"].to_pylist())

@@ -8,24 +8,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import sketch as sketch_join
-from dedup_spark.kernels.joins import sketches
-from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.joins.base import Block, score_candidates
+from dedup_spark.kernels.joins.sketch import near_in_first_bits, sketch_block
+from dedup_spark.kernels.joins.sketches import FIRST_BITS, SketchCosts, SketchFilter
 
 
-def sketch_costs(block: Block, seed: int) -> sketches.SketchCosts:
+def sketch_costs(block: Block, seed: int) -> SketchCosts:
     """Nanoseconds of this machine, in about 0.1 s; the constants of the class where the block is small."""
     few = Block(block.ids[:4096], block.vectors[:4096], block.cells[:4096])
     if len(few) < 1024:
-        return sketches.SketchCosts()
+        return SketchCosts()
     first = []
-    for n_bits in sketches.FIRST_BITS:
-        s = sketch_join.sketched(few, sketches.Look(n_bits, 0, 0, 0), seed).first
-        first.append(nanoseconds(functools.partial(sketch_join.first_look, s[:512], s, 1), 512 * len(s)))
+    for n_bits in FIRST_BITS:
+        s = sketch_block(few, SketchFilter(n_bits, 0, 0, 0), seed).first
+        first.append(nanoseconds(functools.partial(near_in_first_bits, s[:512], s, 1), 512 * len(s)))
     i, j = np.arange(1024), np.arange(1024)[::-1].copy()
-    score = nanoseconds(lambda: list(joins.verified(few, few, iter([(i, j)]), 1.0, 0, 1.0)), 1024)
-    return sketches.SketchCosts(first=tuple(first), score=score)
+    score = nanoseconds(lambda: list(score_candidates(few, few, iter([(i, j)]), 1.0, 0, 1.0)), 1024)
+    return SketchCosts(first=tuple(first), score=score)
 
 
 def nanoseconds(work: Callable[[], object], n: int, clock: Callable[[], float] = time.process_time) -> float:

@@ -16,8 +16,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.kernels import vectors as ann
-from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.arrays import Float16, Int64
+from dedup_spark.kernels.joins.sketches import FIRST_BITS, CosineHistogram, SketchCosts, negatives_of
 from dedup_spark.stages.match.survey_task import GAP_BINS, SURVEYED, SurveySettings, survey_shard
 from dedup_spark.store.shards import read_shard
 
@@ -32,13 +32,13 @@ class Survey:
     n_queries: int
     n_compared: int
     near: tuple[int, ...]  # neighbours of the sample above the floor, by COSINE_BINS
-    random_pairs: sketches.Spread  # cosines of every two of the sample
+    negatives: CosineHistogram  # cosines of every two of the sample
     gaps: tuple[int, ...]  # vectors by how much farther than home their cell lies, by GAP_BINS
     n_routed: int
     margin: float
     n_probes: int
     gemm_ns: float
-    costs: sketches.SketchCosts
+    costs: SketchCosts
     exploded: bool
 
     def neighbours_per_image(self, cosine: float) -> float:
@@ -51,9 +51,7 @@ class Survey:
         return inside / max(1, sum(self.gaps))
 
 
-def compare_with_shards(
-    shard_rows: DataFrame, sample: tuple[ann.Ids, ann.Halves], settings: SurveySettings
-) -> DataFrame:
+def compare_with_shards(shard_rows: DataFrame, sample: tuple[Int64, Float16], settings: SurveySettings) -> DataFrame:
     """The sample's neighbours in each shard, and a row of counts and times for each; lazy. The sample is broadcast."""
     shared = shard_rows.sparkSession.sparkContext.broadcast(sample)
 
@@ -65,7 +63,7 @@ def compare_with_shards(
     return shard_rows.select("shard", "path", "sha256").mapInArrow(compare, SURVEYED.ddl)
 
 
-def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Survey:
+def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey:
     """One Survey of the sample and of what all shards said of it; on the driver one row per shard."""
     n_queries = len(sample)
     enough = min_recall + (1 - min_recall) / 2
@@ -88,7 +86,7 @@ def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Sur
         n_queries=n_queries,
         n_compared=int(compared),
         near=tuple(totals["near"].tolist()),
-        random_pairs=sketches.strangers_of(sample),
+        negatives=negatives_of(sample),
         gaps=tuple(totals["gaps"].tolist()),
         n_routed=said["n"],
         margin=_UNKNOWN_MARGIN if not said["n"] else said["max_gap"] * 1.5 + 0.05 if few else said["gap"],
@@ -99,9 +97,7 @@ def summarise(surveyed: DataFrame, sample: ann.Halves, min_recall: float) -> Sur
     )
 
 
-def _costs(measured: dict[str, float] | None) -> sketches.SketchCosts:
+def _costs(measured: dict[str, float] | None) -> SketchCosts:
     if measured is None:
-        return sketches.SketchCosts()
-    return sketches.SketchCosts(
-        tuple(measured[f"first_{bits}"] for bits in sketches.FIRST_BITS), score=measured["score"]
-    )
+        return SketchCosts()
+    return SketchCosts(tuple(measured[f"first_{bits}"] for bits in FIRST_BITS), score=measured["score"])

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from dedup_spark.columns import Columns
-from dedup_spark.kernels import vectors as ann
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import routed as routed_join
-from dedup_spark.kernels.joins import sketches
-from dedup_spark.kernels.joins.base import Block, Found
+from dedup_spark.kernels.arrays import Float16, Float32, Int64
+from dedup_spark.kernels.joins.base import FLOAT32_ERROR, Block, Candidates, Rows, ScoredPairs, score_candidates, tiles
+from dedup_spark.kernels.joins.routed import home_cosines
+from dedup_spark.kernels.joins.sketches import FIRST_BITS
+from dedup_spark.kernels.vectors import Quantiser, to_float32
 from dedup_spark.stages.match.speed import sketch_costs
 from dedup_spark.store.shards import Shard
 
@@ -48,7 +48,7 @@ class SurveySettings:
 
 
 def survey_shard(
-    shard: Shard, ids: ann.Ids, vectors: ann.Halves, settings: SurveySettings, *, times_sketches: bool = False
+    shard: Shard, ids: Int64, vectors: Float16, settings: SurveySettings, *, times_sketches: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Rows of SURVEYED for one shard. The last is of counts and times, those of sketches too if asked for."""
     block, centroids = shard.block, shard.centroids
@@ -56,7 +56,9 @@ def survey_shard(
     counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
     begin = time.process_time()  # of this task alone: other tasks and queries share the cores
     proposed = _propose(queries, block, settings.lowest, counts)
-    near = list(joins.verified(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity))
+    near = list(
+        score_candidates(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity)
+    )
     measured = {
         "n_compared": float(len(queries) * len(block)),
         "gemm_ns": 1e9 * (time.process_time() - begin) / max(1, len(queries) * len(block)),
@@ -66,25 +68,25 @@ def survey_shard(
         yield from _neighbours(queries, block, near, centroids, settings)
     if times_sketches:
         costs = sketch_costs(block, settings.seed)
-        measured |= {f"first_{bits}": ns for bits, ns in zip(sketches.FIRST_BITS, costs.first, strict=True)}
+        measured |= {f"first_{bits}": ns for bits, ns in zip(FIRST_BITS, costs.first, strict=True)}
         measured["score"] = costs.score
     histograms = {"near": counts, "gaps": _gap_counts(queries, block, centroids)}
     yield _counts_row(histograms, measured)
 
 
-def _by_cell(ids: ann.Ids, vectors: ann.Halves, centroids: ann.Floats) -> Block:
-    cells = ann.Quantiser(centroids).nearest(ann.to_floats(vectors))
+def _by_cell(ids: Int64, vectors: Float16, centroids: Float32) -> Block:
+    cells = Quantiser(centroids).nearest(to_float32(vectors))
     order = np.argsort(cells, kind="stable")
     return Block(ids[order], vectors[order], cells[order])
 
 
-def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> joins.Proposed:
+def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> Candidates:
     """All rows near enough; adds them to `counts`, and past the bound of an explosion only that."""
-    for cols, row_tiles in joins.tiles(len(queries), len(block)):
-        y = block.floats(cols)
+    for cols, row_tiles in tiles(len(queries), len(block)):
+        y = block.unit_vectors(cols)
         for rows in row_tiles:
-            products = queries.floats(rows) @ y.T
-            flat = np.flatnonzero(products >= np.float32(lowest - joins.FLOAT32_ERROR))
+            products = queries.unit_vectors(rows) @ y.T
+            flat = np.flatnonzero(products >= np.float32(lowest - FLOAT32_ERROR))
             counts += np.histogram(np.clip(products.ravel()[flat], -1, 1), COSINE_BINS)[0]
             if counts.sum() <= _MAX_SHARD_PAIRS:
                 i, j = np.divmod(flat, products.shape[1])
@@ -92,10 +94,10 @@ def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) ->
 
 
 def _neighbours(
-    queries: Block, block: Block, near: list[Found], centroids: ann.Floats, settings: SurveySettings
+    queries: Block, block: Block, near: list[ScoredPairs], centroids: Float32, settings: SurveySettings
 ) -> Iterator[pa.RecordBatch]:
     """The pairs that the table must hold, those above min_similarity with what it takes to route them."""
-    to_cells = queries.floats(slice(None)) @ centroids.T
+    to_cells = queries.unit_vectors(slice(None)) @ centroids.T
     for found in near:
         own = found.best_of_a | (found.similarity >= np.float32(settings.min_similarity))
         i, j, similarity = found.i[own], found.j[own], found.similarity[own]
@@ -110,13 +112,13 @@ def _neighbours(
 
 
 def _routes(
-    queries: Block, block: Block, i: joins.Rows, j: joins.Rows, to_cells: ann.Floats, centroids: ann.Floats
+    queries: Block, block: Block, i: Rows, j: Rows, to_cells: Float32, centroids: Float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each pair the smaller of both ways: the gap to the other's home cell, and its rank, from 1."""
     ways = []
     for sims, home, other in (
         (to_cells[i], queries.cells[i], block.cells[j]),
-        (block.floats(j) @ centroids.T, block.cells[j], queries.cells[i]),
+        (block.unit_vectors(j) @ centroids.T, block.cells[j], queries.cells[i]),
     ):
         there = np.take_along_axis(sims, other[:, None], 1)
         gap = np.take_along_axis(sims, home[:, None], 1)[:, 0] - there[:, 0]
@@ -124,11 +126,11 @@ def _routes(
     return np.minimum(ways[0][0], ways[1][0]), np.minimum(ways[0][1], ways[1][1]).astype(np.int32)
 
 
-def _gap_counts(queries: Block, block: Block, centroids: ann.Floats) -> np.ndarray:
+def _gap_counts(queries: Block, block: Block, centroids: Float32) -> np.ndarray:
     """Rows of the shard by how much farther than home their cell lies from a query."""
     cells = np.array(list(block.cell_bounds), np.int64)
     sizes = np.array([rows.stop - rows.start for rows in block.cell_bounds.values()], np.int64)
-    gap = routed_join.home_cosines(queries, centroids)[:, None] - queries.floats(slice(None)) @ centroids[cells].T
+    gap = home_cosines(queries, centroids)[:, None] - queries.unit_vectors(slice(None)) @ centroids[cells].T
     gap[queries.cells[:, None] == cells] = -1
     weights = np.broadcast_to(sizes, gap.shape)
     return np.histogram(np.clip(gap, -1, 3), GAP_BINS, weights=weights)[0].astype(np.int64)

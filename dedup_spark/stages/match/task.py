@@ -17,12 +17,13 @@ from pyspark.accumulators import Accumulator
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import exact, faiss_ivf, routed, sketches
-from dedup_spark.kernels.joins import sketch as sketch_join
-from dedup_spark.kernels.joins.base import Block, Found, Proposed
-from dedup_spark.kernels.joins.sketch import Sketched
+from dedup_spark.kernels.arrays import Float32, Int64
+from dedup_spark.kernels.joins.base import Block, Candidates, ScoredPairs, score_candidates
+from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.faiss_ivf import ivf_join
+from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
+from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
+from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.stages.match.engine_choice import EXACT, Choice
 from dedup_spark.stages.match.gpu import open_device
 from dedup_spark.store.shards import Shard, bounded_cache, read_shard
@@ -45,7 +46,7 @@ class JoinSettings:
     min_similarity: float
     floor: float
     neighbours: int
-    look: sketches.Look | None
+    sketch_filter: SketchFilter | None
     margin: float
     n_probes: int
     seed: int
@@ -61,7 +62,7 @@ class JoinSettings:
             min_similarity=settings.min_similarity,
             floor=chosen.floor,
             neighbours=settings.neighbours,
-            look=chosen.look,
+            sketch_filter=chosen.sketch_filter,
             margin=chosen.margin,
             n_probes=chosen.n_probes,
             seed=settings.seed,
@@ -92,43 +93,43 @@ def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Sha
     return read_shard(*a_file, with_index), None if a_file == b_file else read_shard(*b_file, with_index)
 
 
-def propose(a: Shard, b: Shard | None, settings: JoinSettings) -> Proposed:
+def propose(a: Shard, b: Shard | None, settings: JoinSettings) -> Candidates:
     """Rows that the engine proposes; with `b` None: pairs within `a`."""
     a_block, b_block = a.block, b.block if b else None
     if settings.engine in EXACT:
         device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact.exact_join(a_block, b_block, settings.lowest, device)
+        return exact_join(a_block, b_block, settings.lowest, device)
     if settings.engine == "faiss_ivf":
         indexes = tuple(shard.index for shard in (a, b) if shard and shard.index is not None)
-        return faiss_ivf.ivf_join(a_block, b_block, indexes, settings.lowest, settings.n_probes)
-    assert settings.look is not None
-    a_sketched = _sketched(a, settings.look, settings.seed)
-    b_sketched = _sketched(b, settings.look, settings.seed) if b else None
+        return ivf_join(a_block, b_block, indexes, settings.lowest, settings.n_probes)
+    assert settings.sketch_filter is not None
+    a_sketched = _sketched(a, settings.sketch_filter, settings.seed)
+    b_sketched = _sketched(b, settings.sketch_filter, settings.seed) if b else None
     if settings.engine == "sketch":
-        return sketch_join.sketch_join(a_sketched, b_sketched, settings.look)
+        return sketch_join(a_sketched, b_sketched, settings.sketch_filter)
     centroids = (b or a).centroids
     a_routed = _routed(a_block, a_sketched, centroids)
     b_routed = _routed(b_block, b_sketched, centroids) if b_block is not None and b_sketched else None
-    return routed.routed_join(a_routed, b_routed, centroids, settings.margin, settings.look)
+    return routed_join(a_routed, b_routed, centroids, settings.margin, settings.sketch_filter)
 
 
 @cached(
     bounded_cache(64 << 20, lambda sketched: sketched.first.nbytes + sketched.rest.nbytes),
-    key=lambda shard, look, seed: (shard.name, look, seed),
+    key=lambda shard, sketch_filter, seed: (shard.name, sketch_filter, seed),
 )
-def _sketched(shard: Shard, look: sketches.Look, seed: int) -> Sketched:
+def _sketched(shard: Shard, sketch_filter: SketchFilter, seed: int) -> BlockSketches:
     """Kept, as a worker meets the same shards in many items: eight of 65,536 rows at 1,024 bits, 32 at 256."""
-    return sketch_join.sketched(shard.block, look, seed)
+    return sketch_block(shard.block, sketch_filter, seed)
 
 
-def _routed(block: Block, sketched: Sketched, centroids: vectors.Floats) -> routed.Routed:
-    return routed.Routed(block, sketched, routed.home_cosines(block, centroids))
+def _routed(block: Block, sketched: BlockSketches, centroids: Float32) -> Routed:
+    return Routed(block, sketched, home_cosines(block, centroids))
 
 
 def _join_item(
     item: int,
     blocks: tuple[Block, Block | None],
-    proposed: Proposed,
+    proposed: Candidates,
     settings: JoinSettings,
     counter: Accumulator[int] | None,
 ) -> Iterator[pa.RecordBatch]:
@@ -136,8 +137,8 @@ def _join_item(
     a, b = blocks
     base = a if b is None else b
     allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(base)))
-    for found in joins.verified(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
-        n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_proposed
+    for found in score_candidates(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
+        n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_candidates
         if n_found > allowed:
             break
         if len(found.i):
@@ -148,7 +149,7 @@ def _join_item(
     yield pa.RecordBatch.from_pylist([end], schema=JOINED.arrow)
 
 
-def _pairs(found: Found, a: vectors.Ids, b: vectors.Ids) -> pa.RecordBatch:
+def _pairs(found: ScoredPairs, a: Int64, b: Int64) -> pa.RecordBatch:
     swap = a > b
     columns = [
         np.minimum(a, b), np.maximum(a, b), found.similarity,

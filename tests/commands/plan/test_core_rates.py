@@ -4,17 +4,17 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup_spark.commands.plan.core_rates import embed_seconds, measure_core
-from dedup_spark.kernels.joins.sketches import STRANGERS
+from dedup_spark.kernels.joins.sketches import NEGATIVES
 
 
 def test_rates_of_a_core_are_positive_numbers() -> None:
-    rates = measure_core([(0.7, 0.999)], STRANGERS, task_cpus=1)
+    rates = measure_core([(0.7, 0.999)], NEGATIVES, task_cpus=1)
     assert 0 < rates.sketch_pair_ns < np.inf
     assert 0 < rates.exact_pair_ns < np.inf
 
 
 def test_lower_cosines_ask_for_dearer_sketches() -> None:
-    low, high = (measure_core([(cosine, 0.999)], STRANGERS, task_cpus=1) for cosine in (0.3, 0.9))
+    low, high = (measure_core([(cosine, 0.999)], NEGATIVES, task_cpus=1) for cosine in (0.3, 0.9))
     assert low.sketch_pair_ns > high.sketch_pair_ns  # ten times: no clock errs so far
 
 

@@ -130,3 +130,11 @@ def test_an_estimate_stays_between_what_is_known_for_certain() -> None:
     assert (found.images.low, found.images.high) == (10, 100)
     assert (found.extra.low, found.extra.high) == (5, 100)
     assert between(blind, (0, float("inf")), (0, float("inf"))) == blind
+
+
+def test_images_in_groups_of_three_are_counted_from_pairs_and_from_pairs_that_share_an_image() -> None:
+    """100,000 groups of three in a million images: a tenth shows 1 % of their 300,000 pairs and 0.1 % of the paths."""
+    found = estimate(Seen(n_pairs=3_000, n_paths=300, n_images=5_700, n_extra=2_900), 100_000, 1_000_000)
+    assert found.pairs.value == pytest.approx(300_000, rel=1e-3)
+    assert found.images.value == pytest.approx(300_000, rel=1e-3)
+    assert found.extra.value == pytest.approx(200_000, rel=1e-3)

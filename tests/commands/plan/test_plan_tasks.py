@@ -20,7 +20,7 @@ from dedup_spark.commands.plan.speed import _core_batches, _demands
 from dedup_spark.commands.plan.text import describe_plan, paper_markdown, plan_json
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.kernels.features.signature import SignatureSettings
-from dedup_spark.kernels.joins.sketches import STRANGERS
+from dedup_spark.kernels.joins.sketches import NEGATIVES
 from dedup_spark.models.registry import resolve
 from dedup_spark.sources.base import Address
 from dedup_spark.spark.gpus import TaskShare
@@ -72,7 +72,7 @@ def test_every_image_of_a_sample_is_a_row_with_its_share_of_the_time(lake: TinyL
 
 def test_a_core_says_its_rates_in_one_row() -> None:
     batches = [pa.RecordBatch.from_pydict({"id": [0]})]
-    [row] = _core_batches(batches, settings_for(None, "off"), [(0.7, 0.999)], STRANGERS)
+    [row] = _core_batches(batches, settings_for(None, "off"), [(0.7, 0.999)], NEGATIVES)
     [rates] = row.to_pylist()
     assert rates["embed_seconds"] is None
     assert min(rates["exact_pair_ns"], rates["sketch_pair_ns"]) > 0

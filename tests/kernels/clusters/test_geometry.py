@@ -1,4 +1,4 @@
-"""Geometry: planted edits are aligned, strangers are not, and the map found is the one that was applied."""
+"""Geometry: planted edits are aligned, different pictures are not, and the map found is the one that was applied."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_edited_copy_is_aligned_with_its_original(edit: str, number: int) -> 
     assert geometry.align(copy, original).n_inliers >= 10
 
 
-def test_strangers_are_not_aligned() -> None:
+def test_different_pictures_are_not_aligned() -> None:
     described = [geometry.describe_grey(photo(i)) for i in range(11)]
     found = [geometry.align(a, b).n_inliers for i, a in enumerate(described) for b in described[:i]]
     assert max(found) < 10
@@ -86,3 +86,45 @@ def test_bytes_that_are_no_image_are_refused() -> None:
 def test_blocks_of_any_shape_are_cut(shape: tuple[int, int]) -> None:
     blocks = geometry.cut_blocks(np.zeros(shape, np.float32))
     assert blocks.shape == (max(1, shape[0] // 16) * max(1, shape[1] // 16), 256)
+
+
+def test_a_match_must_be_clearer_than_the_second_best_by_lowes_ratio() -> None:
+    """Of distances 0.8, so of their squares 0.64: 0.1 to 0.16 passes, 0.1 to 0.15 does not."""
+    cosines = np.array([[0.9, 0.84, 0.0], [0.9, 0.85, 0.0], [0.2, 0.0, 0.95]], np.float32)
+    i, j = geometry._matches(cosines)
+    assert i.tolist() == [2, 0], "the most distinct first"
+    assert j.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "expected"),
+    [
+        (1.0, 0.34, True),
+        (1.0, 0.33, False),
+        (0.09, 0.09, True),
+        (0.083, 0.083, False),
+        (11.9, 11.9, True),
+        (12.1, 12.1, False),
+    ],
+)
+def test_maps_that_no_edit_makes_are_refused(wide: float, narrow: float, expected: bool) -> None:
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    matrix = np.hstack([turn @ np.diag([wide, narrow]), np.array([[5.0], [7.0]])])
+    assert geometry._plausible(matrix) == expected
+
+
+def test_a_plane_smaller_than_a_block_is_filled_up_by_its_edge() -> None:
+    plane = np.arange(5 * 16, dtype=np.float32).reshape(5, 16)
+    block = geometry.cut_blocks(plane).reshape(16, 16)
+    assert np.array_equal(block[:5], plane)
+    assert (block[5:] == plane[4]).all()
+
+
+def test_planes_and_maps_of_another_shape_or_dtype_are_refused() -> None:
+    described = geometry.describe_grey(photo(0))
+    with pytest.raises(ValueError, match=r"grey: expected uint8 of shape \(h, w\); found float64 of shape \(9, 9\)"):
+        geometry.describe_grey(np.zeros((9, 9)))  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"matrix: expected float64 of shape \(2, 3\); found float64 of shape \(3, 3\)"
+    ):
+        geometry.overlay(described, described, np.eye(3))

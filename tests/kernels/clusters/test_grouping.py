@@ -27,7 +27,7 @@ def test_one_false_pair_between_two_groups_joins_nothing() -> None:
     assert group(12, pairs) == [0] * 6 + [6] * 6
 
 
-def test_strangers_who_were_compared_stay_apart_though_a_path_leads_between_them() -> None:
+def test_different_pictures_that_were_compared_stay_apart_though_a_path_leads_between_them() -> None:
     pairs = {(0, 1): 0.99, (1, 2): 0.9, (2, 3): 0.99, (0, 2): 0.01, (0, 3): 0.01, (1, 3): 0.01}
     assert group(4, pairs) == [0, 0, 2, 2]
 
@@ -46,9 +46,9 @@ def test_leaders_keep_a_member_that_few_were_compared_with() -> None:
     assert group(10, pairs, settled=True) == [0] * 10
 
 
-def test_company_speaks_for_pairs_that_were_not_weighed() -> None:
+def test_likely_copies_stand_in_for_pairs_that_were_not_compared() -> None:
     a, b, p = np.array([0, 1, 3]), np.array([1, 2, 4]), np.array([0.9, 0.8, 0.9])
-    filled = grouping.fill_from_company(5, a, b, p)
+    filled = grouping.fill_from_likely_copies(5, a, b, p)
     assert np.array_equal(filled, filled.T)
     assert filled[0, 1] == pytest.approx((0.9 + (1 + 0.9 + 0.9 + 1 + 0.8) / 5) / 2)
     assert filled[0, 2] == pytest.approx((0.9 + 1 + 0.8) / 3)
@@ -61,7 +61,7 @@ def test_a_long_chain_is_cut() -> None:
     assert len(set(labels)) > 2
 
 
-def test_weighed_pairs_stand_and_others_are_the_best_path_with_its_cost() -> None:
+def test_compared_pairs_stand_and_others_are_the_best_path_with_its_cost() -> None:
     a, b, p = np.array([0, 1, 0]), np.array([1, 2, 3]), np.array([0.9, 0.8, 0.3])
     filled = grouping.fill_unknown(5, a, b, p)
     assert np.array_equal(filled, filled.T)
@@ -74,3 +74,8 @@ def test_weighed_pairs_stand_and_others_are_the_best_path_with_its_cost() -> Non
 
 def test_a_component_without_pairs_falls_apart() -> None:
     assert group(3, {(0, 1): 0.1}) == [0, 1, 2]
+
+
+def test_a_pair_that_is_as_likely_a_copy_as_not_is_a_step_of_a_path() -> None:
+    filled = grouping.fill_unknown(3, np.array([0, 1]), np.array([1, 2]), np.array([0.5, 0.9]))
+    assert filled[0, 2] == pytest.approx(0.5 * 0.9 * 0.9)

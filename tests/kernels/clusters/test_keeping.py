@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dedup_spark.kernels.clusters.keeping import assign_keepers
+from dedup_spark.kernels.clusters.keeping import assign_keepers, centre
 
 
 def random_distances(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -50,7 +50,7 @@ def test_the_better_rank_gathers_where_two_reach_as_many() -> None:
     assert second.tolist() == [3, 1, 3, 3, 3]
 
 
-def test_strangers_keep_themselves() -> None:
+def test_members_near_nobody_keep_themselves() -> None:
     assert assign_keepers(np.eye(4, dtype=bool), np.arange(4)).tolist() == [0, 1, 2, 3]
     assert assign_keepers(np.zeros((0, 0), bool), np.arange(0)).tolist() == []
 
@@ -62,3 +62,18 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
     order = rng.permutation(40)
     shuffled = assign_keepers(distance[np.ix_(order, order)] <= 0.2, rank[order])
     assert np.array_equal(order[shuffled], keeper[order])
+
+
+def test_the_centre_is_the_member_with_most_others_near_it_then_the_better_rank() -> None:
+    position = np.arange(5)
+    near = np.abs(position[:, None] - position[None]) <= 1
+    assert centre(near, np.array([0, 4, 3, 2, 1])) == 3  # 1, 2 and 3 have two others each
+    near[0, 2] = near[2, 0] = True
+    assert centre(near, np.array([0, 4, 3, 2, 1])) == 2
+
+
+def test_ranks_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"rank: expected int64 of shape \(n\), n = 4; found int64 of shape \(3,\)"):
+        assign_keepers(np.eye(4, dtype=bool), np.arange(3))
+    with pytest.raises(ValueError, match=r"near: expected bool of shape \(n, n\), n = 4"):
+        centre(np.ones((4, 3), bool), np.arange(4))

@@ -30,3 +30,9 @@ def test_no_path_is_an_empty_one() -> None:
     a, b, s = np.array([1, 5]), np.array([2, 6]), np.ones(2)
     assert shortest_path(a, b, s, 1, 6) == shortest_path(a, b, s, 1, 9) == shortest_path(a, b, s, -3, 2) == []
     assert shortest_path(a, b, s, 5, 5) == [5]
+
+
+def test_of_paths_over_unlike_images_the_less_unlike_one_is_taken() -> None:
+    a, b = np.array([1, 2, 1, 3]), np.array([2, 4, 3, 4])
+    assert shortest_path(a, b, np.array([-0.9, -0.9, -0.2, -0.9]), 1, 4) == [1, 3, 4]
+    assert shortest_path(a, b, np.array([-0.2, -0.9, -0.9, -0.9]), 1, 4) == [1, 2, 4]

@@ -8,42 +8,44 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.evidence import StarEvidence
+from dedup_spark.kernels.clusters.verification import Verification
 
-NAMES = tuple(f.name for f in fields(StarEvidence))
+NAMES = tuple(f.name for f in fields(Verification))
 USUAL = dict(zip(NAMES, (50, 0.9, 0, np.nan, 1, 5, 1), strict=True))
 
 
-def star(**given: list[float]) -> StarEvidence:
+def verification(**given: list[float]) -> Verification:
     n = len(next(iter(given.values())))
-    return StarEvidence(*(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES))
+    return Verification(*(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES))
 
 
 def test_more_agreement_is_more_likely_a_copy() -> None:
-    p = probability.posterior(np.full(5, 0.5), star(agreement=[0.0, 0.2, 0.5, 0.8, 1.0]))
+    p = probability.posterior(np.full(5, 0.5), verification(agreement=[0.0, 0.2, 0.5, 0.8, 1.0]))
     assert (np.diff(p) > 0).all()
     assert p[0] < 0.2
     assert p[-1] > 0.99
 
 
 def test_telling_blocks_that_differ_speak_against_a_copy_and_those_that_agree_do_not() -> None:
-    p = probability.posterior(np.full(2, 0.5), star(telling_share=[0.1, 0.1], telling_agreement=[0.0, 1.0]))
+    p = probability.posterior(np.full(2, 0.5), verification(telling_share=[0.1, 0.1], telling_agreement=[0.0, 1.0]))
     assert p[0] < 0.2
     assert p[1] > 0.9
 
 
-def test_differences_that_nobody_witnessed_count_more() -> None:
-    lonely, witnessed = probability.posterior(np.full(2, 0.5), star(n_mates=[0, 5], agreement=[0.7, 0.7]))
-    assert lonely < witnessed
+def test_differences_that_no_supporting_image_can_vote_on_count_more() -> None:
+    alone, supported = probability.posterior(np.full(2, 0.5), verification(n_supporting=[0, 5], agreement=[0.7, 0.7]))
+    assert alone < supported
 
 
 def test_no_alignment_lowers_the_prior_less_where_there_was_nothing_to_align() -> None:
-    p = probability.posterior(np.array([0.9, 0.9]), star(n_inliers=[0, 0], agreement=[np.nan] * 2, comparable=[1, 0]))
+    p = probability.posterior(
+        np.array([0.9, 0.9]), verification(n_inliers=[0, 0], agreement=[np.nan] * 2, comparable=[1, 0])
+    )
     assert p[0] < p[1] < 0.5
 
 
 def test_aligned_images_without_common_content_keep_their_prior() -> None:
-    assert probability.posterior(np.array([0.8]), star(agreement=[np.nan]))[0] == pytest.approx(0.8)
+    assert probability.posterior(np.array([0.8]), verification(agreement=[np.nan]))[0] == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize("model", probability.PRIORS.values(), ids=probability.PRIORS)
@@ -59,3 +61,21 @@ def test_a_stricter_target_cuts_higher() -> None:
     assert cuts[0] == pytest.approx(0.5)
     assert 0.9 < cuts[2] < 0.99
     assert cuts[-1] < 1
+
+
+@pytest.mark.parametrize(
+    ("cosine", "normalised", "expected"), [(0.35, 0.1, 0.1278), (0.5, 0.2, 0.6735), (0.8, 0.5, 0.9876)]
+)
+def test_the_fitted_priors_do_not_change(cosine: float, normalised: float, expected: float) -> None:
+    """Golden values: a change here means that probability.VERSION must be raised."""
+    for model in probability.PRIORS.values():
+        assert probability.prior(model, np.array([cosine]), np.array([normalised]))[0] == pytest.approx(
+            expected, abs=1e-3
+        )
+
+
+def test_probabilities_of_another_length_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"n_inliers: expected float32 of shape \(m\), m = 3; found float32 of shape \(2,\)"
+    ):
+        probability.posterior(np.full(3, 0.5), verification(agreement=[0.5, 0.5]))

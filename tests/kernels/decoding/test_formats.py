@@ -199,7 +199,7 @@ def test_what_the_decoder_cannot_read_of_jpeg_is_named() -> None:
     data = bytearray(BY_NAME["jpeg"].data)
     at = data.index(b"\xff\xc0")
     data[at + 4] = 12
-    with pytest.raises(ImageRejected, match="unsupported_format: JPEG with 12 bits a sample"):
+    with pytest.raises(ImageRejected, match="unsupported_format: JPEG with 12 bits per sample"):
         decode_image(bytes(data), **LIMITS)
     data[at : at + 2], data[at + 4] = b"\xff\xf7", 8
     with pytest.raises(ImageRejected, match="unsupported_format: JPEG-LS"):

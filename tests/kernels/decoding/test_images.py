@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny_lake import TinyLake, build_tiny_lake
 
+from dedup_spark.kernels.decoding import images
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected, decode_image, sniff_format
 from dedup_spark.kernels.decoding.rendering import to_rgb
 
@@ -132,3 +133,22 @@ def test_the_file_name_is_not_asked(lake: TinyLake) -> None:
         if p.suffix == ".jpg" and p.is_file() and p.read_bytes()[:4] == b"\x89PNG"
     )
     assert decode_image(path.read_bytes(), **LIMITS).format == "PNG"
+
+
+@pytest.mark.parametrize(("tag", "expected"), [(0, 1), (1, 1), (8, 8), (9, 1), ("upright", 1)])
+def test_an_exif_orientation_that_is_none_is_upright(tag: object, expected: int) -> None:
+    image = gradient()
+    image.getexif()[0x0112] = tag
+    assert images._exif_orientation(image) == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("decoder: Out of Memory"), OSError("Cannot allocate memory")])
+def test_a_decoder_without_memory_names_the_setting(error: BaseException) -> None:
+    rejection = images._rejection(b"", "PNG", error)
+    assert rejection.reason == "too_many_pixels"
+    assert "raise extract.decoder_memory_bytes" in rejection.message
+
+
+def test_a_message_names_the_error_and_is_no_longer_than_a_column_needs() -> None:
+    rejection = images._rejection(encoded(gradient(), "PNG"), "PNG", ValueError("x" * 600))
+    assert rejection.message == "ValueError: " + "x" * 488

@@ -77,3 +77,16 @@ def test_same_pixels_in_another_shape_are_another_image() -> None:
     flat = np.zeros((20, 40, 3), np.uint8)
     wide, tall = (decode_image(encoded(Image.fromarray(a), "PNG"), **LIMITS) for a in (flat, flat.reshape(40, 20, 3)))
     assert hashing.pixel_hash(wide) != hashing.pixel_hash(tall)
+
+
+def test_a_content_hash_is_sha_256_in_hex() -> None:
+    assert hashing.content_hash(b"abc").startswith("ba7816bf8f01cfea")
+    assert len(hashing.content_hash(b"")) == 64
+
+
+def test_hamming_bits_are_those_of_python() -> None:
+    a = np.array([0, -1, 2**62, -(2**63), 5], np.int64)
+    b = np.array([0, 0, 1, 2**62, 6], np.int64)
+    assert hashing.hamming_bits(a, b).tolist() == [0, 64, 2, 2, 2]
+    with pytest.raises(ValueError, match=r"b: expected int64 of shape \(n\), n = 5; found int64 of shape \(4,\)"):
+        hashing.hamming_bits(a, b[:4])

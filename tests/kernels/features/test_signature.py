@@ -146,3 +146,12 @@ def test_a_decoder_that_came_may_decode_and_one_that_went_does_not(monkeypatch: 
     assert not may_decode_now(with_raw, with_raw)
     assert may_decode_now("0/old", with_raw)
     assert may_decode_now(rejected_version(SignatureSettings(10**7, 16, 256, 80, 224)), without_raw)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((1000, 2), (100, 1)), ((2, 1000), (1, 100)), ((1000, 510), (100, 51)), ((90, 40), (90, 40))]
+)
+def test_a_thumbnail_fits_its_square_and_has_no_side_of_nothing(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert signing._fit(Image.new("RGB", size), 100).size == expected

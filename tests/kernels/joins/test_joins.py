@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins import base as joins
-from dedup_spark.kernels.joins import exact, faiss_ivf, sketches
-from dedup_spark.kernels.joins import routed as routed_join
-from dedup_spark.kernels.joins import sketch as sketch_join
-from dedup_spark.kernels.joins.base import Block, Proposed
+from dedup_spark.kernels.joins import base, exact, faiss_ivf, routed, sketch
+from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
+from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
+from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
+from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, make_sketches
 
 Pairs = set[tuple[int, int]]
-LOOK = sketches.choose_look([(0.6, 0.999)])
+FILTER = choose_filter([(0.6, 0.999)])
 
 
 def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.ndarray]:
@@ -37,14 +37,14 @@ def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.n
 
 
 def near_pairs(a: Block, b: Block | None, t: float) -> Pairs:
-    base = a if b is None else b
+    other = a if b is None else b
     i, j = np.triu_indices(len(a), 1) if b is None else np.indices((len(a), len(b))).reshape(2, -1)
-    near = vectors.cosines(a.vectors[i], base.vectors[j]) >= t
+    near = vectors.cosines(a.vectors[i], other.vectors[j]) >= t
     return set(zip(i[near].tolist(), j[near].tolist(), strict=True))
 
 
-def kept(a: Block, b: Block | None, proposed: Proposed, t: float) -> Pairs:
-    found = [p for f in joins.verified(a, b, proposed, t, 0, t) for p in zip(f.i.tolist(), f.j.tolist(), strict=True)]
+def kept(a: Block, b: Block | None, proposed: Candidates, t: float) -> Pairs:
+    found = [p for f in score_candidates(a, b, proposed, t, 0, t) for p in zip(f.i.tolist(), f.j.tolist(), strict=True)]
     assert len(found) == len(set(found))
     return set(found)
 
@@ -52,7 +52,7 @@ def kept(a: Block, b: Block | None, proposed: Proposed, t: float) -> Pairs:
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles, none of them a divisor of the others."""
-    for module in (joins, exact, sketch_join, routed, faiss_ivf):
+    for module in (base, exact, sketch, routed, faiss_ivf):
         for name, value in (
             ("QUERY_TILE", 64),
             ("BASE_TILE", 100),
@@ -86,52 +86,49 @@ def test_a_cosine_exactly_at_the_threshold_is_a_pair() -> None:
         assert found == near_pairs(A, B, t)
 
 
-def sketched(a: Block) -> sketch_join.Sketched:
-    return sketch_join.sketched(a, LOOK, 5)
+def sketches_of(a: Block) -> BlockSketches:
+    return sketch_block(a, FILTER, 5)
 
 
 @pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (ONE, A), (NONE, A), (A, NONE)])
-@pytest.mark.parametrize("look", [LOOK, sketches.Look(128, 128, 50, 90), sketches.Look(256, 0, 90, 90)])
+@pytest.mark.parametrize("used", [FILTER, SketchFilter(128, 128, 50, 90), SketchFilter(256, 0, 90, 90)])
 def test_the_sketch_join_proposes_exactly_what_lies_within_its_radii(
-    a: Block, b: Block | None, look: sketches.Look
+    a: Block, b: Block | None, used: SketchFilter
 ) -> None:
-    s, base = sketch_join.sketched(a, look, 5), None if b is None else sketch_join.sketched(b, look, 5)
-    proposed = [p for i, j in sketch_join.sketch_join(s, base, look) for p in zip(i.tolist(), j.tolist(), strict=True)]
-    x, y = (sketches.make_sketches(k.floats(slice(None)), look.n_bits, 5) for k in (a, a if b is None else b))
+    s, s_of_b = sketch_block(a, used, 5), None if b is None else sketch_block(b, used, 5)
+    proposed = [p for i, j in sketch_join(s, s_of_b, used) for p in zip(i.tolist(), j.tolist(), strict=True)]
+    x, y = (make_sketches(k.unit_vectors(slice(None)), used.n_bits, 5) for k in (a, a if b is None else b))
     differ = np.bitwise_count(x[:, None] ^ y[None])
-    within = (differ[..., : look.first_bits // 8].sum(2) <= look.first_radius) & (differ.sum(2) <= look.radius)
+    within = (differ[..., : used.first_bits // 8].sum(2) <= used.first_radius) & (differ.sum(2) <= used.radius)
     i, j = np.nonzero(np.triu(within, 1) if b is None else within)
     assert sorted(proposed) == sorted(zip(i.tolist(), j.tolist(), strict=True))
 
 
-def routed(a: Block) -> routed_join.Routed:
-    return routed_join.Routed(a, sketched(a), routed_join.home_cosines(a, CENTROIDS))
+def routed_block(a: Block) -> Routed:
+    return Routed(a, sketches_of(a), home_cosines(a, CENTROIDS))
 
 
 @pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (B, A), (ONE, A), (NONE, A)])
 @pytest.mark.parametrize("margin", [-1.0, 0.0, 0.1, 0.3, 3.0])
 def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block | None, margin: float) -> None:
     """With sketches that let all pass, so that only the routing decides."""
-    base = a if b is None else b
-    all_pass = sketches.Look(128, 0, 128, 128)
-    ra, rb = (
-        routed_join.Routed(x, sketch_join.sketched(x, all_pass, 5), routed_join.home_cosines(x, CENTROIDS))
-        for x in (a, base)
-    )
-    met = routed_join.routed_join(ra, None if b is None else rb, CENTROIDS, margin, all_pass)
+    other = a if b is None else b
+    all_pass = SketchFilter(128, 0, 128, 128)
+    ra, rb = (Routed(x, sketch_block(x, all_pass, 5), home_cosines(x, CENTROIDS)) for x in (a, other))
+    met = routed_join(ra, None if b is None else rb, CENTROIDS, margin, all_pass)
     proposed = [p for i, j in met for p in zip(i.tolist(), j.tolist(), strict=True)]
     assert len(proposed) == len(set(proposed))
-    to_home = {x: x.floats(slice(None)) @ CENTROIDS.T for x in (a, base)}
+    to_home = {x: x.unit_vectors(slice(None)) @ CENTROIDS.T for x in (a, other)}
 
     def visits(x: Block, i: int, cell: int) -> bool:
         return cell == x.cells[i] or to_home[x][i, x.cells[i]] - to_home[x][i, cell] <= margin
 
-    n, m = len(a), len(base)
+    n, m = len(a), len(other)
     every = itertools.combinations(range(n), 2) if b is None else itertools.product(range(n), range(m))
-    expected = {(i, j) for i, j in every if visits(a, i, base.cells[j]) or visits(base, j, a.cells[i])}
+    expected = {(i, j) for i, j in every if visits(a, i, other.cells[j]) or visits(other, j, a.cells[i])}
     assert len(set(proposed) ^ expected) <= 0.001 * len(expected)  # a gap equal to the margin but for rounding
     if margin == 3.0:
-        assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(base))
+        assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(other))
 
 
 def test_the_faiss_join_with_all_probes_finds_what_brute_force_finds() -> None:
@@ -160,7 +157,7 @@ def both_unit(a: Block, row: int) -> bool:
 def test_beside_the_near_pairs_stay_the_k_nearest_above_the_floor(k: int) -> None:
     floor, keep = 0.2, 0.6
     found: dict[tuple[int, int], tuple[float, bool, bool]] = {}
-    for f in joins.verified(A, B, exact.exact_join(A, B, floor), floor, k, keep):
+    for f in score_candidates(A, B, exact.exact_join(A, B, floor), floor, k, keep):
         columns = (f.similarity, f.best_of_a, f.best_of_b)
         pairs = zip(f.i.tolist(), f.j.tolist(), strict=True)
         found |= dict(zip(pairs, zip(*(c.tolist() for c in columns), strict=True), strict=True))
@@ -184,9 +181,9 @@ def test_the_best_of_a_row_do_not_depend_on_the_order_of_the_pairs(seed: int) ->
     rng = np.random.default_rng(seed)
     row, other = rng.integers(0, 20, 300), rng.permutation(300)
     similarity = rng.integers(0, 5, 300).astype(np.float32)  # many ties
-    chosen = joins.best(row, other, similarity, 4)
+    chosen = base.best(row, other, similarity, 4)
     shuffled = rng.permutation(300)
-    assert np.array_equal(joins.best(row[shuffled], other[shuffled], similarity[shuffled], 4), chosen[shuffled])
+    assert np.array_equal(base.best(row[shuffled], other[shuffled], similarity[shuffled], 4), chosen[shuffled])
     for r in range(20):
         mine = sorted(np.flatnonzero(row == r).tolist(), key=lambda p: (-similarity[p], other[p]))
         assert set(np.flatnonzero(chosen & (row == r)).tolist()) == set(mine[:4])
@@ -198,3 +195,41 @@ def test_of_one_image_in_both_blocks_there_is_no_pair() -> None:
     found = kept(A, same, exact.exact_join(A, same, 0.6), 0.6)
     assert all(A.ids[i] != same.ids[j] for i, j in found)
     assert len(found) == 2 * len(near_pairs(A, None, 0.6))
+
+
+def test_float16_products_lose_no_pair_exactly_at_the_threshold() -> None:
+    """What the margin of the GPU engine is for: rounding puts half of such pairs below."""
+    pytest.importorskip("torch")
+    for t in sorted(vectors.cosines(A.vectors[:50], A.vectors[60:110]).tolist())[::7]:
+        assert kept(A, B, exact.exact_join(A, B, t, "cpu"), t) == near_pairs(A, B, t)
+
+
+def test_the_margin_of_float16_covers_the_worst_rounding() -> None:
+    """2^-11 for each of two unit vectors in each direction, and 2^-12 for the product: see its docstring."""
+    assert 2**-10 + 2**-12 < exact._FLOAT16_MARGIN < 2 * (2**-10 + 2**-12)
+
+
+def test_blocks_of_two_models_are_refused() -> None:
+    short = Block(B.ids, B.vectors[:, :32].copy(), B.cells)
+    with pytest.raises(
+        ValueError, match=r"b: expected float16 of shape \(m, d\), d = 64.*found float16 of shape \(150, 32\)"
+    ):
+        list(exact.exact_join(A, short, 0.5))
+
+
+@pytest.mark.parametrize("wrong", ["ids", "vectors", "cells"])
+def test_a_block_of_another_shape_or_dtype_is_refused(wrong: str) -> None:
+    arrays = {"ids": A.ids, "vectors": A.vectors, "cells": A.cells}
+    with pytest.raises(ValueError, match=f"{wrong}: expected"):
+        Block(**arrays | {wrong: arrays[wrong].astype(np.float64)})
+    with pytest.raises(ValueError, match=r"expected .* of shape"):
+        Block(**arrays | {wrong: arrays[wrong][:-1]})
+
+
+def test_nothing_proposed_gives_no_pair_and_a_candidate_of_the_first_row_alone_is_scored() -> None:
+    none = np.empty(0, np.int64)
+    assert base.best(none, none, np.empty(0, np.float32), 3).tolist() == []
+    for i, j in ((none, none), (np.array([0]), np.array([0]))):
+        [found] = score_candidates(A, B, iter([(i, j)]), -1.0, 3, 0.9)
+        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], B.vectors[j]).tolist()
+        assert found.n_candidates == len(i)

@@ -66,3 +66,25 @@ def test_the_interval_of_all_or_none_is_known_in_closed_form(n: int) -> None:
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [(8, 10, 0.4439, 0.9748), (95, 100, 0.8872, 0.9836)])
 def test_the_binomial_interval_is_that_of_the_tables(hits: int, n: int, low: float, high: float) -> None:
     assert recall.binomial_interval(hits / n, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_the_larger_the_share_of_the_images_that_was_asked_the_narrower_the_interval() -> None:
+    """Finite-population correction: half of all queries say as much as twice as many of an endless number."""
+    found = recall.estimate(np.ones(300), np.ones(300), 600)
+    assert found.low == pytest.approx(0.025 ** (1 / 600), abs=1e-6)
+
+
+@pytest.mark.parametrize("of_losses", [True, False], ids=["few lossy queries", "few whole queries"])
+def test_with_fewer_than_15_queries_of_a_kind_their_variance_is_not_trusted(of_losses: bool) -> None:
+    """Each query has 10 pairs and loses one, or keeps one: that is even, so that a variance narrows the interval."""
+
+    def low(n_queries: int) -> tuple[float, float]:
+        n_found = np.full(300, 10 if of_losses else 0)
+        n_found[:n_queries] += -1 if of_losses else 1
+        found = recall.estimate(np.full(300, 10), n_found, 10**9)
+        return found.low, recall.binomial_interval(found.value, 300)[0]
+
+    few, by_queries = low(14)
+    assert few == pytest.approx(by_queries, abs=1e-6)
+    enough, by_queries = low(15)
+    assert enough > by_queries + 0.001

@@ -35,7 +35,7 @@ def jpeg(grey: Grey) -> bytearray:
 
 @pytest.fixture(scope="module")
 def pictures() -> dict[int, Grey]:
-    """Ids by hundreds: 100 one photo and edits of it, 200 another, 300 strangers in one frame, 304 also of photo 1."""
+    """Ids by hundreds: 100 one photo and its edits, 200 another, 300 other pictures in one frame, 304 also photo 1."""
     first, second = photo(1), photo(2)
     return {
         100: first, 101: reencoded(first, 25), 102: rotated(first, 20), 103: with_sticker(first, 1),
@@ -47,7 +47,7 @@ def pictures() -> dict[int, Grey]:
 
 @pytest.fixture
 def filled(tables: Tables, pictures: dict[int, Grey]) -> Tables:
-    """The tables after match: every two images are a pair, with a cosine that does not tell copies from strangers."""
+    """The tables after match: all images are pairs, by cosines that do not tell copies from other pictures."""
     spark, rng = tables.spark, np.random.default_rng(4)
     ids = sorted(pictures)
     vectors = dict(zip(ids, unit_rows(np.sqrt(0.6) * np.ones(512) / 512**0.5 + np.sqrt(0.4 / 512)
@@ -82,7 +82,7 @@ def evidence_of(tables: Tables) -> dict[tuple[int, int], Row]:
     return {(r["image_id_a"], r["image_id_b"]): r for r in rows(tables.root, "evidence")}
 
 
-def test_copies_are_joined_and_strangers_in_one_frame_are_not(filled: Tables) -> None:
+def test_copies_are_joined_and_different_pictures_in_one_frame_are_not(filled: Tables) -> None:
     run_cluster(filled)
     groups: dict[int, set[int]] = {}
     for row in rows(filled.root, "clusters"):
@@ -148,16 +148,16 @@ def test_far_pairs_are_in_doubt_only_beside_a_crowded_image_and_near_equal_ones_
     assert found[1, 6]["prior"] > 0.99, "where only hashes speak, match has decided"
 
 
-def test_each_pair_is_asked_once_and_large_stars_are_split(spark: SparkSession) -> None:
+def test_each_pair_is_asked_once_and_queries_with_many_candidates_are_split(spark: SparkSession) -> None:
     pairs = [{"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20} for i in range(1, 201)]
     made = verify.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
-    stars = verify.in_parts(verify.stars_of(made, made), 3).collect()
-    asked = sorted(tuple(sorted((s["centre"], other))) for s in stars for other in s["others"])
+    queries = verify.in_parts(verify.queries_of(made, made), 3).collect()
+    asked = sorted(tuple(sorted((q["centre"], other))) for q in queries for other in q["others"])
     assert asked == [(0, i) for i in range(1, 201)]
-    assert max(len(s["others"]) for s in stars) <= 40
-    assert all(len(s["priors"]) == len(s["others"]) and len(s["witnesses"]) <= 12 for s in stars)
-    assert {s["label"] for s in stars} == {0}
-    assert {s["part"] for s in stars} <= {0, 1, 2}
+    assert max(len(q["others"]) for q in queries) <= 40
+    assert all(len(q["priors"]) == len(q["others"]) and len(q["neighbours"]) <= 12 for q in queries)
+    assert {q["label"] for q in queries} == {0}
+    assert {q["part"] for q in queries} <= {0, 1, 2}
 
 
 @pytest.mark.slow

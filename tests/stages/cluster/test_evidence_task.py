@@ -1,4 +1,4 @@
-"""The task that weighs stars, without Spark: batches of thumbnails and stars to weighed pairs."""
+"""The task that weighs pairs, without Spark: batches of thumbnails and queries to weighed pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = pa.schema(
     [
         ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("centre", pa.int64()),
         ("chunk", pa.int32()), ("others", pa.list_(pa.int64())), ("priors", pa.list_(pa.float64())),
-        ("witnesses", pa.list_(pa.int64())),
+        ("neighbours", pa.list_(pa.int64())),
     ]
 )  # fmt: skip
 
@@ -27,10 +27,10 @@ def thumbnail(image_id: int, grey: Grey, part: int = 0) -> dict[str, Any]:
     return {"part": part, "image_id": image_id, "thumbnail": encoded.tobytes()}
 
 
-def star(centre: int, others: list[int], witnesses: list[int], part: int = 0) -> dict[str, Any]:
+def query(centre: int, others: list[int], neighbours: list[int], part: int = 0) -> dict[str, Any]:
     return {
         "part": part, "centre": centre, "chunk": 0, "others": others, "priors": [0.5] * len(others),
-        "witnesses": witnesses,
+        "neighbours": neighbours,
     }  # fmt: skip
 
 
@@ -45,14 +45,14 @@ ROWS = [
     thumbnail(5, photo(1)),
     thumbnail(6, rotated(photo(1), 15)),
     thumbnail(7, photo(2)),
-    star(6, [7, 5], []),
+    query(6, [7, 5], []),
     *[thumbnail(20 + i, framed(photo(i)), part=1) for i in range(7)],
     thumbnail(5, photo(1), part=1),
-    star(21, [20, 22, 5], [23, 24, 25, 26, 22], part=1),
+    query(21, [20, 22, 5], [23, 24, 25, 26, 22], part=1),
 ]
 
 
-def test_copies_are_likely_and_strangers_are_not_also_in_one_frame() -> None:
+def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() -> None:
     found = weighed(ROWS)
     assert set(found) == {(5, 6), (6, 7), (20, 21), (21, 22), (5, 21)}
     likely = {pair for pair, row in found.items() if row["copy_probability"] > 0.9}
@@ -69,16 +69,16 @@ def test_the_size_of_batches_changes_nothing() -> None:
 
 def test_a_part_knows_its_own_thumbnails_only() -> None:
     with pytest.raises(TableError, match="image 5 has no thumbnail"):
-        weighed([thumbnail(5, photo(1)), thumbnail(6, photo(2), part=1), star(6, [5], [], part=1)])
+        weighed([thumbnail(5, photo(1)), thumbnail(6, photo(2), part=1), query(6, [5], [], part=1)])
 
 
 def test_of_plain_images_the_thumbnails_say_nothing() -> None:
     plain = np.full((200, 256), 90, np.uint8)
-    found = weighed([thumbnail(1, plain), thumbnail(2, plain), star(1, [2], [])])
+    found = weighed([thumbnail(1, plain), thumbnail(2, plain), query(1, [2], [])])
     assert found[1, 2]["copy_probability"] < 0.5
-    assert not found[1, 2]["spoke"]
+    assert not found[1, 2]["conclusive"]
 
 
 def test_a_re_encoded_copy_is_certain() -> None:
-    found = weighed([thumbnail(1, photo(3)), thumbnail(2, reencoded(photo(3), 30)), star(1, [2], [])])
+    found = weighed([thumbnail(1, photo(3)), thumbnail(2, reencoded(photo(3), 30)), query(1, [2], [])])
     assert found[1, 2]["copy_probability"] > 0.99

@@ -65,7 +65,7 @@ def bounded(
 
 
 class Known:
-    """Families, a chain whose ends are strangers, a bridge between two families, identical copies, loners."""
+    """Families, a chain whose ends are unlike, a bridge between two families, identical copies, loners."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(21)
@@ -131,7 +131,7 @@ def test_clusters_are_those_of_components_and_linkage_with_copies_beside_their_r
     assert groups_of(clustered) == sorted(sorted(g) for g in expected)
 
 
-def test_a_chain_of_near_pairs_does_not_merge_strangers(known: Known, clustered: dict[int, Row]) -> None:
+def test_a_chain_of_near_pairs_does_not_merge_its_unlike_ends(known: Known, clustered: dict[int, Row]) -> None:
     parts = {clustered[i]["cluster_id"] if i in clustered else i for i in known.chain}
     assert len(parts) > 1
     assert clustered.get(known.chain[0], {}).get("cluster_id") != clustered.get(known.chain[-1], {}).get(

@@ -9,7 +9,7 @@ from fabricated import directions, families, fill, near_pairs, random_ids, reada
 from dedup_spark.config import load_config
 from dedup_spark.kernels.joins import sketches
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.match import audit
+from dedup_spark.stages.match import audit, engine_choice
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.match.sample import draw
 from dedup_spark.stages.match.survey import compare_with_shards
@@ -37,8 +37,8 @@ def test_93_of_100_samples_give_an_interval_with_the_true_recall(
         feature_rows=[readable(i, v, phash=h) for i, v, h in zip(ids, vectors, random_ids(1500, rng), strict=True)],
         shard_rows=write_shards(tables.root, ids, vectors, [500] * N_SHARDS),
     )
-    bad = sketches.Look(256, 0, radius, radius)
-    monkeypatch.setattr(sketches, "choose_look", lambda *_: bad)
+    bad = sketches.SketchFilter(256, 0, radius, radius)
+    monkeypatch.setattr(engine_choice, "choose_filter", lambda *_: bad)
     config = load_config(None, ("match.engine=sketch", "match.neighbours=0"))
     match.run(tables.spark, config, Run(tables, config, "file:///lake", "r1"))
 

@@ -53,7 +53,7 @@ def test_the_notes_say_what_was_chosen_and_what_the_others_would_have_cost() -> 
     said = notes(choices, choose(choices, "sketch"), survey({0.31: 250}))
     assert (said["engine"], said["floor"], said["neighbours_per_image_above_floor"]) == ("sketch", 0.3, 2.5)
     assert said["predicted_core_seconds"]["exact"] == 16.0
-    assert said["sketch"]["first_bits"] == choices["sketch"].look.first_bits
+    assert said["sketch"]["first_bits"] == choices["sketch"].sketch_filter.first_bits
 
 
 def test_the_floor_stays_within_reach_of_min_similarity() -> None:

@@ -40,7 +40,7 @@ def ordered(a: int, b: int) -> tuple[int, int]:
 
 
 def id_pairs(found: DataFrame) -> Pairs:
-    """The pairs as a set, after a look that each is there once, with the smaller id first."""
+    """The pairs as a set, after a check that each is there once, with the smaller id first."""
     pairs = [(r["image_id_a"], r["image_id_b"]) for r in found.collect()]
     assert len(set(pairs)) == len(pairs)
     assert all(a < b for a, b in pairs)

@@ -29,6 +29,7 @@ from table_contents import rows
 from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, GuardError
 from dedup_spark.kernels.joins import sketches
+from dedup_spark.stages.match import engine_choice
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.match.neighbours import METHODS
 from dedup_spark.store.runs import Run
@@ -51,7 +52,7 @@ def pair_rows(tables: Tables) -> list[dict[str, Any]]:
 
 
 def found_pairs(tables: Tables) -> Pairs:
-    """The pairs, after a look that each is there once, with the smaller id first."""
+    """The pairs, after a check that each is there once, with the smaller id first."""
     found = pair_rows(tables)
     pairs = {(r["image_id_a"], r["image_id_b"]): r["similarity"] for r in found}
     assert len(pairs) == len(found)
@@ -93,7 +94,7 @@ def embed(tables: Tables, ids: list[int], vectors: np.ndarray, layout: list[int]
 
 
 def lake(seed: int) -> tuple[list[int], np.ndarray]:
-    """Families nearer than 0.45, chains around the floor, strangers; 120 images."""
+    """Families nearer than 0.45, chains around the floor, negatives; 120 images."""
     rng = np.random.default_rng(seed)
     vectors = np.concatenate(
         [families([6] * 5 + [2] * 10, 0.8, rng), families([10] * 3, 0.37, rng), arc(10, 0.4, rng), directions(30, rng)]
@@ -159,8 +160,8 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     """A radius made far too small, on executors and driver alike."""
     ids, vectors = lake(12)
     embed(tables, ids, vectors, [60, 60])
-    small = sketches.Look(256, 0, 60, 60)
-    monkeypatch.setattr(sketches, "choose_look", lambda *_: small)
+    small = sketches.SketchFilter(256, 0, 60, 60)
+    monkeypatch.setattr(engine_choice, "choose_filter", lambda *_: small)
     run = run_match(tables, "match.engine=sketch", "match.neighbours=3")
     wanted = {p for p, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 1, 0).items() if c >= 0.45}
     missed = wanted - set(found_pairs(tables))

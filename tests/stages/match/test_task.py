@@ -22,9 +22,10 @@ ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
 
 
 def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettings:
-    look = sketches.choose_look([(0.45, 0.999)])
+    chosen = sketches.choose_filter([(0.45, 0.999)])
     values: dict[str, Any] = {
-        "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0, "look": look,
+        "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0,
+        "sketch_filter": chosen,
         "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,
     }  # fmt: skip
     return JoinSettings(**values | facts)
