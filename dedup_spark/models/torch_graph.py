@@ -1,6 +1,16 @@
-"""ONNX graphs in PyTorch, so that models that exist as ONNX files alone run on CUDA too.
+"""ONNX graphs in PyTorch, so that models that exist only as ONNX files run on CUDA too.
 
-Only the operators of convolutional embedding networks; a graph with another one is refused by name.
+It knows the operators of convolutional embedding networks, and refuses a graph with another one by its name.
+
+Why these 150 lines are our own (packages as of November 2026):
+
+- onnx2torch (Apache-2.0, 0.1 MB) has had no release since 1.5.15 of August 2024, and converts none of our graphs:
+  it stops at fp16 weights that a Cast makes fp32 (`sscd_distilled`), at QuantizeLinear (`sscd`), and at a Clip with one
+  bound (`sscd` in fp32; its issues 191 and 232 are open).
+- onnxruntime-gpu (MIT) is alive, but 1.31 asks for CUDA 13 beside the CUDA 12 of our PyTorch and FAISS, is a download
+  of 256 MB more, and puts its files where `onnxruntime` has its own: with both installed the CPU one may win, and CUDA
+  is gone without a word (microsoft/onnxruntime issue 26996). Batches that memory does not hold, deterministic
+  algorithms and the numbers fp16 and bf16 would need a second implementation beside torch_runtime.py.
 """
 
 from __future__ import annotations
