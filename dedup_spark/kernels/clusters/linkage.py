@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 Floats = npt.NDArray[np.float64]
@@ -56,9 +56,6 @@ def agreement_matrix(phashes: npt.NDArray[np.int64]) -> Floats:
     return 1.0 - np.bitwise_count((phashes[:, None] ^ phashes[None, :]).view(np.uint64)) / 64.0
 
 
-Elbow = tuple[float, float, float, float, float]
-
-
 def merge_tree(similarity: Floats, method: str) -> Floats:
     """(n, n) similarities, n >= 2, to the (n - 1, 4) merges of scipy.cluster.hierarchy.linkage on 1 - similarity.
 
@@ -80,21 +77,3 @@ def newick(tree: Floats, names: list[str]) -> str:
         for i in ends:
             texts[i] = ""
     return texts[-1] + ";"
-
-
-def elbows(tree: Floats) -> tuple[list[int], list[Elbow]]:
-    """What to draw: the leaves from top to bottom, and for each merge (y_left, x_left, y_right, x_right, x).
-
-    Leaf k of the order is at y = k, x = 0; x is the distance.
-    """
-    n = len(tree) + 1
-    order = leaves_list(tree).tolist()
-    at: list[tuple[float, float]] = [(0.0, 0.0)] * n
-    for y, leaf in enumerate(order):
-        at[leaf] = (float(y), 0.0)
-    drawn = []
-    for left, right, height, _ in tree.tolist():
-        (y_left, x_left), (y_right, x_right) = at[int(left)], at[int(right)]
-        drawn.append((y_left, x_left, y_right, x_right, height))
-        at.append(((y_left + y_right) / 2, height))
-    return order, drawn
