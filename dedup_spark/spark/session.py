@@ -19,8 +19,6 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 
-log = logging.getLogger(__name__)
-
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
 """Built for the Spark minor in its name; conf/local/spark-defaults.conf names the same (tested)."""
 

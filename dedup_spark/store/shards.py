@@ -36,11 +36,6 @@ def read_shard(root: str, path: str, sha256: str) -> Block:
     return _blocks.get(key, lambda: Block(*vectors.shard_vectors(read_index(*key))))
 
 
-def forget_shards() -> None:
-    """Drop what `read_shard` keeps."""
-    _blocks.clear()
-
-
 _blocks = Kept[Block](128 << 20, 2, lambda block: block.vectors.nbytes)
 """Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
 

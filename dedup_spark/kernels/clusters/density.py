@@ -8,31 +8,4 @@ cosine 0.3 to 0.4 it ranks a true pair above a false one with probability 0.97 (
 so it orders the pairs for verification and never decides against a pair by itself.
 """
 
-from __future__ import annotations
-
-import numpy as np
-import numpy.typing as npt
-
-Floats = npt.NDArray[np.float32]
-
 CROWDING_RANK = 16
-
-
-def crowding(similarities: Floats, offsets: npt.NDArray[np.int64], floor: float) -> Floats:
-    """The cosine of the CROWDING_RANK-th neighbour of each image.
-
-    Args:
-        similarities: cosines of all images' neighbours one after the other, descending within an image.
-        offsets: (n + 1,) where each image's begin and end.
-        floor: what an image with fewer neighbours gets: the least cosine that was looked for.
-    """
-    at = offsets[:-1] + CROWDING_RANK - 1
-    known = at < offsets[1:]
-    found = np.full(len(at), floor, np.float32)
-    found[known] = np.maximum(similarities[at[known]], floor)
-    return found
-
-
-def normalised(similarity: Floats, crowding_a: Floats, crowding_b: Floats) -> Floats:
-    """Cosines (m,) less the mean crowding of the two images."""
-    return np.asarray(similarity - (crowding_a + crowding_b) / 2, np.float32)

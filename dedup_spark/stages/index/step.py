@@ -10,7 +10,6 @@ and shuffled once (1 KB a row); one file a shard, built in one task (about 2 KB 
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import secrets
 from collections.abc import Iterable, Iterator
@@ -33,8 +32,6 @@ from dedup_spark.store import files, shards
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
-
-log = logging.getLogger(__name__)
 
 _ASSIGNED = "image_id bigint, cell int, embedding binary"
 _SHARD_FILE = Columns("shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>")

@@ -10,7 +10,6 @@ the next one and loses nothing. Rows of `features` without an image are deleted 
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
@@ -18,8 +17,6 @@ from pyspark.sql import functions as F
 
 from dedup_spark.store.schema import FEATURES, IMAGES, TOMBSTONES
 from dedup_spark.store.tables import Tables
-
-log = logging.getLogger(__name__)
 
 _OBJECT = ["image_id", "object_version"]
 

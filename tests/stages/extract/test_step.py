@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import run_everything
 from pyspark.sql import SparkSession
 from table_contents import counts_of, rows
 from tiny_lake import TinyLake, build_tiny_lake
@@ -152,12 +151,6 @@ def test_what_the_store_says_becomes_a_row(lake: TinyLake) -> None:
     assert (changed["reject_reason"], changed["retriable"]) == ("changed_since_listing", True)
     assert (large["reject_reason"], large["retriable"]) == ("too_large", False)
     assert source.asked == ["gone.jpg", path]  # what is too large is not even asked for
-
-
-def a_run(tables: Tables, lake: Path, overrides: list[str]) -> Run:
-    config = load_config(None, overrides)
-    run = run_everything(tables, lake, config)
-    return run
 
 
 def extract_again(run: Run, overrides: list[str]) -> dict[str, int]:
