@@ -1,14 +1,12 @@
-"""Fetch with patience: passing faults of a store are tried again with growing pauses, and counted. On executors.
+"""Fetch the bytes of one image: faults that may pass are tried again with growing pauses, and counted. On executors.
 
-Patience is a time, not a count: a store that throttles for a minute is as good as one that does not. What is given up
-says so (`store_unavailable`, `expired_credentials`) and is read again by the next run: only the store's own word makes
-an image `missing`.
+What is given up says so (`store_unavailable`, `expired_credentials`) and is read again by the next run: only the
+store's own answer makes an image `missing`.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 
@@ -17,13 +15,11 @@ import fsspec
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
-from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
+from dedup_spark.sources.faults import CredentialsExpired, Throttled
 from dedup_spark.sources.pacing import pace_of
+from dedup_spark.sources.patience import Patience
 from dedup_spark.store import files
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
-_DISK_PATIENCE_SECONDS = 5.0
-"""For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
 _SECONDS_BETWEEN_PROBES = 5.0
 _RENEWAL_SECONDS = 1.0
 """Credentials are looked for no more often: where there are none, every image asks for it."""
@@ -45,34 +41,6 @@ def fetch_patiently(source: Source, address: Address, patience_seconds: float, m
     if address.size_bytes is not None and len(data) != address.size_bytes:
         raise ImageRejected("changed_since_listing", f"{len(data):,} bytes, listed with {address.size_bytes:,}")
     return data, failed
-
-
-class Patience:
-    """With one image: how long to pause after a fault, and when to give up.
-
-    The pauses double and are jittered over their whole length ("full jitter": Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog 2015), so that the tasks of a cluster do not come back in step.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.n_failed, self._seconds = 0, seconds
-        self._begin: float | None = None
-
-    def pause_after(self, fault: OSError, began: float, now: float, *, hopeless: bool = False) -> float | None:
-        """Seconds to pause after an attempt that began then; None to give up."""
-        begin = self._begin = began if self._begin is None else self._begin
-        self.n_failed += 1
-        seconds = min(self._seconds, _DISK_PATIENCE_SECONDS) if isinstance(fault, DiskFault) else self._seconds
-        left = begin + seconds - now
-        if hopeless or left <= 0:
-            return None
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(self.n_failed - 1, 30))
-        return min(random.uniform(0, longest), left)  # the last attempt is made when the time is up
-
-    def wait(self, seconds: float) -> None:
-        """Waiting for one's turn is no fault of the store's."""
-        if self._begin is not None:
-            self._begin += seconds
 
 
 class Outage:
@@ -134,7 +102,7 @@ def _read(source: Source, address: Address, patience_seconds: float) -> tuple[by
                 pace.refused(began)
             now = time.monotonic()
             is_down = outage.see_fault(began, now, patience_seconds)
-            pause = patience.pause_after(e, began, now, hopeless=is_down)
+            pause = patience.pause_after(e, began, now, is_hopeless=is_down)
             if pause is None:
                 raise _unavailable(patience.n_failed, e) from e
             time.sleep(pause)

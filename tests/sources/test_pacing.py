@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dedup_spark.sources import fetching
+from dedup_spark.sources import patience
 from dedup_spark.sources.faults import Throttled
-from dedup_spark.sources.fetching import Patience
 from dedup_spark.sources.pacing import Pace
+from dedup_spark.sources.patience import Patience
 
 
 @dataclass
@@ -190,7 +190,7 @@ class Fleet:
 def test_a_hundred_nodes_share_a_store_that_refuses_what_is_too_much(
     n_workers: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "random", random.Random(n_threads))
+    monkeypatch.setattr(patience, "random", random.Random(n_threads))
     store = LimitedStore(5_500)
     fleet = Fleet(store, n_workers, n_threads, latency_seconds=0.03)
     fleet.run(60)  # the first rush, and the way back up from it
