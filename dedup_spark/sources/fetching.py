@@ -22,7 +22,7 @@ from dedup_spark.store import files
 
 _SECONDS_BETWEEN_PROBES = 5.0
 _RENEWAL_SECONDS = 1.0
-"""Credentials are looked for no more often: where there are none, every image asks for it."""
+"""New credentials are searched for at most this often: where there are none, every image would ask for it."""
 _SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
 
 
@@ -44,10 +44,10 @@ def fetch_patiently(source: Source, address: Address, patience_seconds: float, m
 
 
 class Outage:
-    """What the images of one Python worker see of a store: for how long no attempt has succeeded.
+    """For how long no attempt of one Python worker at a store has succeeded.
 
-    Once that is longer than the patience with one image, the store is down: every few seconds one image is tried, once,
-    and the others are given up at once, so that a slice ends soon and its guard can speak.
+    Once that is longer than the patience with one image, the store is down: every few seconds one image is tried once,
+    and the others are given up without a request, so that a slice ends soon and its guard stops the run.
     """
 
     def __init__(self) -> None:
@@ -55,8 +55,8 @@ class Outage:
         self._last, self._probed_at = 0.0, -math.inf
 
     def see_fault(self, began: float, now: float, patience_seconds: float) -> bool:
-        """Note a failed attempt; returns whether the store is down."""
-        if self._since is None or began - self._last > patience_seconds:  # nothing was asked meanwhile
+        """Record a failed attempt; returns whether the store is down."""
+        if self._since is None or began - self._last > patience_seconds:  # no request was made meanwhile
             self._since = began
         self._last = now
         return now - self._since >= patience_seconds
@@ -65,7 +65,7 @@ class Outage:
         self._since = None
 
     def must_wait(self, now: float, patience_seconds: float) -> bool:
-        """Whether the store is down, and was asked just now."""
+        """Whether the store is down and was asked in the last seconds."""
         if self._since is None or now - self._since < patience_seconds or now - self._last > patience_seconds:
             return False
         if now - self._probed_at < _SECONDS_BETWEEN_PROBES:
@@ -113,10 +113,10 @@ def _read(source: Source, address: Address, patience_seconds: float) -> tuple[by
 
 
 def find_credentials_anew(began: float) -> None:
-    """Forget all filesystems of this process, unless that was done since `began`: new ones look for credentials.
+    """Forget all filesystems of this process, unless that was done since `began`: new ones find credentials again.
 
-    A filesystem keeps what it found when it was made: a role's credentials are renewed in it, a token in a file or in
-    fsspec's configuration is not.
+    A filesystem keeps the credentials that it found when it was made: those of a role are renewed in it, but a token
+    in a file or in fsspec's configuration is not.
     """
     global _renewed_at
     with _lock:
@@ -134,7 +134,7 @@ _lock = threading.Lock()
 
 
 def _outage_of(store: str) -> Outage:
-    """The one of this Python worker."""
+    """The one outage record of this Python worker for a store."""
     with _lock:
         return _outages.setdefault(store, Outage())
 

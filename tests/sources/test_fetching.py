@@ -172,8 +172,8 @@ def test_what_is_given_up_further_in_is_no_answer_of_the_store(time: FakeTime) -
 
 def test_refusals_slow_down_what_comes_after(time: FakeTime) -> None:
     assert fetch(FlakySource(Throttled("503"), b"abc")) == (b"abc", 1)
-    assert pace_of("flaky://a").requests_a_second is not None
-    assert pace_of("flaky://b").requests_a_second is None
+    assert pace_of("flaky://a").requests_per_second is not None
+    assert pace_of("flaky://b").requests_per_second is None
 
 
 def test_credentials_are_looked_for_once_and_the_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
