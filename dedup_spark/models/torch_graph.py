@@ -36,7 +36,7 @@ _TO_TORCH = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: to
 
 
 def load(settings: ModelSettings, device: str) -> TorchEmbedder:
-    """Raises ArtifactError: weights missing, damaged, or a graph with operators that are not known here."""
+    """Raises ArtifactError: weights missing, damaged, or a graph with an operator that is not known here."""
     graph = parsed(read_weights(settings.name, settings.weights, settings.sha256)).graph
     network: nn.Module = GraphNetwork(graph)
     if graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
@@ -47,7 +47,7 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
 
 
 class GraphNetwork(nn.Module):
-    """A graph's nodes, done one after the other; its weights are buffers, so that they move with the module."""
+    """Runs the nodes of a graph one after the other; weights are buffers, so that they move with the module."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class GraphNetwork(nn.Module):
 
 
 def _pads(attributes: Attributes) -> list[int]:
-    """Symmetric padding a side. Raises ArtifactError for what PyTorch does not do in one call."""
+    """Padding of each dimension, equal on both sides. Raises ArtifactError for what PyTorch does not do in one call."""
     pads = attributes.get("pads", [0, 0, 0, 0])
     half = len(pads) // 2
     if pads[:half] != pads[half:] or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
@@ -131,7 +131,7 @@ def _reduce(x: list[Any], a: Attributes, how: Callable[..., torch.Tensor]) -> to
 
 
 def _max_pool(x: list[Any], a: Attributes) -> torch.Tensor:
-    strides = a.get("strides", [1] * len(a["kernel_shape"]))  # PyTorch's default is the kernel, ONNX's is 1
+    strides = a.get("strides", [1] * len(a["kernel_shape"]))  # ONNX's default; PyTorch's is the kernel's shape
     return nnf.max_pool2d(x[0], a["kernel_shape"], strides, _pads(a), ceil_mode=bool(a.get("ceil_mode", 0)))
 
 

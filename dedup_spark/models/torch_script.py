@@ -1,4 +1,4 @@
-"""Any TorchScript file in PyTorch: (n, 3, h, w) float to (n, d). Such a file is a program: pin it by its SHA-256."""
+"""Any TorchScript file in PyTorch, from (n, 3, h, w) float to (n, d). It is a program: pin it by its SHA-256."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
     data = read_weights(settings.name, settings.weights, settings.sha256)
     try:
         network = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as e:  # RuntimeError for most, but archives raise others
+    except Exception as e:  # mostly RuntimeError, but damaged archives raise others
         raise to_network(settings.weights, e) from e
     return TorchEmbedder(nn.Sequential(Scaled(*_SCALING[settings.normalisation]), network), settings, device)
