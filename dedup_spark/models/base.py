@@ -13,6 +13,16 @@ from dedup_spark.errors import ArtifactError
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """In levels of 0 to 255, for R, G, B: what SSCD and torchvision's models were trained with."""
 
+Levels = tuple[float, float, float]
+
+SCALING: dict[str, tuple[Levels, Levels]] = {
+    "auto": (IMAGENET_MEAN, IMAGENET_STD),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "unit": ((0.0,) * 3, (255.0,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
+"""Mean and deviation of each `extract.normalisation`, in levels of 0 to 255."""
+
 
 class Embedder(Protocol):
     """A loaded model; it is made once per Python worker and never sent between processes."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings, noise_image, require_vectors, unit_rows
+from dedup_spark.models.base import SCALING, ModelSettings, noise_image, require_vectors, unit_rows
 from dedup_spark.models.weights import read_weights
 
 _MOST_AT_ONCE = 32
@@ -47,7 +47,7 @@ class OnnxEmbedder:
                 f"model weights {settings.weights}: the graph takes uint8 pixels and scales them itself; "
                 "use extract.normalisation=none"
             )
-        self._mean, self._std = _scaling(settings.normalisation)
+        self._mean, self._std = (np.array(levels, np.float32) for levels in SCALING[settings.normalisation])
         self.dimensions = require_vectors(self._run(noise_image(settings.input_px)), self.model_id)
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -78,11 +78,3 @@ def _session(graph: bytes, settings: ModelSettings) -> onnxruntime.InferenceSess
     except Exception as e:  # ONNX Runtime raises exceptions of its own C++ module without a common base
         origin = settings.weights or f"of the installed '{settings.name}'"
         raise ArtifactError(f"model weights {origin} cannot be loaded: {e}") from e
-
-
-def _scaling(normalisation: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and deviation, in levels of 0 to 255."""
-    mean, std = {"unit": ((0.0,) * 3, (255.0,) * 3), "none": ((0.0,) * 3, (1.0,) * 3)}.get(
-        normalisation, (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return np.array(mean, np.float32), np.array(std, np.float32)

@@ -25,7 +25,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
+from dedup_spark.models.base import SCALING, ModelSettings
 from dedup_spark.models.onnx_graph import parsed
 from dedup_spark.models.torch_resnet import Scaled
 from dedup_spark.models.torch_runtime import TorchEmbedder
@@ -40,9 +40,7 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
     graph = parsed(read_weights(settings.name, settings.weights, settings.sha256)).graph
     network: nn.Module = GraphNetwork(graph)
     if graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
-        scaling = {"unit": ((0.0,) * 3, (255.0,) * 3), "none": ((0.0,) * 3, (1.0,) * 3)}
-        mean, std = scaling.get(settings.normalisation, (IMAGENET_MEAN, IMAGENET_STD))
-        network = nn.Sequential(Scaled(mean, std), network)
+        network = nn.Sequential(Scaled(*SCALING[settings.normalisation]), network)
     return TorchEmbedder(network, settings, device)
 
 

@@ -7,17 +7,10 @@ import io
 import torch
 from torch import nn
 
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
+from dedup_spark.models.base import SCALING, ModelSettings
 from dedup_spark.models.torch_resnet import Scaled
 from dedup_spark.models.torch_runtime import TorchEmbedder, to_network
 from dedup_spark.models.weights import read_weights
-
-_SCALING = {
-    "auto": (IMAGENET_MEAN, IMAGENET_STD),
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "unit": ((0.0,) * 3, (255.0,) * 3),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-}
 
 
 def load(settings: ModelSettings, device: str) -> TorchEmbedder:
@@ -27,4 +20,4 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
         network = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as e:  # mostly RuntimeError, but damaged archives raise others
         raise to_network(settings.weights, e) from e
-    return TorchEmbedder(nn.Sequential(Scaled(*_SCALING[settings.normalisation]), network), settings, device)
+    return TorchEmbedder(nn.Sequential(Scaled(*SCALING[settings.normalisation]), network), settings, device)
