@@ -126,7 +126,7 @@ def test_identical_bytes_in_a_task_are_decoded_once(lake: TinyLake, monkeypatch:
 
 
 def test_bytes_under_way_are_bounded(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract_task, "_ROWS_A_BATCH", 1)
+    monkeypatch.setattr(extract_task, "_ROWS_PER_BATCH", 1)
     source = RememberingSource(lake.folder)
     paths = list(lake.truth)[:12]
     large = addresses(*paths, size_bytes=2**20)  # each counts for the whole budget
