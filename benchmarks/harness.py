@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from dedup_spark.commands.demo_lake import SAMPLE_PHOTOS, load_sample_photo
+from dedup_spark.commands.text_table import aligned
 
 _PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"})
 
@@ -27,10 +28,7 @@ class Table:
         self.rows.append([_cell(value) for value in values])
 
     def show(self) -> None:
-        widths = [max(map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
-        for row in (self.columns, ["-" * width for width in widths], *self.rows):
-            first, *rest = (text.rjust(width) for text, width in zip(row, widths, strict=True))
-            print("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
+        print(aligned(self.columns, self.rows, [False, *(True for _ in self.columns[1:])]))
 
 
 def print_json(figures: dict[str, Any]) -> None:

@@ -203,7 +203,7 @@ def _cmyk_table() -> bytes:
     return b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + identity + ramp * 4 + bytes(lab) + ramp * 3
 
 
-def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
+def encoded(image: Image.Image, image_format: str = "PNG", **options: object) -> bytes:
     out = io.BytesIO()
     image.save(out, image_format, **options)  # type: ignore[arg-type]
     return out.getvalue()

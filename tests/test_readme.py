@@ -18,6 +18,7 @@ from dedup_spark import cli, pipeline
 from dedup_spark.commands.plan.forecast import Lake, Prices, Rates, parse_cluster
 from dedup_spark.commands.plan.text import paper_markdown
 from dedup_spark.commands.sql import run_sql
+from dedup_spark.commands.text_table import markdown
 from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.decoding.images import REJECT_REASONS
@@ -37,7 +38,7 @@ UPDATE = "update it: .venv/bin/python tests/test_readme.py"
 def tables_part() -> str:
     return "\n\n".join(
         f"**`{table.name}`** (key: {', '.join(table.key)}). {table.comment}\n\n"
-        + _grid(
+        + markdown(
             ("column", "type", "meaning"), [(f"`{n}`", f"`{kind.simpleString()}`", c) for n, kind, c in table.columns]
         )
         for table in tables.ALL
@@ -47,7 +48,7 @@ def tables_part() -> str:
 def views_part() -> str:
     return "\n\n".join(
         f"**`{view.name}`**. {view.comment}\n\n"
-        + _grid(("column", "meaning"), [(f"`{name}`", comment) for name, comment in view.columns])
+        + markdown(("column", "meaning"), [(f"`{name}`", comment) for name, comment in view.columns])
         for view in view_definitions.VIEWS
     )
 
@@ -58,11 +59,6 @@ def paper_part() -> str:
     lake = Lake(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n)
     prices = Prices(Config().plan.dollars_per_core_hour, Config().plan.dollars_per_gpu_hour)
     return paper_markdown(lake, [parse_cluster(c) for c in ("100xgpu", "100x16cpu")], Rates(), prices)
-
-
-def _grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 WRITTEN = {"tables": tables_part, "views": views_part, "paper": paper_part}

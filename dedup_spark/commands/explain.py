@@ -12,7 +12,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.commands.sql import format_table
+from dedup_spark.commands.text_table import format_table
 from dedup_spark.commands.trace import find_images
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors

@@ -11,7 +11,6 @@ removal until the next run writes it anew.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -24,8 +23,6 @@ from dedup_spark.sources.addresses import canonical
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES
 from dedup_spark.store.table_format import FORMAT, write_format
 from dedup_spark.store.tables import Tables
-
-log = logging.getLogger(__name__)
 
 _ADDRESSES = ("lake", "uri", "location")
 _GAVE_UP = "reject_reason = 'missing' AND reject_message LIKE '% attempts failed, last: %'"

@@ -14,7 +14,7 @@ Where is what, and where does something new go:
   `exact.py` (matrix products), `sketch.py` (Hamming distance of sign sketches, which `sketches.py` makes and sizes),
   `routed.py` (sketches in near cells), `faiss_ivf.py` (FAISS's own search); `hashes.py` compares pHashes; `recall.py`
   estimates what an engine missed. A new engine is a file here that yields candidates, and a choice in stages/match/.
-- `clusters/`: from pairs to groups and keepers: `density.py` (how crowded a neighbourhood is), `geometry.py` (aligns
+- `clusters/`: from pairs to groups and keepers: `geometry.py` (aligns
   two thumbnails), `verification.py` (a query image against its candidates, with supporting images), `probability.py`
   (how likely a pair is a copy), `components.py`, `grouping.py` and `linkage.py` (components, cut into groups),
   `keeping.py` (which member stays).

@@ -1,1 +1,1 @@
-"""How pixels become vectors: one small file a runtime, one interface (`base.py`), one registry (`registry.py`)."""
+"""How pixels become vectors: one interface (`base.py`), one registry (`registry.py`), one small file per runtime."""

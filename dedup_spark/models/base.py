@@ -11,17 +11,27 @@ import numpy.typing as npt
 from dedup_spark.errors import ArtifactError
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-"""Levels of 255, R, G, B: what SSCD and torchvision's models were trained with."""
+"""In levels of 0 to 255, for R, G, B: what SSCD and torchvision's models were trained with."""
+
+Levels = tuple[float, float, float]
+
+SCALING: dict[str, tuple[Levels, Levels]] = {
+    "auto": (IMAGENET_MEAN, IMAGENET_STD),
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "unit": ((0.0,) * 3, (255.0,) * 3),
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
+"""Mean and deviation of each `extract.normalisation`, in levels of 0 to 255."""
 
 
 class Embedder(Protocol):
-    """A loaded model; made once a Python worker, never sent between processes."""
+    """A loaded model; it is made once per Python worker and never sent between processes."""
 
     model_id: str
     dimensions: int
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(n, h, w, 3) uint8 RGB to (n, dimensions) float32 rows of length 1; a row does not depend on its neighbours.
+        """(n, h, w, 3) uint8 RGB to (n, dimensions) float32 rows of length 1; a row does not depend on the others.
 
         Raises:
             ArtifactError: a row is zero or not finite.
@@ -31,16 +41,16 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Which model, resolved: no `auto` is left. The driver makes it, and every task must come to the same vectors.
+    """Which model, with every `auto` resolved. The driver makes it, so that every task computes the same vectors.
 
     Attributes:
         name: `extract.embedding`.
         weights: URI of the weights; empty for the installed ones.
-        sha256: Of the weights' bytes, hex; checked wherever they are loaded.
-        runtime: `onnx` or `torch`. Two runtimes of the same numbers give the same vectors, so it is in no id.
-        numbers: `int8`, `fp32`, `fp16`, `bf16`, or `stored` (a file that is taken as it is).
+        sha256: Of the weights' bytes, in hex; checked wherever they are loaded.
+        runtime: `onnx` or `torch`. Runtimes of the same numbers give the same vectors, so the id does not name them.
+        numbers: `int8`, `fp32`, `fp16`, `bf16`, or `stored` (as in the file).
         pixels: `original`, or what the input is made from, e.g. `thumbnail-256-q80`.
-        max_batch_images: Images a forward pass; 0: what the device's memory holds.
+        max_batch_images: Images per forward pass; 0: as many as the device's memory holds.
     """
 
     name: str
@@ -58,7 +68,7 @@ class ModelSettings:
 
     @property
     def model_id(self) -> str:
-        """Names weights, numbers and preprocessing. Vectors of two ids must never be compared."""
+        """The name of weights, numbers and preprocessing. Vectors of two ids must never be compared."""
         pixels = "" if self.pixels == "original" else f"-of-{self.pixels}"
         size = f"squash-{self.resize}-{self.input_px}{pixels}"
         return f"{self.name}/{self.sha256[:12]}/{self.numbers}/{size}/{self.normalisation}-l2/views-{self.views}"
@@ -75,13 +85,13 @@ def unit_rows(vectors: npt.NDArray[np.float32], model_id: str) -> npt.NDArray[np
     return vectors / norms
 
 
-def a_probe(input_px: int) -> npt.NDArray[np.uint8]:
-    """(1, input_px, input_px, 3): noise, to see what a model gives before images are read."""
+def noise_image(input_px: int) -> npt.NDArray[np.uint8]:
+    """(1, input_px, input_px, 3): noise, to learn what a model gives before images are read."""
     return np.random.default_rng(0).integers(0, 256, (1, input_px, input_px, 3), dtype=np.uint8)
 
 
 def require_vectors(output: npt.NDArray[np.float32], model_id: str) -> int:
-    """The dimensions of a model's answer to `a_probe`. Raises ArtifactError unless it is one vector."""
+    """The dimensions of a model's output for `noise_image`. Raises ArtifactError unless it is one vector."""
     if output.ndim != 2 or output.shape[0] != 1 or output.shape[1] < 2:
         raise ArtifactError(f"model {model_id} gives {output.shape} for one image; expected (1, dimensions)")
     return int(output.shape[1])

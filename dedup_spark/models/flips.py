@@ -9,7 +9,7 @@ from dedup_spark.models.base import Embedder, unit_rows
 
 
 class FlipAveraged:
-    """The normalised sum of embed(x) and embed(x upside down): equal for both, at twice the cost.
+    """The normalised sum of embed(x) and embed(x upside down): equal for x and its flip, at twice the cost.
 
     SSCD was trained on horizontal flips, not on vertical ones.
     """

@@ -1,7 +1,7 @@
 """ONNX Runtime on the CPU: the installed models, and any ONNX file.
 
-A file's graph has one input, (n, h, w, 3) uint8 or (n, 3, h, w) float, and its first output is (n, d). Pixels of a
-float input are scaled by `extract.normalisation`; a uint8 graph does that itself.
+The graph of a file has one input, (n, h, w, 3) uint8 or (n, 3, h, w) float, and its first output is (n, d). Pixels of
+a float input are scaled as `extract.normalisation` says; a uint8 graph scales them itself.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import numpy.typing as npt
 import onnxruntime
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings, a_probe, require_vectors, unit_rows
+from dedup_spark.models.base import SCALING, ModelSettings, noise_image, require_vectors, unit_rows
 from dedup_spark.models.weights import read_weights
 
 _MOST_AT_ONCE = 32
-"""Images a forward pass when a caller gives more: beyond it a CPU gains nothing, and memory grows."""
+"""Images per forward pass at most: with more a CPU gains nothing, and memory grows."""
 
 
 def load(settings: ModelSettings, device: str) -> OnnxEmbedder:
-    """Raises ArtifactError: weights missing, damaged or not such a graph. `device` is `cpu`: there is no other here."""
+    """Raises ArtifactError: weights missing, damaged or not such a graph. `device` is always `cpu` here."""
     graph = read_weights(settings.name, settings.weights, settings.sha256)
     if settings.name == "sscd" and settings.numbers == "fp32":
-        from dedup_spark.models.onnx_graph import dequantised  # here, so that int8 needs no `onnx`
+        from dedup_spark.models.onnx_graph import dequantised  # imported here, so that int8 needs no `onnx`
 
         graph = dequantised(graph).SerializeToString()
     return OnnxEmbedder(graph, settings)
 
 
 class OnnxEmbedder:
-    """A session with the task's share of threads."""
+    """A session of ONNX Runtime with the task's share of threads."""
 
     def __init__(self, graph: bytes, settings: ModelSettings) -> None:
         self.model_id = settings.model_id
@@ -47,8 +47,8 @@ class OnnxEmbedder:
                 f"model weights {settings.weights}: the graph takes uint8 pixels and scales them itself; "
                 "use extract.normalisation=none"
             )
-        self._mean, self._std = _scaling(settings.normalisation)
-        self.dimensions = require_vectors(self._run(a_probe(settings.input_px)), self.model_id)
+        self._mean, self._std = (np.array(levels, np.float32) for levels in SCALING[settings.normalisation])
+        self.dimensions = require_vectors(self._run(noise_image(settings.input_px)), self.model_id)
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         parts = [self._run(images[i : i + self._most]) for i in range(0, len(images), self._most)]
@@ -78,11 +78,3 @@ def _session(graph: bytes, settings: ModelSettings) -> onnxruntime.InferenceSess
     except Exception as e:  # ONNX Runtime raises exceptions of its own C++ module without a common base
         origin = settings.weights or f"of the installed '{settings.name}'"
         raise ArtifactError(f"model weights {origin} cannot be loaded: {e}") from e
-
-
-def _scaling(normalisation: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Mean and deviation, levels of 255."""
-    mean, std = {"unit": ((0.0,) * 3, (255.0,) * 3), "none": ((0.0,) * 3, (1.0,) * 3)}.get(
-        normalisation, (IMAGENET_MEAN, IMAGENET_STD)
-    )
-    return np.array(mean, np.float32), np.array(std, np.float32)

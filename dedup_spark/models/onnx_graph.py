@@ -1,6 +1,7 @@
 """ONNX graphs as data: SSCD's int8 graph back in fp32, and its weights by the names that torchvision uses.
 
-Done in memory, from the installed file. Needs the package `onnx` (a parser), which the extras `gpu` and `torch` bring.
+This happens in memory, from the installed file. It needs the package `onnx` (a parser), which the extras `gpu` and
+`torch` bring.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ def parsed(graph: bytes) -> onnx.ModelProto:
 
 
 def dequantised(graph: bytes) -> onnx.ModelProto:
-    """The same network without quantisers: weights as floats, activations unrounded.
+    """The same network without quantisers: weights are floats, activations are not rounded.
 
-    A quantiser of activations to uint8 with zero point 0 also was the ReLU (it cannot express less than 0), so it
-    becomes one; others are left out. (A static QDQ graph, opset 17; cosine to the int8 output 0.97 on average.)
+    A quantiser of activations to uint8 with zero point 0 is also the ReLU (it cannot express less than 0), so it
+    becomes one; other quantisers are left out. The graph is a static QDQ one of opset 17; the cosine of the output to
+    that of int8 is 0.97 on average.
     """
     model = parsed(graph)
     values = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
@@ -57,7 +59,7 @@ def dequantised(graph: bytes) -> onnx.ModelProto:
 
 
 def resnet_weights(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.float32]]:
-    """SSCD's weights under torchvision's names of a ResNet-50 whose BatchNorm is folded into `conv.weight` and `.bias`.
+    """SSCD's weights by torchvision's names for a ResNet-50 whose BatchNorm is folded into `conv.weight` and `.bias`.
 
     Raises:
         ArtifactError: the graph is not SSCD's.

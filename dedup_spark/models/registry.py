@@ -1,4 +1,4 @@
-"""Names of models (`extract.embedding`) to weights, numbers and runtimes; what `auto` means, and what cannot be.
+"""From the name of a model (`extract.embedding`) to weights, numbers and runtime: what `auto` means, what exists.
 
 To add a model, add it to `_RUNTIMES` (with a file beside `onnx.py` for another runtime) and to the choices in
 `config.py`.
@@ -29,16 +29,17 @@ _RUNTIMES: dict[tuple[str, bool], dict[str, tuple[str, tuple[str, ...]]]] = {
     ("onnx", True): {"onnx": ("onnx", ("stored",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
     ("torchscript", True): {"torch": ("torch_script", _TORCH_NUMBERS)},
 }
-"""(model, whether its weights are given by URI) to runtimes, best first on a CPU: module, numbers, default first."""
+"""(model, whether its weights are given by URI) to its runtimes, the best on a CPU first; each has its module and its
+numbers, the default first."""
 
 
 def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str = "original") -> ModelSettings:
-    """What `extract` asks for, with every `auto` decided. Reads the weights once, to name them.
+    """What `extract` asks for, with every `auto` resolved. It reads the weights once, for their SHA-256.
 
     Args:
         on_gpu: whether each task holds a GPU: then `auto` is PyTorch on CUDA in fp16, else ONNX Runtime if it can.
         threads: cores of a task.
-        pixels: as `ModelSettings.pixels`.
+        pixels: see `ModelSettings.pixels`.
 
     Raises:
         ConfigError: a combination that does not exist, or a package that is not installed.
@@ -65,7 +66,7 @@ def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str
 
 @functools.cache
 def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
-    """The model on `cpu` or `cuda:<address>`, loaded once a process for each device.
+    """The model on `cpu` or `cuda:<address>`, loaded once per process and device.
 
     Raises:
         ConfigError: the device is not there, or memory does not hold one image.
@@ -97,7 +98,7 @@ def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
             else f"extract.embedding={name} needs extract.weights: the URI of its file"
         )
     wished = extract.runtime
-    if wished == "auto" and extract.numbers != "auto":  # the numbers may decide
+    if wished == "auto" and extract.numbers != "auto":  # the numbers decide
         able = [runtime for runtime, (_, numbers) in runtimes.items() if extract.numbers in numbers]
     else:
         able = list(runtimes) if wished == "auto" else [r for r in runtimes if r == wished]

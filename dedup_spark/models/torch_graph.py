@@ -1,6 +1,16 @@
-"""ONNX graphs in PyTorch, so that models that exist as ONNX files alone run on CUDA too.
+"""ONNX graphs in PyTorch, so that models that exist only as ONNX files run on CUDA too.
 
-Only the operators of convolutional embedding networks; a graph with another one is refused by name.
+It knows the operators of convolutional embedding networks, and refuses a graph with another one by its name.
+
+Why these 150 lines are our own (packages as of November 2026):
+
+- onnx2torch (Apache-2.0, 0.1 MB) has had no release since 1.5.15 of August 2024, and converts none of our graphs:
+  it stops at fp16 weights that a Cast makes fp32 (`sscd_distilled`), at QuantizeLinear (`sscd`), and at a Clip with one
+  bound (`sscd` in fp32; its issues 191 and 232 are open).
+- onnxruntime-gpu (MIT) is alive, but 1.31 asks for CUDA 13 beside the CUDA 12 of our PyTorch and FAISS, is a download
+  of 256 MB more, and puts its files where `onnxruntime` has its own: with both installed the CPU one may win, and CUDA
+  is gone without a word (microsoft/onnxruntime issue 26996). Batches that memory does not hold, deterministic
+  algorithms and the numbers fp16 and bf16 would need a second implementation beside torch_runtime.py.
 """
 
 from __future__ import annotations
@@ -15,7 +25,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
+from dedup_spark.models.base import SCALING, ModelSettings
 from dedup_spark.models.onnx_graph import parsed
 from dedup_spark.models.torch_resnet import Scaled
 from dedup_spark.models.torch_runtime import TorchEmbedder
@@ -26,18 +36,16 @@ _TO_TORCH = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: to
 
 
 def load(settings: ModelSettings, device: str) -> TorchEmbedder:
-    """Raises ArtifactError: weights missing, damaged, or a graph with operators that are not known here."""
+    """Raises ArtifactError: weights missing, damaged, or a graph with an operator that is not known here."""
     graph = parsed(read_weights(settings.name, settings.weights, settings.sha256)).graph
     network: nn.Module = GraphNetwork(graph)
     if graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.UINT8:
-        scaling = {"unit": ((0.0,) * 3, (255.0,) * 3), "none": ((0.0,) * 3, (1.0,) * 3)}
-        mean, std = scaling.get(settings.normalisation, (IMAGENET_MEAN, IMAGENET_STD))
-        network = nn.Sequential(Scaled(mean, std), network)
+        network = nn.Sequential(Scaled(*SCALING[settings.normalisation]), network)
     return TorchEmbedder(network, settings, device)
 
 
 class GraphNetwork(nn.Module):
-    """A graph's nodes, done one after the other; its weights are buffers, so that they move with the module."""
+    """Runs the nodes of a graph one after the other; weights are buffers, so that they move with the module."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         super().__init__()
@@ -79,7 +87,7 @@ class GraphNetwork(nn.Module):
 
 
 def _pads(attributes: Attributes) -> list[int]:
-    """Symmetric padding a side. Raises ArtifactError for what PyTorch does not do in one call."""
+    """Padding of each dimension, equal on both sides. Raises ArtifactError for what PyTorch does not do in one call."""
     pads = attributes.get("pads", [0, 0, 0, 0])
     half = len(pads) // 2
     if pads[:half] != pads[half:] or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
@@ -121,7 +129,7 @@ def _reduce(x: list[Any], a: Attributes, how: Callable[..., torch.Tensor]) -> to
 
 
 def _max_pool(x: list[Any], a: Attributes) -> torch.Tensor:
-    strides = a.get("strides", [1] * len(a["kernel_shape"]))  # PyTorch's default is the kernel, ONNX's is 1
+    strides = a.get("strides", [1] * len(a["kernel_shape"]))  # ONNX's default; PyTorch's is the kernel's shape
     return nnf.max_pool2d(x[0], a["kernel_shape"], strides, _pads(a), ceil_mode=bool(a.get("ceil_mode", 0)))
 
 

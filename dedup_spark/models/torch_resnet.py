@@ -41,7 +41,7 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
 
 
 class Scaled(nn.Module):
-    """(n, h, w, 3) uint8 to (n, 3, h, w) float, on the device; a view of the same order in memory: channels-last."""
+    """(n, h, w, 3) uint8 to (n, 3, h, w) float, on the device; it keeps the order in memory, which is channels-last."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -70,7 +70,7 @@ class GeM(nn.Module):
 
 
 class InFp32(nn.Module):
-    """A head outside AMP: it costs nothing, and its rounding would be that of the whole vector."""
+    """A head in fp32: that costs nothing, and rounding here would round the whole vector."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def _from_state_dict(data: bytes, origin: str, *, has_head: bool) -> torchvision
         n_outputs = state["fc.weight"].shape[0]
         trunk = torchvision.models.resnet50(weights=None, num_classes=n_outputs)
         trunk.load_state_dict(state)
-    except Exception as e:  # pickle, zip, key and shape errors of any kind: all say that the file is not such weights
+    except Exception as e:  # pickle, zip, key and shape errors all say that the file holds other things
         raise to_network(origin, e) from e
     if not has_head:
         trunk.fc = nn.Identity()
@@ -101,7 +101,7 @@ def _from_state_dict(data: bytes, origin: str, *, has_head: bool) -> torchvision
 
 
 def _fold(module: nn.Module) -> None:
-    """Put every BatchNorm into the convolution in front of it."""
+    """Fold every BatchNorm into the convolution before it."""
     children = list(module.named_children())
     for (name, first), (norm_name, second) in zip(children, children[1:] + children[:1], strict=True):
         if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
@@ -113,7 +113,7 @@ def _fold(module: nn.Module) -> None:
 
 def _from_folded(weights: dict[str, npt.NDArray[np.float32]]) -> torchvision.models.ResNet:
     trunk = torchvision.models.resnet50(weights=None, num_classes=len(weights["fc.bias"])).eval()
-    _fold(trunk)  # gives the convolutions their biases; all values are replaced below
+    _fold(trunk)  # it gives the convolutions biases; all values are replaced below
     missing, unexpected = trunk.load_state_dict({k: torch.tensor(v) for k, v in weights.items()}, strict=False)
     if missing or unexpected:
         raise ArtifactError(f"SSCD's weights do not fit ResNet-50: missing {missing}, unexpected {unexpected}")

@@ -1,8 +1,8 @@
-"""PyTorch on CUDA or the CPU: what all torch models share. The networks are in torch_resnet, torch_graph, torch_script.
+"""PyTorch on CUDA or the CPU: what all its models share. Networks are in torch_resnet, torch_graph, torch_script.
 
-On CUDA: pixels cross in pinned memory without blocking and are scaled on the device, memory is channels-last,
-convolutions run under AMP in fp16 or bf16 (fp32 without TF32), and algorithms are the deterministic ones. A batch
-that does not fit is halved, for good, instead of failing. The same code runs on the CPU.
+On CUDA, pixels are copied from pinned memory without blocking and scaled on the device, memory is channels-last,
+convolutions run under AMP in fp16 or bf16 (fp32 without TF32), and only deterministic algorithms are used. When a batch
+does not fit into memory, batches are halved from then on, instead of failing. The same code runs on the CPU.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 
 from dedup_spark.errors import ArtifactError, ConfigError
-from dedup_spark.models.base import ModelSettings, a_probe, require_vectors, unit_rows
+from dedup_spark.models.base import ModelSettings, noise_image, require_vectors, unit_rows
 
 log = logging.getLogger(__name__)
 
-# Read when CUDA starts: cuda:i is then the i of nvidia-smi, hence of Spark. By default CUDA counts the fastest first.
+# CUDA reads this when it starts: cuda:i is then the i of nvidia-smi, hence of Spark. Its default is the fastest first.
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 _MOST_ON_CPU, _MOST_ON_GPU = 16, 512
 _PROBE_IMAGES = 4
-_SHARE_OF_FREE_MEMORY = 0.8  # the rest is for what convolutions ask beyond the probe, and for fragments
+_SHARE_OF_FREE_MEMORY = 0.8  # the rest is for convolutions that ask for more than the probe did, and for fragments
 _TYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -38,7 +38,7 @@ class TorchEmbedder:
         self._device, self._type = open_device(device), _TYPES[settings.numbers]
         network = network.eval().requires_grad_(False)
         self._network = network.to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dimensions = require_vectors(self._answer(a_probe(settings.input_px)), self.model_id)
+        self.dimensions = require_vectors(self._answer(noise_image(settings.input_px)), self.model_id)
         self.max_batch_images = self._batch_to_use(settings.input_px, settings.max_batch_images)
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -69,7 +69,7 @@ class TorchEmbedder:
 
     @contextlib.contextmanager
     def _set_up(self) -> Iterator[None]:
-        """Threads of the task's share, in whichever thread this is; no gradients; the numbers asked for."""
+        """Set, for the calling thread, the task's share of threads, no gradients, and the numbers of the settings."""
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         kind = self._device.type
@@ -86,7 +86,7 @@ class TorchEmbedder:
             return asked or _MOST_ON_CPU
         before = torch.cuda.memory_allocated(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
-        self._answer(np.repeat(a_probe(input_px), _PROBE_IMAGES, axis=0))
+        self._answer(np.repeat(noise_image(input_px), _PROBE_IMAGES, axis=0))
         per_image = (torch.cuda.max_memory_allocated(self._device) - before) / _PROBE_IMAGES
         free, _ = torch.cuda.mem_get_info(self._device)
         n = batch_that_fits(free, per_image, asked or _MOST_ON_GPU)
@@ -102,7 +102,7 @@ class TorchEmbedder:
         self.max_batch_images //= 2
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        log.warning("%s: out of memory; batches of %d images from here on", self._device, self.max_batch_images)
+        log.warning("%s: out of memory; batches of %d images from now on", self._device, self.max_batch_images)
 
 
 def batch_that_fits(free_bytes: float, bytes_per_image: float, most: int) -> int:
@@ -112,14 +112,14 @@ def batch_that_fits(free_bytes: float, bytes_per_image: float, most: int) -> int
 
 
 def open_device(device: str) -> torch.device:
-    """`cpu`, `cuda:<address>`. Raises ConfigError: never does one stand in for the other."""
+    """The device `cpu` or `cuda:<address>`. Raises ConfigError when it is not there: no other one replaces it."""
     if device == "cpu":
         return torch.device(device)
     address = device.removeprefix("cuda:")
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if address.isdigit() and int(address) < n_devices:
         return torch.device("cuda", int(address))
-    for i in range(n_devices):  # a discovery script may print UUIDs, as nvidia-smi -L does
+    for i in range(n_devices):  # a discovery script may print UUIDs, like nvidia-smi -L
         if address == f"GPU-{torch.cuda.get_device_properties(i).uuid}":
             return torch.device("cuda", i)
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""Any TorchScript file in PyTorch: (n, 3, h, w) float to (n, d). Such a file is a program: pin it by its SHA-256."""
+"""Any TorchScript file in PyTorch, from (n, 3, h, w) float to (n, d). It is a program: pin it by its SHA-256."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ import io
 import torch
 from torch import nn
 
-from dedup_spark.models.base import IMAGENET_MEAN, IMAGENET_STD, ModelSettings
+from dedup_spark.models.base import SCALING, ModelSettings
 from dedup_spark.models.torch_resnet import Scaled
 from dedup_spark.models.torch_runtime import TorchEmbedder, to_network
 from dedup_spark.models.weights import read_weights
-
-_SCALING = {
-    "auto": (IMAGENET_MEAN, IMAGENET_STD),
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "unit": ((0.0,) * 3, (255.0,) * 3),
-    "none": ((0.0,) * 3, (1.0,) * 3),
-}
 
 
 def load(settings: ModelSettings, device: str) -> TorchEmbedder:
@@ -25,6 +18,6 @@ def load(settings: ModelSettings, device: str) -> TorchEmbedder:
     data = read_weights(settings.name, settings.weights, settings.sha256)
     try:
         network = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as e:  # RuntimeError for most, but archives raise others
+    except Exception as e:  # mostly RuntimeError, but damaged archives raise others
         raise to_network(settings.weights, e) from e
-    return TorchEmbedder(nn.Sequential(Scaled(*_SCALING[settings.normalisation]), network), settings, device)
+    return TorchEmbedder(nn.Sequential(Scaled(*SCALING[settings.normalisation]), network), settings, device)

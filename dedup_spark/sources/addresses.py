@@ -1,8 +1,8 @@
 """One address for one object, and its spellings for fsspec and Hadoop.
 
-`canonical` is the one place where addresses get their form, whoever gives them: a person, a manifest, a listing, a
-table. Two spellings that a store takes for one object become one; two keys of a store stay two. Local files are told
-by their real path; where a file system takes two spellings for one file, `images.file_id` says that it is one.
+`canonical` is the one place where addresses get their form, whether they come from a person, a manifest, a listing or
+a table. Two spellings that a store takes for one object become one address; two keys of a store stay two. A local file
+is identified by its real path; where a file system takes two spellings for one file, `images.file_id` is equal.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from dedup_spark.store import files
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
-"""Schemes that are also written so: `file:/a`, `dbfs:/a`."""
+"""Schemes that are also written without an authority: `file:/a`, `dbfs:/a`."""
 _AZURE = dict.fromkeys(("abfs", "wasb", "wasbs", "az"), "abfss")
 _SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", **_AZURE}
 _LITERAL = ("s3://", "gs://")
-"""What begins so is canonical as it is: bucket and key are literal."""
+"""An address that begins with one of these is canonical as it is: bucket and key are literal."""
 _TREES = ("hdfs", "viewfs", "webhdfs", "swebhdfs")
-"""File systems with folders, where `//`, `.` and `..` are no part of a name."""
+"""File systems with real folders, where `//`, `.` and `..` are no part of a name."""
 _DEFAULT_PORT = {"hdfs": ":8020", "http": ":80", "https": ":443"}
 _AZURE_ENDPOINT = re.compile(r"\.(dfs|blob)\.")
 _LOCALHOST = re.compile(r"^localhost(?=/|$)", re.IGNORECASE)
 _HERE = re.compile(r"^(\./+)+")
-"""In front of a relative address this is no part of a key."""
+"""`./` in front of a relative address is no part of a key."""
 
 
 def canonical(address: str, folder: str = "") -> str:
-    """The one spelling of an address; `canonical(canonical(a)) == canonical(a)`. No network; follows local links.
+    """The one spelling of an address; `canonical(canonical(a)) == canonical(a)`. It uses no network.
 
-    `folder` is what relative addresses count from, itself canonical; without it that is the working directory.
+    Relative addresses count from `folder`, which is canonical itself, or from the working directory without it.
     In object stores a key is literal: a doubled slash, `.`, another case or Unicode form, `%`, `+` make another key.
-    Local addresses become `file://` and the real path, without links, as text that any column can hold (`names`).
+    Local addresses become `file://` and the real path: links are followed, and any column can hold the text (`names`).
     """
     if address.startswith(_LITERAL):
         return address
@@ -69,13 +69,13 @@ def _local(path: str, folder: str) -> str:
     path = _out_of_dbfs("/" + path.lstrip("/"))
     try:
         path = _out_of_dbfs(os.path.realpath(path))
-    except ValueError:  # a NUL, or half of a surrogate pair: there is no such file
+    except ValueError:  # it holds a NUL or half of a surrogate pair: there is no such file
         path = os.path.normpath(path)
     return "file://" + names.to_text(path)
 
 
 def _out_of_dbfs(path: str) -> str:
-    """Volumes of Databricks are mounted twice."""
+    """Databricks mounts its volumes at two places; this gives the shorter one."""
     return re.sub("^/dbfs/+Volumes(?=/|$)", "/Volumes", path)
 
 
@@ -93,7 +93,7 @@ def _in_store(scheme: str, rest: str) -> str:
 
 
 def _azure_container(authority: str) -> str:
-    """`container@account.dfs.core.windows.net`: the two end points of an account lead to one store."""
+    """`container@account.dfs.core.windows.net`: the two end points of an account (blob, dfs) lead to one store."""
     container, at, host = authority.rpartition("@")
     return f"{container}@" + _AZURE_ENDPOINT.sub(".dfs.", host.lower(), count=1) if at else authority
 
@@ -110,7 +110,7 @@ def is_absolute(address: str) -> bool:
 
 
 def to_uri(address: str) -> str:
-    """The canonical address of a lake as a person gives it: `~` is their home, a last slash means nothing."""
+    """The canonical address of a lake as a person writes it: `~` is their home, and a last slash means nothing."""
     store, path = split_store(canonical(os.path.expanduser(address)))
     return f"{store}/{path}".rstrip("/") if path.strip("/") else store
 
@@ -134,7 +134,7 @@ def split_store(uri: str) -> tuple[str, str]:
 
 
 def open_store(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The fsspec filesystem and the path in it; as `storage.open_filesystem`, for any name that a store can hold."""
+    """The fsspec filesystem and the path in it; takes any name that a store can hold."""
     if not is_remote(uri):
         return fsspec.filesystem("file"), to_path(uri)
     store, path = split_store(uri)
@@ -143,7 +143,7 @@ def open_store(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def kind_of(uri: str) -> str | None:
-    """`file`, `folder`, or None when there is nothing; a look by the driver.
+    """`file`, `folder`, or None when there is nothing at the address. The driver asks.
 
     Raises:
         ConfigError: the store cannot be asked: no package for the scheme, no credentials, no access.
@@ -162,7 +162,7 @@ def kind_of(uri: str) -> str | None:
 
 
 def last_written(uri: str) -> datetime | None:
-    """When a file was written, or the newest file of a table's folder; None where the store does not say."""
+    """When a file, or the newest file in the folder of a table, was written; None where the store does not say."""
     filesystem, path = open_store(uri)
     filesystem.invalidate_cache(path)
     if kind_of(uri) == "file":
@@ -174,9 +174,9 @@ def last_written(uri: str) -> datetime | None:
 
 
 def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
-    """For Spark's readers: glob characters escaped, and `s3:` as `s3a:` where Hadoop knows only that.
+    """The address for Spark's readers: glob characters are escaped, and `s3:` is `s3a:` where Hadoop knows only that.
 
-    With `literal` false they are not escaped, for readers that expand no globs (Delta).
+    With `literal` false glob characters stay as they are, for readers that expand no globs (Delta).
     """
     store, path = split_store(uri)
     conf = _hadoop_conf(spark)
@@ -188,9 +188,9 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
 
 
 def from_hadoop(path: Column, root: str) -> Column:
-    """Files below `root` as Hadoop writes them (`file:/a`, `s3a://b/a`), in the spelling of `root`.
+    """Addresses of files below `root` as Hadoop writes them (`file:/a`, `s3a://b/a`), in the spelling of `root`.
 
-    It says nothing of links on the way to a local file.
+    Links on the way to a local file are not resolved.
     """
     below_store = F.regexp_replace(path, "^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?/", "")
     of_dbfs = path.rlike("^dbfs:/+(?!Volumes/)")
@@ -199,7 +199,7 @@ def from_hadoop(path: Column, root: str) -> Column:
 
 
 def file_uri(path: str) -> str:
-    """What Hadoop calls `file:/a` on the driver is `file:///a` here."""
+    """`file:///a` for what Hadoop calls `file:/a` on the driver."""
     return re.sub("^file:/+", "file:///", path)
 
 
@@ -209,10 +209,10 @@ def _hadoop_conf(spark: SparkSession) -> Any:
 
 @functools.cache
 def open_for_reading(store: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of a store (`s3://bucket`) for whole objects and ranges, kept by the process.
+    """The filesystem of a store (`s3://bucket`) for reading whole objects and ranges; the process keeps it.
 
-    s3fs would ask for the size first, read in concurrent parts, try five times, and botocore five times within
-    each: here one read is one request, and trying again is left to `fetching.py`, which counts it.
+    By default s3fs asks for the size first, reads concurrent parts and tries five times, and botocore tries five times
+    within each. Here one read is one request, and `fetching.py`, which counts attempts, alone tries again.
     """
     if not store.startswith(("s3://", "s3a://", "s3n://")):
         return files.open_filesystem(store)

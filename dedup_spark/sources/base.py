@@ -1,4 +1,4 @@
-"""The interface of a source: the driver plans a listing that executors do; `fetch` runs on executors."""
+"""The interface of a source: the driver plans a listing, executors carry it out; `fetch` runs on executors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LISTING = Columns(
 )
 """What a source knows of an object without reading it. `uri` and `member` are its identity; unknown facts are null.
 
-`file_id` tells files of a disk apart whatever they are called, and `n_links` says how many names one has. A row whose
-`passed_over` is not null is no image: it says why `n_passed_over` entries are none, and `uri` is the first of them.
+`file_id` is equal for two names of one file on a disk, and `n_links` counts those names. A row whose `passed_over` is
+not null is no image: it says why `n_passed_over` entries are not listed, and `uri` is the first of them.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the bytes of one image are; named as the columns of `images`.
+    """Where the bytes of one image are; its fields are named like the columns of `images`.
 
     `member` names the image inside a container (a tar file, a table). `location` is the file that holds it where
     that is not `uri`, and `position` its place there: a byte offset in a tar file, a row number in a table file.
@@ -48,22 +48,22 @@ ADDRESS_COLUMNS = tuple(field.name for field in fields(Address))
 
 
 class Listed:
-    """What holds of most sources: they list what is there now, by facts that are not the store's own."""
+    """Defaults that fit most sources: they list what is there now, and their ETags are not those of the store."""
 
     has_own_etags: ClassVar[bool] = False
-    """Whether the ETags of the listing are those that the store gives with the bytes."""
+    """Whether the ETags of the listing are those that the store sends with the bytes."""
 
     def as_of(self) -> datetime | None:
-        """The time that the listing speaks of, where that is not now."""
+        """The time that the listing describes; None when that is now."""
         return None
 
 
 class Source(Protocol):
-    """A lake of one kind. Small and picklable: it goes to the executors as it is."""
+    """A lake of one kind. A source is small and is pickled to the executors."""
 
     @property
     def root(self) -> str:
-        """The lake's normalised address, its identity in `images.lake`. Raises ConfigError when there is none."""
+        """The canonical address of the lake, its identity in `images.lake`. Raises ConfigError when there is none."""
         ...
 
     @property
@@ -76,14 +76,14 @@ class Source(Protocol):
         ...
 
     def list_images(self, spark: SparkSession) -> DataFrame:
-        """One row an object, LISTING, lazy: listed by executors and never collected on the driver."""
+        """One row of LISTING per object; lazy, listed by executors and never collected on the driver."""
         ...
 
     def fetch(self, address: Address) -> bytes:
-        """The bytes of one image. Thread-safe; retries of passing faults are the caller's (`fetching.py`).
+        """The bytes of one image. Thread-safe. The caller retries faults that may pass (`fetching.py`).
 
         Raises:
             ImageRejected: `missing`, `forbidden` or `archived`, which no retry mends.
-            OSError: a fault that may pass; `faults.py` tells kinds of them apart.
+            OSError: a fault that may pass; `faults.py` has its kinds.
         """
         ...

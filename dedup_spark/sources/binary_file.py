@@ -1,13 +1,13 @@
-"""Spark's `binaryFile` reader as a lister: the simple mode, for stores that only Hadoop knows, and small lakes.
+"""Spark's `binaryFile` reader as a lister: the simple mode, for stores that only Hadoop knows, and for small lakes.
 
-Only path, length and modification time are read; the bytes are fetched by extract like those of a folder, so the
+Spark reads only path, length and modification time here; extract fetches the bytes like those of a folder, so the
 executors need fsspec's package for the scheme all the same.
 
-Cost: Spark lists every file on the driver, at about 1 KB of its heap a file, and gives 30 files to a task. Hence the
-cap: before Spark begins, the files are counted (in stores one by one, some thousands a second), and the run is
+Cost: Spark lists every file on the driver, which takes about 1 KB of its heap per file, and gives 30 files to a task.
+Therefore the files are counted before Spark begins (in stores one by one, some thousands per second), and the run is
 refused above `inventory.max_binary_files`. Spark never sees names that begin with `_` or `.`, nor what is in such
-folders: they are counted in a warning; the folder source finds them. Spark follows links on a disk: what it finds
-through one is passed over, as it is no file of its own.
+folders: a warning counts them, and the folder source finds them. On a disk Spark follows links: what it finds through
+one is passed over, because it is no file of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUICK_TO_COUNT = ("file", "hdfs")
 
 @dataclass(frozen=True)
 class BinaryFileSource(Listed):
-    """`lake` is a folder (or one file) by a path or a URI that Hadoop knows; subfolders are included."""
+    """`lake` is a folder (or one file), given by a path or a URI that Hadoop knows; subfolders are included."""
 
     lake: str
     max_files: int = 1_000_000
@@ -61,7 +61,7 @@ class BinaryFileSource(Listed):
         return read_object(address.uri)
 
     def _count_up_to_cap(self, spark: SparkSession) -> int:
-        """Number of files, hidden ones too.
+        """The number of files, hidden ones too; counting stops above the cap.
 
         Raises:
             GuardError: above `max_files`.
@@ -74,7 +74,7 @@ class BinaryFileSource(Listed):
             filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
             if filesystem.getScheme() in _QUICK_TO_COUNT:
                 n_files = filesystem.getContentSummary(path).getFileCount()
-            else:  # page by page, not to the end of a lake of any size
+            else:  # page by page, and no further than the cap
                 files = filesystem.listFiles(path, True)
                 while n_files <= self.max_files and files.hasNext():
                     files.next()
@@ -84,6 +84,6 @@ class BinaryFileSource(Listed):
         if n_files > self.max_files:
             raise GuardError(
                 f"lake {self.lake}: more than {self.max_files:,} files (inventory.max_binary_files), and Spark would "
-                "list them in the driver's memory; give a manifest or an S3 Inventory, or take the folder source"
+                "list them in the driver's memory; give a manifest or an S3 Inventory, or use the folder source"
             )
         return n_files

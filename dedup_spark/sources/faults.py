@@ -1,7 +1,7 @@
-"""What the libraries of the stores raise, sorted by what it says of the object and by what may mend it.
+"""What an error of a store's library means: an answer about the object, or a fault that may pass.
 
 Only an answer about the object itself rejects it for good. None of the libraries is imported here: a cluster installs
-those of its own stores, and each has error types of its own, so that they are told apart by code, status and name.
+those of its own stores, and each has error types of its own, so they are recognised by code, HTTP status and name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Throttled(OSError):
 
 
 class CredentialsExpired(OSError):
-    """The store does not take these credentials (any more), which says nothing of the object."""
+    """The store does not accept these credentials (any more), which says nothing about the object."""
 
 
 class DiskFault(OSError):
@@ -27,7 +27,7 @@ class DiskFault(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the store said: its own code, the HTTP status, the storage class; empty, 0 and None where it did not."""
+    """What the store said: its own code, the HTTP status, the storage class; empty, 0 and None where unsaid."""
 
     code: str = ""
     status: int = 0
@@ -56,7 +56,7 @@ _THROTTLED = frozenset(
     }
 )  # fmt: skip
 _PASSING = frozenset({"RequestTimeout", "OperationAborted", "OperationTimedOut", "InternalError", "IncompleteBody"})
-"""Some of them come with a status of 400."""
+"""Codes of faults that may pass; some of them come with a status of 400."""
 _PASSING_STATUS = frozenset({307, 408, 409, 425})
 _NO_SUCH_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG})
 _OF_THE_MACHINE = frozenset(
@@ -65,14 +65,14 @@ _OF_THE_MACHINE = frozenset(
         errno.ENETUNREACH, errno.ECONNRESET, errno.EREMOTEIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN,
     }
 )  # fmt: skip
-"""Faults of a network mount or of a busy machine; what else a local file raises is a fault of its disk."""
+"""Faults of a network mount or of a busy machine; any other error of a local file is a fault of its disk."""
 
 
 def fault_of(error: Exception, *, on_disk: bool = False) -> Exception:
-    """What `error` of a store's library (`on_disk`: of a local file) means.
+    """What an error of a store's library means, or with `on_disk` an error of a local file.
 
-    ImageRejected with `missing`, `forbidden` or `archived`: the store said so of this object. Else an OSError, which
-    may pass; those of this module say more about it. Attribute `__cause__` is left to the caller.
+    It is an ImageRejected with `missing`, `forbidden` or `archived` where the store said so of this object. Else it is
+    an OSError, which may pass; the classes of this module say more about it. The caller sets `__cause__`.
     """
     answer = answer_of(error)
     if answer.code in _ARCHIVED:
@@ -84,7 +84,7 @@ def fault_of(error: Exception, *, on_disk: bool = False) -> Exception:
         return Throttled(*error.args) if isinstance(error, OSError) else Throttled(f"{type(error).__name__}: {error}")
     if answer.code not in _PASSING and (said := _said_of_object(error, answer)):
         return said
-    if not isinstance(error, OSError):  # time-outs and broken connections of botocore, aiohttp and others
+    if not isinstance(error, OSError):  # a time-out or a broken connection of botocore, aiohttp and others
         return OSError(f"{type(error).__name__}: {error}")
     is_of_disk = on_disk and type(error) is OSError and error.errno not in _OF_THE_MACHINE
     return DiskFault(*error.args) if is_of_disk else error
@@ -120,7 +120,7 @@ def _said_of_object(error: Exception, answer: Answer) -> ImageRejected | None:
 def _is_of_credentials(error: Exception, answer: Answer) -> bool:
     if answer.code in _EXPIRED or answer.status == 401:
         return True
-    if not answer.code and answer.status == 400 and isinstance(error, OSError):  # S3 to HEAD, which has no body
+    if not answer.code and answer.status == 400 and isinstance(error, OSError):  # S3 on HEAD: no body
         return True
     return any(_CREDENTIAL_ERRORS & {c.__name__ for c in type(e).__mro__} for e in _chain(error))
 
@@ -134,7 +134,7 @@ def _is_of_google(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it came from."""
+    """The error, its cause, the cause of that, and so on."""
     seen: list[BaseException] = []
     e: BaseException | None = error
     while e is not None and e not in seen:
@@ -144,6 +144,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(value: object) -> int:
-    """An HTTP status in a number or a text of digits; 0 for all else."""
+    """An HTTP status given as a number or as digits; 0 for anything else."""
     number = int(value) if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()) else 0
     return number if 100 <= number < 600 else 0

@@ -1,14 +1,12 @@
-"""Fetch with patience: passing faults of a store are tried again with growing pauses, and counted. On executors.
+"""Fetch the bytes of one image: faults that may pass are tried again with growing pauses, and counted. On executors.
 
-Patience is a time, not a count: a store that throttles for a minute is as good as one that does not. What is given up
-says so (`store_unavailable`, `expired_credentials`) and is read again by the next run: only the store's own word makes
-an image `missing`.
+What is given up says so (`store_unavailable`, `expired_credentials`) and is read again by the next run: only the
+store's own answer makes an image `missing`.
 """
 
 from __future__ import annotations
 
 import math
-import random
 import threading
 import time
 
@@ -17,16 +15,14 @@ import fsspec
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
-from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
+from dedup_spark.sources.faults import CredentialsExpired, Throttled
 from dedup_spark.sources.pacing import pace_of
+from dedup_spark.sources.patience import Patience
 from dedup_spark.store import files
 
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
-_DISK_PATIENCE_SECONDS = 5.0
-"""For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
 _SECONDS_BETWEEN_PROBES = 5.0
 _RENEWAL_SECONDS = 1.0
-"""Credentials are looked for no more often: where there are none, every image asks for it."""
+"""New credentials are searched for at most this often: where there are none, every image would ask for it."""
 _SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
 
 
@@ -47,39 +43,11 @@ def fetch_patiently(source: Source, address: Address, patience_seconds: float, m
     return data, failed
 
 
-class Patience:
-    """With one image: how long to pause after a fault, and when to give up.
-
-    The pauses double and are jittered over their whole length ("full jitter": Brooker, "Exponential Backoff And
-    Jitter", AWS Architecture Blog 2015), so that the tasks of a cluster do not come back in step.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.n_failed, self._seconds = 0, seconds
-        self._begin: float | None = None
-
-    def pause_after(self, fault: OSError, began: float, now: float, *, hopeless: bool = False) -> float | None:
-        """Seconds to pause after an attempt that began then; None to give up."""
-        begin = self._begin = began if self._begin is None else self._begin
-        self.n_failed += 1
-        seconds = min(self._seconds, _DISK_PATIENCE_SECONDS) if isinstance(fault, DiskFault) else self._seconds
-        left = begin + seconds - now
-        if hopeless or left <= 0:
-            return None
-        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(self.n_failed - 1, 30))
-        return min(random.uniform(0, longest), left)  # the last attempt is made when the time is up
-
-    def wait(self, seconds: float) -> None:
-        """Waiting for one's turn is no fault of the store's."""
-        if self._begin is not None:
-            self._begin += seconds
-
-
 class Outage:
-    """What the images of one Python worker see of a store: for how long no attempt has succeeded.
+    """For how long no attempt of one Python worker at a store has succeeded.
 
-    Once that is longer than the patience with one image, the store is down: every few seconds one image is tried, once,
-    and the others are given up at once, so that a slice ends soon and its guard can speak.
+    Once that is longer than the patience with one image, the store is down: every few seconds one image is tried once,
+    and the others are given up without a request, so that a slice ends soon and its guard stops the run.
     """
 
     def __init__(self) -> None:
@@ -87,8 +55,8 @@ class Outage:
         self._last, self._probed_at = 0.0, -math.inf
 
     def see_fault(self, began: float, now: float, patience_seconds: float) -> bool:
-        """Note a failed attempt; returns whether the store is down."""
-        if self._since is None or began - self._last > patience_seconds:  # nothing was asked meanwhile
+        """Record a failed attempt; returns whether the store is down."""
+        if self._since is None or began - self._last > patience_seconds:  # no request was made meanwhile
             self._since = began
         self._last = now
         return now - self._since >= patience_seconds
@@ -97,7 +65,7 @@ class Outage:
         self._since = None
 
     def must_wait(self, now: float, patience_seconds: float) -> bool:
-        """Whether the store is down, and was asked just now."""
+        """Whether the store is down and was asked in the last seconds."""
         if self._since is None or now - self._since < patience_seconds or now - self._last > patience_seconds:
             return False
         if now - self._probed_at < _SECONDS_BETWEEN_PROBES:
@@ -134,7 +102,7 @@ def _read(source: Source, address: Address, patience_seconds: float) -> tuple[by
                 pace.refused(began)
             now = time.monotonic()
             is_down = outage.see_fault(began, now, patience_seconds)
-            pause = patience.pause_after(e, began, now, hopeless=is_down)
+            pause = patience.pause_after(e, began, now, is_hopeless=is_down)
             if pause is None:
                 raise _unavailable(patience.n_failed, e) from e
             time.sleep(pause)
@@ -145,10 +113,10 @@ def _read(source: Source, address: Address, patience_seconds: float) -> tuple[by
 
 
 def find_credentials_anew(began: float) -> None:
-    """Forget all filesystems of this process, unless that was done since `began`: new ones look for credentials.
+    """Forget all filesystems of this process, unless that was done since `began`: new ones find credentials again.
 
-    A filesystem keeps what it found when it was made: a role's credentials are renewed in it, a token in a file or in
-    fsspec's configuration is not.
+    A filesystem keeps the credentials that it found when it was made: those of a role are renewed in it, but a token
+    in a file or in fsspec's configuration is not.
     """
     global _renewed_at
     with _lock:
@@ -166,7 +134,7 @@ _lock = threading.Lock()
 
 
 def _outage_of(store: str) -> Outage:
-    """The one of this Python worker."""
+    """The one outage record of this Python worker for a store."""
     with _lock:
         return _outages.setdefault(store, Outage())
 

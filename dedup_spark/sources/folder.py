@@ -1,13 +1,14 @@
 """A folder, recursively, on the local disk or any filesystem that fsspec knows (s3, abfss, gs, hdfs, ...).
 
-The driver looks only at the folders near the root, until there are enough to share out; executors list the
-trees below them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be an
-image beside itself, and a link to a folder may lead in circles. A link to nowhere, a pipe, a socket or a device is a
-row that extract rejects; none of them is ever opened. A folder that vanishes meanwhile is gone, with what was in it;
-any other fault ends the listing with SourceError, after some minutes of trying where it may pass.
- Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on
-as they come; other stores give a whole folder at once. One flat folder is one task: at about ten pages a second
-100 M objects under one S3 prefix take three hours, so give such a lake as an S3 Inventory or a manifest.
+The driver lists only the folders near the root, until there are enough to share out; executors list the trees below
+them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be the same image
+twice, and a link to a folder may lead in circles. A link to nowhere, a pipe, a socket or a device becomes a row that
+extract rejects; none of them is ever opened. A folder that vanishes during the listing is gone with what was in it; any
+other fault ends the listing with SourceError, after five minutes of trying where it may pass.
+
+Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on as they come; other
+stores give a whole folder at once. One flat folder is one task: at about ten pages per second, 100 M objects under one
+S3 prefix take three hours, so give such a lake as an S3 Inventory or a manifest.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from dedup_spark.sources.times import modified_at
 from dedup_spark.spark.local_relation import local_relation
 
 _ROWS_PER_BATCH = 4096
-_MAX_ENTRIES_LOOKED_AT = 200_000
-"""In one folder, by the driver: about 20 s of listing in S3. A larger folder goes to one executor as it is."""
+_MAX_DRIVER_ENTRIES = 200_000
+"""Entries of one folder that the driver lists: about 20 s in S3. A larger folder goes to one executor as it is."""
 _FOLDERS = Columns("path string, recursive boolean")
-"""Rows of what executors list."""
+"""What executors are given to list; not `recursive`: without the folders below."""
 
 
 class Entry(NamedTuple):
@@ -87,29 +88,29 @@ class FolderSource(Listed):
             raise
 
     def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str]]:
-        """Folders to list without what is below them, and disjoint trees that hold all the rest."""
+        """Folders to list without the folders below them, and disjoint trees that hold all the rest."""
         whole: list[str] = []
-        unlooked: list[str] = []
+        too_large: list[str] = []
         trees = [root]
-        while trees and len(trees) + len(unlooked) < wanted:
+        while trees and len(trees) + len(too_large) < wanted:
             below: list[str] = []
             for folder in trees:
                 found = self._folders_in(folder)
                 if found is None:
-                    unlooked.append(folder)
+                    too_large.append(folder)
                 else:
                     whole.append(folder)
                     below += found
             trees = below
-            if len(whole) > 16 * wanted:  # a chain of nearly empty folders: enough looked at
+            if len(whole) > 16 * wanted:  # a chain of nearly empty folders: further listing gains nothing
                 break
-        return whole, trees + unlooked
+        return whole, trees + too_large
 
     def _folders_in(self, folder: str) -> list[str] | None:
-        """The folders directly in `folder`; None when it has too many entries for the driver to look through."""
+        """The folders directly in `folder`; None when it has too many entries for the driver."""
         found = []
         for n_entries, entry in enumerate(self._entries(folder)):
-            if n_entries >= _MAX_ENTRIES_LOOKED_AT:
+            if n_entries >= _MAX_DRIVER_ENTRIES:
                 return None
             if entry.is_folder and not entry.passed_over:
                 found.append(entry.uri)
@@ -143,7 +144,7 @@ class FolderSource(Listed):
                     waiting.append(entry.uri)
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        """What is directly in `folder`; nothing where it has vanished. Raises SourceError when it cannot be listed."""
+        """The entries of `folder`; none where it has vanished. Raises SourceError when it cannot be listed."""
         try:
             for entry in _remote_entries(folder) if addresses.is_remote(folder) else _local_entries(folder):
                 if self.skip_hidden and entry.uri.rsplit("/", 1)[-1].startswith("."):
@@ -185,14 +186,14 @@ def _local_entries(folder: str) -> Iterator[Entry]:
 
 
 def identity_of_file(facts: os.stat_result, host: str) -> tuple[str | None, int | None]:
-    """`file_id` and `n_links` of a regular file; unknown of all else, and where a file system has no inodes."""
+    """`file_id` and `n_links` of a regular file; None for all else, and where a file system has no inodes."""
     if not stat.S_ISREG(facts.st_mode) or facts.st_ino == 0:
         return None, None
     return f"{host}/{facts.st_dev}:{facts.st_ino}", facts.st_nlink
 
 
 def _time(facts: os.stat_result) -> datetime | None:
-    """None for a time that no calendar has."""
+    """The modification time; None for one that no calendar has."""
     try:
         return datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC)
     except (ValueError, OverflowError, OSError):
@@ -200,10 +201,10 @@ def _time(facts: os.stat_result) -> datetime | None:
 
 
 def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Of what a link leads to; None for a link to nowhere, in a circle or behind a closed door, and what is gone."""
+    """Facts of what an entry leads to; None where a link leads nowhere, in a circle or to what may not be read."""
     try:
         return entry.stat()
-    except OSError:  # still a row; reading it gives the reason
+    except OSError:  # it still becomes a row, and reading it gives the reason
         return None
 
 
@@ -219,7 +220,7 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
         uri = f"{folder}/{name}"
         if facts["type"] == "directory":
             yield Entry(uri, is_folder=True)
-        elif facts["type"] == "link":  # of sftp and its like
+        elif facts["type"] == "link":  # sftp and similar filesystems list links
             yield Entry(uri, passed_over=LINK_TO_FILE)
         else:
             etag = _etag(facts.get("ETag") or facts.get("etag"))
@@ -227,7 +228,7 @@ def _remote_entries(folder: str) -> Iterator[Entry]:
 
 
 def _s3_entries(folder: str) -> Iterator[Entry]:
-    """Page by page, where `S3FileSystem.ls` would hold the whole folder; keys such as `a//b` keep their form."""
+    """Entries page by page (`S3FileSystem.ls` would hold the whole folder); keys such as `a//b` keep their form."""
     bucket, below_bucket, path = folder.partition("://")[2].partition("/")
     folder_prefix = f"{path}/" if below_bucket else ""
     for page in _s3_pages(folder, Bucket=bucket, Prefix=folder_prefix, Delimiter="/"):
@@ -236,7 +237,7 @@ def _s3_entries(folder: str) -> Iterator[Entry]:
             yield Entry(uri, is_folder=True)
         for facts in page.get("Contents", []):
             name = facts["Key"].removeprefix(folder_prefix)
-            if name or facts["Size"]:  # else it is the folder's own empty marker
+            if name or facts["Size"]:  # else it is the empty marker of the folder itself
                 etag, attributes = _etag(facts.get("ETag")), _storage_class(facts)
                 yield Entry(
                     f"{folder}/{name}",
@@ -248,8 +249,8 @@ def _s3_entries(folder: str) -> Iterator[Entry]:
 
 
 def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
-    """Until the store says that there are no more. Raises SourceError when it does not say how to go on."""
-    filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # that tries once: patience is ours
+    """Pages until the store says that there are no more. Raises SourceError when it does not say how to go on."""
+    filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # one try: ask_patiently repeats it
     while True:
         page = ask_patiently(lambda: filesystem.call_s3("list_objects_v2", **request), folder)
         yield page
@@ -265,7 +266,7 @@ def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
 
 
 def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
-    """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, which needs no saying."""
+    """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, the usual one."""
     name = facts.get("StorageClass") or "STANDARD"
     return None if name == "STANDARD" else {"storage_class": name}
 

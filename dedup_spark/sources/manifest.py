@@ -1,19 +1,17 @@
-"""A manifest: a CSV file, Parquet files or a Delta table that names the images, one a row, in a column `uri`.
+"""A manifest: a CSV file, Parquet files or a Delta table that names the images, one per row, in a column `uri`.
 
-Other columns that are understood: `size_bytes`, `modified_at` (ISO 8601, a timestamp, or seconds), `etag`, `member`,
-and `position`, the byte at which the image begins inside the object (with `size_bytes`: how the members of an
-uncompressed container are given). All further columns are kept as text in `attributes`. A fact that does not parse
-is unknown.
+Other known columns are `size_bytes`, `modified_at` (ISO 8601, a timestamp, or seconds), `etag`, `member`, and
+`position`, the byte at which the image begins inside the object (with `size_bytes` it describes a member of an
+uncompressed container). All further columns are kept as text in `attributes`. A fact that does not parse is unknown.
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
-manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object, however
-they spell it, are one image; local paths and links become the file that they lead to. A row without a uri, and a CSV
-line with more or fewer fields than the header (a line break inside quotes makes two of them), is not dropped: it
-becomes an image at the manifest's own address that extract rejects as `missing`, with what the row holds in its
-attributes.
+manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object are one
+image, however they spell it; local paths and links become the file that they lead to. A row without a uri, and a CSV
+line with more or fewer fields than the header (a line break inside quotes makes two such lines), is not dropped: it
+becomes an image at the manifest's own address that extract rejects as `missing`, with the row in its attributes.
 
-Cost: Spark reads the manifest on executors, Python looks at each batch of addresses, no collect; a CSV in gzip is one
-task, a plain one a task per 128 MB.
+Cost: Spark reads the manifest on executors, Python spells each batch of addresses there, and nothing is collected. A
+CSV file in gzip is one task, a plain one is a task per 128 MB.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class ManifestSource(Listed):
         if "modified_at" in fields:
             modified_at = spark_reader.as_time(known["modified_at"], fields["modified_at"].dataType)
         own_member = known.get("member", F.lit(None)).cast("string")
-        if "position" in known:  # a part of an object is not the object
+        if "position" in known:  # a part of an object is not the object itself
             own_member = F.coalesce(own_member, F.concat(F.lit("@"), known["position"].try_cast("bigint")))
         listing = spark_reader.listing(
             rows,
@@ -83,7 +81,7 @@ class ManifestSource(Listed):
         return spelled_canonically(listing, self.root.rpartition("/")[0])
 
     def as_of(self) -> datetime | None:
-        """When the manifest was last written: it says nothing of what was removed since."""
+        """When the manifest was last written: it does not know what was removed since."""
         return addresses.last_written(self.root)
 
     def fetch(self, address: Address) -> bytes:

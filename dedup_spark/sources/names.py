@@ -1,8 +1,7 @@
 """File names as text that Arrow, Delta and SQL can hold, and back.
 
-POSIX names are bytes. Those that are not UTF-8 would be lost in any text column, so each undecodable byte b
-becomes the private-use character U+F700 + b (as Cygwin does); all other names, with spaces, `#` or `%`, stay
-as they are.
+POSIX names are bytes. Names that are not UTF-8 would be lost in any text column, so each undecodable byte b becomes the
+private-use character U+F700 + b (as Cygwin does). All other names stay as they are, with spaces, `#` or `%`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ _PRIVATE, _SURROGATE = 0xF700, 0xDC00
 
 
 def to_text(name: str) -> str:
-    """`name` as `os.scandir` gives it (undecodable bytes as lone surrogates) to valid Unicode."""
+    """Valid Unicode for a name as `os.scandir` gives it, with undecodable bytes as lone surrogates."""
     return name.translate(_TO_TEXT) if not name.isascii() else name
 
 

@@ -1,4 +1,4 @@
-"""Bytes of one object, or of a range of it, by URI; shared by all sources that read plain objects."""
+"""The bytes of one object, or of a range of it, by URI: shared by all sources that read plain objects."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dedup_spark.sources import addresses
 from dedup_spark.sources.faults import answer_of, fault_of
 
 _MOUNTED_STORES = ("/Volumes/", "/dbfs/")
-"""Object stores that Databricks mounts as folders: EIO is all that they say when the store stumbles."""
+"""Object stores that Databricks mounts as folders: they say no more than EIO when the store fails."""
 
 
 def read_object(uri: str, start: int | None = None, length: int | None = None, *, etag: str | None = None) -> bytes:
     """The object's bytes; with `start` and `length`, that range of them, or less where the object ends.
 
-    One request to the store and no retry: see `fetching.py`. With `etag` S3 gives the object of that ETag or none: what
-    was replaced since the listing, by as many bytes, is not read for it.
+    It makes one request to the store and does not retry: see `fetching.py`. With `etag` S3 gives the object of that
+    ETag or none, so that an object that replaced it since the listing, with as many bytes, is not taken for it.
 
     Raises:
         ImageRejected: `missing`, `forbidden`, `archived` or `changed_since_listing`.
@@ -56,7 +56,7 @@ def read_object(uri: str, start: int | None = None, length: int | None = None, *
 def _get_from_s3(
     filesystem: Any, bucket: str, key: str, byte_range: tuple[int | None, int | None], etag: str | None
 ) -> bytes:
-    """By bucket and key: from a path s3fs would take `?versionId=` out of a key that has it."""
+    """The object by bucket and key: out of a path s3fs would cut `?versionId=`, which a key may hold."""
     start, end = byte_range
     request = {"Bucket": bucket, "Key": key}
     if start is not None or end is not None:
@@ -74,16 +74,17 @@ def _get_from_s3(
         data: bytes = fsspec.asyn.sync(filesystem.loop, get)
     except Exception as e:
         if etag and answer_of(e).status == HTTPStatus.PRECONDITION_FAILED:
-            raise ImageRejected("changed_since_listing", f"the store has no more the object of ETag {etag}") from e
+            raise ImageRejected("changed_since_listing", f"the store no longer has the object of ETag {etag}") from e
         raise
     return data
 
 
 @contextmanager
 def store_errors(uri: str | None = None, ours: tuple[type[Exception], ...] = (ImportError,)) -> Iterator[None]:
-    """What the libraries of the stores raise becomes ImageRejected or OSError, as `Source.fetch` promises.
+    """Turn what the libraries of the stores raise into ImageRejected or OSError, as `Source.fetch` promises.
 
-    `uri` tells a file of this machine from an object of a store; faults of the types in `ours` pass as they are.
+    `uri` says whether it was a file of this machine or an object of a store; errors of the types in `ours` pass as
+    they are.
     """
     passing: tuple[type[Exception], ...] = (ImageRejected, *ours)
     try:
@@ -102,11 +103,11 @@ def _is_on_disk(uri: str) -> bool:
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
-    """Looks before it opens: to open a device or a pipe may do something, or never end."""
+    """Read a regular file. It is checked before it is opened: opening a device or a pipe may act, or never end."""
     try:
         _require_regular(Path(path).stat(), path)
         with open(path, "rb", opener=_open_without_waiting) as f:
-            _require_regular(os.fstat(f.fileno()), path)  # it may have been replaced meanwhile
+            _require_regular(os.fstat(f.fileno()), path)  # it may have been replaced in between
             if start:
                 f.seek(start)
             return f.read() if length is None else f.read(length)

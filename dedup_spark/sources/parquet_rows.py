@@ -1,11 +1,11 @@
-"""Single values of a Parquet column of bytes by row number, for tasks that ask for a file's rows in about their order.
+"""Single values of a Parquet column of bytes by row number, for tasks that ask for a file's rows roughly in order.
 
 A file is read front to back in small batches, and the last rows are kept, so that the threads of a task may ask a
-little out of order. Asking for a row before the kept ones reads its row group again.
+little out of order. Asking for a row before the kept ones reads its row group again. On executors.
 
-Memory: not a row group, but two pages of the file (Hugging Face: 100 rows; pyarrow's default: 1,024 rows, whatever
-they weigh), a batch, and the kept rows, about 64 MB or 32 rows, of at most three files. Measured: 150 MB for a row
-group of 570 MB with small pages, at 400 MB/s from memory; 1.2 GB where pyarrow wrote it as two pages. On executors.
+Memory: not a whole row group, but two pages of the file (Hugging Face: 100 rows; pyarrow's default: 1,024 rows of any
+size), one batch, and the kept rows, about 64 MB or 32 rows, of at most three files. Measured: 150 MB for a row group of
+570 MB with small pages, at 400 MB/s from memory; 1.2 GB where pyarrow wrote the row group as two pages.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _lock = threading.Lock()
 
 
 def _reader(location: str, bytes_column: str) -> _ColumnReader:
-    """The last few of this task: none outlives it, as a file may be replaced before the next task reads it."""
+    """The reader of a file; this task keeps the last few. None outlives it: a file may be replaced between tasks."""
     task = TaskContext.get()
     key = (task.taskAttemptId() if task else None, location, bytes_column)
     with _lock:
@@ -86,7 +86,7 @@ def _reader(location: str, bytes_column: str) -> _ColumnReader:
 
 
 class _ColumnReader:
-    """One column of one file, opened when first asked; its batches in order, and the last of them."""
+    """One column of one file, opened at the first call; it reads batches in order and keeps the last ones."""
 
     def __init__(self, location: str, bytes_column: str) -> None:
         self._location, self._bytes_column = location, bytes_column
@@ -101,7 +101,7 @@ class _ColumnReader:
                 return self._value(self._file, row)
             except ImageRejected:
                 raise
-            except Exception:  # whatever it was, the next attempt begins anew
+            except Exception:  # whatever it was, the next attempt opens the file again
                 self._file = None
                 raise
 
@@ -154,7 +154,7 @@ class _ColumnReader:
 
 
 def open_bytes(location: str) -> BinaryIO:
-    """A file for reading here and there; from a store 4 MiB at a time."""
+    """A file open for reading at any place; a store is read 4 MiB at a time."""
     if not addresses.is_remote(location):
         return open(addresses.to_path(location), "rb")
     filesystem, path = addresses.open_store(location)

@@ -1,4 +1,4 @@
-"""What a listing passes over: by reason, how often, with the first example. Kept by a task, told as rows."""
+"""Entries that a listing passes over: a task counts them by reason, with the first example, and gives them as rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER_MARKER = "folder marker"
 
 
 class PassedOver:
-    """Counts of one task; in words that follow "12 entries passed over: "."""
+    """The counts of one task. Reasons are words that fit behind "12 entries passed over: "."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -27,12 +27,12 @@ class PassedOver:
         self._first.setdefault(reason, (uri, member))
 
     def add_all(self, reason: str, n: int, uri: str) -> None:
-        """What was counted before."""
+        """Add `n` entries that another task has counted; `uri` is its example."""
         self._counts[reason] += n
         self._first.setdefault(reason, (uri, None))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row of LISTING a reason, as dicts."""
+        """One row of LISTING per reason, as dicts."""
         examples = ((reason, n, *self._first[reason]) for reason, n in self._counts.items())
         return [
             {"uri": uri, "member": member, "passed_over": reason, "n_passed_over": n}

@@ -1,4 +1,8 @@
-"""Listing with patience: a store that stumbles for some minutes is asked again, as half a listing is none."""
+"""How long a store that fails is asked again: one policy for listings and for the bytes of images.
+
+Patience is a time, not a count: a store that throttles for a minute is as good as one that does not. `faults.py` says
+which errors may pass; `fetching.py` adds to this policy what concerns one image (its row, the pace, an outage).
+"""
 
 from __future__ import annotations
 
@@ -8,42 +12,75 @@ import time
 from collections.abc import Callable
 
 from dedup_spark.errors import SourceError
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.sources.faults import DiskFault, fault_of
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
-_PATIENCE_SECONDS = 300.0
-"""With pauses of 10 s on average about 40 attempts. Each page of a listing has them anew."""
+_DISK_PATIENCE_SECONDS = 5.0
+"""For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
+_LISTING_PATIENCE_SECONDS = 300.0
+"""With pauses of 10 s on average about 40 attempts. Each page of a listing gets them anew."""
+_ERRORS_OF_PROGRAMS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
+"""No store raises these: a package is missing or a program is wrong, and no pause mends that."""
 
-_OF_OURS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
+
+class Patience:
+    """With one question to a store: how long to pause after a fault, and when to give up.
+
+    The pauses double and are jittered over their whole length ("full jitter": Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog 2015), so that the tasks of a cluster do not come back in step.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.n_failed, self._seconds = 0, seconds
+        self._begin: float | None = None
+
+    def pause_after(self, fault: Exception, began: float, now: float, *, is_hopeless: bool = False) -> float | None:
+        """Seconds to pause after an attempt that began at `began` and failed at `now`; None to give up."""
+        begin = self._begin = began if self._begin is None else self._begin
+        self.n_failed += 1
+        seconds = min(self._seconds, _DISK_PATIENCE_SECONDS) if isinstance(fault, DiskFault) else self._seconds
+        left = begin + seconds - now
+        if is_hopeless or left <= 0:
+            return None
+        longest = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** min(self.n_failed - 1, 30))
+        return min(random.uniform(0, longest), left)  # the last attempt is made when the time is up
+
+    def wait(self, seconds: float) -> None:
+        """Do not count the time that a request waited for its turn: it is no fault of the store."""
+        if self._begin is not None:
+            self._begin += seconds
 
 
 def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
-    """What `ask` returns, in the end: refusals for load, faults of the store and broken connections may pass.
+    """What `ask` returns in the end: half a listing is none, so faults that may pass are outlasted.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
-        SourceError: the store refuses, or stumbles for longer than five minutes.
+        SourceError: the store refuses, or fails for longer than five minutes.
     """
-    begin, attempt = time.monotonic(), 0
+    patience = Patience(_LISTING_PATIENCE_SECONDS)
     while True:
+        began = time.monotonic()
         try:
             return ask()
-        except (FileNotFoundError, NotADirectoryError, *_OF_OURS):
+        except (FileNotFoundError, NotADirectoryError, *_ERRORS_OF_PROGRAMS):
             raise
-        except PermissionError as e:
-            raise SourceError(f"{place}: the store refuses to list it: {_told(e)}; nothing was changed") from e
-        except Exception as e:  # botocore, aiohttp, azure and google have error types of their own
-            attempt += 1
-            left = begin + _PATIENCE_SECONDS - time.monotonic()
-            if left <= 0:
+        except Exception as e:  # each store has error types of its own
+            fault = fault_of(e)
+            if isinstance(e, PermissionError) or isinstance(fault, ImageRejected):
+                raise SourceError(f"{place}: the store refuses to list it: {_told(e)}; nothing was changed") from e
+            pause = patience.pause_after(fault, began, time.monotonic())
+            if pause is None:
+                minutes = _LISTING_PATIENCE_SECONDS / 60
                 raise SourceError(
-                    f"{place}: the store failed {attempt} times in {_PATIENCE_SECONDS / 60:g} minutes, the last time "
-                    f"with {_told(e)}; what is in it is unknown, so nothing was changed: run again later"
+                    f"{place}: the store failed {patience.n_failed} times in {minutes:g} minutes, the last time with "
+                    f"{_told(e)}; what is in it is unknown, so nothing was changed: run again later"
                 ) from e
-            pause = random.uniform(0, min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 10)))
-            log.debug("%s: attempt %d failed: %s", place, attempt, _told(e))
-            time.sleep(min(pause, left))
+            log.debug("%s: attempt %d failed: %s", place, patience.n_failed, _told(e))
+            time.sleep(pause)
 
 
 def _told(error: Exception) -> str:

@@ -1,15 +1,15 @@
-"""Which source serves a lake: the one that `inventory.source` names, or with `auto` the first rule that fits.
+"""Which source serves a lake: the one that `inventory.source` names; with `auto` the first rule that fits.
 
 1. a name ending in `.csv`, `.csv.gz` or `.csv.bz2`: a manifest
 2. `manifest.json`: an S3 Inventory (a folder with its dated reports needs `inventory.source`)
-3. a name ending in `.tar`, or a glob whose last part has it: tar files; compressed ones too, to be refused by name
+3. a name ending in `.tar`, or a glob whose last part has it: tar files; compressed ones too, which are then refused
 4. a name ending in `.parquet`, or a folder that holds a `_delta_log`: a table when a column holds bytes (BINARY, or
    a struct with BINARY `bytes`) or `inventory.bytes_column` is set, otherwise a manifest
 5. anything else: a folder
 
 So a folder of tar or Parquet files without such a name is a folder of objects unless `inventory.source` says
-otherwise, and `binary_file` is never chosen by itself. Rule 4 alone looks at the lake, from the driver: whether there
-is a `_delta_log`, and the schema of one data file.
+otherwise, and `auto` never chooses `binary_file`. Only rule 4 reads from the lake, on the driver: whether there is a
+`_delta_log`, and the schema of one data file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def open_source(lake: str, settings: InventorySettings) -> Source:
     """The source for an address, which may also be the `root` of a source opened before with the same settings.
 
     Raises:
-        ConfigError: rule 4 has to look at the lake and cannot.
+        ConfigError: rule 4 has to read from the lake and cannot.
     """
     kind = settings.source if settings.source != "auto" else _kind(lake, settings)
     return _MAKERS[kind](lake, settings)
@@ -68,7 +68,7 @@ def _kind(lake: str, settings: InventorySettings) -> str:
 
 
 def _schema(uri: str) -> pa.Schema:
-    """Of the Parquet file, or of the first one that is found in the folder."""
+    """The schema of the Parquet file, or of the first one in the folder."""
     file = uri if addresses.kind_of(uri) == "file" else next(_parquet_files(uri), None)
     if file is None:
         raise ConfigError(f"lake {uri}: no such file, or a folder without Parquet files")

@@ -1,16 +1,16 @@
 """An S3 Inventory report: the listing of a bucket that S3 itself writes, daily or weekly; nothing is listed again.
 
 The lake is a report's `manifest.json`, or the folder of the inventory's configuration with its dated reports
-(`.../<bucket>/<configuration>/`), of which the newest is taken: give the folder to follow a bucket from day to day,
-as images that are gone are found by comparing listings of the same lake. Of versioned buckets only the latest
-version counts, and not where it is a delete marker. Folder markers (empty, name ending in `/`) and hidden keys are
-passed over and counted.
+(`.../<bucket>/<configuration>/`), of which the newest is used. Give the folder to follow a bucket from day to day:
+images that are gone are found by comparing listings of the same lake. In versioned buckets only the latest version
+counts, unless it is a delete marker. Folder markers (empty, name ending in `/`) and hidden keys are passed over and
+counted.
 
-A report of which a data file is missing, or is not the one that manifest.json describes (size, MD5), is no listing.
-Where S3 gives no MD5 as ETag, that check reads the data files once more.
+A report is refused when a data file is missing or is not the one that manifest.json describes (size, MD5). Where S3
+gives no MD5 as ETag, that check reads the data files once more.
 
-The data files (CSV, Parquet or ORC) are read by Spark on executors: from the destination bucket named in the report
-when manifest.json is on S3, else beside it: `<some parent folder>/<key>`, or in its own folder.
+Spark reads the data files (CSV, Parquet or ORC) on executors: from the destination bucket named in the report when
+manifest.json is on S3, else beside it: `<some parent folder>/<key>`, or in its own folder.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class S3InventorySource(Listed):
         return uri
 
     def as_of(self) -> datetime | None:
-        """When S3 began the report: all that has happened since is unknown."""
+        """When S3 began the report: it does not know what has happened since."""
         created = _read_report(self._report).get("creationTimestamp")
         try:
             return datetime.fromtimestamp(int(created) / 1000, UTC) if created else None
@@ -66,7 +66,7 @@ class S3InventorySource(Listed):
 
     @functools.cached_property
     def _report(self) -> str:
-        """The manifest.json: of a folder the newest."""
+        """The manifest.json; in a folder the newest one."""
         uri = self.root if addresses.kind_of(self.root) == "file" else newest_report(self.root)
         if uri is None:
             raise ConfigError(f"S3 inventory {self.lake}: no report such as 2026-11-23T01-00Z/{MANIFEST_NAME} in it")
@@ -80,7 +80,7 @@ class S3InventorySource(Listed):
         if not {"bucket", "key"} <= columns.keys():
             raise ConfigError(f"{uri}: the report needs the columns Bucket and Key; it has {', '.join(rows.columns)}")
         key = columns["key"]
-        if report["fileFormat"] == "CSV":  # only there are keys URL-encoded, with + for a space
+        if report["fileFormat"] == "CSV":  # only in CSV are keys URL-encoded, with + for a space
             key = F.coalesce(F.try_url_decode(key), key)
         rows = rows.where(_is_current(columns)).withColumn("decoded_key", key)
         size_bytes = columns.get("size", F.lit(None)).cast("bigint")
@@ -140,7 +140,7 @@ def _read_data(spark: SparkSession, uri: str, report: dict[str, Any]) -> DataFra
 
 
 def _require_whole(spark: SparkSession, uris: list[str], described: list[dict[str, Any]]) -> None:
-    """On executors, as they may be thousands. Raises SourceError when one is not as the report describes it."""
+    """Check the data files on executors, as they may be thousands. Raises SourceError when one is not as described."""
     rows = [(uri, file.get("size"), file.get("MD5checksum")) for uri, file in zip(uris, described, strict=True)]
     files = local_relation(spark, rows, "uri string, size_bytes bigint, md5 string")
     n_tasks = min(len(rows), 16 * spark.sparkContext.defaultParallelism)

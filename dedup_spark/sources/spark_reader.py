@@ -1,4 +1,4 @@
-"""Spark's own readers on what a user has: for listings that are files or tables themselves."""
+"""Spark's readers for listings that are files or tables of the user: manifests, reports, tables of images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dedup_spark.sources.base import LISTING
 
 _NANOS = "spark.sql.legacy.parquet.nanosAsLong"
 _TO_THE_END = {"ignoreCorruptFiles": False, "ignoreMissingFiles": False}
-"""Whatever the session says: a listing of which a part could not be read is none."""
+"""Overrides the session's settings: a listing of which a part could not be read must fail."""
 _NESTED = (T.StructType, T.ArrayType, T.MapType, T.VariantType)
 
 
 def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: Any) -> DataFrame:
-    """A lazy DataFrame; the driver lists the files and looks at one of them for the columns.
+    """A lazy DataFrame; the driver lists the files and reads the columns of one of them.
 
-    Parquet's nanosecond timestamps become numbers (`as_time`); for that a setting of the session is changed.
+    Nanosecond timestamps of Parquet become numbers (`as_time`); a setting of the session is changed for that.
 
     Raises:
         ConfigError: there is no such file, or it cannot be read as `file_format`.
@@ -44,7 +44,7 @@ def load(spark: SparkSession, uris: Sequence[str], file_format: str, **options: 
 
 @contextmanager
 def listing_errors(place: str) -> Iterator[None]:
-    """What fails a Spark job over a listing, as one sentence: the error of ours that a task raised, or SourceError."""
+    """Turn a failed Spark job over a listing into one sentence: our own error that a task raised, or SourceError."""
     try:
         yield
     except (PySparkException, Py4JError) as e:
@@ -55,7 +55,7 @@ def listing_errors(place: str) -> Iterator[None]:
 
 
 def column(name: str) -> Column:
-    """A column by its literal name, whatever characters it holds; not a path into a struct."""
+    """A column by its literal name, with whatever characters; not a path into a struct."""
     return F.col(f"`{name.replace('`', '``')}`")
 
 
@@ -69,13 +69,13 @@ def as_text(field: T.StructField) -> Column:
 
 
 def listing(rows: DataFrame, **known: Column) -> DataFrame:
-    """LISTING out of the columns that a source knows; what does not parse, and the others, are null."""
+    """LISTING from the columns that a source knows; values that do not parse, and the other columns, are null."""
     schema = cast(T.StructType, T.StructType.fromDDL(LISTING.ddl))
     return rows.select(*[known.get(f.name, F.lit(None)).try_cast(f.dataType).alias(f.name) for f in schema])
 
 
 def as_time(value: Column, kind: T.DataType) -> Column:
-    """A timestamp; a number counts seconds since 1970, or milli-, micro- or nanoseconds where it is as large."""
+    """A timestamp; a number counts seconds since 1970, or milli-, micro- or nanoseconds when it is that large."""
     if not isinstance(kind, T.NumericType):
         return value.try_cast("timestamp")
     seconds = F.when(value < 1e11, value).when(value < 1e14, value / 1e3).when(value < 1e17, value / 1e6)
@@ -83,7 +83,7 @@ def as_time(value: Column, kind: T.DataType) -> Column:
 
 
 def unquoted(etag: Column) -> Column:
-    """As S3 writes it without its quotes."""
+    """An ETag without the quotes that S3 writes around it."""
     return F.trim(etag.cast("string"), F.lit('"'))
 
 
@@ -97,7 +97,7 @@ def text_map(texts: dict[str, Column]) -> Column:
 
 
 def first_line(error: Exception) -> str:
-    """What Spark says of an error: of its deepest cause, without the trace."""
+    """What Spark says about the deepest cause of an error, without the trace."""
     cause = getattr(error, "java_exception", None)
     while cause is not None and cause.getCause() is not None:
         cause = cause.getCause()

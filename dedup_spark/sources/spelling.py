@@ -1,8 +1,8 @@
-"""Rows of a listing whose addresses were spelled by others: each gets its canonical one, on executors.
+"""Canonical addresses for rows of a listing whose addresses others have spelled; on executors.
 
-A batch whose addresses are all in S3 or GCS is handed on as it came: 0.1 us a row (measured on a busy machine). For
-other stores it is a regular expression or two, 2 to 4 us; for local files the system calls that find links and tell
-the file, 40 us.
+A batch whose addresses are all in S3 or GCS passes unchanged: 0.1 us per row (measured on a busy machine). Other stores
+take a regular expression or two, 2 to 4 us; local files take the system calls that follow links and identify the file,
+40 us.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dedup_spark.sources.passed_over import BEHIND_LINK, LINK_TO_FILE, PassedOve
 
 
 def spelled_canonically(listing: DataFrame, folder: str) -> DataFrame:
-    """`listing` (LISTING) with canonical uris; relative ones count from `folder`, itself canonical.
+    """`listing` (LISTING) with canonical uris; relative ones count from `folder`, which is canonical itself.
 
-    A local file also gets its `file_id` and `n_links`, unless it is a container: two images in one file are not one.
+    A local file also gets its `file_id` and `n_links`, unless it is a container, whose images share one file.
     """
     return listing.mapInArrow(functools.partial(_spell, folder=folder), LISTING.ddl)
 
 
 def without_links(listing: DataFrame) -> DataFrame:
-    """`listing` of local files with their `file_id` and `n_links`; what was found through a link is passed over."""
-    return listing.mapInArrow(_tell_links, LISTING.ddl)
+    """`listing` of local files with their `file_id` and `n_links`; files found through a link are passed over."""
+    return listing.mapInArrow(_mark_links, LISTING.ddl)
 
 
 def _spell(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.RecordBatch]:
@@ -47,7 +47,7 @@ def _spell(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.Record
         yield _changed(batch, uri=uris, **_identities(uris, is_whole))
 
 
-def _tell_links(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _mark_links(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     passed_over = PassedOver()
     for batch in batches:
         uris = [uri for uri in batch.column("uri").to_pylist() if not _is_through_link(uri, passed_over)]
@@ -70,7 +70,7 @@ def _changed(batch: pa.RecordBatch, **columns: list[Any]) -> pa.RecordBatch:
 
 
 def _identities(uris: list[str], is_whole: list[bool]) -> dict[str, list[Any]]:
-    """`file_id` and `n_links` of those that are a whole local file."""
+    """`file_id` and `n_links` of the addresses that are a whole local file."""
     host = socket.gethostname()
     files = [_identity(uri, host) if whole else (None, None) for uri, whole in zip(uris, is_whole, strict=True)]
     return {"file_id": [file_id for file_id, _ in files], "n_links": [n for _, n in files]}
@@ -81,5 +81,5 @@ def _identity(uri: str, host: str) -> tuple[str | None, int | None]:
         return None, None
     try:
         return identity_of_file(Path(addresses.to_path(uri)).stat(), host)
-    except (OSError, ValueError):  # not there, or not for us: reading it gives the reason
+    except (OSError, ValueError):  # missing or forbidden: reading it gives the reason
         return None, None

@@ -1,14 +1,15 @@
 """A table that holds the images themselves: Parquet files or a Delta table with a column of bytes.
 
 The column is `inventory.bytes_column`, or else the only one that is BINARY or, as Hugging Face writes it, a struct
-with a BINARY field `bytes` (and often `path`). It is not read for the listing. An image's uri is the table's root and
-its member `<data file>#<row>`, or the value of `inventory.key_column` (`image.path` for a field of the struct): then
-an image keeps its identity when the table is rewritten. `location` and `position` are the data file and the row in
-it; `modified_at` is the file's, so that a rewritten file is read again. The other simple columns go to `attributes`.
+with a BINARY field `bytes` (and often `path`). The listing does not read it. An image's uri is the table's root, and
+its member is `<data file>#<row>` or the value of `inventory.key_column` (`image.path` for a field of the struct); with
+a key an image keeps its identity when the table is rewritten. `location` and `position` are the data file and the row
+in it; `modified_at` is that of the file, so that a rewritten file is read again. Other simple columns go to
+`attributes`.
 
-A null has its row too, and is rejected as `missing`. Of a Delta table the newest version is read; rows deleted by
-deletion vectors are not listed; column mapping is refused, as the names in the files are others. Partition columns
-of plain Parquet stand only in the path, that is in the member.
+A null gets a row too, and extract rejects it as `missing`. Of a Delta table the newest version is read; rows deleted by
+deletion vectors are not listed; column mapping is refused, because the columns have other names inside the files.
+Partition columns of plain Parquet stand only in the path, and so in the member.
 
 Cost: the driver knows every data file of the table (about 1 KB each). The listing reads the other columns, and a key
 column is checked for duplicates by one shuffle of its values. Fetching reads each data file's bytes column once,
@@ -91,7 +92,7 @@ class TableSource(Listed):
             raise ConfigError(f"table {self.lake}: {e}") from e
 
     def _key(self, rows: DataFrame) -> Column | None:
-        """The key column as text. Raises ConfigError when there is no such column, or it does not tell rows apart."""
+        """The key column as text. Raises ConfigError when there is no such column, or its values are not distinct."""
         if not self.key_column:
             return None
         name, _, field = self.key_column.partition(".")
@@ -122,7 +123,7 @@ def _attributes(schema: T.StructType, holder: str) -> dict[str, Column]:
 
 
 def _percent_decoded(path: Column) -> Column:
-    """`_metadata.file_path` is escaped as in a URI; a plus sign in it is one."""
+    """Decode `_metadata.file_path`, which is escaped as in a URI; a plus sign in it is a plus sign."""
     return F.url_decode(F.replace(path, F.lit("+"), F.lit("%2B")))
 
 
@@ -135,7 +136,7 @@ def _below(file: Column, root: str) -> Column:
 
 
 def _with_row_numbers(spark: SparkSession, rows: DataFrame, root: str) -> DataFrame:
-    """Delta numbers rows only where there may be deletion vectors; elsewhere its files are read as they are."""
+    """Rows with `_metadata.row_index`. Delta has it only where there may be deletion vectors: else read its files."""
     if "row_index" in rows.select("_metadata.*").columns:
         return rows
     files = [addresses.file_uri(path) for path in rows.inputFiles()]

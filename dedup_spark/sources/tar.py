@@ -1,17 +1,17 @@
-"""Tar files and WebDataset shards: images are found by the headers, and read by offset; nothing is unpacked.
+"""Tar files and WebDataset shards: images are found by the headers and read by offset; nothing is unpacked.
 
-The lake is one tar file, a folder (all `*.tar` below it) or a glob of its files (`shards/train-*.tar`). One row a
-member that is or may be an image, under its full name; `position` and `size_bytes` are its place in the tar file.
-A WebDataset sample (`key.jpg`, `key.json`, ...) has its key in `attributes`; several images a sample are several rows.
-Members whose extension says that they are no images (json, txt, npy, ...), hidden ones, links and sparse files are
-passed over and counted. A name that comes twice gets `#2`, so that both are images.
+The lake is one tar file, a folder (all `*.tar` below it) or a glob of its files (`shards/train-*.tar`). There is one
+row per member that is or may be an image, under its full name; `position` and `size_bytes` are its place in the tar
+file. A WebDataset sample (`key.jpg`, `key.json`, ...) has its key in `attributes`; several images of a sample are
+several rows. Members whose extension says that they are no images (json, txt, npy, ...), hidden ones, links and sparse
+files are passed over and counted. The second member of a name gets `#2`, so that both are images.
 
 A tar file that is damaged or cut off gives the members up to there, and one row of its own without a member, which
-extract rejects as `corrupt` with the place: the rest is not forgotten. Compressed tar files cannot be read from the
+extract rejects as `corrupt` with the place, so that the loss is visible. Compressed tar files cannot be read from the
 middle: ConfigError names them.
 
-Cost: one task a tar file at a time. From a disk 512 bytes a member are read. From a store it is one request of
-1 MiB a member, or per 1 MiB where members are smaller: as much time as a request takes anyway, so shards of
+Cost: a task reads one tar file at a time. From a disk it reads 512 bytes per member. From a store it makes one request
+of 1 MiB per member, or one per 1 MiB where members are smaller, which takes no longer than a small request: shards of
 small images are read once to be listed, and those with members of several MB are not.
 """
 
@@ -56,7 +56,7 @@ _NOT_IMAGES = frozenset({
     "md", "url", "sha1", "sha256", "md5", "log", "srt", "vtt", "parquet", "arrow", "zip", "gz", "tar", "mp3", "wav",
     "flac", "ogg", "m4a", "aac", "opus", "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg",
 })  # fmt: skip
-"""Extensions of what WebDataset samples hold beside images. Any other may be an image: extract will say."""
+"""Extensions of what WebDataset samples hold beside images. Any other may be an image: extract finds out."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TarSource(Listed):
 
     @functools.cached_property
     def _parts(self) -> tuple[str, str | None]:
-        """The tar file or folder, and the glob below it."""
+        """The tar file or folder, and the glob below it, if any."""
         glob = _GLOB.search(self.lake)
         if glob is None or addresses.kind_of(addresses.to_uri(self.lake)) is not None:
             return addresses.to_uri(self.lake), None
@@ -98,7 +98,7 @@ class TarSource(Listed):
         return data
 
     def _tars(self, spark: SparkSession) -> DataFrame:
-        """(uri, modified_at, passed_over, n_passed_over, compressed) of the tar files, and of what is passed over."""
+        """(uri, modified_at, passed_over, n_passed_over, compressed) of the tar files and of entries passed over."""
         folder, pattern = self._parts
         if addresses.kind_of(folder) == "file":
             found = local_relation(spark, [(folder, None, None, None)], _FILES)
@@ -112,7 +112,7 @@ class TarSource(Listed):
         return found.withColumn("compressed", F.col("passed_over").isNull() & F.col("uri").rlike(COMPRESSED_NAME))
 
     def _count_plain(self, tars: DataFrame) -> int:
-        """Number of uncompressed tar files; costs one more listing of the folder, before any work is done."""
+        """The number of uncompressed tar files; it costs one more listing of the folder, before any work is done."""
         counts = (
             tars.where("passed_over IS NULL")
             .groupBy("compressed")
@@ -154,9 +154,9 @@ def glob_regex(pattern: str) -> str:
 def list_members(
     uri: str, tar_modified_at: datetime | None, skip_hidden: bool, passed_over: PassedOver | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The images of one tar file as rows; reads headers only. Faults of the store are raised, damage is a row.
+    """The images of one tar file as rows; only headers are read. Faults of the store are raised, damage is a row.
 
-    Members that are none are counted in `passed_over`.
+    Members that are no images are counted in `passed_over`.
     """
     passed_over = passed_over or PassedOver()
     times_seen: Counter[str] = Counter()
@@ -164,7 +164,7 @@ def list_members(
     try:
         with closing(_open(uri)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # or it keeps them all
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them in memory
                 if tar.offset <= end or member.size < 0:
                     raise tarfile.ReadError("a header that points backwards")
                 end = tar.offset
@@ -181,7 +181,7 @@ def list_members(
     except (FileNotFoundError, PermissionError) as e:
         log.warning("%s: %s", uri, e)
         yield {"uri": uri, "position": 0}
-    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # all that damaged headers raise
+    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # what damaged headers raise
         log.warning("%s: damaged at byte %d, members after it are not listed: %s", uri, end, e)
         yield {"uri": uri, "position": end, "modified_at": tar_modified_at}
 
@@ -204,7 +204,7 @@ def _row(uri: str, name: str, again: str, member: tarfile.TarInfo, tar_modified_
 
 
 def _modified_at(member: tarfile.TarInfo) -> datetime | None:
-    """None where the writer gave none (0, for reproducible files) or nonsense."""
+    """None where the writer gave no time (0, for reproducible files) or nonsense."""
     try:
         return datetime.fromtimestamp(member.mtime, UTC) if member.mtime > 0 else None
     except (ValueError, OverflowError, OSError):
@@ -212,7 +212,7 @@ def _modified_at(member: tarfile.TarInfo) -> datetime | None:
 
 
 def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
-    """Why a member that is no folder cannot be an image that is read by its offset; None when it may be one."""
+    """Why a member other than a folder cannot be an image read by its offset; None when it may be one."""
     last = member.name.rpartition("/")[2]
     if member.issparse():
         return "sparse file"
@@ -224,10 +224,10 @@ def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
 
 
 def _require_end_mark(file: BinaryIO, uri: str, offset: int) -> None:
-    """`tarfile` ends quietly at a broken header; the end of a whole tar file is zeros and nothing after them.
+    """Check that only zeros follow the last member: `tarfile` ends without an error at a broken header.
 
     Raises:
-        tarfile.ReadError
+        tarfile.ReadError: something else follows.
     """
     file.seek(offset)
     n_zeros = 0

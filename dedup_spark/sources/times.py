@@ -1,4 +1,4 @@
-"""When an object was last written, by what the filesystems of fsspec say of it under names of their own."""
+"""When an object was last written: each filesystem of fsspec has its own name for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _IN_MILLISECONDS = "modificationTime"  # of WebHDFS
 
 
 def modified_at(facts: Mapping[str, Any]) -> datetime | None:
-    """Of `info` or `ls`; None where they do not say."""
+    """The time in what `info` or `ls` says of an object; None where there is none."""
     for name in _NAMES:
         value = facts.get(name)
         if isinstance(value, datetime):

@@ -1,1 +1,1 @@
-"""What we need of Spark that is no step: sessions, GPUs, progress lines, Python workers, small tables of the driver."""
+"""What we need of Spark besides the steps: sessions, GPUs, progress, Python workers, small tables of the driver."""

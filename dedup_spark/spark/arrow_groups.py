@@ -1,4 +1,4 @@
-"""Arrow batches, as tasks get them from Spark, regrouped into whole groups. Runs on executors."""
+"""Regroups the Arrow batches that Spark gives to a task into whole groups. Runs on executors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def whole_groups(batches: Iterable[pa.RecordBatch], column: str) -> Iterator[pa.Table]:
-    """Rows sorted by a bigint column to one table for each of its values; holds one group at a time."""
+    """From rows sorted by a bigint column to one table per value of it; one group is held at a time."""
     held: list[pa.Table] = []
     for batch in batches:
         values = batch[column].to_numpy()

@@ -1,6 +1,6 @@
-"""Queries of one step beside each other, where none needs the other's result.
+"""Runs queries of one step at the same time where none needs the result of another.
 
-A query of a small lake keeps the driver busy for longer than the executors: two side by side end sooner.
+A query of a small lake keeps the driver busy for longer than the executors, so two at the same time end sooner.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _SECONDS_BETWEEN_CANCELS = 0.5
 
 
 class Start(Protocol):
-    """Starts work on a thread of its own, in the session and with the job group of the caller."""
+    """Starts work on a thread of its own, in the session and the job group of the caller."""
 
     def __call__[T](self, work: Callable[[], T], /) -> Future[T]: ...
 
 
 @contextmanager
 def background(spark: SparkSession) -> Iterator[Start]:
-    """Work started in the block has ended when the block has.
+    """Work started in the block has ended when the block ends.
 
-    What failed raises when it is asked for its result, or else at the end of the block. Where anything fails, the rest
-    is cancelled, job after job, and the first error is the one that is raised. Where threads of Python share one of
-    the JVM (PYSPARK_PIN_THREAD=false), work is done when it is started.
+    Work that failed raises when its result is asked for, or else at the end of the block. When anything fails, the rest
+    is cancelled, job after job, and the first error is raised. Where Python's threads share one thread of the JVM
+    (PYSPARK_PIN_THREAD=false), work is done at once when it is started.
     """
     tag, started = f"dedup_spark-{secrets.token_hex(4)}", list[Future[Any]]()
-    has_threads = cast("object", inheritable_thread_target(spark)) is not spark  # else it is given back as it came
+    has_threads = cast("object", inheritable_thread_target(spark)) is not spark  # else it comes back unchanged
 
     def start[T](work: Callable[[], T], /) -> Future[T]:
         def tagged() -> T:
-            spark.sparkContext.addJobTag(tag)  # of this thread, which ends with the block
+            spark.sparkContext.addJobTag(tag)  # a tag of this thread, which ends with the block
             return work()
 
         if not has_threads:
@@ -62,13 +62,13 @@ def background(spark: SparkSession) -> Iterator[Start]:
 
 
 def _cancel(spark: SparkSession, tag: str, started: list[Future[Any]], cause: BaseException) -> None:
-    """End what runs with this tag. A cancel ends the jobs of the moment, and work may be between two of its jobs."""
+    """End the work with this tag. It is cancelled again and again: work may be between two of its jobs."""
     for future in started:
         future.cancel()
     try:
         while wait(started, _SECONDS_BETWEEN_CANCELS).not_done:
             spark.sparkContext.cancelJobsWithTag(tag)
-    except Exception as e:  # the session may be what failed: the error under way must not be hidden by this one
+    except Exception as e:  # the session itself may have failed: this must not hide the first error
         log.warning("what ran beside the failed query could not be cancelled: %s", e)
     for future in started:
         failure = None if not future.done() or future.cancelled() else future.exception()

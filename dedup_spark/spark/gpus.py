@@ -1,8 +1,8 @@
-"""GPUs by Spark: what the executors have, the resource profile of a stage with a model, and which GPU a task holds.
+"""GPUs in Spark: what the executors have, the resource profile of a stage with a model, and which GPU a task holds.
 
-The profile asks for task resources alone, so it runs on the executors that are there (standalone, YARN, Kubernetes,
-Databricks). It applies to everything in its stage, the scan or shuffle read in front of the model too. A local
-master has no GPUs to give.
+The profile asks only for task resources, so the stage runs on the executors that are there (standalone, YARN,
+Kubernetes, Databricks). It applies to everything in its stage, also to the scan or shuffle read before the model. A
+local master has no GPUs to give.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
 
 @dataclass(frozen=True, slots=True)
 class TaskShare:
-    """What each task of a stage with a model gets; `gpus` 0 needs no profile.
+    """What each task of a stage with a model gets; with `gpus` 0 it needs no profile.
 
-    `cpus` sizes decoders and model threads. OMP_NUM_THREADS of a Python worker does not: Spark sets that from
-    spark.task.cpus, whatever the stage's profile says.
+    `cpus` is the number of decoders and of model threads. OMP_NUM_THREADS of a Python worker cannot be used for that:
+    Spark sets it from spark.task.cpus, whatever the stage's profile says.
     """
 
     cpus: int
@@ -35,7 +35,7 @@ class TaskShare:
 
     @property
     def profile(self) -> ResourceProfile | None:
-        """For `mapInArrow(profile=...)`; made when needed, since it lives in the JVM."""
+        """The profile for `mapInArrow(profile=...)`; made on use, because it lives in the JVM."""
         if not self.gpus:
             return None
         requests = TaskResourceRequests().cpus(self.cpus).resource("gpu", self.gpus)
@@ -43,10 +43,10 @@ class TaskShare:
 
 
 def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
-    """What a task with a model gets: extract.gpus_per_task and extract.cpus_per_gpu_task against the cluster.
+    """What a task with a model gets, by extract.gpus_per_task and extract.cpus_per_gpu_task on this cluster.
 
     Raises:
-        ConfigError: GPUs are asked for that the executors have not.
+        ConfigError: the settings ask for GPUs that the executors do not have.
     """
     asked = extract.gpus_per_task
     wanted = 0.0 if asked < 0 and extract.runtime == "onnx" else asked
@@ -61,10 +61,10 @@ def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
 
 
 def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
-    """What a task of match gets where it multiplies on a GPU: match.gpus_per_task against the cluster.
+    """What a task of match gets where it multiplies on a GPU, by match.gpus_per_task on this cluster.
 
     Raises:
-        ConfigError: GPUs are asked for, also by the engine exact_gpu, that the executors have not.
+        ConfigError: the settings, or the engine exact_gpu, ask for GPUs that the executors do not have.
     """
     by_engine = {"auto": match.gpus_per_task, "exact_gpu": match.gpus_per_task if match.gpus_per_task > 0 else 1.0}
     return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
@@ -110,7 +110,7 @@ def _gpus_per_executor(conf: SparkConf) -> float:
 
 
 def _executor_cores(spark: SparkSession) -> int:
-    """0 where nobody says: a standalone executor then takes all cores of its worker."""
+    """Cores per executor; 0 where no setting says it: a standalone executor then takes all cores of its worker."""
     conf, master = spark.sparkContext.getConf(), str(spark.sparkContext.master)
     if master.startswith("local-cluster["):
         return int(conf.get("spark.executor.cores", master.split(",")[1]) or 0)

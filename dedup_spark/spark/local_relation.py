@@ -1,4 +1,4 @@
-"""Rows of the driver as a DataFrame."""
+"""Rows that the driver holds, as a DataFrame."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dedup_spark.columns import Columns
 
 
 def local_relation(spark: SparkSession, rows: Iterable[Sequence[Any]], schema: Columns | str) -> DataFrame:
-    """A few rows, each with its values in the order of `schema` (or its DDL), as a DataFrame.
+    """A DataFrame of a few rows, each with its values in the order of `schema` (or its DDL).
 
     They go to the JVM as Arrow and, up to 48 MB, stay in the plan (Spark's LocalRelation). `createDataFrame` of a list
     starts a Python task on executors for each slice, as many as the cluster has cores, to turn the same rows into
-    Spark's. Times without a zone are UTC. Numbers inside arrays and maps are made to fit their type.
+    Spark's. Times without a zone are UTC. Numbers inside arrays and maps are cast to their type.
 
     Raises:
         pyarrow.ArrowException, OverflowError: a value does not fit its column.
@@ -31,4 +31,4 @@ def local_relation(spark: SparkSession, rows: Iterable[Sequence[Any]], schema: C
 def _array(column: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_nested(kind):
         return pa.array(column, kind)
-    return pa.array(column).cast(kind)  # which 1.5 as an integer does not pass
+    return pa.array(column).cast(kind)  # this refuses 1.5 as an integer

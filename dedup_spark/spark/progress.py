@@ -32,8 +32,8 @@ class Progress:
     ) -> Iterator[None]:
         """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
 
-        `n_tasks`: only a stage of so many counts, where others go before it. `check` is called as often, on a thread of
-        its own.
+        With `n_tasks` only a stage of that many tasks counts, where other stages run before it. `check` is called as
+        often, on a thread of its own.
         """
         ended = threading.Event()
 
@@ -56,7 +56,7 @@ class Progress:
             watcher.join()
 
     def show(self, done: int, *, force: bool = False) -> None:
-        done = self._most = max(self._most, done)  # a later stage of the same write begins at none
+        done = self._most = max(self._most, done)  # a later stage of the same write begins at 0
         now = time.monotonic()
         if not force and now - self._last < self._every:
             return

@@ -1,7 +1,7 @@
 """The only builder of a SparkSession and the only set-up of logging.
 
-Under spark-submit, Databricks or any host that already has a session, that session is used and its
-resources are left alone. Otherwise (the console command on a laptop) a local one is started.
+Under spark-submit, on Databricks or in any host that already has a session, that session is used and its resources
+are left alone. Otherwise (the console command on a laptop) a local one is started.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 
-log = logging.getLogger(__name__)
-
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
-"""Built for the Spark minor in its name; conf/local/spark-defaults.conf names the same (tested)."""
+"""It is built for the Spark version in its name; conf/local/spark-defaults.conf names the same jar (tested)."""
 
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -33,12 +31,13 @@ _COMPILE_LATER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
-"""Ten times the JVM's own thresholds for its best compiler, which otherwise takes 15 s of processor time for the plans
-of one small extract, beside the decoders; 5 s so. What runs long is compiled all the same."""
+"""Ten times the JVM's own thresholds for its best compiler. With its own the compiler takes 15 s of processor time for
+the plans of one small extract, beside the decoders; with these 5 s. Code that runs long is compiled all the same."""
 
 _KEPT_CLASSES = "2000"
-"""Spark keeps the compiled code of 100 plans; a run has some 500, so that each step compiled its own anew: a fifth of
-the JVM's processor time in a match of 20,000 images (21 s, 17 s so). On a cluster, where steps last, it tells less."""
+"""By default Spark keeps the compiled code of 100 plans; a run has some 500, so each step compiled its own again: a
+fifth of the JVM's processor time in a match of 20,000 images (21 s; 17 s with this). On a cluster, where steps take
+long, it matters less."""
 
 _LAPTOP = {
     "spark.jars.packages": DELTA_JAR,
@@ -78,12 +77,12 @@ def get_session(app_name: str) -> SparkSession:
     if not hosted and SparkSession.getActiveSession() is None:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        builder = builder.master("local[*,4]")  # the 4: a local master retries a task only when told to
+        builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
         for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
             builder = builder.config(key, value)
     spark = builder.getOrCreate()
     if not hosted:
-        spark.sparkContext.setLogLevel("ERROR")  # on a laptop Spark's warnings are about clusters
+        spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER
@@ -95,13 +94,13 @@ def get_session(app_name: str) -> SparkSession:
 
 
 def require_startable() -> None:
-    """Raise ConfigError where `get_session` would have to start Spark and could not."""
+    """Raise ConfigError when `get_session` would have to start Spark and could not."""
     if not _is_hosted() and SparkSession.getActiveSession() is None:
         require_java()
 
 
 def _is_hosted() -> bool:
-    """Whether a cluster, or spark-submit, started this process, and with it Spark."""
+    """Whether a cluster or spark-submit started this process, and Spark with it."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
 
 

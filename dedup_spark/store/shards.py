@@ -86,11 +86,6 @@ def _one_for_all(centroids: Float32) -> Float32:
     return centroids
 
 
-def forget_shards() -> None:
-    """Drop what `read_shard` keeps."""
-    _kept.clear()
-
-
 def read_centroids(root: str, path: str, sha256: str) -> Float32:
     """The `centroids` of a shard, without its vectors. Raises ArtifactError, as `read_shard` does."""
     return shard_centroids(_open(root, path, sha256))

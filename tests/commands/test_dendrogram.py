@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -49,6 +51,38 @@ def test_names_that_are_no_xml_are_drawn_all_the_same() -> None:
     texts = [element.text for element in drawing.iter() if element.tag.endswith("text")]
     assert "file:///l/<b>&\"'??.jpg · keeper" in texts
     assert "file:///l/??.jpg (+2 with the same pixels)" in texts
+
+
+def drawn(tree: np.ndarray) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Names from top to bottom; for each merge (y and x of one branch, x of the merge, y and x of the other branch)."""
+    leaves = tuple(Leaf(i, f"{i}.jpg", i == 0, 1) for i in range(len(tree) + 1))
+    drawing = ET.fromstring(to_svg(Dendrogram(1, "cosine", "average", 0.5, leaves, tree)))
+    texts = [element for element in drawing.iter() if element.tag.endswith("text")]
+    names = [t.text or "" for t in sorted(texts, key=lambda t: float(t.get("y") or 0)) if ".jpg" in (t.text or "")]
+    merges = []
+    for path in (element.get("d") or "" for element in drawing.iter() if element.tag.endswith("path")):
+        if found := re.fullmatch(r"M([\d.]+) ([\d.]+)H([\d.]+)V([\d.]+)H([\d.]+)", path):
+            x, y, x_merge, y_other, x_other = map(float, found.groups())
+            merges.append((y, x, x_merge, y_other, x_other))
+    return names, merges
+
+
+def test_branches_reach_from_their_leaves_to_the_distance_at_which_they_merge() -> None:
+    tree = np.array([[1.0, 2.0, 0.1, 2.0], [0.0, 3.0, 0.4, 3.0]])  # 1 and 2 merge at 0.1, then 0 joins them at 0.4
+    names, merges = drawn(tree)
+    assert names == ["0.jpg · keeper", "1.jpg", "2.jpg"]
+    at = {distance: round(490 - distance * 480 / (0.5 * 1.05), 1) for distance in (0.0, 0.1, 0.4)}
+    assert sorted(merges) == [(36.0, at[0.0], at[0.4], 63.0, at[0.1]), (54.0, at[0.0], at[0.1], 72.0, at[0.0])]
+
+
+def test_a_chain_of_two_thousand_pictures_is_drawn_and_leaves_the_recursion_limit_as_it_was() -> None:
+    n, limit = 2000, sys.getrecursionlimit()
+    joined = [n + i - 1 for i in range(n - 1)]
+    tree = np.array([[i + 1 if i else 0, joined[i] if i else 1, (i + 1) / n, i + 2] for i in range(n - 1)], float)
+    names, merges = drawn(tree)
+    assert len(names) == n
+    assert len(merges) == n - 1
+    assert sys.getrecursionlimit() == limit
 
 
 def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun, tmp_path: Path) -> None:

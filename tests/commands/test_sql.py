@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark.commands.sql import format_table, run_sql
+from dedup_spark.commands.sql import run_sql
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.schema import ALL
 from dedup_spark.store.view_definitions import VIEWS
@@ -70,31 +70,3 @@ def test_a_query_that_is_not_valid_is_explained_without_a_java_trace(
     assert says in str(e.value)
     assert "at org.apache" not in str(e.value)
     assert "JVM stacktrace" not in str(e.value)
-
-
-def test_text_stands_left_numbers_right_and_nothing_trails() -> None:
-    table = format_table(["name", "n", "share"], [["a", 5, 0.25], ["longer", 12345, None], [None, None, 1.0]])
-    assert table.splitlines() == [
-        "name        n   share",
-        "------  -----  ------",
-        "a           5  0.2500",
-        "longer  12345",
-        "               1.0000",
-    ]
-
-
-def test_bytes_are_counted_not_printed_and_long_text_is_cut() -> None:
-    table = format_table(["embedding", "uri"], [[bytearray(1024), "x" * 100], [b"", "y" * 101]])
-    header, rule, first, second = table.splitlines()
-    assert first == "<1024 bytes>  " + "x" * 100
-    assert second == "<0 bytes>     " + "y" * 97 + "..."
-    assert rule == "-" * 12 + "  " + "-" * 100
-    assert header == "embedding     uri"
-
-
-def test_an_answer_without_rows_is_its_header() -> None:
-    assert format_table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
-
-
-def test_a_line_break_in_a_value_does_not_break_the_table() -> None:
-    assert len(format_table(["uri"], [["file:///lake/new\nline.jpg"]]).splitlines()) == 3

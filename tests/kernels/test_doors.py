@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.clusters import components, density, geometry, grouping, keeping, linkage, probability
+from dedup_spark.kernels.clusters import components, geometry, grouping, keeping, linkage, probability
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.joins import base, hashes, recall, sketch, sketches
 
@@ -36,8 +36,6 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (sketch.near_in_first_bits, {"queries": BYTES, "base": BYTES, "radius": 3}),
     (components.label_components, {"a": IDS, "b": IDS}),
     (components.shortest_path, {"a": IDS, "b": IDS, "similarity": DOUBLES, "start": 1, "goal": 1}),
-    (density.crowding, {"similarities": SINGLES[0].copy(), "offsets": np.array([0, 8]), "floor": 0.2}),
-    (density.normalised, {"similarity": SINGLES[0], "crowding_a": SINGLES[1], "crowding_b": SINGLES[2]}),
     (geometry.describe_grey, {"grey": GREY}),
     (geometry.centred_blocks, {"grey": GREY}),
     (geometry.cut_blocks, {"plane": GREY.astype(np.float32)}),
@@ -82,7 +80,7 @@ def test_recall_needs_as_many_found_as_true_counts() -> None:
         recall.estimate([1, 2, 3], [1, 2], 100)
 
 
-ALL_OF = [vectors, components, density, keeping, hashing, quality, hashes]
+ALL_OF = [vectors, components, keeping, hashing, quality, hashes]
 
 
 @pytest.mark.parametrize("module", ALL_OF, ids=lambda m: m.__name__)

@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources import addresses, fetching, pacing
+from dedup_spark.sources import addresses, fetching, pacing, patience
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
 from dedup_spark.sources.fetching import fetch_patiently
@@ -55,7 +55,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """A clock of the test's own, the longest pauses that may be drawn, and a worker that has seen nothing yet."""
     fake = FakeTime()
     monkeypatch.setattr(fetching, "time", fake)
-    monkeypatch.setattr(fetching.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(patience.random, "uniform", lambda low, high: high)
     monkeypatch.setattr(fetching, "_outages", {})
     monkeypatch.setattr(fetching, "_renewed_at", -1e9)
     monkeypatch.setattr(pacing, "_paces", {})
@@ -172,8 +172,8 @@ def test_what_is_given_up_further_in_is_no_answer_of_the_store(time: FakeTime) -
 
 def test_refusals_slow_down_what_comes_after(time: FakeTime) -> None:
     assert fetch(FlakySource(Throttled("503"), b"abc")) == (b"abc", 1)
-    assert pace_of("flaky://a").requests_a_second is not None
-    assert pace_of("flaky://b").requests_a_second is None
+    assert pace_of("flaky://a").requests_per_second is not None
+    assert pace_of("flaky://b").requests_per_second is None
 
 
 def test_credentials_are_looked_for_once_and_the_image_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
@@ -532,3 +532,18 @@ def test_a_store_that_refuses_or_stays_down_ends_the_listing_in_one_sentence(
     assert "\n" not in str(e.value)
     assert len(pauses) + 1 >= n_asked
     assert sum(pauses) <= 300
+
+
+class RefusedByStore(Exception):
+    """As botocore tells it: not an OSError."""
+
+    response: ClassVar = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+
+def test_a_refusal_in_the_words_of_a_library_is_not_asked_again(pauses: list[float]) -> None:
+    def ask() -> None:
+        raise RefusedByStore("Access Denied")
+
+    with pytest.raises(SourceError, match="s3://b: the store refuses to list it: RefusedByStore: Access Denied"):
+        patience.ask_patiently(ask, "s3://b")
+    assert pauses == []

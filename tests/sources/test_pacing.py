@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dedup_spark.sources import fetching
+from dedup_spark.sources import patience
 from dedup_spark.sources.faults import Throttled
-from dedup_spark.sources.fetching import Patience
 from dedup_spark.sources.pacing import Pace
+from dedup_spark.sources.patience import Patience
 
 
 @dataclass
@@ -28,14 +28,14 @@ def clock() -> Clock:
     return Clock()
 
 
-def ask(pace: Pace, clock: Clock, seconds: float, *, a_second: float = 1e5, served: bool = True) -> int:
-    """Ask one request after the other for so long, at most `a_second`; returns how many were made."""
+def ask(pace: Pace, clock: Clock, seconds: float, *, per_second: float = 1e5, served: bool = True) -> int:
+    """Ask one request after the other for so long, at most `per_second`; returns how many were made."""
     end, n = clock.now + seconds, 0
     while True:
         turn = pace.take_turn()
         while wait := pace.wait_for(turn):
             clock.now += wait
-        clock.now += 1 / a_second
+        clock.now += 1 / per_second
         if clock.now > end:
             return n
         n += 1
@@ -45,16 +45,16 @@ def ask(pace: Pace, clock: Clock, seconds: float, *, a_second: float = 1e5, serv
 
 def cut_once(pace: Pace, clock: Clock) -> float:
     """Serve 100 requests a second for ten seconds, refuse one; returns the limit."""
-    ask(pace, clock, 10, a_second=100)
+    ask(pace, clock, 10, per_second=100)
     pace.refused(began=clock.now)
-    assert pace.requests_a_second is not None
-    return pace.requests_a_second
+    assert pace.requests_per_second is not None
+    return pace.requests_per_second
 
 
 def test_nobody_waits_before_the_first_refusal(clock: Clock) -> None:
     pace = Pace(clock)
     assert [pace.wait_for(pace.take_turn()) for _ in range(1000)] == [0.0] * 1000
-    assert pace.requests_a_second is None
+    assert pace.requests_per_second is None
 
 
 def test_a_refusal_halves_the_rate_that_was_served(clock: Clock) -> None:
@@ -69,9 +69,9 @@ def test_one_refusal_a_second_cuts_the_others_answer_what_was_sent_before(clock:
         pace.refused(began=sent)
     clock.now += 2
     pace.refused(began=sent + 0.9)
-    assert pace.requests_a_second == limit
+    assert pace.requests_per_second == limit
     pace.refused(began=sent + 1.1)
-    assert pace.requests_a_second == pytest.approx(limit / 2, rel=0.1)
+    assert pace.requests_per_second == pytest.approx(limit / 2, rel=0.1)
 
 
 def test_requests_keep_to_the_limit_and_it_recovers_in_seconds_to_minutes(clock: Clock) -> None:
@@ -79,9 +79,9 @@ def test_requests_keep_to_the_limit_and_it_recovers_in_seconds_to_minutes(clock:
     limit = cut_once(pace, clock)
     assert ask(pace, clock, 1) == pytest.approx(limit, rel=0.1)
     ask(pace, clock, 9)
-    assert limit * 1.2 < (pace.requests_a_second or 0) < limit * 1.5
+    assert limit * 1.2 < (pace.requests_per_second or 0) < limit * 1.5
     ask(pace, clock, 40)
-    assert (pace.requests_a_second or 0) > 10 * limit
+    assert (pace.requests_per_second or 0) > 10 * limit
 
 
 def test_those_who_wait_go_on_sooner_when_the_rate_has_grown(clock: Clock) -> None:
@@ -97,8 +97,8 @@ def test_those_who_wait_go_on_sooner_when_the_rate_has_grown(clock: Clock) -> No
 def test_the_limit_goes_when_it_hinders_nobody(clock: Clock) -> None:
     pace = Pace(clock)
     cut_once(pace, clock)
-    ask(pace, clock, 15, a_second=5)
-    assert pace.requests_a_second is None
+    ask(pace, clock, 15, per_second=5)
+    assert pace.requests_per_second is None
 
 
 def test_a_worker_that_was_idle_keeps_its_limit(clock: Clock) -> None:
@@ -106,7 +106,7 @@ def test_a_worker_that_was_idle_keeps_its_limit(clock: Clock) -> None:
     limit = cut_once(pace, clock)
     clock.now += 12
     pace.wait_for(pace.take_turn())
-    assert limit < (pace.requests_a_second or 0) < 2 * limit
+    assert limit < (pace.requests_per_second or 0) < 2 * limit
 
 
 def test_a_worker_that_is_never_served_still_asks_now_and_then(clock: Clock) -> None:
@@ -190,7 +190,7 @@ class Fleet:
 def test_a_hundred_nodes_share_a_store_that_refuses_what_is_too_much(
     n_workers: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "random", random.Random(n_threads))
+    monkeypatch.setattr(patience, "random", random.Random(n_threads))
     store = LimitedStore(5_500)
     fleet = Fleet(store, n_workers, n_threads, latency_seconds=0.03)
     fleet.run(60)  # the first rush, and the way back up from it

@@ -59,7 +59,7 @@ def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     """The server without faults; pauses between attempts are short."""
     server.faults.clear()
     server.requests.clear()
-    monkeypatch.setattr(fetching, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(fetching, "_outages", {})
     monkeypatch.setattr(pacing, "_paces", {})
     return server
@@ -148,7 +148,7 @@ def test_a_listing_cut_off_at_a_page_changes_nothing_and_a_partial_one_costs_no_
     images, read = rows_of(tables.root, "images"), rows_of(tables.root, "features")
     assert len(read) == 30
 
-    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(patience, "_LISTING_PATIENCE_SECONDS", 0.0)
     s3.faults[:] = [Fault(A_PAGE, body=NO_TOKEN, times=100)]
     with pytest.raises(SourceError, match=r"ended its listing in the middle.*nothing was changed"):
         pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))

@@ -21,9 +21,9 @@ PATH = "shard_files/r1/shard-00000.faiss"
 @pytest.fixture(autouse=True)
 def nothing_in_memory() -> Iterator[None]:
     """Shards read before stay in memory; these tests change files under the same name."""
-    shards.forget_shards()
+    shards._blocks.clear()
     yield
-    shards.forget_shards()
+    shards._blocks.clear()
     MemoryFileSystem.store.clear()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dedup_spark.commands.plan.estimates import Estimate, Range, growth_exponent, sample_to_see
 from dedup_spark.commands.plan.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast, total
+from dedup_spark.commands.text_table import aligned, markdown
 from dedup_spark.stages.report.values import readable_bytes
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def paper_markdown(lake: Lake, clusters: Sequence[Cluster], rates: Rates, prices
     parts = []
     for cluster in clusters:
         head = f"**{cluster}**, {_price(cluster, prices)}:"
-        rows = [_COLUMNS, ("---",) * len(_COLUMNS), *_costs(forecast(lake, cluster, rates, prices))]
-        parts.append("\n".join([head, "", *("| " + " | ".join(row) + " |" for row in rows)]))
+        parts.append("\n".join([head, "", markdown(_COLUMNS, _costs(forecast(lake, cluster, rates, prices)))]))
     return "\n\n".join(parts)
 
 
@@ -130,9 +130,5 @@ def _short(value: float) -> str:
 
 
 def _grid(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, *rows):
-        cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
-        lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
-    return lines
+    right = [False, *(True for _ in header[1:])]
+    return ["  " + line for line in aligned(header, rows, right, rule=False).splitlines()]

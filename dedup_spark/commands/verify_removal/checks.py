@@ -18,7 +18,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources.base import Address, Source
-from dedup_spark.sources.looking import Seen, look
+from dedup_spark.sources.object_state import ObjectState, object_state
 
 IN_A_CONTAINER = "inside a container, of which no image is removed by itself"
 ONE_FILE = "one file with its keeper"
@@ -47,7 +47,7 @@ class CheckSettings:
 class Looked:
     """What was seen, or why that does not count."""
 
-    seen: Seen | None
+    seen: ObjectState | None
     problem: str | None
 
 
@@ -92,10 +92,10 @@ def _check(row: Known, keeper: Looked | None) -> dict[str, Any]:
 def look_at(known: Known) -> Looked:
     """A look at an image that is an object of its own, beside what is known of it."""
     try:
-        seen = look(known["uri"])
+        seen = object_state(known["uri"])
         is_same = _is_same(known, seen)
         if is_same is None or (is_same is False and _differs_in_time_alone(known, seen)):
-            seen = look(known["uri"], read=True)
+            seen = object_state(known["uri"], read=True)
             is_same = _is_same(known, seen)
     except ImageRejected as e:
         return Looked(None, _GONE if e.reason == "missing" else "cannot be read, or is a link")
@@ -117,11 +117,11 @@ def _look_at_keeper(row: Known, sources: Mapping[str, Source]) -> Looked:
         return Looked(None, _GONE)
     except OSError:
         return Looked(None, _NO_ANSWER)
-    seen = Seen(f"{address.uri} {address.member}", len(data), content_hash=content_hash(data))
+    seen = ObjectState(f"{address.uri} {address.member}", len(data), content_hash=content_hash(data))
     return Looked(seen, None) if _is_same(keeper, seen) else Looked(None, _CHANGED)
 
 
-def _is_same(known: Known, seen: Seen) -> bool | None:
+def _is_same(known: Known, seen: ObjectState) -> bool | None:
     """By the bytes where they were read; else by all that listing and store both say; None where that is nothing."""
     if seen.content_hash is not None:
         return bool(seen.content_hash == known["content_hash"])
@@ -132,7 +132,7 @@ def _is_same(known: Known, seen: Seen) -> bool | None:
     return all(then == now for then, now in both) if both else None
 
 
-def _differs_in_time_alone(known: Known, seen: Seen) -> bool:
+def _differs_in_time_alone(known: Known, seen: ObjectState) -> bool:
     """A manifest may have times of its own: then the bytes decide."""
     etags = {known["etag"], seen.etag} - {None}
     return seen.content_hash is None and known["size_bytes"] == seen.size_bytes and len(etags) <= 1

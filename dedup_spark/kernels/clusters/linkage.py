@@ -9,7 +9,7 @@ precision 1.0 at every cut from 0.3 to 0.8, where plain components fell to 0.09 
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from dedup_spark.kernels.arrays import Float16, Float64, Int64, expect
@@ -57,9 +57,6 @@ def agreement_matrix(phashes: Int64) -> Float64:
     return 1.0 - np.bitwise_count((phashes[:, None] ^ phashes[None, :]).view(np.uint64)) / 64.0
 
 
-Elbow = tuple[float, float, float, float, float]
-
-
 def merge_tree(similarity: Float64, method: str) -> Float64:
     """(n, n) similarities, n >= 2, to the (n - 1, 4) merges of scipy.cluster.hierarchy.linkage on 1 - similarity.
 
@@ -83,21 +80,3 @@ def newick(tree: Float64, names: list[str]) -> str:
         for i in ends:
             texts[i] = ""
     return texts[-1] + ";"
-
-
-def elbows(tree: Float64) -> tuple[list[int], list[Elbow]]:
-    """What to draw: the leaves from top to bottom, and for each merge (y_left, x_left, y_right, x_right, x).
-
-    Leaf k of the order is at y = k, x = 0; x is the distance.
-    """
-    n = len(tree) + 1
-    order = leaves_list(tree).tolist()
-    at: list[tuple[float, float]] = [(0.0, 0.0)] * n
-    for y, leaf in enumerate(order):
-        at[leaf] = (float(y), 0.0)
-    drawn = []
-    for left, right, height, _ in tree.tolist():
-        (y_left, x_left), (y_right, x_right) = at[int(left)], at[int(right)]
-        drawn.append((y_left, x_left, y_right, x_right, height))
-        at.append(((y_left + y_right) / 2, height))
-    return order, drawn

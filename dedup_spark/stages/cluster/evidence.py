@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
-from dedup_spark.kernels.clusters import density, probability
+from dedup_spark.kernels.clusters import probability
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
 from dedup_spark.store.schema import EVIDENCE
@@ -87,7 +87,7 @@ def weigh(
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) -> DataFrame:
     """Add normalised_similarity, prior and whether one side is crowded."""
     floor = F.lit(settings.floor_similarity).cast("float")
-    sixteenth = F.get("similarities", F.lit(density.CROWDING_RANK - 1))
+    sixteenth = F.get("similarities", F.lit(probability.CROWDING_RANK - 1))
     last = F.get("similarities", F.lit(settings.neighbours - 1))
     crowding = densities.select(
         "image_id",

@@ -1,1 +1,1 @@
-"""`embed`: embeddings of another model from the bytes of images that are in `features`."""
+"""The command `embed`: embeddings of another model for the images that are in `features`."""

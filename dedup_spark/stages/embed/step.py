@@ -1,15 +1,16 @@
-"""Embed again: new vectors for all readable images, one model for all; hashes, facts and thumbnails stay.
+"""Embed again: new vectors of one model for all readable images; hashes, facts and thumbnails stay.
 
 Reads: images, features
 Writes: features
 Kernels: signature
-Scale: from thumbnails about 10 KB an image off the table, no lake; from originals the bytes of the lake once. Then
-    features is written anew once, about 12 KB a row; no shuffle of thumbnails, a slice's vectors are broadcast.
+Scale: from thumbnails it reads about 10 KB per image from the table and nothing from the lake; from originals it reads
+    the bytes of the lake once. Then features is rewritten once, about 12 KB per row; thumbnails are not shuffled, as
+    the vectors of a slice are broadcast.
 
-From stored thumbnails when they hold what the model needs (`extract.input_px` at most `extract.thumbnail_px`), else
-from the lake; the model_id says which, so the two never mix. Done slices wait below `_embed`, in a folder of the model,
-and outlive other runs: a row that was read again since is not taken from them. features changes at the end, in one
-commit, so that it never holds two models.
+Vectors are made from stored thumbnails when these are large enough for the model (`extract.input_px` at most
+`extract.thumbnail_px`), else from the lake; the model_id says which, so the two never mix. Finished slices wait below
+`_embed`, in a folder of the model, and survive other runs: a row that was read again since is not taken from them.
+features changes at the end, in one commit, so that it never holds two models.
 """
 
 from __future__ import annotations
@@ -39,16 +40,16 @@ from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_MOST_IMAGES_A_SLICE = (
+_MAX_IMAGES_PER_SLICE = (
     400_000  # their vectors are broadcast: 400 MB at 512 dimensions, below spark.driver.maxResultSize
 )
-_MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
+_MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 _MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
-"""What changes in a row of features when the image is read again."""
+"""Columns of features that change when the image is read again."""
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Give every readable image a vector of the model in the settings; nothing else of its row changes."""
+    """Give every readable image a vector of the model in the settings; the rest of its row stays."""
     tables, settings = run.tables, task_settings(spark, config, run)
     features = tables.read(FEATURES)
     is_pending = F.expr("status = 'ok'") & ~F.col("model_id").eqNullSafe(F.lit(settings.model_id))
@@ -56,7 +57,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     n_pending = pending.count()
     if not n_pending:
         run.count(embedded=0)
-        tables.drop_progress()  # of an embedding that was killed at its very end
+        tables.drop_progress()  # left by an embedding that was killed at its very end
         return
     tables.fence(FEATURES)
     if settings.signature.from_thumbnail:
@@ -79,7 +80,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
-    """Resolve on the driver what every task must agree on."""
+    """Decide on the driver what all tasks must share."""
     if config.extract.embedding == models.OFF:
         raise ConfigError("extract.embedding=off: there is no model to embed with; choose one by --set")
     fits = config.extract.input_px <= config.extract.thumbnail_px
@@ -98,13 +99,13 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
 
 
 def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:
-    """The rows of `pending` with new vectors, as far as they are of this lake; goes on from finished slices."""
+    """The rows of `pending` that are of this lake, with new vectors; finished slices are not done again."""
     tables = run.tables
     name = _progress_name(settings)
     tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
-    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence
-    tables.delete_progress(name, "embedding IS NULL")  # not given by the store then, perhaps now
+    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
+    tables.delete_progress(name, "embedding IS NULL")  # the store did not give these; it may do so now
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
@@ -112,10 +113,10 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     n_todo = todo.count()
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MOST_IMAGES_A_SLICE)):
+    for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MAX_IMAGES_PER_SLICE)):
         inside = F.col("image_id").between(low, high)
         n_slice = todo.where(inside).count()
-        ids = F.broadcast(todo.where(inside))  # by itself Spark might shuffle the thumbnails
+        ids = F.broadcast(todo.where(inside))  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
         with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
             vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
@@ -131,7 +132,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
-    """(image_id, thumbnail) or addresses (about `n_images`) to EMBEDDED; lazy."""
+    """EMBEDDED from (image_id, thumbnail) or from about `n_images` addresses; lazy."""
     model = settings.model
     assert model is not None
     if settings.signature.from_thumbnail:
@@ -146,9 +147,9 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:
-    """What of `pending` this run embeds: all of it from thumbnails, else the images of its lake, with their addresses.
+    """The rows of `pending` that this run embeds: all from thumbnails, else those of its lake, with their addresses.
 
-    An image that is gone from the listing has a null address, is of every lake, and will be without a vector.
+    An image that is no longer listed has a null address, belongs to every lake, and ends without a vector.
     """
     if settings.signature.from_thumbnail:
         return pending.select("image_id", "thumbnail")
@@ -159,12 +160,12 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
 
 
 def _progress_name(settings: TaskSettings) -> str:
-    """One name a model, and set of columns that a version of dedup_spark knows."""
+    """One name per model and per set of columns that a version of dedup_spark knows."""
     return hashlib.sha256(f"{settings.model_id} {COLUMNS}".encode()).hexdigest()[:16]
 
 
 def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:
-    """Raise GuardError before a slice is kept whose images were not given: the same command then reads them again."""
+    """Raise GuardError before a slice of images without bytes is kept, so that the same command reads them again."""
     if "uri" not in part.columns:
         return
     listed = part.where("uri IS NOT NULL").select("image_id")
@@ -180,14 +181,14 @@ def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: i
 def _still_right(tables: Tables, done: DataFrame, pending: DataFrame) -> DataFrame:
     """The rows of `done` whose images are still to be embedded and were not read again since.
 
-    The others are few, and looked for by their narrow columns alone, so that no thumbnail is shuffled.
+    The others are few, and a query of narrow columns finds them, so that no thumbnail is shuffled.
     """
     outdated = tables.stage("outdated", done.select(*_MADE_BY).join(pending.select(*_MADE_BY), _MADE_BY, "left_anti"))
     return done.join(outdated, _MADE_BY, "left_anti")
 
 
 def _require_thumbnails(pending: DataFrame, settings: TaskSettings) -> None:
-    """Raise TableError when a thumbnail is not of the kind that the model_id names."""
+    """Raise TableError when a thumbnail has another size or quality than the model_id names."""
     kind = thumbnail_kind(settings.signature)
     n_others = pending.where(~F.col("signature_version").endswith(f"/{kind}")).count()
     if n_others:

@@ -1,4 +1,4 @@
-"""The part of embed that runs on executors: thumbnails or addresses in, vectors out."""
+"""What embed does on executors: it turns thumbnails or addresses into vectors."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ EMBEDDED = VECTORS + TIMINGS
 
 
 def embed_thumbnails(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """(image_id, thumbnail, size_bytes) to EMBEDDED, in the same order.
+    """EMBEDDED from (image_id, thumbnail, size_bytes), in the same order.
 
-    Threads decode: thumbnails are our own small JPEGs, and Pillow lets other threads run meanwhile.
+    Threads decode: thumbnails are our own small JPEGs, and other threads run while Pillow decodes.
     """
     return _embedded(batches, settings, functools.partial(_of_thumbnail, settings=settings))
 
 
 def embed_originals(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """(image_id, object_version and the address) to EMBEDDED, in the same order."""
+    """EMBEDDED from (image_id, object_version and the address), in the same order."""
     decoders = decoders_of(settings, input_only=True)
     return _embedded(batches, settings, functools.partial(_of_original, settings=settings, decoders=decoders))
 
@@ -40,7 +40,7 @@ def _embedded(
     batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterator[pa.RecordBatch]:
     model = settings.model
-    assert model is not None  # the stage refuses to begin without one
+    assert model is not None  # the step refuses to begin without one
     schema = EMBEDDED.arrow
     for rows in with_embeddings(read_ahead(batches, settings, read), model.batch_images, model.load):
         columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
@@ -56,10 +56,10 @@ def _of_thumbnail(row: dict[str, Any], settings: TaskSettings) -> dict[str, Any]
 
 
 def _of_original(row: dict[str, Any], settings: TaskSettings, decoders: DecoderPool) -> dict[str, Any]:
-    if row["uri"] is None:  # gone from the listing
+    if row["uri"] is None:  # no longer listed
         return {"image_id": row["image_id"]}
     try:
         data, _ = fetch_row(row, settings)
         return {"image_id": row["image_id"], "model_input": decoders.input_of(data)}
-    except ImageRejected:  # the next extract makes a row with the reason of it
+    except ImageRejected:  # the next extract makes a row with the reason
         return {"image_id": row["image_id"]}

@@ -1,1 +1,1 @@
-"""Step 2: each image is read once into `features`: bytes, hashes, facts, thumbnail, embedding."""
+"""Step 2: it reads each image once into `features`: hashes, facts, thumbnail, embedding."""

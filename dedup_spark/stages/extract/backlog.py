@@ -1,7 +1,7 @@
 """What extract has to do: which images have no row of features yet, and which rows must be made again.
 
-Runs on the driver, at the start of `stages/extract/step.py`. One query counts the rows of images and features by kind;
-there are some dozens of kinds, and what is to be done with each of them is decided here, in Python, once.
+It runs on the driver, at the start of `stages/extract/step.py`. One query counts the rows of images and features by
+kind; there are some dozens of kinds, and Python decides here once what is to be done with each.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, NOT_GIVEN, TaskSe
 
 _OBJECT = ["image_id", "object_version"]
 _MADE_AS = ("reject_reason", "model_id", "signature_version")
-"""Columns of features that say how a row was made: rows that are equal here are kept or forgotten together."""
+"""Columns of features that say how a row was made: rows that are equal in them are kept or made again together."""
 _NO_OBJECT = "object gone or changed"
 
 
 def kinds_of_rows(images: DataFrame, features: DataFrame, lake: str, run_id: str) -> list[Row]:
-    """(is_here, has_etag, is_made, of_run, reject_reason, model_id, signature_version, n); one row a kind.
+    """(is_here, has_etag, is_made, of_run, reject_reason, model_id, signature_version, n); one row per kind.
 
     `is_here`: the image is of this lake; null where features has a row without its object. `is_made`: features has
-    a row of the object, which this run wrote if `of_run`. One shuffle of some 150 bytes a row of both tables.
+    a row of the object, which this run wrote if `of_run`. One shuffle of some 150 bytes per row of both tables.
     """
     listed = images.select(*_OBJECT, (F.col("lake") == lake).alias("is_here"), _has_etag())
     of_run = (F.col("run_id") == run_id).alias("of_run")
@@ -48,19 +48,19 @@ def models_of(kinds: Sequence[Row]) -> list[str]:
 
 
 class Backlog:
-    """What the kinds of rows mean under some settings; `current` are the versions that make rows now."""
+    """What the kinds of rows mean under the settings; `current` are the signature versions that make rows now."""
 
     def __init__(self, kinds: Sequence[Row], settings: TaskSettings, current: frozenset[str] | None = None) -> None:
         self.forgotten: Counter[str] = Counter()
-        """Rows of features to be made again, by the reason."""
+        """Numbers of rows of features to be made again, by reason."""
         self.n_pending = 0
-        """Images of this lake without a row of features, once the outdated ones are forgotten."""
+        """Images of this lake without a row of features, counted after the outdated rows are deleted."""
         self.n_pending_with_etag = 0
-        """Of these the ones whose listing may prove them identical to another."""
+        """Those of them whose listing may prove that they are identical to another."""
         self.n_not_given = 0
-        """Images of this lake whose bytes were not to be had; their rows stay until they are."""
+        """Images of this lake whose bytes the store did not give; their rows stay until it does."""
         self.n_read_in_run = self.n_rejected_in_run = 0
-        """Rows that this run wrote before it was stopped, of images whose bytes it was given."""
+        """Rows that this run wrote before it was stopped, of images whose bytes the store gave."""
         self.versions = OtherVersions(kinds, settings.extract, current or current_versions(settings.signature))
         self._outdated: list[Row] = []
         for kind in kinds:
@@ -79,10 +79,10 @@ class Backlog:
                 self.n_pending_with_etag += kind["n"] if kind["has_etag"] else 0
 
     def forgotten_ids(self, images: DataFrame, features: DataFrame) -> DataFrame:
-        """(image_id) of the rows of features in `forgotten`; lazy."""
+        """The image_id of the rows of features in `forgotten`; lazy."""
         is_outdated = functools.reduce(operator.or_, map(_is_like, self._outdated), F.lit(False))
         no_object = features.join(images, _OBJECT, "left_anti")
-        # an object that is gone may be of an outdated kind too: once is enough for a merge
+        # an object that is gone may be of an outdated kind too, and a merge takes an id only once
         return features.where(is_outdated).select("image_id").union(no_object.select("image_id")).distinct()
 
 
@@ -92,7 +92,7 @@ def pending_images(images: DataFrame, features: DataFrame) -> DataFrame:
 
 
 def _why_outdated(kind: Row, settings: TaskSettings, versions: OtherVersions) -> str | None:
-    """Why rows of this kind must be made again; None where they are as they would be made now."""
+    """Why rows of this kind must be made again; None where they are as current settings make them."""
     e = settings.extract
     if kind["is_here"] is None:
         return _NO_OBJECT

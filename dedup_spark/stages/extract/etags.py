@@ -1,9 +1,9 @@
-"""Which objects have equal bytes by their listing alone: those of one S3 bucket with equal size and MD5.
+"""Which objects have equal bytes according to the listing: those of one S3 bucket with equal size and MD5.
 
-S3 takes the MD5 of the bytes for the ETag of an object that was written in one piece, and the MD5 of the MD5s of the
-parts, with their number, for others; but not of objects encrypted by SSE-KMS or SSE-C, and other stores that speak S3
-do as they like. Elsewhere an ETag is a version token (Azure), or made of a time and a size. So a bucket must prove
-itself.
+In S3 the ETag of an object that was written in one piece is the MD5 of its bytes, and for others the MD5 of the MD5s of
+the parts, with their number. That does not hold for objects encrypted by SSE-KMS or SSE-C, nor for every store that
+speaks S3. Elsewhere an ETag is a version token (Azure), or made of a time and a size. So a few objects of each bucket
+are read to prove that its ETags are MD5 sums.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ MD5_ETAG = (
     "uri RLIKE '^s3[an]?://' AND member IS NULL AND location IS NULL AND position IS NULL AND size_bytes IS NOT NULL "
     "AND etag RLIKE '^[0-9a-fA-F]{32}(-[1-9][0-9]{0,4})?$'"
 )
-"""Of images whose listing may prove them identical to others; null counts as no."""
+"""Condition of images whose listing may prove that they are identical to others; null counts as no."""
 
 SAME_ETAG = ("bucket", "size_bytes", "etag")
-"""Columns of `with_bucket` that are equal for equal bytes, in a bucket that proved itself."""
+"""Columns of `with_bucket` that are equal for equal bytes, in a bucket whose ETags are MD5 sums."""
 
 _ABOUT_CONTENT = (
     "ok", "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
 )  # fmt: skip
-"""Outcomes that equal bytes share; the other reasons are about one object's fate."""
+"""Outcomes that depend only on the bytes; the other reasons concern one object."""
 _SINGLE_PART = "NOT contains(etag, '-')"
 _MOST_BUCKETS = 100
-_OBJECTS_A_BUCKET, _CANDIDATES_A_BUCKET = 3, 8  # some may be gone since they were listed
+_OBJECTS_PER_BUCKET, _CANDIDATES_PER_BUCKET = 3, 8  # some may be gone since they were listed
 _MOST_BYTES = 16 * 2**20
 _PATIENCE_SECONDS = 20.0
 
 
 def with_bucket(images: DataFrame) -> DataFrame:
-    """Those of `images` with an ETag in one of S3's MD5 forms, and column `bucket`."""
+    """The rows of `images` whose ETag has one of S3's MD5 forms, with a column `bucket`."""
     bucket = F.regexp_extract("uri", "^s3[an]?://([^/]+)", 1)
     return images.where(MD5_ETAG).withColumn("bucket", bucket)
 
 
 def first_of_equal_etags(pending: DataFrame, buckets: Sequence[str]) -> DataFrame:
-    """Of the pending images of these buckets with equal size and ETag the first; all others are left out."""
+    """The first of the pending images of these buckets with equal size and ETag; the other images are left out."""
     first = with_bucket(pending).where(F.col("bucket").isin(list(buckets))).groupBy(*SAME_ETAG)
     return pending.join(first.agg(F.min("image_id").alias("image_id")).select("image_id"), "image_id", "left_semi")
 
@@ -58,7 +58,7 @@ def first_of_equal_etags(pending: DataFrame, buckets: Sequence[str]) -> DataFram
 def copies_of_equals(
     pending: DataFrame, images: DataFrame, features: DataFrame, buckets: Sequence[str], run_id: str
 ) -> DataFrame:
-    """Rows of features for the pending images of these buckets that equal an image which was read; lazy."""
+    """Rows of features for those pending images of these buckets that equal an image which was read; lazy."""
     wanted = with_bucket(pending).where(F.col("bucket").isin(list(buckets)))
     outcome = F.coalesce("reject_reason", "status")
     read = features.where(outcome.isin(list(_ABOUT_CONTENT))).select("image_id")
@@ -76,10 +76,10 @@ def copies_of_equals(
 
 
 def trusted_buckets(images: DataFrame, features: DataFrame, source: Source) -> list[str]:
-    """The buckets where reading can be saved, and whose ETags are MD5 sums by a few objects that the driver reads.
+    """Buckets where some reads can be saved and whose ETags are MD5 sums, as a few objects that the driver reads show.
 
-    One shuffle of some 60 bytes an image of `images` that has such an ETag. `images` and `source` are the lake of this
-    run; what a manifest says of ETags proves nothing.
+    One shuffle of some 60 bytes per image of `images` that has such an ETag. `images` and `source` are of the lake of
+    this run; ETags that a manifest gives prove nothing.
     """
     if not source.has_own_etags:
         return []
@@ -99,7 +99,7 @@ def trusted_buckets(images: DataFrame, features: DataFrame, source: Source) -> l
 
 
 def _buckets_with_equals(listed: DataFrame) -> dict[str, int]:
-    """Bucket to its pending images that share size and ETag with another; those with the most of them."""
+    """From bucket to the number of pending images that share size and ETag with another; the buckets with most."""
     groups = listed.groupBy(*SAME_ETAG).agg(
         F.count("*").alias("n_equal"), F.count_if(F.col("is_pending")).alias("n_pending")
     )
@@ -108,16 +108,16 @@ def _buckets_with_equals(listed: DataFrame) -> dict[str, int]:
 
 
 def _candidates(pending: DataFrame, buckets: list[str]) -> list[Row]:
-    """Some pending objects of each bucket that were written in one piece; in order of buckets."""
+    """Some pending objects of each bucket that were written in one piece, ordered by bucket."""
     is_fit = F.expr(_SINGLE_PART) & F.col("size_bytes").between(1, _MOST_BYTES)
     fit = pending.where(F.col("bucket").isin(buckets) & is_fit)
-    rank: Column = F.row_number().over(Window.partitionBy("bucket").orderBy("image_id"))  # hashes: a random draw
-    some = fit.withColumn("rank", rank).where(F.col("rank") <= _CANDIDATES_A_BUCKET)
+    rank: Column = F.row_number().over(Window.partitionBy("bucket").orderBy("image_id"))  # ids are hashes: random
+    some = fit.withColumn("rank", rank).where(F.col("rank") <= _CANDIDATES_PER_BUCKET)
     return some.select("bucket", *ADDRESS_COLUMNS).orderBy("bucket", "rank").collect()
 
 
 def _is_proven(source: Source, bucket: str, objects: list[Row], n_saved: int) -> bool:
-    """Whether the first few objects that can be read have the MD5 that their ETag says."""
+    """Whether the first few objects that can be read have the MD5 that their ETag states."""
     n_right, why = 0, ""
     for row in objects:
         address = replace(Address.of(row), etag=None)  # the ETag is what is to be proven
@@ -133,7 +133,7 @@ def _is_proven(source: Source, bucket: str, objects: list[Row], n_saved: int) ->
             _say_untrusted(bucket, f"that of {row['uri']} is not the MD5 of its bytes", n_saved)
             return False
         n_right += 1
-        if n_right == _OBJECTS_A_BUCKET:
+        if n_right == _OBJECTS_PER_BUCKET:
             return True
     if not n_right:
         _say_untrusted(bucket, why, n_saved)

@@ -1,12 +1,13 @@
-"""Extract: read each object once; signatures, facts, thumbnail and embedding come out of that one pass.
+"""Extract: read each object once; that one pass gives signatures, facts, thumbnail and embedding.
 
 Reads: images, features
 Writes: features
 Kernels: features
-Scale: bytes of the lake once, over the network; per image one decode and one forward pass; about 12 KB a row out.
+Scale: it reads the bytes of the lake once, over the network; one decode and one forward pass per image; it writes about
+12 KB per row.
 
-Work goes by slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. A row
-that is already there is never read again, whoever wrote it. What tasks do is in `task.py`.
+Work is done in slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. An image
+with a row is never read again, whichever run wrote the row. What tasks do is in `task.py`.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_MIN_IMAGES_FOR_GUARD = 200  # a share of a handful says nothing
+_MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Forget what is gone, changed or outdated; read what is missing, slice by slice."""
+    """Delete rows of what is gone, changed or outdated; read the images without a row, slice by slice."""
     tables, lake = run.tables, open_source(run.lake, config.inventory).root
     kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
     held = models_of(kinds)
@@ -74,7 +75,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
-    """Resolve on the driver what every task must agree on; `held` are the model_ids in features."""
+    """Decide on the driver what all tasks must share; `held` are the model_ids in features."""
     model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
     if model:
         log.info("%s", model.describe())
@@ -90,7 +91,7 @@ def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]
 
 
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
-    """Rows of `images` (about `n_images`) to READ; lazy. One container is read by one task."""
+    """READ from rows of `images` (about `n_images`); lazy. One container is read by one task."""
     in_order = spread_addresses(images, settings.extract.task_images, n_images)
     profile = settings.model.share.profile if settings.model else None
     return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), READ.ddl, profile=profile)
@@ -101,7 +102,7 @@ def _pending(tables: Tables, lake: str) -> DataFrame:
 
 
 def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: str, backlog: Backlog) -> int:
-    """Read what has no row yet, of equal objects one; returns how many rows were copied."""
+    """Read the images without a row, one of several equal objects; returns how many rows were copied."""
     tables, n_left, n_copied = run.tables, backlog.n_pending, 0
     buckets = _trusted_buckets(run, settings) if settings.extract.trust_etags and backlog.n_pending_with_etag else []
     if buckets:
@@ -125,12 +126,12 @@ def _trusted_buckets(run: Run, settings: TaskSettings) -> list[str]:
 
 
 def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
-    """Written down in the order of ids, so that a slice reads its own part only, and keeps what it was cut from."""
+    """`chosen`, written in the order of ids, so that each slice reads only its own part of the same rows."""
     return tables.stage("chosen", chosen.orderBy("image_id"))
 
 
 def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int) -> None:
-    """Read the `n_chosen` images and append their rows, a slice at a time."""
+    """Read the `n_chosen` images and append their rows, one slice after another."""
     tables = run.tables
     bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
     n_slice = -(-n_chosen // max(1, len(bounds)))
@@ -146,7 +147,7 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
 
 
 def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
-    """Read the images once more. Only rows with another outcome change: else the steps behind had nothing to keep."""
+    """Read these images again. Only rows with another outcome change, so that the later steps can keep their work."""
     tables, clocks, n_slice = run.tables, ModelClocks(run), min(n_images, settings.extract.slice_images)
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
@@ -161,7 +162,7 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
 
 
 def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:
-    """Give pending images the row of an equal one that was read; returns how many got one."""
+    """Give pending images the row of an equal image that was read; returns how many got one."""
     here = tables.read(IMAGES).where(F.col("lake") == lake)
     copies = copies_of_equals(_pending(tables, lake), here, tables.read(FEATURES), buckets, run_id)
     rows = tables.stage("copies", copies.select(FEATURES.column_names))
@@ -182,9 +183,9 @@ def _forget(tables: Tables, backlog: Backlog) -> None:
 
 
 class _RejectGuard:
-    """Stops a run that rejects too much: a wrong lake, a missing decoder, a key that lost its rights.
+    """Stops a run that rejects too much: the lake is the wrong one, a decoder is missing, a key lost its rights.
 
-    And, after a slice, one whose store does not give the bytes: those images are not rejected for what they are.
+    After a slice it also stops a run whose store does not give the bytes, which is no fault of those images.
     """
 
     def __init__(self, run: Run, limits: ExtractSettings, backlog: Backlog) -> None:
@@ -193,7 +194,7 @@ class _RejectGuard:
 
     @staticmethod
     def sums() -> dict[str, Column]:
-        """What `add` takes, of the rows of a slice."""
+        """The aggregates over the rows of a slice that `add` takes."""
         is_given = ~F.coalesce(F.col("reject_reason"), F.lit("")).isin(*NOT_GIVEN)
         return {
             "n_rows": F.count("*"),
@@ -203,7 +204,7 @@ class _RejectGuard:
         }
 
     def add(self, seen: dict[str, float] | None, low: int, high: int) -> None:
-        """Count the rows of a slice; `seen` is None where this Spark did not say them. Raises GuardError."""
+        """Count the rows of a slice; `seen` is None where this Spark did not report them. Raises GuardError."""
         if seen is None:
             self._count()
         else:
@@ -216,7 +217,7 @@ class _RejectGuard:
         """Raise GuardError when too many of the images that this run read were rejected."""
         if not self._is_too_much():
             return
-        reasons = self._count()  # metrics of tasks that Spark did twice may count twice: the table decides
+        reasons = self._count()  # tasks that Spark ran twice may count twice, so the table decides
         if self._is_too_much():
             raise GuardError(
                 f"{self._n_rejected:,} of {self._n_read:,} images read were rejected ({reasons}), more than "
@@ -228,21 +229,21 @@ class _RejectGuard:
         return self._n_read >= _MIN_IMAGES_FOR_GUARD and self._n_rejected > self._max_share * self._n_read
 
     def _count(self) -> str:
-        """From the table; returns the reasons, in words."""
+        """Count in the table; returns the reasons, in words."""
         sums = self._written().agg(*(column.alias(name) for name, column in self.sums().items())).first()
         assert sums is not None
         self._n_read, self._n_rejected = sums["n_read"], sums["n_rejected"]
         return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN)))
 
     def _written(self) -> DataFrame:
-        """The rows of this run."""
+        """The rows that this run wrote."""
         return self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
 
 
 def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:
-    """Every image of this lake has one row of features, and no row is without its image. Returns what else was counted.
+    """Check that every image of this lake has one row of features, and every row its image; returns other counts.
 
-    One shuffle of 30 bytes a row, of both tables. Raises TableError.
+    One shuffle of 30 bytes per row of both tables. Raises TableError.
     """
     of_run = F.when(F.col("run_id") == run_id, F.col("n_retries"))
     reason = F.col("reject_reason")

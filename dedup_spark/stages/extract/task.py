@@ -1,4 +1,4 @@
-"""The part of extract that runs on executors: addresses in, rows of `features` out.
+"""What extract does on executors: it turns addresses into rows of `features`.
 
 How objects are fetched and decoded ahead of the model is in `stages/reading/`.
 """
@@ -26,18 +26,18 @@ from dedup_spark.store.schema import FEATURES
 READ = FEATURES.schema + TIMINGS
 
 _SIGNATURE_COLUMNS = tuple(f.name for f in fields(Signature) if f.name != "model_input")
-_ROWS_A_BATCH = 64
-"""Rows of features an Arrow batch: about 1 MB. A batch costs Spark 27 columns' headers, whatever it holds."""
+_ROWS_PER_BATCH = 64
+"""Rows of features per Arrow batch: about 1 MB. Each batch costs Spark the headers of 27 columns."""
 _RECENT_IMAGES = 64
-"""Signatures kept for identical bytes that come again in a task; about 160 KB each with their model input."""
+"""Signatures that a task keeps for identical bytes; about 160 KB each with their model input."""
 
 
 def extract_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: (image_id, object_version and the address) to FEATURES and TIMINGS, in the same order."""
+    """On executors: FEATURES and TIMINGS from (image_id, object_version and the address), in the same order."""
     rows = _signed(batches, settings)
     if settings.model:
         rows = itertools.chain.from_iterable(with_embeddings(rows, settings.model.batch_images, settings.model.load))
-    for group in in_groups(rows, _ROWS_A_BATCH):
+    for group in in_groups(rows, _ROWS_PER_BATCH):
         yield _to_arrow(group)
 
 
@@ -47,7 +47,7 @@ def _signed(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterat
 
 
 def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, bytes], Signature]) -> dict[str, Any]:
-    """One row of features but for the embedding, with `model_input` beside it; whatever the image is like."""
+    """One row of features without the embedding, with `model_input` beside it; a bad image is a row too."""
     done = {"image_id": row["image_id"], "object_version": row["object_version"], "run_id": settings.run_id}
     try:
         data, n_retries = fetch_row(row, settings)
@@ -63,10 +63,10 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
 
 
 class _Recent:
-    """Signs images, and remembers the last few: identical bytes in one task are decoded once.
+    """Makes signatures and keeps the last few, so that identical bytes near each other in a task are decoded once.
 
     Also where several threads get them at the same time, and where they are rejected, which may take a decoder its
-    whole time limit: kept are promises. `cachetools.cached(condition=...)` remembers no error, so each thread that
+    whole time limit: kept are futures. `cachetools.cached(condition=...)` remembers no error, so each thread that
     waited would decode such an image again.
     """
 

@@ -1,8 +1,8 @@
-"""Rows of features that other versions made, of a decoder or of ours: which are made again, and which stay.
+"""Rows of features that other versions of a decoder or of this package made: which are made again, and which stay.
 
-A patch of a decoder would read the whole lake again. So such rows stay unless extract.on_version_change says otherwise,
-and then only as many as extract.max_outdated_share allows. Rejected images are another matter: they are few, and a
-decoder that came since may read them. All of this is decided on the driver.
+A patch of a decoder must not cause the whole lake to be read again. So such rows stay unless extract.on_version_change
+says otherwise, and extract.max_outdated_share limits how many are made again. Rejected images are tried again within
+that limit: they are few, and a newer decoder may read them. The driver decides all of this.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from dedup_spark.spark.local_relation import local_relation
 
 log = logging.getLogger(__name__)
 
-_MIN_ROWS_FOR_GUARD = 200  # a share of a handful says nothing
+_MIN_ROWS_FOR_GUARD = 200  # a share of so few rows means nothing
 _DECODER_MAY_MEND = frozenset(
     {
         "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small", "decoder_crashed",
         "decoder_timeout",
     }
 )  # fmt: skip
-"""Reasons that another decoder, or another limit on pixels, may not find."""
+"""Reasons that may not occur with another decoder or another limit on pixels."""
 _RECOMPUTE = "--set extract.on_version_change=recompute"
 
 
 class OtherVersions:
-    """What becomes of the rows whose signature_version is none of `current`."""
+    """What happens to the rows whose signature_version is none of `current`."""
 
     def __init__(self, kinds: Sequence[Row], extract: ExtractSettings, current: frozenset[str]) -> None:
         self._max_share, self._recomputes = extract.max_outdated_share, extract.on_version_change == "recompute"
@@ -57,7 +57,7 @@ class OtherVersions:
         self._n_undecided = _count(k for k in kept if own_version(k["signature_version"]) < OLDEST_DECIDING)
 
     def is_outdated(self, kind: Row) -> bool:
-        """Whether rows of this kind are made again, for their version."""
+        """Whether rows of this kind are made again because of their version."""
         return _made_by(kind) in self._outdated
 
     def require_consent(self) -> None:
@@ -94,12 +94,12 @@ class OtherVersions:
 
 
 def versions_in_use(spark: SparkSession, kinds: Sequence[Row], signature: SignatureSettings) -> frozenset[str]:
-    """The versions that make rows now: the executors', which are asked in a task where the driver's would not do."""
+    """The versions that make rows now: those of the executors; a task asks for them where the driver's may differ."""
     ours = current_versions(signature)
     if {k["signature_version"] for k in kinds if k["is_made"] and k["is_here"] is not None} <= ours:
         return ours
     one = local_relation(spark, [(0,)], "i int").coalesce(1)
-    asked = one.mapInArrow(functools.partial(_tell_versions, signature=signature), "version string")
+    asked = one.mapInArrow(functools.partial(_list_versions, signature=signature), "version string")
     theirs = frozenset(row["version"] for row in asked.collect())
     if theirs != ours:
         log.warning(
@@ -110,8 +110,8 @@ def versions_in_use(spark: SparkSession, kinds: Sequence[Row], signature: Signat
     return theirs
 
 
-def _tell_versions(batches: Iterable[pa.RecordBatch], signature: SignatureSettings) -> Iterator[pa.RecordBatch]:
-    """On an executor: one row a version."""
+def _list_versions(batches: Iterable[pa.RecordBatch], signature: SignatureSettings) -> Iterator[pa.RecordBatch]:
+    """On an executor: one row per version."""
     for _ in batches:
         yield pa.RecordBatch.from_pydict({"version": sorted(current_versions(signature))})
 

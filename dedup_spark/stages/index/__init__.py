@@ -1,1 +1,1 @@
-"""Step 3: representatives are routed to cells; each shard is one FAISS file."""
+"""Step 3: it assigns representatives to cells and writes each shard as one FAISS file."""

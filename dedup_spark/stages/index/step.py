@@ -4,13 +4,12 @@ Reads: features
 Writes: centroids, shards
 Kernels: vectors
 Scale: k-means on at most index.max_train_rows rows on the driver; every vector is assigned once (n x cells products)
-and shuffled once (1 KB a row); one file a shard, built in one task (about 2 KB a row of memory).
+and shuffled once (1 KB per row); one file per shard, built in one task (about 2 KB of memory per row).
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import secrets
 from collections.abc import Iterable, Iterator
@@ -35,13 +34,11 @@ from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
 
-log = logging.getLogger(__name__)
-
 _ASSIGNED = "image_id bigint, cell int, embedding binary"
 _SHARD_FILE = Columns("shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>")
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
 _TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
-_ROWS_PER_TASK = 4096  # at least: smaller shards cost more in files than they give in parallel work
+_ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class ShardSettings:
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Train cells, assign every representative, write shards, then list them."""
+    """Train cells, assign every representative, write the shards, then list them in the table."""
     tables = run.tables
     vectors = (
         representatives(tables.read(FEATURES))
@@ -63,7 +60,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     )
     vectors, seen = stage_with(tables, "vectors", vectors, set_hash=set_hash(F.xxhash64("embedding")))
     model_id, n_vectors = _the_only_model(vectors)
-    build = f"{run.run_id}-{secrets.token_hex(2)}"  # of its own: a run that lost its lease may still write files
+    build = f"{run.run_id}-{secrets.token_hex(2)}"  # a name of its own: a run that lost its lease may still write files
     if n_vectors == 0:
         tables.overwrite(CENTROIDS, local_relation(spark, [], CENTROIDS.schema))
         tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
@@ -76,7 +73,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str], build: str) -> tuple[int, int]:
-    """Write cells and shards; returns how many of each. `made_of`: model_id, and the name of the set of images."""
+    """Write cells and shards; returns how many of each. `made_of` is the model_id and the name of the set of images."""
     tables, config, spark = run.tables, run.config, run.tables.spark
     model_id, built_from = made_of
     centroids = train(vectors, n_vectors, config.index)
@@ -93,7 +90,7 @@ def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str
 
 
 def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:
-    """Centroids from a sample that depends on the ids and the seed alone, not on order or partitions."""
+    """Centroids from a sample that depends only on the ids and the seed, not on order or partitions."""
     n_cells = settings.n_cells or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
     n_cells = min(n_cells, n_vectors)
     wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
@@ -105,7 +102,7 @@ def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.ND
 
 
 def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> DataFrame:
-    """image_id, cell, embedding; lazy."""
+    """Rows of image_id, cell and embedding; lazy."""
     shared = vectors.sparkSession.sparkContext.broadcast(centroids)
 
     def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -121,9 +118,9 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
 
 
 def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
-    """Cell -> shard: neighbouring cells share a shard up to `rows_per_shard`; a larger cell has several of its own.
+    """The shard of each cell: neighbouring cells share one up to `rows_per_shard`; a larger cell has several.
 
-    Those are the shard named and the next ones, as many as `parts` says.
+    The several are the shard named here and the next ones, as many as `parts` says.
     """
     shard_of, shard, filled = {}, 0, 0
     for cell in sorted(sizes):
@@ -137,12 +134,12 @@ def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
 
 
 def parts(size: int, rows_per_shard: int) -> int:
-    """Shards that a cell of so many rows takes."""
+    """How many shards a cell of `size` rows takes."""
     return max(1, -(-size // rows_per_shard))
 
 
 def write_shards(assigned: DataFrame, places: dict[int, tuple[int, int]], settings: ShardSettings) -> DataFrame:
-    """One file a shard, one row a file; lazy. `places`: of each cell its first shard and in how many it is split."""
+    """One file per shard, one row per file; lazy. `places`: the first shard and the number of shards of each cell."""
     spark = assigned.sparkSession
     known = [(cell, first, n_parts) for cell, (first, n_parts) in places.items()]
     mapping = local_relation(spark, known, "cell int, first int, n_parts int")
@@ -157,7 +154,7 @@ def write_shards(assigned: DataFrame, places: dict[int, tuple[int, int]], settin
 
 
 def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: rows sorted by shard; one FAISS file for each shard met."""
+    """On executors: rows sorted by shard to one FAISS file per shard."""
     rows = pa.Table.from_batches(batches, schema=_SORTED.arrow)
     for shard in pc.unique(rows["shard"]).to_pylist():
         yield _write_one(shard, rows.filter(pc.equal(rows["shard"], shard)), settings)
@@ -184,7 +181,7 @@ def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
 
 
 def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
-    """Small enough that pairs of shards keep every core busy, within index.max_shard_rows."""
+    """Rows per shard, so few that pairs of shards keep every core busy, and at most index.max_shard_rows."""
     return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (4 * parallelism))))
 
 

@@ -1,1 +1,1 @@
-"""Step 1: the lake is listed into `images`."""
+"""Step 1: it lists the lake into `images`."""

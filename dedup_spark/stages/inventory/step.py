@@ -1,12 +1,12 @@
-"""Inventory: find every object of the lake; nothing is read.
+"""Inventory: list every object of the lake; no image is read.
 
 Reads: images, features, clusters, tombstones, runs
 Writes: images, features, tombstones
 Kernels: none
-Scale: one listing call per folder page on executors; one shuffle of 8-byte ids to tell new, changed and gone. When
-images are gone or come back, `features` is read once for their rows.
+Scale: one listing call per page of a folder, on executors; one shuffle of 8-byte ids to find what is new, changed or
+gone. When images are gone or come back, `features` is read once for their rows.
 
-A listing that ended early is none: it raises SourceError, and no table changes.
+A listing that ends early raises SourceError, and no table changes.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from dedup_spark.store.tables import Tables
 log = logging.getLogger(__name__)
 
 _CONTAINER_BITS = 40
-"""Low bits of image_id that tell members of one container apart. The high 24 come from the uri alone, so that a
-container's members are neighbours in image_id and extract reads them together; for an object that is itself the
-image, all 64 bits come from the uri."""
+"""Low bits of image_id that distinguish the members of one container. The high 24 come from the uri alone, so that a
+container's members are neighbours in image_id and extract reads them together. When the object itself is the image, all
+64 bits come from the uri."""
 
 _ABOUT_NO_IMAGE = ("passed_over", "n_passed_over")
 _OF_A_DISK = ("file_id", "n_links")
-_MIN_IMAGES_FOR_GUARD = 20  # a share of a handful says nothing
+_MIN_IMAGES_FOR_GUARD = 20  # a share of so few images means nothing
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out."""
+    """Make `images` match the lake: insert new objects, update changed ones, remove those that are gone."""
     tables, settings = run.tables, config.inventory
     source = open_source(run.lake, settings)
     lake, began_at = source.root, datetime.now(UTC)
-    tombstones.bring_back(tables)  # what a killed step left
+    tombstones.bring_back(tables)  # completes what a killed step left
     listed, counts = list_lake(run, source)
     ended_at, known = datetime.now(UTC), tables.read(IMAGES)
     run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
@@ -57,7 +57,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     fresh = _with_ids(tables, fresh, known)
     gone = tables.stage("gone", vanished(known, listed, lake, left))
     n_fresh, n_gone = fresh.count(), gone.count()
-    _guard_against_a_half_seen_lake(tables, lake, gone, n_gone, settings.max_gone_share)
+    _guard_against_an_incomplete_listing(tables, lake, gone, n_gone, settings.max_gone_share)
     if n_gone:
         tombstones.bury(tables, gone, ended_at)
     if n_fresh:
@@ -70,7 +70,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
-    """The rows that `images` would have of the lake of the run, staged, and how many entries were met, by kind.
+    """The rows that `images` would have for the lake of the run, staged, and how many entries were found, by kind.
 
     Raises:
         ConfigError: there is no image.
@@ -83,16 +83,16 @@ def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
 
 
 def images_of(entries: DataFrame) -> DataFrame:
-    """Of `identified`, the images."""
+    """The rows of `identified` that are images."""
     return entries.where("passed_over IS NULL").select(IMAGES.column_names)
 
 
 def identified(listing: DataFrame, lake: str) -> DataFrame:
-    """The columns of `images`, `passed_over` and `n_entries`: a row an address, and one a reason to pass entries over.
+    """The columns of `images`, `passed_over` and `n_entries`: one row per address, and one per reason to pass over.
 
-    Of several rows with one address the same one is taken each time. One shuffle; entries that are passed over are
-    summed before it. `n_entries`: rows with that address, or entries
-    passed over for that reason, of which `uri` and `member` are the first.
+    Of several rows with one address the same one is chosen each time. `n_entries` counts the rows with that address, or
+    the entries passed over for that reason, of which `uri` and `member` are the first. One shuffle; entries that are
+    passed over are summed before it.
     """
     facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
     is_image = F.col("passed_over").isNull()
@@ -119,7 +119,7 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
 
 
 def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
-    """Counts of the listing for the log of runs, said in words. Raises ConfigError when it has no image."""
+    """Counts of the listing for the log of runs, also logged in words. Raises ConfigError when there is no image."""
     first = F.min(F.struct("uri", "member")).alias("first")
     sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
     kinds = entries.groupBy("passed_over").agg(*sums)
@@ -147,15 +147,15 @@ def _say_passed_over(kinds: Sequence[Row]) -> None:
 
 
 def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
-    """`fresh` with ids that are theirs alone: of images that are listed and of those that are buried."""
+    """`fresh` with ids that no other image has, neither one that is listed nor one in `tombstones`."""
     buried = tables.read(TOMBSTONES)
     address = ["image_id", "uri", "member"]
-    holders = known.select(address).union(buried.select(address))  # bring_back left none in both
+    holders = known.select(address).union(buried.select(address))  # bring_back left no image in both
     return resolve_collisions(tombstones.with_old_ids(fresh, buried), holders, tables)
 
 
 def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: float) -> list[str]:
-    """The other lakes of known images that were not listed to their end for so long: their images may change hands."""
+    """Other lakes of known images that were not listed completely for so long: this lake may take over their images."""
     since = datetime.now(UTC) - timedelta(hours=max_age_hours)
     done = (F.col("step") == "inventory") & (F.col("status") == "complete") & (F.col("at") >= F.lit(since))
     others = known.where(F.col("lake") != lake).select("lake").distinct()
@@ -163,10 +163,10 @@ def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: floa
 
 
 def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()) -> DataFrame:
-    """Listed rows that `known` lacks or describes otherwise, or that are of a lake in `left`; an address keeps its id.
+    """Listed rows that `known` lacks or has with other facts, or that are of a lake in `left`; an address keeps its id.
 
     An object that only moved within its container, or got other attributes, keeps its object_version, so that it
-    is not read again. Of `file_id` the inode counts: hosts and devices have other names after a restart.
+    is not read again. Only the inode of `file_id` counts: hosts and devices may have other names after a restart.
     """
     facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes", "n_links"]
     inode = F.coalesce(F.substring_index("file_id", ":", -1), F.lit(""))
@@ -182,7 +182,7 @@ def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()
 
 
 def _texts(columns: list[str]) -> list[Column]:
-    """Columns as text that can be hashed and ordered: maps as JSON, null as a text of its own."""
+    """Columns as text that can be hashed and ordered: maps become JSON, and null a text of its own."""
     as_text = [F.to_json(c) if c == "attributes" else F.col(c).cast("string") for c in columns]
     return [F.coalesce(text, F.lit("\u0000")) for text in as_text]
 
@@ -190,8 +190,8 @@ def _texts(columns: list[str]) -> list[Column]:
 def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> DataFrame:
     """Give another id to each row whose id belongs to another address.
 
-    Two of 1e8 addresses share a 64-bit hash with probability 3e-4. The holder in `known`, else the first by
-    uri, keeps the id; the others step to the next one, until no id is shared: normally after one look.
+    Two of 1e8 addresses share a 64-bit hash with probability 3e-4. The address that has the id in `known`, else the
+    first by uri, keeps it; the others take the next number, until no id is shared: normally one query finds none.
     """
     holders = known.select("image_id", F.struct("uri", "member").alias("holder"))
     for attempt in itertools.count():
@@ -217,10 +217,10 @@ def vanished(known: DataFrame, listed: DataFrame, lake: str, left: Sequence[str]
     return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id")
 
 
-def _guard_against_a_half_seen_lake(
+def _guard_against_an_incomplete_listing(
     tables: Tables, lake: str, gone: DataFrame, n_gone: int, max_gone_share: float
 ) -> None:
-    """Raise GuardError when too many images are gone; those that were proposed for removal may well be."""
+    """Raise GuardError when too many images are gone; those that were proposed for removal are allowed to be."""
     n_known = tables.read(IMAGES).where(F.col("lake") == lake).count()
     if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
         return

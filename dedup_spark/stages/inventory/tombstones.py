@@ -1,16 +1,15 @@
-"""Images that are gone, kept for days of grace with all that was read of them. Part of the step inventory.
+"""Images that are gone: their rows are kept for some days of grace. Part of the step inventory.
 
-A listing that lacks an image may be wrong in ways that no check sees: a folder that was not mounted, a prefix that a
-key could not see for an hour. So the rows of such an image move from `images` and `features` to `tombstones`, and move
-back when it is listed again, without reading the object where that did not change.
+A listing that lacks an image may be wrong in ways that no check finds: a folder was not mounted, or a key had no right
+to a prefix for an hour. So the rows of such an image move from `images` and `features` to `tombstones`, and move back
+when it is listed again; the object is not read again unless it changed.
 
-Each of the two moves writes the new place first and the old one last, so that a step killed in between is finished by
-the next one and loses nothing. Rows of `features` without an image are deleted by extract.
+Each move writes the new place first and the old one last, so that the next run finishes a move that was killed in
+between, and nothing is lost. Extract deletes rows of `features` without an image.
 """
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime, timedelta
 
 from pyspark.sql import DataFrame
@@ -19,28 +18,27 @@ from pyspark.sql import functions as F
 from dedup_spark.store.schema import FEATURES, IMAGES, TOMBSTONES
 from dedup_spark.store.tables import Tables
 
-log = logging.getLogger(__name__)
-
 _OBJECT = ["image_id", "object_version"]
 
 
 def bury(tables: Tables, gone: DataFrame, at: datetime) -> None:
-    """Move the images whose ids are in `gone` (image_id, staged) to `tombstones`, with what was read of them.
+    """Move the images whose ids are in `gone` (image_id, staged) to `tombstones`, with their rows of features.
 
     Where `gone` is small enough to be broadcast, `features` is read and not shuffled.
     """
     images = tables.read(IMAGES).join(gone, "image_id", "left_semi")
     read = tables.read(FEATURES).join(gone, "image_id", "left_semi")
     rows = images.join(read, _OBJECT, "left").withColumn("gone_at", F.lit(at))
-    only_others = "old.object_version <> new.object_version"  # the same one: written before a step was killed
+    only_others = "old.object_version <> new.object_version"  # the same one was written before a step was killed
     tables.upsert(TOMBSTONES, rows.select(TOMBSTONES.column_names), only_if=only_others)
     tables.delete(IMAGES, gone)
 
 
 def bring_back(tables: Tables) -> int:
-    """Give the images that are listed again their rows of features; returns how many need not be read again.
+    """Give images that are listed again their rows of features; returns how many need not be read again.
 
-    Read again are those that time may have mended, and those with a vector of another model than `features` has now.
+    Extract reads again those whose fault may have passed, and those with a vector of a model that `features` no longer
+    has.
     """
     buried = tables.read(TOMBSTONES)
     if buried.isEmpty():
@@ -75,7 +73,7 @@ def forget_old(tables: Tables, now: datetime, grace_days: float) -> int:
 
 
 def with_old_ids(fresh: DataFrame, tombstones: DataFrame) -> DataFrame:
-    """`fresh` rows of images; an address that is buried keeps the id that it had."""
+    """`fresh` rows of images; an address in `tombstones` keeps the id that it had."""
     old = tombstones.select("uri", "member", F.col("image_id").alias("old_id"))
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
     joined = fresh.alias("new").join(old.alias("old"), same_address, "left")

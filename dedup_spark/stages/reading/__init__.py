@@ -1,1 +1,1 @@
-"""Bytes to pixels and vectors on executors: what extract and embed share. No step of its own."""
+"""From bytes to pixels and vectors on executors: what the steps extract and embed share; no step by itself."""

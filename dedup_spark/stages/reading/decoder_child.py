@@ -1,9 +1,9 @@
-"""The child process that decodes: `python -m dedup_spark.stages.reading.decoder_child`, started by
-`decoder_pool.py` only.
+"""The child process that decodes: `python -m dedup_spark.stages.reading.decoder_child`.
 
-Reads frames on standard input (first the pickled settings, then the bytes of one image each) and answers each
-with ("ok", Signature) or ("rejected", reason, message). Ends with its input. It is a process of its own, with
-a memory limit, because image decoders are C libraries fed with unknown bytes: they crash and hang.
+Only `decoder_pool.py` starts it. It reads frames on standard input (first the pickled settings, then the bytes of one
+image each) and answers each with ("ok", Signature) or ("rejected", reason, message). It ends with its input. It is a
+process of its own, with a memory limit, because image decoders are C libraries that read unknown bytes: they may crash
+or hang.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import traceback
 from typing import Any, BinaryIO
 
 FRAME = struct.Struct("<Q")
-"""Length of what follows, bytes."""
+"""The length of the frame's body in bytes, in front of it."""
 
 
 def write_message(stream: BinaryIO, message: Any) -> None:
-    """One frame that holds a pickle."""
+    """Write one frame that holds a pickle."""
     write_frame(stream, pickle.dumps(message, protocol=5))
 
 
 def write_frame(stream: BinaryIO, body: bytes) -> None:
-    """One frame that holds `body` itself: an image is never copied into a pickle and out of it."""
+    """Write one frame that holds `body` itself, so that no image is copied into a pickle and out of it."""
     stream.write(FRAME.pack(len(body)))
     stream.write(body)
     stream.flush()
@@ -35,7 +35,7 @@ def write_frame(stream: BinaryIO, body: bytes) -> None:
 def main() -> None:
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a C library prints must not break the frames
+    os.dup2(2, 1)  # what a C library prints must not get between the frames
     settings, memory_bytes, input_only = pickle.loads(_read_frame(requests))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -54,7 +54,7 @@ def main() -> None:
             answer: tuple[Any, ...] = ("ok", derive(data, settings))
         except ImageRejected as e:
             answer = ("rejected", e.reason, e.message)
-        except Exception:  # unforeseen in a decoder: the parent makes a row of it, with the last lines of the trace
+        except Exception:  # unforeseen in a decoder: the parent makes a row with the last lines of the trace
             answer = ("rejected", "decoder_crashed", traceback.format_exc()[-500:])
         write_message(answers, answer)
 

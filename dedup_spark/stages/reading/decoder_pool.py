@@ -1,7 +1,7 @@
 """Decoding in child processes, so that a decoder that crashes or hangs costs one image and not the task.
 
-Runs on executors, inside `stages/extract/step.py`. A child lives as long as the Python worker and is replaced
-after a crash or a time-out. It is started fresh (not forked): FAISS and ONNX Runtime do not survive a fork.
+It runs on executors, in the tasks of extract and embed. A child lives as long as the Python worker and is replaced
+after a crash or a time-out. It is started as a new process, not forked: FAISS and ONNX Runtime do not survive a fork.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dedup_spark.stages.reading.decoder_child import FRAME, write_frame, write_m
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 120.0
-"""For the first answer of a child: Python and NumPy from a cold disk under load, with much to spare."""
+"""Limit for the first answer of a child, which loads Python and NumPy; ample even for a cold disk under load."""
 
 
 class DecoderPool:
@@ -52,11 +52,11 @@ class DecoderPool:
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
         for _ in range(n):
-            self._idle.put(None)  # started when first needed
+            self._idle.put(None)  # started on first use
         atexit.register(self.close)
 
     def sign(self, data: bytes) -> Signature:
-        """As `kernels.signature.sign_image`, in a child.
+        """`kernels.features.signature.sign_image` in a child.
 
         Raises:
             ImageRejected: also with `decoder_crashed` (the process died) and `decoder_timeout`.
@@ -65,13 +65,13 @@ class DecoderPool:
             return self._sign_once(data)
         except (EOFError, BrokenPipeError):
             log.warning("an image decoder process died; trying its image once more in a fresh one")
-        try:  # the first death may have been another's doing: the kernel short of memory, an operator
+        try:  # the first death may have another cause: the kernel was short of memory, an operator
             return self._sign_once(data)
         except (EOFError, BrokenPipeError) as e:
             raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
 
     def input_of(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """As `kernels.signature.input_of_image`, in a child of a pool that is `input_only`. Raises as `sign`."""
+        """`kernels.features.signature.input_of_image` in a child of an `input_only` pool. Raises as `sign` does."""
         return cast("npt.NDArray[np.uint8]", self.sign(data))
 
     def _sign_once(self, data: bytes) -> Signature:
@@ -110,7 +110,7 @@ class DecoderPool:
 
 class _Child:
     def __init__(self, settings: SignatureSettings, memory_bytes: int, input_only: bool) -> None:
-        # The package may be in a zip that Spark put on sys.path, which a child does not inherit.
+        # The package may be in a zip that Spark put on sys.path; a child does not inherit that path.
         package_root = str(Path(dedup_spark.__file__).resolve().parent.parent)
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([package_root, *filter(None, sys.path)]),
@@ -150,7 +150,7 @@ class _Child:
         self._process.wait()
         self._selector.close()
         self._answers.close()
-        with contextlib.suppress(BrokenPipeError):  # unsent bytes to a process that is gone
+        with contextlib.suppress(BrokenPipeError):  # bytes not yet sent to a process that is gone
             self._requests.close()
         return self._process.returncode
 

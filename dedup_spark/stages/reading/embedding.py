@@ -1,7 +1,7 @@
-"""Vectors beside decoding: what extract and embed share on executors.
+"""Embeds images while others are decoded; on executors.
 
-A thread of its own holds the model: while it embeds one batch, the caller gathers the next, so decoders and device
-work at the same time. The time that the model waited for pixels is kept beside the time that it worked.
+A thread of its own holds the model: while it embeds one batch, the caller collects the next one, so decoders and device
+work at the same time. It measures how long the model worked and how long it waited for pixels.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from dedup_spark.spark.gpus import TaskShare, device_of_task
 Row = dict[str, Any]
 _BATCH_ON_CPU = 8
 _BATCH_ON_GPU = 256
-"""About 0.1 s of ResNet-50 on a large GPU; the embedder cuts it where memory holds less."""
+"""Images: about 0.1 s of ResNet-50 on a large GPU; the embedder splits a batch that memory does not hold."""
 
 
 @dataclass(frozen=True)
 class ModelTask:
-    """The model of a stage and what each of its tasks gets; plain values, sent with each task."""
+    """The model of a step and what each of its tasks gets; plain values that are sent with each task."""
 
     model: ModelSettings
     share: TaskShare
@@ -38,11 +38,11 @@ class ModelTask:
         return self.asked_batch_images or (_BATCH_ON_GPU if self.share.gpus else _BATCH_ON_CPU)
 
     def load(self) -> Embedder:
-        """On executors: the model on this task's device, loaded once a worker."""
+        """On executors: the model on this task's device, loaded once per worker."""
         return models.load(self.model, device_of_task(self.share.gpus))
 
     def describe(self) -> str:
-        """For the log and for `runs`."""
+        """The model in words, for the log and for `runs`."""
         device = "CUDA" if self.share.gpus and self.model.runtime == "torch" else "the CPU"
         held = f"{self.share.gpus:g} GPU and " if self.share.gpus else ""
         return (
@@ -52,14 +52,14 @@ class ModelTask:
 
 
 def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder]) -> Iterator[list[Row]]:
-    """Rows in order, in groups; those with a `model_input` get `embedding`, `model_id`.
+    """Groups of rows in the given order; rows with a `model_input` get `embedding` and `model_id`.
 
     The first row of a group has the seconds of its batch: `model_seconds`, and `waited_seconds` for its pixels.
     """
     worker = _Worker(load)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
         under_way: Future[list[Row]] | None = None
-        thread.submit(worker.load)  # beside the first batch's decoding; if it fails, the first embed says so
+        thread.submit(worker.load)  # it loads while the first batch is decoded; if it fails, the first embed raises
         try:
             for group in in_groups(rows, batch_images):
                 following = thread.submit(worker.embed, group)
@@ -73,14 +73,14 @@ def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], E
 
 
 def in_groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
-    """Lists of `size` rows, the last one shorter."""
+    """Lists of `size` rows; the last one may be shorter."""
     iterator = iter(rows)
     while group := list(itertools.islice(iterator, size)):
         yield group
 
 
 class _Worker:
-    """What the model's thread does."""
+    """What the thread of the model does."""
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
         self._load, self._idle_since = load, 0.0

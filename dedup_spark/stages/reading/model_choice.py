@@ -1,4 +1,4 @@
-"""Which model a stage embeds with, decided on the driver; extract and embed share it."""
+"""Which model a step embeds with; the driver decides it for extract and embed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MODEL_SETTINGS = (
     "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "normalisation", "views",
     "gpus_per_task",
 )  # fmt: skip
-"""Of ExtractSettings: those that decide the model_id."""
+"""The fields of ExtractSettings that decide the model_id."""
 
 
 def choose_model(
@@ -33,11 +33,11 @@ def choose_model(
 ) -> ModelTask:
     """The model of `extract` on this cluster; `held` are the model_ids in features.
 
-    extract.embed_from=auto goes on as the rows that are there were made, whether from thumbnails or from originals;
-    where there are none of this model, `prefer_thumbnails` decides.
+    extract.embed_from=auto takes thumbnails or originals as for the rows that are there; where no row is of this
+    model, `prefer_thumbnails` decides.
 
     Raises:
-        ConfigError: as models.registry.resolve, or GPUs are asked for that the cluster has not.
+        ConfigError: as models.registry.resolve, or the settings ask for GPUs that the cluster does not have.
         ArtifactError: weights missing, unreadable or not the ones expected.
     """
     share = task_share(spark, extract)
@@ -69,7 +69,7 @@ def signature_settings(extract: ExtractSettings, model: ModelTask | None) -> Sig
 
 
 def held_models(features: DataFrame) -> list[str]:
-    """The model_ids in features, at most two of them: one is as it should be."""
+    """The model_ids in features, at most two of them: more than one is an error."""
     held = features.where("model_id IS NOT NULL").select("model_id").distinct().limit(2).collect()
     return sorted(r["model_id"] for r in held)
 
@@ -104,7 +104,7 @@ def embed_command(run: Run) -> str:
 class ModelClocks:
     """Adds up, over the slices of a step, how long models worked and how long they waited for pixels.
 
-    Observed in the pass that writes the rows, so it costs no second one; other sums can be observed with them.
+    The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too.
     """
 
     def __init__(self, run: Run) -> None:
@@ -112,14 +112,14 @@ class ModelClocks:
         self._observed = Observed()
 
     def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
-        """`rows` (with TIMINGS), to be written next, once; `others` are aggregates that `count` returns."""
+        """`rows` (with TIMINGS), which must be written next and once; `others` are aggregates that `count` returns."""
         sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in ("model_seconds", "waited_seconds")}
         return self._observed.watch(rows, **sums, **others)
 
     def count(self) -> dict[str, float] | None:
-        """After the write: add what was observed to the step's counts `model_seconds` and `waited_seconds`.
+        """After the write: add the observed times to the step's counts `model_seconds` and `waited_seconds`.
 
-        Returns all that was observed; None, with a warning, where this Spark does not say it.
+        Returns all that was observed; None, with a warning, where this Spark does not report it.
         """
         seen = self._observed.get()
         if seen is None:

@@ -1,6 +1,6 @@
-"""Images whose bytes the store did not give: found in the tables, said, and guarded against. Part of the step extract.
+"""Images whose bytes the store did not give: how they are found and reported, and when they stop a run.
 
-They are neither read nor rejected for what they are: every later run asks for them again.
+They are neither read nor rejected: every later run asks the store for them again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dedup_spark.store.tables import Tables
 log = logging.getLogger(__name__)
 
 _MIN_IMAGES_FOR_GUARD = 20
-"""Fewer say nothing of the store: a few files on bad sectors, or the few new images of a night."""
+"""Fewer images mean nothing for the store: a few files on bad sectors, or the few new images of a night."""
 _CLASSES_SHOWN = 8
 
 
 def images_not_given(tables: Tables, lake: str) -> DataFrame:
-    """Images of this lake whose bytes were not to be had, with the reason `before` of their rows; written down."""
+    """Images of this lake whose bytes the store did not give, with the reason `before` of their rows; staged."""
     reason = F.col("reject_reason")
     refused = tables.read(FEATURES).where(reason.isin(*ASKED_AGAIN)).select("image_id", reason.alias("before"))
     here = tables.read(IMAGES).where(F.col("lake") == lake).join(refused, "image_id")
@@ -32,12 +32,12 @@ def images_not_given(tables: Tables, lake: str) -> DataFrame:
 
 
 def is_too_much(n_unavailable: float, n_images: float, max_share: float) -> bool:
-    """Whether it is the store that fails, and not a file here and there."""
+    """Whether the store fails, and not single files."""
     return n_unavailable >= _MIN_IMAGES_FOR_GUARD and n_unavailable > max_share * n_images
 
 
 def require_store(written: DataFrame, max_share: float) -> None:
-    """Raise GuardError when the store did not give too many of the images of a slice, by its rows of features."""
+    """Raise GuardError when too many rows of a slice say that the store did not give the bytes."""
     unavailable = written.where(F.col("reject_reason").isin(*UNAVAILABLE))
     n_images, n_unavailable = written.count(), unavailable.count()
     if is_too_much(n_unavailable, n_images, max_share):
@@ -45,7 +45,7 @@ def require_store(written: DataFrame, max_share: float) -> None:
 
 
 def say_not_given(tables: Tables, lake: str, totals: Mapping[str, int], max_share: float) -> None:
-    """At the end of the step, by its counts. Raises GuardError when too many of the lake's images are not there."""
+    """Report them at the end of the step. Raises GuardError when too many of the lake's images are missing."""
     if totals["archived"]:
         log.warning(
             "extract: %s images lie in an archive (%s): restore them, and the next run reads them",
@@ -60,7 +60,7 @@ def say_not_given(tables: Tables, lake: str, totals: Mapping[str, int], max_shar
 
 
 def in_words(rejected: DataFrame) -> str:
-    """The reasons of rows of features with their numbers, the most frequent first."""
+    """The reasons in rows of features with their numbers, the most frequent first."""
     counts = rejected.groupBy("reject_reason").count().orderBy(F.desc("count"), "reject_reason").collect()
     return ", ".join(f"{r['reject_reason']} {r['count']:,}" for r in counts)
 
@@ -74,7 +74,7 @@ def _store_is_down(n_unavailable: int, n_images: int, of_what: str, max_share: f
 
 
 def _storage_classes(tables: Tables, lake: str) -> str:
-    """Of the archived images of this lake, by their listing."""
+    """Storage classes of the archived images of this lake, by their listing."""
     archived = tables.read(FEATURES).where(F.col("reject_reason") == "archived").select("image_id")
     listed = F.coalesce(F.col("attributes")["storage_class"], F.lit("of a class that the listing does not say"))
     here = tables.read(IMAGES).where(F.col("lake") == lake).join(archived, "image_id", "left_semi")

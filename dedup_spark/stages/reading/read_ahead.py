@@ -1,7 +1,7 @@
-"""Objects of a task, fetched and decoded ahead of whoever consumes them. Runs on executors.
+"""Fetches and decodes the objects of a task ahead of their consumer. Runs on executors.
 
-Objects are fetched by a few threads ahead of the decoder processes, those work ahead of the model, and at most
-extract.inflight_bytes of encoded images are under way: a task's memory does not depend on how many it reads.
+A few threads fetch objects ahead of the decoder processes, and these work ahead of the model. At most
+extract.inflight_bytes of encoded images are held, so a task's memory does not depend on how many it reads.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask
 
 UNAVAILABLE = frozenset({"store_unavailable", "expired_credentials"})
-"""The store gave no answer about the object: every later run asks again by itself."""
+"""Reasons: the store gave no answer about the object, so every later run asks again."""
 NOT_GIVEN = UNAVAILABLE | {"archived"}
-"""The store did not give the bytes: every later run asks again by itself, of an archive once an image."""
+"""Reasons: the store did not give the bytes, so every later run asks again; for archived ones once per image."""
 ASKED_AGAIN = NOT_GIVEN | {"missing"}
-"""What every later run asks for again while it is listed: a folder that was not mounted has no files either."""
+"""Reasons that every later run asks again for while the image is listed: its folder may not have been mounted."""
 RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
-"""Reasons that time may mend; the others need other bytes, another setting or another decoder."""
+"""Reasons that may pass with time; the others need other bytes, another setting or another decoder."""
 
 TIMINGS = Columns("model_seconds double, waited_seconds double")
-"""Columns behind those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
+"""Columns after those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
 
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
-"""What an object of unknown size counts for in the bytes under way."""
+"""What an object of unknown size counts for among the bytes that are held."""
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """All that a task needs; plain values and a small source, sent with each task."""
+    """All that a task needs: plain values and a small source, which are sent with each task."""
 
     source: Source
     signature: SignatureSettings
@@ -59,7 +59,7 @@ class TaskSettings:
 def read_ahead(
     batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """`read` of each row, in their order, by threads ahead of the consumer; `size_bytes` bounds what is under way."""
+    """`read(row)` of each row, in order, by threads ahead of the consumer; `size_bytes` limits what is held."""
     limits = settings.extract
     under_way: deque[tuple[int, Future[dict[str, Any]]]] = deque()
     bytes_under_way = 0
@@ -78,7 +78,7 @@ def read_ahead(
 
 
 def _ahead(settings: TaskSettings) -> tuple[int, int]:
-    """Threads that fetch, and images under way: with a GPU enough for all decoders and for the next batch."""
+    """The number of threads that fetch, and of images held: with a GPU enough for all decoders and the next batch."""
     n_threads = settings.extract.fetch_threads
     if settings.model is None or not settings.model.share.gpus:
         return n_threads, 2 * n_threads
@@ -87,13 +87,13 @@ def _ahead(settings: TaskSettings) -> tuple[int, int]:
 
 
 def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
-    """Bytes of the object at a row's address, and failed attempts before. Raises ImageRejected."""
+    """The bytes of the object at a row's address, and the number of failed attempts. Raises ImageRejected."""
     limits = settings.extract
     return fetch_patiently(settings.source, Address.of(row), limits.fetch_patience_seconds, limits.max_object_bytes)
 
 
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
-    """A decoder process a core of the task, kept by the Python worker from task to task."""
+    """One decoder process per core of the task; the Python worker keeps them from task to task."""
     limits = settings.extract
     pool = _input_decoders if input_only else _decoders
     return pool(settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds)

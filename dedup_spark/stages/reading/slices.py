@@ -12,7 +12,7 @@ _MIN_ID, _MAX_ID = -(1 << 63), (1 << 63) - 1
 
 
 def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[tuple[int, int]]:
-    """Ranges of image_id (both ends included) that cover all ids and hold about `slice_images` pending ones each."""
+    """Ranges of image_id (both ends included) that cover all ids; each holds about `slice_images` pending images."""
     if n_pending == 0:
         return []
     n_slices = -(-n_pending // slice_images)
@@ -24,7 +24,7 @@ def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[
 
 
 def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> DataFrame:
-    """The address of each image, about `task_images` a partition, in the order in which stores read best.
+    """The address of each image, about `task_images` per partition, in the order that stores read fastest.
 
     One container is read by one task. Only addresses are shuffled.
     """

@@ -3,9 +3,9 @@
 Reads: images, features, clusters, guarded, runs
 Writes: views, report/
 Kernels: none
-Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; clusters are joined with images
-three times, for what is true of them now; one scan of features for the thumbnails on the page. The driver holds the
-page: at most report.max_clusters_shown times 12 thumbnails (10 kB each).
+Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; three joins of clusters with
+images, for the present facts; one scan of features for the thumbnails on the page. The driver holds the page: at most
+report.max_clusters_shown times 12 thumbnails (10 kB each).
 
 Files: `<root>/report/views.sql`, which opens tables and views in any Spark, and `<root>/report/index.html`.
 """
@@ -29,15 +29,15 @@ from dedup_spark.store.schema import CLUSTERS, FEATURES
 from dedup_spark.store.view_definitions import DUPLICATES, QUARANTINE, RECLAIMABLE_BY_PREFIX
 from dedup_spark.store.views import ViewSettings, create_views, read_view, views_script
 
-_MAX_MEMBERS_SHOWN = 12  # two rows on a screen, one look; the rest is in the table
+_MAX_MEMBERS_SHOWN = 12  # two rows on a screen; the rest is in the table
 _MAX_PREFIXES_SHOWN = 50
-_MAX_EXAMPLES_A_REASON = 3
+_MAX_EXAMPLES_PER_REASON = 3
 _MEMBER_COLUMNS = ("uri", "member", "is_keeper", "relation", "similarity", "hamming_bits", "size_bytes")
 _PICTURE_COLUMNS = ("width_px", "height_px", "thumbnail")
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Create the views, write the script that opens them, gather the figures, write the page."""
+    """Create the views, write the script that opens them, collect the figures, write the page."""
     tables, settings = run.tables, ViewSettings.of(config)
     create_views(tables, settings)
     clusters, removable = tables.read(CLUSTERS), read_view(tables, DUPLICATES, settings).where("removable")
@@ -65,9 +65,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def largest_clusters(clusters: DataFrame, removable: DataFrame, n: int) -> DataFrame:
-    """cluster_id and removable_bytes of the `n` clusters of most members; ties by bytes to free, then by cluster_id.
+    """cluster_id and removable_bytes of the `n` largest clusters; ties by bytes to free, then by cluster_id.
 
-    `removable`: cluster_id, freed_bytes of the members that may go now.
+    `removable`: cluster_id and freed_bytes of the members that may go now.
     """
     sizes = clusters.groupBy("cluster_id").agg(F.count("*").alias("n_images"))
     freed = removable.groupBy("cluster_id").agg(F.sum("freed_bytes").alias("removable_bytes"))
@@ -76,9 +76,9 @@ def largest_clusters(clusters: DataFrame, removable: DataFrame, n: int) -> DataF
 
 
 def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) -> DataFrame:
-    """Members of `largest_clusters`, with thumbnail: the keeper is rank 1, then those least like it, at most 12 each.
+    """Members of `largest_clusters` with thumbnails: rank 1 is the keeper, then the least similar, at most 12 each.
 
-    Least alike first, because a mistake would be among them; a cluster may hold a million identical copies.
+    The least similar come first because a mistake would be among them; a cluster may hold a million identical copies.
     """
     order = [F.desc("is_keeper"), F.asc_nulls_last("similarity"), F.desc("hamming_bits"), F.asc("image_id")]
     rank = F.row_number().over(Window.partitionBy("cluster_id").orderBy(order))
@@ -107,7 +107,7 @@ def _clusters(members: DataFrame) -> tuple[ShownCluster, ...]:
 
 def _reject_examples(quarantine: DataFrame) -> tuple[RejectExample, ...]:
     rank = F.row_number().over(Window.partitionBy("reject_reason").orderBy("image_id"))
-    few = quarantine.withColumn("rank", rank).where(F.col("rank") <= _MAX_EXAMPLES_A_REASON)
+    few = quarantine.withColumn("rank", rank).where(F.col("rank") <= _MAX_EXAMPLES_PER_REASON)
     rows = few.orderBy("reject_reason", "rank").collect()
     return tuple(RejectExample(r["reject_reason"], r["uri"], r["member"], r["reject_message"]) for r in rows)
 
@@ -119,5 +119,5 @@ def _prefixes(reclaimable: DataFrame) -> tuple[PrefixTotal, ...]:
 
 
 def _write_text(uri: str, text: str) -> None:
-    """A character that is no Unicode (in a path given on the command line) becomes `?` rather than a failure."""
+    """Write UTF-8; a character that is no Unicode (in a path from the command line) becomes `?`."""
     files.write_atomically(uri, text.encode("utf-8", "replace"))

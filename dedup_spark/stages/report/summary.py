@@ -1,4 +1,4 @@
-"""The headline figures of a lake: counted from the tables, and in words for the command line."""
+"""The headline figures of a lake: they are counted from the tables and put into words for the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STRONGEST_FIRST = ("same_bytes", "same_pixels", "edited_copy")
 
 
 def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
-    """Counts over images, features, duplicates and guarded; a few rows reach the driver, whatever the lake's size."""
+    """Counts over images, features, duplicates and guarded; only a few rows reach the driver for a lake of any size."""
     size = F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes")
     n_images = F.count("*").alias("n_images")
     found = tables.read(IMAGES).agg(n_images, size).collect()[0]

@@ -1,4 +1,4 @@
-"""What the report and the command line say about a lake, as plain values: bounded, no Spark."""
+"""What the report and the command line say about a lake, as plain values of bounded size; no Spark."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Summary:
     Attributes:
         rejected: Reason to number of images, the most frequent first.
         relations: The strongest relation first; those that do not occur are left out.
-        guarded: Guard (blank, placeholder, text, hub) to number of distinct images that likeness alone does not join.
+        guarded: Guard (blank, placeholder, text, hub) to number of distinct images that similarity alone does not join.
     """
 
     n_found: int
@@ -55,7 +55,7 @@ class Summary:
 
     @property
     def removable_bytes(self) -> int:
-        """What removing them would free: less than their size where they are hard links to files that stay."""
+        """What their removal would free: less than their size where they are hard links to files that stay."""
         return sum(r.freed_bytes for r in self.relations if r.removable)
 
     @property
@@ -114,7 +114,7 @@ class ShownCluster:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page. `settings` are all settings of the run, as `section.key` to value."""
+    """Everything on the page. `settings` are all settings of the run, from `section.key` to value."""
 
     lake: str
     tables_root: str

@@ -1,9 +1,16 @@
+"""Cuts of small components with known answers; trees against SciPy's own reading; Newick read by a small parser."""
+
 from __future__ import annotations
+
+import re
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import cophenet
+from scipy.spatial.distance import squareform
 
 from dedup_spark.kernels.clusters import linkage
+from dedup_spark.kernels.clusters.linkage import merge_tree, newick
 
 
 def blocks(*sizes: int, inside: float, outside: float) -> np.ndarray:
@@ -51,3 +58,50 @@ def test_cosines_and_agreements_are_symmetric_with_ones_on_the_diagonal() -> Non
         assert np.array_equal(m, m.T)
         assert np.diag(m) == pytest.approx(1)
     assert linkage.agreement_matrix(np.array([0, -1, 1]))[0].tolist() == [1, 0, 63 / 64]
+
+
+def random_similarity(n: int, seed: int) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((n, 4))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return x @ x.T
+
+
+def depths(text: str) -> dict[str, float]:
+    """Name to the sum of branch lengths from the root."""
+    found: dict[str, float] = {}
+    open_names: list[list[str]] = [[]]
+    for quoted, closing, length, opening in re.findall(r"('(?:[^']|'')*')|(\))|:([\d.e-]+)|(\()", text):
+        if opening:
+            open_names.append([])
+        elif quoted:
+            last = [quoted[1:-1].replace("''", "'")]
+            open_names[-1] += last
+            found[last[0]] = 0.0
+        elif closing:
+            last = open_names.pop()
+            open_names[-1] += last
+        else:
+            for name in last:
+                found[name] += float(length)
+    return found
+
+
+@pytest.mark.parametrize("method", ["average", "complete", "ward"])
+def test_every_leaf_of_the_newick_text_is_as_deep_as_the_tree_is_high(method: str) -> None:
+    tree = merge_tree(random_similarity(30, 1), method)
+    names = [f"it's a (name), {i}; no. {i}:1" for i in range(30)]
+    found = depths(newick(tree, names))
+    assert sorted(found) == sorted(names)
+    assert list(found.values()) == pytest.approx([tree[-1, 2]] * 30, rel=1e-4)
+
+
+def test_a_chain_of_two_thousand_is_written_without_recursion() -> None:
+    position = np.cumsum(np.arange(2000.0))
+    tree = merge_tree(1 - np.abs(position[:, None] - position) / position[-1], "complete")
+    assert len(depths(newick(tree, [str(i) for i in range(2000)]))) == 2000
+
+
+def test_the_height_of_a_merge_is_the_mean_distance_between_the_two_groups() -> None:
+    similarity = np.array([[1, 0.9, 0.4], [0.9, 1, 0.2], [0.4, 0.2, 1]])
+    tree = merge_tree(similarity, "average")
+    assert squareform(cophenet(tree)) == pytest.approx(np.array([[0, 0.1, 0.7], [0.1, 0, 0.7], [0.7, 0.7, 0]]))

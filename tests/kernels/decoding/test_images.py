@@ -4,10 +4,10 @@ import io
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from odd_bytes import encoded
 from PIL import Image
 from tiny_lake import TinyLake, build_tiny_lake
 
@@ -21,12 +21,6 @@ LIMITS = {"max_pixels": 400_000_000, "min_side_px": 16}
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> TinyLake:
     return build_tiny_lake(tmp_path_factory.mktemp("lake"))
-
-
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format, **options)
-    return out.getvalue()
 
 
 def gradient(width: int = 64, height: int = 48) -> Image.Image:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import imagehash
 import numpy as np
 import pytest
+from odd_bytes import encoded
 from PIL import Image, ImageCms, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
@@ -13,12 +13,6 @@ from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.features import hashing
 
 LIMITS = {"max_pixels": 10**9, "min_side_px": 1}
-
-
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format, **options)
-    return out.getvalue()
 
 
 def as_hex(phash: int) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import odd_files  # noqa: F401  registers HEIF and JPEG XL with Pillow
 import PIL
 import pytest
+from odd_bytes import encoded
 from PIL import Image
 
 from dedup_spark.commands.demo_lake import load_sample_photo
@@ -24,12 +25,6 @@ from dedup_spark.kernels.features.signature import (
 )
 
 SETTINGS = SignatureSettings(max_pixels=10**9, min_side_px=16, thumbnail_px=256, thumbnail_quality=80, input_px=224)
-
-
-def encoded(image: Image.Image, image_format: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format)
-    return out.getvalue()
 
 
 def test_a_signature_describes_the_image() -> None:

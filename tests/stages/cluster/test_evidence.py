@@ -57,7 +57,7 @@ def filled(tables: Tables, pictures: dict[int, Grey]) -> Tables:
         for i in ids
     ]
     pairs = [
-        {"image_id_a": a, "image_id_b": b, "method": "sketch"}
+        {"image_id_a": a, "image_id_b": b, "method": "embedding", "engine": "sketch"}
         | {"similarity": float(vectors[a] @ vectors[b]), "hamming_bits": 9}
         for a in ids
         for b in ids

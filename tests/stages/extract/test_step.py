@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import run_everything
 from pyspark.sql import SparkSession
 from table_contents import counts_of, rows
 from tiny_lake import TinyLake, build_tiny_lake
@@ -150,7 +149,7 @@ def test_identical_bytes_that_are_rejected_are_decoded_once_by_all_threads() -> 
 
 
 def test_bytes_under_way_are_bounded(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract_task, "_ROWS_A_BATCH", 1)
+    monkeypatch.setattr(extract_task, "_ROWS_PER_BATCH", 1)
     source = RememberingSource(lake.folder)
     paths = list(lake.truth)[:12]
     large = addresses(*paths, size_bytes=2**20)  # each counts for the whole budget
@@ -175,12 +174,6 @@ def test_what_the_store_says_becomes_a_row(lake: TinyLake) -> None:
     assert (changed["reject_reason"], changed["retriable"]) == ("changed_since_listing", True)
     assert (large["reject_reason"], large["retriable"]) == ("too_large", False)
     assert source.asked == ["gone.jpg", path]  # what is too large is not even asked for
-
-
-def a_run(tables: Tables, lake: Path, overrides: list[str]) -> Run:
-    config = load_config(None, overrides)
-    run = run_everything(tables, lake, config)
-    return run
 
 
 def extract_again(run: Run, overrides: list[str]) -> dict[str, int]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dedup_spark
 from dedup_spark.stages.report.page import render_page
 from dedup_spark.stages.report.values import (
     PrefixTotal,
@@ -189,6 +194,23 @@ def test_the_page_fetches_nothing() -> None:
     seen = Seen(render_page(REPORT))
     assert [value[:16] for name, value in seen.attributes if name in ("src", "href")] == ["data:image/jpeg;"] * 2
     assert any("default-src 'none'" in value for _, value in seen.attributes)
+
+
+def test_the_page_is_made_from_the_zip_that_spark_submit_ships(tmp_path: Path) -> None:
+    package, shipped = Path(dedup_spark.__file__).parent, tmp_path / "dedup_spark.zip"
+    with zipfile.ZipFile(shipped, "w") as archive:
+        for path in package.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(package.parent))
+    script = (
+        "from dedup_spark.stages.report import page, values\n"
+        "assert '.zip' in page.__file__, page.__file__\n"
+        "empty = values.Summary(0, 0, 0, {}, 0, ())\n"
+        "print(page.render_page(values.Report('file:///empty', '/t', 'r', '1', empty, (), (), (), {})), end='')\n"
+    )
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(shipped)!r})\n{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
+    assert done.stdout == render_page(NOTHING)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is at an address now, whatever a listing said; on executors. Bytes are read only where they are asked for."""
+"""What is at an address now, whatever a listing said; on executors. Bytes are read only on request."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from dedup_spark.sources.objects import read_object, store_errors
 from dedup_spark.sources.times import modified_at
 
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""A link is an error, and a pipe opens at once instead of when somebody writes to it."""
+"""A link is an error, and a pipe opens at once instead of waiting for a writer."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What there is. `identity` is equal for two names of one file; `n_links` counts these names on its disk."""
+class ObjectState:
+    """Facts of an object or file. `identity` is equal for two names of one file; `n_links` counts its names."""
 
     identity: str
     size_bytes: int | None
@@ -35,21 +35,21 @@ class Seen:
     content_hash: str | None = None
 
 
-def look(uri: str, *, read: bool = False) -> Seen:
-    """One look: at a local file, which is hashed, or by one HEAD at an object, which is hashed with `read`.
+def object_state(uri: str, *, read: bool = False) -> ObjectState:
+    """The state of a local file, which is hashed, or of an object by one HEAD; with `read` that is hashed too.
 
     Raises:
-        ImageRejected: `missing`, or `forbidden`, which a link or a pipe is, too.
+        ImageRejected: `missing`, or `forbidden`, which includes links and pipes.
         OSError: a fault of the store that may pass.
         ImportError: this machine has no package for the scheme.
     """
     if not addresses.is_remote(uri):
-        return _look_at_file(addresses.to_path(uri))
+        return _state_of_file(addresses.to_path(uri))
     filesystem, path = addresses.open_store(uri)
     with store_errors():
         facts = _head(filesystem, uri, path)
     data = read_object(uri) if read else None
-    return Seen(
+    return ObjectState(
         identity=uri,
         size_bytes=facts.get("ContentLength", facts.get("size")),
         modified_at=modified_at(facts),
@@ -59,7 +59,7 @@ def look(uri: str, *, read: bool = False) -> Seen:
     )
 
 
-def _look_at_file(path: str) -> Seen:
+def _state_of_file(path: str) -> ObjectState:
     with store_errors():
         try:
             descriptor = os.open(path, _WITHOUT_WAITING)
@@ -71,11 +71,11 @@ def _look_at_file(path: str) -> Seen:
             return _hash_file(path, f)
 
 
-def _hash_file(path: str, f: BufferedReader) -> Seen:
+def _hash_file(path: str, f: BufferedReader) -> ObjectState:
     facts = os.fstat(f.fileno())
     if not stat.S_ISREG(facts.st_mode):
         raise ImageRejected("forbidden", f"{path} is no regular file")
-    return Seen(
+    return ObjectState(
         identity=f"{socket.gethostname()}/{facts.st_dev}:{facts.st_ino}",
         size_bytes=facts.st_size,
         modified_at=datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC),
@@ -85,7 +85,7 @@ def _hash_file(path: str, f: BufferedReader) -> Seen:
 
 
 def _head(filesystem: Any, uri: str, path: str) -> dict[str, Any]:
-    """By the store's own request where fsspec would take a key for a folder, or remember what it once saw."""
+    """Facts by S3's own request, as fsspec may take a key for a folder; elsewhere by `info`, without its cache."""
     if hasattr(filesystem, "call_s3"):
         bucket, _, key = uri.partition("://")[2].partition("/")
         found: dict[str, Any] = filesystem.call_s3("head_object", Bucket=bucket, Key=key)

@@ -1,0 +1,48 @@
+"""Rows as text for a terminal or for Markdown: the one printer of tables of commands, benchmarks and documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_MAX_CELL_CHARACTERS = 100
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Values of any type as aligned text, columns of numbers to the right; long texts are cut, bytes only counted."""
+    right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
+    return aligned(columns, [[_cell(value) for value in row] for row in rows], right)
+
+
+def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool], *, rule: bool = True) -> str:
+    """Cells of text under their headings, two spaces between columns; nothing trails.
+
+    Args:
+        right: for each column whether it stands to the right.
+        rule: whether a line of dashes stands below the headings.
+    """
+    cells = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, *([["-" * width for width in widths]] if rule else []), *cells]
+    return "\n".join(_line(line, widths, right) for line in lines)
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of GitHub's Markdown; a `|` in a cell is escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _line(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = [t.rjust(w) if r else t.ljust(w) for t, w, r in zip(texts, widths, right, strict=True)]
+    return "  ".join(padded).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = text.replace("\r", "\\r").replace("\n", "\\n")  # one line per row, whatever a file is called
+    return text if len(text) <= _MAX_CELL_CHARACTERS else text[: _MAX_CELL_CHARACTERS - 3] + "..."
