@@ -33,7 +33,6 @@ from dedup_spark.stages.match import audit, hash_pairs, increment, inputs, neigh
 from dedup_spark.stages.match import plan as match_plan
 from dedup_spark.stages.match import survey as match_survey
 from dedup_spark.stages.match.inputs import Lake
-from dedup_spark.stages.match.neighbours import METHODS
 from dedup_spark.stages.match.plan import Choice, n_tasks
 from dedup_spark.stages.match.task import EXACT, JOINED, JoinSettings
 from dedup_spark.stages.scoring import score_pairs
@@ -41,6 +40,7 @@ from dedup_spark.store.observed import Observed, stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
 from dedup_spark.store.task_errors import raised_in_tasks
+from dedup_spark.vocabulary import Method, Metric
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def _join(
 
 def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     tables, counted = run.tables, Observed()
-    by_method = {m: F.count_if(F.col("method") == m) for m in METHODS}
+    by_method = {m: F.count_if(F.col("method") == m) for m in Method}
     tables.overwrite(PAIRS, counted.watch(neighbours.each_once(sources), **by_method))
     seen = counted.get_or_query(lambda: tables.read(PAIRS))
     run.count(**{method: n for method, n in seen.items() if n})
@@ -209,4 +209,4 @@ def _audit(
     said = audit.verdict(rows, chosen.engine, settings)
     tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)
     run.note(recall=said)
-    run.count(lost_in_sample=sum(r["metric"] == "lost_pair" for r in rows))
+    run.count(lost_in_sample=sum(r["metric"] == Metric.LOST_PAIR for r in rows))
