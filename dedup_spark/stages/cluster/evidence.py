@@ -19,6 +19,7 @@ from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import DecidedBy
 
 log = logging.getLogger(__name__)
 
@@ -198,10 +199,10 @@ def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
     """Rows of the table `evidence`: thumbnails decide where they spoke, else the scores."""
     rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
     decided_by = (
-        F.when(F.col("spoke"), "geometry")
-        .when(F.col("similarity").isNull(), "phash")
-        .when(in_doubt() & F.col("spoke").isNull(), "undecided")
-        .otherwise("cosine")
+        F.when(F.col("spoke"), DecidedBy.GEOMETRY)
+        .when(F.col("similarity").isNull(), DecidedBy.PHASH)
+        .when(in_doubt() & F.col("spoke").isNull(), DecidedBy.UNDECIDED)
+        .otherwise(DecidedBy.COSINE)
     )
     made = {
         "copy_probability": F.coalesce("copy_probability", "prior").cast("float"),

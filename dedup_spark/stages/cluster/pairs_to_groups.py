@@ -21,13 +21,13 @@ from dedup_spark.stages.cluster.components import bounded_components
 from dedup_spark.stages.cluster.cut import cut_components, cut_settings, cut_weighed
 from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs, prior_of, weigh, weigh_settings
 from dedup_spark.stages.cluster.guards import FACTS, guarded_images, trusted_pairs
-from dedup_spark.stages.cluster.keepers import Weigh, bound_without_pair, bounds_of, weigh_likeness
+from dedup_spark.stages.cluster.keepers import MEASURED, Weigh, bounds_of, likeness_without_pair, weigh_likeness
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, PAIRS
+from dedup_spark.vocabulary import IDENTICAL, DistanceUnit
 
-_IDENTICAL = ("same_bytes", "same_pixels")
 _BOUND = 0.8
 """By evidence, the largest distance (1 - copy_probability) to a keeper: nothing between the two says that they differ.
 Of 1,480 pairs of an original and an edited copy 99.9 % are nearer, of strangers in one frame 1 %."""
@@ -43,7 +43,7 @@ class Judgement:
         near: (a, b), pairs known to be within the bound of each other; others may be, too.
         guarded: (image_id, guard, n_neighbours), images that likeness alone does not join.
         weigh: distance of any pairs; see bounds.Weigh.
-        bound: largest distance to a keeper, for a member that nothing was weighed for.
+        unit, bound: of the distance to a keeper, for a member that nothing was weighed for.
         evidence: the rows of the table `evidence`; asked for last, because `weigh` may add some.
     """
 
@@ -52,6 +52,7 @@ class Judgement:
     near: DataFrame
     guarded: DataFrame
     weigh: Weigh
+    unit: Column
     bound: Column
     evidence: Callable[[], DataFrame]
 
@@ -81,7 +82,7 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame) -> Judgement:
     labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
     measure = functools.partial(weigh_likeness, unique=unique, bounds=bounds)
     none = functools.partial(local_relation, unique.sparkSession, [], EVIDENCE.schema)
-    return Judgement(labels, edges, edges, guarded, measure, bound_without_pair(bounds), none)
+    return Judgement(labels, edges, edges, guarded, measure, *likeness_without_pair(bounds), none)
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -90,7 +91,7 @@ def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
     Linkage joins two groups only where some pair reaches the cut, so weaker pairs cannot matter. Without
     embeddings the share of equal pHash bits stands for the similarity.
     """
-    return pairs.where(~F.col("method").isin(*_IDENTICAL) & (_likeness() >= settings.min_similarity))
+    return pairs.where(~F.col("method").isin(*IDENTICAL) & (_likeness() >= settings.min_similarity))
 
 
 def _likeness() -> Column:
@@ -109,7 +110,7 @@ def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> J
     """Components of sure pairs, a first cut, its leaders weighed against all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
     judged = _Evidence(run, config, unique, prior)
-    judged.weigh(tables.read(PAIRS).where(~F.col("method").isin(*_IDENTICAL)))
+    judged.weigh(tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL)))
 
     likely = joined_pairs(judged.rows(), config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
@@ -124,7 +125,8 @@ def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> J
 
     near = judged.rows().where(_distance() <= _as_float(_BOUND))
     ends = near.select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
-    return Judgement(labels, edges, ends, guarded, judged.distances, _as_float(_BOUND), judged.rows)
+    unit = F.lit(DistanceUnit.COPY_PROBABILITY)
+    return Judgement(labels, edges, ends, guarded, judged.distances, unit, _as_float(_BOUND), judged.rows)
 
 
 class _Evidence:
@@ -158,12 +160,12 @@ class _Evidence:
         if "centre" in pairs.columns:
             self.add(pairs)
         known = pairs.select("image_id_a", "image_id_b").join(self.rows(), ["image_id_a", "image_id_b"])
-        return known.select(
-            "image_id_a", "image_id_b", "similarity", "hamming_bits",
-            _distance().alias("distance"),
-            _as_float(_BOUND).alias("bound"),
-            F.col("decided_by").alias("measure"),
-        )  # fmt: skip
+        made = {
+            "distance": _distance(),
+            "distance_unit": F.lit(DistanceUnit.COPY_PROBABILITY),
+            "bound": _as_float(_BOUND),
+        }
+        return known.select("image_id_a", "image_id_b", *[made.get(c, F.col(c)).alias(c) for c in MEASURED])
 
 
 def _distance() -> Column:
