@@ -80,7 +80,9 @@ def whole_run(request: pytest.FixtureRequest, root: Path, config: Config) -> Tab
 
 WAYS = [
     pytest.param(by_default, id="default"),
-    *(pytest.param(way, id=way.__name__, marks=pytest.mark.slow) for way in (without_looking, by_cosine, by_hashes)),
+    pytest.param(without_looking, id="clustered_without_looking", marks=pytest.mark.slow),
+    pytest.param(by_cosine, id="clustered_by_cosine", marks=pytest.mark.slow),
+    pytest.param(by_hashes, id="clustered_by_hashes", marks=pytest.mark.slow),
 ]
 
 
