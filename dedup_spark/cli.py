@@ -44,6 +44,7 @@ from dedup_spark.store import lease
 from dedup_spark.store.runs import Run, new_run_id
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.views import ViewSettings
+from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _calibrate(options: argparse.Namespace, config: Config) -> None:
         raise ConfigError(f"--out {options.out}: {folder} is no folder that can be written to")
     options.run_id = options.run_id or new_run_id()  # no part of a run that was interrupted
     spark, run = _open(options, config)
-    with run.step("calibrate"):
+    with run.step(StepName.CALIBRATE):
         found = calibrate.run(spark, config, run)
     Path(options.out).expanduser().write_text(overlay(found, config, run.run_id), encoding="utf-8")
     say_operating_point(found.point, config, options.out, _say)

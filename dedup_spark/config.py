@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.vocabulary import Engine
 
 
 def _setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -91,7 +92,7 @@ class MatchSettings:
     neighbours: int = _setting(32, 0, 1024)
     floor_similarity: float = _setting(0.15, -1, 1)
     floor_recall: float = _setting(0.8, 0.01, 0.999_999)
-    engine: str = _setting("auto", choices=("auto", "exact", "exact_gpu", "sketch", "routed", "faiss_ivf"))
+    engine: str = _setting("auto", choices=("auto", *Engine))
     gpus_per_task: float = _setting(-1.0, -1, 16)
     cpus_per_gpu_task: int = _setting(0, 0, 1024)
     min_recall: float = _setting(0.999, 0.5, 0.999_999)

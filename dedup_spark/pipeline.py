@@ -31,6 +31,7 @@ from dedup_spark.store.schema import (
     Table,
 )
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Step:
     before, unless the run is full; then it is not skipped either.
     """
 
-    name: str
+    name: StepName
     stage: StageFunction
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
@@ -55,21 +56,21 @@ class Step:
 
 
 STEPS = (
-    Step("inventory", inventory.run, once_a_run=True),
-    Step("extract", extract.run),
-    Step("index", index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
-    Step("match", match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",), remembers=True),
+    Step(StepName.INVENTORY, inventory.run, once_a_run=True),
+    Step(StepName.EXTRACT, extract.run),
+    Step(StepName.INDEX, index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
+    Step(StepName.MATCH, match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",), remembers=True),
     Step(
-        "cluster",
+        StepName.CLUSTER,
         cluster.run,
         (IMAGES, FEATURES, PAIRS, DENSITIES),
         (CLUSTERS, EVIDENCE, GUARDED),
         ("cluster", "match"),
     ),
-    Step("report", report.run),
+    Step(StepName.REPORT, report.run),
 )
 
-EMBED = Step("embed", embed.run)
+EMBED = Step(StepName.EMBED, embed.run)
 """Beside the steps: replaces the vectors that extract made, for another model."""
 
 

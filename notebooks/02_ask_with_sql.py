@@ -82,15 +82,15 @@ spark.sql(
 ).show(truncate=20)
 
 # %% [markdown]
-# ## Which decisions are closest to the threshold?
+# ## Which decisions were most in doubt?
 #
-# Look at these before you trust the rest.
+# Look at these before you trust the rest. `doubtful_first` is in that order. A low cosine is no doubt by itself: a
+# small crop has one, and its thumbnail may agree with the keeper's on all that both show. `reason` says what decided.
 
 # %%
-spark.sql(
-    "SELECT round(similarity, 3) AS cosine, hamming_bits, uri, keeper_uri FROM duplicates "
-    "WHERE relation = 'edited_copy' ORDER BY similarity LIMIT 10"
-).show(truncate=60)
+spark.sql("SELECT round(doubt, 3) AS doubt, doubts, uri, keeper_uri, reason FROM doubtful_first LIMIT 10").show(
+    truncate=60
+)
 
 # %% [markdown]
 # ## What could not be read?

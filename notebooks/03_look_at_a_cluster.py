@@ -39,10 +39,10 @@ create_views(Tables(spark, tables_root))
 # %% [markdown]
 # ## Choose one
 #
-# The cluster with the member that looks least like its keeper. Put any `cluster_id` in its place.
+# The cluster with the copy that is most in doubt. Put any `cluster_id` in its place.
 
 # %%
-cluster_id = spark.sql("SELECT cluster_id FROM duplicates ORDER BY similarity, cluster_id LIMIT 1").first()[0]
+cluster_id = spark.sql("SELECT cluster_id FROM doubtful_first LIMIT 1").first()[0]
 members = spark.sql(
     "SELECT c.image_id, regexp_extract(c.uri, '[^/]*$', 0) AS file, c.is_keeper, c.relation, "
     "round(c.similarity, 3) AS cosine, c.hamming_bits, f.width_px, f.height_px, f.format, c.size_bytes, c.uri, "
@@ -71,6 +71,15 @@ sheet  # noqa: B018 - Jupyter shows the last value of a cell
 # %% [markdown]
 # ## Why are they together?
 #
+# What decided between each member and the keeper, in words.
+
+# %%
+spark.sql(
+    "SELECT regexp_extract(uri, '[^/]*$', 0) AS file, reason FROM clusters "
+    f"WHERE cluster_id = {cluster_id} ORDER BY is_keeper DESC, copy_probability DESC, image_id LIMIT 24"
+).show(24, truncate=False)
+
+# %% [markdown]
 # The verified pairs inside the cluster. Not every two members need to be a pair: average linkage asks that two groups
 # be similar enough *on average*. Identical images appear once each, joined to the smallest `image_id` of their pixels.
 

@@ -97,6 +97,10 @@ def _cluster_row(
         "cluster_size": sum(m[1] == keeper for m in _MEMBERS), "is_keeper": image_id == keeper, "relation": relation,
         "similarity": similarity, "hamming_bits": bits, "size_bytes": size_bytes, "reason": f"because of {image_id}",
         "keeper_distance": None if similarity is None else 1 - similarity, "bound": 0.75, "is_bridge": image_id == 4,
+        "distance_unit": "1 - similarity" if similarity is not None else "hamming_bits / 64",
+        "decided_by": {None: None, "same_bytes": "content_hash", "same_pixels": "pixel_hash"}.get(
+            relation, "phash" if similarity is None else "cosine"
+        ),
         "is_protected": image_id == PROTECTED, "is_reference": image_id == PROTECTED,
         "is_removable": relation is not None and image_id != PROTECTED, "object_version": 1, "keeper_object_version": 1,
         "freed_bytes": size_bytes if relation is not None and image_id != PROTECTED else 0,

@@ -16,9 +16,10 @@ TIMELESS = {
                  "width_px", "height_px", "sharpness", "entropy_bits", "thumbnail", "model_id", "embedding"),
     "pairs": ("image_id_a", "image_id_b", "method", "similarity", "hamming_bits"),
     "clusters": ("image_id", "uri", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
-                 "similarity", "hamming_bits", "keeper_distance", "bound", "is_bridge", "is_removable", "size_bytes",
-                 "freed_bytes", "object_version", "content_hash", "keeper_object_version", "keeper_content_hash",
-                 "reason", "decided_by", "versions"),
+                 "similarity", "hamming_bits", "keeper_distance", "distance_unit", "bound", "is_bridge", "is_removable",
+                 "size_bytes", "freed_bytes", "object_version", "content_hash", "keeper_object_version",
+                 "keeper_content_hash", "reason", "decided_by", "copy_probability", "agreement", "contested",
+                 "n_inliers", "is_direct", "versions"),
     "guarded": ("image_id", "guard", "n_neighbours"),
 }  # fmt: skip
 """Columns that must be equal in two runs over the same lake."""

@@ -18,7 +18,7 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for
 STEPS = [f"stages/{step.name}/step.py" for step in pipeline.STEPS]
 
 LAYERS = (
-    ("config.py", "errors.py", "columns.py", "results.py", "__init__.py"),
+    ("config.py", "errors.py", "columns.py", "vocabulary.py", "results.py", "__init__.py"),
     ("kernels/",),
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),
@@ -28,7 +28,7 @@ LAYERS = (
 """From the bottom to the top: a module imports of its own layer and of those below it."""
 
 NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.py", "stages/reading/decoder_child.py")
-NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py")
+NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")
 MAY_READ_FILES = ("config.py",)  # the settings file that a person names
 
 

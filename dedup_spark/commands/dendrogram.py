@@ -22,6 +22,7 @@ from dedup_spark.kernels.clusters.linkage import merge_tree, newick
 from dedup_spark.store import files
 from dedup_spark.store.schema import CLUSTERS, FEATURES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import DistanceUnit
 
 _MAX_LEAVES = 5_000  # n squared distances on the driver: 600 MB
 _WIDTH_PX, _ROW_PX, _LABEL_PX = 480, 18, 700
@@ -39,12 +40,16 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """Leaves, and merges as kernels/clusters/linkage.py describes them. `bound` is that of the cluster, a distance."""
+    """Leaves, and merges as kernels/clusters/linkage.py describes them.
+
+    `bound` is that of the cluster where it is a distance of this measure, else None: a probability has no place on an
+    axis of cosines.
+    """
 
     cluster_id: int
     measure: str
     method: str
-    bound: float
+    bound: float | None
     leaves: tuple[Leaf, ...]
     merges: Float64
 
@@ -72,20 +77,21 @@ def read_dendrogram(tables: Tables, cluster_id: int, method: str) -> Dendrogram:
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == cluster_id)
     signatures = tables.read(FEATURES).select("image_id", "pixel_hash", "phash", "embedding")
     first = F.min_by(F.struct("image_id", "uri", "phash", "embedding"), F.struct(~F.col("is_keeper"), "image_id"))
-    of_all = (F.count("*").alias("n"), F.max("is_keeper").alias("is_keeper"), F.min("bound").alias("bound"))
+    of_all = (F.count("*").alias("n"), F.max("is_keeper").alias("is_keeper"), F.min("bound").alias("bound"),
+              F.min("distance_unit").alias("unit"))  # fmt: skip
     pictures = members.join(signatures, "image_id").groupBy("pixel_hash").agg(first.alias("first"), *of_all)
     rows = sorted(pictures.limit(_MAX_LEAVES + 1).collect(), key=lambda r: r["first"]["image_id"])
     _require_drawable(cluster_id, len(rows))
     if all(r["first"]["embedding"] for r in rows):
-        measure, similarity = (
-            "cosine",
-            linkage.cosine_matrix(vectors.from_bytes([r["first"]["embedding"] for r in rows])),
-        )
+        similarity = linkage.cosine_matrix(vectors.from_bytes([r["first"]["embedding"] for r in rows]))
+        measure, unit = "cosine", DistanceUnit.SIMILARITY
     else:
         hashes = np.array([r["first"]["phash"] for r in rows], np.int64)
-        measure, similarity = "phash", linkage.agreement_matrix(hashes)
+        similarity = linkage.agreement_matrix(hashes)
+        measure, unit = "phash", DistanceUnit.HAMMING_BITS
     leaves = tuple(Leaf(r["first"]["image_id"], r["first"]["uri"], r["is_keeper"], r["n"]) for r in rows)
-    return Dendrogram(cluster_id, measure, method, rows[0]["bound"], leaves, merge_tree(similarity, method))
+    bound = next((r["bound"] for r in rows if r["unit"] == unit), None)
+    return Dendrogram(cluster_id, measure, method, bound, leaves, merge_tree(similarity, method))
 
 
 def _require_drawable(cluster_id: int, n: int) -> None:
@@ -113,7 +119,7 @@ def to_json(found: Dendrogram) -> str:
             "cluster_id": found.cluster_id,
             "measure": found.measure,
             "linkage": found.method,
-            "bound": round(found.bound, 6),
+            "bound": None if found.bound is None else round(found.bound, 6),
             "leaves": [vars(leaf) for leaf in found.leaves],
             "merges": merges,
             "newick": to_newick(found),
@@ -123,10 +129,10 @@ def to_json(found: Dendrogram) -> str:
 
 
 def to_svg(found: Dendrogram) -> str:
-    """Leaves from top to bottom, the keeper bold; distance from left to right, the bound dashed."""
+    """Leaves from top to bottom, the keeper bold; distance from left to right, the bound, if any, dashed."""
     with _recursion_of(len(found.leaves)):
         drawn = dendrogram(found.merges, no_plot=True)
-    far = max(found.bound, float(found.merges[-1, 2])) * 1.05
+    far = max(found.bound or 0.0, float(found.merges[-1, 2]), 1e-6) * 1.05
     scale, height = _WIDTH_PX / far, _ROW_PX * (len(found.leaves) + 3)
 
     def x(distance: float) -> float:
@@ -143,8 +149,12 @@ def to_svg(found: Dendrogram) -> str:
         weight = "bold" if leaf.is_keeper else "normal"
         lines.append(f'<text x="{x(0) + 8}" y="{y(row) + 4}" font-weight="{weight}">{_label(leaf)}</text>')
     bound = (
-        f'<path d="M{x(found.bound)} {_ROW_PX}V{height - _ROW_PX}" stroke="#b00" stroke-dasharray="4 3"/>'
-        f'<text x="{x(found.bound)}" y="{height - 4}" fill="#b00">bound {found.bound:.3g} ({found.measure})</text>'
+        ""
+        if found.bound is None
+        else (
+            f'<path d="M{x(found.bound)} {_ROW_PX}V{height - _ROW_PX}" stroke="#b00" stroke-dasharray="4 3"/>'
+            f'<text x="{x(found.bound)}" y="{height - 4}" fill="#b00">bound {found.bound:.3g} ({found.measure})</text>'
+        )
     )
     title = f"cluster {found.cluster_id}, {found.method} linkage"
     return (

@@ -20,6 +20,7 @@ from dedup_spark.kernels.clusters.components import shortest_path
 from dedup_spark.kernels.clusters.probability import cut_for
 from dedup_spark.store.schema import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS, RUNS
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import IDENTICAL, FeatureStatus, Guard
 
 Facts = dict[str, Any]
 
@@ -28,7 +29,6 @@ _SHOWN = (
     "pixel_hash", "phash", "luma_stddev", "entropy_bits", "model_id", "guard", "cluster_id", "is_keeper",
 )  # fmt: skip
 _MAX_PATH_PAIRS = 5_000_000  # 24 bytes each on the driver
-_IDENTICAL = ("same_bytes", "same_pixels")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
     for name, side in (("a", a), ("b", b)):
         if side.get("status") is None:
             return f"{name} is listed but was not read yet"
-        if side["status"] != "ok":
+        if side["status"] != FeatureStatus.OK:
             return f"{name} could not be read ({side['reject_reason']})"
     cut, match = settings["cluster"], settings["match"]
     if evidence.pair is None:
@@ -88,7 +88,7 @@ def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
         return f"a pair, but its cosine {evidence.similarity:.3f} is below {limit}"
     guards = [f"{name} is guarded as {side['guard']}" for name, side in (("a", a), ("b", b)) if side.get("guard")]
     agreed = evidence.similarity is not None and (evidence.hamming_bits or 0) <= match["max_hamming_bits"]
-    if guards and not (agreed and "blank" not in (a.get("guard"), b.get("guard"))):
+    if guards and not (agreed and Guard.BLANK not in (a.get("guard"), b.get("guard"))):
         return f"a pair, but {' and '.join(guards)}: likeness alone does not join it"
     return (
         f"a pair above the cut, but the chain was cut there: by {cut['linkage']} linkage the two groups are too far "
@@ -170,7 +170,8 @@ def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: 
         limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
         lines.append(f"pHash: differs in {evidence.hamming_bits} of 64 bits ({limit})")
     if evidence.similarity is not None:
-        thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in ("match", "cluster"))
+        asked = ("match",) if evidence.weighed else ("match", "cluster")  # what was weighed is not cut by its cosine
+        thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in asked)
         lines.append(f"cosine: {evidence.similarity:.4f} ({thresholds})")
     for table in ALL:  # pairs, and every other table about pairs of images
         if table.key == PAIRS.key:
@@ -189,7 +190,7 @@ def _joined(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> list[str]:
     weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")
     by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= cluster["min_similarity"])
     joins = F.coalesce(F.col("copy_probability") >= _least_probability(cluster), by_likeness)
-    pairs = tables.read(PAIRS).join(weighed, ids, "left").where(F.col("method").isin(*_IDENTICAL) | joins)
+    pairs = tables.read(PAIRS).join(weighed, ids, "left").where(F.col("method").isin(*IDENTICAL) | joins)
     path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
     uris = {r["image_id"]: r["uri"] for r in rows}
@@ -202,7 +203,7 @@ def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[t
     inside = pairs
     for end in ("image_id_a", "image_id_b"):
         inside = inside.join(members.withColumnRenamed("image_id", end), end, "left_semi")
-    identical = F.col("method").isin(*_IDENTICAL)
+    identical = F.col("method").isin(*IDENTICAL)
     similarity = F.when(identical, 1.0).otherwise(F.coalesce("similarity", 1 - F.col("hamming_bits") / 64))
     edges = inside.select("image_id_a", "image_id_b", similarity.cast("double").alias("similarity"))
     columns = edges.limit(_MAX_PATH_PAIRS).toArrow()

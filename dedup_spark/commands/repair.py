@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.store.schema import FEATURES, IMAGES, Table
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import FeatureStatus
 
 
 def repair(tables: Tables) -> dict[str, int]:
@@ -21,7 +22,7 @@ def repair(tables: Tables) -> dict[str, int]:
     listed = images.select("image_id", F.col("object_version").alias("listed_version"))
     order = [
         F.col("object_version").eqNullSafe(F.col("listed_version")).desc(),
-        (F.col("status") == "ok").desc(),
+        (F.col("status") == FeatureStatus.OK).desc(),
         F.col("run_id").desc(),
         F.xxhash64("signature_version", "content_hash", "embedding"),
     ]

@@ -28,10 +28,11 @@ from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.progress import clock
 from dedup_spark.store.schema import RUNS, Table
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import RunStatus, StepName
 
 log = logging.getLogger(__name__)
 
-WHOLE_RUN = "run"
+WHOLE_RUN = StepName.RUN
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Run:
         """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint."""
         outer, mark = self._mark, Mark()
         self._mark = mark
-        self._write(step, "started", None, Mark())
+        self._write(step, RunStatus.STARTED, None, Mark())
         begin = time.monotonic()
         try:
             yield mark
@@ -80,23 +81,23 @@ class Run:
         finally:
             self._mark = outer
         seconds = time.monotonic() - begin
-        self._write(step, "complete", seconds, mark)
+        self._write(step, RunStatus.COMPLETE, seconds, mark)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
         log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
 
     def unchanged(self, step: str, fingerprint: str) -> bool:
         """Whether the last completed `step` had this fingerprint; if so, marks it `unchanged` in this run."""
-        last = self._last(step, "complete")
+        last = self._last(step, RunStatus.COMPLETE)
         if last is None or last["fingerprint"] != fingerprint:
             return False
-        self._write(step, "unchanged", 0.0, Mark())
+        self._write(step, RunStatus.UNCHANGED, 0.0, Mark())
         log.info("%s: nothing changed since run %s", step, last["run_id"])
         return True
 
     def is_complete(self, step: str, within_hours: float) -> bool:
         """Whether `step` was completed in this run, at most so long ago."""
         since = datetime.now(UTC) - timedelta(hours=within_hours)
-        done = (F.col("run_id") == self.run_id) & (F.col("step") == step) & (F.col("status") == "complete")
+        done = (F.col("run_id") == self.run_id) & (F.col("step") == step) & (F.col("status") == RunStatus.COMPLETE)
         return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
 
     def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
@@ -114,7 +115,7 @@ class Run:
     def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
         try:
             text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
-            self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), text)
+            self._write(step, RunStatus.FAILED, seconds, Mark(mark.counts, mark.notes), text)
         except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
@@ -136,4 +137,4 @@ def unfinished_run_id(tables: Tables, lake: str) -> str | None:
     """The newest run of this lake if it has not completed: the one that the same command continues."""
     whole = tables.read(RUNS).where((F.col("step") == WHOLE_RUN) & (F.col("lake") == lake))
     last = whole.orderBy(F.desc("at")).first()
-    return last["run_id"] if last is not None and last["status"] != "complete" else None
+    return last["run_id"] if last is not None and last["status"] != RunStatus.COMPLETE else None

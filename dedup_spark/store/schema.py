@@ -6,16 +6,35 @@ Every column has a comment with its meaning and unit, so that `DESCRIBE TABLE` i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dedup_spark.columns import Columns
+from dedup_spark.vocabulary import (
+    OF_REPRESENTATIVES,
+    ClusterEvent,
+    DecidedBy,
+    DistanceUnit,
+    Engine,
+    FeatureStatus,
+    Guard,
+    Method,
+    Metric,
+    RejectReason,
+    Relation,
+    RunStatus,
+    StepName,
+    Word,
+    one_of,
+)
 
 
 @dataclass(frozen=True)
 class Table:
     """Definition of one table. `key` is unique; `statistics` are the columns worth min/max pruning.
 
-    `columns` are (name, type as in DDL, comment).
+    `columns` are (name, type as in DDL, comment). `closed` has, by name of a column, every word that it may hold beside
+    null: a list of vocabulary.py, from which the comment is written.
     """
 
     name: str
@@ -24,6 +43,7 @@ class Table:
     columns: tuple[tuple[str, str, str], ...]
     statistics: tuple[str, ...] = ()
     properties: dict[str, str] = field(default_factory=dict)
+    closed: Mapping[str, Iterable[Word]] = field(default_factory=dict)
 
     @property
     def schema(self) -> Columns:
@@ -63,8 +83,8 @@ FEATURES = Table(
     (
         ("image_id", "bigint", "As in images"),
         ("object_version", "bigint", "images.object_version of the listing that this row was read for"),
-        ("status", "string", "ok or rejected"),
-        ("reject_reason", "string", "Null when ok; otherwise one of the closed list in kernels/decoding/images.py"),
+        ("status", "string", one_of(FeatureStatus)),
+        ("reject_reason", "string", f"Null when ok; otherwise {one_of(RejectReason)}"),
         ("reject_message", "string", "What the decoder or the store said"),
         ("retriable", "boolean", "Whether reading a rejected object again may help; null when ok"),
         ("n_retries", "int", "Failed attempts before the object was read or given up"),
@@ -90,6 +110,7 @@ FEATURES = Table(
         ("embedding", "binary", "Unit vector, little-endian float16; 1,024 bytes for 512 dimensions"),
     ),
     ("image_id", "status", "reject_reason"),
+    closed={"status": FeatureStatus, "reject_reason": RejectReason},
 )
 
 TOMBSTONES = Table(
@@ -102,6 +123,7 @@ TOMBSTONES = Table(
         *(column for column in FEATURES.columns if column[0] not in IMAGES.column_names),
     ),
     ("image_id", "gone_at"),
+    closed=FEATURES.closed,
 )
 """Columns of features are null where the object had not been read."""
 
@@ -145,15 +167,12 @@ PAIRS = Table(
     (
         ("image_id_a", "bigint", "The smaller image_id"),
         ("image_id_b", "bigint", "The larger image_id"),
-        ("method", "string", "What found it: same_bytes, same_pixels, phash or embedding; of several the cheapest"),
-        (
-            "engine",
-            "string",
-            "What compared the embeddings: exact, exact_gpu, sketch, routed, faiss_ivf; null for other methods",
-        ),
-        ("similarity", "float", "Cosine of the two embeddings, -1 to 1; null without embeddings"),
+        ("method", "string", f"What found it: {one_of(Method)}; of several the cheapest"),
+        ("engine", "string", f"What compared the embeddings: {one_of(Engine)}; null for other methods"),
+        ("similarity", "float", "Cosine of the two embeddings, -1 to 1; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
     ),
+    closed={"method": Method, "engine": Engine},
 )
 
 DENSITIES = Table(
@@ -175,12 +194,7 @@ QUALITY = Table(
     ("run_id", "metric", "similarity_low", "image_id_a", "image_id_b"),
     (
         ("run_id", "string", "Run of the match or of calibrate"),
-        (
-            "metric",
-            "string",
-            "recall, recall_of_band, candidates_per_pair or lost_pair; calibrate: calibrated_precision, "
-            "calibrated_recall, calibrated_recall_of_<edit>",
-        ),
+        ("metric", "string", f"What is measured: {one_of(Metric)}"),
         ("similarity_low", "float", "Cosines of the pairs in question: from here"),
         ("similarity_high", "float", "to below here"),
         (
@@ -198,29 +212,55 @@ QUALITY = Table(
         ("note", "string", "What to do about it, in words"),
     ),
     ("run_id", "metric"),
+    closed={"metric": Metric},
 )
+
+_WHAT_DECIDED = {
+    DecidedBy.CONTENT_HASH: "equal bytes",
+    DecidedBy.PIXEL_HASH: "equal pixels",
+    DecidedBy.GEOMETRY: "what the two thumbnails show, laid over each other",
+    DecidedBy.COSINE: "the embeddings; with a calibration also how near the neighbours of the two are",
+    DecidedBy.PHASH: "the pHash, where one of the two has no embedding",
+    DecidedBy.UNDECIDED: "the embeddings alone, in doubt: cluster.max_verified_pairs left no time for the thumbnails",
+}
+
+
+def _decided_by(ways: Iterable[DecidedBy]) -> str:
+    return "; ".join(f"{way} ({_WHAT_DECIDED[way]})" for way in ways)
+
 
 EVIDENCE = Table(
     "evidence",
-    "One row a pair of representatives that clustering weighed, and how likely it is a copy.",
+    "One row a pair of representatives that clustering weighed, and how likely it is a copy. Empty where the model has "
+    "no calibration, and without embeddings: there nothing is weighed.",
     ("image_id_a", "image_id_b"),
     (
         ("image_id_a", "bigint", "The smaller image_id"),
         ("image_id_b", "bigint", "The larger image_id"),
-        ("similarity", "float", "Cosine of the two embeddings; null without embeddings"),
-        ("normalised_similarity", "float", "The cosine less the mean cosine of the two images' 16th neighbours"),
+        ("similarity", "float", "Cosine of the two embeddings, -1 to 1; null where one of them is missing"),
+        (
+            "normalised_similarity",
+            "float",
+            "The cosine less that of their neighbourhood: the mean over the two of the cosine to the 16th neighbour, "
+            "or of match.floor_similarity where that one is farther; null without embeddings",
+        ),
         ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
         ("n_inliers", "int", "Keypoints that fit one map between the thumbnails; 0 not aligned, null not compared"),
-        ("agreement", "float", "Share of the textured content common to both that agrees; null when not aligned"),
-        ("contested", "float", "Share where they differ and images that share the rest show neither: a common frame"),
-        ("copy_probability", "float", "How likely the two are copies of one picture, 0 to 1"),
         (
-            "decided_by",
-            "string",
-            "geometry, cosine or phash; undecided: in doubt, but beyond cluster.max_verified_pairs",
+            "agreement",
+            "float",
+            "Share of the textured content common to both that agrees; null when not aligned, or too little in common",
         ),
+        ("contested", "float", "Share where they differ and images that share the rest show neither: a common frame"),
+        (
+            "copy_probability",
+            "float",
+            "How likely the two are copies of one picture, 0 to 1; by pHash not measured: 1 less 0.0001 per bit",
+        ),
+        ("decided_by", "string", f"What copy_probability rests on: {_decided_by(OF_REPRESENTATIVES)}"),
         ("calibration", "string", "Version of the numbers behind copy_probability"),
     ),
+    closed={"decided_by": OF_REPRESENTATIVES},
 )
 
 CLUSTERS = Table(
@@ -239,11 +279,22 @@ CLUSTERS = Table(
             "The member to retain: first by cluster.keeper_order among those near all others",
         ),
         ("is_keeper", "boolean", "True for exactly one member of each cluster"),
-        ("relation", "string", "To the keeper: same_bytes, same_pixels or edited_copy; null for the keeper"),
-        ("similarity", "float", "Cosine to the keeper's embedding; 1 for the keeper; null without embeddings"),
-        ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's"),
-        ("keeper_distance", "float", "1 - similarity; without embeddings hamming_bits / 64; 0 for equal pixels"),
-        ("bound", "float", "No keeper_distance is above it: 1 - cluster.min_similarity; by pHash alone 3 / 64"),
+        ("relation", "string", f"To the keeper: {one_of(Relation)}; null for the keeper"),
+        ("similarity", "float", "Cosine to the keeper's embedding; 1 for equal pixels; null without embeddings"),
+        ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's; 0 for equal pixels"),
+        ("keeper_distance", "float", "How far from the keeper, in distance_unit; 0 for equal pixels"),
+        (
+            "distance_unit",
+            "string",
+            f"What keeper_distance and bound are, from columns of this row: {one_of(DistanceUnit)}. The first in all "
+            "rows where the model has a calibration; else the second, or the third where an embedding is missing",
+        ),
+        (
+            "bound",
+            "float",
+            "No keeper_distance is above it. By distance_unit: 0.8, a constant; 1 - cluster.min_similarity; "
+            "match.max_hamming_bits / 64",
+        ),
         (
             "is_bridge",
             "boolean",
@@ -273,11 +324,26 @@ CLUSTERS = Table(
         ("keeper_object_version", "bigint", "Of the keeper as it was read"),
         ("keeper_etag", "string", "Of the keeper, as in images"),
         ("keeper_content_hash", "string", "Of the keeper, as in features"),
-        ("reason", "string", "Why this member is in the cluster, and why it stays, in words"),
+        ("reason", "string", "What decided that this member shows what its keeper shows, and why it stays, in words"),
         (
             "decided_by",
             "string",
-            "Evidence that decided: content_hash, pixel_hash, cosine or phash; null for the keeper",
+            f"What decided between member and keeper: {_decided_by(DecidedBy)}. Null for the keeper",
+        ),
+        (
+            "copy_probability",
+            "float",
+            "How likely this is a copy of the keeper, 0 to 1, as in evidence; 1 for equal pixels; null where the model "
+            "has no calibration, and without embeddings",
+        ),
+        ("agreement", "float", "As in evidence, with the keeper; null where thumbnails were not laid over each other"),
+        ("contested", "float", "As in evidence, with the keeper"),
+        ("n_inliers", "int", "As in evidence, with the keeper; null where thumbnails were not compared"),
+        (
+            "is_direct",
+            "boolean",
+            "The pair of member and keeper itself is one of those that joined the cluster, or their pixels are equal; "
+            "false: pairs with other members joined the two, and their own is merely within the bound",
         ),
         (
             "versions",
@@ -286,6 +352,7 @@ CLUSTERS = Table(
         ),
     ),
     properties={"delta.enableChangeDataFeed": "true"},
+    closed={"relation": Relation, "distance_unit": DistanceUnit, "decided_by": DecidedBy},
 )
 
 CLUSTER_HISTORY = Table(
@@ -295,13 +362,14 @@ CLUSTER_HISTORY = Table(
     (
         ("clusters_version", "bigint", "Version of the table clusters before the change"),
         ("cluster_id", "bigint", "As in clusters, before or after the change"),
-        ("event", "string", "created, grown, shrunk, changed (some came, some went), merged, split or removed"),
+        ("event", "string", f"{one_of(ClusterEvent)}; changed: some members came, some went"),
         ("previous_cluster_ids", "array<bigint>", "Clusters that its members were in before; empty for created"),
         ("cluster_size", "bigint", "Members after the change; 0 when removed"),
         ("previous_size", "bigint", "Members of the cluster of this id before the change; null when there was none"),
         ("run_id", "string", "Run that changed it"),
         ("at", "timestamp", "When, UTC"),
     ),
+    closed={"event": ClusterEvent},
 )
 
 GUARDED = Table(
@@ -310,9 +378,10 @@ GUARDED = Table(
     ("image_id",),
     (
         ("image_id", "bigint", "As in images; of images with the same pixels the representative"),
-        ("guard", "string", "blank, placeholder, text or hub"),
+        ("guard", "string", one_of(Guard)),
         ("n_neighbours", "bigint", "Images near it, by pairs"),
     ),
+    closed={"guard": Guard},
 )
 
 RUNS = Table(
@@ -321,8 +390,8 @@ RUNS = Table(
     ("run_id", "step", "status"),
     (
         ("run_id", "string", "Identity of the run"),
-        ("step", "string", "Name of the step; 'run' for the whole pipeline"),
-        ("status", "string", "started, complete, unchanged or failed"),
+        ("step", "string", f"{one_of(StepName)}; run: the whole pipeline"),
+        ("status", "string", one_of(RunStatus)),
         ("at", "timestamp", "When this row was written, UTC"),
         ("elapsed_seconds", "double", "Duration of the step; null when started"),
         ("counts", "map<string, bigint>", "Rows in and out, by name"),
@@ -335,6 +404,7 @@ RUNS = Table(
     ),
     # Delta's default is 10: each run makes 14 commits here, and stopped for 1 to 2 s to sum up some rows.
     properties={"delta.checkpointInterval": "30"},
+    closed={"step": StepName, "status": RunStatus},
 )
 
 ALL = (

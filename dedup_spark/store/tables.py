@@ -101,12 +101,16 @@ class Tables:
         return self.format() == Format(FORMAT, COLUMNS)
 
     def _add_columns(self, table: Table) -> None:
-        have = {field.name for field in self.read(table).schema}
-        missing = [(n, t, c) for n, t, c in table.columns if n not in have]
+        """And give those that are there the comments of this version: what a column means may have been said better."""
+        said = {field.name: field.metadata.get("comment") for field in self.read(table).schema}
+        missing = [(n, t, c) for n, t, c in table.columns if n not in said]
         if missing:
             columns = ", ".join(f"`{n}` {t} COMMENT {_sql_text(c)}" for n, t, c in missing)
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
             log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
+        resaid = [f"`{n}` COMMENT {_sql_text(c)}" for n, _, c in table.columns if said.get(n, c) != c]
+        if resaid:
+            self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ALTER COLUMN {', '.join(resaid)}")
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(_struct(table))

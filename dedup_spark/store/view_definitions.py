@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dedup_spark.vocabulary import (
+    OF_REPRESENTATIVES,
+    DecidedBy,
+    DistanceUnit,
+    RejectReason,
+    Relation,
+    one_of,
+)
+
 
 @dataclass(frozen=True)
 class View:
@@ -55,6 +64,13 @@ WITH listed AS (
 """The one definition of what may be removed now: by the step cluster, with copy and keeper as they were when they were
 read, and the keeper's lake listed not long ago. Copies that are gone or have changed are no copies any more."""
 
+_PHASH_BITS_OF_DOUBT = 4
+"""match.max_hamming_bits is 3 at most: the first distance that match does not propose is all doubt."""
+_CONTESTED = 0.05
+"""Of the common content: less is a block or two, which a mark or a caption may be."""
+_FEW_INLIERS = 12
+"""Twice the least that geometry takes for an alignment (kernels/clusters/geometry.py)."""
+
 DUPLICATES = View(
     "duplicates",
     "One row a member of a cluster that is not the keeper and is as it was read, with the keeper that stands for it.",
@@ -65,10 +81,11 @@ DUPLICATES = View(
         ("keeper_image_id", "The image to retain"),
         ("keeper_uri", "Address of the image to retain"),
         ("keeper_member", "Name of the image to retain inside a container"),
-        ("relation", "To the keeper: same_bytes, same_pixels or edited_copy"),
+        ("relation", f"To the keeper: {one_of(Relation)}"),
         ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
         ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
-        ("keeper_distance", "Distance to the keeper, never above clusters.bound"),
+        ("keeper_distance", "Distance to the keeper, never above clusters.bound, in the unit of distance_unit"),
+        ("distance_unit", "As in clusters: what keeper_distance is, from columns of that table"),
         ("is_bridge", "A pair leads from here to an image outside the cluster: look before you delete"),
         ("removable", "May go now: the keeper is there as it was read, and its lake was listed not long ago"),
         ("size_bytes", "Size of the copy, bytes"),
@@ -76,16 +93,63 @@ DUPLICATES = View(
         ("keeper_listed_at", "When the lake of the keeper was last listed to its end"),
         ("cluster_id", "As in clusters"),
         ("cluster_size", "Members of the cluster, keeper included"),
-        ("reason", "Why the copy is in the cluster, and why it stays, in words"),
+        ("reason", "What decided that it shows what the keeper shows, and why it stays, in words"),
     ),
     """\
 $copies
 SELECT image_id, uri, member, keeper_image_id, keeper_uri, keeper_member,
-       relation, similarity, hamming_bits, keeper_distance, is_bridge,
+       relation, similarity, hamming_bits, keeper_distance, distance_unit, is_bridge,
        removable, size_bytes, CASE WHEN removable THEN freed_bytes ELSE 0 END AS freed_bytes, keeper_listed_at,
        cluster_id, cluster_size, concat_ws('; ', reason, not_now) AS reason
 FROM copies""",
 )
+
+DOUBTFUL_FIRST = View(
+    "doubtful_first",
+    "One row a removable edited copy, the one most in doubt first: look at the first rows before you trust the rest.",
+    (
+        (
+            "doubt",
+            "0 to 1: keeper_distance / bound, how far towards the bound the copy is; by pHash alone hamming_bits / 4",
+        ),
+        ("doubts", "What speaks against it or was not looked at, in words; empty where nothing was uncertain"),
+        ("uri", "Address of the copy"),
+        ("member", "Name of the copy inside a container; null when the object is the image"),
+        ("keeper_uri", "Address of the image to retain"),
+        ("keeper_member", "Name of the image to retain inside a container"),
+        ("decided_by", f"What decided between copy and keeper: {one_of(OF_REPRESENTATIVES)}"),
+        ("copy_probability", "As in clusters: null where the model has no calibration, and without embeddings"),
+        ("agreement", "As in clusters"),
+        ("contested", "As in clusters"),
+        ("n_inliers", "As in clusters"),
+        ("is_direct", "As in clusters"),
+        ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
+        ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
+        ("is_bridge", "A pair leads from here to an image outside the cluster"),
+        ("freed_bytes", "What removing the copy would free, bytes"),
+        ("image_id", "The copy; as in images"),
+        ("keeper_image_id", "The image to retain"),
+        ("cluster_id", "As in clusters"),
+        ("reason", "What decided, in words"),
+    ),
+    f"""\
+$copies
+SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, 1D)
+            ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), 1D) END AS doubt,
+       concat_ws('; ',
+         CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not compared' END,
+         CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
+         CASE WHEN n_inliers = 0 THEN 'the thumbnails do not fit each other'
+              WHEN n_inliers < {_FEW_INLIERS} THEN 'few keypoints fit' END,
+         CASE WHEN NOT is_direct THEN 'joined through other members' END,
+         CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'
+              WHEN decided_by = '{DecidedBy.PHASH}' THEN 'by the pHash alone' END) AS doubts,
+       uri, member, keeper_uri, keeper_member, decided_by, copy_probability, agreement, contested, n_inliers, is_direct,
+       similarity, hamming_bits, is_bridge, freed_bytes, image_id, keeper_image_id, cluster_id, reason
+FROM copies WHERE removable AND relation = '{Relation.EDITED_COPY}'
+ORDER BY doubt DESC, n_inliers, image_id""",
+)
+"""Of all that the tables know of a pair, this is what was uncertain: a low cosine is none where thumbnails agree."""
 
 QUARANTINE = View(
     "quarantine",
@@ -94,7 +158,7 @@ QUARANTINE = View(
         ("image_id", "As in images"),
         ("uri", "Address of the object"),
         ("member", "Name inside a container; null when the object is the image"),
-        ("reject_reason", "One of the closed list in kernels/decoding/images.py"),
+        ("reject_reason", one_of(RejectReason)),
         ("reject_message", "What the decoder or the store said"),
         ("retriable", "Whether reading the object again may help: `dedup-spark extract --retry-rejects`"),
         ("magic_format", "Format by the first bytes; null when they are those of no image format"),
@@ -174,7 +238,8 @@ LEAKAGE = View(
         ("reference_member", "Name of it inside a container"),
         ("n_references", "Images of reference sets in the cluster"),
         ("relation", "Of the image to the keeper of the cluster; null where it is the keeper"),
-        ("keeper_distance", "Of the image to the keeper"),
+        ("keeper_distance", "Of the image to the keeper, in the unit of distance_unit"),
+        ("distance_unit", "As in clusters"),
         ("cluster_id", "As in clusters"),
     ),
     """\
@@ -186,7 +251,7 @@ WITH reference AS (
 SELECT outside.image_id, outside.uri, outside.member,
        reference.first.image_id AS reference_image_id, reference.first.uri AS reference_uri,
        reference.first.member AS reference_member, reference.n_references,
-       outside.relation, outside.keeper_distance, outside.cluster_id
+       outside.relation, outside.keeper_distance, outside.distance_unit, outside.cluster_id
 FROM $clusters AS outside
 JOIN reference ON reference.cluster_id = outside.cluster_id
 WHERE NOT outside.is_reference""",
@@ -225,4 +290,4 @@ WHERE copies.removable""",
 )
 """Of no use to people by name: it is no view of the catalog."""
 
-VIEWS: tuple[View, ...] = (DUPLICATES, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX, LEAKAGE)
+VIEWS: tuple[View, ...] = (DUPLICATES, DOUBTFUL_FIRST, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX, LEAKAGE)

@@ -36,7 +36,9 @@ def test_a_cluster_is_exported_as_text_as_json_and_as_a_drawing(finished: Finish
     assert len(found["leaves"]) == len(pictures) == len(found["merges"]) + 1
     assert sum(leaf["is_keeper"] for leaf in found["leaves"]) == 1
     assert found["merges"][-1]["n_pictures"] == len(pictures)
-    assert all(merge["distance"] <= found["bound"] for merge in found["merges"])
+    assert found["measure"] == "cosine"
+    assert found["bound"] is None  # what bounds this cluster is a probability
+    assert "bound" not in (tmp_path / "tree.svg").read_text()
     assert said[0] == found["newick"] == (tmp_path / "tree.nwk").read_text()
     drawing = ET.parse(tmp_path / "tree.svg").getroot()
     texts = [element.text or "" for element in drawing.iter() if element.tag.endswith("text")]

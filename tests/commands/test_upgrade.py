@@ -41,9 +41,10 @@ def uris(tables: Tables) -> Counter[str]:
     return Counter(row["uri"] for row in tables.read(IMAGES).select("uri").collect())
 
 
-def test_every_table_gets_its_new_columns(old: Tables) -> None:
+def test_every_table_gets_its_new_columns_and_the_comments_of_this_version(old: Tables) -> None:
     for table in ALL:
-        assert set(old.read(table).columns) == set(table.column_names), table.name
+        found = {field.name: field.metadata.get("comment") for field in old.read(table).schema}
+        assert found == {name: comment for name, _, comment in table.columns}, table.name
 
 
 def test_tables_whose_rows_must_be_changed_are_refused_with_the_remedy(old: Tables) -> None:

@@ -21,9 +21,9 @@ PATH = "shard_files/r1/shard-00000.faiss"
 @pytest.fixture(autouse=True)
 def nothing_in_memory() -> Iterator[None]:
     """Shards read before stay in memory; these tests change files under the same name."""
-    shards._blocks.clear()
+    shards._kept.clear()
     yield
-    shards._blocks.clear()
+    shards._kept.clear()
     MemoryFileSystem.store.clear()
 
 

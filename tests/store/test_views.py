@@ -25,6 +25,7 @@ from dedup_spark.stages.report.summary import collect_summary
 from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, IMAGES, RUNS
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import (
+    DOUBTFUL_FIRST,
     DUPLICATES,
     EMBEDDINGS,
     LEAKAGE,
@@ -61,7 +62,8 @@ def test_a_duplicate_shows_the_keeper_that_stands_for_it(known: Tables) -> None:
     assert rows[0].asDict() == {
         "image_id": 4, "uri": f"{LAKE}/edited.jpg", "member": None,
         "keeper_image_id": 1, "keeper_uri": f"{LAKE}/a/x/kept.jpg", "keeper_member": None,
-        "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25, "is_bridge": True,
+        "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25,
+        "distance_unit": "1 - similarity", "is_bridge": True,
         "removable": True, "keeper_listed_at": listed_at,
         "size_bytes": 50, "freed_bytes": 50, "cluster_id": 1, "cluster_size": 5, "reason": "because of 4",
     }  # fmt: skip
@@ -71,6 +73,41 @@ def test_a_duplicate_shows_the_keeper_that_stands_for_it(known: Tables) -> None:
 def test_a_protected_copy_is_shown_but_never_removable(known: Tables) -> None:
     removable = dict(values(known, DUPLICATES, "image_id", "removable"))
     assert removable == {image_id: image_id != PROTECTED for image_id in (2, 3, 4, 5, 7, 11, 12)}
+
+
+def test_the_copies_that_may_go_are_listed_from_the_most_doubtful_on(known: Tables) -> None:
+    rows = read_view(known, DOUBTFUL_FIRST).select("image_id", "doubt", "doubts").collect()
+    assert [tuple(row) for row in rows] == [
+        (12, 0.5, "by the pHash alone"),
+        (4, pytest.approx(1 / 3), "by the cosine alone"),
+        (7, pytest.approx(1 / 6), "by the cosine alone"),
+    ]
+
+
+def test_a_low_cosine_is_no_doubt_and_what_was_not_looked_at_is_named(tables: Tables) -> None:
+    kept = {"cluster_id": 1, "cluster_size": 5, "keeper_image_id": 1, "is_keeper": True, "size_bytes": 10, "bound": 0.8,
+            "object_version": 1, "keeper_object_version": 1, "distance_unit": "1 - copy_probability"}  # fmt: skip
+    copy = kept | {"is_keeper": False, "relation": "edited_copy", "is_removable": True, "is_direct": True}
+    copies = [  # similarity, copy_probability and what else is known
+        copy | {"image_id": 2, "similarity": 0.3, "copy_probability": 0.999, "decided_by": "geometry", "n_inliers": 90},
+        copy | {"image_id": 3, "similarity": 0.9, "copy_probability": 0.5, "decided_by": "undecided",
+                "is_direct": False},
+        copy | {"image_id": 4, "similarity": 0.8, "copy_probability": 0.3, "decided_by": "geometry", "n_inliers": 7,
+                "contested": 0.2, "is_direct": False},
+        copy | {"image_id": 5, "similarity": 0.9, "copy_probability": 0.6, "decided_by": "geometry", "n_inliers": 0},
+    ]  # fmt: skip
+    copies = [row | {"keeper_distance": 1 - row["copy_probability"]} for row in copies]
+    append(tables, CLUSTERS, [kept | {"image_id": 1, "keeper_distance": 0.0}, *copies])
+    append(tables, IMAGES, [image_row(i, LAKE, f"{LAKE}/{i}.jpg", None, 10) for i in range(1, 6)])
+    append(tables, RUNS, [listing_row(LAKE)])
+    found = {row["image_id"]: row["doubts"] for row in read_view(tables, DOUBTFUL_FIRST).collect()}
+    assert list(found) == [4, 3, 5, 2]
+    assert found == {
+        4: "may be two pictures in one frame; few keypoints fit; joined through other members",
+        3: "the thumbnails were not compared; joined through other members",
+        5: "the thumbnails do not fit each other",
+        2: "",
+    }
 
 
 def test_images_that_show_what_a_reference_image_shows_are_leakage(known: Tables) -> None:

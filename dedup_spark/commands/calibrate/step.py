@@ -46,6 +46,7 @@ from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import hamming_bits
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, DENSITIES, FEATURES, IMAGES, QUALITY
+from dedup_spark.vocabulary import Metric
 
 log = logging.getLogger(__name__)
 
@@ -287,8 +288,8 @@ def judged(truth: DataFrame, evidence: DataFrame, copies: DataFrame) -> calibrat
 
 def quality_rows(spark: SparkSession, point: calibration.OperatingPoint, run_id: str) -> DataFrame:
     """Rows of `quality`: precision, recall and the recall of each edit at the cut."""
-    shares = {"calibrated_precision": point.precision, "calibrated_recall": point.recall}
-    shares |= {f"calibrated_recall_of_{edits.EDITS[edit]}": share for edit, share in point.edit_recall.items()}
+    shares = {Metric.CALIBRATED_PRECISION: point.precision, Metric.CALIBRATED_RECALL: point.recall}
+    shares |= {Metric.recall_of(edits.EDITS[edit]): share for edit, share in point.edit_recall.items()}
     note = f"at copy_probability {point.cut:.4f}, on edited copies of the lake's own images"
     rows = [
         {"run_id": run_id, "metric": metric, "n_queries": share.n_images, "n_true": share.n_pairs,

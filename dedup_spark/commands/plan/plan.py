@@ -39,6 +39,7 @@ from dedup_spark.stages.reading.model_choice import held_models, require_one_mod
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
+from dedup_spark.vocabulary import FeatureStatus, StepName
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Cosines for which pairs are estimated, beside match.min_similarity and the floor of neighbours."""
@@ -59,7 +60,7 @@ class Sample:
     busy_seconds: float | None
 
     def ok(self) -> pa.Table:
-        return self.rows.filter(pc.equal(self.rows["status"], "ok"))
+        return self.rows.filter(pc.equal(self.rows["status"], FeatureStatus.OK))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Plan:
 
 def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
     """List the lake if that was not done, draw and read the sample, measure, forecast. Raises ConfigError."""
-    with run.step("plan"):
+    with run.step(StepName.PLAN):
         made = _plan(spark, config, run, clusters)
         run.count(images=made.n_images, sample=made.n_sample)
     run.tables.drop_staged()
@@ -120,7 +121,7 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
     lake = Lake(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
     costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
-    reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], "ok")))["reject_reason"]
+    reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
     return Plan(
         n_images, n_bytes, n_readable, len(ok), rejected, sample.busy_seconds is None, rates, measured, duplicates,

@@ -28,6 +28,7 @@ from dedup_spark.stages.report.values import readable_bytes
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import REMOVALS
 from dedup_spark.store.views import ViewSettings, read_view
+from dedup_spark.vocabulary import Relation
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ COLUMNS = (
 )  # fmt: skip
 """Of the list, in this order."""
 
-RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
+RELATIONS = tuple(Relation)
 
 _TASKS_A_CORE = 4
 _PARTS_OF_A_CLUSTER = 16

@@ -20,14 +20,11 @@ from dedup_spark.kernels.decoding.formats import sniff_format
 from dedup_spark.kernels.decoding.headers import claimed_size, is_turned, jpeg_frame, jxl_orientation
 from dedup_spark.kernels.decoding.raw import decode_raw
 from dedup_spark.kernels.decoding.rendering import turn
+from dedup_spark.vocabulary import RejectReason
 
 __all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
 
-REJECT_REASONS = (
-    "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
-    "missing", "forbidden", "changed_since_listing", "too_large", "decoder_crashed", "decoder_timeout",
-    "store_unavailable", "archived", "expired_credentials",
-)  # fmt: skip
+REJECT_REASONS = tuple(RejectReason)
 """The closed list. Those from `missing` on are about reading the object; the others are raised by decoding it."""
 
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
@@ -52,7 +49,7 @@ class ImageRejected(Exception):
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
-        self.reason, self.message = reason, message
+        self.reason, self.message = RejectReason(reason), message
 
 
 @dataclass(frozen=True, slots=True)

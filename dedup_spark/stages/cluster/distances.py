@@ -19,11 +19,12 @@ from dedup_spark.config import Config
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import WeighSettings, weigh, weigh_settings
-from dedup_spark.stages.cluster.keepers import Bounds, bound_without_pair, weigh_likeness
+from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likeness_without_pair, weigh_likeness
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import DistanceUnit
 
 _BOUND = 0.8
 """By evidence, the largest distance (1 - copy_probability) to a keeper: nothing between the two says that they differ.
@@ -37,8 +38,10 @@ class Distances(ABC):
     pairs and the new. So none of the three can be read too early.
     """
 
+    unit: Column
+    """Of distances, one of DistanceUnit, for a member that has its keeper's pixels, so that no pair was measured."""
     bound: Column
-    """Largest distance to a keeper, for a member that has its keeper's pixels, so that no pair was measured."""
+    """Largest distance to a keeper, for such a member."""
 
     @property
     @abstractmethod
@@ -60,7 +63,7 @@ class Distances(ABC):
 
     @abstractmethod
     def between(self, pairs: DataFrame) -> DataFrame:
-        """Measured pairs (image_id_a, image_id_b) with similarity, hamming_bits, distance, bound and measure."""
+        """Measured pairs (image_id_a, image_id_b) with the columns of keepers.MEASURED."""
 
 
 class ByLikeness(Distances):
@@ -68,7 +71,7 @@ class ByLikeness(Distances):
 
     def __init__(self, unique: DataFrame, bounds: Bounds, near: DataFrame) -> None:
         self._unique, self._bounds, self._near = unique, bounds, near
-        self.bound = bound_without_pair(bounds)
+        self.unit, self.bound = likeness_without_pair(bounds)
 
     @property
     def near(self) -> DataFrame:
@@ -112,7 +115,7 @@ class ByEvidence(Distances):
 
     def __init__(self, weighing: Weighing, *parts: DataFrame) -> None:
         self._weighing, self._parts = weighing, parts
-        self.bound = _as_float(_BOUND)
+        self.unit, self.bound = F.lit(DistanceUnit.COPY_PROBABILITY), _as_float(_BOUND)
 
     @property
     def near(self) -> DataFrame:
@@ -137,12 +140,8 @@ class ByEvidence(Distances):
 
     def between(self, pairs: DataFrame) -> DataFrame:
         known = pairs.select("image_id_a", "image_id_b").join(self.evidence, ["image_id_a", "image_id_b"])
-        return known.select(
-            "image_id_a", "image_id_b", "similarity", "hamming_bits",
-            _distance().alias("distance"),
-            _as_float(_BOUND).alias("bound"),
-            F.col("decided_by").alias("measure"),
-        )  # fmt: skip
+        made = {"distance": _distance(), "distance_unit": self.unit, "bound": self.bound}
+        return known.select("image_id_a", "image_id_b", *[made.get(c, F.col(c)).alias(c) for c in MEASURED])
 
 
 def _distance() -> Column:

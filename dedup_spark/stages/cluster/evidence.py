@@ -19,6 +19,7 @@ from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import DecidedBy
 
 log = logging.getLogger(__name__)
 
@@ -200,10 +201,10 @@ def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
     """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores."""
     rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
     decided_by = (
-        F.when(F.col("conclusive"), "geometry")
-        .when(F.col("similarity").isNull(), "phash")
-        .when(in_doubt() & F.col("conclusive").isNull(), "undecided")
-        .otherwise("cosine")
+        F.when(F.col("conclusive"), DecidedBy.GEOMETRY)
+        .when(F.col("similarity").isNull(), DecidedBy.PHASH)
+        .when(in_doubt() & F.col("conclusive").isNull(), DecidedBy.UNDECIDED)
+        .otherwise(DecidedBy.COSINE)
     )
     made = {
         "copy_probability": F.coalesce("copy_probability", "prior").cast("float"),

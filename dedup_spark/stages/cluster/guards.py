@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
+from dedup_spark.vocabulary import Guard
 
 FACTS = ("luma_stddev", "entropy_bits", "sharpness")
 """Columns of features that the guards look at."""
@@ -35,10 +36,10 @@ def guarded_images(unique: DataFrame, pairs: DataFrame, settings: ClusterSetting
 def _guard(settings: ClusterSettings) -> Column:
     strokes = F.col("sharpness") > _STROKES * F.col("luma_stddev") * F.col("luma_stddev")
     return (
-        F.when(F.col("luma_stddev") < settings.min_luma_stddev, "blank")
-        .when(F.col("entropy_bits") < settings.min_entropy_bits, "placeholder")
-        .when((F.col("entropy_bits") < settings.max_text_entropy_bits) & strokes, "text")
-        .when(F.col("n_neighbours") > settings.max_hub_neighbours, "hub")
+        F.when(F.col("luma_stddev") < settings.min_luma_stddev, Guard.BLANK)
+        .when(F.col("entropy_bits") < settings.min_entropy_bits, Guard.PLACEHOLDER)
+        .when((F.col("entropy_bits") < settings.max_text_entropy_bits) & strokes, Guard.TEXT)
+        .when(F.col("n_neighbours") > settings.max_hub_neighbours, Guard.HUB)
     )
 
 
@@ -47,6 +48,6 @@ def trusted_pairs(pairs: DataFrame, guarded: DataFrame, config: Config) -> DataF
     of_a, of_b = (guarded.select(F.col("image_id").alias(f"image_id_{c}"), F.col("guard").alias(c)) for c in "ab")
     marked = pairs.join(of_a, "image_id_a", "left").join(of_b, "image_id_b", "left")
     free = F.col("a").isNull() & F.col("b").isNull()
-    blank = (F.coalesce("a", F.lit("")) == "blank") | (F.coalesce("b", F.lit("")) == "blank")
+    blank = F.coalesce(F.col("a") == Guard.BLANK, F.lit(False)) | F.coalesce(F.col("b") == Guard.BLANK, F.lit(False))
     agreed = F.col("similarity").isNotNull() & (F.col("hamming_bits") <= config.match.max_hamming_bits)
     return marked.where(free | (~blank & agreed)).select(pairs.columns)

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import TableError
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import ClusterEvent
 
 
 def name_clusters(groups: DataFrame, previous: DataFrame, tables: Tables) -> DataFrame:
@@ -84,7 +85,7 @@ def changes(clusters: DataFrame, previous: DataFrame, version: int, run_id: str,
         F.lit(version).cast("bigint").alias("clusters_version"),
         "cluster_id",
         "event",
-        F.when(F.col("event") == "removed", itself)
+        F.when(F.col("event") == ClusterEvent.REMOVED, itself)
         .otherwise(F.coalesce("previous_cluster_ids", F.array().cast("array<bigint>")))
         .alias("previous_cluster_ids"),
         F.coalesce("cluster_size", F.lit(0)).cast("bigint").alias("cluster_size"),
@@ -99,12 +100,12 @@ def _event() -> Column:
     all_kept = F.col("n_shared") == F.col("previous_size")
     none_new = F.col("n_shared") == F.col("cluster_size")
     return (
-        F.when(F.col("cluster_size").isNull(), "removed")
-        .when(F.col("n_shared").isNull(), "created")
-        .when(F.size("previous_cluster_ids") > 1, "merged")
-        .when(F.col("n_parts") > 1, "split")
+        F.when(F.col("cluster_size").isNull(), ClusterEvent.REMOVED)
+        .when(F.col("n_shared").isNull(), ClusterEvent.CREATED)
+        .when(F.size("previous_cluster_ids") > 1, ClusterEvent.MERGED)
+        .when(F.col("n_parts") > 1, ClusterEvent.SPLIT)
         .when(all_kept & none_new, F.lit(None))
-        .when(all_kept, "grown")
-        .when(none_new, "shrunk")
-        .otherwise("changed")
+        .when(all_kept, ClusterEvent.GROWN)
+        .when(none_new, ClusterEvent.SHRUNK)
+        .otherwise(ClusterEvent.CHANGED)
     )

@@ -16,12 +16,21 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.columns import Columns
 from dedup_spark.config import Config
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.clusters import keeping
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.stages.cluster.removal import KEEPER_FACTS
 from dedup_spark.stages.scoring import score_pairs
+from dedup_spark.vocabulary import DecidedBy, DistanceUnit
+
+MEASURED = Columns(
+    "similarity float, hamming_bits int, distance float, distance_unit string, bound float, decided_by string, "
+    "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int"
+)
+"""`distance` and `bound` are in `distance_unit`, one of DistanceUnit; from copy_probability on as in `evidence`, null
+where the way of judging does not know it."""
 
 _GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
 _MISSING = "image_id_a bigint, image_id_b bigint, centre bigint"
@@ -41,24 +50,36 @@ def bounds_of(config: Config) -> Bounds:
 
 
 def weigh_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataFrame:
-    """The distance of pairs by cosine, or by pHash where an embedding is missing; with the bound for it.
+    """The distance of pairs by cosine, or by pHash where an embedding is missing, with its bound: the columns MEASURED.
 
     Rounded to six digits: two ways to add up one cosine differ by less.
     """
     scored = score_pairs(pairs, unique)
     by_cosine = F.col("similarity").isNotNull()
     distance = F.when(by_cosine, 1 - F.col("similarity").cast("double")).otherwise(F.col("hamming_bits") / 64)
-    return scored.select(
-        "image_id_a", "image_id_b", "similarity", "hamming_bits",
-        F.greatest(F.round(distance, 6), F.lit(0.0)).cast("float").alias("distance"),
-        F.round(F.when(by_cosine, bounds.cosine).otherwise(bounds.phash), 6).cast("float").alias("bound"),
-        F.when(by_cosine, "cosine").otherwise("phash").alias("measure"),
-    )  # fmt: skip
+    made = {
+        "distance": F.greatest(F.round(distance, 6), F.lit(0.0)),
+        "distance_unit": _unit(by_cosine),
+        "bound": _bound(by_cosine, bounds),
+        "decided_by": F.when(by_cosine, DecidedBy.COSINE).otherwise(DecidedBy.PHASH),
+    }
+    known = {name: F.col(name) for name in ("similarity", "hamming_bits")} | made
+    columns = [known.get(name, F.lit(None)).cast(kind).alias(name) for name, kind in MEASURED.types.items()]
+    return scored.select("image_id_a", "image_id_b", *columns)
 
 
-def bound_without_pair(bounds: Bounds) -> Column:
-    """The bound of a member that nothing was weighed for, by its model_id."""
-    return F.round(F.when(F.col("model_id").isNotNull(), bounds.cosine).otherwise(bounds.phash), 6).cast("float")
+def likeness_without_pair(bounds: Bounds) -> tuple[Column, Column]:
+    """Unit and bound of a member that nothing was weighed for, by its model_id."""
+    by_cosine = F.col("model_id").isNotNull()
+    return _unit(by_cosine), _bound(by_cosine, bounds)
+
+
+def _unit(by_cosine: Column) -> Column:
+    return F.when(by_cosine, DistanceUnit.SIMILARITY).otherwise(DistanceUnit.HAMMING_BITS)
+
+
+def _bound(by_cosine: Column, bounds: Bounds) -> Column:
+    return F.round(F.when(by_cosine, bounds.cosine).otherwise(bounds.phash), 6).cast("float")
 
 
 def pairs_to_ask(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:

@@ -24,8 +24,7 @@ from dedup_spark.stages.cluster.keepers import bounds_of
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import EVIDENCE, FEATURES, PAIRS
-
-_IDENTICAL = ("same_bytes", "same_pixels")
+from dedup_spark.vocabulary import IDENTICAL
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
     Linkage joins two groups only where some pair reaches the cut, so weaker pairs cannot matter. Without
     embeddings the share of equal pHash bits stands for the similarity.
     """
-    return pairs.where(~F.col("method").isin(*_IDENTICAL) & (_likeness() >= settings.min_similarity))
+    return pairs.where(~F.col("method").isin(*IDENTICAL) & (_likeness() >= settings.min_similarity))
 
 
 def _likeness() -> Column:
@@ -93,7 +92,7 @@ def _components(run: Run, config: Config, pairs: DataFrame, similarity: Column) 
 def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> tuple[Groups, Distances]:
     """Components of sure pairs, a first cut, its leaders weighed against all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
-    found = tables.read(PAIRS).where(~F.col("method").isin(*_IDENTICAL))
+    found = tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL))
     weighed = ByEvidence(Weighing.of(run, config, unique, prior)).weigh(found)
 
     likely = joined_pairs(weighed.evidence, config.cluster)

@@ -21,7 +21,7 @@ from dedup_spark.stages.cluster.history import changes, name_clusters, require_u
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
 from dedup_spark.stages.cluster.keepers import bridges, group_around_keepers, pairs_to_ask, require_bound, with_keepers
 from dedup_spark.stages.cluster.pairs_to_groups import count_evidence, group_pairs
-from dedup_spark.stages.cluster.reasons import keeper_pairs, with_reasons
+from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
 from dedup_spark.stages.representatives import with_representative
 from dedup_spark.store.runs import Run
@@ -49,8 +49,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
-    scores = distances.between(keeper_pairs(kept))
-    clusters = tables.stage("clusters", with_reasons(named, scores, of_linked_files(kept), distances.bound))
+    measured = with_direct(distances.between(keeper_pairs(kept)), groups.edges)
+    rows = with_reasons(named, measured, of_linked_files(kept), distances.unit, distances.bound)
+    clusters = tables.stage("clusters", rows)
     require_bound(clusters)
     require_unique_ids(clusters)
     _write(run, clusters, previous, groups.guarded, distances.evidence)

@@ -22,6 +22,7 @@ from dedup_spark.kernels.features.signature import Signature, rejected_version
 from dedup_spark.stages.reading.embedding import in_groups, with_embeddings
 from dedup_spark.stages.reading.read_ahead import RETRIABLE, TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
 from dedup_spark.store.schema import FEATURES
+from dedup_spark.vocabulary import FeatureStatus
 
 READ = FEATURES.schema + TIMINGS
 
@@ -57,9 +58,10 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
         signature = sign(digest, data)
     except ImageRejected as e:
         rejected = {"reject_reason": e.reason, "reject_message": e.message, "retriable": e.reason in RETRIABLE}
-        return done | rejected | {"status": "rejected", "signature_version": rejected_version(settings.signature)}
+        version = rejected_version(settings.signature)
+        return done | rejected | {"status": FeatureStatus.REJECTED, "signature_version": version}
     found = {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
-    return done | found | {"status": "ok", "model_input": signature.model_input}
+    return done | found | {"status": FeatureStatus.OK, "model_input": signature.model_input}
 
 
 class _Recent:

@@ -29,6 +29,7 @@ from dedup_spark.stages.inventory import tombstones
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, IMAGES, RUNS, TOMBSTONES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import RunStatus, StepName
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,8 @@ def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
 def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: float) -> list[str]:
     """Other lakes of known images that were not listed completely for so long: this lake may take over their images."""
     since = datetime.now(UTC) - timedelta(hours=max_age_hours)
-    done = (F.col("step") == "inventory") & (F.col("status") == "complete") & (F.col("at") >= F.lit(since))
+    is_complete = (F.col("step") == StepName.INVENTORY) & (F.col("status") == RunStatus.COMPLETE)
+    done = is_complete & (F.col("at") >= F.lit(since))
     others = known.where(F.col("lake") != lake).select("lake").distinct()
     return [row["lake"] for row in others.join(runs.where(done).select("lake"), "lake", "left_anti").collect()]
 

@@ -16,6 +16,7 @@ from dedup_spark.kernels.joins.recall import Recall
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match.engine_choice import EXACT
 from dedup_spark.store.schema import QUALITY
+from dedup_spark.vocabulary import Metric
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,10 @@ def measure(compared: DataFrame, n_queries: int, n_images: int, floor: float, se
     counts = np.array([(r["query_id"], r["band"], r["n_true"], r["n_found"]) for r in per_query.collect()], np.int64)
     counts = counts.reshape(-1, 4)
     first = 1 if floor < settings.min_similarity else 0
-    rows = [_recall_row("recall", edges[first], 1.0, _of(counts, range(first, len(edges)), n_queries, n_images))]
+    rows = [_recall_row(Metric.RECALL, edges[first], 1.0, _of(counts, range(first, len(edges)), n_queries, n_images))]
     for n in range(len(edges) - 1):
         estimate = _of(counts, range(n, n + 1), n_queries, n_images)
-        rows.append(_recall_row("recall_of_band", edges[n], edges[n + 1], estimate))
+        rows.append(_recall_row(Metric.RECALL_OF_BAND, edges[n], edges[n + 1], estimate))
     if rows[0]["n_found"] == rows[0]["n_true"]:
         return rows
     return rows + lost(compared, settings.min_similarity)
@@ -72,7 +73,10 @@ def lost(compared: DataFrame, min_similarity: float) -> list[Row]:
     first = each.orderBy(F.desc("similarity"), "image_id_a", "image_id_b").limit(_MAX_LOST_SHOWN).collect()
     return [
         quality_row(
-            metric="lost_pair", value=float(r["similarity"]), image_id_a=r["image_id_a"], image_id_b=r["image_id_b"]
+            metric=Metric.LOST_PAIR,
+            value=float(r["similarity"]),
+            image_id_a=r["image_id_a"],
+            image_id_b=r["image_id_b"],
         )
         for r in first
     ]
@@ -80,7 +84,7 @@ def lost(compared: DataFrame, min_similarity: float) -> list[Row]:
 
 def verdict(rows: list[Row], engine: str, settings: MatchSettings) -> str:
     """What the recall means and what to change, in words; logged, loudly where the recall asked for was not met."""
-    overall = next(r for r in rows if r["metric"] == "recall")
+    overall = next(r for r in rows if r["metric"] == Metric.RECALL)
     if overall["value"] is None:
         said = f"no pair above {settings.min_similarity:g} among the {overall['n_queries']:,} images of the sample"
         log.info("match: recall unknown: %s", said)
@@ -115,12 +119,13 @@ def candidates_row(totals: dict[str, Any]) -> Row:
     """How many candidates the engine scored for a pair that its task kept: the precision of the sketch radius."""
     n_pairs, n_candidates = totals["n_pairs"], totals["n_candidates"]
     value = n_candidates / n_pairs if n_pairs else None
-    return quality_row(metric="candidates_per_pair", n_true=n_pairs, n_found=n_candidates, value=value)
+    return quality_row(metric=Metric.CANDIDATES_PER_PAIR, n_true=n_pairs, n_found=n_candidates, value=value)
 
 
 def as_table(spark: SparkSession, rows: list[Row], run_id: str, said: str) -> DataFrame:
     """The rows with the run, and what was said beside the recall."""
-    filled = [row.asDict() | {"run_id": run_id, "note": said if row["metric"] == "recall" else None} for row in rows]
+    notes = {Metric.RECALL: said}
+    filled = [row.asDict() | {"run_id": run_id, "note": notes.get(row["metric"])} for row in rows]
     return local_relation(spark, [tuple(row[name] for name in QUALITY.column_names) for row in filled], QUALITY.schema)
 
 

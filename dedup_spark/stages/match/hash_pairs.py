@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.joins.hashes import near_in_buckets
 from dedup_spark.stages.representatives import copies
+from dedup_spark.vocabulary import Method
 
 _PHASH_PARTS = 5
 """The 64 bits in 5 parts: 3 differing bits leave at least 2 parts equal, so every pair within 3 bits shares one of
@@ -40,11 +41,11 @@ def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> 
     if n_several <= _BROADCAST_ROWS:
         several = F.broadcast(several)
     pairs = copies(features, several)
-    method = F.when(F.col("content_hash") == F.col("first_content_hash"), "same_bytes").otherwise("same_pixels")
+    same_bytes = F.col("content_hash") == F.col("first_content_hash")
     return pairs.select(
         F.col("representative_id").alias("image_id_a"),  # the smallest id of its group
         F.col("image_id").alias("image_id_b"),
-        method.alias("method"),
+        F.when(same_bytes, Method.SAME_BYTES).otherwise(Method.SAME_PIXELS).alias("method"),
         F.lit(None).cast("string").alias("engine"),
         F.when(F.col("model_id").isNotNull(), 1.0).cast("float").alias("similarity"),
         F.lit(0).alias("hamming_bits"),
@@ -109,7 +110,9 @@ def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[
 def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:
     """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides."""
     agrees = F.col("similarity").isNull() | (F.col("similarity") >= settings.min_similarity)
-    return scored.where(agrees).withColumn("method", F.lit("phash")).withColumn("engine", F.lit(None).cast("string"))
+    return (
+        scored.where(agrees).withColumn("method", F.lit(Method.PHASH)).withColumn("engine", F.lit(None).cast("string"))
+    )
 
 
 def _bits(column: str, low: int, high: int) -> Column:

@@ -21,6 +21,7 @@ from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import shards
+from dedup_spark.vocabulary import Method
 
 _FILE = Columns("shard int, path string, n_images bigint, sha256 string")
 
@@ -55,7 +56,7 @@ def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
 
 def near_pairs(pairs: DataFrame) -> DataFrame:
     """image_id_a, image_id_b, similarity, engine of the pairs between representatives that embeddings vouch for."""
-    vouched = F.col("method").isin("phash", "embedding") & F.col("similarity").isNotNull()
+    vouched = F.col("method").isin(Method.PHASH, Method.EMBEDDING) & F.col("similarity").isNotNull()
     return pairs.where(vouched).select("image_id_a", "image_id_b", "similarity", "engine")
 
 

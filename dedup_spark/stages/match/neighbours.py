@@ -9,9 +9,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.scoring import hamming_bits
-
-METHODS = ("same_bytes", "same_pixels", "phash", "embedding")
-"""What finds pairs, the cheapest first."""
+from dedup_spark.vocabulary import Method
 
 JOINED_PAIR = ("image_id_a", "image_id_b", "similarity", "best_of_a", "best_of_b")
 """Columns of a pair as the tasks of a join give it."""
@@ -53,7 +51,7 @@ def kept_pairs(found: DataFrame, top: DataFrame, min_similarity: float) -> DataF
         "similarity", "engine",
     )  # fmt: skip
     both = near.select("image_id_a", "image_id_b", "similarity", "engine").unionByName(of_top)
-    return both.withColumn("method", F.lit("embedding"))
+    return both.withColumn("method", F.lit(Method.EMBEDDING))
 
 
 def densities(embedded: DataFrame, top: DataFrame) -> DataFrame:
@@ -75,6 +73,6 @@ def with_hamming(pairs: DataFrame, unique: DataFrame) -> DataFrame:
 def each_once(sources: list[DataFrame]) -> DataFrame:
     """One row per pair; of several sources the cheapest is named."""
     everything = functools.reduce(DataFrame.unionByName, [s.select(_COLUMNS) for s in sources])
-    rank = F.array_position(F.lit(list(METHODS)), F.col("method"))  # from 1
+    rank = F.array_position(F.lit([method.value for method in Method]), F.col("method"))  # from 1
     best = F.min_by(F.struct(_COLUMNS[2:]), rank).alias("best")
     return everything.groupBy("image_id_a", "image_id_b").agg(best).select("image_id_a", "image_id_b", "best.*")

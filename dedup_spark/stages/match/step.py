@@ -44,6 +44,7 @@ from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
 from dedup_spark.store.task_errors import raised_in_tasks
+from dedup_spark.vocabulary import Method, Metric
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _in_tasks(wanted: Comparisons, chosen: Choice) -> Comparisons:
 
 def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     tables, counted = run.tables, Observed()
-    by_method = {m: F.count_if(F.col("method") == m) for m in neighbours.METHODS}
+    by_method = {m: F.count_if(F.col("method") == m) for m in Method}
     tables.overwrite(PAIRS, counted.watch(neighbours.each_once(sources), **by_method))
     seen = counted.get_or_query(lambda: tables.read(PAIRS))
     run.count(**{method: n for method, n in seen.items() if n})
@@ -158,4 +159,4 @@ def _audit(run: Run, surveyed: DataFrame, totals: dict[str, Any], chosen: Choice
     said = audit.verdict(rows, chosen.engine, settings)
     tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)
     run.note(recall=said)
-    run.count(lost_in_sample=sum(r["metric"] == "lost_pair" for r in rows))
+    run.count(lost_in_sample=sum(r["metric"] == Metric.LOST_PAIR for r in rows))

@@ -9,8 +9,7 @@ from dedup_spark.store.schema import CLUSTERS, FEATURES, GUARDED, IMAGES
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import DUPLICATES
 from dedup_spark.store.views import ViewSettings, read_view
-
-_STRONGEST_FIRST = ("same_bytes", "same_pixels", "edited_copy")
+from dedup_spark.vocabulary import Relation
 
 
 def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
@@ -32,7 +31,7 @@ def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
         n_clusters=tables.read(CLUSTERS).where("is_keeper").count(),
         relations=tuple(
             RelationTotal(name, row["n_images"], row["size_bytes"], removable, row["freed_bytes"])
-            for name in _STRONGEST_FIRST
+            for name in Relation  # the closest first
             for removable in (True, False)
             if (row := related.get((name, removable)))
         ),

@@ -31,10 +31,10 @@ from dedup_spark.errors import ArtifactError, GuardError
 from dedup_spark.kernels.joins import sketches
 from dedup_spark.stages.match import engine_choice
 from dedup_spark.stages.match import step as match
-from dedup_spark.stages.match.neighbours import METHODS
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, PAIRS, SHARDS
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import Method
 
 Pairs = dict[tuple[int, int], float]
 
@@ -226,7 +226,7 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
         for i, j in itertools.combinations(range(5), 2)
     ] + [(10, 20, "same_bytes", None, 1.0, 0), (16, 21, "same_pixels", None, 1.0, 0)]  # fmt: skip
     counts = run_match(tables, "match.engine=exact")._mark.counts
-    assert {m: counts.get(m) for m in METHODS} == {"same_bytes": 1, "same_pixels": 1, "phash": 1, "embedding": 9}
+    assert {m: counts.get(m) for m in Method} == {"same_bytes": 1, "same_pixels": 1, "phash": 1, "embedding": 9}
     assert [tuple(p.values()) for p in pair_rows(tables)] == [
         (*names, pytest.approx(similarity, abs=1e-6), bits) for *names, similarity, bits in sorted(expected)
     ]

@@ -65,7 +65,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each file was read since; nothing is in memory before."""
     counted, read = Counter[str](), files.read_bytes
     monkeypatch.setattr(files, "read_bytes", lambda path: (counted.update([Path(path).name]), read(path))[1])
-    shards.forget_shards()
+    shards._kept.clear()
     return counted
 
 
