@@ -13,8 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.java_gateway import JavaObject
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
@@ -64,6 +68,9 @@ _RUNTIME = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
 }
 
+_SET_BY_READERS = ("spark.sql.legacy.parquet.nanosAsLong",)  # sources/spark_reader.py
+_JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+
 
 def get_session(app_name: str) -> SparkSession:
     """The host's session if there is one, else a new local one.
@@ -81,9 +88,11 @@ def get_session(app_name: str) -> SparkSession:
         builder = builder.master("local[*,4]")  # the 4: a local master retries a task only when told to
         for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
             builder = builder.config(key, value)
+        log.info("no Spark session was given or found: starting a local one")
     spark = builder.getOrCreate()
     if not hosted:
         spark.sparkContext.setLogLevel("ERROR")  # on a laptop Spark's warnings are about clusters
+        _silence_failed_tasks(spark)
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER
@@ -92,6 +101,65 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+@contextmanager
+def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
+    """The session that a caller gave, or that of `get_session`; it is never stopped here.
+
+    A given one has, for the length of the block, the settings that rows of ours count on (UTC, batches of about 1 MB):
+    other threads that use it meanwhile see them too. Its settings and its job group are then as they were.
+
+    Raises:
+        ConfigError: a session of Spark Connect, or one without Delta.
+    """
+    if given is None:
+        yield get_session("dedup-spark")
+        return
+    configure_logging()
+    _require_usable(given)
+    context = given.sparkContext
+    settings = {key: given.conf.get(key) for key in (*_RUNTIME, *_SET_BY_READERS)}
+    group = {key: context.getLocalProperty(key) for key in _JOB_GROUP}
+    submitted = {key for key, _ in context.getConf().getAll()}
+    try:
+        for key, value in _RUNTIME.items():
+            if key not in submitted:
+                given.conf.set(key, value)
+        yield given
+    finally:
+        for key, before in settings.items():
+            if given.conf.get(key) != before:
+                given.conf.set(key, str(before))
+        for key, named in group.items():
+            context.setLocalProperty(key, named)  # type: ignore[arg-type]  # null takes it away
+
+
+def _silence_failed_tasks(spark: SparkSession) -> None:
+    """Keep the traces of failed tasks, one a try, out of a person's terminal: `spark/task_errors.py` tells of them."""
+    log4j = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
+
+
+def _require_usable(spark: SparkSession) -> None:
+    if not hasattr(spark, "_jvm"):
+        raise ConfigError(
+            "the session given is one of Spark Connect, which has no resource profiles for the model: give a classic "
+            "one (on Databricks: a cluster with dedicated access)"
+        )
+    try:
+        spark._jvm.java.lang.Class.forName("io.delta.tables.DeltaTable", False, _class_loader(spark))  # type: ignore[union-attr]
+    except Py4JJavaError as e:
+        raise ConfigError(
+            "the session given has no Delta Lake: build it with "
+            + ", ".join(f"{key}={value}" for key, value in {"spark.jars.packages": DELTA_JAR, **_DELTA}.items())
+        ) from e
+
+
+def _class_loader(spark: SparkSession) -> JavaObject:
+    """Where classes of `spark.jars.packages` are found."""
+    return spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
 
 
 def require_startable() -> None:

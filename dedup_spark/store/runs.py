@@ -22,10 +22,11 @@ from pyspark.sql import functions as F
 
 import dedup_spark
 from dedup_spark.config import Config
-from dedup_spark.errors import DedupError
+from dedup_spark.errors import DedupError, TaskError
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.progress import clock
+from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.store.schema import RUNS, Table
 from dedup_spark.store.tables import Tables
 
@@ -41,6 +42,7 @@ class Mark:
     counts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     fingerprint: str | None = None
+    elapsed_seconds: float = 0.0
 
 
 class Run:
@@ -66,20 +68,24 @@ class Run:
 
     @contextmanager
     def step(self, step: str) -> Iterator[Mark]:
-        """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint."""
+        """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint.
+
+        Raises:
+            DedupError: what failed in a task, in one sentence; other errors of the block pass as they are.
+        """
         outer, mark = self._mark, Mark()
         self._mark = mark
         self._write(step, "started", None, Mark())
         begin = time.monotonic()
         try:
-            yield mark
+            with told_in_a_sentence():
+                yield mark
         except BaseException as e:
-            reason = str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"
-            self._write_failure(step, time.monotonic() - begin, mark, reason[:4000])
+            self._write_failure(step, time.monotonic() - begin, mark, _reason(e)[:4000])
             raise
         finally:
             self._mark = outer
-        seconds = time.monotonic() - begin
+        mark.elapsed_seconds = seconds = time.monotonic() - begin
         self._write(step, "complete", seconds, mark)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
         log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
@@ -125,6 +131,13 @@ class Run:
         row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
                self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
         self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
+
+
+def _reason(e: BaseException) -> str:
+    """Why a step failed; where its sentence was made from a trace, with the trace."""
+    if isinstance(e, TaskError):
+        return f"{e}\n{e.__cause__}"
+    return str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"
 
 
 def new_run_id() -> str:

@@ -40,7 +40,6 @@ from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.observed import Observed, stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
-from dedup_spark.store.task_errors import raised_in_tasks
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +154,7 @@ def _survey(run: Run, lake: Lake) -> tuple[DataFrame, match_survey.Survey]:
         run.tables.root, settings.min_similarity, match_plan.lowest_floor(settings), settings.neighbours, settings.seed
     )
     spread = match_plan.one_task_a_shard(lake.shard_rows, lake.n_shards)
-    with raised_in_tasks():
-        surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
+    surveyed = run.tables.stage("surveyed", match_survey.survey(spread, sample, task))
     return surveyed, match_survey.summarise(surveyed, sample[1], settings.min_recall)
 
 
@@ -176,7 +174,7 @@ def _join(
 
     try:
         watch = progress.watching(spark, done_before=0, n_under_way=asked.n_items, check=stop_if_exploded)
-        with watch, raised_in_tasks():
+        with watch:
             found = asked.items.mapInArrow(task, JOINED.ddl, profile=profile)
             return stage_with(run.tables, "found", found, **match_plan.totals(run.config.match))
     except (PySparkException, Py4JJavaError) as e:
