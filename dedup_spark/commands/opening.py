@@ -25,9 +25,12 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.store import lease
 from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.tables import Tables, require_delta
 
 log = logging.getLogger(__name__)
+
+Place = str | os.PathLike[str]
+"""A path or a URI."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Opening:
 
     command: str
     spark: SparkSession | None
-    tables: str
+    tables: Place
     database: str | None = None
-    lake: str | None = None
+    lake: Place | None = None
     run_id: str | None = None
     full: bool = False
     break_lock: bool = False
@@ -50,9 +53,10 @@ class Opening:
     @property
     def root(self) -> str:
         """A path where the tables are local, however it was written, else the URI."""
-        if self.tables.startswith("file:"):
-            return addresses.to_path(addresses.to_uri(self.tables))
-        return self.tables if "://" in self.tables else str(Path(self.tables).expanduser().absolute())
+        given = os.fspath(self.tables)
+        if given.startswith("file:"):
+            return addresses.to_path(addresses.to_uri(given))
+        return given if "://" in given else str(Path(given).expanduser().absolute())
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def a_run(asked: Opening, config: Config) -> Iterator[Run]:
 def a_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
     """The same for a command that writes nothing but the log of runs, and may work beside a run that writes."""
     _require_all(asked, config)
-    with session_for(asked.spark) as spark:
+    with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
         if not tables.are_current():  # they must be made first, which is to write
             with to_write(asked) as taken:
@@ -84,12 +88,12 @@ def a_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
 
 @contextmanager
 def to_write(asked: Opening) -> Iterator[Tables]:
-    """The tables, which are this command's alone until the block ends; made where there are none. Raises ConfigError."""
+    """The tables, this command's alone until the block ends; made where there are none. Raises ConfigError."""
     if asked.spark is None:
         require_startable()
     held = _take_lease(asked)
     try:
-        with session_for(asked.spark) as spark:
+        with _session(asked) as spark:
             tables = Tables(spark, asked.root, asked.database, lease=held)
             tables.create_missing()
             if held:
@@ -106,7 +110,7 @@ def to_write(asked: Opening) -> Iterator[Tables]:
 def to_read(asked: Opening) -> Iterator[Tables]:
     """Tables that are there and current. Raises ConfigError."""
     require_tables(asked)
-    with session_for(asked.spark) as spark:
+    with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
         if not tables.are_current():
             raise ConfigError(
@@ -116,10 +120,18 @@ def to_read(asked: Opening) -> Iterator[Tables]:
         yield tables
 
 
+@contextmanager
+def _session(asked: Opening) -> Iterator[SparkSession]:
+    with session_for(asked.spark) as spark:
+        if asked.spark is not None:
+            require_delta(spark)
+        yield spark
+
+
 def require_tables(asked: Opening) -> None:
     """Raise ConfigError where there are no tables. Starts Spark only where a catalog must be asked."""
     if asked.database:
-        with session_for(asked.spark) as spark:
+        with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
         are_there = "://" in asked.root or Path(asked.root, "runs", "_delta_log").is_dir()
@@ -141,7 +153,7 @@ def require_writable(asked: Opening) -> None:
 def _take_lease(asked: Opening) -> lease.Lease | None:
     named = asked.run_id or "of a new name"
     try:
-        return lease.take(asked.root, named, asked.command, break_lock=asked.break_lock)
+        return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
     except LeaseError as e:  # at the start this is a matter of surroundings
         raise ConfigError(str(e)) from e
     except Exception as e:  # each store has error types of its own
@@ -170,14 +182,14 @@ def _canonical_lake(asked: Opening, config: Config) -> str:
     """The one address of the lake, whatever spelling was given; looks whether it is there. Raises ConfigError."""
     if not asked.lake:
         raise ConfigError("--lake is missing: the folder or URI that holds the images")
-    return open_source(asked.lake, config.inventory).root
+    return open_source(os.fspath(asked.lake), config.inventory).root
 
 
 def _require_apart(asked: Opening) -> None:
     """Tables inside the lake would be listed as images, and be lost with the folder that a person cleans up."""
     if not asked.lake or asked.database:
         return
-    outer, inner = (addresses.to_uri(place) + "/" for place in (asked.lake, asked.tables))
+    outer, inner = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
     if inner.startswith(outer):
         raise ConfigError(f"--tables {asked.tables}: lies inside the lake ({asked.lake}); choose a folder outside it")
 

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from py4j.java_gateway import JavaObject
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
 """Built for the Spark minor in its name; conf/local/spark-defaults.conf names the same (tested)."""
 
-_DELTA = {
+DELTA_SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
@@ -52,7 +50,7 @@ _LAPTOP = {
     "spark.sql.codegen.cache.maxEntries": _KEPT_CLASSES,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    **_DELTA,
+    **DELTA_SETTINGS,
 }
 
 _SMALL_MASTER = {
@@ -111,13 +109,13 @@ def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
     other threads that use it meanwhile see them too. Its settings and its job group are then as they were.
 
     Raises:
-        ConfigError: a session of Spark Connect, or one without Delta.
+        ConfigError: a session of Spark Connect.
     """
     if given is None:
         yield get_session("dedup-spark")
         return
     configure_logging()
-    _require_usable(given)
+    _require_classic(given)
     context = given.sparkContext
     settings = {key: given.conf.get(key) for key in (*_RUNTIME, *_SET_BY_READERS)}
     group = {key: context.getLocalProperty(key) for key in _JOB_GROUP}
@@ -142,24 +140,12 @@ def _silence_failed_tasks(spark: SparkSession) -> None:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
-def _require_usable(spark: SparkSession) -> None:
+def _require_classic(spark: SparkSession) -> None:
     if not hasattr(spark, "_jvm"):
         raise ConfigError(
             "the session given is one of Spark Connect, which has no resource profiles for the model: give a classic "
             "one (on Databricks: a cluster with dedicated access)"
         )
-    try:
-        spark._jvm.java.lang.Class.forName("io.delta.tables.DeltaTable", False, _class_loader(spark))  # type: ignore[union-attr]
-    except Py4JJavaError as e:
-        raise ConfigError(
-            "the session given has no Delta Lake: build it with "
-            + ", ".join(f"{key}={value}" for key, value in {"spark.jars.packages": DELTA_JAR, **_DELTA}.items())
-        ) from e
-
-
-def _class_loader(spark: SparkSession) -> JavaObject:
-    """Where classes of `spark.jars.packages` are found."""
-    return spark._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
 
 
 def require_startable() -> None:

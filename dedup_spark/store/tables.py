@@ -20,7 +20,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup_spark.errors import TableError
+from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.spark.session import DELTA_JAR, DELTA_SETTINGS
 from dedup_spark.store import files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
@@ -29,6 +30,7 @@ from dedup_spark.store.table_format import FORMAT, Format, read_format, write_fo
 log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"\d{20}\.json")
+_DELTA_CLASS = "io.delta.tables.DeltaTable"
 
 
 _STAGING, _PROGRESS = "_staging", "_embed"
@@ -309,6 +311,17 @@ class Tables:
 
     def _path(self, table: Table) -> str:
         return f"{self.root}/{table.name}"
+
+
+def require_delta(spark: SparkSession) -> None:
+    """Raise ConfigError where a session that somebody else built has no Delta Lake."""
+    java = spark._jvm.java.lang  # type: ignore[union-attr]
+    try:
+        java.Class.forName(_DELTA_CLASS, False, java.Thread.currentThread().getContextClassLoader())
+    except Py4JJavaError as e:
+        needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
+        settings = ", ".join(f"{key}={value}" for key, value in needed.items())
+        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}") from e
 
 
 def _struct(table: Table) -> T.StructType:

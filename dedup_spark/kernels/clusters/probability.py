@@ -16,6 +16,7 @@ import numpy.typing as npt
 from dedup_spark.kernels.clusters.evidence import MIN_MATES, StarEvidence
 
 Floats = npt.NDArray[np.float64]
+Truths = npt.NDArray[np.bool_]
 
 VERSION = "2026-11"
 """Names the numbers of this file in the tables; raise it with them."""
@@ -53,6 +54,33 @@ from 0.985 up 0.996 and 1.000, for a loss of 0.1 to 1 point of recall."""
 
 MIN_GROUP_PROBABILITY = 0.5
 """Two groups merge while the mean over their pairs is at least this: more likely copies than not."""
+
+
+DOUBT_FROM = 0.01
+"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth a look, except beside a crowded image."""
+CROWDED = 0.45
+"""An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
+from the normalised similarity: its pairs are looked at down to the floor."""
+SURE_SIMILARITY, SURE_HAMMING_BITS = 0.97, 4
+"""A pair as near as this by both is a copy without a look."""
+HASH_ONLY_LOSS = 1e-4
+"""Of each differing bit, where only hashes speak: match.max_hamming_bits has decided already."""
+
+
+def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> Prior | None:
+    """The prior fitted to the lake (cluster.prior), else that of the model, else None: then cosines decide."""
+    if fitted:
+        return Prior(*fitted)
+    return PRIORS.get((model_id or "").partition("/")[0])
+
+
+def in_doubt(prior_probability: Floats, cosine: Floats, hamming_bits: Floats, crowded: Truths) -> Truths:
+    """(m,) whether thumbnails should speak. `crowded`: one side is, or the pair is to be looked at in any case.
+
+    A cosine that is not known is NaN. stages/cluster/evidence.py has the same rule as a Column.
+    """
+    near = (prior_probability >= DOUBT_FROM) | crowded
+    return near & ~np.isnan(cosine) & ~((cosine >= SURE_SIMILARITY) & (hamming_bits <= SURE_HAMMING_BITS))
 
 
 def prior(model: Prior, cosine: Floats, normalised: Floats) -> Floats:
