@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a step failed (the message says how to continue), 2 wrong settings or surroundings.
 
-A new command is a function in `api.py`, its options in `arguments.py`, and what it says in `answers.py`.
+A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and what it says in `answers.py`.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def to_write(asked: Opening) -> Iterator[Tables]:
             if held:
                 tables.sweep_staged()
             if held and held.took_over:
-                log.warning("lease: the run that held the tables before has ended without saying so; they were taken")
+                log.warning("lease: the run that held the tables ended without saying so; they were taken over")
             yield tables
     finally:
         if held:

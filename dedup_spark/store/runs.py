@@ -121,6 +121,8 @@ class Run:
         try:
             text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
             self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), text)
+            if "\n" in text and self._is_logged:
+                log.info("%s: failed; the whole trace is in the column message of runs", step)
         except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
