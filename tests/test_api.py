@@ -163,6 +163,11 @@ def tasks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "STEPS", (failing,))
 
 
+@pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"demo"}))  # which is a run
+def test_every_function_tells_in_one_sentence_what_fails_in_a_task(name: str) -> None:
+    assert "with told_in_a_sentence(), opening." in inspect.getsource(getattr(api, name))
+
+
 @pytest.mark.usefixtures("tasks_fail")
 @pytest.mark.parametrize("command", ["run", *STEPS, "plan", "calibrate", "embed"])
 def test_an_error_of_a_task_is_one_sentence_and_exit_code_1(
