@@ -253,7 +253,8 @@ def test_questions_return_values(spark: SparkSession, finished: FinishedRun) -> 
     first, second = finished.lake.same_bytes[0][:2]
     joined = dedup_spark.explain(spark, first, second, tables=root)
     assert (joined.evidence.same_bytes, joined.why_not) == (True, None)
-    assert [hop.uri.endswith(path) for hop, path in zip(joined.path, (first, second), strict=True)] == [True, True]
+    assert joined.path[0].uri.endswith(first)
+    assert joined.path[-1].uri.endswith(second)
     figures = dedup_spark.summary(spark, tables=root)
     assert (figures.n_found, figures.n_clusters) == (len(rows(root, "images")), answer_of(finished, "is_keeper"))
 

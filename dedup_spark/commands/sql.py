@@ -35,14 +35,14 @@ def ask(tables: Tables, query: str, settings: ViewSettings, max_rows: int | None
 
 def describe_answer(answer: pa.Table, max_rows: int) -> str:
     """At most `max_rows` rows as aligned text, and whether there are more."""
-    columns = [[_plain(value) for value in column.to_pylist()] for column in answer.slice(0, max_rows).columns]
+    columns = [[plain(value) for value in column.to_pylist()] for column in answer.slice(0, max_rows).columns]
     lines = [format_table(answer.column_names, [list(row) for row in zip(*columns, strict=True)])]
     if len(answer) > max_rows:
         lines.append(f"... more than {max_rows} rows; --rows N shows more")
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Values of Arrow as those of Spark's rows: times without their zone, which is UTC, and maps as dicts."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None)

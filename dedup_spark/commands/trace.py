@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from dedup_spark.commands.sql import plain
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.store.schema import CENTROIDS, CLUSTER_HISTORY, CLUSTERS, FEATURES, IMAGES, PAIRS
@@ -93,7 +93,7 @@ def _lines(table: str, rows: pa.Table) -> list[str]:
     if not len(rows):
         return [f"  {table}: no row"]
     lines = []
-    for row in rows.slice(0, _MAX_ROWS).to_pylist(maps_as_pydicts="strict"):
+    for row in rows.slice(0, _MAX_ROWS).to_pylist():
         known = {name: value for name, value in row.items() if value is not None}
         lines += [f"  {table}:", *(f"    {name}: {_text(value)}" for name, value in known.items())]
     if len(rows) > _MAX_ROWS:
@@ -102,6 +102,4 @@ def _lines(table: str, rows: pa.Table) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, datetime):
-        value = value.replace(tzinfo=None)  # UTC, as all times of the tables
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(value)
+    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(plain(value))

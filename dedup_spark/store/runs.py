@@ -81,7 +81,7 @@ class Run:
             with told_in_a_sentence():
                 yield mark
         except BaseException as e:
-            self._write_failure(step, time.monotonic() - begin, mark, _reason(e)[:4000])
+            self._write_failure(step, time.monotonic() - begin, mark, e)
             raise
         finally:
             self._mark = outer
@@ -117,9 +117,9 @@ class Run:
         rows = self.tables.read(RUNS).where((F.col("step") == step) & (F.col("status") == status))
         return rows.orderBy(F.desc("at")).first()
 
-    def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
+    def _write_failure(self, step: str, seconds: float, mark: Mark, failure: BaseException) -> None:
         try:
-            text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
+            text = _reason(failure)[:4000].encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
             self._write(step, "failed", seconds, Mark(mark.counts, mark.notes), text)
             if "\n" in text and self._is_logged:
                 log.info("%s: failed; the whole trace is in the column message of runs", step)

@@ -6,6 +6,7 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import secrets
@@ -14,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from delta.tables import DeltaTable
+from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -315,13 +317,11 @@ class Tables:
 
 def require_delta(spark: SparkSession) -> None:
     """Raise ConfigError where a session that somebody else built has no Delta Lake."""
-    java = spark._jvm.java.lang  # type: ignore[union-attr]
-    try:
-        java.Class.forName(_DELTA_CLASS, False, java.Thread.currentThread().getContextClassLoader())
-    except Py4JJavaError as e:
+    found = functools.reduce(getattr, _DELTA_CLASS.split("."), cast("object", spark._jvm))
+    if isinstance(found, JavaPackage):  # what py4j takes a name for that stands for no class
         needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
         settings = ", ".join(f"{key}={value}" for key, value in needed.items())
-        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}") from e
+        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}")
 
 
 def _struct(table: Table) -> T.StructType:
