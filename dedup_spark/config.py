@@ -1,6 +1,7 @@
 """Settings of the algorithms: frozen, typed, validated; no Spark, no clock, no look at the machine.
 
-Order of precedence: the defaults below < a TOML file (`--config`) < `--set section.key=value`.
+Order of precedence: the defaults below < a TOML file (`--config`) < what is given: `--set section.key=value` on the
+command line, a dict from Python.
 `conf/base.toml` lists every key with its unit and the reason for its default; a test keeps both in step.
 To add a setting, add a field here and a commented line there.
 """
@@ -171,15 +172,22 @@ class Config:
 _SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Config)}
 
 
-def load_config(path: str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """Read settings from a TOML file and `section.key=value` overrides.
+def load_config(
+    path: str | None = None, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> Config:
+    """Read settings from a TOML file, then `section.key=value` overrides, then a dict.
+
+    Args:
+        given: By section, `{"match": {"min_similarity": 0.5}}`, or by whole name, `{"match.min_similarity": 0.5}`;
+            both may stand in one dict. Values have the types of the settings: nothing is parsed.
 
     Raises:
         ConfigError: with every problem found, each naming the key and, for an unknown key, the nearest valid one.
     """
     problems: list[str] = []
     values: dict[str, dict[str, Any]] = {s: {} for s in _SECTIONS}
-    for origin, section, key, value in [*_from_file(path, problems), *_from_overrides(overrides, problems)]:
+    asked = [*_from_file(path, problems), *_from_overrides(overrides, problems), *_from_dict(given or {}, problems)]
+    for origin, section, key, value in asked:
         if section not in _SECTIONS or key not in {f.name for f in fields(_SECTIONS[section])}:
             problems.append(f"{origin}: unknown setting '{section}.{key}'{_nearest(f'{section}.{key}')}")
         else:
@@ -262,6 +270,19 @@ def _from_overrides(overrides: Sequence[str], problems: list[str]) -> list[tuple
     return found
 
 
+def _from_dict(given: Mapping[str, Any], problems: list[str]) -> list[tuple[str, str, str, Any]]:
+    found = []
+    for name, value in given.items():
+        section, dot, key = str(name).partition(".")
+        if dot:
+            found.append(("settings", section, key, value))
+        elif isinstance(value, Mapping):
+            found += [("settings", section, str(inner), inner_value) for inner, inner_value in value.items()]
+        else:
+            problems.append(f"settings: '{name}' stands outside a section{_nearest(section)}")
+    return found
+
+
 def _parse(raw: str) -> Any:
     """A TOML value where the text is one, else the text itself (so that strings need no quotes)."""
     try:
@@ -280,7 +301,7 @@ def _checked(origin: str, section: str, key: str, value: Any, problems: list[str
     spec = next(f.metadata for f in fields(_SECTIONS[section]) if f.name == key)
     if isinstance(wanted, types.GenericAlias):
         kind = typing.get_args(wanted)[0]
-        items = [value] if isinstance(value, str | float | int) else value
+        items = [value] if isinstance(value, str | float | int) else list(value) if isinstance(value, tuple) else value
         if kind is float and isinstance(items, list):
             items = [float(i) if type(i) is int else i for i in items]
         if isinstance(items, list) and all(type(i) is kind for i in items):

@@ -5,6 +5,7 @@ DedupError
 ├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
 ├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
 ├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
+├── TaskError        a task of Spark failed by an error that nobody foresaw, or its executor was lost
 ├── LeaseError       another run writes to the tables, or took them over; at the start: nothing was begun (exit code 2)
 └── SourceError      a lake could not be listed to its end, so that nothing is known of what is in it
 
@@ -14,7 +15,6 @@ a row of `features` with a `reject_reason`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 
@@ -42,16 +42,13 @@ class GuardError(DedupError):
     """A run was stopped before it could do damage; the message names the setting that allows it."""
 
 
+class TaskError(DedupError):
+    """A task of Spark failed by an error that is none of ours; the message has its type, its text and its place."""
+
+
 class LeaseError(DedupError):
     """The tables belong to another run: one that is alive, or one that took them while this one seemed dead."""
 
 
 class SourceError(DedupError):
     """A listing ended before the lake did. It is no listing: no image is taken for new, changed or gone."""
-
-
-def error_of_task(text: str) -> DedupError | None:
-    """The error of ours that a task raised, from the trace that Spark makes of it; None where there is none."""
-    found = re.search(r"^dedup_spark\.errors\.(\w+): (.+)$", text, re.MULTILINE)
-    kinds = {kind.__name__: kind for kind in DedupError.__subclasses__()}
-    return kinds.get(found[1], DedupError)(found[2].strip()) if found else None

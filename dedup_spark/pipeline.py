@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
-from dedup_spark.errors import ConfigError, DedupError, error_of_task
+from dedup_spark.errors import ConfigError
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.stages.embed import step as embed
 from dedup_spark.stages.extract import step as extract
@@ -74,32 +74,45 @@ EMBED = Step(StepName.EMBED, embed.run)
 """Beside the steps: replaces the vectors that extract made, for another model."""
 
 
-def run_all(spark: SparkSession, config: Config, run: Run) -> None:
+@dataclass(frozen=True)
+class StepResult:
+    """What became of one step of a run.
+
+    Attributes:
+        status: `complete`, or `unchanged` where inputs and settings are those of its last completion.
+        counts: As in `runs.counts`; none where the step is unchanged.
+    """
+
+    step: str
+    status: str
+    counts: Mapping[str, int]
+    elapsed_seconds: float
+
+
+def run_all(spark: SparkSession, config: Config, run: Run) -> tuple[StepResult, ...]:
     """All steps, as one run. A step that is complete or unchanged is not done again."""
     with run.step(WHOLE_RUN):
-        for step in STEPS:
-            if step.once_a_run and run.is_complete(step.name, config.inventory.resume_hours):
-                log.info("%s: already done in run %s", step.name, run.run_id)
-            else:
-                run_step(spark, config, run, step)
+        return tuple(_in_a_whole_run(spark, config, run, step) for step in STEPS)
 
 
-def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force: bool = False) -> None:
+def _in_a_whole_run(spark: SparkSession, config: Config, run: Run, step: Step) -> StepResult:
+    if step.once_a_run and run.is_complete(step.name, config.inventory.resume_hours):
+        log.info("%s: already done in run %s", step.name, run.run_id)
+        return StepResult(step.name, "unchanged", {}, 0.0)
+    return run_step(spark, config, run, step)
+
+
+def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force: bool = False) -> StepResult:
     """One step, unless nothing changed since it was last completed; `force` does it anyway."""
     force |= run.full and step.remembers
     if step.inputs and not force and run.unchanged(step.name, _fingerprint(run, step)):
-        return
+        return StepResult(step.name, "unchanged", {}, 0.0)
     log.info("%s: started", step.name)
     with run.step(step.name) as mark:
-        try:
-            step.stage(spark, config, run)
-        except Exception as e:  # what a task raised comes back as Spark's exception, with our sentence deep in a trace
-            told = None if isinstance(e, DedupError) else error_of_task(str(e))
-            if told is None:
-                raise
-            raise told from e
+        step.stage(spark, config, run)
         if step.inputs:
             mark.fingerprint = _fingerprint(run, step)
+    return StepResult(step.name, "complete", mark.counts, mark.elapsed_seconds)
 
 
 def find_step(name: str) -> Step:

@@ -3,9 +3,7 @@
 ./spark-submit.sh calibrate -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --out calibrated.toml
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["calibrate", *sys.argv[1:]]))
+    job("calibrate")

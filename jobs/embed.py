@@ -3,9 +3,7 @@
 ./spark-submit.sh embed -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --set extract.embedding=sscd_distilled
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["embed", *sys.argv[1:]]))
+    job("embed")

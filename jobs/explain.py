@@ -3,9 +3,7 @@
 ./spark-submit.sh explain -- --tables s3a://bucket/dedup --uri photos/cat.jpg --uri web/cat_small.jpg
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["explain", *sys.argv[1:]]))
+    job("explain")

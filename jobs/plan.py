@@ -3,9 +3,7 @@
 ./spark-submit.sh plan -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --cluster 100xgpu
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["plan", *sys.argv[1:]]))
+    job("plan")

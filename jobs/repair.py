@@ -3,9 +3,7 @@
 ./spark-submit.sh repair -- --tables s3a://bucket/dedup
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["repair", *sys.argv[1:]]))
+    job("repair")

@@ -3,9 +3,7 @@
 ./spark-submit.sh run_pipeline -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))
+    job("run")

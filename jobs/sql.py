@@ -3,9 +3,7 @@
 ./spark-submit.sh sql -- --tables s3a://bucket/dedup 'SELECT * FROM duplicates LIMIT 20'
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["sql", *sys.argv[1:]]))
+    job("sql")

@@ -3,9 +3,7 @@
 ./spark-submit.sh trace -- --tables s3a://bucket/dedup --uri photos/cat.jpg
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["trace", *sys.argv[1:]]))
+    job("trace")

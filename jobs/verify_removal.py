@@ -3,9 +3,7 @@
 ./spark-submit.sh verify_removal -- --tables s3a://bucket/dedup --out removals.csv
 """
 
-import sys
-
-from dedup_spark.cli import main
+from dedup_spark.cli import job
 
 if __name__ == "__main__":
-    sys.exit(main(["verify-removal", *sys.argv[1:]]))
+    job("verify-removal")

@@ -22,10 +22,7 @@
 import os
 from pathlib import Path
 
-from dedup_spark.cli import main
-from dedup_spark.spark.session import get_session
-from dedup_spark.store.tables import Tables
-from dedup_spark.store.views import create_views
+import dedup_spark
 
 project = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
 lake = os.environ.get("DEDUP_LAKE", str(project / "demo" / "lake"))
@@ -35,20 +32,21 @@ tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 # ## Run
 #
 # The same as `dedup-spark run --lake ... --tables ...` in a shell. Progress goes to standard error.
-# What is done already is not done again: over a finished lake this takes a few seconds.
+# What is done already is not done again: over a finished lake this takes a few seconds. Where the platform has a
+# session (`spark` on Databricks), give that one: `run` neither makes nor stops it.
 
 # %%
-exit_code = main(["run", "--lake", lake, "--tables", tables_root])
-print("exit code", exit_code)
+spark = dedup_spark.get_session("notebook")
+done = dedup_spark.run(spark, lake=lake, tables=tables_root)
+print(f"run {done.run_id}: {done.groups} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
 
 # %% [markdown]
 # ## Open the tables
 #
-# `create_views` makes every table and view known to this session by its name.
+# After a run every table and view is known to the session by its name. In another session `open_views` does that.
 
 # %%
-spark = get_session("notebook")
-create_views(Tables(spark, tables_root))
+dedup_spark.open_views(spark, tables=tables_root)
 
 # %% [markdown]
 # ## Step 1, inventory: what is there
@@ -110,7 +108,7 @@ spark.sql(
 # Open this page in a browser.
 
 # %%
-print(Path(tables_root, "report", "index.html"))
+print(done.report)
 
 # %% [markdown]
 # ## What ran

@@ -22,15 +22,12 @@
 import os
 from pathlib import Path
 
-from dedup_spark.spark.session import get_session
-from dedup_spark.store.tables import Tables
-from dedup_spark.store.views import create_views
+import dedup_spark
 
 project = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
 tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 
-spark = get_session("notebook")
-create_views(Tables(spark, tables_root))
+spark = dedup_spark.open_views(tables=tables_root)
 
 # %% [markdown]
 # ## Which columns are there?

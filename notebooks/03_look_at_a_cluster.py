@@ -25,16 +25,13 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from dedup_spark.cli import main
-from dedup_spark.spark.session import get_session
-from dedup_spark.store.tables import Tables
-from dedup_spark.store.views import create_views
+import dedup_spark
+from dedup_spark.commands.trace import describe_trace
 
 project = Path.cwd().parent if Path.cwd().name == "notebooks" else Path.cwd()
 tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 
-spark = get_session("notebook")
-create_views(Tables(spark, tables_root))
+spark = dedup_spark.open_views(tables=tables_root)
 
 # %% [markdown]
 # ## Choose one
@@ -112,5 +109,5 @@ spark.sql(
 # The same as `dedup-spark trace --tables ... --uri ...`: this image's rows in every table, in the order of the steps.
 
 # %%
-exit_code = main(["trace", "--tables", tables_root, "--uri", rows[-1].uri])
-print("exit code", exit_code)
+[trace] = dedup_spark.trace(spark, rows[-1].uri, tables=tables_root)
+print(describe_trace(trace))

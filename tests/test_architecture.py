@@ -23,11 +23,14 @@ LAYERS = (
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),
     ("commands/", "pipeline.py"),
-    ("cli.py", "__main__.py"),
+    ("api/",),
+    ("cli/", "__main__.py"),
 )
 """From the bottom to the top: a module imports of its own layer and of those below it."""
 
-NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.py", "stages/reading/decoder_child.py")
+NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.py", "store/table_format.py",
+            "store/files.py", "store/reader.py", "stages/reading/decoder_child.py", "cli/arguments.py",
+            "cli/command_line.py", "__main__.py")  # fmt: skip
 NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")
 MAY_READ_FILES = ("config.py",)  # the settings file that a person names
 
@@ -103,11 +106,11 @@ def test_imports_make_no_circle() -> None:
     def visit(module: str, path: tuple[str, ...]) -> None:
         assert module not in path, " -> ".join([*path, module])
         if module not in done:
-            for imported in imported_modules(module):
+            for imported in imported_modules(module) - {"__init__.py"}:
                 visit(imported, (*path, module))
             done.add(module)
 
-    for module in MODULES:
+    for module in (m for m in MODULES if m != "__init__.py"):  # its names are looked up when they are used
         visit(module, ())
 
 
@@ -161,8 +164,8 @@ def test_a_job_is_a_few_lines_and_knows_its_command(job: Path) -> None:
     text = job.read_text()
     name = job.stem.split("_", 1)[1] if job.stem[0].isdigit() else job.stem
     command = "run" if name == "run_pipeline" else name.replace("_", "-")
-    assert f'main(["{command}"' in text
-    assert len(text.splitlines()) <= 20
+    assert f'job("{command}")' in text
+    assert len(text.splitlines()) <= 10
 
 
 def header(module: str, word: str) -> set[str]:

@@ -15,8 +15,10 @@ from pyspark.sql import SparkSession
 from table_contents import rows
 
 import dedup_spark
-from dedup_spark import cli, pipeline
+from dedup_spark import pipeline
 from dedup_spark.cli import main
+from dedup_spark.cli.arguments import make_parser
+from dedup_spark.spark import session
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
@@ -34,7 +36,7 @@ def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(app_name: str) -> SparkSession:
         raise AssertionError(f"{app_name} started Spark")
 
-    monkeypatch.setattr(cli, "get_session", refuse)
+    monkeypatch.setattr(session, "get_session", refuse)
 
 
 @pytest.fixture
@@ -175,7 +177,12 @@ def test_a_settings_file_that_cannot_be_read(
 @pytest.mark.usefixtures("no_spark")
 @pytest.mark.parametrize(
     "arguments",
-    [["sql", "SELECT 1"], ["trace", "--uri", "a.jpg"], ["explain", "--uri", "a"], ["dendrogram", "--cluster", "1"]],
+    [
+        ["sql", "SELECT 1"],
+        ["trace", "--uri", "a.jpg"],
+        ["explain", "--uri", "a", "--uri", "b"],
+        ["dendrogram", "--cluster", "1"],
+    ],
 )
 def test_asking_where_there_are_no_tables(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -250,10 +257,10 @@ def test_help_explains_every_command(command: str, capsys: pytest.CaptureFixture
 def test_what_was_compared_before_is_compared_again_where_something_is_compared(command: str) -> None:
     options = [command, "--full"]
     if command in ("run", "match"):
-        assert cli._parser().parse_args(options).full
+        assert make_parser().parse_args(options).full
     else:
         with pytest.raises(SystemExit):
-            cli._parser().parse_args(options)
+            make_parser().parse_args(options)
 
 
 @pytest.mark.usefixtures("no_spark")

@@ -1,13 +1,18 @@
 """The files of conf/: they parse, agree with each other and with session.py, and share out GPUs rightly."""
 
+import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from operating_point import PRESETS
 
+import dedup_spark
+from dedup_spark import api
 from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.pipeline import StepResult
 from dedup_spark.spark.session import DELTA_JAR
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,6 +21,7 @@ PLATFORM_FILES = sorted(CONF.glob("*/spark-defaults.conf"))
 OVERLAY_FILES = sorted(CONF.glob("*/overlay.conf"))
 JSON_FILES = sorted(CONF.glob("*/*.json"))
 FOLDERS = ["databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
+FIGURES = {"clusters": 3, "removable": 2, "removable_bytes": 10}
 GPU_PLATFORMS = ["emr", "k8s", "standalone-gpu"]
 
 
@@ -99,6 +105,32 @@ def test_jobs_named_in_conf_exist() -> None:
     named = set(re.findall(r"jobs/(\w+\.py)", "".join(file.read_text() for file in CONF.glob("*/*.*"))))
     assert named >= {"run_pipeline.py"}
     assert not [name for name in named if not (ROOT / "jobs" / name).exists()]
+
+
+def test_the_notebook_of_databricks_runs_the_pipeline_on_the_session_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Spark is not started: what the notebook asks of the functions and of its session is what they take."""
+    asked: list[tuple[object, dict[str, object]]] = []
+    queries: list[str] = []
+    shown = SimpleNamespace(show=lambda **_: None)
+    spark = SimpleNamespace(sql=lambda query: (queries.append(query), shown)[1])
+    found = api.RunResult(
+        "r1", "s3://b/photos", "s3://b/dedup", None, (StepResult("report", "complete", FIGURES, 1.0),), 1
+    )
+
+    def run(given: object = None, **arguments: object) -> api.RunResult:
+        inspect.signature(api.run).bind(given, **arguments)
+        asked.append((given, arguments))
+        return found
+
+    monkeypatch.setattr(dedup_spark, "run", run, raising=False)
+    exec(compile((CONF / "databricks" / "notebook.py").read_text(), "notebook.py", "exec"), {"spark": spark})
+    [(given, arguments)] = asked
+    assert given is spark
+    load_config(given=arguments["settings"])  # type: ignore[arg-type]
+    assert "run r1: 3 groups; 2 images" in capsys.readouterr().out
+    assert "FROM duplicates" in queries[0]
 
 
 def test_presets_are_the_operating_points_that_were_measured_and_balanced_is_the_default() -> None:

@@ -107,3 +107,32 @@ def test_json_holds_the_sections_asked_for() -> None:
 def test_a_setting_that_was_replaced_names_what_took_its_place() -> None:
     with pytest.raises(ConfigError, match=r"'extract\.fetch_attempts'; it was replaced by 'extract\.fetch_pati"):
         load_config(None, ["extract.fetch_attempts=5"])
+
+
+def test_a_dict_is_taken_by_section_or_by_whole_name_and_goes_before_the_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text("[match]\nmin_similarity = 0.4\nmax_hamming_bits = 2\n")
+    given = {"match": {"max_hamming_bits": 1}, "extract.embedding": "off", "cluster": {"keeper_order": ("uri ASC",)}}
+    config = load_config(str(mine), given=given)
+    assert (config.match.min_similarity, config.match.max_hamming_bits) == (0.4, 1)
+    assert (config.extract.embedding, config.cluster.keeper_order) == ("off", ("uri ASC",))
+    assert load_config(given={"index": {"seed": 7}}) == load_config(None, ["index.seed=7"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"match": {"min_similarty": 0.5}}, "settings: unknown setting 'match.min_similarty'; did you mean"),
+        ({"match.min_similarity": "0.5"}, "settings: match.min_similarity must be float, got '0.5'"),
+        ({"min_recall": 0.9}, "settings: 'min_recall' stands outside a section; did you mean 'match.min_recall'?"),
+        ({"match": 0.9}, "settings: 'match' stands outside a section"),
+        ({"match.min_similarity": 2}, "between 0.05 and 1"),
+        ({"cluster.prior": (1, "two")}, "cluster.prior must be a list of numbers"),
+        ({1: 2}, "settings: '1' stands outside a section; sections are inventory"),
+    ],
+)
+def test_a_dict_that_says_something_wrong_is_told_as_on_the_command_line(given: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as e:
+        load_config(given=given)
+    [problem] = e.value.problems
+    assert said in problem

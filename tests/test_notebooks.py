@@ -35,9 +35,8 @@ def test_a_notebook_runs_from_top_to_bottom(
     monkeypatch.setenv("DEDUP_LAKE", str(finished.lake.folder))
     monkeypatch.setenv("DEDUP_TABLES", str(own_tables))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    values = runpy.run_path(str(notebook), run_name="__main__")
+    runpy.run_path(str(notebook), run_name="__main__")
     said = capsys.readouterr().out
-    assert values.get("exit_code", 0) == 0
     assert said.count("\n") > 20  # it shows what it found
     assert f"{finished.lake.folder.name}/" in said
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark import cli, pipeline
+from dedup_spark import pipeline
+from dedup_spark.cli.arguments import make_parser
 from dedup_spark.commands.plan.forecast import Lake, Prices, Rates, parse_cluster
 from dedup_spark.commands.plan.text import paper_markdown
-from dedup_spark.commands.sql import run_sql
+from dedup_spark.commands.sql import ask
 from dedup_spark.commands.text_table import markdown
 from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
 from dedup_spark.config import Config, load_config
@@ -157,7 +158,7 @@ def words_of_commands(program: str) -> list[list[str]]:
 
 
 def test_every_dedup_spark_command_parses() -> None:
-    parser, commands = cli._parser(), words_of_commands("dedup-spark")
+    parser, commands = make_parser(), words_of_commands("dedup-spark")
     assert len(commands) >= 8
     for words in commands:
         options = parser.parse_args(_complete([w for w in words if w != "--help"]))
@@ -200,14 +201,12 @@ def test_every_spark_submit_command_is_accepted() -> None:
 @pytest.mark.slow
 def test_every_sql_example_runs(finished: FinishedRun) -> None:
     sql_lines = [words for words in words_of_commands("dedup-spark") if words[0] == "sql" and len(words) > 1]
-    queries = [cli._parser().parse_args(words).query for words in sql_lines]
+    queries = [make_parser().parse_args(words).query for words in sql_lines]
     queries += [words[words.index("-e") + 1] for words in words_of_commands("spark-sql")]
     queries += re.findall(r"^```sql\n(.*?);?\n```", TEXT, re.DOTALL | re.MULTILINE)
     assert len(queries) >= 3
     for query in queries:
-        said: list[str] = []
-        run_sql(finished.tables, query, 5, views.ViewSettings(1), said.append)
-        assert len(said[0].splitlines()) > 2, f"no row: {query}"
+        assert len(ask(finished.tables, query, views.ViewSettings(1), 5)), f"no row: {query}"
 
 
 @pytest.mark.slow
@@ -215,7 +214,7 @@ def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples
     removals = str(tmp_path / "removals.csv")
-    assert verify_removal(finished.tables, load_config(), Wanted(), removals, lambda _: None) > 10
+    assert verify_removal(finished.tables, load_config(), Wanted(), removals).n_images > 10
     for example in examples:
         here = example.replace("demo/tables", finished.tables.root).replace("removals.csv", removals)
         exec(compile(here, "README.md", "exec"), {})

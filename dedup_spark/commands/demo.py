@@ -1,14 +1,6 @@
-"""`dedup-spark demo`: the whole job on sample photos or on a folder of one's own, and what it found, in words."""
+"""`dedup-spark demo`: what it asks of the tables after a run over sample photos, or a folder of one's own."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-
-from dedup_spark import pipeline
-from dedup_spark.commands.sql import run_sql
-from dedup_spark.stages.report.summary import collect_summary, describe
-from dedup_spark.store.runs import Run
-from dedup_spark.store.views import ViewSettings
 
 QUERIES = (
     (
@@ -27,14 +19,3 @@ QUERIES = (
         "regexp_extract(keeper_uri, '[^/]*$', 0) AS kept FROM duplicates ORDER BY similarity, uri LIMIT 5",
     ),
 )
-
-
-def demo(run: Run, say: Callable[[str], None]) -> None:
-    """Do all steps; say what was found, where it is, and ask three questions of it."""
-    tables, settings = run.tables, ViewSettings.of(run.config)
-    pipeline.run_all(tables.spark, run.config, run)
-    say("\n" + describe(collect_summary(tables, settings)))
-    say(f"\ntables  {tables.root}\nreport  {tables.root}/report/index.html")
-    for question, query in QUERIES:
-        say(f'\n{question}\n  dedup-spark sql --tables {tables.root} "{query}"\n')
-        run_sql(tables, query, 20, settings, say)

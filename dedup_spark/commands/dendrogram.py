@@ -54,26 +54,26 @@ class Dendrogram:
     merges: Float64
 
 
-def write_dendrogram(tables: Tables, cluster_id: int, method: str, out: str | None, say: Callable[[str], None]) -> None:
-    """Say the tree in Newick format, or write it to `out`: a drawing (.svg), everything (.json) or Newick (.nwk).
-
-    Raises:
-        ConfigError: no such cluster, one of a single picture or of too many, or another kind of file.
-    """
+def require_kind(out: str) -> Callable[[Dendrogram], str]:
+    """What writes a file of that name: a drawing (.svg), everything (.json) or Newick (.nwk). Raises ConfigError."""
     writers = {".svg": to_svg, ".json": to_json, ".nwk": to_newick}
-    suffix = next((s for s in writers if out and out.endswith(s)), None)
-    if out and not suffix:
-        raise ConfigError(f"--out {out}: must end with one of {', '.join(writers)}")
-    found = read_dendrogram(tables, cluster_id, method)
-    if out and suffix:
-        files.write_atomically(out, writers[suffix](found).encode("utf-8", "replace"))
-        say(f"{len(found.leaves)} pictures of cluster {cluster_id}: {out}")
-    else:
-        say(to_newick(found))
+    for suffix, writer in writers.items():
+        if out.endswith(suffix):
+            return writer
+    raise ConfigError(f"--out {out}: must end with one of {', '.join(writers)}")
+
+
+def write_dendrogram(found: Dendrogram, out: str) -> None:
+    """Write it to a file, local or in a store, in the format that its name ends with. Raises ConfigError."""
+    files.write_atomically(out, require_kind(out)(found).encode("utf-8", "replace"))
 
 
 def read_dendrogram(tables: Tables, cluster_id: int, method: str) -> Dendrogram:
-    """The tree over the distinct pictures of a cluster."""
+    """The tree over the distinct pictures of a cluster.
+
+    Raises:
+        ConfigError: no such cluster, or one of a single picture or of too many.
+    """
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == cluster_id)
     signatures = tables.read(FEATURES).select("image_id", "pixel_hash", "phash", "embedding")
     first = F.min_by(F.struct("image_id", "uri", "phash", "embedding"), F.struct(~F.col("is_keeper"), "image_id"))

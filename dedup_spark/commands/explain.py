@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,29 +43,79 @@ class Evidence:
     weighed: Facts | None = None
 
 
-def explain_pair(tables: Tables, uris: list[str], say: Callable[[str], None]) -> None:
-    """Say facts, evidence and verdict for two images, each given by its address or the end of one.
+@dataclass(frozen=True)
+class Hop:
+    """One image on the path of pairs between two, and its similarity to the one before; None for the first."""
+
+    uri: str
+    similarity: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Two images, the evidence between them, and what came of it.
+
+    Attributes:
+        a: The rows of the first image in images, features, clusters and guarded, as one.
+        b: Those of the second.
+        rows: The row between the two in every table about pairs of images, by name; None where there is none.
+        settings: Those of the last finished step cluster, by section.
+        cluster_id: The cluster that both are in; None where they are not joined.
+        path: The shortest way between the two over pairs inside that cluster.
+        why_not: In words, what kept them apart; None where they are joined.
+    """
+
+    a: Facts
+    b: Facts
+    evidence: Evidence
+    rows: Mapping[str, Facts | None]
+    settings: Facts
+    cluster_id: int | None
+    path: tuple[Hop, ...]
+    why_not: str | None
+
+
+def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
+    """Facts, evidence and verdict for two images, each given by its address or the end of one.
 
     Raises:
-        ConfigError: not two addresses, one that no or more than one image has, or no finished step cluster.
+        ConfigError: an address that no or more than one image has, or no finished step cluster.
     """
-    if len(uris) != 2:
-        raise ConfigError(f"explain: give --uri twice, for the two images to compare; got {len(uris)}")
     settings = _last_settings(tables)
-    a, b = (_facts(tables, uri) for uri in uris)
-    shown = [name for name in _SHOWN if a.get(name) is not None or b.get(name) is not None]
-    say(f"a  {a['uri']}\nb  {b['uri']}\n")
-    say(format_table(["", "a", "b"], [[name, _text(name, a), _text(name, b)] for name in shown]))
-    evidence = _evidence(tables, a, b)
-    say("\nevidence")
-    for line in _describe(tables, a, b, evidence, settings):
-        say(f"  {line}")
+    a, b = (_facts(tables, uri) for uri in (uri_a, uri_b))
+    about_pairs = [table for table in ALL if table.key == PAIRS.key]
+    found = {table.name: _between(tables.read(table), a, b).first() for table in about_pairs}
+    rows = {name: row.asDict() if row else None for name, row in found.items()}
+    evidence = _evidence(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
-        say(f"\njoined: both are in cluster {a['cluster_id']}")
-        for line in _joined(tables, a, b, settings["cluster"]):
-            say(f"  {line}")
-    else:
-        say(f"\nnot joined: {why_not(a, b, evidence, settings)}")
+        path = _joining_path(tables, a, b, settings["cluster"])
+        return Explanation(a, b, evidence, rows, settings, a["cluster_id"], path, None)
+    return Explanation(a, b, evidence, rows, settings, None, (), why_not(a, b, evidence, settings))
+
+
+def describe_explanation(found: Explanation) -> str:
+    """The facts side by side, the evidence, and the path or what kept the two apart."""
+    a, b = found.a, found.b
+    shown = [name for name in _SHOWN if a.get(name) is not None or b.get(name) is not None]
+    lines = [
+        f"a  {a['uri']}\nb  {b['uri']}\n",
+        format_table(["", "a", "b"], [[name, _text(name, a), _text(name, b)] for name in shown]),
+        "\nevidence",
+        *(f"  {line}" for line in _describe_evidence(found)),
+    ]
+    if found.cluster_id is None:
+        return "\n".join([*lines, f"\nnot joined: {found.why_not}"])
+    sides = (("a", a), ("b", b))
+    hops = [f"    {'' if h.similarity is None else f'-> {h.similarity:.3f} '}{h.uri}" for h in found.path]
+    return "\n".join(
+        [
+            *lines,
+            f"\njoined: both are in cluster {found.cluster_id}",
+            *(f"  {name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in sides),
+            f"  path of pairs, with the similarity of each:{'' if hops else ' none'}",
+            *hops,
+        ]
+    )
 
 
 def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
@@ -141,18 +191,14 @@ def _facts(tables: Tables, uri: str) -> Facts:
     return facts | {"guard": guarded["guard"] if guarded else None}
 
 
-def _evidence(tables: Tables, a: Facts, b: Facts) -> Evidence:
+def _evidence(a: Facts, b: Facts, pair: Facts | None, weighed: Facts | None) -> Evidence:
     cosine = bits = None
     if a.get("embedding") and b.get("embedding") and a["model_id"] == b["model_id"]:
         cosine = float(vectors.cosines(*(vectors.from_bytes([side["embedding"]]) for side in (a, b)))[0])
     if a.get("phash") is not None and b.get("phash") is not None:
         bits = ((a["phash"] ^ b["phash"]) & (2**64 - 1)).bit_count()
     same = {name: a.get(name) is not None and a.get(name) == b.get(name) for name in ("content_hash", "pixel_hash")}
-    pair, weighed = (_between(tables.read(table), a, b).first() for table in (PAIRS, EVIDENCE))
-    return Evidence(
-        same["content_hash"], same["pixel_hash"], bits, cosine,
-        pair.asDict() if pair else None, weighed.asDict() if weighed else None,
-    )  # fmt: skip
+    return Evidence(same["content_hash"], same["pixel_hash"], bits, cosine, pair, weighed)
 
 
 def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
@@ -163,8 +209,9 @@ def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
     return pairs.where((F.col("image_id_a") == low) & (F.col("image_id_b") == high))
 
 
-def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> list[str]:
+def _describe_evidence(found: Explanation) -> list[str]:
     yes = {True: "yes", False: "no"}
+    evidence, settings = found.evidence, found.settings
     lines = [f"same bytes: {yes[evidence.same_bytes]}; same pixels: {yes[evidence.same_pixels]}"]
     if evidence.hamming_bits is not None:
         limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
@@ -173,18 +220,15 @@ def _describe(tables: Tables, a: Facts, b: Facts, evidence: Evidence, settings: 
         asked = ("match",) if evidence.weighed else ("match", "cluster")  # what was weighed is not cut by its cosine
         thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in asked)
         lines.append(f"cosine: {evidence.similarity:.4f} ({thresholds})")
-    for table in ALL:  # pairs, and every other table about pairs of images
-        if table.key == PAIRS.key:
-            row = _between(tables.read(table), a, b).first()
-            values = {k: v for k, v in row.asDict().items() if k not in table.key} if row else {}
-            known = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
-            lines.append(f"{table.name}: {known or 'no row'}")
+    for name, row in found.rows.items():
+        values = {k: v for k, v in (row or {}).items() if k not in PAIRS.key}
+        known = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+        lines.append(f"{name}: {known or 'no row'}")
     return lines
 
 
-def _joined(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> list[str]:
-    """The two members' own reasons, and the path of pairs between them."""
-    lines = [f"{name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in (("a", a), ("b", b))]
+def _joining_path(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> tuple[Hop, ...]:
+    """From one to the other over the pairs that join images of their cluster."""
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
     ids = ["image_id_a", "image_id_b"]
     weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")
@@ -194,8 +238,7 @@ def _joined(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> list[str]:
     path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
     uris = {r["image_id"]: r["uri"] for r in rows}
-    steps = [f"{'' if score is None else f'-> {score:.3f} '}{uris[image_id]}" for image_id, score in path]
-    return [*lines, f"path of pairs, with the similarity of each:{'' if path else ' none'}", *(f"  {s}" for s in steps)]
+    return tuple(Hop(uris[image_id], similarity) for image_id, similarity in path)
 
 
 def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[tuple[int, float | None]]:

@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
-from pyspark.errors import AnalysisException, ParseException
+import pyarrow as pa
+from pyspark.errors import AnalysisException, ParseException, PySparkException
 
 from dedup_spark.commands.text_table import format_table
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.spark.task_errors import error_of_task
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.views import ViewSettings, open_views
 
 
-def run_sql(tables: Tables, query: str, max_rows: int, settings: ViewSettings, say: Callable[[str], None]) -> None:
-    """Run one query and say its rows, at most `max_rows`.
+def ask(tables: Tables, query: str, settings: ViewSettings, max_rows: int | None = None) -> pa.Table:
+    """The answer to one query, at most `max_rows` rows of it, held by the driver.
 
     Raises:
         ConfigError: when the query is not valid; with Spark's own explanation.
+        DedupError: when the query fails as it runs, or gives a type that Arrow has not.
     """
     open_views(tables, settings)
     try:
         answer = tables.spark.sql(query)
+        return (answer if max_rows is None else answer.limit(max_rows)).toArrow()
     except (AnalysisException, ParseException) as e:
         raise ConfigError(f"the query is not valid: {str(e).split('JVM stacktrace', 1)[0].strip()}") from e
-    rows = answer.limit(max_rows + 1).collect()
-    say(format_table(answer.columns, [list(r) for r in rows[:max_rows]]))
-    if len(rows) > max_rows:
-        say(f"... more than {max_rows} rows; --rows N shows more")
+    except PySparkException as e:
+        raise error_of_task(e) or DedupError(f"the query failed: {str(e).strip().splitlines()[0]}") from e
+
+
+def describe_answer(answer: pa.Table, max_rows: int) -> str:
+    """At most `max_rows` rows as aligned text, and whether there are more."""
+    columns = [[plain(value) for value in column.to_pylist()] for column in answer.slice(0, max_rows).columns]
+    lines = [format_table(answer.column_names, [list(row) for row in zip(*columns, strict=True)])]
+    if len(answer) > max_rows:
+        lines.append(f"... more than {max_rows} rows; --rows N shows more")
+    return "\n".join(lines)
+
+
+def plain(value: Any) -> Any:
+    """Values of Arrow as those of Spark's rows: times without their zone, which is UTC, and maps as dicts."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):
+        return dict(value)
+    return value

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import DataFrame, Row
+import pyarrow as pa
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from dedup_spark.commands.sql import plain
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.store.schema import CENTROIDS, CLUSTER_HISTORY, CLUSTERS, FEATURES, IMAGES, PAIRS
@@ -16,17 +19,41 @@ from dedup_spark.store.tables import Tables
 _MAX_IMAGES, _MAX_ROWS = 5, 20
 
 
-def trace_image(tables: Tables, uri: str, say: Callable[[str], None]) -> None:
-    """Say all rows about the image whose uri is `uri`, or ends with it.
+@dataclass(frozen=True)
+class Trace:
+    """One image's rows in every table, in the order of the steps.
+
+    Attributes:
+        rows: By table, as Arrow: `images`, `features`, `pairs` (the most similar first), `clusters` (of the whole
+            cluster, by image_id) and `cluster_history`. At most 21 rows each, of which 20 are shown; without rows where
+            the image has none, and empty for a cluster that it is not in.
+        n_cells: Cells of the index; 0 where there is none.
+    """
+
+    uri: str
+    image_id: int
+    rows: Mapping[str, pa.Table]
+    n_cells: int
+
+
+def trace_image(tables: Tables, uri: str) -> list[Trace]:
+    """All rows about the image whose uri is `uri`, or about each, of a handful, whose uri ends with it.
 
     Raises:
         ConfigError: no image, or more than a handful, has such an address.
     """
-    images = tables.read(IMAGES)
-    for image in find_images(tables, uri):
-        say(f"\n{image['uri']}")
-        _say_rows(say, "images", images.where(F.col("image_id") == image["image_id"]))
-        _say_image(tables, image["image_id"], say)
+    return [_trace(tables, image["uri"], image["image_id"]) for image in find_images(tables, uri)]
+
+
+def describe_trace(found: Trace) -> str:
+    """The rows as text, null left out; bytes are counted."""
+    lines = [f"\n{found.uri}"]
+    for table, rows in found.rows.items():
+        if table == "clusters" and not len(rows):
+            lines.append("  clusters: in no cluster: no other image is near enough, or this one was rejected")
+        elif table != "cluster_history" or len(found.rows["clusters"]):
+            lines += _lines(table, rows)
+    return "\n".join([*lines, f"  index: {found.n_cells} cells" if found.n_cells else "  index: empty"])
 
 
 def find_images(tables: Tables, uri: str) -> list[Row]:
@@ -46,35 +73,33 @@ def find_images(tables: Tables, uri: str) -> list[Row]:
     return found
 
 
-def _say_image(tables: Tables, image_id: int, say: Callable[[str], None]) -> None:
-    features = tables.read(FEATURES).where(F.col("image_id") == image_id)
-    _say_rows(say, "features", features)
+def _trace(tables: Tables, uri: str, image_id: int) -> Trace:
+    is_image = F.col("image_id") == image_id
     either = (F.col("image_id_a") == image_id) | (F.col("image_id_b") == image_id)
-    _say_rows(say, "pairs", tables.read(PAIRS).where(either).orderBy(F.desc("similarity")))
-    clusters = tables.read(CLUSTERS)
-    own = clusters.where(F.col("image_id") == image_id).select("cluster_id").first()
-    if own is None:
-        say("  clusters: in no cluster: no other image is near enough, or this one was rejected")
-    else:
-        _say_rows(say, "clusters", clusters.where(F.col("cluster_id") == own["cluster_id"]).orderBy("image_id"))
-        history = tables.read(CLUSTER_HISTORY).where(F.col("cluster_id") == own["cluster_id"])
-        _say_rows(say, "cluster_history", history.orderBy("clusters_version"))
-    n_cells = tables.read(CENTROIDS).count()
-    say(f"  index: {n_cells} cells" if n_cells else "  index: empty")
+    own = tables.read(CLUSTERS).where(is_image).select("cluster_id").first()
+    of_cluster = F.col("cluster_id") == F.lit(own["cluster_id"] if own else None)
+    wanted = {
+        "images": tables.read(IMAGES).where(is_image),
+        "features": tables.read(FEATURES).where(is_image),
+        "pairs": tables.read(PAIRS).where(either).orderBy(F.desc("similarity")),
+        "clusters": tables.read(CLUSTERS).where(of_cluster).orderBy("image_id"),
+        "cluster_history": tables.read(CLUSTER_HISTORY).where(of_cluster).orderBy("clusters_version"),
+    }
+    rows = {table: found.limit(_MAX_ROWS + 1).toArrow() for table, found in wanted.items()}
+    return Trace(uri, image_id, rows, tables.read(CENTROIDS).count())
 
 
-def _say_rows(say: Callable[[str], None], table: str, rows: DataFrame) -> None:
-    found = rows.limit(_MAX_ROWS + 1).collect()
-    if not found:
-        say(f"  {table}: no row")
-    for row in found[:_MAX_ROWS]:
-        say(f"  {table}:")
-        for name, value in row.asDict().items():
-            if value is not None:
-                say(f"    {name}: {_text(value)}")
-    if len(found) > _MAX_ROWS:
-        say(f"  {table}: more than {_MAX_ROWS} rows")
+def _lines(table: str, rows: pa.Table) -> list[str]:
+    if not len(rows):
+        return [f"  {table}: no row"]
+    lines = []
+    for row in rows.slice(0, _MAX_ROWS).to_pylist():
+        known = {name: value for name, value in row.items() if value is not None}
+        lines += [f"  {table}:", *(f"    {name}: {_text(value)}" for name, value in known.items())]
+    if len(rows) > _MAX_ROWS:
+        lines.append(f"  {table}: more than {_MAX_ROWS} rows")
+    return lines
 
 
 def _text(value: Any) -> str:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(value)
+    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(plain(value))

@@ -13,9 +13,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup_spark.errors import ConfigError, SourceError, error_of_task
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING
+from dedup_spark.spark.task_errors import error_of_task
 
 _NANOS = "spark.sql.legacy.parquet.nanosAsLong"
 _TO_THE_END = {"ignoreCorruptFiles": False, "ignoreMissingFiles": False}
@@ -48,7 +49,7 @@ def listing_errors(place: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JError) as e:
-        raise error_of_task(str(e)) or SourceError(
+        raise error_of_task(e) or SourceError(
             f"{place}: its listing ended early: {first_line(e)}; what is in it is unknown, so nothing was changed: "
             "run again, and if it stays so look at that file"
         ) from e

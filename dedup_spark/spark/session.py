@@ -13,16 +13,20 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
 """It is built for the Spark version in its name; conf/local/spark-defaults.conf names the same jar (tested)."""
 
-_DELTA = {
+DELTA_SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
@@ -47,7 +51,7 @@ _LAPTOP = {
     "spark.sql.codegen.cache.maxEntries": _KEPT_CLASSES,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    **_DELTA,
+    **DELTA_SETTINGS,
 }
 
 _SMALL_MASTER = {
@@ -62,6 +66,9 @@ _RUNTIME = {
     # Rows that cross to Python are about 1 KB (uri, hashes, embedding): batches of about 1 MB.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
 }
+
+_SET_BY_READERS = ("spark.sql.legacy.parquet.nanosAsLong",)  # sources/spark_reader.py
+_JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
 def get_session(app_name: str) -> SparkSession:
@@ -80,9 +87,11 @@ def get_session(app_name: str) -> SparkSession:
         builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
         for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
             builder = builder.config(key, value)
+        log.info("no Spark session was given or found: starting a local one")
     spark = builder.getOrCreate()
     if not hosted:
         spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
+        _silence_failed_tasks(spark)
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER
@@ -91,6 +100,53 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+@contextmanager
+def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
+    """The session that a caller gave, or that of `get_session`; it is never stopped here.
+
+    A given one has, for the length of the block, the settings that rows of ours count on (UTC, batches of about 1 MB):
+    other threads that use it meanwhile see them too. Its settings and its job group are then as they were.
+
+    Raises:
+        ConfigError: a session of Spark Connect.
+    """
+    if given is None:
+        yield get_session("dedup-spark")
+        return
+    configure_logging()
+    _require_classic(given)
+    context = given.sparkContext
+    settings = {key: given.conf.get(key) for key in (*_RUNTIME, *_SET_BY_READERS)}
+    group = {key: context.getLocalProperty(key) for key in _JOB_GROUP}
+    submitted = {key for key, _ in context.getConf().getAll()}
+    try:
+        for key, value in _RUNTIME.items():
+            if key not in submitted:
+                given.conf.set(key, value)
+        yield given
+    finally:
+        for key, before in settings.items():
+            if given.conf.get(key) != before:
+                given.conf.set(key, str(before))
+        for key, named in group.items():
+            context.setLocalProperty(key, named)  # type: ignore[arg-type]  # null takes it away
+
+
+def _silence_failed_tasks(spark: SparkSession) -> None:
+    """Keep the traces of failed tasks, one a try, out of a person's terminal: `spark/task_errors.py` tells of them."""
+    log4j = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
+        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
+
+
+def _require_classic(spark: SparkSession) -> None:
+    if not hasattr(spark, "_jvm"):
+        raise ConfigError(
+            "the session given is one of Spark Connect, which has no resource profiles for the model: give a classic "
+            "one (on Databricks: a cluster with dedicated access)"
+        )
 
 
 def require_startable() -> None:

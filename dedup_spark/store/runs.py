@@ -22,10 +22,11 @@ from pyspark.sql import functions as F
 
 import dedup_spark
 from dedup_spark.config import Config
-from dedup_spark.errors import DedupError
+from dedup_spark.errors import DedupError, TaskError
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.progress import clock
+from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.store.schema import RUNS, Table
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import RunStatus, StepName
@@ -42,6 +43,7 @@ class Mark:
     counts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     fingerprint: str | None = None
+    elapsed_seconds: float = 0.0
 
 
 class Run:
@@ -67,20 +69,24 @@ class Run:
 
     @contextmanager
     def step(self, step: str) -> Iterator[Mark]:
-        """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint."""
+        """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint.
+
+        Raises:
+            DedupError: what failed in a task, in one sentence; other errors of the block pass as they are.
+        """
         outer, mark = self._mark, Mark()
         self._mark = mark
         self._write(step, RunStatus.STARTED, None, Mark())
         begin = time.monotonic()
         try:
-            yield mark
+            with told_in_a_sentence():
+                yield mark
         except BaseException as e:
-            reason = str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"
-            self._write_failure(step, time.monotonic() - begin, mark, reason[:4000])
+            self._write_failure(step, time.monotonic() - begin, mark, e)
             raise
         finally:
             self._mark = outer
-        seconds = time.monotonic() - begin
+        mark.elapsed_seconds = seconds = time.monotonic() - begin
         self._write(step, RunStatus.COMPLETE, seconds, mark)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
         log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
@@ -112,10 +118,12 @@ class Run:
         rows = self.tables.read(RUNS).where((F.col("step") == step) & (F.col("status") == status))
         return rows.orderBy(F.desc("at")).first()
 
-    def _write_failure(self, step: str, seconds: float, mark: Mark, message: str) -> None:
+    def _write_failure(self, step: str, seconds: float, mark: Mark, failure: BaseException) -> None:
         try:
-            text = message.encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
+            text = _reason(failure)[:4000].encode(errors="replace").decode()  # a name that is no UTF-8 may be in it
             self._write(step, RunStatus.FAILED, seconds, Mark(mark.counts, mark.notes), text)
+            if "\n" in text and self._is_logged:
+                log.info("%s: failed; the whole trace is in the column message of runs", step)
         except Exception as e:  # the session may be what failed; the error under way must not be hidden by this one
             log.warning("%s: failed, and its mark could not be written: %s", step, e)
 
@@ -126,6 +134,13 @@ class Run:
         row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
                self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
         self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
+
+
+def _reason(e: BaseException) -> str:
+    """Why a step failed; where its sentence was made from a trace, with the trace."""
+    if isinstance(e, TaskError):
+        return f"{e}\n{e.__cause__}"
+    return str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"
 
 
 def new_run_id() -> str:

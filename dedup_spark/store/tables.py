@@ -6,6 +6,7 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import secrets
@@ -14,13 +15,15 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from delta.tables import DeltaTable
+from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from dedup_spark.errors import TableError
+from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.spark.session import DELTA_JAR, DELTA_SETTINGS
 from dedup_spark.store import files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
@@ -29,6 +32,7 @@ from dedup_spark.store.table_format import FORMAT, Format, read_format, write_fo
 log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"\d{20}\.json")
+_DELTA_CLASS = "io.delta.tables.DeltaTable"
 
 
 _STAGING, _PROGRESS = "_staging", "_embed"
@@ -313,6 +317,15 @@ class Tables:
 
     def _path(self, table: Table) -> str:
         return f"{self.root}/{table.name}"
+
+
+def require_delta(spark: SparkSession) -> None:
+    """Raise ConfigError where a session that somebody else built has no Delta Lake."""
+    found = functools.reduce(getattr, _DELTA_CLASS.split("."), cast("object", spark._jvm))
+    if isinstance(found, JavaPackage):  # what py4j takes a name for that stands for no class
+        needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
+        settings = ", ".join(f"{key}={value}" for key, value in needed.items())
+        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}")
 
 
 def _struct(table: Table) -> T.StructType:

@@ -5,8 +5,11 @@ To add a view, add it to `VIEWS`; it is then in `dedup-spark sql`, in the catalo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from string import Template
 
+from dedup_spark.config import ClusterSettings, Config, ReportSettings
 from dedup_spark.vocabulary import (
     OF_REPRESENTATIVES,
     DecidedBy,
@@ -291,3 +294,22 @@ WHERE copies.removable""",
 """Of no use to people by name: it is no view of the catalog."""
 
 VIEWS: tuple[View, ...] = (DUPLICATES, DOUBTFUL_FIRST, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX, LEAKAGE)
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The settings that views depend on."""
+
+    prefix_depth: int = ReportSettings().prefix_depth
+    max_listing_age_hours: float = ClusterSettings().max_listing_age_hours
+
+    @classmethod
+    def of(cls, config: Config) -> ViewSettings:
+        return cls(config.report.prefix_depth, config.cluster.max_listing_age_hours)
+
+
+def query_of(view: View, sources: Mapping[str, str], settings: ViewSettings) -> str:
+    """The view as SQL, where each table is called as `sources` has it by its name."""
+    named: dict[str, object] = {**sources, **asdict(settings)}
+    copies = Template(COPIES.rstrip()).substitute(named)
+    return Template(view.sql).substitute(named, copies=copies)

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from string import Template
-
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame
 
-from dedup_spark.config import ClusterSettings, Config, ReportSettings
 from dedup_spark.errors import TableError
 from dedup_spark.store.schema import ALL
 from dedup_spark.store.tables import Tables
-from dedup_spark.store.view_definitions import COPIES, VIEWS, View
+from dedup_spark.store.view_definitions import VIEWS, View, ViewSettings, query_of
 
-
-@dataclass(frozen=True)
-class ViewSettings:
-    """The settings that views depend on."""
-
-    prefix_depth: int = ReportSettings().prefix_depth
-    max_listing_age_hours: float = ClusterSettings().max_listing_age_hours
-
-    @classmethod
-    def of(cls, config: Config) -> ViewSettings:
-        return cls(config.report.prefix_depth, config.cluster.max_listing_age_hours)
+__all__ = ["ViewSettings", "create_views", "open_views", "read_view", "views_script"]
 
 
 _DEFAULTS = ViewSettings()
@@ -96,9 +82,7 @@ def _signature(view: View) -> str:
 
 
 def _query(tables: Tables, view: View, settings: ViewSettings) -> str:
-    named: dict[str, object] = {table.name: tables.sql_source(table) for table in ALL} | asdict(settings)
-    copies = Template(COPIES.rstrip()).substitute(named)
-    return Template(view.sql).substitute(named, copies=copies)
+    return query_of(view, {table.name: tables.sql_source(table) for table in ALL}, settings)
 
 
 def _quoted(text: str) -> str:

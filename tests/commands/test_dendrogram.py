@@ -14,7 +14,7 @@ import pytest
 from conftest import FinishedRun
 from table_contents import rows
 
-from dedup_spark.commands.dendrogram import Dendrogram, Leaf, to_svg, write_dendrogram
+from dedup_spark.commands.dendrogram import Dendrogram, Leaf, read_dendrogram, to_newick, to_svg, write_dendrogram
 from dedup_spark.errors import ConfigError
 
 
@@ -29,9 +29,9 @@ def cluster_of_edits(finished: FinishedRun) -> tuple[int, set[str]]:
 
 def test_a_cluster_is_exported_as_text_as_json_and_as_a_drawing(finished: FinishedRun, tmp_path: Path) -> None:
     cluster_id, pictures = cluster_of_edits(finished)
-    said: list[str] = []
-    for out in (None, str(tmp_path / "tree.json"), str(tmp_path / "tree.svg"), str(tmp_path / "tree.nwk")):
-        write_dendrogram(finished.tables, cluster_id, "average", out, said.append)
+    tree = read_dendrogram(finished.tables, cluster_id, "average")
+    for name in ("tree.json", "tree.svg", "tree.nwk"):
+        write_dendrogram(tree, str(tmp_path / name))
     found = json.loads((tmp_path / "tree.json").read_text())
     assert len(found["leaves"]) == len(pictures) == len(found["merges"]) + 1
     assert sum(leaf["is_keeper"] for leaf in found["leaves"]) == 1
@@ -39,7 +39,7 @@ def test_a_cluster_is_exported_as_text_as_json_and_as_a_drawing(finished: Finish
     assert found["measure"] == "cosine"
     assert found["bound"] is None  # what bounds this cluster is a probability
     assert "bound" not in (tmp_path / "tree.svg").read_text()
-    assert said[0] == found["newick"] == (tmp_path / "tree.nwk").read_text()
+    assert to_newick(tree) == found["newick"] == (tmp_path / "tree.nwk").read_text()
     drawing = ET.parse(tmp_path / "tree.svg").getroot()
     texts = [element.text or "" for element in drawing.iter() if element.tag.endswith("text")]
     assert sum(".jpg" in text or ".png" in text for text in texts) >= 1
@@ -87,14 +87,16 @@ def test_a_chain_of_two_thousand_pictures_is_drawn_and_leaves_the_recursion_limi
     assert sys.getrecursionlimit() == limit
 
 
-def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun, tmp_path: Path) -> None:
+def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun) -> None:
     members = rows(finished.tables.root, "clusters")
     edited = {m["cluster_id"] for m in members if m["relation"] == "edited_copy"}
     identical = next(m["cluster_id"] for m in members if m["cluster_id"] not in edited)
-    for cluster_id, out, said in (
-        (1, None, "there is no such cluster"),
-        (identical, None, "all its images have the same pixels"),
-        (identical, str(tmp_path / "tree.png"), "must end with one of .svg, .json, .nwk"),
-    ):
+    for cluster_id, said in ((1, "there is no such cluster"), (identical, "all its images have the same pixels")):
         with pytest.raises(ConfigError, match=said):
-            write_dendrogram(finished.tables, cluster_id, "average", out, print)
+            read_dendrogram(finished.tables, cluster_id, "average")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    found = Dendrogram(1, "cosine", "average", 0.5, (), np.zeros((0, 4)))
+    with pytest.raises(ConfigError, match=r"must end with one of \.svg, \.json, \.nwk"):
+        write_dendrogram(found, str(tmp_path / "tree.png"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import FinishedRun
 from fabricated import fill, frame, hamming, listed, readable, rejected
 
-from dedup_spark.commands.explain import Evidence, explain_pair, why_not
+from dedup_spark.cli import main
+from dedup_spark.commands.explain import Evidence, describe_explanation, explain_pair, why_not
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.runs import Run
@@ -52,10 +54,8 @@ def test_what_kept_two_images_apart_is_told_in_words(
     assert why_not(a, b, Evidence(False, False, bits, cosine, pair, weighed), SETTINGS).startswith(said)
 
 
-def explain(tables: Tables, *uris: str) -> str:
-    said: list[str] = []
-    explain_pair(tables, list(uris), said.append)
-    return "\n".join(said)
+def explain(tables: Tables, uri_a: str, uri_b: str) -> str:
+    return describe_explanation(explain_pair(tables, uri_a, uri_b))
 
 
 @pytest.mark.slow
@@ -104,7 +104,15 @@ def test_facts_and_scores_of_two_read_images_stand_side_by_side(finished: Finish
     assert "joined: both are in cluster" in said
 
 
-@pytest.mark.parametrize(("uris", "said"), [(["a"], "give --uri twice"), ([".jpg", "moon.png"], "more of it")])
-def test_other_than_two_images_are_an_error(finished: FinishedRun, uris: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        explain(finished.tables, *uris)
+def test_an_end_that_several_images_have_is_an_error(finished: FinishedRun) -> None:
+    with pytest.raises(ConfigError, match="more of it"):
+        explain(finished.tables, ".jpg", "moon.png")
+
+
+@pytest.mark.parametrize("uris", [["a"], ["a", "b", "c"]])
+def test_other_than_two_images_are_refused_before_spark_starts(
+    uris: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [word for uri in uris for word in ("--uri", uri)]
+    assert main(["explain", *words, "--tables", str(tmp_path)]) == 2
+    assert "give --uri twice" in capsys.readouterr().err

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import pyarrow as pa
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark.commands.sql import run_sql
-from dedup_spark.errors import ConfigError
-from dedup_spark.store.schema import ALL
+from dedup_spark.commands.sql import ask, describe_answer
+from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.store.schema import ALL, IMAGES
 from dedup_spark.store.view_definitions import VIEWS
 from dedup_spark.store.views import ViewSettings
 
 
 def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int = 2) -> list[str]:
     """What is said, as lines."""
-    said: list[str] = []
-    run_sql(done.tables, query, max_rows, ViewSettings(prefix_depth), said.append)
-    return "\n".join(said).splitlines()
+    found = ask(done.tables, query, ViewSettings(prefix_depth), max_rows + 1)
+    return describe_answer(found, max_rows).splitlines()
 
 
 def test_every_table_and_view_opens_by_its_bare_name(finished: FinishedRun) -> None:
@@ -49,6 +51,27 @@ def test_more_rows_than_asked_for_are_cut_and_the_cut_is_said(finished: Finished
 def test_folders_are_summed_to_the_depth_of_the_setting(finished: FinishedRun) -> None:
     query = "SELECT max(length(prefix) - length(replace(prefix, '/', ''))) FROM reclaimable_by_prefix"
     assert [answer(finished, query, prefix_depth=depth)[2].strip() for depth in (0, 1, 3)] == ["0", "1", "3"]
+
+
+def test_an_answer_is_arrow_with_the_types_of_the_tables(finished: FinishedRun) -> None:
+    found = ask(finished.tables, "SELECT image_id, attributes, modified_at FROM images LIMIT 3", ViewSettings())
+    images = IMAGES.schema.arrow
+    assert [found.schema.field(name).type for name in found.column_names] == [
+        images.field(name).type for name in ("image_id", "attributes", "modified_at")
+    ]
+
+
+def test_times_are_shown_in_utc_without_their_zone_and_maps_as_such() -> None:
+    at = datetime(2026, 11, 23, 18, 15, tzinfo=UTC)
+    found = pa.table({"at": pa.array([at], pa.timestamp("us", "UTC")),
+                      "counts": pa.array([[("read", 5)]], pa.map_(pa.string(), pa.int64()))})  # fmt: skip
+    assert describe_answer(found, 5).splitlines()[2] == "2026-11-23 18:15:00  {'read': 5}"
+
+
+def test_a_query_that_fails_as_it_runs_is_told_in_one_sentence(finished: FinishedRun) -> None:
+    with pytest.raises(DedupError, match=r"\[USER_RAISED_EXCEPTION\] no such luck") as e:
+        answer(finished, "SELECT raise_error('no such luck') FROM images")
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,14 @@ from fabricated import fill, frame, listed, readable
 from table_contents import rows
 from tiny_lake import ODD_NAME
 
-from dedup_spark.commands.trace import trace_image
+from dedup_spark.commands.trace import describe_trace, trace_image
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.schema import CLUSTERS, PAIRS
 from dedup_spark.store.tables import Tables
 
 
 def trace(tables: Tables, uri: str) -> str:
-    said: list[str] = []
-    trace_image(tables, uri, said.append)
-    return "\n".join(said)
+    return "\n".join(describe_trace(found) for found in trace_image(tables, uri))
 
 
 def row_of(done: FinishedRun, table: str, path: str) -> dict[str, Any]:

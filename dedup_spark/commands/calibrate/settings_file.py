@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from dedup_spark.commands.calibrate.calibration import OperatingPoint, Share
 from dedup_spark.commands.calibrate.step import Calibrated
@@ -38,14 +38,30 @@ def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
     )
 
 
-def say_operating_point(point: OperatingPoint, config: Config, out: str, say: Callable[[str], None]) -> None:
+def fitted_settings(calibrated: Calibrated, config: Config) -> dict[str, dict[str, Any]]:
+    """The same as `overlay` writes, by section."""
+    prior = calibrated.prior
+    numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)
+    return {
+        "cluster": {
+            "target_precision": config.cluster.target_precision,
+            "prior": tuple(round(number, 6) for number in numbers),
+            "min_copy_probability": round(calibrated.point.cut, 6),
+        }
+    }
+
+
+def describe_operating_point(point: OperatingPoint, config: Config) -> str:
     """The operating point, and the recall of each edit from the worst to the best."""
-    say(f"asked for: cluster.target_precision {config.cluster.target_precision:g}")
-    say(f"measured:  {_in_words(point)}")
-    say("recall of each edit, interval of 95 %:")
-    for edit, share in sorted(point.edit_recall.items(), key=lambda item: item[1].value):
-        say(f"  {EDITS[edit]:<12} {_with_interval(share)}")
-    say(f"written to {out}: use it by --config {out}")
+    worst_first = sorted(point.edit_recall.items(), key=lambda item: item[1].value)
+    return "\n".join(
+        [
+            f"asked for: cluster.target_precision {config.cluster.target_precision:g}",
+            f"measured:  {_in_words(point)}",
+            "recall of each edit, interval of 95 %:",
+            *(f"  {EDITS[edit]:<12} {_with_interval(share)}" for edit, share in worst_first),
+        ]
+    )
 
 
 def _in_words(point: OperatingPoint) -> str:

@@ -33,11 +33,11 @@ from dedup_spark.config import CalibrateSettings, Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import Float16, Int64
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior
+from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster.evidence import WeighSettings, prior_of, weigh, weigh_settings, with_prior
+from dedup_spark.stages.cluster.evidence import WeighSettings, weigh, weigh_settings, with_prior
 from dedup_spark.stages.extract.step import extract_features, task_settings
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model

@@ -11,7 +11,7 @@ import functools
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +57,30 @@ class Wanted:
             raise ConfigError(f"--limit {self.limit}: expected how many copies to look at, 1 or more")
 
 
-def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say: Callable[[str], None]) -> int:
-    """Write the list to the file `out`, and say what it holds and what was left out. Returns the number of its rows.
+@dataclass(frozen=True)
+class LeftOut:
+    """Copies that are not on the list for one reason, and the address of one of them."""
+
+    problem: str
+    n_images: int
+    example: str
+
+
+@dataclass(frozen=True)
+class VerifiedRemovals:
+    """The list that was written: `n_images` rows in the file `out`, which free `freed_bytes` together.
+
+    `left_out` are proposals of the tables that are no longer true, the most frequent reason first.
+    """
+
+    out: str
+    n_images: int
+    freed_bytes: int
+    left_out: tuple[LeftOut, ...]
+
+
+def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str) -> VerifiedRemovals:
+    """Write the list to the file `out`.
 
     Raises:
         ConfigError: `out` cannot be written.
@@ -74,8 +96,9 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str, say
         n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
     finally:
         checked.unpersist()
-    _say(dropped, n_rows, n_bytes, out, say)
-    return n_rows
+    left_out = [LeftOut(row["problem"], row["n"], row["example"]) for row in dropped]
+    left_out.sort(key=lambda reason: (-reason.n_images, reason.problem))
+    return VerifiedRemovals(out, n_rows, n_bytes, tuple(left_out))
 
 
 def require_file(out: str) -> Path:
@@ -160,12 +183,15 @@ def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:
     return n_rows, n_bytes
 
 
-def _say(dropped: list[Row], n_rows: int, n_bytes: int, out: str, say: Callable[[str], None]) -> None:
-    n_dropped = sum(row["n"] for row in dropped)
-    say(f"{n_rows:,} images may go, which would free {readable_bytes(n_bytes)}; {n_dropped:,} are left out")
-    for row in sorted(dropped, key=lambda r: (-r["n"], r["problem"])):
-        say(f"{row['n']:>9,}  {row['problem']}, e.g. {row['example']}")
-    say(
-        f"{out}: {n_rows:,} rows; remove what the column uri names and nothing else, soon, as each row was true at its "
-        "verified_at, then bring the tables up to date with `dedup-spark run`"
+def describe_removals(found: VerifiedRemovals) -> str:
+    """What the list holds, what was left out and why, and how to use the list."""
+    n_left_out = sum(reason.n_images for reason in found.left_out)
+    freed = readable_bytes(found.freed_bytes)
+    return "\n".join(
+        [
+            f"{found.n_images:,} images may go, which would free {freed}; {n_left_out:,} are left out",
+            *(f"{reason.n_images:>9,}  {reason.problem}, e.g. {reason.example}" for reason in found.left_out),
+            f"{found.out}: {found.n_images:,} rows; remove what the column uri names and nothing else, soon, as each "
+            "row was true at its verified_at, then bring the tables up to date with `dedup-spark run`",
+        ]
     )

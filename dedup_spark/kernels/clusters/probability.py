@@ -68,6 +68,33 @@ MIN_GROUP_PROBABILITY = 0.5
 """Two groups merge while the mean over their pairs is at least this: more likely copies than not."""
 
 
+DOUBT_FROM = 0.01
+"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth the comparison, except beside a crowded image."""
+CROWDED = 0.45
+"""An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
+from the normalised similarity: its pairs are compared down to the floor."""
+SURE_SIMILARITY, SURE_HAMMING_BITS = 0.97, 4
+"""A pair as near as this by both is a copy, without a comparison of thumbnails."""
+HASH_ONLY_LOSS = 1e-4
+"""Of probability, per differing bit, where only hashes are known: match.max_hamming_bits has decided already."""
+
+
+def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> Prior | None:
+    """The prior fitted to the lake (cluster.prior), else that of the model, else None: then cosines decide."""
+    if fitted:
+        return Prior(*fitted)
+    return PRIORS.get((model_id or "").partition("/")[0])
+
+
+def in_doubt(prior_probability: Float64, cosine: Float64, hamming_bits: Float64, crowded: Bools) -> Bools:
+    """(m,) whether thumbnails should be compared. `crowded`: one side is, or the pair is to be compared in any case.
+
+    A cosine that is not known is NaN. stages/cluster/evidence.py has the same rule as a Column.
+    """
+    near = (prior_probability >= DOUBT_FROM) | crowded
+    return near & ~np.isnan(cosine) & ~((cosine >= SURE_SIMILARITY) & (hamming_bits <= SURE_HAMMING_BITS))
+
+
 def prior(model: Prior, cosine: Float64, normalised: Float64) -> Float64:
     """(m,) probabilities from cosine and normalised similarity."""
     expect(cosine=(cosine, "m", np.floating), normalised=(normalised, "m", np.floating))

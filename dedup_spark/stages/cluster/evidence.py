@@ -23,12 +23,6 @@ from dedup_spark.vocabulary import DecidedBy
 
 log = logging.getLogger(__name__)
 
-_DOUBT_FROM = 0.01
-"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth the comparison, except beside a crowded image."""
-_CROWDED = 0.45
-"""An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
-from the normalised similarity: its pairs are compared down to the floor."""
-_SURE_SIMILARITY, _SURE_HAMMING_BITS = 0.97, 4
 _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
@@ -36,8 +30,6 @@ _LEADERS = 3
 _PART_PAIRS = 1_000
 """Weighed by one part: about 10 seconds and up to 20 MB of thumbnails."""
 _VALUE_STEPS = 10_000
-_HASH_ONLY_LOSS = 1e-4
-"""Of each differing bit, where only hashes speak: match.max_hamming_bits has decided already."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +40,6 @@ class WeighSettings:
     floor_similarity: float
     neighbours: int
     max_verified_pairs: int
-
-
-def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> probability.Prior | None:
-    """The prior fitted to the lake (cluster.prior), else that of the model, else None: then cosines decide."""
-    if fitted:
-        return probability.Prior(*fitted)
-    return probability.PRIORS.get((model_id or "").partition("/")[0])
 
 
 def weigh_settings(config: Config, prior: probability.Prior) -> WeighSettings:
@@ -93,7 +78,7 @@ def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) 
     crowding = densities.select(
         "image_id",
         F.greatest(F.coalesce(sixteenth, floor), floor).alias("crowding"),
-        F.coalesce(last >= _CROWDED, F.lit(False)).alias("crowded"),
+        F.coalesce(last >= probability.CROWDED, F.lit(False)).alias("crowded"),
     )
     for side in "ab":
         named = crowding.select(*[F.col(c).alias(f"{c}_{side}") for c in crowding.columns])
@@ -119,14 +104,15 @@ def _centre(pairs: DataFrame) -> Column:
 def _prior(p: probability.Prior) -> Column:
     s = F.col("similarity").cast("double")
     logit = p.bias + p.cosine * s + p.cosine_squared * s * s + p.normalised * F.col("normalised_similarity")
-    by_hash = 1 - F.col("hamming_bits") * _HASH_ONLY_LOSS
+    by_hash = 1 - F.col("hamming_bits") * probability.HASH_ONLY_LOSS
     return F.coalesce(1 / (1 + F.exp(-logit)), by_hash)
 
 
 def in_doubt() -> Column:
-    """Whether thumbnails should be compared, for rows of `with_prior`."""
-    near = F.col("prior") >= _DOUBT_FROM
-    sure = (F.col("similarity") >= _SURE_SIMILARITY) & (F.col("hamming_bits") <= _SURE_HAMMING_BITS)
+    """Whether thumbnails should be compared, for rows of `with_prior`: as `probability.in_doubt`, but a Column."""
+    p = probability
+    near = F.col("prior") >= p.DOUBT_FROM
+    sure = (F.col("similarity") >= p.SURE_SIMILARITY) & (F.col("hamming_bits") <= p.SURE_HAMMING_BITS)
     return F.col("similarity").isNotNull() & (near | F.col("crowded") | F.col("always")) & ~sure
 
 

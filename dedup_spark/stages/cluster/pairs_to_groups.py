@@ -14,11 +14,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
-from dedup_spark.kernels.clusters.probability import Prior
+from dedup_spark.kernels.clusters.probability import Prior, prior_of
 from dedup_spark.stages.cluster.components import bounded_components
 from dedup_spark.stages.cluster.cut import cut_components, cut_settings, cut_weighed
 from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, Weighing
-from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs, prior_of
+from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs
 from dedup_spark.stages.cluster.guards import FACTS, guarded_images, trusted_pairs
 from dedup_spark.stages.cluster.keepers import bounds_of
 from dedup_spark.stages.representatives import representatives

@@ -18,7 +18,6 @@ from dedup_spark.stages.match.neighbours import JOINED_PAIR
 from dedup_spark.stages.match.task import JOINED, JoinSettings, join_items
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
-from dedup_spark.store.task_errors import raised_in_tasks
 
 
 def join(
@@ -40,7 +39,7 @@ def join(
 
     try:
         watch = progress.watching(spark, done_before=0, n_under_way=wanted.n_items, check=stop_if_exploded)
-        with watch, raised_in_tasks():
+        with watch:
             rows = wanted.items.mapInArrow(task, JOINED.ddl, profile=profile)
             found, totals = stage_with(
                 run.tables, "found", rows,

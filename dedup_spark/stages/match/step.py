@@ -43,7 +43,6 @@ from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
-from dedup_spark.store.task_errors import raised_in_tasks
 from dedup_spark.vocabulary import Method, Metric
 
 log = logging.getLogger(__name__)
@@ -115,8 +114,7 @@ def _survey(run: Run, given: Inputs) -> tuple[DataFrame, Survey]:
         run.tables.root, settings.min_similarity, lowest_floor(settings), settings.neighbours, settings.seed
     )
     spread = one_task_per_shard(given.shard_rows, given.n_shards)
-    with raised_in_tasks():
-        surveyed = run.tables.stage("surveyed", compare_with_shards(spread, sample, of_task))
+    surveyed = run.tables.stage("surveyed", compare_with_shards(spread, sample, of_task))
     return surveyed, summarise(surveyed, sample[1], settings.min_recall)
 
 

@@ -22,9 +22,9 @@ from dedup_spark.commands.calibrate.settings_file import overlay
 from dedup_spark.config import CalibrateSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior
+from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior, prior_of
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster.evidence import joined_pairs, prior_of, weigh_settings
+from dedup_spark.stages.cluster.evidence import joined_pairs, weigh_settings
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS
 from dedup_spark.store.tables import Tables

@@ -21,8 +21,16 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from table_contents import rows
 
-from dedup_spark import cli
-from dedup_spark.commands.verify_removal.command import COLUMNS, Wanted, _standing, verify_removal
+from dedup_spark.cli.arguments import RELATIONS as CHOICES
+from dedup_spark.cli.arguments import make_parser
+from dedup_spark.commands.verify_removal.command import (
+    COLUMNS,
+    RELATIONS,
+    Wanted,
+    _standing,
+    describe_removals,
+    verify_removal,
+)
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
@@ -131,18 +139,18 @@ def verified(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.T
     run_everything(tables, lake, config)
     for folder, happens in HAPPENS.items():
         happens(lake / folder / "a.png", lake / folder / "b.png")
-    said: list[str] = []
     state = {path.name: path.stat().st_mtime_ns for path in Path(tables.root).iterdir()}
-    n_rows = verify_removal(tables, config, Wanted(), str(root / "list.csv"), said.append)
+    done = verify_removal(tables, config, Wanted(), str(root / "list.csv"))
     assert state == {path.name: path.stat().st_mtime_ns for path in Path(tables.root).iterdir()}
     with (root / "list.csv").open(newline="", encoding="utf-8") as f:
         listed = {addresses.to_path(row["uri"]): row for row in csv.DictReader(f)}
-    assert n_rows == len(listed)
+    assert done.n_images == len(listed)
+    assert done.freed_bytes == sum(int(row["freed_bytes"]) for row in listed.values())
     before = pictures(lake)
     for path in listed:
         Path(path).unlink()
     below = {str(Path(path).relative_to(lake.resolve())): row for path, row in listed.items()}
-    return Verified(said, below, before, lake, tables, config)
+    return Verified(describe_removals(done).splitlines(), below, before, lake, tables, config)
 
 
 def test_the_list_applied_leaves_every_picture_of_the_lake(verified: Verified) -> None:
@@ -190,18 +198,18 @@ def test_after_a_failed_night_or_in_a_lake_that_is_no_longer_listed_nothing_may_
     log = tables.read(RUNS)
     tables.overwrite(RUNS, log.where("step <> 'inventory'"))
     append(tables, RUNS, [listing_row(lake, hours_ago=200), listing_row(lake, hours_ago=1, status="failed")])
-    said: list[str] = []
-    assert verify_removal(tables, verified.config, Wanted(), str(tmp_path / "list.csv"), said.append) == 0
+    found = verify_removal(tables, verified.config, Wanted(), str(tmp_path / "list.csv"))
     assert (tmp_path / "list.csv").read_text() == ",".join(COLUMNS) + "\n"
+    said = describe_removals(found).splitlines()
     assert said[0] == "0 images may go, which would free 0 bytes; 0 are left out"
 
 
 def test_relations_and_a_limit_choose_what_is_looked_at(verified: Verified, tmp_path: Path) -> None:
     """The lake has the list applied: what was listed is gone by now."""
     for wanted, n in ((Wanted(relations=("same_pixels",)), 1), (Wanted(limit=3), 3)):
-        said: list[str] = []
-        assert verify_removal(verified.tables, verified.config, wanted, str(tmp_path / "a.csv"), said.append) == 0
-        assert said[0].endswith(f"; {n} are left out")
+        found = verify_removal(verified.tables, verified.config, wanted, str(tmp_path / "a.csv"))
+        assert found.n_images == 0
+        assert sum(reason.n_images for reason in found.left_out) == n
 
 
 @pytest.mark.parametrize("out", ["s3://bucket/list.csv", "no such folder/list.csv", "."])
@@ -210,7 +218,7 @@ def test_a_list_that_cannot_be_written_is_said_before_anything_is_looked_at(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"--out .*: expected a file in a local folder"):
-        verify_removal(verified.tables, verified.config, Wanted(), out, lambda _: None)
+        verify_removal(verified.tables, verified.config, Wanted(), out)
 
 
 def test_the_command_takes_relations_a_limit_and_a_file() -> None:
@@ -225,8 +233,9 @@ def test_the_command_takes_relations_a_limit_and_a_file() -> None:
         "--out",
         "x.csv",
     ]
-    options = cli._parser().parse_args(words)
+    options = make_parser().parse_args(words)
     assert (options.relation, options.limit, options.out) == (["same_bytes", "same_pixels"], 5, "x.csv")
+    assert CHOICES == RELATIONS
 
 
 def test_a_keeper_of_another_image_stays_whatever_it_is_called(spark: SparkSession) -> None:

@@ -79,3 +79,17 @@ def test_probabilities_of_another_length_are_refused() -> None:
         ValueError, match=r"n_inliers: expected float32 of shape \(m\), m = 3; found float32 of shape \(2,\)"
     ):
         probability.posterior(np.full(3, 0.5), verification(agreement=[0.5, 0.5]))
+
+
+def test_thumbnails_are_asked_about_pairs_that_may_be_copies_and_are_not_surely_so() -> None:
+    pairs = [  # prior, cosine, bits, crowded, in doubt
+        (0.5, 0.6, 20, False, True),
+        (0.009, 0.2, 30, False, False),
+        (0.009, 0.2, 30, True, True),
+        (0.999, 0.98, 4, False, False),
+        (0.999, 0.98, 5, False, True),
+        (0.999, 0.96, 0, True, True),
+        (0.9999, np.nan, 2, False, False),  # only hashes
+    ]
+    columns = [np.array(column) for column in zip(*pairs, strict=True)]
+    assert probability.in_doubt(*columns[:4]).tolist() == columns[4].tolist()

@@ -146,6 +146,11 @@ def test_far_pairs_are_in_doubt_only_beside_a_crowded_image_and_near_equal_ones_
     found = scored(spark, pairs, {1: [0.2], 2: [0.8] * 32, 3: [0.8] * 31})
     assert [found[1, i]["in_doubt"] for i in range(2, 7)] == [True, False, False, True, False]
     assert found[1, 6]["prior"] > 0.99, "where only hashes speak, match has decided"
+    columns = ("prior", "similarity", "hamming_bits", "crowded")
+    numbers = (np.array([np.nan if r[c] is None else r[c] for r in found.values()]) for c in columns)
+    p, cosine, bits, crowded = numbers
+    by_kernel = probability.in_doubt(p, cosine, bits, crowded.astype(bool))
+    assert by_kernel.tolist() == [r["in_doubt"] for r in found.values()]
 
 
 def test_each_pair_is_asked_once_and_queries_with_many_candidates_are_split(spark: SparkSession) -> None:
@@ -183,9 +188,9 @@ def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSes
 
 
 def test_models_without_a_calibration_have_no_prior() -> None:
-    assert verify.prior_of("sscd/abc/squash-bicubic-224") is probability.PRIORS["sscd"]
-    assert verify.prior_of("made-up/1") is None
-    assert verify.prior_of(None) is None
+    assert probability.prior_of("sscd/abc/squash-bicubic-224") is probability.PRIORS["sscd"]
+    assert probability.prior_of("made-up/1") is None
+    assert probability.prior_of(None) is None
 
 
 @pytest.mark.slow

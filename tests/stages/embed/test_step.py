@@ -13,7 +13,8 @@ from PIL import Image
 from sample_images import sample_images
 from table_contents import counts_of, rows
 
-from dedup_spark import cli, pipeline
+from dedup_spark import pipeline
+from dedup_spark.cli.arguments import make_parser
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import SignatureSettings, input_of_thumbnail
@@ -105,7 +106,7 @@ def test_a_changed_model_is_refused_with_the_command_that_embeds_and_then_goes_o
         run_step(again.tables.spark, again.config, again, find_step("extract"))
     command = re.search(r"dedup-spark (embed .*)$", str(refused.value))
     assert command is not None
-    options = cli._parser().parse_args(shlex.split(command[1]))
+    options = make_parser().parse_args(shlex.split(command[1]))
     assert (options.lake, options.tables) == (extracted.lake, extracted.tables.root)
     assert load_config(None, options.set).extract == again.config.extract
 

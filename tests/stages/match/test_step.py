@@ -42,7 +42,8 @@ Pairs = dict[tuple[int, int], float]
 def run_match(tables: Tables, *overrides: str, run_id: str = "r1", full: bool = False) -> Run:
     config = load_config(None, overrides)
     run = Run(tables, config, "file:///lake", run_id, full=full)
-    match.run(tables.spark, config, run)
+    with run.step("match"):
+        match.run(tables.spark, config, run)
     assert not Path(tables.root, "_staging").exists()
     return run
 

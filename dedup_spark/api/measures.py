@@ -1,0 +1,85 @@
+"""Functions that measure: what a run will cost, and how well copies are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from dedup_spark.api.settings import Settings, config_of
+from dedup_spark.commands import opening
+from dedup_spark.commands.calibrate import step as calibrating
+from dedup_spark.commands.calibrate.calibration import OperatingPoint
+from dedup_spark.commands.calibrate.settings_file import fitted_settings, overlay
+from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.plan import plan as planning
+from dedup_spark.commands.plan.forecast import parse_cluster
+from dedup_spark.commands.plan.plan import Plan
+from dedup_spark.spark.task_errors import told_in_a_sentence
+from dedup_spark.store.runs import new_run_id
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` measured.
+
+    Attributes:
+        point: The cut, with precision and recall on images that it was not chosen on, and the recall of each edit.
+        settings: For the argument `settings` of `run`.
+        toml: The same as the text of a settings file, with what was measured in its comments.
+    """
+
+    run_id: str
+    point: OperatingPoint
+    settings: Mapping[str, Mapping[str, Any]]
+    toml: str
+
+
+def plan(
+    spark: SparkSession | None = None,
+    *,
+    lake: Place,
+    tables: Place,
+    clusters: Sequence[str] = (),
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+    run_id: str | None = None,
+    break_lock: bool = False,
+) -> Plan:
+    """What a run will cost and find, from the listing and a sample. It may work beside a run that writes.
+
+    Args:
+        clusters: Forecast for these too: `<nodes>x<cores>cpu` or `<nodes>xgpu`, as `100x16cpu` or `100xgpu`.
+    """
+    config, sizes = config_of(settings, settings_file), [parse_cluster(size) for size in clusters]
+    asked = Opening("plan", spark, tables, database, lake, run_id, break_lock=break_lock)
+    with told_in_a_sentence(), opening.a_run_beside(asked, config) as run:
+        return planning.make_plan(run.tables.spark, config, run, sizes)
+
+
+def calibrate(
+    spark: SparkSession | None = None,
+    *,
+    lake: Place,
+    tables: Place,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+    run_id: str | None = None,
+    break_lock: bool = False,
+) -> Calibration:
+    """How well edited copies of this lake's own images are found, and the settings for the precision asked for.
+
+    Needs a finished run. Raises GuardError where no cut gives `cluster.target_precision`.
+    """
+    config = config_of(settings, settings_file)
+    name = run_id or new_run_id()  # no part of a run that was interrupted
+    asked = Opening("calibrate", spark, tables, database, lake, name, break_lock=break_lock)
+    with told_in_a_sentence(), opening.a_run(asked, config) as run:
+        with run.step("calibrate"):
+            found = calibrating.run(run.tables.spark, config, run)
+        toml = overlay(found, config, run.run_id)
+        return Calibration(run.run_id, found.point, fitted_settings(found, config), toml)

@@ -1,0 +1,117 @@
+"""Functions that answer questions about finished tables; they write nothing."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from dedup_spark.api.settings import Settings, config_of
+from dedup_spark.commands import dendrogram as dendrograms
+from dedup_spark.commands import explain as explaining
+from dedup_spark.commands import opening
+from dedup_spark.commands import sql as asking
+from dedup_spark.commands import trace as tracing
+from dedup_spark.commands.dendrogram import Dendrogram
+from dedup_spark.commands.explain import Explanation
+from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.trace import Trace
+from dedup_spark.spark.task_errors import told_in_a_sentence
+from dedup_spark.stages.report.summary import collect_summary
+from dedup_spark.stages.report.values import Summary
+from dedup_spark.store import views
+from dedup_spark.store.views import ViewSettings
+
+
+def sql(
+    spark: SparkSession | None,
+    query: str,
+    *,
+    tables: Place,
+    max_rows: int | None = None,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> pa.Table:
+    """The answer to one query over all tables and views by their names, as an Arrow table on the driver.
+
+    Args:
+        max_rows: So many rows at most; None: all, which Spark refuses beyond spark.driver.maxResultSize.
+    """
+    config = config_of(settings, settings_file)
+    with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
+        return asking.ask(found, query, ViewSettings.of(config), max_rows)
+
+
+def open_views(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> SparkSession:
+    """Every table and view by its name, as a temporary view of the session, which is returned; nothing is written.
+
+    Temporary views of these names that the session has already are replaced.
+    """
+    config = config_of(settings, settings_file)
+    with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
+        views.open_views(found, ViewSettings.of(config))
+        return found.spark
+
+
+def summary(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> Summary:
+    """The headline figures of the tables: images found and read, clusters, what may go; a few counts."""
+    config = config_of(settings, settings_file)
+    with told_in_a_sentence(), opening.to_read(Opening("report", spark, tables, database)) as found:
+        return collect_summary(found, ViewSettings.of(config))
+
+
+def trace(spark: SparkSession | None, uri: str, *, tables: Place, database: str | None = None) -> list[Trace]:
+    """Where did an image go? Its rows in every table.
+
+    Args:
+        uri: Its address, or the end of one; with an end that up to five images have, there is a trace of each.
+    """
+    with told_in_a_sentence(), opening.to_read(Opening("trace", spark, tables, database)) as found:
+        return tracing.trace_image(found, uri)
+
+
+def explain(
+    spark: SparkSession | None,
+    uri_a: str,
+    uri_b: str,
+    *,
+    tables: Place,
+    database: str | None = None,
+) -> Explanation:
+    """Why two images are joined, or are not: their facts, the evidence between them, the path or what kept them apart.
+
+    Args:
+        uri_a: The address of one, or the end of one that no other image has.
+        uri_b: That of the other.
+    """
+    with told_in_a_sentence(), opening.to_read(Opening("explain", spark, tables, database)) as found:
+        return explaining.explain_pair(found, uri_a, uri_b)
+
+
+def dendrogram(
+    spark: SparkSession | None,
+    cluster_id: int,
+    *,
+    tables: Place,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> Dendrogram:
+    """The hierarchy inside one cluster, by the linkage of the settings (`cluster.linkage`)."""
+    config = config_of(settings, settings_file)
+    with told_in_a_sentence(), opening.to_read(Opening("dendrogram", spark, tables, database)) as found:
+        return dendrograms.read_dendrogram(found, cluster_id, config.cluster.linkage)

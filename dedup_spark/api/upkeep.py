@@ -1,0 +1,61 @@
+"""Functions before a removal, and for tables that an older version or two runs at once have written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from pyspark.sql import SparkSession
+
+from dedup_spark.api.settings import Settings, config_of
+from dedup_spark.commands import opening
+from dedup_spark.commands import repair as repairing
+from dedup_spark.commands import upgrade as upgrading
+from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.verify_removal import command as verifying
+from dedup_spark.commands.verify_removal.command import VerifiedRemovals
+from dedup_spark.spark.task_errors import told_in_a_sentence
+
+
+def verify_removal(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    out: Place,
+    relations: Sequence[str] = (),
+    limit: int | None = None,
+    database: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> VerifiedRemovals:
+    """Look again at what may be removed, and write the list of what is still true. Nothing is removed.
+
+    Args:
+        out: A local file for the list, as CSV.
+        relations: Only such copies: `same_bytes`, `same_pixels`, `edited_copy`. None named: all.
+        limit: Look at so many at most, those first that free most.
+    """
+    config, wanted = config_of(settings, settings_file), verifying.Wanted(tuple(relations), limit)
+    verifying.require_file(os.fspath(out))  # before Spark starts
+    with told_in_a_sentence(), opening.to_read(Opening("verify-removal", spark, tables, database)) as found:
+        return verifying.verify_removal(found, config, wanted, os.fspath(out))
+
+
+def upgrade(
+    spark: SparkSession | None = None, *, tables: Place, database: str | None = None, break_lock: bool = False
+) -> dict[str, int]:
+    """Bring tables that an older version wrote to the format of this one. Returns how many rows changed, by what."""
+    asked = Opening("upgrade", spark, tables, database, break_lock=break_lock)
+    opening.require_tables(asked)
+    with told_in_a_sentence(), opening.to_write(asked) as found:
+        return upgrading.upgrade(found)
+
+
+def repair(
+    spark: SparkSession | None = None, *, tables: Place, database: str | None = None, break_lock: bool = False
+) -> dict[str, int]:
+    """Mend tables in which two runs wrote at once. Returns how many rows went, by what was wrong with them."""
+    asked = Opening("repair", spark, tables, database, break_lock=break_lock)
+    opening.require_tables(asked)
+    with told_in_a_sentence(), opening.to_write(asked) as found:
+        return repairing.repair(found)

@@ -1,0 +1,163 @@
+"""What each command answers: a function of `dedup_spark.api`, called with the options, and its value in words.
+
+An answer is a generator of texts for standard output; what it raises is told by `command_line.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from dedup_spark import api, pipeline
+from dedup_spark.commands.calibrate.settings_file import describe_operating_point
+from dedup_spark.commands.demo import QUERIES
+from dedup_spark.commands.dendrogram import require_kind, to_newick, write_dendrogram
+from dedup_spark.commands.explain import describe_explanation
+from dedup_spark.commands.plan.text import describe_plan, plan_json
+from dedup_spark.commands.sql import describe_answer
+from dedup_spark.commands.trace import describe_trace
+from dedup_spark.commands.verify_removal.command import describe_removals
+from dedup_spark.config import Config, load_config
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.decoding.images import REJECT_REASONS
+from dedup_spark.spark.session import configure_logging
+from dedup_spark.stages.reading.read_ahead import RETRIABLE
+from dedup_spark.stages.report.summary import describe
+
+__all__ = ["ANSWERS", "configure_logging", "load_settings"]
+
+Options = argparse.Namespace
+Answer = Callable[[Options, Config], Iterator[str]]
+
+
+def load_settings(options: Options) -> Config:
+    """Of --config, --set and the options that stand for a setting. Raises ConfigError."""
+    return load_config(options.config, [*options.set, *_retries(options)])
+
+
+def _retries(options: Options) -> list[str]:
+    """`--retry-rejects` as the setting that it stands for; without reasons it means the retriable ones."""
+    reasons = getattr(options, "retry_rejects", None)
+    if reasons is None:
+        return []
+    unknown = sorted(set(reasons) - set(REJECT_REASONS))
+    if unknown:
+        raise ConfigError(
+            f"--retry-rejects: no such reason {', '.join(unknown)}; there are {', '.join(REJECT_REASONS)}"
+        )
+    return [f"extract.retry_rejects={json.dumps(reasons or sorted(RETRIABLE))}"]
+
+
+def _place(options: Options, config: Config) -> dict[str, Any]:
+    """The arguments of commands that only read."""
+    return {"tables": options.tables, "database": options.database, "settings": config}
+
+
+def _work(options: Options, config: Config) -> dict[str, Any]:
+    """The arguments of commands that work on a lake."""
+    given = {"lake": options.lake, "run_id": options.run_id, "break_lock": options.break_lock}
+    return _place(options, config) | given
+
+
+def _run(options: Options, config: Config) -> Iterator[str]:
+    api.run(None, full=options.full, **_work(options, config))
+    yield from ()
+
+
+def _step(options: Options, config: Config) -> Iterator[str]:
+    is_full = getattr(options, "full", False)
+    api.run_step(None, options.command, full=is_full, force=options.force, **_work(options, config))
+    yield from ()
+
+
+def _embed(options: Options, config: Config) -> Iterator[str]:
+    api.embed(None, **_work(options, config))
+    yield from ()
+
+
+def _plan(options: Options, config: Config) -> Iterator[str]:
+    made = api.plan(None, clusters=options.cluster, **_work(options, config))
+    yield plan_json(made) if options.json else describe_plan(made)
+
+
+def _calibrate(options: Options, config: Config) -> Iterator[str]:
+    out = Path(options.out).expanduser()
+    folder = out.absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise ConfigError(f"--out {options.out}: {folder} is no folder that can be written to")
+    found = api.calibrate(None, **_work(options, config))
+    out.write_text(found.toml, encoding="utf-8")
+    yield describe_operating_point(found.point, config)
+    yield f"written to {options.out}: use it by --config {options.out}"
+
+
+def _sql(options: Options, config: Config) -> Iterator[str]:
+    answer = api.sql(None, options.query, max_rows=options.rows + 1, **_place(options, config))
+    yield describe_answer(answer, options.rows)
+
+
+def _verify_removal(options: Options, config: Config) -> Iterator[str]:
+    asked = {"out": options.out, "relations": options.relation, "limit": options.limit}
+    yield describe_removals(api.verify_removal(None, **asked, **_place(options, config)))
+
+
+def _trace(options: Options, _: Config) -> Iterator[str]:
+    for found in api.trace(None, options.uri, tables=options.tables, database=options.database):
+        yield describe_trace(found)
+
+
+def _explain(options: Options, _: Config) -> Iterator[str]:
+    if len(options.uri) != 2:
+        raise ConfigError(f"explain: give --uri twice, for the two images to compare; got {len(options.uri)}")
+    yield describe_explanation(api.explain(None, *options.uri, tables=options.tables, database=options.database))
+
+
+def _dendrogram(options: Options, config: Config) -> Iterator[str]:
+    if options.out:
+        require_kind(options.out)  # before Spark starts
+    found = api.dendrogram(None, options.cluster, **_place(options, config))
+    if options.out:
+        write_dendrogram(found, options.out)
+        yield f"{len(found.leaves)} pictures of cluster {found.cluster_id}: {options.out}"
+    else:
+        yield to_newick(found)
+
+
+def _upkeep(options: Options, _: Config, do: Callable[..., dict[str, int]]) -> Iterator[str]:
+    changed = do(None, tables=options.tables, database=options.database, break_lock=options.break_lock)
+    figures = ", ".join(f"{n:,} {what}" for what, n in changed.items() if n)
+    yield f"{options.command}: {figures or 'nothing to do'}"
+
+
+def _demo(options: Options, config: Config) -> Iterator[str]:
+    """All steps; what was found, where it is, and three questions asked of it."""
+    place = _place(options, config)
+    done = api.demo(None, lake=options.lake, break_lock=options.break_lock, **place)
+    yield "\n" + describe(api.summary(None, **place))
+    yield f"\ntables  {done.tables}\nreport  {done.report}"
+    for question, query in QUERIES:
+        yield f'\n{question}\n  dedup-spark sql --tables {done.tables} "{query}"\n'
+        yield describe_answer(api.sql(None, query, max_rows=21, **place), 20)
+
+
+ANSWERS: dict[str, Answer] = {
+    "run": _run,
+    **{step.name: _step for step in pipeline.STEPS},
+    "plan": _plan,
+    "embed": _embed,
+    "sql": _sql,
+    "verify-removal": _verify_removal,
+    "trace": _trace,
+    "calibrate": _calibrate,
+    "explain": _explain,
+    "dendrogram": _dendrogram,
+    "upgrade": functools.partial(_upkeep, do=api.upgrade),
+    "repair": functools.partial(_upkeep, do=api.repair),
+    "demo": _demo,
+}
+"""By the name of the command."""

@@ -1,0 +1,59 @@
+"""The command `dedup-spark`: parse, load the settings, call one function of `dedup_spark.api`, say what came of it.
+
+Exit codes: 0 done, 1 a step failed (the message says how to continue), 2 wrong settings or surroundings.
+
+A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and what it says in `answers.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+
+from dedup_spark.cli.arguments import make_parser
+from dedup_spark.errors import ConfigError, DedupError
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = make_parser().parse_args(arguments)
+    answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: --help does not wait for it
+    answers.configure_logging()
+    try:
+        config = answers.load_settings(options)
+        for text in answers.ANSWERS[options.command](options, config):
+            _say(text)
+    except ConfigError as e:
+        for problem in e.problems:
+            _say(f"dedup-spark: {problem}", error=True)
+        return 2
+    except DedupError as e:
+        _say(f"dedup-spark: {e}", error=True)
+        return _failed(arguments)
+    except Exception:
+        log.exception("unexpected error")
+        return _failed(arguments)
+    return 0
+
+
+def job(command: str) -> None:
+    """A file of jobs/: the command with the arguments of the process, which ends with its exit code."""
+    sys.exit(main([command, *sys.argv[1:]]))
+
+
+def _failed(arguments: list[str]) -> int:
+    again = shlex.join(argument for argument in arguments if argument != "--break-lock")
+    _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {again}", error=True)
+    return 1
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    stream = sys.stderr if error else sys.stdout
+    stream.write(text + "\n")
+    stream.flush()

@@ -1,0 +1,199 @@
+"""How a command comes to its session, its tables and its run. What is wrong is said at once, before Spark starts.
+
+`a_run` and `to_write` take the tables: nobody else writes to them until the block ends. `a_run_beside` leaves them to
+others and writes nothing but the log of runs; `to_read` writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from dedup_spark import pipeline
+from dedup_spark.commands.upgrade import require_current
+from dedup_spark.config import Config
+from dedup_spark.errors import ConfigError, LeaseError
+from dedup_spark.models.registry import require_model
+from dedup_spark.sources import addresses
+from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.session import require_startable, session_for
+from dedup_spark.store import lease
+from dedup_spark.store.runs import Run, new_run_id
+from dedup_spark.store.tables import Tables, require_delta
+
+log = logging.getLogger(__name__)
+
+Place = str | os.PathLike[str]
+"""A path or a URI."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a command was given besides its own arguments; see `dedup_spark.api`, which documents each.
+
+    `tables` and `lake` are as the caller wrote them, for messages; `root` is how the tables know themselves. `command`
+    is what others read of whoever holds the tables.
+    """
+
+    command: str
+    spark: SparkSession | None
+    tables: Place
+    database: str | None = None
+    lake: Place | None = None
+    run_id: str | None = None
+    full: bool = False
+    break_lock: bool = False
+
+    @property
+    def root(self) -> str:
+        """A path where the tables are local, however it was written, else the URI."""
+        given = os.fspath(self.tables)
+        if given.startswith("file:"):
+            return addresses.to_path(addresses.to_uri(given))
+        return given if "://" in given else str(Path(given).expanduser().absolute())
+
+
+@contextmanager
+def a_run(asked: Opening, config: Config) -> Iterator[Run]:
+    """The run asked for, or the interrupted run of this lake, or a new one; it holds the tables. Raises ConfigError."""
+    _require_all(asked, config)
+    with to_write(asked) as tables:
+        require_current(tables)
+        lake = _canonical_lake(asked, config)
+        run_id = pipeline.run_id_to_use(tables, lake, asked.run_id)
+        if tables.lease:
+            tables.lease.name_run(run_id)
+        log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
+        yield Run(tables, config, lake, run_id, full=asked.full)
+
+
+@contextmanager
+def a_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
+    """The same for a command that writes nothing but the log of runs, and may work beside a run that writes."""
+    _require_all(asked, config)
+    with _session(asked) as spark:
+        tables = Tables(spark, asked.root, asked.database)
+        if not tables.are_current():  # they must be made first, which is to write
+            with to_write(asked) as taken:
+                require_current(taken)
+        run_id, is_logged = asked.run_id or new_run_id(), not _has_one_driver(asked.root)
+        yield Run(tables, config, _canonical_lake(asked, config), run_id, is_logged=is_logged)
+
+
+@contextmanager
+def to_write(asked: Opening) -> Iterator[Tables]:
+    """The tables, this command's alone until the block ends; made where there are none. Raises ConfigError."""
+    if asked.spark is None:
+        require_startable()
+    held = _take_lease(asked)
+    try:
+        with _session(asked) as spark:
+            tables = Tables(spark, asked.root, asked.database, lease=held)
+            tables.create_missing()
+            if held:
+                tables.sweep_staged()
+            if held and held.took_over:
+                log.warning("lease: the run that held the tables ended without saying so; they were taken over")
+            yield tables
+    finally:
+        if held:
+            held.release()
+
+
+@contextmanager
+def to_read(asked: Opening) -> Iterator[Tables]:
+    """Tables that are there and current. Raises ConfigError."""
+    require_tables(asked)
+    with _session(asked) as spark:
+        tables = Tables(spark, asked.root, asked.database)
+        if not tables.are_current():
+            raise ConfigError(
+                f"--tables {asked.tables}: written by an older dedup-spark, or not at all; `dedup-spark upgrade` with "
+                "the same --tables brings older ones to this version, `dedup-spark run` makes new ones"
+            )
+        yield tables
+
+
+@contextmanager
+def _session(asked: Opening) -> Iterator[SparkSession]:
+    with session_for(asked.spark) as spark:
+        if asked.spark is not None:
+            require_delta(spark)
+        yield spark
+
+
+def require_tables(asked: Opening) -> None:
+    """Raise ConfigError where there are no tables. Starts Spark only where a catalog must be asked."""
+    if asked.database:
+        with _session(asked) as spark:
+            are_there = Tables(spark, asked.root, asked.database).are_there()
+    else:
+        are_there = "://" in asked.root or Path(asked.root, "runs", "_delta_log").is_dir()
+    if not are_there:
+        raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
+
+
+def require_writable(asked: Opening) -> None:
+    """Raise ConfigError where the tables are to lie in a local folder that cannot be written to."""
+    if "://" in asked.root:
+        return  # the first write to a table says it
+    path = Path(asked.root)
+    existing = next(p for p in (path, *path.parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        found = "read-only" if existing.is_dir() else "a file"
+        raise ConfigError(f"--tables {asked.tables}: cannot be written ({existing} is {found})")
+
+
+def _take_lease(asked: Opening) -> lease.Lease | None:
+    named = asked.run_id or "of a new name"
+    try:
+        return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
+    except LeaseError as e:  # at the start this is a matter of surroundings
+        raise ConfigError(str(e)) from e
+    except Exception as e:  # each store has error types of its own
+        raise ConfigError(f"--tables {asked.tables}: cannot be written: {type(e).__name__}: {e}") from e
+
+
+def _require_all(asked: Opening, config: Config) -> None:
+    """Raise ConfigError with everything that is wrong with lake, tables and model."""
+    problems: list[str] = []
+    checks: tuple[Callable[[], object], ...] = (
+        lambda: _canonical_lake(asked, config),
+        lambda: require_writable(asked),
+        lambda: _require_apart(asked),
+        lambda: require_model(config.extract),
+    )
+    for check in checks:
+        try:
+            check()
+        except ConfigError as e:
+            problems += [p for p in e.problems if p not in problems]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _canonical_lake(asked: Opening, config: Config) -> str:
+    """The one address of the lake, whatever spelling was given; looks whether it is there. Raises ConfigError."""
+    if not asked.lake:
+        raise ConfigError("--lake is missing: the folder or URI that holds the images")
+    return open_source(os.fspath(asked.lake), config.inventory).root
+
+
+def _require_apart(asked: Opening) -> None:
+    """Tables inside the lake would be listed as images, and be lost with the folder that a person cleans up."""
+    if not asked.lake or asked.database:
+        return
+    outer, inner = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
+    if inner.startswith(outer):
+        raise ConfigError(f"--tables {asked.tables}: lies inside the lake ({asked.lake}); choose a folder outside it")
+
+
+def _has_one_driver(root: str) -> bool:
+    """Whether Delta lets one driver alone commit there: of two on S3 one commit may be lost."""
+    return root.startswith(("s3://", "s3a://", "s3n://"))
