@@ -28,7 +28,7 @@ PACKAGE = ROOT / "dedup_spark"
 TO_WRITE = "write it: .venv/bin/python docs/generate.py"
 UNWRITTEN = "TODO: say it in docs/"
 
-FOR_PYTHON = ("api", "config", "errors", "sources.addresses", "store.schema", "store.view_definitions")
+FOR_PYTHON = ("api", "config", "errors", "store.reader", "sources.addresses")
 """Modules in the reference of Python functions, those of them that exist. `api` has what most people need."""
 
 
