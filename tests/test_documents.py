@@ -243,4 +243,4 @@ def test_make_lint_fails_where_a_page_is_not_as_the_code_says(tmp_path: Path) ->
         [sys.executable, "docs/generate.py", "--check"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "docs/tables.md" in done.stderr
+    assert "not as the code is: docs/tables.md;" in done.stderr
