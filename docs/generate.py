@@ -113,7 +113,7 @@ def _range(setting: dataclasses.Field[object]) -> str:
 
 def _without_choices(comment: str, choices: tuple[str, ...]) -> str:
     """The comment less the choices at its beginning, which have a column of their own."""
-    return re.sub(rf"^({'|'.join(map(re.escape, choices))}| \| )+[;:] ", "", comment) if choices else comment
+    return comment.removeprefix(" | ".join(choices) + ". ")
 
 
 def _comments() -> dict[str, tuple[str, str]]:
