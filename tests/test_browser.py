@@ -87,7 +87,7 @@ def test_the_picture_of_the_readme_is_the_report_of_the_demo(demo: Demo, page: P
     together = Image.new("RGB", (1100, head.height + cluster.height))
     together.paste(head, (0, 0))
     together.paste(cluster, (0, head.height))
-    together.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
+    together.quantize(112, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
     assert PICTURE.stat().st_size < MAX_PICTURE_BYTES
 
 

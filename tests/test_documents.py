@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 from conftest import FinishedRun
 
+import dedup_spark
 from dedup_spark import cli, pipeline
 from dedup_spark.commands.sql import run_sql
 from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
@@ -130,6 +131,11 @@ def test_the_workflow_calls_targets_of_the_makefile() -> None:
     runs = re.findall(r"run: make (.*?)(?: *#.*)?$", (ROOT / ".github/workflows/ci.yml").read_text(), re.MULTILINE)
     assert {target for line in runs for target in line.split()} >= {"setup", "lint", "types", "test", "docs"}
     assert {target for line in runs for target in line.split()} <= targets
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.*)$", citation, re.MULTILINE) == [dedup_spark.__version__]
 
 
 def test_every_spark_submit_command_is_accepted() -> None:
