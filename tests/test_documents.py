@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -177,6 +178,13 @@ def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys
         here = example.replace("demo/tables", finished.tables.root).replace("removals.csv", removals)
         exec(compile(here, "an example of the documents", "exec"), {})
         assert capsys.readouterr().out
+
+
+def test_the_licence_of_every_dependency_is_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    names = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in asked}
+    assert sorted(name for name in names if f"`{name}`" not in DOCUMENTS["docs/licences.md"]) == []
 
 
 # --- links and files --------------------------------------------------------------------------------------
