@@ -103,7 +103,7 @@ def test_the_report_shows_all_pictures_and_the_console_is_silent(
     assert page.run("document.documentElement.scrollWidth") <= width_px
 
 
-def test_the_console_of_a_page_with_errors_is_heard(page: Page, tmp_path: Path) -> None:
+def test_the_console_of_a_page_with_errors_is_not_silent(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.html"
     broken.write_text("<script>console.error('one'); nobody()</script><img src='data:image/png;base64,'>")
     with pytest.raises(AssertionError):
