@@ -7,7 +7,7 @@ TABLES ?= demo/tables
 LAKE ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu mutants lint types check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-browser mutants lint types docs check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,10 +35,10 @@ define run_tests
 endef
 
 test: setup  ## the tests that every change must pass
-	$(call run_tests,not slow and not chaos and not gpu)
+	$(call run_tests,not slow and not chaos and not gpu and not browser)
 
-test-all: setup  ## every test, also the slow ones and those that kill processes
-	$(call run_tests,not gpu)
+test-all: setup docs  ## every test, also the slow ones and those that kill processes; and the site
+	$(call run_tests,not gpu and not browser)
 
 test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'
@@ -48,12 +48,21 @@ test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 mutants: setup  ## which errors in kernels/ would no test notice? (half an hour; ARGS="--all kernels/joins" tries all of a room)
 	@$(BIN)/python tests/mutants.py $(ARGS)
 
-lint: setup  ## ruff: rules and format
+test-browser: setup  ## the demo's report in Chromium, and what the README shows of it; writes docs/report.png
+	$(BIN)/python -m pytest -m browser tests/test_browser.py
+
+lint: setup  ## ruff: rules and format; the written parts of docs/
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/generate.py --check
 
 types: setup  ## mypy
 	$(BIN)/mypy
+
+docs: setup  ## the pages of docs/ as a site in build/site; a dead link or a page outside the navigation is an error
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_documents.py -k 'links or navigation or reference'
+	$(BIN)/zensical build --strict --clean
 
 check: lint types test  ## what CI runs
 

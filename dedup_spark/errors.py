@@ -1,13 +1,13 @@
 """Every error that dedup_spark raises on purpose.
 
-DedupError
-├── ConfigError      settings, paths or the machine are not as needed; nothing was started (exit code 2)
-├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
-├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
-├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
-├── TaskError        a task of Spark failed by an error that nobody foresaw, or its executor was lost
-├── LeaseError       another run writes to the tables, or took them over; at the start: nothing was begun (exit code 2)
-└── SourceError      a lake could not be listed to its end, so that nothing is known of what is in it
+    DedupError
+    ├── ConfigError      settings, paths or the machine are not as needed; nothing was started (exit code 2)
+    ├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
+    ├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
+    ├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
+    ├── TaskError        a task of Spark failed by an error that nobody foresaw, or its executor was lost
+    ├── LeaseError       another run writes to the tables, or took them over; at the start: nothing began (exit code 2)
+    └── SourceError      a lake could not be listed to its end, so that nothing is known of what is in it
 
 A message says what was found, what was expected, and what to do. A bad *image* is never an error: it is
 a row of `features` with a `reject_reason`.

@@ -1,4 +1,4 @@
-"""What `dedup-spark plan` found, as text for a terminal, as JSON, and as the Markdown of the README."""
+"""What `dedup-spark plan` found, as text for a terminal, as JSON, and as the Markdown of docs/plan.md."""
 
 from __future__ import annotations
 
