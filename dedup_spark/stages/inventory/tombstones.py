@@ -37,14 +37,17 @@ def bury(tables: Tables, gone: DataFrame, at: datetime) -> None:
     tables.delete(IMAGES, gone)
 
 
+def are_there(tables: Tables) -> bool:
+    """Whether any image is buried. In most lakes none is: then nothing else need be asked of `tombstones`."""
+    return not tables.read(TOMBSTONES).isEmpty()
+
+
 def bring_back(tables: Tables) -> int:
     """Give the images that are listed again their rows of features; returns how many need not be read again.
 
     Read again are those that time may have mended, and those with a vector of another model than `features` has now.
     """
     buried = tables.read(TOMBSTONES)
-    if buried.isEmpty():
-        return 0
     ids = buried.select("image_id")
     listed = tables.stage("listed_again", tables.read(IMAGES).join(ids, "image_id", "left_semi").select(_OBJECT))
     if listed.isEmpty():
@@ -74,8 +77,10 @@ def forget_old(tables: Tables, now: datetime, grace_days: float) -> int:
     return n_old
 
 
-def with_old_ids(fresh: DataFrame, tombstones: DataFrame) -> DataFrame:
-    """`fresh` rows of images; an address that is buried keeps the id that it had."""
+def with_old_ids(fresh: DataFrame, tombstones: DataFrame | None) -> DataFrame:
+    """`fresh` rows of images; an address that is buried keeps the id that it had. None: none is."""
+    if tombstones is None:
+        return fresh
     old = tombstones.select("uri", "member", F.col("image_id").alias("old_id"))
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
     joined = fresh.alias("new").join(old.alias("old"), same_address, "left")
