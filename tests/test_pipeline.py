@@ -31,6 +31,14 @@ def test_every_file_is_one_image_and_one_row_of_features(finished: FinishedRun) 
     assert set(by_path(finished, "features")) == set(by_path(finished, "images"))
 
 
+def test_the_run_was_made_on_a_session_as_users_have_it(finished: FinishedRun) -> None:
+    """Not on that of the tests, which goes without statistics, code generation and adaptive execution: see conftest."""
+    for table in ("images", "features", "pairs", "clusters"):
+        files = DeltaTable(f"{finished.tables.root}/{table}").get_add_actions(flatten=True).to_pylist()
+        assert files
+        assert all(any(key.startswith("max.") for key in file) for file in files), table
+
+
 def test_broken_files_are_rejected_for_the_right_reason_and_nothing_else_is(finished: FinishedRun) -> None:
     features = by_path(finished, "features")
     assert {p: r["reject_reason"] for p, r in features.items() if r["status"] == "rejected"} == finished.lake.rejects
@@ -109,7 +117,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(finished: FinishedRun, tm
     tables = Tables(finished.tables.spark, str(root))
     before = {t.name: tables.version(t) for t in definitions.ALL if t.name != "runs"}
     run = run_everything(tables, finished.lake.folder, load_config())
-    assert run.run_id != finished.run.run_id
+    assert run.run_id not in {row["run_id"] for row in rows(finished.tables.root, "runs")}
     assert {t.name: tables.version(t) for t in definitions.ALL if t.name != "runs"} == before
     marks = {
         r["step"]: r["status"] for r in rows(root, "runs") if r["run_id"] == run.run_id and r["status"] != "started"
