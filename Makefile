@@ -27,7 +27,7 @@ demo: setup  ## run the whole job on sample photos, or on your own: make demo LA
 
 # Two processes, each with a Spark of its own, which mostly waits for one thread of its driver. A file of tests stays whole.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup  ## the tests that every change must pass
 	$(PYTEST)

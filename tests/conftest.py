@@ -34,13 +34,18 @@ _LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "stages/reading/test_d
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts Spark, for those who want to run the others only."""
+    """Mark what starts Spark, for those who want to run the others only.
+
+    Files with such tests come first: processes that share the tests are left with short ones at the end.
+    """
     here = Path(__file__).parent
     for item in items:
         is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos"))
         starts_its_own = is_long and not item.path.relative_to(here).as_posix().startswith(_LONG_WITHOUT_SPARK)
         if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
+    long = {item.path for item in items if item.get_closest_marker("starts_spark")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @contextlib.contextmanager

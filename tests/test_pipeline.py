@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conftest import FinishedRun, run_everything
 from deltalake import DeltaTable
@@ -33,10 +34,10 @@ def test_every_file_is_one_image_and_one_row_of_features(finished: FinishedRun) 
 
 def test_the_run_was_made_on_a_session_as_users_have_it(finished: FinishedRun) -> None:
     """Not on that of the tests, which goes without statistics, code generation and adaptive execution: see conftest."""
-    for table in ("images", "features", "pairs", "clusters"):
-        files = DeltaTable(f"{finished.tables.root}/{table}").get_add_actions(flatten=True).to_pylist()
-        assert files
-        assert all(any(key.startswith("max.") for key in file) for file in files), table
+    for table in (definitions.IMAGES, definitions.FEATURES, definitions.PAIRS, definitions.CLUSTERS):
+        files = pa.table(DeltaTable(f"{finished.tables.root}/{table.name}").get_add_actions(flatten=True))
+        assert files.num_rows
+        assert not any(files[f"max.{key}"].null_count for key in table.key), table.name
 
 
 def test_broken_files_are_rejected_for_the_right_reason_and_nothing_else_is(finished: FinishedRun) -> None:
