@@ -229,16 +229,18 @@ def test_a_lake_that_seems_half_gone_is_not_believed_until_it_is_allowed(tables:
     assert {r["uri"] for r in rows(tables.root, "images")} == {f"file://{lake}/new.jpg", "file:///lake/99.jpg"}
 
 
-def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Tables, lake: Path) -> None:
-    put(lake, "new.jpg", *(f"{i}.jpg" for i in range(15, 20)))
-    known_images(tables, lake, 20)
+def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Tables) -> None:
     members = [{"image_id": i, "is_removable": i < 10} for i in range(20)]
     tables.append(CLUSTERS, frame(tables.spark, CLUSTERS.schema, members))
-    assert run_inventory(tables, lake)["gone"] == 15  # 5 of 20, beside those 10
-    for file in lake.iterdir():
-        file.unlink()
-    put(lake, "another.jpg")
-    assert run_inventory(tables, lake)["gone"] == 6  # all of them, but what is that
+
+    def look_at(n_known: int, n_gone: int) -> None:
+        gone = frame(tables.spark, "image_id bigint", [{"image_id": i} for i in range(n_gone)])
+        inventory._guard_against_a_half_seen_lake(tables, n_known, gone, n_gone, max_gone_share=0.25)
+
+    look_at(20, 15)  # 5 of 20, beside those 10
+    with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):
+        look_at(20, 16)
+    look_at(19, 19)  # all of them, but what is that
 
 
 def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forgets_nothing(
@@ -432,6 +434,12 @@ def test_features_that_extract_has_not_deleted_yet_are_not_doubled(gone_and_back
     assert len(gone_and_back.after["features"][name]) == 1
 
 
+def listed_at(tables: Tables) -> datetime:
+    """Of what time the only complete listing speaks, by the log of runs."""
+    [notes] = [r["notes"] for r in rows(tables.root, "runs") if r["status"] == "complete"]
+    return datetime.fromisoformat(json.loads(notes)["listed_at"])
+
+
 def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_lists_them(
     tables: Tables, lake: Path
 ) -> None:
@@ -439,6 +447,7 @@ def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_list
     inner = Run(tables, load_config(), f"file://{lake}/inner", "r0")
     with inner.step("inventory"):
         inventory.run(tables.spark, inner.config, inner)
+    assert datetime.now(UTC) - listed_at(tables) < timedelta(minutes=5)
     (lake / "inner/b.jpg").unlink()
     assert run_inventory(tables, lake)["gone"] == 0  # the inner lake was listed a moment ago: it is its own
     found = by_name(tables, "images")
@@ -452,19 +461,15 @@ def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_list
     assert after["a.jpg"]["image_id"] == found["a.jpg"]["image_id"]
 
 
-def test_the_log_of_runs_says_of_what_time_a_listing_speaks(tables: Tables, lake: Path) -> None:
+def test_the_log_of_runs_says_of_what_time_a_manifest_speaks(tables: Tables, lake: Path) -> None:
     put(lake, "a.jpg")
     manifest = lake / "list.csv"
     manifest.write_text("uri\na.jpg\n")
     os.utime(manifest, (1_700_000_000, 1_700_000_000))
-    for listed_lake in (lake, manifest):
-        run = Run(tables, load_config(), str(listed_lake), "r0")
-        with run.step("inventory"):
-            inventory.run(tables.spark, run.config, run)
-    of = {r["lake"]: r["notes"] for r in rows(tables.root, "runs") if r["status"] == "complete"}
-    assert json.loads(of[str(manifest)])["listed_at"] == "2023-11-14T22:13:20+00:00"
-    at = datetime.fromisoformat(json.loads(of[str(lake)])["listed_at"])
-    assert datetime.now(UTC) - at < timedelta(minutes=5)
+    run = Run(tables, load_config(), str(manifest), "r0")
+    with run.step("inventory"):
+        inventory.run(tables.spark, run.config, run)
+    assert listed_at(tables) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
 @pytest.mark.slow
