@@ -25,20 +25,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup  ## run the whole job on sample photos, or on your own: make demo LAKE=/my/photos TABLES=/my/tables
 	@$(BIN)/dedup-spark demo --tables "$(TABLES)" $(if $(LAKE),--lake "$(LAKE)")
 
-# Side by side: the tests that start Spark, which mostly wait for one thread of its driver, and the others. What the
-# others said is shown at the end.
-define run_tests
-	@mkdir -p build
-	@$(BIN)/python -m pytest -p no:cacheprovider -m '($(1)) and not starts_spark' > build/tests-without-spark.log 2>&1 & others=$$!; \
-	$(BIN)/python -m pytest -m '($(1)) and starts_spark'; code=$$?; \
-	wait $$others || code=1; cat build/tests-without-spark.log; exit $$code
-endef
+# Two processes, each with a Spark of its own, which mostly waits for one thread of its driver. A file of tests stays whole.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup  ## the tests that every change must pass
-	$(call run_tests,not slow and not chaos and not gpu and not browser)
+	$(PYTEST)
 
 test-all: setup docs  ## every test, also the slow ones and those that kill processes; and the site
-	$(call run_tests,not gpu and not browser)
+	$(PYTEST) -m 'not gpu and not browser'
 
 test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pickle
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import in_a_shell
 from pyspark.sql import SparkSession
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark import pipeline
-from dedup_spark.config import Config, load_config
+from dedup_spark.config import Config
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.session import DELTA_JAR, get_session
 from dedup_spark.store.runs import Run
@@ -30,19 +34,52 @@ _LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "stages/reading/test_d
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts Spark: `make test` runs those tests one after the other, and the others beside them."""
+    """Mark what starts Spark, for those who want to run the others only.
+
+    Files with such tests come first: processes that share the tests are left with short ones at the end.
+    """
     here = Path(__file__).parent
     for item in items:
         is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos"))
         starts_its_own = is_long and not item.path.relative_to(here).as_posix().startswith(_LONG_WITHOUT_SPARK)
         if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
+    long = {item.path for item in items if item.get_closest_marker("starts_spark")}
+    items.sort(key=lambda item: item.path not in long)
+
+
+@contextlib.contextmanager
+def alone(factory: pytest.TempPathFactory, what: str) -> Iterator[Path]:
+    """One process of this test run at a time; gives the folder that they share."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills: in one process of this test run, for all of them."""
+    with alone(factory, name) as shared:
+        folder, mark = shared / name, shared / f"{name}.made"
+        if not mark.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of another process that failed halfway
+            make(folder)
+            mark.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     scratch = tmp_path_factory.mktemp("spark")
-    session = (
+    with alone(tmp_path_factory, "start of Spark"):  # the first one may have to download Delta
+        session = _start(scratch)
+    yield get_session("tests")  # adds the package's own runtime settings
+    session.stop()
+
+
+def _start(scratch: Path) -> SparkSession:
+    return (
         SparkSession.builder.master("local[2,4]")  # as on a laptop: a task is retried
         .config("spark.jars.packages", DELTA_JAR)
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
@@ -68,16 +105,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         .config("spark.sql.codegen.factoryMode", "NO_CODEGEN")
         .getOrCreate()
     )
-    yield get_session("tests")  # adds the package's own runtime settings
-    session.stop()
 
 
 @pytest.fixture(scope="session")
 def empty_tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of tables without rows. Read only: to copy takes milliseconds, to create takes seconds."""
-    root = tmp_path_factory.mktemp("empty") / "tables"
-    Tables(spark, str(root)).create_missing()
-    return root
+    return made_once(tmp_path_factory, "empty", lambda root: Tables(spark, str(root)).create_missing())
 
 
 @pytest.fixture
@@ -88,26 +121,33 @@ def tables(spark: SparkSession, empty_tables: Path, tmp_path: Path) -> Tables:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A lake with known truth, the tables of one complete run over it, and the run."""
+    """A lake with known truth, and the tables of one complete run over it."""
 
     lake: TinyLake
     tables: Tables
-    run: Run
 
 
 @pytest.fixture(scope="session")
 def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """Read only: shared by all tests that ask for it."""
-    root = tmp_path_factory.mktemp("finished")
+    """Read only: shared by all tests that ask for it. Made as users make it: see `_run_the_command`."""
+    root = made_once(tmp_path_factory, "finished", _run_the_command)
+    lake = pickle.loads((root / "lake.pickle").read_bytes())
+    return FinishedRun(lake, Tables(spark, str(root / "tables")))
+
+
+def _run_the_command(root: Path) -> None:
+    """`python -m dedup_spark run` over the tiny lake, in a process of its own and on the session that it starts there:
+    with adaptive execution, code generation and the statistics of Delta, which the session of the tests leaves out.
+    """
     lake = build_tiny_lake(root / "lake")
-    tables = Tables(spark, str(root / "tables"))
-    tables.create_missing()
-    run = run_everything(tables, lake.folder, load_config())
-    return FinishedRun(lake, tables, run)
+    command = [sys.executable, "-m", "dedup_spark", "run", "--lake", str(lake.folder), "--tables", str(root / "tables")]
+    done = in_a_shell(command)
+    assert done.returncode == 0, done.stderr[-4000:]
+    (root / "lake.pickle").write_bytes(pickle.dumps(lake))
 
 
 def run_everything(tables: Tables, lake: Path, config: Config, run_id: str | None = None) -> Run:
-    """What `dedup-spark run` does after its checks."""
+    """What `dedup-spark run` does after its checks, on the session of the tests."""
     root = open_source(str(lake), config.inventory).root
     run = Run(tables, config, root, pipeline.run_id_to_use(tables, root, run_id))
     pipeline.run_all(tables.spark, config, run)

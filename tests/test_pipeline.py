@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conftest import FinishedRun, run_everything
 from deltalake import DeltaTable
@@ -29,6 +30,14 @@ def test_every_file_is_one_image_and_one_row_of_features(finished: FinishedRun) 
     assert set(by_path(finished, "images")) == {*finished.lake.truth, *finished.lake.rejects}
     assert len(rows(finished.tables.root, "images")) == len(rows(finished.tables.root, "features"))
     assert set(by_path(finished, "features")) == set(by_path(finished, "images"))
+
+
+def test_the_run_was_made_on_a_session_as_users_have_it(finished: FinishedRun) -> None:
+    """Not on that of the tests, which goes without statistics, code generation and adaptive execution: see conftest."""
+    for table in (definitions.IMAGES, definitions.FEATURES, definitions.PAIRS, definitions.CLUSTERS):
+        files = pa.table(DeltaTable(f"{finished.tables.root}/{table.name}").get_add_actions(flatten=True))
+        assert files.num_rows
+        assert not any(files[f"max.{key}"].null_count for key in table.key), table.name
 
 
 def test_broken_files_are_rejected_for_the_right_reason_and_nothing_else_is(finished: FinishedRun) -> None:
@@ -109,7 +118,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(finished: FinishedRun, tm
     tables = Tables(finished.tables.spark, str(root))
     before = {t.name: tables.version(t) for t in definitions.ALL if t.name != "runs"}
     run = run_everything(tables, finished.lake.folder, load_config())
-    assert run.run_id != finished.run.run_id
+    assert run.run_id not in {row["run_id"] for row in rows(finished.tables.root, "runs")}
     assert {t.name: tables.version(t) for t in definitions.ALL if t.name != "runs"} == before
     marks = {
         r["step"]: r["status"] for r in rows(root, "runs") if r["run_id"] == run.run_id and r["status"] != "started"

@@ -2,75 +2,79 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
-from fabricated import frame, listed, readable, rejected
+from fabricated import fill, listed, readable, rejected
+from pyspark.sql import SparkSession
+from table_contents import rows
 
 from dedup_spark.commands.repair import repair
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
-
-def fill(tables: Tables, images: list[dict], features: list[dict]) -> None:
-    tables.append(IMAGES, frame(tables.spark, IMAGES.schema, images))
-    tables.append(FEATURES, frame(tables.spark, FEATURES.schema, features))
-
-
-def stored(tables: Tables) -> dict[int, list[str]]:
-    found: dict[int, list[str]] = {}
-    for row in tables.read(FEATURES).collect():
-        found.setdefault(row["image_id"], []).append(row["run_id"])
-    return found
+NOW = listed(0)["object_version"]
+IMAGE_ROWS = [listed(n) for n in (1, 2, 3, 11, 21, 41, 41, 42)] + [listed(49) | {"uri": listed(42)["uri"]}]
+FEATURE_ROWS = [
+    *(readable(1, run_id="a"), readable(1, run_id="b"), readable(2, run_id="a"), readable(3, run_id="b")),
+    *(readable(11, run_id="a", object_version=NOW), readable(11, run_id="b", object_version=NOW + 1)),
+    *(rejected(21, run_id="b"), readable(21, run_id="a")),
+    *(readable(31, run_id="a"), readable(32, run_id="a"), readable(32, run_id="a")),
+    *(readable(n, run_id="a") for n in (41, 42, 49)),
+]
 
 
-def test_of_rows_that_are_there_twice_the_last_one_stays(tables: Tables) -> None:
-    fill(
-        tables,
-        [listed(n) for n in (1, 2, 3)],
-        [readable(1, run_id="a"), readable(1, run_id="b"), readable(2, run_id="a"), readable(3, run_id="b")],
-    )
-    assert repair(tables) == {
-        "rows of images that were there twice": 0,
-        "rows of features that were there twice": 1,
-        "features without an image": 0,
+@dataclass(frozen=True)
+class Mended:
+    """The tables after a repair, and what it said."""
+
+    tables: Tables
+    said: dict[str, int]
+
+    def stored(self, image_id: int) -> list[str]:
+        """The runs that wrote the rows of features of an image."""
+        return [row["run_id"] for row in rows(self.tables.root, "features") if row["image_id"] == image_id]
+
+
+@pytest.fixture(scope="module")
+def mended(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Mended:
+    tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("mended") / "tables")))
+    fill(tables, IMAGE_ROWS, FEATURE_ROWS)
+    return Mended(tables, repair(tables))
+
+
+def test_what_was_wrong_is_counted(mended: Mended) -> None:
+    assert mended.said == {
+        "rows of images that were there twice": 2,
+        "rows of features that were there twice": 4,  # of 1, 11, 21 and 32
+        "features without an image": 3,  # 31, 32, and 49 now
     }
-    assert stored(tables) == {1: ["b"], 2: ["a"], 3: ["b"]}
 
 
-def test_a_row_of_the_object_as_it_is_listed_goes_before_a_later_one(tables: Tables) -> None:
-    now = listed(1)["object_version"]
-    fill(
-        tables,
-        [listed(1)],
-        [readable(1, run_id="a", object_version=now), readable(1, run_id="b", object_version=now + 1)],
-    )
-    repair(tables)
-    assert stored(tables) == {1: ["a"]}
+def test_of_rows_that_are_there_twice_the_last_one_stays(mended: Mended) -> None:
+    assert [mended.stored(n) for n in (1, 2, 3)] == [["b"], ["a"], ["b"]]
 
 
-def test_a_row_that_was_read_goes_before_one_that_was_rejected(tables: Tables) -> None:
-    fill(tables, [listed(1)], [rejected(1, run_id="b"), readable(1, run_id="a")])
-    repair(tables)
-    assert stored(tables) == {1: ["a"]}
+def test_a_row_of_the_object_as_it_is_listed_goes_before_a_later_one(mended: Mended) -> None:
+    assert mended.stored(11) == ["a"]
 
 
-def test_features_without_an_image_go(tables: Tables) -> None:
-    fill(tables, [listed(1)], [readable(1), readable(2), readable(2)])
-    assert repair(tables)["features without an image"] == 1
-    assert list(stored(tables)) == [1]
+def test_a_row_that_was_read_goes_before_one_that_was_rejected(mended: Mended) -> None:
+    assert mended.stored(21) == ["a"]
 
 
-def test_an_image_and_an_address_have_one_row(tables: Tables) -> None:
-    again = listed(9) | {"uri": listed(2)["uri"]}
-    fill(tables, [listed(1), listed(1), listed(2), again], [readable(1), readable(2), readable(9)])
-    assert repair(tables)["rows of images that were there twice"] == 2
-    assert sorted(r["image_id"] for r in tables.read(IMAGES).collect()) == [1, 2]
-    assert sorted(stored(tables)) == [1, 2]
+def test_features_without_an_image_go(mended: Mended) -> None:
+    assert mended.stored(31) == mended.stored(32) == []
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_sound_tables_stay_as_they_are(tables: Tables, times: int) -> None:
-    fill(tables, [listed(1), listed(2)], [readable(1), rejected(2)])
-    versions = tables.version(IMAGES), tables.version(FEATURES)
-    for _ in range(times):
-        assert not any(repair(tables).values())
-    assert (tables.version(IMAGES), tables.version(FEATURES)) == versions
+def test_an_image_and_an_address_have_one_row(mended: Mended) -> None:
+    assert sorted(r["image_id"] for r in rows(mended.tables.root, "images")) == [1, 2, 3, 11, 21, 41, 42]
+    assert [mended.stored(n) for n in (41, 42, 49)] == [["a"], ["a"], []]
+
+
+def test_sound_tables_stay_as_they_are(mended: Mended) -> None:
+    versions = mended.tables.version(IMAGES), mended.tables.version(FEATURES)
+    assert not any(repair(mended.tables).values())
+    assert (mended.tables.version(IMAGES), mended.tables.version(FEATURES)) == versions

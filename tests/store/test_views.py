@@ -39,10 +39,9 @@ from dedup_spark.store.views import ViewSettings, create_views, open_views, read
 
 
 @pytest.fixture(scope="module")
-def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+def known(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """Read only."""
-    made = Tables(spark, str(tmp_path_factory.mktemp("known") / "it's a root"))
-    made.create_missing()
+    made = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("known") / "it's a root")))
     fill_known_tables(made)
     return made
 

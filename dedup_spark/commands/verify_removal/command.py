@@ -92,7 +92,7 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str) -> 
     try:
         standing = _standing(checked)
         going = _with_freed_bytes(standing.where("NOT vouches")).withColumn("verified_at", _iso("verified_at"))
-        dropped = [*_count(checked.where("problem IS NOT NULL")), *_count(standing.where("vouches"))]
+        dropped = _count(checked.where("problem IS NOT NULL"), standing.where("vouches"))
         n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
     finally:
         checked.unpersist()
@@ -146,7 +146,9 @@ def _standing(checked: DataFrame) -> DataFrame:
     return marked.withColumn("problem", F.lit("the keeper of another image"))
 
 
-def _count(dropped: DataFrame) -> list[Row]:
+def _count(checked: DataFrame, standing: DataFrame) -> list[Row]:
+    """(problem, n, example); no problem is in both."""
+    dropped = checked.select("problem", "uri").union(standing.select("problem", "uri"))
     return dropped.groupBy("problem").agg(F.count("*").alias("n"), F.min("uri").alias("example")).collect()
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
@@ -48,26 +49,32 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     tables, settings = run.tables, config.inventory
     source = open_source(run.lake, settings)
     lake, began_at = source.root, datetime.now(UTC)
-    tombstones.bring_back(tables)  # completes what a killed step left
+    any_buried = tombstones.are_there(tables)
+    if any_buried:
+        tombstones.bring_back(tables)  # completes what a killed step left
     listed, counts = list_lake(run, source)
     ended_at, known = datetime.now(UTC), tables.read(IMAGES)
     run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
 
-    left = lakes_left(known, tables.read(RUNS), lake, config.cluster.max_listing_age_hours)
-    fresh = tables.stage("fresh", new_or_changed(listed, known, left))
-    fresh = _with_ids(tables, fresh, known)
+    n_known = images_per_lake(known)
+    left = lakes_left(n_known, tables, lake, config.cluster.max_listing_age_hours)
+    buried = tables.read(TOMBSTONES) if any_buried else None
+    fresh = tables.stage("fresh", tombstones.with_old_ids(new_or_changed(listed, known, left), buried))
     gone = tables.stage("gone", vanished(known, listed, lake, left))
     n_fresh, n_gone = fresh.count(), gone.count()
-    _guard_against_an_incomplete_listing(tables, lake, gone, n_gone, settings.max_gone_share)
+    _guard_against_an_incomplete_listing(tables, n_known[lake], gone, n_gone, settings.max_gone_share)
+    if n_fresh:
+        fresh = resolve_collisions(fresh, _id_holders(known, buried), tables)
     if n_gone:
         tombstones.bury(tables, gone, ended_at)
     if n_fresh:
         tables.upsert(IMAGES, fresh)
-    n_back = tombstones.bring_back(tables)
-    n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
+    if any_buried:  # before this step: what it buried itself is not listed, and is not old
+        n_back = tombstones.bring_back(tables) if n_fresh else 0
+        n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
+        run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
     tables.drop_staged()
     run.count(**counts, new_or_changed=n_fresh, gone=n_gone)
-    run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
 
 
 def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
@@ -147,21 +154,27 @@ def _say_passed_over(kinds: Sequence[Row]) -> None:
         log.info("inventory: %s passed over: %s, for example %s", entries, kind["passed_over"], first)
 
 
-def _with_ids(tables: Tables, fresh: DataFrame, known: DataFrame) -> DataFrame:
-    """`fresh` with ids that no other image has, neither one that is listed nor one in `tombstones`."""
-    buried = tables.read(TOMBSTONES)
+def _id_holders(known: DataFrame, buried: DataFrame | None) -> DataFrame:
+    """(image_id, uri, member) of the images that are listed, and of those in `tombstones`: no other gets their ids."""
     address = ["image_id", "uri", "member"]
-    holders = known.select(address).union(buried.select(address))  # bring_back left no image in both
-    return resolve_collisions(tombstones.with_old_ids(fresh, buried), holders, tables)
+    holders = known.select(address)
+    return holders if buried is None else holders.union(buried.select(address))  # bring_back left no image in both
 
 
-def lakes_left(known: DataFrame, runs: DataFrame, lake: str, max_age_hours: float) -> list[str]:
-    """Other lakes of known images that were not listed completely for so long: this lake may take over their images."""
+def images_per_lake(known: DataFrame) -> Counter[str]:
+    """How many images each lake has. One row per lake comes to the driver: they are few."""
+    return Counter({row["lake"]: row["count"] for row in known.groupBy("lake").count().collect()})
+
+
+def lakes_left(lakes: Iterable[str], tables: Tables, lake: str, max_age_hours: float) -> list[str]:
+    """Of `lakes`, the others that were not listed completely for so long: this lake may take over their images."""
+    others = set(lakes) - {lake}
+    if not others:
+        return []
     since = datetime.now(UTC) - timedelta(hours=max_age_hours)
     is_complete = (F.col("step") == StepName.INVENTORY) & (F.col("status") == RunStatus.COMPLETE)
-    done = is_complete & (F.col("at") >= F.lit(since))
-    others = known.where(F.col("lake") != lake).select("lake").distinct()
-    return [row["lake"] for row in others.join(runs.where(done).select("lake"), "lake", "left_anti").collect()]
+    done = tables.read(RUNS).where(is_complete & (F.col("at") >= F.lit(since)))
+    return sorted(others - {row["lake"] for row in done.select("lake").distinct().collect()})
 
 
 def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()) -> DataFrame:
@@ -190,14 +203,13 @@ def _texts(columns: list[str]) -> list[Column]:
 
 
 def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> DataFrame:
-    """Give another id to each row whose id belongs to another address.
+    """Give another id to each row of `fresh` (staged) whose id belongs to another address.
 
     Two of 1e8 addresses share a 64-bit hash with probability 3e-4. The address that has the id in `known`, else the
     first by uri, keeps it; the others take the next number, until no id is shared: normally one query finds none.
     """
     holders = known.select("image_id", F.struct("uri", "member").alias("holder"))
     for attempt in itertools.count():
-        fresh = tables.stage(f"identified-{attempt}", fresh)
         address = F.struct("uri", "member")
         first = fresh.groupBy("image_id").agg(F.min(address).alias("first"))
         marked = fresh.join(first, "image_id").join(holders, "image_id", "left")
@@ -207,7 +219,8 @@ def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> Da
             break
         log.warning("inventory: %d addresses collide in their 64-bit id; each gets the next one", n_colliding)
         next_id = F.col("image_id") + F.col("collides").cast("bigint")
-        fresh = marked.select(next_id.alias("image_id"), *[c for c in fresh.columns if c != "image_id"])
+        moved = marked.select(next_id.alias("image_id"), *[c for c in fresh.columns if c != "image_id"])
+        fresh = tables.stage(f"identified-{attempt}", moved)
     return fresh
 
 
@@ -220,10 +233,9 @@ def vanished(known: DataFrame, listed: DataFrame, lake: str, left: Sequence[str]
 
 
 def _guard_against_an_incomplete_listing(
-    tables: Tables, lake: str, gone: DataFrame, n_gone: int, max_gone_share: float
+    tables: Tables, n_known: int, gone: DataFrame, n_gone: int, max_gone_share: float
 ) -> None:
     """Raise GuardError when too many images are gone; those that were proposed for removal are allowed to be."""
-    n_known = tables.read(IMAGES).where(F.col("lake") == lake).count()
     if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
         return
     proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")

@@ -34,6 +34,11 @@ def bury(tables: Tables, gone: DataFrame, at: datetime) -> None:
     tables.delete(IMAGES, gone)
 
 
+def are_there(tables: Tables) -> bool:
+    """Whether any image is buried. In most lakes none is: then nothing else need be asked of `tombstones`."""
+    return not tables.read(TOMBSTONES).isEmpty()
+
+
 def bring_back(tables: Tables) -> int:
     """Give images that are listed again their rows of features; returns how many need not be read again.
 
@@ -41,8 +46,6 @@ def bring_back(tables: Tables) -> int:
     has.
     """
     buried = tables.read(TOMBSTONES)
-    if buried.isEmpty():
-        return 0
     ids = buried.select("image_id")
     listed = tables.stage("listed_again", tables.read(IMAGES).join(ids, "image_id", "left_semi").select(_OBJECT))
     if listed.isEmpty():
@@ -72,8 +75,10 @@ def forget_old(tables: Tables, now: datetime, grace_days: float) -> int:
     return n_old
 
 
-def with_old_ids(fresh: DataFrame, tombstones: DataFrame) -> DataFrame:
-    """`fresh` rows of images; an address in `tombstones` keeps the id that it had."""
+def with_old_ids(fresh: DataFrame, tombstones: DataFrame | None) -> DataFrame:
+    """`fresh` rows of images; an address in `tombstones` keeps the id that it had. None: there is no such address."""
+    if tombstones is None:
+        return fresh
     old = tombstones.select("uri", "member", F.col("image_id").alias("old_id"))
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
     joined = fresh.alias("new").join(old.alias("old"), same_address, "left")

@@ -76,7 +76,7 @@ def test_rows_of_features_are_taken_where_they_are_there(
     tables = Tables(finished.tables.spark, str(shutil.copytree(finished.tables.root, tmp_path / "tables")))
     monkeypatch.setattr(planning, "_read_sample", lambda *_: pytest.fail("images were read"))
     config = load_config(None, ["plan.sample_images=10"])
-    made = make_plan(tables.spark, config, Run(tables, config, finished.run.lake, "planned"), [])
+    made = make_plan(tables.spark, config, run_of(tables, finished.lake.folder, config), [])
     assert made.from_features
     assert made.n_sample == len(finished.lake.truth)
     assert "decode_seconds" not in made.measured

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import features, fill, frame, images, listed, readable, rejected
+from fabricated import fill, frame, images, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from table_contents import rows
@@ -19,6 +21,7 @@ from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError, GuardError, SourceError
 from dedup_spark.sources.base import LISTING
 from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.registry import open_source
 from dedup_spark.stages.inventory import step as inventory
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, TOMBSTONES
@@ -81,16 +84,16 @@ def test_members_of_a_container_are_neighbours_and_strangers_to_other_containers
     assert spans[0] != spans[1]
 
 
-@pytest.mark.parametrize("fact", [{"size_bytes": 11}, {"modified_at": AT + timedelta(microseconds=1)}, {"etag": "e2"},
-                                  {"etag": None}, {"size_bytes": None}], ids=str)  # fmt: skip
-def test_an_object_with_another_size_time_or_etag_is_the_same_image_in_another_version(
-    spark: SparkSession, fact: dict[str, Any]
-) -> None:
-    first = {"uri": "x", "size_bytes": 10, "modified_at": AT, "etag": "e1"}
-    (before,) = identified(spark, first).values()
-    (after,) = identified(spark, first | fact).values()
-    assert after["image_id"] == before["image_id"]
-    assert after["object_version"] != before["object_version"]
+def test_an_object_with_another_size_time_or_etag_is_the_same_image_in_another_version(spark: SparkSession) -> None:
+    first = {"size_bytes": 10, "modified_at": AT, "etag": "e1"}
+    changes = [{"size_bytes": 11}, {"modified_at": AT + timedelta(microseconds=1)}, {"etag": "e2"}, {"etag": None},
+               {"size_bytes": None}]  # fmt: skip
+    before = identified(spark, *({"uri": str(change)} | first for change in changes))
+    after = identified(spark, *({"uri": str(change)} | first | change for change in changes))
+    assert len(before) == len(changes)
+    for address, row in before.items():
+        assert after[address]["image_id"] == row["image_id"]
+        assert after[address]["object_version"] != row["object_version"], address
 
 
 def test_an_address_listed_twice_is_one_row_and_the_same_one_each_time(spark: SparkSession) -> None:
@@ -226,18 +229,18 @@ def test_a_lake_that_seems_half_gone_is_not_believed_until_it_is_allowed(tables:
     assert {r["uri"] for r in rows(tables.root, "images")} == {f"file://{lake}/new.jpg", "file:///lake/99.jpg"}
 
 
-def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Tables, lake: Path) -> None:
-    put(lake, "new.jpg", *(f"{i}.jpg" for i in range(15, 20)))
-    known_images(tables, lake, 20)
+def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Tables) -> None:
     members = [{"image_id": i, "is_removable": i < 10} for i in range(20)]
     tables.append(CLUSTERS, frame(tables.spark, CLUSTERS.schema, members))
-    assert run_inventory(tables, lake)["gone"] == 15  # 5 of 20, beside those 10
-    (lake / "new.jpg").unlink()
-    assert run_inventory(tables, lake)["gone"] == 1
-    for file in lake.iterdir():
-        file.unlink()
-    put(lake, "another.jpg")
-    assert run_inventory(tables, lake)["gone"] == 5  # all of them, but what is that
+
+    def look_at(n_known: int, n_gone: int) -> None:
+        gone = frame(tables.spark, "image_id bigint", [{"image_id": i} for i in range(n_gone)])
+        inventory._guard_against_a_half_seen_lake(tables, n_known, gone, n_gone, max_gone_share=0.25)
+
+    look_at(20, 15)  # 5 of 20, beside those 10
+    with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):
+        look_at(20, 16)
+    look_at(19, 19)  # all of them, but what is that
 
 
 def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forgets_nothing(
@@ -285,8 +288,10 @@ def test_a_lake_under_another_spelling_is_the_same_lake(tables: Tables, lake: Pa
     (lake.parent / "link").symlink_to(lake)
     run_inventory(tables, lake)
     before = rows(tables.root, "images")
-    for spelled in (f"{lake}/../lake/", f"file:{lake}", f"file://localhost{lake}", str(lake.parent / "link")):
-        assert run_inventory(tables, spelled) == {"listed": 2, "new_or_changed": 0, "gone": 0}
+    spellings = (f"{lake}/../lake/", f"file:{lake}", f"file://localhost{lake}", str(lake.parent / "link"))
+    settings = load_config().inventory
+    assert {open_source(spelled, settings).root for spelled in spellings} == {before[0]["lake"]}
+    assert run_inventory(tables, spellings[-1]) == {"listed": 2, "new_or_changed": 0, "gone": 0}
     assert rows(tables.root, "images") == before
 
 
@@ -330,71 +335,109 @@ def test_a_listing_that_ends_early_changes_nothing(tables: Tables, lake: Path, m
 # --- images that are gone, and come back -----------------------------------------------------------------
 
 
-def test_what_is_gone_is_kept_and_comes_back_unread(tables: Tables, lake: Path) -> None:
-    put(lake, "a.jpg", "b.jpg", "c.jpg")
+Known = dict[str, dict[str, list[dict[str, Any]]]]
+"""Rows of images, features and tombstones: by table, then by the name of the file."""
+
+
+@dataclass(frozen=True)
+class GoneAndBack:
+    """The tables of a lake of which all but `stays.jpg` was gone for one listing, and what the two listings counted."""
+
+    before: Known
+    gone: Known
+    after: Known
+    counts_gone: dict[str, int]
+    counts_after: dict[str, int]
+
+
+BACK = ("fine.jpg", "not deleted yet.jpg", "changed.jpg", "never read.jpg", "missing.jpg", "other model.jpg")
+
+
+def known_by_name(tables: Tables) -> Known:
+    found = {table: rows(tables.root, table) for table in ("images", "features", "tombstones")}
+    names = {r["image_id"]: Path(r["uri"]).name for table in ("images", "tombstones") for r in found[table]}
+    known: Known = {table: {} for table in found}
+    for table, of_table in found.items():
+        for row in of_table:
+            known[table].setdefault(names[row["image_id"]], []).append(row)
+    return known
+
+
+@pytest.fixture(scope="module")
+def gone_and_back(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> GoneAndBack:
+    root = tmp_path_factory.mktemp("gone and back")
+    tables, lake = Tables(spark, str(shutil.copytree(empty_tables, root / "tables"))), root / "lake"
+    put(lake, "stays.jpg", *BACK)
     run_inventory(tables, lake)
-    fill_features(tables)
-    before, features_before = by_name(tables, "images"), rows(tables.root, "features")
-    (lake / "b.jpg").rename(lake.parent / "b.jpg")
-    assert run_inventory(tables, lake)["gone"] == 1
-    assert by_name(tables, "images").keys() == {"a.jpg", "c.jpg"}
-    (tombstone,) = rows(tables.root, "tombstones")
-    assert {c: tombstone[c] for c in before["b.jpg"]} == before["b.jpg"]
-    assert datetime.now(UTC) - tombstone["gone_at"] < timedelta(minutes=5)
-    gone = [r for r in features_before if r["image_id"] == tombstone["image_id"]]
-    assert {c: tombstone[c] for c in gone[0]} == gone[0]
+    images = by_name(tables, "images")
+    objects = {name: {c: images[name][c] for c in ("image_id", "object_version")} for name in images}
+    made = [readable(0, model_id="new") | objects[name] for name in ("stays.jpg", *BACK[:3])]
+    retried = rejected(0, "missing", retriable=True) | objects["missing.jpg"]
+    fill(tables, feature_rows=[*made, retried, readable(0, model_id="old") | objects["other model.jpg"]])
+    before = known_by_name(tables)
 
-    tables.delete(FEATURES, frame(tables.spark, "image_id bigint", gone))  # as extract does
-    (lake.parent / "b.jpg").rename(lake / "b.jpg")
-    counts = run_inventory(tables, f"{lake}/")
-    assert counts == {"listed": 3, "new_or_changed": 1, "gone": 0, "brought_back": 1}
-    assert by_name(tables, "images") == before
-    in_order = {r["image_id"]: r for r in rows(tables.root, "features")}
-    assert in_order == {r["image_id"]: r for r in features_before}
-    assert rows(tables.root, "tombstones") == []
+    for name in BACK:
+        (lake / name).rename(root / name)
+    counts_gone = run_inventory(tables, lake)
+    gone = known_by_name(tables)
 
-
-def test_one_that_comes_back_changed_or_unread_gets_its_id_and_is_read(tables: Tables, lake: Path) -> None:
-    put(lake, "a.jpg", "b.jpg", "unread.jpg")
-    run_inventory(tables, lake)
-    before = by_name(tables, "images")
-    fill(tables, feature_rows=[readable(before["b.jpg"]["image_id"], object_version=before["b.jpg"]["object_version"])])
-    for name in ("b.jpg", "unread.jpg"):
-        (lake / name).rename(lake.parent / name)
-    run_inventory(tables, lake)
-    tables.overwrite(FEATURES, features(tables.spark, []))
-    (lake / "b.jpg").write_bytes(b"another picture")
-    (lake.parent / "unread.jpg").rename(lake / "unread.jpg")
-    assert "brought_back" not in run_inventory(tables, lake)
-    after = by_name(tables, "images")
-    assert {n: r["image_id"] for n, r in after.items()} == {n: r["image_id"] for n, r in before.items()}
-    assert rows(tables.root, "features") == rows(tables.root, "tombstones") == []
+    deleted = [objects[name] for name in BACK if name != "not deleted yet.jpg"]
+    tables.delete(FEATURES, frame(spark, "image_id bigint", deleted))  # as extract does
+    for name in BACK:
+        (root / name).rename(lake / name)
+    (lake / "changed.jpg").write_bytes(b"another picture")
+    counts_after = run_inventory(tables, f"{lake}/")
+    return GoneAndBack(before, gone, known_by_name(tables), counts_gone, counts_after)
 
 
-def test_what_comes_back_is_read_where_its_features_are_of_no_use(tables: Tables, lake: Path) -> None:
+def test_what_is_gone_is_kept_with_all_that_was_read_of_it(gone_and_back: GoneAndBack) -> None:
+    before, gone = gone_and_back.before, gone_and_back.gone
+    assert gone_and_back.counts_gone == {"listed": 1, "new_or_changed": 0, "gone": len(BACK)}
+    assert gone["images"] == {"stays.jpg": before["images"]["stays.jpg"]}
+    assert gone["tombstones"].keys() == {*BACK}
+    for name, [tombstone] in gone["tombstones"].items():
+        [image], read = before["images"][name], before["features"].get(name, [])
+        known = dict.fromkeys(FEATURES.column_names) | (read[0] if read else {}) | image
+        assert tombstone == known | {"gone_at": tombstone["gone_at"]}, name
+        assert datetime.now(UTC) - tombstone["gone_at"] < timedelta(minutes=5)
+
+
+def test_what_comes_back_as_it_was_has_its_rows_again_unread(gone_and_back: GoneAndBack) -> None:
+    before, after = gone_and_back.before, gone_and_back.after
+    assert gone_and_back.counts_after == {"listed": 7, "new_or_changed": 6, "gone": 0, "brought_back": 1}
+    same = before["images"].keys() - {"changed.jpg"}
+    assert {name: after["images"][name] for name in same} == {name: before["images"][name] for name in same}
+    assert after["features"]["fine.jpg"] == before["features"]["fine.jpg"]
+    assert after["features"]["stays.jpg"] == before["features"]["stays.jpg"]
+    assert after["tombstones"] == {}
+
+
+def test_one_that_comes_back_changed_or_unread_gets_its_id_and_is_read(gone_and_back: GoneAndBack) -> None:
+    before, after = gone_and_back.before, gone_and_back.after
+    for name in ("changed.jpg", "never read.jpg"):
+        assert after["images"][name][0]["image_id"] == before["images"][name][0]["image_id"]
+        assert name not in after["features"]
+    [was], [now] = before["images"]["changed.jpg"], after["images"]["changed.jpg"]
+    assert now["object_version"] != was["object_version"]
+
+
+@pytest.mark.parametrize("name", ["missing.jpg", "other model.jpg"])
+def test_what_comes_back_is_read_where_its_features_are_of_no_use(gone_and_back: GoneAndBack, name: str) -> None:
     """It was missing, or its vector is of a model that features has no more."""
-    put(lake, "fine.jpg", "missing.jpg", "other_model.jpg", "stays.jpg")
-    run_inventory(tables, lake)
-    known = by_name(tables, "images")
+    assert name in gone_and_back.before["features"]
+    assert name not in gone_and_back.after["features"]
 
-    def row(name: str, **facts: Any) -> dict[str, Any]:
-        return readable(known[name]["image_id"], object_version=known[name]["object_version"], **facts)
 
-    missing = rejected(known["missing.jpg"]["image_id"], "missing", retriable=True)
-    missing["object_version"] = known["missing.jpg"]["object_version"]
-    old = [row("fine.jpg", model_id="new"), missing, row("other_model.jpg", model_id="old")]
-    fill(tables, feature_rows=[*old, row("stays.jpg", model_id="new")])
-    gone = ("fine.jpg", "missing.jpg", "other_model.jpg")
-    for name in gone:
-        (lake / name).rename(lake.parent / name)
-    run_inventory(tables, lake)
-    tables.delete(FEATURES, frame(tables.spark, "image_id bigint", [{"image_id": r["image_id"]} for r in old]))
-    for name in gone:
-        (lake.parent / name).rename(lake / name)
-    assert run_inventory(tables, lake)["brought_back"] == 1
-    assert {r["image_id"] for r in rows(tables.root, "features")} == {
-        known["fine.jpg"]["image_id"], known["stays.jpg"]["image_id"]
-    }  # fmt: skip
+def test_features_that_extract_has_not_deleted_yet_are_not_doubled(gone_and_back: GoneAndBack) -> None:
+    name = "not deleted yet.jpg"
+    assert gone_and_back.after["features"][name] == gone_and_back.before["features"][name]
+    assert len(gone_and_back.after["features"][name]) == 1
+
+
+def listed_at(tables: Tables) -> datetime:
+    """Of what time the only complete listing speaks, by the log of runs."""
+    [notes] = [r["notes"] for r in rows(tables.root, "runs") if r["status"] == "complete"]
+    return datetime.fromisoformat(json.loads(notes)["listed_at"])
 
 
 def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_lists_them(
@@ -404,6 +447,7 @@ def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_list
     inner = Run(tables, load_config(), f"file://{lake}/inner", "r0")
     with inner.step("inventory"):
         inventory.run(tables.spark, inner.config, inner)
+    assert datetime.now(UTC) - listed_at(tables) < timedelta(minutes=5)
     (lake / "inner/b.jpg").unlink()
     assert run_inventory(tables, lake)["gone"] == 0  # the inner lake was listed a moment ago: it is its own
     found = by_name(tables, "images")
@@ -417,33 +461,15 @@ def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_list
     assert after["a.jpg"]["image_id"] == found["a.jpg"]["image_id"]
 
 
-def test_the_log_of_runs_says_of_what_time_a_listing_speaks(tables: Tables, lake: Path) -> None:
+def test_the_log_of_runs_says_of_what_time_a_manifest_speaks(tables: Tables, lake: Path) -> None:
     put(lake, "a.jpg")
     manifest = lake / "list.csv"
     manifest.write_text("uri\na.jpg\n")
     os.utime(manifest, (1_700_000_000, 1_700_000_000))
-    for listed_lake in (lake, manifest):
-        run = Run(tables, load_config(), str(listed_lake), "r0")
-        with run.step("inventory"):
-            inventory.run(tables.spark, run.config, run)
-    of = {r["lake"]: r["notes"] for r in rows(tables.root, "runs") if r["status"] == "complete"}
-    assert json.loads(of[str(manifest)])["listed_at"] == "2023-11-14T22:13:20+00:00"
-    at = datetime.fromisoformat(json.loads(of[str(lake)])["listed_at"])
-    assert datetime.now(UTC) - at < timedelta(minutes=5)
-
-
-def test_features_that_extract_has_not_deleted_yet_are_not_doubled(tables: Tables, lake: Path) -> None:
-    put(lake, "a.jpg", "b.jpg")
-    run_inventory(tables, lake)
-    fill_features(tables)
-    before = rows(tables.root, "features")
-    (lake / "b.jpg").rename(lake.parent / "b.jpg")
-    run_inventory(tables, lake)
-    (lake.parent / "b.jpg").rename(lake / "b.jpg")
-    run_inventory(tables, lake)
-    assert {r["image_id"] for r in rows(tables.root, "features")} == {r["image_id"] for r in before}
-    assert len(rows(tables.root, "features")) == len(before)
-    assert rows(tables.root, "tombstones") == []
+    run = Run(tables, load_config(), str(manifest), "r0")
+    with run.step("inventory"):
+        inventory.run(tables.spark, run.config, run)
+    assert listed_at(tables) == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 
 
 @pytest.mark.slow
@@ -483,28 +509,23 @@ def test_a_step_killed_between_two_writes_is_finished_by_the_next(
     assert rows(tables.root, "tombstones") == []
 
 
-def test_tombstones_are_deleted_after_days_of_grace(tables: Tables, lake: Path) -> None:
-    put(lake, "a.jpg")
-    root = f"file://{lake}"
-    now = datetime.now(UTC)
-    old = [listed(i, lake=root, uri=f"{root}/{i}", gone_at=now - timedelta(days=i)) for i in (1, 29, 31, 90)]
-    tables.append(TOMBSTONES, frame(tables.spark, TOMBSTONES.schema, old))
-    assert run_inventory(tables, lake)["forgotten"] == 2
-    assert {r["image_id"] for r in rows(tables.root, "tombstones")} == {1, 29}
-    assert run_inventory(tables, lake, "inventory.grace_days=0.5")["forgotten"] == 2
-
-
-def test_the_id_of_an_image_that_is_gone_is_not_given_to_another(tables: Tables, lake: Path) -> None:
+def test_tombstones_are_deleted_after_days_of_grace_and_those_that_stay_keep_their_ids(
+    tables: Tables, lake: Path
+) -> None:
+    """`a.jpg` would get the id of an image that is gone; `back.jpg` had another one than it would get."""
     put(lake, "a.jpg", "back.jpg")
     root = f"file://{lake}"
+    now = datetime.now(UTC)
     (a,) = identified(tables.spark, {"uri": f"{root}/a.jpg"}).values()
-    buried = [listed(a["image_id"], lake=root, uri=f"{root}/x.jpg"), listed(77, lake=root, uri=f"{root}/back.jpg")]
-    stones = [stone | {"gone_at": datetime.now(UTC)} for stone in buried]
-    tables.append(TOMBSTONES, frame(tables.spark, TOMBSTONES.schema, stones))
-    run_inventory(tables, lake)
+    buried = [listed(a["image_id"], uri=f"{root}/x.jpg", gone_at=now), listed(77, uri=f"{root}/back.jpg", gone_at=now)]
+    buried += [listed(i, uri=f"{root}/{i}", gone_at=now - timedelta(days=i)) for i in (1, 29, 31, 90)]
+    tables.append(TOMBSTONES, frame(tables.spark, TOMBSTONES.schema, [stone | {"lake": root} for stone in buried]))
+    assert run_inventory(tables, lake)["forgotten"] == 2
     found = by_name(tables, "images")
     assert found["a.jpg"]["image_id"] == a["image_id"] + 1
     assert found["back.jpg"]["image_id"] == 77
+    assert by_name(tables, "tombstones").keys() == {"x.jpg", "1", "29"}
+    assert run_inventory(tables, lake, "inventory.grace_days=0.5")["forgotten"] == 2
     assert by_name(tables, "tombstones").keys() == {"x.jpg"}
 
 

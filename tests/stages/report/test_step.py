@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,8 @@ def report_on(tables: Tables, config: Config) -> str:
 
 
 @pytest.fixture(scope="module")
-def known(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    made = Tables(spark, str(tmp_path_factory.mktemp("known")))
-    made.create_missing()
+def known(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    made = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("known") / "tables")))
     fill_known_tables(made)
     return made
 
