@@ -30,7 +30,7 @@ JOINS, DECODING = "joins/test_joins.py", ("decoding/test_images.py", "decoding/t
 MORE_TESTS = {
     "clusters/components": ("clusters/test_paths.py",),
     "clusters/geometry": ("clusters/test_verification.py",),
-    "clusters/linkage": ("clusters/test_dendrogram.py", "clusters/test_grouping.py"),
+    "clusters/linkage": ("clusters/test_grouping.py",),
     "clusters/probability": ("clusters/test_verification.py",),
     "clusters/verification": ("../stages/cluster/test_evidence_task.py",),
     "decoding/endings": DECODING, "decoding/headers": DECODING,
