@@ -66,7 +66,7 @@ _OF_FEATURES = {
     "run_id": _GIVEN,
     "thumbnail": _READ + " AND coalesce(startswith(thumbnail, X'FFD8'), true)",  # as JPEG files do
     "model_id": "(model_id IS NULL) = (embedding IS NULL)",
-    "embedding": "coalesce(octet_length(embedding) % 2 = 0 AND status = 'ok', true)",
+    "embedding": "embedding IS NULL OR (octet_length(embedding) % 2 = 0 AND status = 'ok')",
 }
 
 CLAIMS: dict[str, dict[str, str]] = {
@@ -194,7 +194,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "at": _GIVEN,
         "elapsed_seconds": "(elapsed_seconds IS NULL) = (status = 'started')",
         "counts": _GIVEN,
-        "notes": "coalesce(schema_of_json(notes) LIKE 'STRUCT<%', true)",
+        "notes": "notes IS NULL OR get_json_object(notes, '$') IS NOT NULL",
         "lake": "lake LIKE '%:/%'",
         "fingerprint": "fingerprint IS NULL OR status = 'complete'",
         "config": "config LIKE '%\"cluster\"%'",

@@ -110,9 +110,7 @@ def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[
 def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:
     """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides."""
     agrees = F.col("similarity").isNull() | (F.col("similarity") >= settings.min_similarity)
-    return (
-        scored.where(agrees).withColumn("method", F.lit(Method.PHASH)).withColumn("engine", F.lit(None).cast("string"))
-    )
+    return scored.where(agrees).withColumns({"method": F.lit(Method.PHASH), "engine": F.lit(None).cast("string")})
 
 
 def _bits(column: str, low: int, high: int) -> Column:
