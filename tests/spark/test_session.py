@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import SparkSession
@@ -195,3 +196,54 @@ def test_a_program_that_has_set_up_logging_keeps_its_own(
     configure_logging()
     assert package_log.handlers == []
     assert logging.getLogger().handlers == [own]
+
+
+# --- a session that somebody gave ---------------------------------------------------------------------------
+
+
+class GivenSession:
+    """What `session_for` touches of a session, with values as Spark has them."""
+
+    def __init__(self, submitted: dict[str, str]) -> None:
+        self.settings = {
+            "spark.sql.session.timeZone": "Asia/Tokyo",
+            "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
+            "spark.sql.legacy.parquet.nanosAsLong": "false",
+        } | submitted
+        self.local = {"spark.jobGroup.id": "mine"}
+        self._jvm = object()
+        self.conf = SimpleNamespace(get=self.settings.__getitem__, set=self.settings.__setitem__)
+        self.sparkContext = SimpleNamespace(
+            getConf=lambda: SimpleNamespace(getAll=submitted.items),
+            getLocalProperty=self.local.get,
+            setLocalProperty=self.local.__setitem__,
+        )
+
+
+@pytest.mark.parametrize("batch_rows", [None, "500"])
+def test_a_given_session_has_our_settings_for_a_while_and_is_then_as_it_was(batch_rows: str | None) -> None:
+    submitted = {"spark.sql.execution.arrow.maxRecordsPerBatch": batch_rows} if batch_rows else {}
+    given = GivenSession(submitted)
+    before = dict(given.settings)
+
+    def work() -> None:
+        with session.session_for(given) as spark:  # type: ignore[arg-type]
+            assert spark is given  # type: ignore[comparison-overlap]
+            assert given.settings["spark.sql.session.timeZone"] == "UTC"
+            wanted = batch_rows or "1024"  # what a person submitted stays
+            assert given.settings["spark.sql.execution.arrow.maxRecordsPerBatch"] == wanted
+            given.settings["spark.sql.legacy.parquet.nanosAsLong"] = "true"  # as a reader of Parquet does
+            given.local |= {"spark.jobGroup.id": "r1", "spark.job.description": "match"}
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert given.settings == before
+    assert given.local == {
+        "spark.jobGroup.id": "mine", "spark.job.description": None, "spark.job.interruptOnCancel": None
+    }  # fmt: skip
+
+
+def test_a_session_of_spark_connect_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Spark Connect"), session.session_for(object()):  # type: ignore[arg-type]
+        pass
