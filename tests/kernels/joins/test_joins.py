@@ -229,7 +229,8 @@ def test_a_block_of_another_shape_or_dtype_is_refused(wrong: str) -> None:
 def test_nothing_proposed_gives_no_pair_and_a_candidate_of_the_first_row_alone_is_scored() -> None:
     none = np.empty(0, np.int64)
     assert base.best(none, none, np.empty(0, np.float32), 3).tolist() == []
+    again = Block(A.ids + 10**6, A.vectors, A.cells)
     for i, j in ((none, none), (np.array([0]), np.array([0]))):
-        [found] = score_candidates(A, B, iter([(i, j)]), -1.0, 3, 0.9)
-        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], B.vectors[j]).tolist()
+        [found] = score_candidates(A, again, iter([(i, j)]), 0.9, 3, 0.95)
+        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], A.vectors[j]).tolist()
         assert found.n_candidates == len(i)
