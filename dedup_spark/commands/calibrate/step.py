@@ -173,19 +173,19 @@ def own_densities(near: DataFrame, config: Config) -> DataFrame:
 
 
 def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
-    """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, centre); the copy is the centre.
+    """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, query_id); the copy is the query image.
 
     Thumbnails are compared in stars of one image and its neighbours, which vote on what a frame is. Only the copies'
     neighbours are all there: in the star of an image of the lake the copies of one picture would outvote the lake.
     """
     ids = ("copy_id", "image_id")
     sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
-    centred = near.select(*sides, "similarity", F.col("copy_id").alias("centre"))
-    once = centred.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("centre").alias("centre"))
+    queried = near.select(*sides, "similarity", F.col("copy_id").alias("query_id"))
+    once = queried.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("query_id").alias("query_id"))
     a, b = (everything.select(F.col("image_id").alias(f"image_id_{s}"), F.col("phash").alias(s)) for s in "ab")
     joined = once.join(a, "image_id_a").join(b, "image_id_b")
     bits = F.bit_count(F.col("a").bitwiseXOR(F.col("b"))).alias("hamming_bits")
-    return joined.select(*_PAIR, "similarity", bits, "centre")
+    return joined.select(*_PAIR, "similarity", bits, "query_id")
 
 
 @dataclass(frozen=True)

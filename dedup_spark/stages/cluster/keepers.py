@@ -25,11 +25,11 @@ from dedup_spark.stages.scoring import score_pairs
 
 Weigh = Callable[[DataFrame], DataFrame]
 """Pairs (image_id_a < image_id_b) of representatives to the same with similarity, hamming_bits, distance, bound and
-measure: what is between the two themselves. With a column `centre` (one of the two, compared with many), pairs that
+measure: what is between the two themselves. With a column `query_id` (one of the two, compared with many), pairs that
 nobody weighed yet are weighed; without, only known ones are asked for."""
 
 _GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
-_MISSING = "image_id_a bigint, image_id_b bigint, centre bigint"
+_MISSING = "image_id_a bigint, image_id_b bigint, query_id bigint"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def group_around_keepers(ranked: DataFrame, near: DataFrame, weigh: Weigh, max_i
     members = ranked.groupBy("label", "representative_id").agg(first)
     members = members.select("label", "representative_id", "first.*")
     missing = _by_label(members, near).mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
-    once = missing.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+    once = missing.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
     weighed = weigh(once)
     found = weighed.where("distance <= bound").select(F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b"))
     known = near.select("a", "b").unionByName(found)
@@ -132,7 +132,7 @@ def _ask_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator
             far = np.flatnonzero(~group.near[candidate])
             own = np.full(len(far), group.ids[candidate])
             columns = [np.minimum(own, group.ids[far]), np.maximum(own, group.ids[far]), own]
-            yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], ["image_id_a", "image_id_b", "centre"])
+            yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], ["image_id_a", "image_id_b", "query_id"])
 
 
 def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:

@@ -146,16 +146,16 @@ class _Evidence:
         self._parts.append(self._tables.stage(f"evidence-{len(self._parts)}", weighed))
 
     def add(self, pairs: DataFrame) -> None:
-        """Weigh those pairs (image_id_a, image_id_b, centre) that were not weighed before."""
+        """Weigh those pairs (image_id_a, image_id_b, query_id) that were not weighed before."""
         ids = ["image_id_a", "image_id_b"]
-        asked = pairs.join(self.rows(), ids, "left_anti").select(*ids, "centre")
+        asked = pairs.join(self.rows(), ids, "left_anti").select(*ids, "query_id")
         new = self._tables.stage(f"unweighed-{len(self._parts)}", asked)
         if not new.isEmpty():
             self.weigh(score_pairs(new, self._unique).join(new, ids))
 
     def distances(self, pairs: DataFrame) -> DataFrame:
         """As bounds.Weigh: how unlikely each pair is a copy."""
-        if "centre" in pairs.columns:
+        if "query_id" in pairs.columns:
             self.add(pairs)
         known = pairs.select("image_id_a", "image_id_b").join(self.rows(), ["image_id_a", "image_id_b"])
         return known.select(

@@ -167,7 +167,7 @@ def test_each_pair_is_weighed_once(spark: SparkSession) -> None:
         [{"copy_id": 5, "image_id": 6, "similarity": 0.4}, {"copy_id": 6, "image_id": 5, "similarity": 0.4}],
     )  # fmt: skip
     assert [r.asDict() for r in calibrate.with_hamming(near, signed).collect()] == [
-        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2, "centre": 5}
+        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2, "query_id": 5}
     ]
 
 
