@@ -1,7 +1,7 @@
 """From scores of labelled pairs to a probability, an operating point, and how sure its precision and recall are.
 
 Labelled pairs come from edited copies of a sample of images: copy and original are a copy, copy and another image are
-strangers. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
+a negative. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
 intervals count images, not pairs.
 """
 
@@ -46,7 +46,7 @@ def fit_logistic(features: Float64, is_copy: Bools, start: Logistic | None = Non
         ValueError: only one kind of pair, and nothing to stay near.
     """
     if start is None and (is_copy.all() or not is_copy.any()):
-        raise ValueError("a model needs pairs of both kinds, copies and strangers")
+        raise ValueError("a model needs pairs of both kinds, copies and negatives")
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
     known = np.zeros(x.shape[1])
@@ -137,7 +137,7 @@ class JudgedPairs:
     """Pairs of an edited copy with an image, and what they are. All arrays (n,).
 
     `image` is the image that the copy was made of, `edit` the number of its edit; `is_copy` pairs are with that
-    image, one for each copy, the others with strangers. A copy whose original was not even proposed has score -inf.
+    image, one for each copy, the others are negatives. A copy whose original was not even proposed has score -inf.
     """
 
     image: Int64
@@ -177,7 +177,7 @@ class OperatingPoint:
 def operating_point(pairs: JudgedPairs, target_precision: float, lowest: float) -> OperatingPoint:
     """Choose the cut on one half of the images, measure precision and recall on the other.
 
-    The cut is not below `lowest`: a sample without difficult strangers must not let everything through.
+    The cut is not below `lowest`: a sample without difficult negatives must not let everything through.
     """
     fit, measure = pairs.halves()
     return measured(measure, max(lowest, choose_cut(fit.score, fit.is_copy, target_precision)))

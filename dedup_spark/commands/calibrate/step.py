@@ -9,9 +9,9 @@ embedding of the lake in one scan; the driver holds calibrate.neighbours rows a 
 The copies stand for images that the lake holds: they have rows of features, neighbours and densities as others, and
 their pairs are weighed by the same code as those of the step cluster.
 
-A copy and its original are a true pair. A copy and any other image, also a copy of another one, are strangers; pairs
+A copy and its original are a true pair. A copy and any other image, also a copy of another one, are a negative; pairs
 with images that `clusters` puts beside the original are left out, as nobody knows what they are. Copies that the
-lake holds unknown to `clusters` count as strangers, so the precision is rather too low than too high.
+lake holds unknown to `clusters` count as negatives, so the precision is rather too low than too high.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     rows = quality_rows(spark, point, run.run_id)
     tables.delete(QUALITY, rows.select("run_id", "metric").distinct())  # of a run of this name before
     tables.append(QUALITY, rows)
-    run.count(pairs=len(found.score), strangers=int((~found.is_copy).sum()))
+    run.count(pairs=len(found.score), negatives=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
 
 

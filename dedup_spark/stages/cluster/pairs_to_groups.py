@@ -30,7 +30,7 @@ from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, PAIRS
 _IDENTICAL = ("same_bytes", "same_pixels")
 _BOUND = 0.8
 """By evidence, the largest distance (1 - copy_probability) to a keeper: nothing between the two says that they differ.
-Of 1,480 pairs of an original and an edited copy 99.9 % are nearer, of strangers in one frame 1 %."""
+Of 1,480 pairs of an original and an edited copy 99.9 % are nearer, of different pictures in one frame 1 %."""
 
 
 @dataclass(frozen=True)
