@@ -56,6 +56,7 @@ from pyspark.sql import functions as F
 from vectors import lake_vectors
 
 from dedup_spark.config import Config, load_config
+from dedup_spark.kernels.arrays import Float16
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.session import get_session
@@ -69,7 +70,6 @@ _BLOCK_ROWS, _TUNED_QUERIES, _WANTED_RECALL = 2048, 2000, 0.99
 _WARM_ROUNDS = 3
 
 Keys = npt.NDArray[np.int64]
-Halves = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Row:
 # --- plain programs -----------------------------------------------------------------------------------------
 
 
-def plain_programs(vectors: Halves, min_similarity: float, max_rows: int) -> Plain:
+def plain_programs(vectors: Float16, min_similarity: float, max_rows: int) -> Plain:
     n = len(vectors)
     x = vectors.astype(np.float32)
     rng = np.random.default_rng(SEED)
@@ -220,7 +220,7 @@ def share_found(truth: Keys, found: Keys) -> float:
 # --- ours ---------------------------------------------------------------------------------------------------
 
 
-def write_features(tables: Tables, vectors: Halves, scratch: Path) -> npt.NDArray[np.int64]:
+def write_features(tables: Tables, vectors: Float16, scratch: Path) -> npt.NDArray[np.int64]:
     """A `features` table of these vectors, as extract would have left it; returns image_id by row of `vectors`."""
     rng = np.random.default_rng(SEED)
     ids = np.unique(rng.integers(-(2**62), 2**62, 2 * len(vectors)))[: len(vectors)]
@@ -327,7 +327,7 @@ def settings_for(engine: str, options: argparse.Namespace) -> Config:
     return load_config(None, [*wanted, *own, *options.set])
 
 
-def time_engines(vectors: Halves, plain: Plain, options: argparse.Namespace, scratch: Path) -> list[Row]:
+def time_engines(vectors: Float16, plain: Plain, options: argparse.Namespace, scratch: Path) -> list[Row]:
     spark, n, low = get_session("benchmark"), len(vectors), options.min_similarity
     tables = Tables(spark, str(scratch / f"tables-{n}"))
     tables.create_missing()

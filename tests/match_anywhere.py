@@ -27,7 +27,7 @@ ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
 
 
 def lake() -> tuple[list[int], np.ndarray]:
-    """2,400 images: families near, around and below the thresholds, a chain, strangers."""
+    """2,400 images: families near, around and below the thresholds, a chain, negatives."""
     rng = np.random.default_rng(31)
     near = families([2] * 200 + [3] * 100 + [40], 0.75, rng)
     far = families([2] * 200 + [6] * 60, 0.47, rng)

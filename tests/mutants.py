@@ -98,7 +98,7 @@ def mutants(code: str) -> list[Mutant]:
             yield Mutant(span(node)[0], span(node)[0] + (3 if isinstance(node.op, ast.Not) else 1), "")
         elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
             yield from (Mutant(*span(node), text) for text in _other_values(node.value))
-        elif isinstance(node, ast.Return) and node.value is not None:
+        elif isinstance(node, ast.Return) and node.value and ast.unparse(node.value) != "None":
             yield Mutant(*span(node.value), "None")
 
     return [m for node in _that_run(ast.parse(code)) for m in of_node(node)]

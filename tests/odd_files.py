@@ -35,7 +35,7 @@ from dedup_spark.commands.demo_lake import load_sample_photo
 pillow_heif.register_heif_opener()
 
 WIDTH, HEIGHT = 96, 64
-_DNG_CAMERA = (b"Test", b"Odd")
+DNG_CAMERA = (b"Test", b"Odd")
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ def oriented(image_format: str, orientation: int) -> bytes:
             stored.save(file.name, quality=95, subsampling=0, exif=tag)
             return encoded(Image.open(file.name), "JXL", lossless_jpeg=True)
     if image_format == "DNG":
-        return raw_file(np.asarray(stored), _DNG_CAMERA, orientation=orientation, more=DNG)
+        return raw_file(np.asarray(stored), DNG_CAMERA, orientation=orientation, more=DNG)
     if image_format == "DNG preview":
         preview = encoded(stored, "JPEG", quality=95)
-        return raw_file(np.asarray(stored), _DNG_CAMERA, preview, orientation=orientation, more=DNG)
+        return raw_file(np.asarray(stored), DNG_CAMERA, preview, orientation=orientation, more=DNG)
     if image_format == "TIFF":
         return encoded(stored, "TIFF", tiffinfo={274: orientation})
     return encoded(stored, image_format, exif=tag, **options)
@@ -320,14 +320,14 @@ def _raw() -> Iterator[OddFile]:
     raw: dict[str, Any] = {"mode": "RGB", "pillow": False, "like": 40.0}
     sensor, preview = {"decoder": "rawpy"} | raw, {"decoder": "rawpy preview"} | raw
     tiny = encoded(Image.fromarray(rgb).resize((24, 16)), "JPEG")
-    yield OddFile("dng", raw_file(rgb, _DNG_CAMERA, more=DNG), "DNG", **sensor)
-    yield OddFile("dng preview", raw_file(rgb, _DNG_CAMERA, jpeg, more=DNG), "DNG", **preview)
-    yield OddFile("dng small preview", raw_file(rgb, _DNG_CAMERA, tiny, more=DNG), "DNG", **sensor)
+    yield OddFile("dng", raw_file(rgb, DNG_CAMERA, more=DNG), "DNG", **sensor)
+    yield OddFile("dng preview", raw_file(rgb, DNG_CAMERA, jpeg, more=DNG), "DNG", **preview)
+    yield OddFile("dng small preview", raw_file(rgb, DNG_CAMERA, tiny, more=DNG), "DNG", **sensor)
     yield _upright("dng", "DNG", format="DNG", **sensor)
     yield _upright("dng preview", "DNG preview", format="DNG", **preview)
     large = np.asarray(Image.fromarray(rgb).resize((2112, 1408), Image.Resampling.BICUBIC))
     facts = raw | {"decoder": "rawpy half size", "size": (2112, 1408)}
-    yield OddFile("dng large", raw_file(large, _DNG_CAMERA, more=DNG), "DNG", **facts)
+    yield OddFile("dng large", raw_file(large, DNG_CAMERA, more=DNG), "DNG", **facts)
 
     nikon, pentax = (b"NIKON CORPORATION", b"NIKON D100"), (b"PENTAX Corporation", b"PENTAX *ist D")
     samsung = (b"SAMSUNG", b"NX1")

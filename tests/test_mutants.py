@@ -19,6 +19,7 @@ import pytest
         ("x = 8", ["x = 9", "x = (7)"]),
         ("x = 0.5", ["x = 1.0", "x = 0.25"]),
         ("x = True", ["x = False"]),
+        ("def f():\n    return None", []),
         ("def f():\n    return g(é, a)", ["def f():\n    return None"]),
         ('"""A 1."""\nX: Literal[1]\nY = tuple[int, 2]\n@f(3)\nclass C: pass', []),
     ],

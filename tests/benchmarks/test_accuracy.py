@@ -16,7 +16,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus("ukbench", tmp_path_factory.mktemp("corpora") / "ukbench", photo_bytes(None)[:3])
 
 
-def test_imagehash_finds_the_square_of_a_photo_and_no_stranger(corpus: Path) -> None:
+def test_imagehash_finds_the_square_of_a_photo_and_no_other_photo(corpus: Path) -> None:
     found = [sorted(members) for members in peer_clusters("imagehash", corpus, sys.executable)]
     assert ["000000__original.jpg", "000000__square.jpg"] in found
     assert {len({name.split("__")[0] for name in members}) for members in found} == {1}

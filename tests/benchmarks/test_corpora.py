@@ -57,7 +57,7 @@ def test_mixed_has_every_kind_of_edit(folders: dict[str, Path]) -> None:
     assert kinds["two"] == 20
 
 
-def test_the_family_is_one_picture_with_its_copies_and_strangers_in_one_frame(folders: dict[str, Path]) -> None:
+def test_the_family_is_one_picture_with_its_copies_and_other_pictures_in_one_frame(folders: dict[str, Path]) -> None:
     sizes = Counter(group_of(path.name) for path in folders["family"].iterdir())
     assert sizes["000000"] == N_COPIES + 1
     framed = [

@@ -83,3 +83,16 @@ def test_many_cells_are_searched_by_two_levels_and_nearly_always_rightly() -> No
     assert np.array_equal(
         vectors.Quantiser(centroids[:100]).nearest(queries), vectors.nearest_cells(queries, centroids[:100])
     )
+
+
+def test_one_cell_has_the_mean_direction_as_its_centroid() -> None:
+    x = clustered(50, 12, 32).astype(np.float32)
+    mean = x.mean(axis=0)
+    assert vectors.train_centroids(x, 1, 1) == pytest.approx(mean[None] / np.linalg.norm(mean), abs=1e-6)
+    assert vectors.train_centroids(np.zeros((3, 8), np.float32), 1, 1).tolist() == [[0.0] * 8]
+
+
+def test_two_levels_are_used_beyond_1024_cells_only() -> None:
+    x = np.random.default_rng(1).standard_normal((1025, 32)).astype(np.float32)
+    assert vectors.Quantiser(x[:1024])._index is None
+    assert vectors.Quantiser(x)._index is not None

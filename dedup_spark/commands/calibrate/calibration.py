@@ -1,7 +1,7 @@
 """From scores of labelled pairs to a probability, an operating point, and how sure its precision and recall are.
 
 Labelled pairs come from edited copies of a sample of images: copy and original are a copy, copy and another image are
-strangers. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
+a negative. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
 intervals count images, not pairs.
 """
 
@@ -11,13 +11,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import norm
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+from dedup_spark.kernels.arrays import Bools, Float64, Int64
 
 _MAX_STEPS = 50
 
@@ -29,12 +26,12 @@ class Logistic:
     weights: tuple[float, ...]
     bias: float
 
-    def probability(self, features: Floats) -> Floats:
+    def probability(self, features: Float64) -> Float64:
         """(n, k) features to (n,) probabilities."""
         return expit(features @ np.asarray(self.weights) + self.bias)
 
 
-def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None, pull: float = 1.0) -> Logistic:
+def fit_logistic(features: Float64, is_copy: Bools, start: Logistic | None = None, pull: float = 1.0) -> Logistic:
     """Logistic regression pulled towards a known model, by Newton's method on standardised features.
 
     Args:
@@ -49,7 +46,7 @@ def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None
         ValueError: only one kind of pair, and nothing to stay near.
     """
     if start is None and (is_copy.all() or not is_copy.any()):
-        raise ValueError("a model needs pairs of both kinds, copies and strangers")
+        raise ValueError("a model needs pairs of both kinds, copies and negatives")
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
     known = np.zeros(x.shape[1])
@@ -77,7 +74,7 @@ def fit_logistic(features: Floats, is_copy: Bools, start: Logistic | None = None
     return Logistic(tuple(float(w) for w in weights), float(beta[0] - weights @ centre))
 
 
-def _loss(x: Floats, is_copy: Bools, beta: Floats, apart: Floats, penalty: Floats) -> float:
+def _loss(x: Float64, is_copy: Bools, beta: Float64, apart: Float64, penalty: Float64) -> float:
     logit = x @ beta
     return float(np.sum(np.logaddexp(0.0, logit) - is_copy * logit) + apart @ penalty @ apart / 2)
 
@@ -94,7 +91,7 @@ class Share:
     n_pairs: int
 
 
-def share_of(hits: Bools, image: Ints) -> Share:
+def share_of(hits: Bools, image: Int64) -> Share:
     """Share of true `hits` (n,), interval by Wilson's method with images, not pairs, as the independent trials.
 
     Wilson (1927) keeps the interval inside 0..1 and wide where a small sample shows no miss. Taking all pairs of one
@@ -116,7 +113,7 @@ def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[flo
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def choose_cut(score: Floats, is_copy: Bools, target_precision: float) -> float:
+def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float:
     """The smallest cut from which on the finite scores reach the precision; above the largest when none does.
 
     It lies midway between two scores that occur, so that rounding of stored scores cannot move a pair over it.
@@ -140,13 +137,13 @@ class JudgedPairs:
     """Pairs of an edited copy with an image, and what they are. All arrays (n,).
 
     `image` is the image that the copy was made of, `edit` the number of its edit; `is_copy` pairs are with that
-    image, one for each copy, the others with strangers. A copy whose original was not even proposed has score -inf.
+    image, one for each copy, the others are negatives. A copy whose original was not even proposed has score -inf.
     """
 
-    image: Ints
-    edit: Ints
+    image: Int64
+    edit: Int64
     is_copy: Bools
-    score: Floats
+    score: Float64
 
     def of_images(self, chosen: Bools) -> JudgedPairs:
         """The pairs of those images; `chosen` is (n,) like the pairs."""
@@ -158,7 +155,7 @@ class JudgedPairs:
         return self.of_images(fit), self.of_images(~fit)
 
 
-def first_half(image: Ints) -> Bools:
+def first_half(image: Int64) -> Bools:
     """(n,) whether an image is of the half to fit on: by a bit of its id, so that every table of pairs splits alike.
 
     The top bit of the product with the golden ratio (Knuth's multiplicative hash): ids need not be random.
@@ -180,7 +177,7 @@ class OperatingPoint:
 def operating_point(pairs: JudgedPairs, target_precision: float, lowest: float) -> OperatingPoint:
     """Choose the cut on one half of the images, measure precision and recall on the other.
 
-    The cut is not below `lowest`: a sample without difficult strangers must not let everything through.
+    The cut is not below `lowest`: a sample without difficult negatives must not let everything through.
     """
     fit, measure = pairs.halves()
     return measured(measure, max(lowest, choose_cut(fit.score, fit.is_copy, target_precision)))

@@ -20,8 +20,8 @@ def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
     prior, point, target = calibrated.prior, calibrated.point, config.cluster.target_precision
     if point.cut > 1:
         raise GuardError(
-            f"no cut gives precision {target:g} on the sample: too many strangers look like copies, or the lake holds "
-            "copies that no cluster knows. Look at the largest clusters, or ask for less by "
+            f"no cut gives precision {target:g} on the sample: too many other images look like copies, or the lake "
+            "holds copies that no cluster knows. Look at the largest clusters, or ask for less by "
             "--set cluster.target_precision=0.95"
         )
     numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)

@@ -9,9 +9,9 @@ embedding of the lake in one scan; the driver holds calibrate.neighbours rows a 
 The copies stand for images that the lake holds: they have rows of features, neighbours and densities as others, and
 their pairs are weighed by the same code as those of the step cluster.
 
-A copy and its original are a true pair. A copy and any other image, also a copy of another one, are strangers; pairs
+A copy and its original are a true pair. A copy and any other image, also a copy of another one, are a negative; pairs
 with images that `clusters` puts beside the original are left out, as nobody knows what they are. Copies that the
-lake holds unknown to `clusters` count as strangers, so the precision is rather too low than too high.
+lake holds unknown to `clusters` count as negatives, so the precision is rather too low than too high.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     rows = quality_rows(spark, point, run.run_id)
     tables.delete(QUALITY, rows.select("run_id", "metric").distinct())  # of a run of this name before
     tables.append(QUALITY, rows)
-    run.count(pairs=len(found.score), strangers=int((~found.is_copy).sum()))
+    run.count(pairs=len(found.score), negatives=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
 
 
@@ -176,19 +176,19 @@ def own_densities(near: DataFrame, config: Config) -> DataFrame:
 
 
 def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
-    """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, centre); the copy is the centre.
+    """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, query_id); the copy is the query image.
 
     Thumbnails are compared in stars of one image and its neighbours, which vote on what a frame is. Only the copies'
     neighbours are all there: in the star of an image of the lake the copies of one picture would outvote the lake.
     """
     ids = ("copy_id", "image_id")
     sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
-    centred = near.select(*sides, "similarity", F.col("copy_id").alias("centre"))
-    once = centred.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("centre").alias("centre"))
+    queried = near.select(*sides, "similarity", F.col("copy_id").alias("query_id"))
+    once = queried.groupBy(*_PAIR).agg(F.max("similarity").alias("similarity"), F.min("query_id").alias("query_id"))
     a, b = (everything.select(F.col("image_id").alias(f"image_id_{s}"), F.col("phash").alias(s)) for s in "ab")
     joined = once.join(a, "image_id_a").join(b, "image_id_b")
     bits = hamming_bits("a", "b").alias("hamming_bits")
-    return joined.select(*_PAIR, "similarity", bits, "centre")
+    return joined.select(*_PAIR, "similarity", bits, "query_id")
 
 
 @dataclass(frozen=True)

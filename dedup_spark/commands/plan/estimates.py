@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import gammaincinv
 
-Halves = npt.NDArray[np.float16]
-Counts = npt.NDArray[np.int64]
+from dedup_spark.kernels.arrays import Float16, Int64
 
 _BLOCK_ROWS = 2048
 """Rows of a block product: 2048 x 2048 float32 is 16 MB, whatever the size of the sample."""
@@ -60,7 +58,7 @@ class Estimate:
     extra: Range
 
 
-def near_in_sample(vectors: Halves, thresholds: Sequence[float], n_sizes: int = 4) -> list[Seen]:
+def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int = 4) -> list[Seen]:
     """For each cosine threshold what (n, d) unit vectors, in random order, show; n^2 d multiply-adds, O(n) memory."""
     n = len(vectors)
     x = vectors.astype(np.float32)
@@ -90,7 +88,7 @@ def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> Seen:
     return _seen(degree, earlier, n_sizes)
 
 
-def _seen(degree: Counts, earlier: Counts, n_sizes: int) -> Seen:
+def _seen(degree: Int64, earlier: Int64, n_sizes: int) -> Seen:
     """`degree` (n,): partners of each image; `earlier` (n,): those that stand before it."""
     n = len(degree)
     sizes = sorted({n * k // n_sizes for k in range(1, n_sizes + 1)} - {0})

@@ -57,7 +57,7 @@ class Distances(ABC):
     def measure(self, pairs: DataFrame) -> Distances:
         """These pairs measured, too.
 
-        `pairs`: image_id_a < image_id_b of representatives, and `centre`, the one of the two that is compared with
+        `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the one of the two that is compared with
         many. Some may have been measured before.
         """
 
@@ -134,7 +134,7 @@ class ByEvidence(Distances):
 
     def measure(self, pairs: DataFrame) -> ByEvidence:
         ids = ["image_id_a", "image_id_b"]
-        asked = pairs.join(self.evidence, ids, "left_anti").select(*ids, "centre")
+        asked = pairs.join(self.evidence, ids, "left_anti").select(*ids, "query_id")
         new = self._weighing.stage("unweighed", asked)
         return self if new.isEmpty() else self.weigh(score_pairs(new, self._weighing.unique).join(new, ids))
 

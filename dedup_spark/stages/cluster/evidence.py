@@ -54,9 +54,9 @@ def weigh(
     """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
 
     `densities` (image_id, similarities) and `thumbnails` (image_id, thumbnail) hold the images of the pairs. With a
-    column `centre`, one of the two images, that one is compared with all its others at once, and pairs that seem far
-    are looked at too: so are members weighed against a keeper. Writes intermediate rows down; about 10 ms a pair in
-    doubt, on one core.
+    column `query_id`, one of the two images, that one is compared with all its candidates at once, and pairs that seem
+    far are compared too: so are members weighed against a keeper. Writes intermediate rows down; about 10 ms per pair
+    in doubt, on one core.
     """
     scored = tables.stage("scored", with_prior(pairs, densities, settings))
     asked = tables.stage("asked", within_budget(scored.where(in_doubt()), settings.max_verified_pairs))
@@ -88,15 +88,15 @@ def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) 
     crowded = (F.coalesce("crowded_a", F.lit(False)) | F.coalesce("crowded_b", F.lit(False))).alias("crowded")
     return scored.select(
         "image_id_a", "image_id_b", "similarity", "normalised_similarity", "hamming_bits",
-        _prior(settings.prior).alias("prior"), crowded, _centre(pairs).alias("centre"),
-        F.lit("centre" in pairs.columns).alias("always"),
+        _prior(settings.prior).alias("prior"), crowded, _query_id(pairs).alias("query_id"),
+        F.lit("query_id" in pairs.columns).alias("always"),
     )  # fmt: skip
 
 
-def _centre(pairs: DataFrame) -> Column:
+def _query_id(pairs: DataFrame) -> Column:
     """Which image of a pair is the query image: each image of half of its pairs, whatever their order."""
-    if "centre" in pairs.columns:
-        return F.col("centre")
+    if "query_id" in pairs.columns:
+        return F.col("query_id")
     by_chance = F.xxhash64("image_id_a", "image_id_b") % 2 == 0
     return F.when(by_chance, F.col("image_id_a")).otherwise(F.col("image_id_b"))
 
@@ -135,51 +135,51 @@ def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
 
 
 def queries_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
-    """(label, centre, chunk, others, priors, neighbours): each asked pair once, at its query image, the `centre`.
+    """(label, query_id, chunk, candidates, priors, neighbours): each asked pair once, at its query image.
 
-    `others` are the candidates, with a prior each. `label` is the smallest image near the query image: queries of one
-    picture share it, so that sorting by it brings them together.
+    Each candidate has a prior. `label` is the smallest image near the query image: queries of one picture share it, so
+    that sorting by it brings them together.
     """
     a, b = F.col("image_id_a"), F.col("image_id_b")
-    other = F.when(F.col("centre") == a, b).otherwise(a).alias("other")
-    turned = asked.select("centre", other, "similarity", "prior")
-    place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other")) - 1
+    other = F.when(F.col("query_id") == a, b).otherwise(a).alias("other")
+    turned = asked.select("query_id", other, "similarity", "prior")
+    place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other")) - 1
     chunked = turned.withColumn("chunk", F.floor(place / _MAX_CANDIDATES).cast("int"))
     pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", "prior")))
-    queries = chunked.groupBy("centre", "chunk").agg(pairs.alias("pairs"))
+    queries = chunked.groupBy("query_id", "chunk").agg(pairs.alias("pairs"))
     named = queries.select(
-        "centre", "chunk", F.col("pairs.other").alias("others"), F.col("pairs.prior").alias("priors")
+        "query_id", "chunk", F.col("pairs.other").alias("candidates"), F.col("pairs.prior").alias("priors")
     )
-    return named.join(_neighbours(scored), "centre", "left").select(
-        F.coalesce("label", "centre").alias("label"), "centre", "chunk", "others", "priors",
+    return named.join(_neighbours(scored), "query_id", "left").select(
+        F.coalesce("label", "query_id").alias("label"), "query_id", "chunk", "candidates", "priors",
         F.coalesce("neighbours", F.array().cast("array<bigint>")).alias("neighbours"),
     )  # fmt: skip
 
 
 def _neighbours(scored: DataFrame) -> DataFrame:
-    """(centre, label, neighbours): the nearest images of each, most alike first."""
+    """(query_id, label, neighbours): the nearest images of each, most alike first."""
     near = scored.where(F.col("similarity") >= _NEIGHBOUR_SIMILARITY)
     a, b = F.col("image_id_a"), F.col("image_id_b")
-    forth, back = (near.select(x.alias("centre"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
-    place = F.row_number().over(Window.partitionBy("centre").orderBy(F.desc("similarity"), "other"))
+    forth, back = (near.select(x.alias("query_id"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
+    place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other"))
     nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= _NEIGHBOURS)
     ordered = F.sort_array(F.collect_list(F.struct("place", "other"))).alias("nearest")
-    label = F.least(F.col("centre"), F.min("other")).alias("label")
-    grouped = nearest.groupBy("centre").agg(ordered, label)
-    return grouped.select("centre", "label", F.col("nearest.other").alias("neighbours"))
+    label = F.least(F.col("query_id"), F.min("other")).alias("label")
+    grouped = nearest.groupBy("query_id").agg(ordered, label)
+    return grouped.select("query_id", "label", F.col("nearest.other").alias("neighbours"))
 
 
 def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
     """Add `part`, about equally many queries in each, those with the same label beside each other."""
-    return queries.repartitionByRange(n_parts, "label", "centre", "chunk").withColumn("part", F.spark_partition_id())
+    return queries.repartitionByRange(n_parts, "label", "query_id", "chunk").withColumn("part", F.spark_partition_id())
 
 
 def weigh_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
     """Rows of WEIGHED; lazy. Each thumbnail goes once to each part that needs it."""
-    needed = F.explode(F.array_union(F.array_append("others", F.col("centre")), "neighbours")).alias("image_id")
+    needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
     seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
-    rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no centre
-    order = ("part", F.asc_nulls_first("centre"), "chunk", "image_id")
+    rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no query_id
+    order = ("part", F.asc_nulls_first("query_id"), "chunk", "image_id")
     return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(weigh_batches, WEIGHED.ddl)
 
 
@@ -201,28 +201,28 @@ def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
 
 
 def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
-    """(image_id_a, image_id_b, centre): the pairs of each group's leaders with its members that nobody weighed yet.
+    """(image_id_a, image_id_b, query_id): the pairs of each group's leaders with its members that nobody weighed yet.
 
     Leaders are the members with most pairs that are rather copies than not: a keeper among them has evidence of its
-    own on every member. At most 3 pairs a member.
+    own on every member. At most 3 pairs per member.
     """
     of_a, of_b = (
         labels.select(F.col("image_id").alias(f"image_id_{s}"), F.col("cluster_label").alias(s)) for s in "ab"
     )
     inside = evidence.join(of_a, "image_id_a").join(of_b, "image_id_b").where("a = b")
     likely = inside.where(F.col("copy_probability") >= 0.5)
-    ends = likely.select(F.col("a").alias("label"), F.explode(F.array("image_id_a", "image_id_b")).alias("centre"))
-    degree = ends.groupBy("label", "centre").count()
-    place = F.row_number().over(Window.partitionBy("label").orderBy(F.desc("count"), "centre"))
-    leaders = degree.withColumn("place", place).where(F.col("place") <= _LEADERS).select("label", "centre")
+    ends = likely.select(F.col("a").alias("label"), F.explode(F.array("image_id_a", "image_id_b")).alias("query_id"))
+    degree = ends.groupBy("label", "query_id").count()
+    place = F.row_number().over(Window.partitionBy("label").orderBy(F.desc("count"), "query_id"))
+    leaders = degree.withColumn("place", place).where(F.col("place") <= _LEADERS).select("label", "query_id")
     members = labels.select(F.col("cluster_label").alias("label"), "image_id")
-    pairs = leaders.join(members, "label").where("centre <> image_id")
+    pairs = leaders.join(members, "label").where("query_id <> image_id")
     named = pairs.select(
-        F.least("centre", "image_id").alias("image_id_a"),
-        F.greatest("centre", "image_id").alias("image_id_b"),
-        "centre",
+        F.least("query_id", "image_id").alias("image_id_a"),
+        F.greatest("query_id", "image_id").alias("image_id_b"),
+        "query_id",
     )
-    once = named.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+    once = named.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
     return once.join(evidence, ["image_id_a", "image_id_b"], "left_anti")
 
 

@@ -22,16 +22,16 @@ _MAX_DESCRIBED = 500
 
 
 def weigh_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """One part after the other, first its thumbnails (rows without `centre`), then its queries; to rows of WEIGHED.
+    """One part after the other, first its thumbnails (rows without `query_id`), then its queries; to rows of WEIGHED.
 
-    A query is the image `centre` with `others`, its candidates, and `neighbours`, images that may support a pair.
+    A query is an image with its `candidates` and its `neighbours`, which may support a pair.
     """
     cv2.setNumThreads(1)
     part, desk = None, _Desk()
     for row in (row for batch in batches for row in batch.to_pylist()):
         if row["part"] != part:
             part, desk = row["part"], _Desk()
-        if row["centre"] is None:
+        if row["query_id"] is None:
             desk.thumbnails[row["image_id"]] = row["thumbnail"]
         else:
             yield _weigh(row, desk)
@@ -53,19 +53,19 @@ class _Desk:
 
 
 def _weigh(query: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
-    centre, others = query["centre"], query["others"]
-    compared = set(others)
+    query_id, candidates = query["query_id"], query["candidates"]
+    compared = set(candidates)
     found = verification.verify_candidates(
-        desk.described(centre),  # type: ignore[arg-type]
-        [desk.described(i) for i in others],
+        desk.described(query_id),  # type: ignore[arg-type]
+        [desk.described(i) for i in candidates],
         lambda: [desk.described(i) for i in query["neighbours"] if i not in compared],
     )
     p = probability.posterior(np.array(query["priors"], np.float64), found)
-    ids = np.array(others, np.int64)
+    ids = np.array(candidates, np.int64)
     unknown = np.isnan(found.agreement)
     columns = [
-        np.minimum(ids, centre),
-        np.maximum(ids, centre),
+        np.minimum(ids, query_id),
+        np.maximum(ids, query_id),
         found.n_inliers.astype(np.int32),
         pa.array(found.agreement, mask=unknown),
         pa.array(probability.contested(found).astype(np.float32), mask=unknown),

@@ -1,8 +1,8 @@
 """Images that say too little to be joined by likeness: blank, placeholder, text, hub. Part of the step cluster.
 
 White pages, "no image available", pages of print and empty forms are near a great many images that have nothing to do
-with them; one of them is enough to chain strangers. They join clusters by equal pixels, and, but for blank ones, where
-two methods that err differently agree: the embedding and the pHash.
+with them; one of them is enough to chain unlike images. They join clusters by equal pixels, and, but for blank ones,
+where two methods that err differently agree: the embedding and the pHash.
 """
 
 from __future__ import annotations

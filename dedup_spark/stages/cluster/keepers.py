@@ -33,7 +33,7 @@ MEASURED = Columns(
 where the way of judging does not know it."""
 
 _GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
-_MISSING = "image_id_a bigint, image_id_b bigint, centre bigint"
+_MISSING = "image_id_a bigint, image_id_b bigint, query_id bigint"
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def _bound(by_cosine: Column, bounds: Bounds) -> Column:
 
 
 def pairs_to_ask(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
-    """(image_id_a, image_id_b, centre): pairs not known to be near that could give a group one keeper; lazy.
+    """(image_id_a, image_id_b, query_id): pairs not known to be near that could give a group one keeper; lazy.
 
     They are of the members that could be within the bound of the first by rank, and of the one near most. See
     `group_around_keepers`.
     """
     rows = _by_label(_members(ranked), near)
     asked = rows.mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
-    return asked.groupBy("image_id_a", "image_id_b").agg(F.min("centre").alias("centre"))
+    return asked.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
 
 
 def group_around_keepers(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
@@ -158,7 +158,7 @@ def _ask_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator
             far = np.flatnonzero(~group.near[candidate])
             own = np.full(len(far), group.ids[candidate])
             columns = [np.minimum(own, group.ids[far]), np.maximum(own, group.ids[far]), own]
-            yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], ["image_id_a", "image_id_b", "centre"])
+            yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], ["image_id_a", "image_id_b", "query_id"])
 
 
 def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:

@@ -167,7 +167,7 @@ def test_each_pair_is_weighed_once(spark: SparkSession) -> None:
         [{"copy_id": 5, "image_id": 6, "similarity": 0.4}, {"copy_id": 6, "image_id": 5, "similarity": 0.4}],
     )  # fmt: skip
     assert [r.asDict() for r in calibrate.with_hamming(near, signed).collect()] == [
-        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2, "centre": 5}
+        {"image_id_a": 5, "image_id_b": 6, "similarity": pytest.approx(0.4), "hamming_bits": 2, "query_id": 5}
     ]
 
 
@@ -181,7 +181,7 @@ def test_copies_have_densities_as_images_have(spark: SparkSession) -> None:
 
 
 def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spark: SparkSession) -> None:
-    """Copies near cosine 0.9, strangers near 0.7: a lake in which the shipped prior would call strangers copies."""
+    """Copies near cosine 0.9, negatives near 0.7: a lake in which the shipped prior would call negatives copies."""
     rng = np.random.default_rng(3)
     is_copy = rng.random(400) < 0.5
     cosine = np.where(is_copy, 0.9, 0.7) + rng.normal(0, 0.03, 400)

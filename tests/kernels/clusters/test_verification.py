@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from photos import cropped, framed, photo, reencoded, rotated, with_sticker
 
@@ -99,6 +101,10 @@ def test_blocks_agree_where_they_correlate_or_are_both_plain_and_count_where_one
     agree, counted = verification._compare(blocks, covered & np.array([True, False]))
     assert not agree[:, 0, 1].any(), "what one image does not cover is not compared"
     assert not counted[:, 0, 1].any()
+    faint = textures([[1, 1], [2, 1]]) / 10  # of two grey levels: no texture
+    agree, counted = verification._compare(faint, np.ones((2, 2), bool))
+    assert agree.all()
+    assert not counted.any()
 
 
 def test_an_image_supports_a_pair_that_it_shares_three_tenths_with() -> None:
@@ -148,3 +154,27 @@ def test_where_the_supporting_images_agree_with_each_other_a_block_is_not_tellin
     frame = [1, 2, 3, 4, 5, 6, 7]
     rows = [[*frame, 50], [*frame, 51], *[[*frame, 52]] * 4]
     assert measured(rows).telling_share[0] == 0
+
+
+def test_neighbours_are_compared_where_a_pair_has_fewer_than_five_supporting_images() -> None:
+    frames = [describe_grey(framed(photo(i))) for i in range(7)]
+    asked: list[int] = []
+
+    def neighbours() -> list[Described]:
+        asked.append(1)
+        return []
+
+    found = verification.verify_candidates(frames[0], frames[1:], neighbours)
+    assert set(found.n_supporting.tolist()) == {5}
+    assert not asked
+    verification.verify_candidates(frames[0], frames[1:6], neighbours)
+    assert asked
+
+
+def test_an_image_with_thirty_keypoints_can_be_compared_and_one_with_fewer_cannot() -> None:
+    query = describe_grey(photo(0))
+    few = [
+        replace(query, points=query.points[:n], frames=query.frames[:n], descriptors=query.descriptors[:n])
+        for n in (29, 30)
+    ]
+    assert verification.verify_candidates(query, few, list).comparable.tolist() == [0, 1]

@@ -141,6 +141,7 @@ def golden_files() -> dict[str, bytes]:
 def test_hashes_of_fixed_files_never_change(name: str, pixel_hash: str, phash: str) -> None:
     """Golden values: a change here means that `signature._PREPROCESSING` must rise."""
     image = decode_image(golden_files()[name], **LIMITS)
+    assert -(2**63) <= hashing.phash(image) < 2**63, "as a BIGINT holds it"
     assert (hashing.pixel_hash(image)[:16], f"{hashing.phash(image) & (2**64 - 1):016x}") == (pixel_hash, phash)
 
 

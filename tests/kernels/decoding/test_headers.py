@@ -52,8 +52,17 @@ def test_a_tile_larger_than_its_image_counts() -> None:
         (b"\0\0\0\7mdat" + bytes(4), (8, 13)),
         (b"\0\0\0\1mdat" + struct.pack(">Q", 15) + bytes(4), (16, 21)),
         (b"\0\0\0\0mda", (8, 8)),
+        (b"\0\0\0\0mdat", (8, 8)),
     ],
-    ids=["plain", "to the end", "64 bits", "shorter than its head", "64 bits and shorter", "cut in its head"],
+    ids=[
+        "plain",
+        "to the end",
+        "64 bits",
+        "shorter than its head",
+        "64 bits and shorter",
+        "cut in its head",
+        "empty to the end",
+    ],
 )
 def test_where_a_box_begins_and_ends(data: bytes, expected: tuple[int, int]) -> None:
     assert box(data, 0) == expected
@@ -67,3 +76,4 @@ def test_of_an_icon_only_whole_entries_are_read() -> None:
 
 def test_without_a_header_a_jxl_file_is_upright() -> None:
     assert jxl_orientation(b"") == jxl_orientation(b"\xff\x0a") == 1
+    assert claimed_size(b"", "JXL") is None

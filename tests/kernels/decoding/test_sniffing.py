@@ -17,7 +17,7 @@ def made(n_bytes: int, fields: dict[int, int]) -> bytes:
 FIELDS = {
     "SGI": ({0: 1, 1: 0xDA, 2: 1, 3: 2}, [(1, 0xDB), (2, 2), (3, 3), (3, 0)]),
     "PCX": ({0: 10, 1: 5, 2: 1, 3: 8, 64: 9, 65: 4}, [(0, 11), (1, 1), (1, 6), (2, 2), (3, 3), (65, 5)]),
-    "FLI": ({4: 0x11, 5: 0xAF, 9: 1, 11: 1}, [(4, 0x13), (9, 0), (11, 0)]),
+    "FLI": ({4: 0x11, 5: 0xAF, 9: 1, 11: 1, 12: 1}, [(4, 0x13), (9, 0), (11, 0)]),
     "TGA": (
         {2: 2, 13: 1, 15: 1, 16: 24},
         [(1, 1), (2, 4), (2, 0), (3, 1), (7, 1), (13, 0), (15, 0), (16, 23), (17, 0x40)],
@@ -55,3 +55,8 @@ def test_old_formats_are_known_by_all_of_their_fields(name: str) -> None:
 )
 def test_other_first_bytes(data: bytes, expected: str | None) -> None:
     assert sniff_format(data) == expected
+
+
+@pytest.mark.parametrize("depth", [15, 16, 24, 32])
+def test_a_colour_tga_has_one_of_four_depths(depth: int) -> None:
+    assert sniff_format(made(66, {2: 2, 13: 1, 15: 1, 16: depth})) == "TGA"

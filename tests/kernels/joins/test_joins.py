@@ -229,7 +229,35 @@ def test_a_block_of_another_shape_or_dtype_is_refused(wrong: str) -> None:
 def test_nothing_proposed_gives_no_pair_and_a_candidate_of_the_first_row_alone_is_scored() -> None:
     none = np.empty(0, np.int64)
     assert base.best(none, none, np.empty(0, np.float32), 3).tolist() == []
+    again = Block(A.ids + 10**6, A.vectors, A.cells)
     for i, j in ((none, none), (np.array([0]), np.array([0]))):
-        [found] = score_candidates(A, B, iter([(i, j)]), -1.0, 3, 0.9)
-        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], B.vectors[j]).tolist()
+        [found] = score_candidates(A, again, iter([(i, j)]), 0.9, 3, 0.95)
+        assert found.similarity.tolist() == vectors.cosines(A.vectors[i], A.vectors[j]).tolist()
         assert found.n_candidates == len(i)
+
+
+def test_the_faiss_join_with_two_probes_finds_what_either_row_probes_the_first_row_included() -> None:
+    probed = {x: np.argsort(-(x.unit_vectors(slice(None)) @ CENTROIDS.T), axis=1)[:, :2] for x in (A, B)}
+
+    def probes(x: Block, row: int, cell: int) -> bool:
+        return cell in probed[x][row]
+
+    near = {p for p in near_pairs(A, B, 0.3) if both_unit(A, p[0]) and both_unit(B, p[1])}
+    forth = {(i, j) for i, j in near if probes(A, i, B.cells[j])}
+    back = {(i, j) for i, j in near if probes(B, j, A.cells[i])}
+    assert forth - back
+    assert back - forth
+    for first, second in ((min(forth - back)[0], 0), (0, min(back - forth)[1])):
+        a, b = starting_with(A, first), starting_with(B, second)
+        indexes = tuple(vectors.build_shard(x.ids, x.vectors, x.cells, CENTROIDS) for x in (a, b))
+        found = {
+            (a.ids[i], b.ids[j])
+            for rows in faiss_ivf.ivf_join(a, b, indexes, 0.3, 2)
+            for i, j in zip(*(r.tolist() for r in rows), strict=True)
+        }
+        assert {(A.ids[i], B.ids[j]) for i, j in forth | back} <= found
+
+
+def starting_with(a: Block, row: int) -> Block:
+    order = np.r_[row, np.delete(np.arange(len(a)), row)]
+    return Block(a.ids[order], a.vectors[order], a.cells[order])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from dedup_spark.kernels.joins import sketches
 
@@ -85,3 +86,38 @@ def test_a_vector_is_at_distance_zero_from_itself_and_all_bits_from_its_opposite
     s, opposite = sketches.make_sketches(x, 256, 1), sketches.make_sketches(-x, 256, 1)
     assert (np.bitwise_count(s ^ opposite).sum(1) == 256).all()
     assert sketches.radius_bits(256, 1.0, 0.999) <= 1
+
+
+def test_radii_follow_the_binomial_deviation() -> None:
+    """At cosine 0.5 a bit differs with probability 1/3: 42.7 of 128 bits, and 3.09 deviations of 5.33, and one."""
+    assert sketches.radius_bits(128, 0.5, 0.999) == math.ceil(128 / 3 + 3.0902 * 16 / 3) + 1 == 61
+    assert sketches.radius_bits(128, -0.99, 0.999) == 128, "never more than all bits"
+
+
+def test_each_of_two_stages_is_allowed_half_of_the_misses() -> None:
+    near = sketches.CosineHistogram.of(np.full(10, 0.4))
+    used = sketches.choose_filter([(0.7, 0.98)], near)
+    assert used.rest_bits
+    assert used.first_radius == sketches.radius_bits(used.first_bits, 0.7, 0.99)
+    assert used.radius == sketches.radius_bits(used.n_bits, 0.7, 0.99)
+    alone = sketches.choose_filter([(0.7, 0.98)], near, sketches.SketchCosts(word=1e6))
+    assert alone.first_radius == sketches.radius_bits(alone.first_bits, 0.7, 0.98)
+
+
+@pytest.mark.parametrize(("n_bits", "radius"), [(128, 60), (128, 70), (512, 250)])
+def test_the_passing_share_is_that_of_the_binomial_distribution(n_bits: int, radius: int) -> None:
+    negatives = sketches.CosineHistogram((0.0, 0.2), (0.25, 0.75))
+    exact = [binom.cdf(radius, n_bits, math.acos(cosine) / math.pi) for cosine in negatives.cosines]
+    assert sketches.passing_share(n_bits, radius, negatives) == pytest.approx(np.dot(exact, negatives.shares), abs=2e-3)
+
+
+def test_the_cost_counts_both_stages_and_the_scoring_of_what_passes() -> None:
+    costs, negatives = sketches.SketchCosts((1, 2, 3, 4), kept=10, word=0.5, score=100), sketches.NEGATIVES
+    used = sketches.SketchFilter(256, 128, 110, 160)
+    passed, scored = sketches.passing_share(256, 110, negatives), sketches.passing_share(384, 160, negatives)
+    assert scored < passed
+    assert sketches.filter_cost(used, negatives, costs) == pytest.approx(3 + passed * (10 + 0.5 * 2) + scored * 100)
+
+
+def test_sketches_of_every_length_to_choose_from_are_whole_words() -> None:
+    assert all(bits % 32 == 0 for bits in sketches.FIRST_BITS)

@@ -157,10 +157,10 @@ def test_each_pair_is_asked_once_and_queries_with_many_candidates_are_split(spar
     pairs = [{"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20} for i in range(1, 201)]
     made = verify.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
     queries = verify.in_parts(verify.queries_of(made, made), 3).collect()
-    asked = sorted(tuple(sorted((q["centre"], other))) for q in queries for other in q["others"])
+    asked = sorted(tuple(sorted((q["query_id"], other))) for q in queries for other in q["candidates"])
     assert asked == [(0, i) for i in range(1, 201)]
-    assert max(len(q["others"]) for q in queries) <= 40
-    assert all(len(q["priors"]) == len(q["others"]) and len(q["neighbours"]) <= 12 for q in queries)
+    assert max(len(q["candidates"]) for q in queries) <= 40
+    assert all(len(q["priors"]) == len(q["candidates"]) and len(q["neighbours"]) <= 12 for q in queries)
     assert {q["label"] for q in queries} == {0}
     assert {q["part"] for q in queries} <= {0, 1, 2}
 
@@ -182,7 +182,7 @@ def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSes
         [{"image_id_a": a, "image_id_b": b, "copy_probability": p} for a, b, p in known],
     )  # fmt: skip
     found = sorted(
-        (r["image_id_a"], r["image_id_b"], r["centre"]) for r in verify.leader_pairs(labels, evidence).collect()
+        (r["image_id_a"], r["image_id_b"], r["query_id"]) for r in verify.leader_pairs(labels, evidence).collect()
     )
     assert found == [(1, 5, 1), (2, 5, 2), (3, 4, 3), (3, 5, 3)], "leaders 1, 2 and 3"
 

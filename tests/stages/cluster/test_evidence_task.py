@@ -15,8 +15,8 @@ from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
 
 SCHEMA = pa.schema(
     [
-        ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("centre", pa.int64()),
-        ("chunk", pa.int32()), ("others", pa.list_(pa.int64())), ("priors", pa.list_(pa.float64())),
+        ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("query_id", pa.int64()),
+        ("chunk", pa.int32()), ("candidates", pa.list_(pa.int64())), ("priors", pa.list_(pa.float64())),
         ("neighbours", pa.list_(pa.int64())),
     ]
 )  # fmt: skip
@@ -27,9 +27,9 @@ def thumbnail(image_id: int, grey: Grey, part: int = 0) -> dict[str, Any]:
     return {"part": part, "image_id": image_id, "thumbnail": encoded.tobytes()}
 
 
-def query(centre: int, others: list[int], neighbours: list[int], part: int = 0) -> dict[str, Any]:
+def query(query_id: int, candidates: list[int], neighbours: list[int], part: int = 0) -> dict[str, Any]:
     return {
-        "part": part, "centre": centre, "chunk": 0, "others": others, "priors": [0.5] * len(others),
+        "part": part, "query_id": query_id, "chunk": 0, "candidates": candidates, "priors": [0.5] * len(candidates),
         "neighbours": neighbours,
     }  # fmt: skip
 

@@ -90,10 +90,10 @@ def test_orthogonal_vectors_make_no_pair(tables: Tables) -> None:
 @pytest.mark.parametrize("engine", ["exact", "sketch", "routed"])
 def test_half_the_lake_in_one_cell_is_split_over_shards_and_no_pair_is_lost(tables: Tables, engine: str) -> None:
     rng = np.random.default_rng(4)
-    strangers, crowd = families([2] * 700, 0.8, rng), families([2] * 700, 0.8, rng)
+    families_apart, crowd = families([2] * 700, 0.8, rng), families([2] * 700, 0.8, rng)
     centre = directions(1, rng)
     crowd = unit_rows(np.sqrt(0.3) * centre + np.sqrt(0.7) * crowd)  # all of them nearer to this than to any other
-    vectors = np.concatenate([strangers, crowd])
+    vectors = np.concatenate([families_apart, crowd])
     ids = embed(tables, vectors, rng)
     index_and_match(
         tables, f"match.engine={engine}", "index.max_shard_rows=256", "index.n_cells=16", "match.min_similarity=0.6",
