@@ -167,10 +167,10 @@ def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples
     removals = str(tmp_path / "removals.csv")
-    assert verify_removal(finished.tables, load_config(), Wanted(), removals, lambda _: None) > 10
+    assert verify_removal(finished.tables, load_config(), Wanted(), removals).n_images > 10
     for example in examples:
         here = example.replace("demo/tables", finished.tables.root).replace("removals.csv", removals)
-        exec(compile(here, "an example of the documents", "exec"), {})
+        exec(compile(here, "an example of the documents", "exec"), {"spark": finished.tables.spark})
         assert capsys.readouterr().out
 
 
