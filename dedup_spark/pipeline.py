@@ -51,12 +51,12 @@ class Step:
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
     sections: tuple[str, ...] = ()
-    once_a_run: bool = False
+    once_per_run: bool = False
     remembers: bool = False
 
 
 STEPS = (
-    Step(StepName.INVENTORY, inventory.run, once_a_run=True),
+    Step(StepName.INVENTORY, inventory.run, once_per_run=True),
     Step(StepName.EXTRACT, extract.run),
     Step(StepName.INDEX, index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
     Step(StepName.MATCH, match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",), remembers=True),
@@ -96,7 +96,7 @@ def run_all(spark: SparkSession, config: Config, run: Run) -> tuple[StepResult, 
 
 
 def _in_a_whole_run(spark: SparkSession, config: Config, run: Run, step: Step) -> StepResult:
-    if step.once_a_run and run.is_complete(step.name, config.inventory.resume_hours):
+    if step.once_per_run and run.is_complete(step.name, config.inventory.resume_hours):
         log.info("%s: already done in run %s", step.name, run.run_id)
         return StepResult(step.name, "unchanged", {}, 0.0)
     return run_step(spark, config, run, step)

@@ -166,16 +166,14 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
         before = _read(root, newest) if newest else None
         if newest and not break_lock and not _is_over(root, newest, before):
             raise LeaseError(
-                f"the tables at {root} are being written by {_described(before)}: nothing was started. Wait until it "
-                f"ends; if it is dead, this works again {STALE_SECONDS / 60:.0f} minutes after it was last seen, or now "
-                "with --break-lock"
+                f"the tables at {root} are being written by {_described(before)}: nothing was started. Wait until "
+                f"it ends; if it is dead, this works again {STALE_SECONDS / 60:.0f} minutes after it was last seen, or "
+                "now with --break-lock"
             )
         is_clean = not newest or (before is not None and before.released and not before.leaves_doubt)
         # Minutes, so that numbers rise also where somebody deleted the folder: Delta skips commits of lower ones.
-        number, holder = (
-            max(newest + 1, int(time.time() / 60)),
-            _this_process(run_id, command, leaves_doubt=not is_clean),
-        )
+        number = max(newest + 1, int(time.time() / 60))
+        holder = _this_process(run_id, command, leaves_doubt=not is_clean)
         if not _create(root, number, holder):
             continue
         if _creates_again(root, number, holder):

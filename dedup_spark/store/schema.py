@@ -33,8 +33,8 @@ from dedup_spark.vocabulary import (
 class Table:
     """Definition of one table. `key` is unique; `statistics` are the columns worth min/max pruning.
 
-    `columns` are (name, type as in DDL, comment). `closed` has, by name of a column, every word that it may hold besides
-    null: a list of vocabulary.py, from which the comment is written.
+    `columns` are (name, type as in DDL, comment). `closed` has, by name of a column, every word that it may hold
+    besides null: a list of vocabulary.py, from which the comment is written.
     """
 
     name: str
@@ -185,7 +185,7 @@ DENSITIES = Table(
         ("similarities", "array<float>", "Cosines of its nearest representatives, descending: at most "
          "match.neighbours, and only those above the floor"),
         ("vector_hash", "bigint", "xxhash64 of the embedding that was matched"),
-        ("fingerprint", "string", "Hash of model and settings of the match: where it differs, images are matched again"),
+        ("fingerprint", "string", "Hash of model and settings of the match; where it differs, images are matched anew"),
     ),
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
     matched = tables.stage("matched", increment.matched_before(given.embedded, remembered))
     old_pairs = increment.near_pairs(tables.read(PAIRS))
-    ids = tables.stage("asked", increment.images_to_ask(given.embedded, matched, old_pairs, settings.neighbours))
+    ids = tables.stage("asked", increment.images_to_compare(given.embedded, matched, old_pairs, settings.neighbours))
     n_asked = ids.count()
     if n_asked > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)

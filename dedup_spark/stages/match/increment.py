@@ -68,7 +68,7 @@ def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
     return old_pairs
 
 
-def images_to_ask(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
+def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
     """image_id of the representatives that must be compared with everything."""
     new = embedded.join(matched, "image_id", "left_anti").select("image_id")
     ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))

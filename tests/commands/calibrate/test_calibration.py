@@ -130,7 +130,7 @@ def test_nothing_measured_is_nothing_known() -> None:
 
 
 def sample(n_images: int, seed: int) -> JudgedPairs:
-    """Ten copies an image near 0.7 and twenty strangers near 0.2, some images harder than others."""
+    """Ten copies per image near 0.7 and twenty negatives near 0.2, some images harder than others."""
     rng = np.random.default_rng(seed)
     hard = rng.normal(0, 0.08, n_images)
     image = np.repeat(np.arange(n_images) * 977, 30)
@@ -151,7 +151,7 @@ def test_halves_are_about_equal_whatever_the_ids() -> None:
         assert 850 < first_half(ids).sum() < 1150
 
 
-def test_a_sample_without_strangers_keeps_the_lowest_cut_allowed() -> None:
+def test_a_sample_without_negatives_keeps_the_lowest_cut_allowed() -> None:
     easy = JudgedPairs(np.arange(100), np.zeros(100, np.int64), np.ones(100, bool), np.linspace(0.1, 1, 100))
     assert operating_point(easy, 0.99, 0.5).cut == 0.5
 
