@@ -1,4 +1,4 @@
-"""The six steps in order; run one, run all, continue what was interrupted."""
+"""The six steps in order: run one, run all, continue an interrupted run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ StageFunction = Callable[[SparkSession, Config, Run], None]
 class Step:
     """A step is skipped when its inputs, outputs and settings are those of its last completion.
 
-    `inputs` empty: always done; such a step finds out itself what is new. `remembers`: it leaves out what it did
-    before, unless the run is full; then it is not skipped either.
+    `inputs` empty: it is never skipped, and finds out itself what is new. `once_per_run`: it is not repeated where an
+    interrupted run continues. `remembers`: it leaves out what it did before, unless the run is full; then it is not
+    skipped either.
     """
 
     name: StepName
@@ -71,7 +72,7 @@ STEPS = (
 )
 
 EMBED = Step(StepName.EMBED, embed.run)
-"""Beside the steps: replaces the vectors that extract made, for another model."""
+"""Not one of the six: replaces the vectors that extract made by those of another model."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class StepResult:
 
     Attributes:
         status: `complete`, or `unchanged` where inputs and settings are those of its last completion.
-        counts: As in `runs.counts`; none where the step is unchanged.
+        counts: As in `runs.counts`; empty where the step is unchanged.
     """
 
     step: str

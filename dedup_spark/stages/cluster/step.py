@@ -112,8 +112,8 @@ def _count_outdated(kept: DataFrame) -> dict[str, int]:
     n_outdated = kept.where(is_outdated("signature_version")).count()
     if n_outdated:
         log.warning(
-            "cluster: %s members were read by an older version of dedup-spark, whose facts do not allow removal: they stay, and "
-            "so do the copies whose keepers they are, until `dedup-spark run` has read them again",
+            "cluster: %s members were read by an older version of dedup-spark, whose facts do not allow removal: they "
+            "stay, and so do the copies whose keepers they are, until `dedup-spark run` has read them again",
             f"{n_outdated:,}",
         )
     return {"outdated": n_outdated} if n_outdated else {}
