@@ -1,7 +1,7 @@
 """The closed lists of the tables: every word that such a column may hold, written once. No Spark.
 
 Code uses the members, comments of columns are written from them (`one_of`), `Table.closed` names the column that each
-list belongs to, and a test asks finished runs whether their values are in it. To add a word, add a member.
+list belongs to, and a test checks the values of finished runs against it. To add a word, add a member.
 """
 
 from __future__ import annotations
