@@ -182,7 +182,7 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
         lease = Lease(root, number, holder)
         lease.require()  # somebody may have gone on while this process stood still
         for old in numbers:
-            if old < newest:  # the last holder's file stays: that holder still compares its number with this one
+            if old < newest:  # the last holder's file stays: by it that holder sees who took the tables over
                 files.delete_tree(_path(root, old))
         return lease
     raise LeaseError(f"several runs try to take the tables at {root} at once: nothing was started; try again")
