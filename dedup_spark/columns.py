@@ -13,7 +13,7 @@ _ARROW = {
     "bigint": pa.int64(), "int": pa.int32(), "smallint": pa.int16(), "float": pa.float32(), "double": pa.float64(),
     "string": pa.string(), "binary": pa.binary(), "boolean": pa.bool_(), "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
-"""Arrow's types as Spark makes them of its own."""
+"""The Arrow type that Spark converts each of its types to."""
 
 _COLUMN = re.compile(r"(\w+) ((?:[^,<]|<(?:[^<>]|<[^<>]*>)*>)+)")
 """Name and type, which may hold commas in brackets, and brackets in those."""
@@ -24,8 +24,8 @@ class Columns:
     """The columns of a DataFrame, e.g. Columns("image_id bigint, similarities array<float>"), all nullable.
 
     Types: bigint, int, smallint, float, double, string, binary, boolean, timestamp, array<T> and map<K, V> of those.
-    `ddl` is what Spark's mapInArrow and StructType.fromDDL take, `arrow` what the tasks make batches by.
-    Raises ValueError for another type, when `arrow` or `types` is asked for.
+    Spark's mapInArrow and StructType.fromDDL take `ddl`; tasks make batches with the schema `arrow`. That property
+    raises ValueError for another type.
     """
 
     ddl: str
@@ -50,7 +50,7 @@ class Columns:
         return Columns(f"{self.ddl}, {other.ddl}")
 
     def only(self, *names: str) -> Columns:
-        """Those of these names, in the order of this object."""
+        """The columns of these names, in the order of this object."""
         return Columns(", ".join(f"{name} {type_name}" for name, type_name in self.types.items() if name in names))
 
 

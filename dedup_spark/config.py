@@ -1,7 +1,7 @@
-"""Settings of the algorithms: frozen, typed, validated; no Spark, no clock, no look at the machine.
+"""Settings of the algorithms: frozen, typed, validated. They use no Spark, no clock and no property of the machine.
 
-Order of precedence: the defaults below < a TOML file (`--config`) < what is given: `--set section.key=value` on the
-command line, a dict from Python.
+Order of precedence: the defaults below < a TOML file (`--config`) < `--set section.key=value` on the command line, or a
+dict from Python.
 `conf/base.toml` lists every key with its unit and the reason for its default; a test keeps both in step.
 To add a setting, add a field here and a commented line there.
 """
@@ -296,7 +296,7 @@ _PLURAL = {str: "strings", float: "numbers"}
 
 
 def _checked(origin: str, section: str, key: str, value: Any, problems: list[str]) -> Any:
-    """The value in its field's type, or None after noting why it is not acceptable."""
+    """The value in its field's type; None where it is not acceptable, with the reason added to `problems`."""
     wanted = typing.get_type_hints(_SECTIONS[section])[key]
     spec = next(f.metadata for f in fields(_SECTIONS[section]) if f.name == key)
     if isinstance(wanted, types.GenericAlias):
@@ -325,7 +325,7 @@ def _checked(origin: str, section: str, key: str, value: Any, problems: list[str
 
 
 _REPLACED = {"extract.fetch_attempts": "extract.fetch_patience_seconds"}
-"""Settings of earlier versions, and those that took their place."""
+"""Settings of earlier versions, and the settings that replaced them."""
 
 
 def _nearest(name: str) -> str:

@@ -5,9 +5,9 @@
     ├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
     ├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
     ├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
-    ├── TaskError        a task of Spark failed by an error that nobody foresaw, or its executor was lost
+    ├── TaskError        a task of Spark failed by an unforeseen error, or its executor was lost
     ├── LeaseError       another run writes to the tables, or took them over; at the start: nothing began (exit code 2)
-    └── SourceError      a lake could not be listed to its end, so that nothing is known of what is in it
+    └── SourceError      a lake could not be listed to its end, so that its content is unknown
 
 A message says what was found, what was expected, and what to do. A bad *image* is never an error: it is
 a row of `features` with a `reject_reason`.
@@ -23,7 +23,7 @@ class DedupError(Exception):
 
 
 class ConfigError(DedupError):
-    """One or more problems with settings or surroundings, all of them named at once."""
+    """One or more problems with settings, paths or the machine, all of them named at once."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -31,7 +31,7 @@ class ConfigError(DedupError):
 
 
 class TableError(DedupError):
-    """A table is not there, or does not hold what its definition in `store/tables.py` promises."""
+    """A table is not there, or does not hold what its definition in `store/schema.py` promises."""
 
 
 class ArtifactError(DedupError):
@@ -39,11 +39,11 @@ class ArtifactError(DedupError):
 
 
 class GuardError(DedupError):
-    """A run was stopped before it could do damage; the message names the setting that allows it."""
+    """A guard stopped a run before it could do damage; the message names the setting that allows it."""
 
 
 class TaskError(DedupError):
-    """A task of Spark failed by an error that is none of ours; the message has its type, its text and its place."""
+    """A task of Spark failed by an error that is no DedupError; the message has its type, its text and its place."""
 
 
 class LeaseError(DedupError):
@@ -51,4 +51,4 @@ class LeaseError(DedupError):
 
 
 class SourceError(DedupError):
-    """A listing ended before the lake did. It is no listing: no image is taken for new, changed or gone."""
+    """A listing is incomplete. It is not used: no image is taken for new, changed or gone."""

@@ -1,4 +1,4 @@
-"""The six steps in order; run one, run all, continue what was interrupted."""
+"""The six steps in order: run one, run all, continue an interrupted run."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ StageFunction = Callable[[SparkSession, Config, Run], None]
 class Step:
     """A step is skipped when its inputs, outputs and settings are those of its last completion.
 
-    `inputs` empty: always done; such a step finds out itself what is new. `remembers`: it leaves out what it did
-    before, unless the run is full; then it is not skipped either.
+    `inputs` empty: it is never skipped, and finds out itself what is new. `once_per_run`: it is not repeated where an
+    interrupted run continues. `remembers`: it leaves out what it did before, unless the run is full; then it is not
+    skipped either.
     """
 
     name: StepName
@@ -51,12 +52,12 @@ class Step:
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
     sections: tuple[str, ...] = ()
-    once_a_run: bool = False
+    once_per_run: bool = False
     remembers: bool = False
 
 
 STEPS = (
-    Step(StepName.INVENTORY, inventory.run, once_a_run=True),
+    Step(StepName.INVENTORY, inventory.run, once_per_run=True),
     Step(StepName.EXTRACT, extract.run),
     Step(StepName.INDEX, index.run, (FEATURES,), (CENTROIDS, SHARDS), ("index",)),
     Step(StepName.MATCH, match.run, (FEATURES, SHARDS), (PAIRS, DENSITIES), ("match",), remembers=True),
@@ -71,7 +72,7 @@ STEPS = (
 )
 
 EMBED = Step(StepName.EMBED, embed.run)
-"""Beside the steps: replaces the vectors that extract made, for another model."""
+"""Not one of the six: replaces the vectors that extract made by those of another model."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class StepResult:
 
     Attributes:
         status: `complete`, or `unchanged` where inputs and settings are those of its last completion.
-        counts: As in `runs.counts`; none where the step is unchanged.
+        counts: As in `runs.counts`; empty where the step is unchanged.
     """
 
     step: str
@@ -96,7 +97,7 @@ def run_all(spark: SparkSession, config: Config, run: Run) -> tuple[StepResult, 
 
 
 def _in_a_whole_run(spark: SparkSession, config: Config, run: Run, step: Step) -> StepResult:
-    if step.once_a_run and run.is_complete(step.name, config.inventory.resume_hours):
+    if step.once_per_run and run.is_complete(step.name, config.inventory.resume_hours):
         log.info("%s: already done in run %s", step.name, run.run_id)
         return StepResult(step.name, "unchanged", {}, 0.0)
     return run_step(spark, config, run, step)

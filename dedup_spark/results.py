@@ -1,8 +1,8 @@
-"""The version of what is decided: of everything between what was read of the images and the clusters made of it."""
+"""The version of the results: of all code that decides, from the features of the images to the clusters."""
 
 RESULTS_VERSION = 2
 """Raise it when the same inputs and settings could give other pairs, clusters or keepers.
 
-Part of every fingerprint, so that the steps that decide are done again, all images are compared again, and of
-`clusters.versions`. `tests/test_results.py` notices when code that decides has changed, and asks.
+It is part of every fingerprint, so that a new version repeats the steps that decide and compares all images again, and
+part of `clusters.versions`. `tests/test_results.py` fails when code that decides has changed, until it is recorded.
 """

@@ -1,7 +1,7 @@
-"""The closed lists of the tables: every word that a column of this kind may hold, written once. No Spark.
+"""The closed lists of the tables: every word that such a column may hold, written once. No Spark.
 
 Code uses the members, comments of columns are written from them (`one_of`), `Table.closed` names the column that each
-list belongs to, and a test asks finished runs whether their values are in it. To add a word, add a member.
+list belongs to, and a test checks the values of finished runs against it. To add a word, add a member.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Word(StrEnum):
-    """A member is its word, also in messages of argparse and of tests."""
+    """A member is its word, and is shown as such by argparse and by tests."""
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -45,7 +45,7 @@ class Relation(Word):
 
 
 IDENTICAL = (Relation.SAME_BYTES, Relation.SAME_PIXELS)
-"""Relations, and methods of the same names, that hold whatever the settings are."""
+"""Relations, and methods of the same names, that do not depend on settings."""
 
 
 class DecidedBy(Word):
@@ -72,7 +72,7 @@ class DistanceUnit(Word):
 
 
 class Guard(Word):
-    """Why likeness alone does not join an image to others."""
+    """Why an image is guarded: likeness alone does not join it to others."""
 
     BLANK = "blank"
     PLACEHOLDER = "placeholder"
@@ -88,7 +88,8 @@ class FeatureStatus(Word):
 
 
 class RejectReason(Word):
-    """Why an image could not be read. Those from `missing` on are about reading the object, the others about bytes."""
+    """Why an image could not be read. From `missing` on the object could not be fetched or its decoder failed; the
+    reasons before are about its bytes."""
 
     EMPTY = "empty"
     NOT_AN_IMAGE = "not_an_image"
@@ -121,7 +122,7 @@ class ClusterEvent(Word):
 
 
 class StepName(Word):
-    """What leaves marks in `runs`; `run` is the whole pipeline."""
+    """What writes marks to `runs`; `run` is the whole pipeline."""
 
     RUN = "run"
     INVENTORY = "inventory"
@@ -145,7 +146,8 @@ class RunStatus(Word):
 
 
 class Metric(Word):
-    """What `quality` says: the first four by match, the others by calibrate, one for each kind of edit."""
+    """What `quality` holds: the first four are by match, the others by the command calibrate, with the recall of each
+    kind of edit."""
 
     RECALL = "recall"
     RECALL_OF_BAND = "recall_of_band"
@@ -172,6 +174,6 @@ class Metric(Word):
 
 
 def one_of(words: Iterable[str]) -> str:
-    """`a, b or c`, for people."""
+    """`a, b or c`, for comments and messages."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last

@@ -1,4 +1,4 @@
-"""Identical images stand as one while matching: the representative is the smallest image_id of equal pixels.
+"""One image stands for all images of equal pixels while matching: the representative, that of the smallest image_id.
 
 Shared by index, match and cluster, so that the three agree. A million copies of a placeholder cost one row.
 """
@@ -16,22 +16,23 @@ def with_representative(features: DataFrame) -> DataFrame:
 
 
 def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
-    """A row for each picture: pixel_hash, `image_id` of the representative, its `columns`, and `n_equal`, the images of
-    equal pixels. Rows are sorted by pixel_hash, before and after the one shuffle of a row for each picture of a task.
+    """One row per picture: pixel_hash, `image_id` of the representative, its `columns`, and `n_equal`, the number of
+    images of equal pixels. Rows are sorted by pixel_hash before and after the one shuffle, which moves one row per
+    picture and task.
 
-    `columns` are worked out first, so that what they are made of (embeddings) is neither sorted nor shuffled.
+    `columns` are computed first, so that what they are made of (embeddings) is neither sorted nor shuffled.
     """
     narrow = features.where("status = 'ok'").select("image_id", "pixel_hash", F.struct(*columns).alias("its_own"))
     groups = _first_of_each(narrow, F.min_by("its_own", "image_id").alias("its_own"), F.count("*").alias("n_equal"))
     return groups.select("pixel_hash", F.col("representative_id").alias("image_id"), "its_own.*", "n_equal")
 
 
-def copies(features: DataFrame, several: DataFrame) -> DataFrame:
-    """Readable rows that are not their own representative: image_id, hashes, model_id, and the columns of `several`.
+def copies(features: DataFrame, with_copies: DataFrame) -> DataFrame:
+    """Readable rows that are not their own representative: image_id, hashes, model_id and columns of `with_copies`.
 
-    `several`: pixel_hash, `representative_id` and more, of the pictures that have more than one image.
+    `with_copies`: pixel_hash, `representative_id` and more, of the pictures that have more than one image.
     """
-    return _readable(features).join(several, "pixel_hash").where("image_id > representative_id")
+    return _readable(features).join(with_copies, "pixel_hash").where("image_id > representative_id")
 
 
 def representatives(features: DataFrame) -> DataFrame:
@@ -41,12 +42,13 @@ def representatives(features: DataFrame) -> DataFrame:
 
 
 def set_hash(vector_hash: Column) -> Column:
-    """Aggregate over rows of image_id: hash of the set of those with an embedding, by its xxhash64; null for none."""
+    """Aggregate over rows with image_id: a hash of the set of images with an embedding, given the xxhash64 of each
+    embedding; null where no image has one."""
     return F.bit_xor(F.when(vector_hash.isNotNull(), F.xxhash64("image_id", vector_hash)))
 
 
 def set_name(n: int, hashed: int | None) -> str:
-    """What an index says it was built from: number and `set_hash` of the representatives with an embedding."""
+    """The `built_from` of an index: number and `set_hash` of the representatives with an embedding."""
     return f"{n}:{(hashed or 0) & (1 << 64) - 1:016x}"
 
 

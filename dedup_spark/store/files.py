@@ -51,7 +51,7 @@ def creates_exclusively(uri: str) -> bool:
 def create_exclusively(uri: str, data: bytes) -> None:
     """Write a small file that must not be there yet; of several writers one succeeds, and readers see all of it.
 
-    Where a disk has no hard links (`/Volumes`), a reader may meet the file before its content is there.
+    Where a disk has no hard links (`/Volumes`), a reader may find the file before its content is there.
 
     Raises:
         FileExistsError

@@ -1,13 +1,14 @@
 """The lease on a set of tables: one run writes at a time, and each commit checks that it is still the one.
 
-Below `<root>/_lease` each taking of the tables is a file with a higher number. The file with the highest number says
-who holds the tables; whoever wants them creates the next one *if it is not there*, which stores promise to one only
-(a link on disks, If-None-Match on S3, the same on ADLS and GCS): two that find the same dead holder cannot both follow
-it. The holder writes a heartbeat into its own file, and `released` at the end. A holder that stopped for so long that
-another took over finds a higher number before its next commit, and ends there.
+Each process that takes the tables creates a file below `<root>/_lease`, with a higher number than those before. The
+file with the highest number names the holder of the tables. Whoever wants them creates the next file *if it is not
+there*, and stores promise that only one process succeeds (by a link on disks, by If-None-Match on S3, and likewise on
+ADLS and GCS): of two that find the same dead holder, only one can take over. The holder writes a heartbeat into its own
+file, and `released` at the end. A holder that paused for so long that another took over finds a higher number before
+its next commit, and ends there.
 
-A killed process leaves its file. It is followed at once where it ran on this machine and is no longer there, else when
-its heartbeat is older than ten minutes, or by `--break-lock`. All of this runs on the driver.
+A killed process leaves its file. Others take over at once where it ran on this machine and is no longer there, else
+when its heartbeat is older than ten minutes, or by `--break-lock`. All of this runs on the driver.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "_lease"
 STALE_SECONDS = 600.0
-"""A heartbeat that is older says that its process is dead; twenty of them fit, so a slow store is no death."""
+"""A process whose heartbeat is older counts as dead. Twenty heartbeats fit in, so a slow store does no harm."""
 _HEARTBEAT_SECONDS = 30.0
 _TRIES = 5
 _MACHINE = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid")
@@ -42,7 +43,7 @@ _MACHINE = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid")
 
 @dataclass(frozen=True)
 class Holder:
-    """What a file of the lease says. Times are ISO 8601, UTC; `machine` and `started` tell process ids apart."""
+    """The content of a file of the lease. Times are ISO 8601, UTC; `machine` and `started` tell process ids apart."""
 
     nonce: str
     run_id: str
@@ -56,14 +57,14 @@ class Holder:
     heartbeat: str
     released: bool = False
     leaves_doubt: bool = False
-    """Whether a run before it may still be in the middle of an append: the next one must fence that off."""
+    """Whether an earlier run may still be in the middle of an append, which the next one must make fail."""
 
     def age_seconds(self) -> float:
-        """Since the last sign of life, by this machine's clock."""
+        """Since the last heartbeat, by this machine's clock."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.heartbeat)).total_seconds()
 
     def is_over(self) -> bool:
-        """Whether the tables can be had without asking."""
+        """Whether the holder has released the tables or is dead, so that they can be taken."""
         if self.released or self.age_seconds() > STALE_SECONDS:
             return True
         return self.machine == _machine() != "" and _start_of(self.pid) != self.started
@@ -77,7 +78,7 @@ class Holder:
 
 
 class Lease:
-    """The right to write to the tables below `root`, until `release`. `number` rises with each taking."""
+    """The right to write to the tables below `root`, until `release`. `number` is higher for each new holder."""
 
     def __init__(self, root: str, number: int, holder: Holder) -> None:
         self.root, self.number, self.holder = root, number, holder
@@ -88,11 +89,11 @@ class Lease:
 
     @property
     def took_over(self) -> bool:
-        """Whether a run before this one may not know that it has ended."""
+        """Whether an earlier run may not know yet that it has lost the tables."""
         return self.holder.leaves_doubt
 
-    def is_fenced(self) -> None:
-        """Note that nothing of earlier runs can be committed any more."""
+    def clear_doubt(self) -> None:
+        """Store that nothing of earlier runs can be committed any more."""
         with self._writing:
             self.holder = replace(self.holder, leaves_doubt=False)
             self._write(released=False)
@@ -103,17 +104,17 @@ class Lease:
             newest = max(_with_patience(lambda: _numbers(self.root)), default=0)
         except Exception as e:  # each store has error types of its own
             raise LeaseError(
-                f"the lease on the tables at {self.root} cannot be looked at ({type(e).__name__}: {e}): this run ends "
+                f"the lease on the tables at {self.root} cannot be read ({type(e).__name__}: {e}): this run ends "
                 "here; what it committed before is kept"
             ) from e
         if newest != self.number:
             raise LeaseError(
-                f"the tables at {self.root} were taken over by {_told(_read(self.root, newest))}: this run seemed "
+                f"the tables at {self.root} were taken over by {_described(_read(self.root, newest))}: this run seemed "
                 "dead, or --break-lock was given. It ends here; what it committed before is kept"
             )
 
     def name_run(self, run_id: str) -> None:
-        """Say to others which run this is; it is found in the tables, which are only read under the lease."""
+        """Tell others which run this is. Its id comes from the tables, which are read only under the lease."""
         with self._writing:
             self.holder = replace(self.holder, run_id=run_id)
             self._write(released=False)
@@ -138,7 +139,7 @@ class Lease:
                 try:
                     self._write(released=False)
                 except Exception as e:  # each store has error types of its own, and the next beat may reach it
-                    log.warning("lease: no sign of life could be written to %s: %s", self.root, e)
+                    log.warning("lease: the heartbeat could not be written to %s: %s", self.root, e)
                     files.find_credentials_anew()
 
     def _write(self, *, released: bool) -> None:
@@ -150,14 +151,14 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
     """The lease of the tables below `root`; None, and a warning, where the store cannot create a file exclusively.
 
     Args:
-        command: for the sentence that others read.
-        break_lock: follow a holder that seems alive. It will end before its next commit.
+        command: For the messages of others.
+        break_lock: Take over from a holder that seems alive. It will end before its next commit.
 
     Raises:
         LeaseError: another run holds it.
     """
     if not files.creates_exclusively(root):
-        _say_that_there_is_none(root)
+        _warn_of_no_lease(root)
         return None
     for _ in range(_TRIES):
         numbers = _numbers(root)
@@ -165,44 +166,45 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
         before = _read(root, newest) if newest else None
         if newest and not break_lock and not _is_over(root, newest, before):
             raise LeaseError(
-                f"the tables at {root} are being written by {_told(before)}: nothing was started. Wait until it ends; "
-                f"if it is dead, this works again {STALE_SECONDS / 60:.0f} minutes after it was last seen, or now with "
-                "--break-lock"
+                f"the tables at {root} are being written by {_described(before)}: nothing was started. Wait until "
+                f"it ends; if it is dead, this works again {STALE_SECONDS / 60:.0f} minutes after it was last seen, or "
+                "now with --break-lock"
             )
         is_clean = not newest or (before is not None and before.released and not before.leaves_doubt)
         # Minutes, so that numbers rise also where somebody deleted the folder: Delta skips commits of lower ones.
-        number, me = max(newest + 1, int(time.time() / 60)), _me(run_id, command, leaves_doubt=not is_clean)
-        if not _create(root, number, me):
+        number = max(newest + 1, int(time.time() / 60))
+        holder = _this_process(run_id, command, leaves_doubt=not is_clean)
+        if not _create(root, number, holder):
             continue
-        if _creates_again(root, number, me):
-            _say_that_there_is_none(root)
+        if _creates_again(root, number, holder):
+            _warn_of_no_lease(root)
             return None
-        lease = Lease(root, number, me)
+        lease = Lease(root, number, holder)
         lease.require()  # somebody may have gone on while this process stood still
         for old in numbers:
-            if old < newest:  # the last holder's stays: it is how that one sees whom it lost the tables to
+            if old < newest:  # the last holder's file stays: by it that holder sees who took the tables over
                 files.delete_tree(_path(root, old))
         return lease
-    raise LeaseError(f"the tables at {root} are wanted by several runs at once: nothing was started; try again")
+    raise LeaseError(f"several runs try to take the tables at {root} at once: nothing was started; try again")
 
 
-def _say_that_there_is_none(root: str) -> None:
+def _warn_of_no_lease(root: str) -> None:
     log.warning(
         "lease: %s is in a store without exclusive creation of files: nothing keeps a second run from writing there at "
-        "the same time; see to it that there is none",
+        "the same time; make sure that there is none",
         root,
     )
 
 
 def _is_over(root: str, number: int, holder: Holder | None) -> bool:
-    """As Holder.is_over; a file without content counts from when it was written: its writer was killed meanwhile."""
+    """As Holder.is_over. The age of a file without content, whose writer was killed, counts from its creation."""
     if holder is not None:
         return holder.is_over()
     written_at = files.written_at(_path(root, number))
     return written_at is not None and time.time() - written_at > STALE_SECONDS
 
 
-def _me(run_id: str, command: str, *, leaves_doubt: bool) -> Holder:
+def _this_process(run_id: str, command: str, *, leaves_doubt: bool) -> Holder:
     pid, now = os.getpid(), _now()
     return Holder(
         nonce=secrets.token_hex(8), run_id=run_id, command=command, user=_user(), host=socket.gethostname(),
@@ -211,17 +213,17 @@ def _me(run_id: str, command: str, *, leaves_doubt: bool) -> Holder:
 
 
 def _create(root: str, number: int, holder: Holder) -> bool:
-    """False where another was quicker."""
+    """False where another process was quicker."""
     try:
         files.create_exclusively(_path(root, number), _to_json(holder))
     except FileExistsError:
-        found = _read(root, number)  # a store that answered an error to a request that it had carried out
+        found = _read(root, number)  # the store may have carried out the request and answered with an error
         return found is not None and found.nonce == holder.nonce
     return True
 
 
 def _creates_again(root: str, number: int, holder: Holder) -> bool:
-    """Whether the store, or an old package for it, lets a file be created that is there: then it keeps nobody out."""
+    """Whether the store, or an old package for it, creates a file that exists already: then the lease has no effect."""
     try:
         files.create_exclusively(_path(root, number), _to_json(holder))
     except FileExistsError:
@@ -250,13 +252,13 @@ def _read(root: str, number: int) -> Holder | None:
     """None where the file is not whole, as its writer has only just created it, or is gone."""
     try:
         known = json.loads(files.read_bytes(_path(root, number)))
-        names = {field.name for field in fields(Holder)}  # a newer version may say more
+        names = {field.name for field in fields(Holder)}  # a newer version may write more
         return Holder(**{name: value for name, value in known.items() if name in names})
     except (FileNotFoundError, ValueError, TypeError, AttributeError):
         return None
 
 
-def _told(holder: Holder | None) -> str:
+def _described(holder: Holder | None) -> str:
     return holder.describe() if holder else "a run that has just started"
 
 
@@ -288,9 +290,9 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a live process started, in ticks since the boot; else empty. An id is given again, a start is not."""
+    """When a live process started, in ticks since the boot; else empty. Ids are used again, with another start."""
     try:
         facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if facts[0] == "Z" else facts[19]  # Z: dead, and not yet buried by its parent
+    return "" if facts[0] == "Z" else facts[19]  # Z: a zombie, which its parent has not waited for yet

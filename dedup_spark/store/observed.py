@@ -1,7 +1,7 @@
 """Aggregates over rows while they are written, so that they cost no second pass.
 
-Rows that a task writes itself are observed once, however often the task is done; where a shuffle follows (optimised
-writes of Delta), a task that is done again is observed twice: those are for the log of runs.
+Rows that a task writes itself are observed once, however often the task is repeated. Where a shuffle follows (optimised
+writes of Delta), a task that is repeated is observed twice: such numbers are for the log of runs only.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Observed:
         return rows.observe(self._observation, *self._aggregates)
 
     def get(self) -> dict[str, Any] | None:
-        """After the write, the values by name; None where this Spark does not say them.
+        """After the write, the values by name; None where this Spark does not report them.
 
         `Observation.get` alone would wait for ever.
         """
@@ -46,7 +46,7 @@ class Observed:
         return found[0] if found else None
 
     def get_or_query(self, written: Callable[[], DataFrame]) -> dict[str, Any]:
-        """As `get`; where this Spark does not say them, by a query over what was written, which is read only then."""
+        """As `get`; where this Spark does not report them, by a query over what was written, read only then."""
         seen = self.get()
         if seen is None:
             log.warning("this Spark reported no observed metrics of a write: its rows are counted by another query")

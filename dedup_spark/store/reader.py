@@ -1,8 +1,8 @@
 """The tables without Spark: as Arrow, by the package `deltalake`, an implementation of Delta of its own.
 
-For notebooks on a laptop, for services and for tests. Tables only: the views are SQL (`view_definitions.py`) and need
-an engine that runs it, so that what may be removed *now* is asked by `dedup_spark.sql`. Tables in a catalog are found
-by the folder where the catalog keeps them.
+For notebooks on a laptop, for services and for tests. It reads tables only: the views are SQL (`view_definitions.py`)
+and need an engine that runs it, so `dedup_spark.sql` answers what may be removed *now*. Tables in a catalog are read
+from the folder where the catalog keeps them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_table(
     Args:
         name: `images`, `features`, `pairs`, `clusters`, `runs`, ...: see `store/schema.py`.
         tables: Where the tables live: a local path or a URI of S3, ADLS or GCS.
-        columns: Those wanted, in this order; None: all. `features` has 12 KB a row with its thumbnail and embedding.
+        columns: Those wanted, in this order; None: all. `features` has 12 KB per row with its thumbnail and embedding.
         where: Which rows: `pyarrow.compute.field("is_keeper")`. Files that cannot hold such rows are not read.
         version: Of the table, a number of Delta; None: the newest.
         storage_options: For the store, by the names of delta-rs (`AWS_ENDPOINT_URL`, ...). They go before those that
@@ -96,8 +96,8 @@ def _named(name: str) -> Table:
         return known[name]
     if name in {view.name for view in VIEWS}:
         raise ConfigError(
-            f"'{name}' is a view, SQL that needs an engine: ask it by dedup_spark.sql(spark, ...). Without Spark there "
-            f"are the tables {', '.join(known)}"
+            f"'{name}' is a view, SQL that needs an engine: query it by dedup_spark.sql(spark, ...). Without Spark "
+            f"there are the tables {', '.join(known)}"
         )
     close = difflib.get_close_matches(name, known, n=1)
     raise ConfigError(f"no table '{name}'" + (f"; did you mean '{close[0]}'?" if close else f": {', '.join(known)}"))
@@ -113,7 +113,7 @@ def _root(tables: str) -> str:
 
 
 def _options(root: str, given: Mapping[str, str]) -> dict[str, str]:
-    """What delta-rs is told of the store."""
+    """The storage options for delta-rs."""
     if not root.startswith(_S3):
         return dict(given)
     configured: dict[str, Any] = dict(fsspec.config.conf.get("s3", {}))

@@ -38,7 +38,7 @@ WHOLE_RUN = StepName.RUN
 
 @dataclass
 class Mark:
-    """What the end mark of a step will say besides its status and time."""
+    """What the end mark of a step will hold besides its status and time."""
 
     counts: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
@@ -47,9 +47,9 @@ class Mark:
 
 
 class Run:
-    """One run: its id, lake, settings and tables; the stages get it to read, write and count.
+    """One run: its id, lake, settings and tables. Each step gets it, to read, write and count.
 
-    `full`: what was compared before is compared again. `is_logged`: steps leave their marks in `runs`.
+    `full`: what was compared before is compared again. `is_logged`: steps write their marks to `runs`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Run:
         return True
 
     def is_complete(self, step: str, within_hours: float) -> bool:
-        """Whether `step` was completed in this run, at most so long ago."""
+        """Whether `step` was completed in this run within the last `within_hours`."""
         since = datetime.now(UTC) - timedelta(hours=within_hours)
         done = (F.col("run_id") == self.run_id) & (F.col("step") == step) & (F.col("status") == RunStatus.COMPLETE)
         return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
@@ -137,7 +137,7 @@ class Run:
 
 
 def _reason(e: BaseException) -> str:
-    """Why a step failed; where its sentence was made from a trace, with the trace."""
+    """Why a step failed, in a sentence; where the sentence was made from a trace, with the trace."""
     if isinstance(e, TaskError):
         return f"{e}\n{e.__cause__}"
     return str(e) if isinstance(e, DedupError) else f"{type(e).__name__}: {e}"

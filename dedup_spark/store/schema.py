@@ -1,4 +1,4 @@
-"""The tables: names, keys, columns with their comments, layout. No Spark: whoever reads a table can know it.
+"""The tables: names, keys, columns with their comments, layout. No Spark, so that every reader of a table can use it.
 
 Every column has a comment with its meaning and unit, so that `DESCRIBE TABLE` is the data dictionary.
 """
@@ -33,8 +33,8 @@ from dedup_spark.vocabulary import (
 class Table:
     """Definition of one table. `key` is unique; `statistics` are the columns worth min/max pruning.
 
-    `columns` are (name, type as in DDL, comment). `closed` has, by name of a column, every word that it may hold beside
-    null: a list of vocabulary.py, from which the comment is written.
+    `columns` are (name, type as in DDL, comment). `closed` has, by name of a column, every word that it may hold
+    besides null: a list of vocabulary.py, from which the comment is written.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Table:
 
 IMAGES = Table(
     "images",
-    "One row an object of the lake that exists; made by listing, nothing is read.",
+    "One row per object that exists in the lake. The rows come from listings; no object is read.",
     ("image_id",),
     (
         ("image_id", "bigint", "Stable 64-bit hash of uri and member; see stages/inventory/step.py"),
@@ -65,7 +65,7 @@ IMAGES = Table(
         ("member", "string", "Name inside a container such as a tar file; null when the object is the image"),
         ("location", "string", "File that holds the bytes, where that is not uri (a table's data file)"),
         ("position", "bigint", "Place in that file: byte offset in a tar file, row number in a table's; else null"),
-        ("size_bytes", "bigint", "Size by the listing, bytes; null where it does not say"),
+        ("size_bytes", "bigint", "Size by the listing, bytes; null where the listing has none"),
         ("modified_at", "timestamp", "Last modification by the listing, UTC"),
         ("etag", "string", "ETag or checksum by the listing; null where the store has none"),
         ("attributes", "map<string, string>", "Further columns of a manifest or table, as text"),
@@ -78,16 +78,16 @@ IMAGES = Table(
 
 FEATURES = Table(
     "features",
-    "One row an image that was read once: signatures and facts, or the reason why it was rejected.",
+    "One row per image that was read: its signature and facts, or the reason why it was rejected.",
     ("image_id",),
     (
         ("image_id", "bigint", "As in images"),
         ("object_version", "bigint", "images.object_version of the listing that this row was read for"),
         ("status", "string", one_of(FeatureStatus)),
         ("reject_reason", "string", f"Null when ok; otherwise {one_of(RejectReason)}"),
-        ("reject_message", "string", "What the decoder or the store said"),
+        ("reject_message", "string", "Message of the decoder or of the store"),
         ("retriable", "boolean", "Whether reading a rejected object again may help; null when ok"),
-        ("n_retries", "int", "Failed attempts before the object was read or given up"),
+        ("n_retries", "int", "Failed attempts before the object was read or rejected"),
         ("read_bytes", "bigint", "Bytes read from the object; null when it could not be read"),
         ("content_hash", "string", "SHA-256 of the bytes, hex, as sha256sum prints it"),
         ("pixel_hash", "string", "SHA-256 of size, mode and decoded pixels after EXIF orientation, hex"),
@@ -115,7 +115,7 @@ FEATURES = Table(
 
 TOMBSTONES = Table(
     "tombstones",
-    "One row an image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
+    "One row per image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
     ("image_id",),
     (
         *IMAGES.columns,
@@ -129,12 +129,12 @@ TOMBSTONES = Table(
 
 CENTROIDS = Table(
     "centroids",
-    "One row a coarse cell of the embedding space.",
+    "One row per cell of the embedding space.",
     ("cell",),
     (
         ("cell", "int", "Cell number, from 0"),
         ("n_images", "bigint", "Representatives whose nearest centroid this is"),
-        ("shard", "int", "The shard that holds this cell; the first of several where one cannot"),
+        ("shard", "int", "The shard that holds this cell; the first of several where the cell does not fit into one"),
         ("model_id", "string", "Model of the embeddings"),
         ("centroid", "binary", "Unit vector, little-endian float32"),
     ),
@@ -142,7 +142,7 @@ CENTROIDS = Table(
 
 SHARDS = Table(
     "shards",
-    "One row a FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
+    "One row per FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
     ("shard",),
     (
         ("shard", "int", "Shard number, from 0"),
@@ -155,19 +155,20 @@ SHARDS = Table(
         (
             "built_from",
             "string",
-            "Number and hash of the images in all files together; match compares them with its own",
+            "Number and hash of the images in all files together; match refuses an index of other images",
         ),
     ),
 )
 
 PAIRS = Table(
     "pairs",
-    "One row a verified pair of images. Identical images are joined to their representative only.",
+    "One row per pair of images whose exact scores passed a threshold. Identical images have a pair with their "
+    "representative only.",
     ("image_id_a", "image_id_b"),
     (
         ("image_id_a", "bigint", "The smaller image_id"),
         ("image_id_b", "bigint", "The larger image_id"),
-        ("method", "string", f"What found it: {one_of(Method)}; of several the cheapest"),
+        ("method", "string", f"What found the pair: {one_of(Method)}; of several the cheapest"),
         ("engine", "string", f"What compared the embeddings: {one_of(Engine)}; null for other methods"),
         ("similarity", "float", "Cosine of the two embeddings, -1 to 1; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
@@ -177,39 +178,40 @@ PAIRS = Table(
 
 DENSITIES = Table(
     "densities",
-    "One row a representative with an embedding: how near its nearest neighbours are.",
+    "One row per representative with an embedding: how near its nearest neighbours are.",
     ("image_id",),
     (
-        ("image_id", "bigint", "As in images: the one that stands for all of equal pixels"),
+        ("image_id", "bigint", "As in images: the representative of all images with equal pixels"),
         ("similarities", "array<float>", "Cosines of its nearest representatives, descending: at most "
          "match.neighbours, and only those above the floor"),
         ("vector_hash", "bigint", "xxhash64 of the embedding that was matched"),
-        ("fingerprint", "string", "Hash of model and settings of the match: rows of another one are matched again"),
+        ("fingerprint", "string", "Hash of model and settings of the match; where it differs, images are matched anew"),
     ),
 )  # fmt: skip
 
 QUALITY = Table(
     "quality",
-    "What each match missed and what calibrate found: shares with intervals, lost pairs. Rows of older runs are kept.",
+    "One row per measurement (recall of each match, precision and recall by calibrate) and one row per lost pair. Rows "
+    "of older runs are kept.",
     ("run_id", "metric", "similarity_low", "image_id_a", "image_id_b"),
     (
-        ("run_id", "string", "Run of the match or of calibrate"),
+        ("run_id", "string", "Run of the match, or of the command calibrate"),
         ("metric", "string", f"What is measured: {one_of(Metric)}"),
         ("similarity_low", "float", "Cosines of the pairs in question: from here"),
         ("similarity_high", "float", "to below here"),
         (
             "n_queries",
             "bigint",
-            "Images of the sample, compared exactly with all others; calibrate: images measured on",
+            "Images of the sample, each compared exactly with all others; calibrate: images that were measured on",
         ),
-        ("n_true", "bigint", "Pairs that the sample should have found; candidates_per_pair: pairs found"),
-        ("n_found", "bigint", "Of those, the ones in pairs; candidates_per_pair: candidates"),
+        ("n_true", "bigint", "True pairs of the sample; candidates_per_pair: pairs found"),
+        ("n_found", "bigint", "Of those, the ones in the table pairs; candidates_per_pair: candidates"),
         ("value", "double", "n_found / n_true; lost_pair: cosine; null where n_true is 0"),
         ("low", "double", "Lower end of the 95 % interval"),
         ("high", "double", "Upper end of it"),
         ("image_id_a", "bigint", "lost_pair: the smaller image_id"),
         ("image_id_b", "bigint", "lost_pair: the larger image_id"),
-        ("note", "string", "What to do about it, in words"),
+        ("note", "string", "What the value means and what to do about it, in words"),
     ),
     ("run_id", "metric"),
     closed={"metric": Metric},
@@ -218,10 +220,11 @@ QUALITY = Table(
 _WHAT_DECIDED = {
     DecidedBy.CONTENT_HASH: "equal bytes",
     DecidedBy.PIXEL_HASH: "equal pixels",
-    DecidedBy.GEOMETRY: "what the two thumbnails show, laid over each other",
+    DecidedBy.GEOMETRY: "the two thumbnails, aligned and compared (spatial verification)",
     DecidedBy.COSINE: "the embeddings; with a calibration also how near the neighbours of the two are",
     DecidedBy.PHASH: "the pHash, where one of the two has no embedding",
-    DecidedBy.UNDECIDED: "the embeddings alone, in doubt: cluster.max_verified_pairs left no time for the thumbnails",
+    DecidedBy.UNDECIDED: "the embeddings alone, in doubt: with cluster.max_verified_pairs reached, the thumbnails were "
+    "not compared",
 }
 
 
@@ -231,8 +234,8 @@ def _decided_by(ways: Iterable[DecidedBy]) -> str:
 
 EVIDENCE = Table(
     "evidence",
-    "One row a pair of representatives that clustering weighed, and how likely it is a copy. Empty where the model has "
-    "no calibration, and without embeddings: there nothing is weighed.",
+    "One row per pair of representatives, with the probability that the two are copies. Empty where the model has no "
+    "calibration, and without embeddings: there are no probabilities then.",
     ("image_id_a", "image_id_b"),
     (
         ("image_id_a", "bigint", "The smaller image_id"),
@@ -241,45 +244,57 @@ EVIDENCE = Table(
         (
             "normalised_similarity",
             "float",
-            "The cosine less that of their neighbourhood: the mean over the two of the cosine to the 16th neighbour, "
-            "or of match.floor_similarity where that one is farther; null without embeddings",
+            "The cosine minus that of the neighbourhoods: the mean over the two images of the cosine to the 16th "
+            "neighbour, or of match.floor_similarity where that neighbour is farther; null without embeddings",
         ),
         ("hamming_bits", "int", "Bits of 64 in which the pHashes differ"),
-        ("n_inliers", "int", "Keypoints that fit one map between the thumbnails; 0 not aligned, null not compared"),
+        (
+            "n_inliers",
+            "int",
+            "Keypoints that fit one map between the thumbnails; 0 where they could not be aligned, null where they "
+            "were not compared",
+        ),
         (
             "agreement",
             "float",
-            "Share of the textured content common to both that agrees; null when not aligned, or too little in common",
+            "Share, 0 to 1, of the textured content common to both that agrees; null where the thumbnails were not "
+            "aligned, or have too little in common",
         ),
-        ("contested", "float", "Share where they differ and images that share the rest show neither: a common frame"),
+        (
+            "contested",
+            "float",
+            "Share, 0 to 1, where the two differ and supporting images show what neither of them shows: a sign of a "
+            "common frame",
+        ),
         (
             "copy_probability",
             "float",
-            "How likely the two are copies of one picture, 0 to 1; by pHash not measured: 1 less 0.0001 per bit",
+            "How likely the two are copies of one picture, 0 to 1; by pHash it is not measured, but 1 minus 0.0001 per "
+            "bit that differs",
         ),
         ("decided_by", "string", f"What copy_probability rests on: {_decided_by(OF_REPRESENTATIVES)}"),
-        ("calibration", "string", "Version of the numbers behind copy_probability"),
+        ("calibration", "string", "Version of the calibration that copy_probability was computed with"),
     ),
     closed={"decided_by": OF_REPRESENTATIVES},
 )
 
 CLUSTERS = Table(
     "clusters",
-    "One row a member of a group of two or more images that show the same picture.",
+    "One row per member of a cluster: a group of two or more images that show the same picture.",
     ("image_id",),
     (
         ("image_id", "bigint", "As in images"),
         ("uri", "string", "As in images"),
         ("member", "string", "As in images"),
-        ("cluster_id", "bigint", "Stays with the cluster over runs; that of a new cluster is the image_id of a member"),
+        ("cluster_id", "bigint", "Stays with the cluster from run to run; a new cluster gets the image_id of a member"),
         ("cluster_size", "bigint", "Members of the cluster, keeper included"),
         (
             "keeper_image_id",
             "bigint",
-            "The member to retain: first by cluster.keeper_order among those near all others",
+            "The member to keep: first by cluster.keeper_order among those within the bound of all others",
         ),
         ("is_keeper", "boolean", "True for exactly one member of each cluster"),
-        ("relation", "string", f"To the keeper: {one_of(Relation)}; null for the keeper"),
+        ("relation", "string", f"What the member is to the keeper: {one_of(Relation)}; null for the keeper"),
         ("similarity", "float", "Cosine to the keeper's embedding; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's; 0 for equal pixels"),
         ("keeper_distance", "float", "How far from the keeper, in distance_unit; 0 for equal pixels"),
@@ -292,13 +307,13 @@ CLUSTERS = Table(
         (
             "bound",
             "float",
-            "No keeper_distance is above it. By distance_unit: 0.8, a constant; 1 - cluster.min_similarity; "
-            "match.max_hamming_bits / 64",
+            "The largest keeper_distance allowed. By distance_unit, in the order above: 0.8, a constant; "
+            "1 - cluster.min_similarity; match.max_hamming_bits / 64",
         ),
         (
             "is_bridge",
             "boolean",
-            "A pair leads from here to an image outside the cluster: a chain of pairs was cut here",
+            "This member has a pair with an image outside the cluster: a chain of pairs was cut here",
         ),
         (
             "is_protected",
@@ -309,13 +324,14 @@ CLUSTERS = Table(
         (
             "is_removable",
             "boolean",
-            "May go: not protected, and its keeper is another object; see duplicates for what is true now",
+            "May be removed: not protected, and its keeper is another object; whether that is true now is in the view "
+            "duplicates",
         ),
         ("size_bytes", "bigint", "As in images"),
         (
             "freed_bytes",
             "bigint",
-            "What removing this member would free; 0 where it stays, and for a hard link whose file does",
+            "What removing this member would free, bytes; 0 where it stays, and for a hard link whose file stays",
         ),
         ("object_version", "bigint", "Of the object as it was read: features.object_version"),
         ("etag", "string", "As in images"),
@@ -324,7 +340,11 @@ CLUSTERS = Table(
         ("keeper_object_version", "bigint", "Of the keeper as it was read"),
         ("keeper_etag", "string", "Of the keeper, as in images"),
         ("keeper_content_hash", "string", "Of the keeper, as in features"),
-        ("reason", "string", "What decided that this member shows what its keeper shows, and why it stays, in words"),
+        (
+            "reason",
+            "string",
+            "What decided that this member shows what its keeper shows and, where it stays, why, in words",
+        ),
         (
             "decided_by",
             "string",
@@ -336,14 +356,14 @@ CLUSTERS = Table(
             "How likely this is a copy of the keeper, 0 to 1, as in evidence; 1 for equal pixels; null where the model "
             "has no calibration, and without embeddings",
         ),
-        ("agreement", "float", "As in evidence, with the keeper; null where thumbnails were not laid over each other"),
+        ("agreement", "float", "As in evidence, with the keeper; null where the thumbnails were not aligned"),
         ("contested", "float", "As in evidence, with the keeper"),
         ("n_inliers", "int", "As in evidence, with the keeper; null where thumbnails were not compared"),
         (
             "is_direct",
             "boolean",
-            "The pair of member and keeper itself is one of those that joined the cluster, or their pixels are equal; "
-            "false: pairs with other members joined the two, and their own is merely within the bound",
+            "True where the pair of member and keeper is one of those that joined the cluster, or their pixels are "
+            "equal; false where pairs with other members joined the two, and their own is merely within the bound",
         ),
         (
             "versions",
@@ -357,12 +377,12 @@ CLUSTERS = Table(
 
 CLUSTER_HISTORY = Table(
     "cluster_history",
-    "One row a cluster that changed in a run. Clusters that stayed as they were have none.",
+    "One row per cluster that changed in a run. Clusters that stayed as they were have none.",
     ("clusters_version", "cluster_id"),
     (
         ("clusters_version", "bigint", "Version of the table clusters before the change"),
         ("cluster_id", "bigint", "As in clusters, before or after the change"),
-        ("event", "string", f"{one_of(ClusterEvent)}; changed: some members came, some went"),
+        ("event", "string", f"{one_of(ClusterEvent)}; changed: some members were added and some left"),
         ("previous_cluster_ids", "array<bigint>", "Clusters that its members were in before; empty for created"),
         ("cluster_size", "bigint", "Members after the change; 0 when removed"),
         ("previous_size", "bigint", "Members of the cluster of this id before the change; null when there was none"),
@@ -374,19 +394,20 @@ CLUSTER_HISTORY = Table(
 
 GUARDED = Table(
     "guarded",
-    "One row an image that says too little to be joined to others by likeness alone; see stages/cluster/guards.py.",
+    "One row per guarded image: it shows too little to be joined to others by likeness alone. The reasons are in "
+    "stages/cluster/guarded_images.py.",
     ("image_id",),
     (
         ("image_id", "bigint", "As in images; of images with the same pixels the representative"),
-        ("guard", "string", one_of(Guard)),
-        ("n_neighbours", "bigint", "Images near it, by pairs"),
+        ("guard", "string", f"Why: {one_of(Guard)}"),
+        ("n_neighbours", "bigint", "Images that it has a pair with"),
     ),
     closed={"guard": Guard},
 )
 
 RUNS = Table(
     "runs",
-    "Log of what ran: one row when a step starts and one when it ends. A step is done only if it says complete.",
+    "Log of the runs: one row when a step starts and one when it ends. A step is done only where status is complete.",
     ("run_id", "step", "status"),
     (
         ("run_id", "string", "Identity of the run"),
@@ -394,15 +415,15 @@ RUNS = Table(
         ("status", "string", one_of(RunStatus)),
         ("at", "timestamp", "When this row was written, UTC"),
         ("elapsed_seconds", "double", "Duration of the step; null when started"),
-        ("counts", "map<string, bigint>", "Rows in and out, by name"),
+        ("counts", "map<string, bigint>", "What the step counted, by name"),
         ("notes", "string", "What the step chose and why, JSON"),
         ("lake", "string", "The lake of the run"),
-        ("fingerprint", "string", "Hash of the step's inputs and settings: equal means that nothing changed"),
+        ("fingerprint", "string", "Hash of the step's inputs and settings: where it is equal, nothing has changed"),
         ("config", "string", "All settings, JSON"),
         ("version", "string", "Version of dedup_spark"),
         ("message", "string", "Error of a failed step"),
     ),
-    # Delta's default is 10: each run makes 14 commits here, and stopped for 1 to 2 s to sum up some rows.
+    # Delta's default is 10: each run makes 14 commits here, and paused for 1 to 2 s to write a checkpoint of few rows.
     properties={"delta.checkpointInterval": "30"},
     closed={"step": StepName, "status": RunStatus},
 )
@@ -414,4 +435,4 @@ ALL = (
 
 
 COLUMNS = hashlib.sha256(repr([(t.name, t.schema.ddl) for t in ALL]).encode()).hexdigest()[:16]
-"""Which columns this version of dedup_spark knows."""
+"""Digest of all columns that this version of dedup_spark knows."""

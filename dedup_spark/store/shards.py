@@ -51,26 +51,26 @@ class Shard:
         return self.block.vectors.nbytes * (1 if self.index is None else 2)
 
 
-_IN_HAND = 2  # shards that a task joins
+_ALWAYS_KEPT = 2  # shards that a task joins
 
 
 def bounded_cache[V](max_bytes: int, bytes_of: Callable[[V], int]) -> LRUCache[Hashable, V]:
-    """The values used last, within `max_bytes`; the two in hand stay whatever they take. Not for several threads.
+    """The values used last, within `max_bytes`; the last two stay, however large they are. Not for several threads.
 
     No value counts for more than half of the bound, so the last two always fit and none is refused as too large.
     """
-    return LRUCache(max_bytes, getsizeof=lambda value: min(bytes_of(value), max_bytes // _IN_HAND))
+    return LRUCache(max_bytes, getsizeof=lambda value: min(bytes_of(value), max_bytes // _ALWAYS_KEPT))
 
 
 _KEPT_BYTES = 128 << 20
-"""Two shards of index.max_shard_rows (65,536) rows of 512 dimensions: what a task holds anyway."""
+"""Two shards of index.max_shard_rows (65,536) rows of 512 dimensions, which a task needs in any case."""
 
 _kept: LRUCache[Hashable, Shard] = bounded_cache(_KEPT_BYTES, lambda shard: shard.nbytes)
 
 
 @cached(_kept, key=lambda root, path, sha256, with_index=False: (root, path, sha256, with_index))
 def read_shard(root: str, path: str, sha256: str, with_index: bool = False) -> Shard:
-    """A shard. The last two stay in memory, as work comes in pairs of shards, and of small ones more.
+    """A shard. The last two stay in memory, as work comes in pairs of shards; of small shards, more than two.
 
     Raises:
         ArtifactError: the file is missing, or is not the one that the table lists.
@@ -82,7 +82,7 @@ def read_shard(root: str, path: str, sha256: str, with_index: bool = False) -> S
 
 @cached(LRUCache(1), key=lambda centroids: (centroids.shape, hashlib.sha256(centroids).digest()))
 def _one_for_all(centroids: Float32) -> Float32:
-    """The array that was given first, of equal ones: 32 MB at 16,384 cells of 512 dimensions."""
+    """Of equal arrays the one given first, so that one is held: 32 MB at 16,384 cells of 512 dimensions."""
     return centroids
 
 
@@ -101,6 +101,6 @@ def _open(root: str, path: str, sha256: str) -> faiss.Index:
     if found != sha256:
         raise ArtifactError(
             f"shard file {root}/{path} has SHA-256 {found[:12]}..., listed with {sha256[:12]}... "
-            f"({len(data):,} bytes): it is damaged or of another build; {REBUILD}"
+            f"({len(data):,} bytes): it is damaged, or of another build of the index; {REBUILD}"
         )
     return faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))

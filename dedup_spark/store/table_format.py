@@ -1,6 +1,6 @@
-"""Which version of dedup_spark a set of tables fits: the file `_format.json` below their root, one for each database.
+"""Which version of dedup_spark a set of tables fits: the file `_format.json` below their root, one per database.
 
-New columns come by themselves. The number changes where rows must be changed, which `dedup-spark upgrade` does:
+New columns are added by the next run. The number rises where rows must be changed, which `dedup-spark upgrade` does:
 1: version 0.1.0, without this file. 2: addresses are canonical, so that one object has one row.
 """
 
@@ -13,7 +13,7 @@ from dedup_spark.errors import TableError
 from dedup_spark.store import files
 
 FORMAT = 2
-"""Of tables that this version reads and writes."""
+"""The format of the tables that this version reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Format:
 
 
 def read_format(root: str, database: str | None) -> Format | None:
-    """None where there is no such file. Raises TableError where a newer version wrote it, or it is no such file."""
+    """None where there is no such file. Raises TableError where a newer version wrote it, or the file is damaged."""
     try:
         found = Format(**json.loads(files.read_bytes(_path(root, database))))
     except (FileNotFoundError, NotADirectoryError):

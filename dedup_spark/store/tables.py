@@ -44,8 +44,8 @@ class Tables:
     """The tables of one root (and database). Cheap to make; holds the session, so never sent to executors.
 
     Args:
-        lease: the right to write; each commit checks that it is still there. None: nobody else writes, by the caller's
-            word, or nothing but the log of runs is written.
+        lease: The right to write; each commit checks that it was not lost. None: the caller promises that nobody else
+            writes, or writes nothing but the log of runs.
     """
 
     def __init__(
@@ -105,16 +105,16 @@ class Tables:
         return self.format() == Format(FORMAT, COLUMNS)
 
     def _add_columns(self, table: Table) -> None:
-        """And give those that are there the comments of this version: what a column means may have been said better."""
-        said = {field.name: field.metadata.get("comment") for field in self.read(table).schema}
-        missing = [(n, t, c) for n, t, c in table.columns if n not in said]
+        """And give the existing columns the comments of this version, which may be better."""
+        comments = {field.name: field.metadata.get("comment") for field in self.read(table).schema}
+        missing = [(n, t, c) for n, t, c in table.columns if n not in comments]
         if missing:
             columns = ", ".join(f"`{n}` {t} COMMENT {_sql_text(c)}" for n, t, c in missing)
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
             log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
-        resaid = [f"`{n}` COMMENT {_sql_text(c)}" for n, _, c in table.columns if said.get(n, c) != c]
-        if resaid:
-            self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ALTER COLUMN {', '.join(resaid)}")
+        changed = [f"`{n}` COMMENT {_sql_text(c)}" for n, _, c in table.columns if comments.get(n, c) != c]
+        if changed:
+            self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ALTER COLUMN {', '.join(changed)}")
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(_struct(table))
@@ -141,7 +141,7 @@ class Tables:
             ) from e
 
     def append(self, table: Table, rows: DataFrame) -> None:
-        """Add rows in one atomic commit. The caller makes sure that a retry adds nothing twice.
+        """Add rows in one atomic commit. The caller makes sure that a retry adds no row twice.
 
         Under a lease the commit carries the lease's number as a transaction of Delta's: it fails where a run that
         took over has committed since it began, or has made its `fence`.
@@ -149,18 +149,19 @@ class Tables:
         self._write(table, rows, "append", **self._transaction(table))
 
     def fence(self, table: Table) -> bool:
-        """Make an append fail that an earlier run has begun and not committed (see `append`); whether there may be one.
+        """Make an append fail that an earlier run has begun and not committed (see `append`).
 
-        The commit raises the version of the table, so that only those fence who are about to add rows.
+        Returns whether there may be one. The commit raises the version of the table, so only a step that is about to
+        add rows calls this.
         """
         if self.lease is None or not self.lease.took_over:
             return False
         self._write(table, self.read(table).limit(0), "append", **self._transaction(table))
-        self.lease.is_fenced()
+        self.lease.clear_doubt()
         return True
 
     def _transaction(self, table: Table) -> dict[str, str]:
-        return {} if table is RUNS else self._transaction_of(table.name)  # guests append to the log, too
+        return {} if table is RUNS else self._transaction_of(table.name)  # commands without a lease append to it, too
 
     def _transaction_of(self, name: str) -> dict[str, str]:
         if self.lease is None:
@@ -174,13 +175,13 @@ class Tables:
     def replace(self, table: Table, rows: DataFrame, **where: int | str) -> None:
         """Put `rows` in the place of those whose columns have the values of `where`, in one atomic commit.
 
-        All of `rows` have these values. What a step killed after its commit does again, it does not do twice.
+        All of `rows` have these values. So a step that was killed after its commit and runs again adds no row twice.
         """
         literals = {c: _sql_text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
         self._write(table, rows, "overwrite", replaceWhere=" AND ".join(f"{c} = {v}" for c, v in literals.items()))
 
     def upsert(self, table: Table, rows: DataFrame, *, only_if: str | None = None) -> None:
-        """Insert rows, or replace those with the same key; one source row a key.
+        """Insert rows, or replace those with the same key; one source row per key.
 
         `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
         """
@@ -197,7 +198,7 @@ class Tables:
     def replace_rows(self, table: Table, rows: DataFrame) -> None:
         """Put each of `rows` in the place of all rows with its key, however many there are, in one atomic commit.
 
-        Unlike `upsert` it takes away rows that are there twice. `rows` hold a key once. Reads the keys of the table.
+        Unlike `upsert` it removes duplicate rows of a key. `rows` hold each key once. Reads the keys of the table.
         """
         _require_columns(table, rows.schema)
         columns, [key] = table.column_names, table.key
@@ -216,7 +217,7 @@ class Tables:
         """Number of the table's newest commit: changes exactly when its content may have changed.
 
         By the names of the commits, as the Delta protocol has them; a query for the history takes 0.2 s.
-        Where something else decides on commits (a catalog), they may not be in the folder yet: there it is that query.
+        Where a catalog decides on commits, they may not be in the folder yet: there the history is queried.
         """
         log = f"{self._path(table)}/_delta_log"
         if not self.database and not files.list_names(f"{log}/_staged_commits"):
@@ -238,25 +239,26 @@ class Tables:
         files.remove_if_empty(f"{self.root}/{_STAGING}")
 
     def sweep_staged(self) -> None:
-        """Delete what killed runs staged. Only under the lease: then no other run is alive, but guests may be."""
+        """Delete what killed runs staged. Only under the lease: no other run is alive then, but commands that take no
+        lease (`guest-` in the name of their folder) may be."""
         self._require_lease()
         oldest = (datetime.now(UTC) - timedelta(days=_DAYS_OF_UNLEASED_STAGING)).strftime(_STAGED_AT)
         for name in files.list_names(f"{self.root}/{_STAGING}"):
-            is_live_guest = name.startswith("guest-") and name.removeprefix("guest-") > oldest
-            if not is_live_guest and f"{_STAGING}/{name}" != self.staging:
+            may_be_in_use = name.startswith("guest-") and name.removeprefix("guest-") > oldest
+            if not may_be_in_use and f"{_STAGING}/{name}" != self.staging:
                 files.delete_tree(f"{self.root}/{_STAGING}/{name}")
         files.remove_if_empty(f"{self.root}/{_STAGING}")
 
     def add_progress(self, name: str, rows: DataFrame) -> None:
-        """Add rows in one atomic commit to work that goes on in later runs, whatever these stage and drop.
+        """Add rows in one atomic commit to work that later runs continue; `drop_staged` does not delete them.
 
-        A transaction as `append`; to add no rows is a fence.
+        A transaction as `append`; to add no rows acts as `fence`.
         """
         writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
         self._commit(lambda: writer.save(f"{self.root}/{_PROGRESS}/{name}"))
 
     def read_progress(self, name: str) -> DataFrame | None:
-        """What `add_progress` wrote; None where that is nothing."""
+        """What `add_progress` wrote; None where it wrote nothing."""
         path = f"{self.root}/{_PROGRESS}/{name}"
         is_there = DeltaTable.isDeltaTable(self.spark, path)
         return self.spark.read.format("delta").load(path) if is_there else None
@@ -266,7 +268,7 @@ class Tables:
         self._commit(lambda: DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").delete(condition))
 
     def drop_progress(self, *, keep: str | None = None) -> None:
-        """Delete what `add_progress` wrote, but that of the name `keep`."""
+        """Delete all that `add_progress` wrote, except under the name `keep`."""
         self._require_lease()
         for name in files.list_names(f"{self.root}/{_PROGRESS}"):
             if name != keep:
@@ -290,7 +292,7 @@ class Tables:
             self._commit(lambda: writer.save(self._path(table)))
 
     def _commit(self, write: Callable[[], object]) -> None:
-        """Write, unless the lease is lost; where the write failed because it was lost meanwhile, say that."""
+        """Write, unless the lease is lost; where the write failed because it was lost meanwhile, raise LeaseError."""
         self._require_lease()
         try:
             write()
@@ -322,7 +324,7 @@ class Tables:
 def require_delta(spark: SparkSession) -> None:
     """Raise ConfigError where a session that somebody else built has no Delta Lake."""
     found = functools.reduce(getattr, _DELTA_CLASS.split("."), cast("object", spark._jvm))
-    if isinstance(found, JavaPackage):  # what py4j takes a name for that stands for no class
+    if isinstance(found, JavaPackage):  # py4j's answer for the name of no class
         needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
         settings = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise ConfigError(f"the session given has no Delta Lake: build it with {settings}")

@@ -27,7 +27,7 @@ class View:
     Attributes:
         columns: Name and comment of each column, in the order of the SELECT.
         sql: The query. `$images`, `$clusters`, ... stand for tables, `$prefix_depth` and `$max_listing_age_hours` for
-            numbers, `$copies` for the WITH clause of what is true of each copy now.
+            numbers, `$copies` for the WITH clause `COPIES`: what is true of each copy now.
     """
 
     name: str
@@ -40,12 +40,12 @@ COPIES = """\
 WITH listed AS (
   SELECT lake, max(coalesce(try_cast(get_json_object(notes, '$$.listed_at') AS timestamp), at)) AS listed_at
   FROM $runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
-), met AS (
+), checked AS (
   SELECT copy.*, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
          present.lake, kept.lake AS keeper_lake, listed.listed_at AS keeper_listed_at,
          CASE
            WHEN copy.object_version IS NULL OR copy.keeper_object_version IS NULL
-             THEN 'stays: found by a version that did not note what it saw: run again'
+             THEN 'stays: an older version of dedup-spark found it and stored no object versions: run again'
            WHEN kept.image_id IS NULL THEN 'stays: the keeper is gone'
            WHEN kept.object_version <> copy.keeper_object_version THEN 'stays: the keeper has changed'
            WHEN listed.listed_at IS NULL THEN 'stays: the lake of the keeper was never listed to its end'
@@ -61,42 +61,46 @@ WITH listed AS (
   LEFT JOIN listed ON listed.lake = kept.lake
   WHERE NOT copy.is_keeper AND keeper.is_keeper
 ), copies AS (
-  SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM met
+  SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM checked
 )
 """
-"""The one definition of what may be removed now: by the step cluster, with copy and keeper as they were when they were
-read, and the keeper's lake listed not long ago. Copies that are gone or have changed are no copies any more."""
+"""The one definition of what may be removed now: the step cluster allows it, copy and keeper are as they were when they
+were read, and the keeper's lake was listed not long ago. Copies that are gone or have changed are left out."""
 
 _PHASH_BITS_OF_DOUBT = 4
-"""match.max_hamming_bits is 3 at most: the first distance that match does not propose is all doubt."""
+"""match.max_hamming_bits is 3 at most: the first distance that match does not propose counts as full doubt."""
 _CONTESTED = 0.05
-"""Of the common content: less is a block or two, which a mark or a caption may be."""
+"""Share of the common content. A smaller share is a block or two, which a watermark or a caption may cause."""
 _FEW_INLIERS = 12
-"""Twice the least that geometry takes for an alignment (kernels/clusters/geometry.py)."""
+"""Twice the least that an alignment needs (kernels/clusters/geometry.py)."""
 
 DUPLICATES = View(
     "duplicates",
-    "One row a member of a cluster that is not the keeper and is as it was read, with the keeper that stands for it.",
+    "One row per copy: a member of a cluster that is not the keeper and has not changed since it was read, with its "
+    "keeper.",
     (
         ("image_id", "The copy; as in images"),
         ("uri", "Address of the copy"),
         ("member", "Name of the copy inside a container; null when the object is the image"),
-        ("keeper_image_id", "The image to retain"),
-        ("keeper_uri", "Address of the image to retain"),
-        ("keeper_member", "Name of the image to retain inside a container"),
-        ("relation", f"To the keeper: {one_of(Relation)}"),
+        ("keeper_image_id", "The image to keep"),
+        ("keeper_uri", "Address of the image to keep"),
+        ("keeper_member", "Name of the image to keep inside a container"),
+        ("relation", f"What the copy is to the keeper: {one_of(Relation)}"),
         ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
         ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
         ("keeper_distance", "Distance to the keeper, never above clusters.bound, in the unit of distance_unit"),
-        ("distance_unit", "As in clusters: what keeper_distance is, from columns of that table"),
-        ("is_bridge", "A pair leads from here to an image outside the cluster: look before you delete"),
-        ("removable", "May go now: the keeper is there as it was read, and its lake was listed not long ago"),
+        ("distance_unit", "As in clusters: how keeper_distance is computed from columns of that table"),
+        ("is_bridge", "The copy has a pair with an image outside the cluster: look at it before you delete it"),
+        (
+            "removable",
+            "May be removed now: the keeper has not changed since it was read, and its lake was listed not long ago",
+        ),
         ("size_bytes", "Size of the copy, bytes"),
         ("freed_bytes", "What removing the copy would free, bytes; 0 where it is not removable or frees nothing"),
         ("keeper_listed_at", "When the lake of the keeper was last listed to its end"),
         ("cluster_id", "As in clusters"),
         ("cluster_size", "Members of the cluster, keeper included"),
-        ("reason", "What decided that it shows what the keeper shows, and why it stays, in words"),
+        ("reason", "What decided that it shows what the keeper shows and, where it stays, why, in words"),
     ),
     """\
 $copies
@@ -109,17 +113,17 @@ FROM copies""",
 
 DOUBTFUL_FIRST = View(
     "doubtful_first",
-    "One row a removable edited copy, the one most in doubt first: look at the first rows before you trust the rest.",
+    "One row per removable edited copy, the most doubtful first: look at the first rows before you trust the rest.",
     (
         (
             "doubt",
-            "0 to 1: keeper_distance / bound, how far towards the bound the copy is; by pHash alone hamming_bits / 4",
+            "0 to 1: keeper_distance / bound, how near to the bound the copy is; by pHash alone hamming_bits / 4",
         ),
-        ("doubts", "What speaks against it or was not looked at, in words; empty where nothing was uncertain"),
+        ("doubts", "What is uncertain or was not checked, in words; empty where nothing was"),
         ("uri", "Address of the copy"),
         ("member", "Name of the copy inside a container; null when the object is the image"),
-        ("keeper_uri", "Address of the image to retain"),
-        ("keeper_member", "Name of the image to retain inside a container"),
+        ("keeper_uri", "Address of the image to keep"),
+        ("keeper_member", "Name of the image to keep inside a container"),
         ("decided_by", f"What decided between copy and keeper: {one_of(OF_REPRESENTATIVES)}"),
         ("copy_probability", "As in clusters: null where the model has no calibration, and without embeddings"),
         ("agreement", "As in clusters"),
@@ -128,12 +132,12 @@ DOUBTFUL_FIRST = View(
         ("is_direct", "As in clusters"),
         ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
         ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
-        ("is_bridge", "A pair leads from here to an image outside the cluster"),
+        ("is_bridge", "The copy has a pair with an image outside the cluster"),
         ("freed_bytes", "What removing the copy would free, bytes"),
         ("image_id", "The copy; as in images"),
-        ("keeper_image_id", "The image to retain"),
+        ("keeper_image_id", "The image to keep"),
         ("cluster_id", "As in clusters"),
-        ("reason", "What decided, in words"),
+        ("reason", "What decided that it shows what the keeper shows, in words"),
     ),
     f"""\
 $copies
@@ -152,20 +156,20 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PH
 FROM copies WHERE removable AND relation = '{Relation.EDITED_COPY}'
 ORDER BY doubt DESC, n_inliers, image_id""",
 )
-"""Of all that the tables know of a pair, this is what was uncertain: a low cosine is none where thumbnails agree."""
+"""The doubts are what was uncertain about a pair. A low cosine is no doubt where the thumbnails agree."""
 
 QUARANTINE = View(
     "quarantine",
-    "One row an image that could not be read, with the reason. Such images are in no other view.",
+    "One row per image that could not be read, with the reason. Such images are in no other view.",
     (
         ("image_id", "As in images"),
         ("uri", "Address of the object"),
         ("member", "Name inside a container; null when the object is the image"),
         ("reject_reason", one_of(RejectReason)),
-        ("reject_message", "What the decoder or the store said"),
+        ("reject_message", "Message of the decoder or of the store"),
         ("retriable", "Whether reading the object again may help: `dedup-spark extract --retry-rejects`"),
         ("magic_format", "Format by the first bytes; null when they are those of no image format"),
-        ("extension", "What the name claims, after the last dot"),
+        ("extension", "What follows the last dot of the name"),
         ("size_bytes", "Size by the listing, bytes"),
         ("modified_at", "Last modification by the listing, UTC"),
     ),
@@ -181,7 +185,7 @@ WHERE features.status = 'rejected'""",
 
 EMBEDDINGS = View(
     "embeddings",
-    "One row an image that has an embedding.",
+    "One row per image that has an embedding.",
     (
         ("image_id", "As in images"),
         ("uri", "Address of the object"),
@@ -198,7 +202,7 @@ WHERE features.status = 'ok' AND features.embedding IS NOT NULL""",
 
 RECLAIMABLE_BY_PREFIX = View(
     "reclaimable_by_prefix",
-    "One row a folder of the lake, down to report.prefix_depth, that holds removable images. Each image counts once.",
+    "One row per folder of the lake, down to report.prefix_depth, that holds removable images. Each image counts once.",
     (
         ("lake", "Root of the lake; for a listed object outside it, scheme and host of its uri"),
         ("prefix", "Folder below lake, ending in a slash; empty for objects directly in the lake"),
@@ -231,17 +235,17 @@ FROM summed WHERE n_removable > 0""",
 
 LEAKAGE = View(
     "leakage",
-    "One row an image outside the reference sets that shows what an image in them shows (cluster.reference_prefixes).",
+    "One row per image outside the reference sets (cluster.reference_prefixes) that shows what an image in them shows.",
     (
         ("image_id", "The image outside, e.g. of the training set; as in images"),
         ("uri", "Address of the image"),
         ("member", "Name inside a container; null when the object is the image"),
         ("reference_image_id", "An image of a reference set in the same cluster: the keeper where it is one"),
         ("reference_uri", "Address of the image of the reference set"),
-        ("reference_member", "Name of it inside a container"),
+        ("reference_member", "Name inside a container of the image of the reference set"),
         ("n_references", "Images of reference sets in the cluster"),
-        ("relation", "Of the image to the keeper of the cluster; null where it is the keeper"),
-        ("keeper_distance", "Of the image to the keeper, in the unit of distance_unit"),
+        ("relation", "What the image is to the keeper of the cluster; null where it is the keeper"),
+        ("keeper_distance", "Distance of the image to the keeper, in the unit of distance_unit"),
         ("distance_unit", "As in clusters"),
         ("cluster_id", "As in clusters"),
     ),
@@ -262,7 +266,7 @@ WHERE NOT outside.is_reference""",
 
 REMOVALS = View(
     "removals",
-    "What `dedup-spark verify-removal` looks at: the removable copies, with what is known of each and of its keeper.",
+    "One row per removable copy, with what `dedup-spark verify-removal` must know of it and of its keeper.",
     (
         ("image_id", "The copy; as in images"),
         ("uri", "Address of the copy"),
@@ -272,10 +276,10 @@ REMOVALS = View(
         ("etag", "By the last listing; as in images"),
         ("content_hash", "As in features"),
         ("n_links", "As in images"),
-        ("keeper_image_id", "The image to retain"),
-        ("keeper", "Of that: uri, member, location, position, size_bytes, modified_at, etag, content_hash"),
-        ("keeper_lake", "Lake of the image to retain"),
-        ("relation", "To the keeper"),
+        ("keeper_image_id", "The image to keep"),
+        ("keeper", "Its uri, member, location, position, size_bytes, modified_at, etag and content_hash"),
+        ("keeper_lake", "Lake of the image to keep"),
+        ("relation", "What the copy is to the keeper"),
         ("freed_bytes", "As in duplicates"),
         ("cluster_id", "As in clusters"),
     ),
@@ -291,7 +295,7 @@ JOIN $images AS gone ON gone.image_id = copies.image_id
 JOIN $images AS kept ON kept.image_id = copies.keeper_image_id
 WHERE copies.removable""",
 )
-"""Of no use to people by name: it is no view of the catalog."""
+"""For the command alone: it is not created in the catalog."""
 
 VIEWS: tuple[View, ...] = (DUPLICATES, DOUBTFUL_FIRST, QUARANTINE, EMBEDDINGS, RECLAIMABLE_BY_PREFIX, LEAKAGE)
 
@@ -309,7 +313,7 @@ class ViewSettings:
 
 
 def query_of(view: View, sources: Mapping[str, str], settings: ViewSettings) -> str:
-    """The view as SQL, where each table is called as `sources` has it by its name."""
+    """The view as SQL. `sources` has, by name of a table, how SQL refers to it."""
     named: dict[str, object] = {**sources, **asdict(settings)}
     copies = Template(COPIES.rstrip()).substitute(named)
     return Template(view.sql).substitute(named, copies=copies)

@@ -17,7 +17,7 @@ _DEFAULTS = ViewSettings()
 
 
 def create_views(tables: Tables, settings: ViewSettings = _DEFAULTS) -> None:
-    """Make the views known: in the catalog when the tables are in a database, else in this session by bare name.
+    """Create the views: in the catalog when the tables are in a database, else in this session by bare name.
 
     Raises:
         TableError: when a table is not there.
@@ -45,7 +45,7 @@ def read_view(tables: Tables, view: View, settings: ViewSettings = _DEFAULTS) ->
 def views_script(tables: Tables, settings: ViewSettings = _DEFAULTS) -> str:
     """SQL statements that open every table and view by bare name, for `spark-sql -i`.
 
-    `spark-sql` splits scripts itself and stumbles over a quote or a semicolon in a path; everything else opens it.
+    `spark-sql` splits scripts itself and fails at a quote or a semicolon in a path; any other program can run it.
     """
     return "\n".join([_SCRIPT_HEADER, *(f"{statement};\n" for statement in _temporary(tables, settings))])
 
@@ -59,7 +59,7 @@ _SCRIPT_HEADER = """\
 
 
 def _temporary(tables: Tables, settings: ViewSettings) -> list[str]:
-    """Views read tables directly, not each other: any of the statements works without the others."""
+    """Statements, each of which works without the others: views read tables directly, not each other."""
     opened = [
         f"CREATE OR REPLACE TEMPORARY VIEW {table.name} COMMENT {_quoted(table.comment)} AS\n"
         f"SELECT * FROM {tables.sql_source(table)}"
@@ -96,4 +96,6 @@ def _execute(tables: Tables, statements: list[str]) -> None:
     except AnalysisException as e:
         place = tables.database or tables.root
         reason = str(e).splitlines()[0]
-        raise TableError(f"the views over {place} cannot be opened; are all tables there? Spark says: {reason}") from e
+        raise TableError(
+            f"the views over {place} cannot be opened; are all tables there? Spark reports: {reason}"
+        ) from e

@@ -53,7 +53,7 @@ def test_an_older_version_of_a_table_is_read_by_its_number(root: Path) -> None:
     [
         ("guared", None, "no table 'guared'; did you mean 'guarded'?"),
         ("xyz", None, "no table 'xyz': images, features"),
-        ("duplicates", None, r"'duplicates' is a view, SQL that needs an engine: ask it by dedup_spark\.sql"),
+        ("duplicates", None, r"'duplicates' is a view, SQL that needs an engine: query it by dedup_spark\.sql"),
         ("guarded", ["image_id", "gard"], "table 'guarded' has no column gard; it has image_id, guard, n_neighbours"),
     ],
 )

@@ -183,7 +183,7 @@ def test_the_least_recently_used_go_first(asked: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("size", [15, 16, 30, 1000])
-def test_the_two_in_hand_stay_whatever_they_take(size: int) -> None:
+def test_the_last_two_stay_however_large_they_are(size: int) -> None:
     assert made_anew(shards.bounded_cache(30, lambda size: size), "ababcbc", size) == "abc"
 
 

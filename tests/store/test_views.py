@@ -282,7 +282,10 @@ STANDING = {  # whether the copy is removable, and how its reason ends; copies t
     "the lake of the keeper failed last night": (True, "because"),
     "the lake of the keeper was never listed": (False, "stays: the lake of the keeper was never listed to its end"),
     "the lake of the copy is no longer scheduled": (True, "because"),
-    "the tables are of an older version": (False, "stays: found by a version that did not note what it saw: run again"),
+    "the tables are of an older version": (
+        False,
+        "stays: an older version of dedup-spark found it and stored no object versions: run again",
+    ),
     "the step kept it": (False, "because"),
 }
 

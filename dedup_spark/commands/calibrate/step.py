@@ -7,7 +7,7 @@ Scale: calibrate.n_images objects are read once for each kind of edit; their cop
 embedding of the lake in one scan; the driver holds calibrate.neighbours rows a copy.
 
 The copies stand for images that the lake holds: they have rows of features, neighbours and densities as others, and
-their pairs are weighed by the same code as those of the step cluster.
+their pairs get evidence by the same code as those of the step cluster.
 
 A copy and its original are a true pair. A copy and any other image, also a copy of another one, are a negative; pairs
 with images that `clusters` puts beside the original are left out, as nobody knows what they are. Copies that the
@@ -37,7 +37,7 @@ from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prio
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster.evidence import WeighSettings, weigh, weigh_settings, with_prior
+from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings, with_prior
 from dedup_spark.stages.extract.step import extract_features, task_settings
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
@@ -85,7 +85,7 @@ def edited_copies(sample: DataFrame) -> DataFrame:
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
-    """Copies, their neighbours, what these are; a prior fitted to them, all pairs weighed with it, a cut chosen."""
+    """Copies, their neighbours, what these are; a prior fitted to them, evidence on all pairs with it, a cut chosen."""
     tables, features = run.tables, run.tables.read(FEATURES)
     held = held_models(features)
     task = task_settings(spark, config, run, held)
@@ -98,8 +98,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     densities = tables.read(DENSITIES).select("image_id", "similarities").unionByName(own_densities(near, config))
 
     known = prior_of(task.model_id, config.cluster.prior) or _UNKNOWN
-    prior = fitted_prior(pairs, densities, truth, weigh_settings(config, known))
-    evidence = weigh(pairs, densities, everything, tables, weigh_settings(config, prior))
+    prior = fitted_prior(pairs, densities, truth, evidence_settings(config, known))
+    evidence = evidence_of(pairs, densities, everything, tables, evidence_settings(config, prior))
     found = judged(truth, evidence, copies)
     tables.drop_staged()
     point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
@@ -253,7 +253,7 @@ def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataF
     return once.select(*_PAIR, "judged.*")
 
 
-def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: WeighSettings) -> Prior:
+def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: EvidenceSettings) -> Prior:
     """The prior of the scores, fitted to half of the images and pulled towards the one that is known."""
     known = settings.prior
     scored = with_prior(pairs, densities, settings).select(*_PAIR, "similarity", "normalised_similarity")

@@ -1,1 +1,1 @@
-"""Step 5: pairs in doubt are weighed, and likely copies become groups with a keeper."""
+"""Step 5: thumbnails of the pairs in doubt are compared, and likely copies become groups with a keeper."""

@@ -2,9 +2,9 @@
 
 The distributed way is randomised contraction (Boegeholz, Brand and Todor, "In-database connected component analysis",
 ICDE 2020): in every round each node is replaced by that one of itself and its neighbours whose id hashes lowest, by
-another hash each round. In expectation the nodes shrink by a constant factor a round whatever the graph (a chain
-halves, a crowd collapses at once), so there are O(log n) rounds and, as later rounds are small, O(m) work in all. As
-soon as few enough edges are left the driver does the rest. Each round is written down, so that a lost executor costs a
+another hash in each round. In expectation the nodes shrink by a constant factor per round whatever the graph (a chain
+halves, a dense group collapses at once), so there are O(log n) rounds and, as later rounds are small, O(m) work in all.
+As soon as few enough edges are left the driver does the rest. Each round is staged, so that a lost executor costs one
 task and plans stay short.
 """
 
@@ -30,7 +30,7 @@ def bounded_components(edges: DataFrame, tables: Tables, max_images: int, max_dr
     """(image_id, component_id) of edges (a, b, similarity); none has more than `max_images` members.
 
     A larger component is split by raising the threshold on its edges step by step. Its members that lose all
-    edges leave it; what is still too large at similarity 1 is a crowd of equal vectors, and stays.
+    edges leave it. A component that is still too large at similarity 1 consists of equal vectors, and stays.
     """
     labels = tables.stage("components", connected_components(edges, tables, max_driver_edges))
     lowest = edges.agg(F.min("similarity").alias("lowest")).first()
@@ -44,8 +44,8 @@ def bounded_components(edges: DataFrame, tables: Tables, max_images: int, max_dr
         step += 1
         threshold = min(threshold + _THRESHOLD_STEP, 1.0)
         log.info("cluster: %d components above %d images, split at similarity %.2f", n_large, max_images, threshold)
-        crowded = labels.join(large, "component_id").select(F.col("image_id").alias("a"))
-        strong = edges.join(crowded, "a", "left_semi").where(F.col("similarity") >= threshold)
+        inside = labels.join(large, "component_id").select(F.col("image_id").alias("a"))
+        strong = edges.join(inside, "a", "left_semi").where(F.col("similarity") >= threshold)
         edges = tables.stage(f"edges-{step}", strong)
         split = connected_components(edges, tables, max_driver_edges)
         rest = labels.join(large, "component_id", "left_anti").select(split.columns)
@@ -66,7 +66,7 @@ def connected_components(edges: DataFrame, tables: Tables, max_driver_edges: int
 
 
 def _on_driver(edges: DataFrame) -> DataFrame:
-    """16 bytes an edge arrive as Arrow and 16 bytes a node leave as Arrow; no row becomes a Python object."""
+    """16 bytes per edge arrive as Arrow and 16 bytes per node leave as Arrow; no row becomes a Python object."""
     columns = edges.select("a", "b").toArrow()
     nodes, component = components.label_components(columns["a"].to_numpy(), columns["b"].to_numpy())
     return edges.sparkSession.createDataFrame(pa.table({"image_id": nodes, "component_id": component}))

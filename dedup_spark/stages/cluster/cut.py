@@ -38,20 +38,20 @@ def cut_settings(config: Config) -> CutSettings:
     return CutSettings(c.min_similarity, 1 - config.match.max_hamming_bits / 64, c.linkage, c.max_component_images)
 
 
-def cut_components(components: DataFrame, unique: DataFrame, settings: CutSettings) -> DataFrame:
+def cut_by_likeness(components: DataFrame, unique: DataFrame, settings: CutSettings) -> DataFrame:
     """(image_id, cluster_label) for every representative in a component; lazy."""
     vectors = components.join(unique, "image_id").select("component_id", "image_id", "phash", "embedding")
     together = vectors.repartition("component_id").sortWithinPartitions("component_id", "image_id")
-    return together.mapInArrow(functools.partial(_cut_batches, settings=settings), _LABELLED)
+    return together.mapInArrow(functools.partial(_cut_batches_by_likeness, settings=settings), _LABELLED)
 
 
-def cut_weighed(
+def cut_by_evidence(
     components: DataFrame, evidence: DataFrame, settings: CutSettings, *, settled: bool = False
 ) -> DataFrame:
     """(image_id, cluster_label) for every representative in a component, by the evidence on its pairs; lazy.
 
-    `settled` says that leaders were compared with all members (kernels/clusters/grouping.py). Two joins and one
-    shuffle of 28 bytes per pair.
+    `settled`: the leaders were compared with all members (kernels/clusters/grouping.py). Two joins and one shuffle of
+    28 bytes per pair.
     """
     a, b = (components.select(F.col("image_id").alias(f"image_id_{s}"), F.col("component_id").alias(s)) for s in "ab")
     inside = evidence.join(a, "image_id_a").join(b, "image_id_b").where("a = b")
@@ -62,10 +62,12 @@ def cut_weighed(
     )  # fmt: skip
     together = members.unionByName(pairs).repartition("component_id")
     ordered = together.sortWithinPartitions("component_id", "image_id_a", "image_id_b")
-    return ordered.mapInArrow(functools.partial(_cut_weighed_batches, settings=settings, settled=settled), _LABELLED)
+    return ordered.mapInArrow(
+        functools.partial(_cut_batches_by_evidence, settings=settings, settled=settled), _LABELLED
+    )
 
 
-def _cut_weighed_batches(
+def _cut_batches_by_evidence(
     batches: Iterable[pa.RecordBatch], settings: CutSettings, *, settled: bool
 ) -> Iterator[pa.RecordBatch]:
     """On executors: each member as a pair with itself, and the pairs, sorted by component, to labels."""
@@ -84,7 +86,7 @@ def _cut_weighed_batches(
         )
 
 
-def _cut_batches(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
+def _cut_batches_by_likeness(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
     """On executors: rows sorted by component to (image_id, cluster_label)."""
     for rows in whole_groups(batches, "component_id"):
         ids = rows["image_id"].to_numpy()

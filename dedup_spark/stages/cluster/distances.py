@@ -1,6 +1,6 @@
 """How far representatives are from one another: by likeness, or by the evidence that they are copies.
 
-Part of the step cluster. What decides which way is in pairs_to_groups.py.
+Part of the step cluster. pairs_to_groups.py decides which of the two it is.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pyspark.sql import functions as F
 from dedup_spark.config import Config
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster.evidence import WeighSettings, weigh, weigh_settings
-from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likeness_without_pair, weigh_likeness
+from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings
+from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likeness_without_pair, measure_likeness
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES
@@ -27,21 +27,21 @@ from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import DistanceUnit
 
 _BOUND = 0.8
-"""By evidence, the largest distance (1 - copy_probability) to a keeper: nothing between the two says that they differ.
-Of 1,480 pairs of an original and an edited copy 99.9 % are nearer, of strangers in one frame 1 %."""
+"""By evidence, the largest distance (1 - copy_probability) to a keeper: no evidence then says that the two differ.
+Of 1,480 pairs of an original and an edited copy 99.9 % are nearer, of unrelated images in one frame 1 %."""
 
 
 class Distances(ABC):
     """How far representatives are from one another, for the pairs that were measured.
 
-    An object never changes: to measure more pairs gives another, whose `near`, `between` and `evidence` are of the old
-    pairs and the new. So none of the three can be read too early.
+    An object never changes. `measure` gives another one, whose `near`, `between` and `evidence` hold the old pairs and
+    the new, so that none of the three can be read too early.
     """
 
     unit: Column
-    """Of distances, one of DistanceUnit, for a member that has its keeper's pixels, so that no pair was measured."""
+    """The unit of distances, one of DistanceUnit, for a member with its keeper's pixels, which has no measured pair."""
     bound: Column
-    """Largest distance to a keeper, for such a member."""
+    """The largest distance to a keeper, for such a member."""
 
     @property
     @abstractmethod
@@ -51,14 +51,14 @@ class Distances(ABC):
     @property
     @abstractmethod
     def evidence(self) -> DataFrame:
-        """The rows of the table `evidence`: by evidence all measured pairs, by likeness none."""
+        """The rows of the table `evidence`: all measured pairs for ByEvidence, none for ByLikeness."""
 
     @abstractmethod
     def measure(self, pairs: DataFrame) -> Distances:
-        """These pairs measured, too.
+        """The distances with these pairs measured, too.
 
-        `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the one of the two that is compared with
-        many. Some may have been measured before.
+        `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the query image of the two, which is compared
+        with many. Some may have been measured before.
         """
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Distances(ABC):
 
 
 class ByLikeness(Distances):
-    """By cosine or pHash, worked out for any pairs when they are asked for."""
+    """By cosine or pHash, computed for any pairs when they are needed."""
 
     def __init__(self, unique: DataFrame, bounds: Bounds, near: DataFrame) -> None:
         self._unique, self._bounds, self._near = unique, bounds, near
@@ -86,24 +86,24 @@ class ByLikeness(Distances):
         return ByLikeness(self._unique, self._bounds, self._near.unionByName(found))
 
     def between(self, pairs: DataFrame) -> DataFrame:
-        return weigh_likeness(pairs, self._unique, self._bounds)
+        return measure_likeness(pairs, self._unique, self._bounds)
 
 
 @dataclass(frozen=True)
-class Weighing:
-    """What pairs are weighed with."""
+class EvidenceInputs:
+    """What the evidence on pairs is made from."""
 
     tables: Tables
     unique: DataFrame
     densities: DataFrame
     thumbnails: DataFrame
-    settings: WeighSettings
+    settings: EvidenceSettings
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     def of(cls, run: Run, config: Config, unique: DataFrame, prior: Prior) -> Self:
         thumbnails = run.tables.read(FEATURES).select("image_id", "thumbnail")
-        return cls(run.tables, unique, run.tables.read(DENSITIES), thumbnails, weigh_settings(config, prior))
+        return cls(run.tables, unique, run.tables.read(DENSITIES), thumbnails, evidence_settings(config, prior))
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Under a name of its own, so that nothing staged before is overwritten."""
@@ -111,10 +111,10 @@ class Weighing:
 
 
 class ByEvidence(Distances):
-    """By how unlikely a pair is a copy; its rows are staged, a part for each time that pairs were weighed."""
+    """By how unlikely it is that a pair is a copy. Its rows are staged, one part per call of `add`."""
 
-    def __init__(self, weighing: Weighing, *parts: DataFrame) -> None:
-        self._weighing, self._parts = weighing, parts
+    def __init__(self, inputs: EvidenceInputs, *parts: DataFrame) -> None:
+        self._inputs, self._parts = inputs, parts
         self.unit, self.bound = F.lit(DistanceUnit.COPY_PROBABILITY), _as_float(_BOUND)
 
     @property
@@ -126,17 +126,17 @@ class ByEvidence(Distances):
     def evidence(self) -> DataFrame:
         return functools.reduce(DataFrame.unionByName, self._parts)
 
-    def weigh(self, pairs: DataFrame) -> ByEvidence:
-        """These pairs, which have scores and of which none was weighed before, weighed too."""
-        by = self._weighing
-        weighed = weigh(pairs, by.densities, by.thumbnails, by.tables, by.settings)
-        return ByEvidence(by, *self._parts, by.stage("evidence", weighed))
+    def add(self, pairs: DataFrame) -> ByEvidence:
+        """The distances with these pairs, too, which have scores and none of which has evidence yet."""
+        by = self._inputs
+        added = evidence_of(pairs, by.densities, by.thumbnails, by.tables, by.settings)
+        return ByEvidence(by, *self._parts, by.stage("evidence", added))
 
     def measure(self, pairs: DataFrame) -> ByEvidence:
         ids = ["image_id_a", "image_id_b"]
-        asked = pairs.join(self.evidence, ids, "left_anti").select(*ids, "query_id")
-        new = self._weighing.stage("unweighed", asked)
-        return self if new.isEmpty() else self.weigh(score_pairs(new, self._weighing.unique).join(new, ids))
+        without_evidence = pairs.join(self.evidence, ids, "left_anti").select(*ids, "query_id")
+        new = self._inputs.stage("without_evidence", without_evidence)
+        return self if new.isEmpty() else self.add(score_pairs(new, self._inputs.unique).join(new, ids))
 
     def between(self, pairs: DataFrame) -> DataFrame:
         known = pairs.select("image_id_a", "image_id_b").join(self.evidence, ["image_id_a", "image_id_b"])

@@ -1,8 +1,9 @@
 """Evidence: how likely each pair is a copy, by its scores, and where these are in doubt by its thumbnails.
 
-Part of the step cluster. Scores give a prior (kernels/clusters/probability.py); the pairs in doubt are gathered into
-query images with their candidates, and weighed by tasks that get each thumbnail once per part. No object of the lake is
-read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior and are marked undecided.
+Part of the step cluster. Scores give a prior (kernels/clusters/probability.py). The pairs in doubt are gathered into
+query images with their candidates, and tasks that get each thumbnail once per part compare them by spatial
+verification. No object of the lake is read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior
+and are marked undecided.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.spark.progress import Progress
-from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
+from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import DecidedBy
@@ -28,13 +29,13 @@ _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
 _LEADERS = 3
 _PART_PAIRS = 1_000
-"""Weighed by one part: about 10 seconds and up to 20 MB of thumbnails."""
+"""Pairs of one part: about 10 seconds and up to 20 MB of thumbnails."""
 _VALUE_STEPS = 10_000
 
 
 @dataclass(frozen=True)
-class WeighSettings:
-    """What weighing needs: the prior of the model, the least cosine that match looked for, the budget."""
+class EvidenceSettings:
+    """The prior of the model, the least cosine and the neighbours that match looked for, and the budget of pairs."""
 
     prior: probability.Prior
     floor_similarity: float
@@ -42,53 +43,53 @@ class WeighSettings:
     max_verified_pairs: int
 
 
-def weigh_settings(config: Config, prior: probability.Prior) -> WeighSettings:
-    """The part of the settings that weighing needs."""
+def evidence_settings(config: Config, prior: probability.Prior) -> EvidenceSettings:
+    """The part of the settings that `evidence_of` needs."""
     m = config.match
-    return WeighSettings(prior, m.floor_similarity, m.neighbours, config.cluster.max_verified_pairs)
+    return EvidenceSettings(prior, m.floor_similarity, m.neighbours, config.cluster.max_verified_pairs)
 
 
-def weigh(
-    pairs: DataFrame, densities: DataFrame, thumbnails: DataFrame, tables: Tables, settings: WeighSettings
+def evidence_of(
+    pairs: DataFrame, densities: DataFrame, thumbnails: DataFrame, tables: Tables, settings: EvidenceSettings
 ) -> DataFrame:
     """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
 
     `densities` (image_id, similarities) and `thumbnails` (image_id, thumbnail) hold the images of the pairs. With a
-    column `query_id`, one of the two images, that one is compared with all its candidates at once, and pairs that seem
-    far are compared too: so are members weighed against a keeper. Writes intermediate rows down; about 10 ms per pair
-    in doubt, on one core.
+    column `query_id`, one of the two images, that one is the query image of all its pairs, and thumbnails are compared
+    whatever the prior is; members are compared with a keeper in this way. Stages intermediate rows; about 10 ms per
+    pair in doubt, on one core.
     """
     scored = tables.stage("scored", with_prior(pairs, densities, settings))
-    asked = tables.stage("asked", within_budget(scored.where(in_doubt()), settings.max_verified_pairs))
-    n_asked = asked.count()
-    n_parts = max(1, -(-n_asked // _PART_PAIRS))
-    log.info("cluster: %s pairs in doubt, weighed by their thumbnails in %d parts", f"{n_asked:,}", n_parts)
-    queries = tables.stage("queries", in_parts(queries_of(asked, scored), n_parts))
-    progress = Progress("cluster", "pairs in doubt", n_asked)
-    with progress.watching(tables.spark, done_before=0, n_under_way=n_asked, n_tasks=n_parts):
-        weighed = tables.stage("weighed", weigh_queries(queries, thumbnails, n_parts))
-    return as_evidence(scored, weighed)
+    doubtful = tables.stage("doubtful", within_budget(scored.where(in_doubt()), settings.max_verified_pairs))
+    n_doubtful = doubtful.count()
+    n_parts = max(1, -(-n_doubtful // _PART_PAIRS))
+    log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
+    queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
+    progress = Progress("cluster", "pairs in doubt", n_doubtful)
+    with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
+        verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts))
+    return as_evidence(scored, verified)
 
 
-def with_prior(pairs: DataFrame, densities: DataFrame, settings: WeighSettings) -> DataFrame:
-    """Add normalised_similarity, prior and whether one side is crowded."""
+def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:
+    """Add normalised_similarity, prior, `query_id`, and whether one of the two has a dense neighbourhood (`is_dense`)."""
     floor = F.lit(settings.floor_similarity).cast("float")
     sixteenth = F.get("similarities", F.lit(probability.CROWDING_RANK - 1))
     last = F.get("similarities", F.lit(settings.neighbours - 1))
-    crowding = densities.select(
+    density = densities.select(
         "image_id",
-        F.greatest(F.coalesce(sixteenth, floor), floor).alias("crowding"),
-        F.coalesce(last >= probability.CROWDED, F.lit(False)).alias("crowded"),
+        F.greatest(F.coalesce(sixteenth, floor), floor).alias("density"),
+        F.coalesce(last >= probability.CROWDED, F.lit(False)).alias("is_dense"),
     )
     for side in "ab":
-        named = crowding.select(*[F.col(c).alias(f"{c}_{side}") for c in crowding.columns])
+        named = density.select(*[F.col(c).alias(f"{c}_{side}") for c in density.columns])
         pairs = pairs.join(named, f"image_id_{side}", "left")
-    mean_crowding = (F.coalesce("crowding_a", floor) + F.coalesce("crowding_b", floor)) / 2
-    scored = pairs.withColumn("normalised_similarity", (F.col("similarity") - mean_crowding).cast("float"))
-    crowded = (F.coalesce("crowded_a", F.lit(False)) | F.coalesce("crowded_b", F.lit(False))).alias("crowded")
+    mean_density = (F.coalesce("density_a", floor) + F.coalesce("density_b", floor)) / 2
+    scored = pairs.withColumn("normalised_similarity", (F.col("similarity") - mean_density).cast("float"))
+    is_dense = (F.coalesce("is_dense_a", F.lit(False)) | F.coalesce("is_dense_b", F.lit(False))).alias("is_dense")
     return scored.select(
         "image_id_a", "image_id_b", "similarity", "normalised_similarity", "hamming_bits",
-        _prior(settings.prior).alias("prior"), crowded, _query_id(pairs).alias("query_id"),
+        _prior(settings.prior).alias("prior"), is_dense, _query_id(pairs).alias("query_id"),
         F.lit("query_id" in pairs.columns).alias("always"),
     )  # fmt: skip
 
@@ -111,18 +112,19 @@ def _prior(p: probability.Prior) -> Column:
 def in_doubt() -> Column:
     """Whether thumbnails should be compared, for rows of `with_prior`: as `probability.in_doubt`, but a Column."""
     p = probability
-    near = F.col("prior") >= p.DOUBT_FROM
+    likely = F.col("prior") >= p.DOUBT_FROM
     sure = (F.col("similarity") >= p.SURE_SIMILARITY) & (F.col("hamming_bits") <= p.SURE_HAMMING_BITS)
-    return F.col("similarity").isNotNull() & (near | F.col("crowded") | F.col("always")) & ~sure
+    return F.col("similarity").isNotNull() & (likely | F.col("is_dense") | F.col("always")) & ~sure
 
 
 def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
-    """At most `max_pairs` of them: those whose prior says least, as their verdict changes most.
+    """At most `max_pairs` of them: those whose prior is the least certain, as the thumbnails change their result most.
 
-    Values are counted in steps, and the pairs of the last step that does not fit are all left out: no global sort.
+    Values are counted in steps, and the pairs of the first step that does not fit are all left out, so that no global
+    sort is needed.
     """
     doubt = 1 - F.abs(2 * F.col("prior") - 1)
-    spread = F.pmod(F.xxhash64("image_id_a", "image_id_b"), F.lit(1000)) / 1000  # splits a crowd of equal values
+    spread = F.pmod(F.xxhash64("image_id_a", "image_id_b"), F.lit(1000)) / 1000  # splits many equal values
     step = F.floor((0.99 * doubt + 0.01 * spread) * _VALUE_STEPS).cast("int")
     valued = doubtful.withColumn("step", step)
     total, lowest = 0, _VALUE_STEPS + 1
@@ -134,15 +136,15 @@ def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
     return valued.where(F.col("step") >= lowest).drop("step")
 
 
-def queries_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
-    """(label, query_id, chunk, candidates, priors, neighbours): each asked pair once, at its query image.
+def queries_of(doubtful: DataFrame, scored: DataFrame) -> DataFrame:
+    """(label, query_id, chunk, candidates, priors, neighbours): each doubtful pair once, at its query image.
 
     Each candidate has a prior. `label` is the smallest image near the query image: queries of one picture share it, so
     that sorting by it brings them together.
     """
     a, b = F.col("image_id_a"), F.col("image_id_b")
     other = F.when(F.col("query_id") == a, b).otherwise(a).alias("other")
-    turned = asked.select("query_id", other, "similarity", "prior")
+    turned = doubtful.select("query_id", other, "similarity", "prior")
     place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other")) - 1
     chunked = turned.withColumn("chunk", F.floor(place / _MAX_CANDIDATES).cast("int"))
     pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", "prior")))
@@ -157,7 +159,7 @@ def queries_of(asked: DataFrame, scored: DataFrame) -> DataFrame:
 
 
 def _neighbours(scored: DataFrame) -> DataFrame:
-    """(query_id, label, neighbours): the nearest images of each, most alike first."""
+    """(query_id, label, neighbours): the nearest images of each, the nearest first."""
     near = scored.where(F.col("similarity") >= _NEIGHBOUR_SIMILARITY)
     a, b = F.col("image_id_a"), F.col("image_id_b")
     forth, back = (near.select(x.alias("query_id"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
@@ -174,18 +176,18 @@ def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
     return queries.repartitionByRange(n_parts, "label", "query_id", "chunk").withColumn("part", F.spark_partition_id())
 
 
-def weigh_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
-    """Rows of WEIGHED; lazy. Each thumbnail goes once to each part that needs it."""
+def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
+    """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it."""
     needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
     seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
     rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no query_id
     order = ("part", F.asc_nulls_first("query_id"), "chunk", "image_id")
-    return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(weigh_batches, WEIGHED.ddl)
+    return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify_batches, VERIFIED.ddl)
 
 
-def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
+def as_evidence(scored: DataFrame, verified: DataFrame) -> DataFrame:
     """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores."""
-    rows = scored.join(weighed, ["image_id_a", "image_id_b"], "left")
+    rows = scored.join(verified, ["image_id_a", "image_id_b"], "left")
     decided_by = (
         F.when(F.col("conclusive"), DecidedBy.GEOMETRY)
         .when(F.col("similarity").isNull(), DecidedBy.PHASH)
@@ -201,10 +203,10 @@ def as_evidence(scored: DataFrame, weighed: DataFrame) -> DataFrame:
 
 
 def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
-    """(image_id_a, image_id_b, query_id): the pairs of each group's leaders with its members that nobody weighed yet.
+    """(image_id_a, image_id_b, query_id): the pairs of each group's leaders with its members that have no evidence yet.
 
-    Leaders are the members with most pairs that are rather copies than not: a keeper among them has evidence of its
-    own on every member. At most 3 pairs per member.
+    Leaders are the members with the most pairs of a copy_probability of at least 0.5: a keeper among them has evidence
+    of its own on every member. At most 3 pairs per member.
     """
     of_a, of_b = (
         labels.select(F.col("image_id").alias(f"image_id_{s}"), F.col("cluster_label").alias(s)) for s in "ab"
@@ -227,9 +229,9 @@ def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
 
 
 def joined_pairs(evidence: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """The pairs of `evidence` that are copies with the precision asked for.
+    """The pairs of `evidence` that are copies with the precision of cluster.target_precision.
 
-    A cut that was measured on the lake (cluster.min_copy_probability) goes before the one that was shipped.
+    A cut that was measured on the lake (cluster.min_copy_probability) takes precedence over the one shipped.
     """
     cut = settings.min_copy_probability or probability.cut_for(settings.target_precision)
     return evidence.where(F.col("copy_probability") >= cut)

@@ -1,4 +1,7 @@
-"""What a task does to compare the thumbnails of query images and candidates. Runs on executors; part of cluster."""
+"""Spatial verification of pairs: a task compares the thumbnails of query images with those of their candidates.
+
+Runs on executors. Part of the step cluster.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.clusters import geometry, probability, verification
 
-WEIGHED = Columns(
+VERIFIED = Columns(
     "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, conclusive boolean, "
     "copy_probability float"
 )
@@ -21,24 +24,24 @@ _MAX_DESCRIBED = 500
 """Described thumbnails that a task keeps, about 0.35 MB each."""
 
 
-def weigh_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """One part after the other, first its thumbnails (rows without `query_id`), then its queries; to rows of WEIGHED.
+def verify_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Parts in order, of each first its thumbnails (rows without `query_id`), then its queries; to rows of VERIFIED.
 
-    A query is an image with its `candidates` and its `neighbours`, which may support a pair.
+    A query is the image `query_id` with its `candidates` and its `neighbours`, the images that may support a pair.
     """
     cv2.setNumThreads(1)
-    part, desk = None, _Desk()
+    number, part = None, _Part()
     for row in (row for batch in batches for row in batch.to_pylist()):
-        if row["part"] != part:
-            part, desk = row["part"], _Desk()
+        if row["part"] != number:
+            number, part = row["part"], _Part()
         if row["query_id"] is None:
-            desk.thumbnails[row["image_id"]] = row["thumbnail"]
+            part.thumbnails[row["image_id"]] = row["thumbnail"]
         else:
-            yield _weigh(row, desk)
+            yield _verify(row, part)
 
 
-class _Desk:
-    """The thumbnails of a part, and the descriptions used last."""
+class _Part:
+    """The thumbnails of a part, and those described last."""
 
     def __init__(self) -> None:
         self.thumbnails: dict[int, bytes] = {}
@@ -52,13 +55,13 @@ class _Desk:
         return self._described[image_id]
 
 
-def _weigh(query: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
+def _verify(query: dict[str, list[int]], part: _Part) -> pa.RecordBatch:
     query_id, candidates = query["query_id"], query["candidates"]
     compared = set(candidates)
     found = verification.verify_candidates(
-        desk.described(query_id),  # type: ignore[arg-type]
-        [desk.described(i) for i in candidates],
-        lambda: [desk.described(i) for i in query["neighbours"] if i not in compared],
+        part.described(query_id),  # type: ignore[arg-type]
+        [part.described(i) for i in candidates],
+        lambda: [part.described(i) for i in query["neighbours"] if i not in compared],
     )
     p = probability.posterior(np.array(query["priors"], np.float64), found)
     ids = np.array(candidates, np.int64)
@@ -72,4 +75,4 @@ def _weigh(query: dict[str, list[int]], desk: _Desk) -> pa.RecordBatch:
         pa.array(probability.is_conclusive(found)),
         p.astype(np.float32),
     ]
-    return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], WEIGHED.names)
+    return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], VERIFIED.names)

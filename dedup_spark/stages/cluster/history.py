@@ -1,7 +1,7 @@
 """Cluster ids that survive re-runs, and what happened to each cluster. Part of the step cluster.
 
 A cluster keeps the id of the previous cluster with which it shares most members. New ids are image ids of members, so
-that they need no counter; one that a previous cluster has is not given again while that cluster's rows are there.
+that they need no counter. An id of a previous cluster is not given again while the rows of that cluster exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def name_clusters(groups: DataFrame, previous: DataFrame, tables: Tables) -> Dat
     fresh = groups.join(kept, "keeper_image_id", "left_anti")
     taken = previous.select(F.col("cluster_id").alias("image_id")).distinct().withColumn("taken", F.lit(True))
     free = F.min(F.when(F.col("taken").isNull(), F.col("image_id")))
-    made_up = F.xxhash64(F.lit("cluster"), F.min("image_id"))  # every member lends its id to another cluster
+    made_up = F.xxhash64(F.lit("cluster"), F.min("image_id"))  # the ids of all members are those of other clusters
     new = fresh.join(taken, "image_id", "left").groupBy("keeper_image_id")
     return kept.unionByName(new.agg(F.coalesce(free, made_up).alias("cluster_id")))
 
@@ -32,8 +32,8 @@ def name_clusters(groups: DataFrame, previous: DataFrame, tables: Tables) -> Dat
 def _kept_ids(shared: DataFrame, tables: Tables) -> DataFrame:
     """(keeper_image_id, cluster_id): each group and each previous id at most once, the largest shares first.
 
-    In each round those are matched that choose each other; ties go to the smaller id. Every round matches at least the
-    largest share left; as a rule one or two rounds do.
+    Each round matches the groups and ids that choose each other; ties go to the smaller id. Every round matches at
+    least the largest share left; as a rule one or two rounds are enough.
     """
     matched = shared.select("keeper_image_id", "cluster_id").where("false")
     number = 0
@@ -66,7 +66,7 @@ def changes(clusters: DataFrame, previous: DataFrame, version: int, run_id: str,
     Args:
         clusters: (image_id, cluster_id) now.
         previous: (image_id, cluster_id) before.
-        version: of the table `clusters` before.
+        version: Of the table `clusters` before.
     """
     now = clusters.groupBy("cluster_id").agg(F.count("*").alias("cluster_size"))
     before = previous.groupBy("cluster_id").agg(F.count("*").alias("previous_size"))

@@ -56,9 +56,9 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
 
 
 def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """What the policy can ask of an image: all columns of images and features, `prefix`, and what protects it.
+    """What the policy can use of an image: all columns of images and features, `prefix`, and whether it is protected.
 
-    `object_version` is that of features: of the object as it was read, whatever has been listed since.
+    `object_version` is that of features: of the object as it was read, whatever the listings said since.
     """
     below = F.col("lake").isNotNull() & F.startswith("uri", F.concat("lake", F.lit("/")))
     path = F.when(below, F.expr("substring(uri, length(lake) + 2)"))
@@ -79,9 +79,9 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
 
 
 def _begins(lakes: Sequence[str], prefixes: tuple[str, ...]) -> Column:
-    """Whether an address begins with one of the prefixes; those that are no address or path lie below any of the lakes.
+    """Whether an address begins with one of the prefixes. A relative prefix is looked for below every lake.
 
-    Of any, as lakes may lie in each other, and an image belongs to one of them.
+    It is every lake because lakes may lie in each other, and an image belongs to one of them only.
     """
     begins = F.lit(False)
     for prefix in prefixes:

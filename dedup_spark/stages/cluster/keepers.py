@@ -1,8 +1,8 @@
 """Groups around keepers: every member directly within the bound of its keeper. Part of the step cluster.
 
-Linkage says which images belong together; this says which of them can stand for the others. Where no member is near
-enough to all, the group is split around those that are near most (kernels/clusters/keeping.py). Only direct evidence
-between two images counts; pairs that match did not propose are weighed where they could make a keeper.
+Linkage finds which images belong together; this module finds which of them can stand for the others. Where no member is
+near enough to all, the group is split around those that are near most (kernels/clusters/keeping.py). Only direct
+evidence between two images counts; pairs that match did not propose are measured where they could make a keeper.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ MEASURED = Columns(
     "similarity float, hamming_bits int, distance float, distance_unit string, bound float, decided_by string, "
     "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int"
 )
-"""`distance` and `bound` are in `distance_unit`, one of DistanceUnit; from copy_probability on as in `evidence`, null
-where the way of judging does not know it."""
+"""`distance` and `bound` are in `distance_unit`, one of DistanceUnit. From copy_probability on they are as in
+`evidence`, and null for distances by likeness."""
 
 _GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
 _MISSING = "image_id_a bigint, image_id_b bigint, query_id bigint"
@@ -45,11 +45,11 @@ class Bounds:
 
 
 def bounds_of(config: Config) -> Bounds:
-    """What the settings promise."""
+    """The bounds that the settings give."""
     return Bounds(1 - config.cluster.min_similarity, config.match.max_hamming_bits / 64)
 
 
-def weigh_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataFrame:
+def measure_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataFrame:
     """The distance of pairs by cosine, or by pHash where an embedding is missing, with its bound: the columns MEASURED.
 
     Rounded to six digits: two ways to add up one cosine differ by less.
@@ -69,7 +69,7 @@ def weigh_likeness(pairs: DataFrame, unique: DataFrame, bounds: Bounds) -> DataF
 
 
 def likeness_without_pair(bounds: Bounds) -> tuple[Column, Column]:
-    """Unit and bound of a member that nothing was weighed for, by its model_id."""
+    """Unit and bound of a member that has no measured pair, by its model_id."""
     by_cosine = F.col("model_id").isNotNull()
     return _unit(by_cosine), _bound(by_cosine, bounds)
 
@@ -82,26 +82,26 @@ def _bound(by_cosine: Column, bounds: Bounds) -> Column:
     return F.round(F.when(by_cosine, bounds.cosine).otherwise(bounds.phash), 6).cast("float")
 
 
-def pairs_to_ask(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
+def pairs_to_measure(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
     """(image_id_a, image_id_b, query_id): pairs not known to be near that could give a group one keeper; lazy.
 
-    They are of the members that could be within the bound of the first by rank, and of the one near most. See
-    `group_around_keepers`.
+    They pair each group's member of the first rank, and its member that is near most others, with those that are not
+    known to be near. See `group_around_keepers`.
     """
     rows = _by_label(_members(ranked), near)
-    asked = rows.mapInArrow(functools.partial(_ask_batches, max_images=max_images), _MISSING)
-    return asked.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
+    missing = rows.mapInArrow(functools.partial(_batches_to_measure, max_images=max_images), _MISSING)
+    return missing.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
 
 
 def group_around_keepers(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
     """(representative_id, keeper_image_id, keeper_representative_id) for each representative of ranked members; lazy.
 
-    The keeper is an image, the first of its representative's by rank.
+    The keeper is an image: of those with its representative's pixels the first by rank.
 
     Args:
         ranked: (label, representative_id, image_id, rank).
-        near: (a, b), representatives that are within the bound of each other, `pairs_to_ask` among them.
-        max_images: of a label; a larger one is a crowd of equal vectors, and grouped in pieces.
+        near: (a, b), representatives that are within the bound of each other, `pairs_to_measure` among them.
+        max_images: Of a label; a larger one consists of equal vectors, and is grouped in pieces.
     Cost: two shuffles of 16 bytes per pair inside labels; tasks need n squared bytes within a label.
     """
     rows = _by_label(_members(ranked), near)
@@ -151,7 +151,7 @@ def _read_groups(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator
             yield _Group(ids, part["image_id"].to_numpy(), part["rank"].to_numpy().astype(np.int64), near)
 
 
-def _ask_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
+def _batches_to_measure(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
     """On executors: the pairs that could give a group one keeper, and are not known to be near."""
     for group in _read_groups(batches, max_images):
         for candidate in {int(np.argmin(group.rank)), keeping.centre(group.near, group.rank)}:
@@ -171,7 +171,7 @@ def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterat
 
 
 def with_keepers(ranked: DataFrame, grouped: DataFrame) -> DataFrame:
-    """Members of the final groups of two or more, with cluster_size, is_keeper, the keeper and what is asked of it."""
+    """Members of the final groups of two or more, with cluster_size, is_keeper, the keeper and its KEEPER_FACTS."""
     grouped_members = ranked.join(grouped, "representative_id")
     sizes = grouped_members.groupBy("keeper_image_id").agg(F.count("*").alias("cluster_size"))
     keepers = ranked.select(
@@ -192,7 +192,7 @@ def bridges(edges: DataFrame, grouped: DataFrame) -> DataFrame:
 
 
 def require_bound(clusters: DataFrame) -> None:
-    """Raise TableError when a member is farther from its keeper than the bound, or that is not known."""
+    """Raise TableError when a member is farther from its keeper than the bound, or its distance is not known."""
     far = clusters.where("keeper_distance IS NULL OR keeper_distance > bound").select("uri", "keeper_distance").first()
     if far is not None:
         raise TableError(

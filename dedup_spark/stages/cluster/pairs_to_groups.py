@@ -1,9 +1,9 @@
 """From pairs to groups: which representatives belong together, and how far one is from another.
 
-There are two ways. By evidence, where the model has a calibration: scores, and the thumbnails where these leave a
+There are two ways. By evidence, where the model has a calibration: scores, and the thumbnails where scores leave a
 doubt, give each pair a probability that it is a copy (evidence.py). By likeness elsewhere, for hashes alone or a model
-that nobody calibrated: the cosine, or the pHash, decides by itself. Both come to `Groups` and `Distances`; what follows
-is the same. Part of the step cluster.
+without calibration: the cosine, or the pHash, decides by itself. Both give `Groups` and `Distances`; what follows is
+the same. Part of the step cluster.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters.probability import Prior, prior_of
 from dedup_spark.stages.cluster.components import bounded_components
-from dedup_spark.stages.cluster.cut import cut_components, cut_settings, cut_weighed
-from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, Weighing
+from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings
+from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, EvidenceInputs
 from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs
-from dedup_spark.stages.cluster.guards import FACTS, guarded_images, trusted_pairs
+from dedup_spark.stages.cluster.guarded_images import FACTS, guarded_images, trusted_pairs
 from dedup_spark.stages.cluster.keepers import bounds_of
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run
@@ -29,7 +29,7 @@ from dedup_spark.vocabulary import IDENTICAL
 
 @dataclass(frozen=True)
 class Groups:
-    """What pairs join.
+    """Which images the pairs join.
 
     Attributes:
         labels: (image_id, cluster_label) of the representatives that some pair joins.
@@ -43,7 +43,7 @@ class Groups:
 
 
 def group_pairs(run: Run, config: Config) -> tuple[Groups, Distances]:
-    """By evidence where it can be, else by likeness."""
+    """By evidence where the model has a calibration, else by likeness."""
     tables = run.tables
     features = tables.read(FEATURES)
     unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
@@ -64,7 +64,7 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame) -> tuple[Groups, D
     near = near_pairs(tables.read(PAIRS), config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
-    labels = tables.stage("labels", cut_components(components, unique, cut_settings(config)))
+    labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
     return Groups(labels, edges, guarded), ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
 
 
@@ -90,22 +90,22 @@ def _components(run: Run, config: Config, pairs: DataFrame, similarity: Column) 
 
 
 def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> tuple[Groups, Distances]:
-    """Components of sure pairs, a first cut, its leaders weighed against all members, and a second cut."""
+    """Components of likely pairs, a first cut, evidence on its leaders and all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
     found = tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL))
-    weighed = ByEvidence(Weighing.of(run, config, unique, prior)).weigh(found)
+    distances = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found)
 
-    likely = joined_pairs(weighed.evidence, config.cluster)
+    likely = joined_pairs(distances.evidence, config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
     trusted = trusted_pairs(likely, guarded, config)
-    # Components too large are split by raising a threshold on this in even steps, and probabilities crowd below 1.
+    # Components too large are split by raising a threshold on this in even steps, and most probabilities are near 1.
     spread = 1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))
     edges, components = _components(run, config, trusted, spread)
-    first = tables.stage("first_cut", cut_weighed(components, weighed.evidence, cutting))
-    weighed = weighed.measure(leader_pairs(first, weighed.evidence))
+    first = tables.stage("first_cut", cut_by_evidence(components, distances.evidence, cutting))
+    distances = distances.measure(leader_pairs(first, distances.evidence))
     groups = first.withColumnRenamed("cluster_label", "component_id")
-    labels = tables.stage("labels", cut_weighed(groups, weighed.evidence, cutting, settled=True))
-    return Groups(labels, edges, guarded), weighed
+    labels = tables.stage("labels", cut_by_evidence(groups, distances.evidence, cutting, settled=True))
+    return Groups(labels, edges, guarded), distances
 
 
 def count_evidence(run: Run) -> dict[str, int]:

@@ -10,8 +10,8 @@ from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.cluster.removal import freed_bytes, what_links_free, why_it_stays
 from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation
 
-_LEAST_SHARE_SAID = 0.005
-"""Of contested content: less would be said as 0 %."""
+_LEAST_SHARE_SHOWN = 0.005
+"""Of contested content: less would be shown as 0 %."""
 
 
 def keeper_pairs(kept: DataFrame) -> DataFrame:
@@ -32,9 +32,9 @@ def with_reasons(kept: DataFrame, measured: DataFrame, linked: DataFrame, unit: 
     """The rows of `clusters` from members with keeper, cluster_id and is_bridge.
 
     Args:
-        measured: pairs with keepers.MEASURED and is_direct. Members that have their keeper's pixels need none: their
+        measured: Pairs with keepers.MEASURED and is_direct. Members that have their keeper's pixels need none: their
             distance is 0, and `unit` and `bound` are theirs.
-        linked: what removal.of_linked_files says of those that are hard links.
+        linked: The rows of removal.of_linked_files, of those that are hard links.
     """
     ids = ("representative_id", "keeper_representative_id")
     a, b = F.least(*ids), F.greatest(*ids)
@@ -66,7 +66,7 @@ def with_reasons(kept: DataFrame, measured: DataFrame, linked: DataFrame, unit: 
 
 
 def _of_equal_pixels(unit: Column, bound: Column) -> dict[str, Column]:
-    """What is between two images of equal pixels, for the members that have their keeper's; as it was for others."""
+    """Scores and distance of the members that have their keeper's pixels; for other members the measured values."""
     unit, bound = F.coalesce("distance_unit", unit), F.coalesce("bound", bound)
     same = F.col("pixel_hash") == F.col("keeper_pixel_hash")
     known = {
@@ -136,7 +136,7 @@ def _what_decided() -> Column:
 
 
 def _thumbnails() -> Column:
-    """What the two thumbnails show, laid over each other or not."""
+    """What the comparison of the two thumbnails gave, whether they could be aligned or not."""
     agree = F.format_string(
         "the thumbnails decided: %.0f %% of the content in common agrees, and %d keypoints fit one map",
         100 * F.col("agreement"), F.col("n_inliers"),
@@ -145,14 +145,14 @@ def _thumbnails() -> Column:
         ", but %.0f %% differs where similar images show neither, as in a common frame", 100 * F.col("contested")
     )
     apart = F.concat(F.lit("the thumbnails do not fit each other, which leaves the embeddings: "), _embeddings())
-    seems_a_frame = F.col("contested") >= _LEAST_SHARE_SAID
+    seems_a_frame = F.col("contested") >= _LEAST_SHARE_SHOWN
     return F.when(F.col("agreement").isNull(), apart).otherwise(
         F.concat(agree, F.when(seems_a_frame, frame).otherwise(""))
     )
 
 
 def _embeddings() -> Column:
-    """Cosine and neighbourhood, which the prior is made of."""
+    """Cosine and neighbourhood, from which the prior is computed."""
     more = F.col("normalised_similarity")
     side = F.when(more >= 0, "above").otherwise("below")
     return F.format_string("cosine %.3f, %.3f %s that of their neighbourhood", "similarity", F.abs(more), side)
@@ -177,7 +177,7 @@ def _bits() -> Column:
 
 
 def _versions() -> Column:
-    """Everything whose change could have decided otherwise, but for settings, which are in `runs`."""
+    """The versions of all that could decide otherwise after a change; the settings are in `runs`."""
     model = F.when(F.col("model_id").isNotNull(), F.concat(F.lit("model "), "model_id"))
     features = F.concat(F.lit("features "), "signature_version")
     return F.concat_ws("; ", F.lit(f"dedup-spark {dedup_spark.__version__} results {RESULTS_VERSION}"), features, model)

@@ -1,7 +1,7 @@
-"""Which members of clusters may go, why the others stay, and what it frees. Part of the step cluster.
+"""Which members of clusters may be removed, why the others stay, and what removal frees. Part of the step cluster.
 
-A member may go when it shows what its keeper shows, its keeper is another object, and the facts of both are such as
-decide. Whether both are still there is not asked here: that changes without a new row; see the view `duplicates`.
+A member may be removed when its keeper is another object, and both were read by a version whose facts can be relied on.
+Whether both are still there is not checked here, as that changes without a new row; the view `duplicates` checks it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.stages.cluster.same_object import FACTS, is_hard_link, may_be_one_object
 
 KEEPER_FACTS = (*FACTS, "pixel_hash", "object_version", "signature_version")
-"""What is asked of the keeper of a member, in columns with `keeper_` before the name."""
+"""The columns of the keeper that each member gets, with `keeper_` before the name."""
 
 
 def why_it_stays() -> Column:
-    """In words; null for the keeper, and for members that may go."""
+    """In words; null for the keeper, and for members that may be removed."""
     return (
         F.when(F.col("is_keeper"), F.lit(None))
         .when(F.col("is_reference"), "stays: in cluster.reference_prefixes")
@@ -38,14 +38,14 @@ def why_it_stays() -> Column:
 
 
 def is_outdated(signature_version: str) -> Column:
-    """Whether a row was made by preprocessing whose facts do not decide what may be removed."""
+    """Whether a row was made by a version whose facts cannot be relied on to remove images."""
     made_by = F.regexp_extract(signature_version, "^([0-9]+)/", 1).try_cast("int")
     return F.coalesce(made_by < OLDEST_DECIDING, F.lit(False))
 
 
 def of_linked_files(kept: DataFrame) -> DataFrame:
-    """(image_id, goes_whole, counts) of the members that are hard links: whether all names of the file may go, and
-    the one of them that the bytes are counted at. Few rows, whatever the lake, are sorted by file."""
+    """(image_id, goes_whole, counts) of the members that are hard links: whether all names of the file may be removed,
+    and whether the bytes of the file are counted at this one. Few rows, whatever the lake, are sorted by file."""
     linked = kept.where("n_links > 1 AND file_id IS NOT NULL AND member IS NULL")
     going = linked.where(~F.col("is_keeper") & why_it_stays().isNull())
     of_one_file = Window.partitionBy("file_id")
@@ -57,13 +57,13 @@ def of_linked_files(kept: DataFrame) -> DataFrame:
 
 
 def freed_bytes() -> Column:
-    """Of a row with is_removable, and with the columns of `of_linked_files`, null where it is no hard link."""
+    """For a row with is_removable and the columns of `of_linked_files`, which are null where it is no hard link."""
     frees = F.col("is_removable") & F.coalesce(F.col("goes_whole") & F.col("counts"), F.lit(True))
     return F.when(frees, F.col("size_bytes")).otherwise(0).cast("bigint")
 
 
 def what_links_free() -> Column:
-    """In words, of a hard link that may go; else null."""
+    """In words, for a hard link that may be removed; else null."""
     return (
         F.when(~F.col("is_removable"), F.lit(None))
         .when(~F.col("goes_whole"), "hard link: removing frees nothing")

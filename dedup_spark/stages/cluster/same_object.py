@@ -1,9 +1,10 @@
-"""Whether a member and its keeper may be one object under two names, however these look. Part of the step cluster.
+"""Whether a member and its keeper may be one object under two names, however different. Part of the step cluster.
 
-Listings give one object one address where they can tell. This is the guard behind them: mounted folders, links, aliases
-of a bucket, tables of an older version. It errs on one side: two objects that are taken for one merely stay.
+Listings give one object one address where they can tell. This check covers what they cannot tell: mounted folders,
+links, aliases of a bucket, tables of an older version. It errs on the safe side: two objects that are taken for one are
+both kept.
 
-All is read off the columns FACTS of the member and, with `keeper_` before their names, of its keeper.
+It uses the columns FACTS of the member and, with `keeper_` before their names, those of its keeper.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 
 FACTS = (*ADDRESS_COLUMNS, "file_id", "modified_at", "content_hash")
-"""What `may_be_one_object` asks of either."""
+"""The columns of either that `may_be_one_object` uses."""
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "abfss", "wasb": "abfss", "wasbs": "abfss", "": "file"}
 """Spellings of one scheme: rows of older tables hold them."""
@@ -25,7 +26,7 @@ _LITERAL_KEYS = ("s3", "gs")
 """Stores where a doubled slash, `..`, another case or another normal form makes another key."""
 
 _NAMED_STORES = (*_LITERAL_KEYS, "abfss")
-"""Schemes whose authority names one store for the whole world."""
+"""Schemes whose authority names one store, wherever it is used."""
 
 _ALIAS = r"^arn:|-s3alias$|--(ol|op|xa)-s3$|\.mrap$|@onelake$"
 """Authorities that lead into another store: access points of S3 (of Object Lambda, Outposts, directory buckets and many
@@ -52,7 +53,7 @@ class _Object:
 
     @property
     def has_inode(self) -> Column:
-        """Whether it is a file that its disk numbers; mounted stores number nothing, or what they like."""
+        """Whether it is a file with an inode of a disk; mounted stores have none, or make them up."""
         return (self.scheme == "file") & ~self.path.rlike(_MOUNTED_STORES) & F.coalesce(self.inode != "0", F.lit(False))
 
     @property
@@ -83,7 +84,7 @@ class _Object:
 
 
 def may_be_one_object() -> Column:
-    """Never null. See the module for the columns that it is made of."""
+    """Never null. The module's docstring names the columns that it needs."""
     a, b = _object(""), _object("keeper_")
     same_store = (a.scheme == b.scheme) & (a.authority == b.authority)
     return F.coalesce(
@@ -100,7 +101,7 @@ def may_be_one_object() -> Column:
 
 
 def is_hard_link() -> Column:
-    """Of two that may be one object: whether they are two names of one file on one disk."""
+    """For two that may be one object: whether they are two names of one file on one disk."""
     return F.coalesce(F.col("file_id") == F.col("keeper_file_id"), F.lit(False)) & (F.col("n_links") > 1)
 
 
@@ -117,17 +118,17 @@ def _object(prefix: str) -> _Object:
 
 
 def _one_place_in_one_file(a: _Object, b: _Object) -> Column:
-    """Of two images inside containers: whether they are the same bytes there, whatever names their lakes give them."""
+    """For two images inside containers: whether they are the same bytes there, whatever names their lakes give them."""
     file_a, file_b = (F.coalesce(o.facts["location"], o.facts["uri"]) for o in (a, b))
     return F.coalesce((file_a == file_b) & (a.facts["position"] == b.facts["position"]), F.lit(False))
 
 
 def _on_disks(a: _Object, b: _Object) -> Column:
-    """Of two local files whose inodes are known.
+    """For two local files whose inodes are known.
 
-    One disk may be mounted twice, and has other devices on other hosts. A copy of a whole disk has the inodes of the
-    original, too; where size and time agree as well, that is not told from a second mount. Two mounts of what is no
-    disk of this host may number one file differently.
+    One disk may be mounted twice, and has other device numbers on other hosts. A copy of a whole disk has the inodes of
+    the original, too; where size and time agree as well, it cannot be told from a second mount. Two mounts of what is
+    no disk of this host may give one file different inodes.
     """
     disks = a.has_own_disk & b.has_own_disk
     known = F.coalesce(_equal(a, b, "size_bytes"), F.lit(True))
@@ -143,9 +144,9 @@ def _on_disks(a: _Object, b: _Object) -> Column:
 
 
 def _are_different_stores(a: _Object, b: _Object) -> Column:
-    """Two that are named, of one kind, and neither an alias of what may be the other.
+    """Two stores with names, of one kind, neither of which is an alias that may lead into the other.
 
-    A container of ADLS without its account is of the account that a process is set up for.
+    A container of ADLS without its account belongs to the account that the process is configured with.
     """
     named = (a.scheme == b.scheme) & a.scheme.isin(*_NAMED_STORES)
     containers = [F.substring_index(o.authority, "@", 1) for o in (a, b)]
@@ -155,10 +156,10 @@ def _are_different_stores(a: _Object, b: _Object) -> Column:
 
 
 def _by_facts(a: _Object, b: _Object) -> Column:
-    """Nothing that both listings say differs, and they say size and time, or the bytes are the same.
+    """No fact that both listings have differs, and both have size and time, or the bytes are the same.
 
-    Stores of two kinds, of which one leads into the other (a mount, S3's interface to another store), have ETags of two
-    forms, and times of their own: there equal bytes are enough.
+    Stores of two kinds, one of which leads into the other (a mount, S3's interface to another store), have ETags of two
+    forms, and times of their own: for them equal bytes are enough.
     """
     is_one_kind = a.scheme == b.scheme
     size, second, etag = _equal(a, b, "size_bytes"), _same_second(a, b), _equal(a, b, "etag")
@@ -186,7 +187,7 @@ def _alike(a: Column, b: Column) -> Column:
 
 
 def _unescaped(name: Column) -> Column:
-    """A URL's name as other addresses have it; as it is where it is none."""
+    """A URL's name without escapes, as other addresses have it; any other name unchanged."""
     return F.coalesce(F.try_url_decode(F.replace(name, F.lit("+"), F.lit("%2B"))), name)
 
 

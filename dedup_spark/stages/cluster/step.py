@@ -3,8 +3,8 @@
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, guarded, evidence
 Kernels: clusters, features, vectors
-Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once a part of 1,000 pairs; linkage and
-keepers need n squared memory within one component, at most cluster.max_component_images.
+Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs; linkage
+and keepers need n squared memory within one component, at most cluster.max_component_images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
-from dedup_spark.stages.cluster.keepers import bridges, group_around_keepers, pairs_to_ask, require_bound, with_keepers
+from dedup_spark.stages.cluster.keepers import (
+    bridges,
+    group_around_keepers,
+    pairs_to_measure,
+    require_bound,
+    with_keepers,
+)
 from dedup_spark.stages.cluster.pairs_to_groups import count_evidence, group_pairs
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
@@ -40,11 +46,11 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     groups, distances = group_pairs(run, config)
 
     ranked = tables.stage("ranked", rank_members(expand(groups.labels, features), images, features, settings))
-    distances = distances.measure(pairs_to_ask(ranked, distances.near, settings.max_component_images))
+    distances = distances.measure(pairs_to_measure(ranked, distances.near, settings.max_component_images))
     around = group_around_keepers(ranked, distances.near, settings.max_component_images)
     grouped = tables.stage("grouped", around)
     kept = tables.stage("kept", with_keepers(ranked, grouped))
-    _guard_against_a_giant(kept, images.count(), settings.max_cluster_share)
+    _refuse_a_giant_cluster(kept, images.count(), settings.max_cluster_share)
 
     previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
@@ -60,7 +66,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 
 def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFrame, evidence: DataFrame) -> None:
-    """History first, clusters last: a step killed in between finds the old clusters and does the same again."""
+    """History first, clusters last: a step that is killed in between finds the old clusters when it runs again."""
     tables = run.tables
     version = tables.version(CLUSTERS)
     history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
@@ -85,7 +91,7 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFram
 def expand(labels: DataFrame, features: DataFrame) -> DataFrame:
     """Members of groups of two or more: image_id, hashes, representative_id, label.
 
-    A representative without near neighbours still leads its identical copies.
+    A representative without near neighbours still makes a group with its identical copies.
     """
     everyone = with_representative(features).join(
         labels.withColumnRenamed("image_id", "representative_id"), "representative_id", "left"
@@ -102,18 +108,18 @@ def with_bridges(kept: DataFrame, bridging: DataFrame) -> DataFrame:
 
 
 def _count_outdated(kept: DataFrame) -> dict[str, int]:
-    """Members that were read by a version whose facts do not decide; said, where there are any."""
+    """Members that were read by a version whose facts cannot be relied on; logged, where there are any."""
     n_outdated = kept.where(is_outdated("signature_version")).count()
     if n_outdated:
         log.warning(
-            "cluster: %s members were read by an older version of dedup-spark, whose facts do not decide what may go: "
-            "they stay, and so do copies that they are the keepers of, until `dedup-spark run` has read them again",
+            "cluster: %s members were read by an older version of dedup-spark, whose facts do not allow removal: they "
+            "stay, and so do the copies whose keepers they are, until `dedup-spark run` has read them again",
             f"{n_outdated:,}",
         )
     return {"outdated": n_outdated} if n_outdated else {}
 
 
-def _guard_against_a_giant(kept: DataFrame, n_images: int, max_share: float) -> None:
+def _refuse_a_giant_cluster(kept: DataFrame, n_images: int, max_share: float) -> None:
     largest = kept.orderBy(F.desc("cluster_size")).select("cluster_size", "uri").first()
     if n_images >= _MIN_IMAGES_FOR_GUARD and largest is not None and largest["cluster_size"] > max_share * n_images:
         raise GuardError(

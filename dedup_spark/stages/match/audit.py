@@ -1,4 +1,4 @@
-"""What match missed: the exact neighbours of the survey's sample against the pairs that were found."""
+"""The audit: the exact neighbours of the survey's sample against the pairs that were found, to measure recall."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _MAX_LOST_SHOWN = 1_000
 
 
 def compare(surveyed: DataFrame, pairs: DataFrame, floor: float, settings: MatchSettings) -> DataFrame:
-    """The pairs that the sample must find, a row for each query: image_id_a, image_id_b, similarity, query_id, found.
+    """The true pairs of the sample, a row for each query: image_id_a, image_id_b, similarity, query_id, found.
 
-    Those above match.min_similarity, and the match.neighbours nearest of the query above `floor`.
+    They are those above match.min_similarity, and the match.neighbours nearest of the query above `floor`.
     """
     mine = surveyed.where("query_id IS NOT NULL").select("query_id", "neighbour_id", "similarity")
     nearest_first = Window.partitionBy("query_id").orderBy(F.desc("similarity"), "neighbour_id")
@@ -82,13 +82,13 @@ def lost(compared: DataFrame, min_similarity: float) -> list[Row]:
     ]
 
 
-def verdict(rows: list[Row], engine: str, settings: MatchSettings) -> str:
-    """What the recall means and what to change, in words; logged, loudly where the recall asked for was not met."""
+def recall_in_words(rows: list[Row], engine: str, settings: MatchSettings) -> str:
+    """The recall, what it means and what to change; logged, as a warning where it is below match.min_recall."""
     overall = next(r for r in rows if r["metric"] == Metric.RECALL)
     if overall["value"] is None:
-        said = f"no pair above {settings.min_similarity:g} among the {overall['n_queries']:,} images of the sample"
-        log.info("match: recall unknown: %s", said)
-        return said
+        unknown = f"no pair above {settings.min_similarity:g} among the {overall['n_queries']:,} images of the sample"
+        log.info("match: recall unknown: %s", unknown)
+        return unknown
     measured = (
         f"recall {overall['value']:.5f} (95 % interval {overall['low']:.5f} to {overall['high']:.5f}; "
         f"{overall['n_found']:,} of {overall['n_true']:,} pairs of {overall['n_queries']:,} images)"
@@ -100,13 +100,13 @@ def verdict(rows: list[Row], engine: str, settings: MatchSettings) -> str:
         "" if engine in EXACT else ", and with match.engine=exact, or a higher match.min_recall, if that misses some"
     )
     certain = "" if overall["high"] < settings.min_recall else " by the estimate, though the interval allows it"
-    said = (
+    advice = (
         f"{measured} is below match.min_recall ({settings.min_recall:g}){certain}: pairs are missing. "
         "Compare everything again, by `dedup-spark match --full` with the same --tables and --lake"
         f"{further}; the lost pairs of the sample are in `quality`"
     )
-    log.warning("match: %s", said)
-    return said
+    log.warning("match: %s", advice)
+    return advice
 
 
 def bands(floor: float, min_similarity: float) -> list[float]:
@@ -116,15 +116,15 @@ def bands(floor: float, min_similarity: float) -> list[float]:
 
 
 def candidates_row(totals: dict[str, Any]) -> Row:
-    """How many candidates the engine scored for a pair that its task kept: the precision of the sketch radius."""
+    """How many candidates the engine scored per pair that its task kept: the precision of the sketch radius."""
     n_pairs, n_candidates = totals["n_pairs"], totals["n_candidates"]
     value = n_candidates / n_pairs if n_pairs else None
     return quality_row(metric=Metric.CANDIDATES_PER_PAIR, n_true=n_pairs, n_found=n_candidates, value=value)
 
 
-def as_table(spark: SparkSession, rows: list[Row], run_id: str, said: str) -> DataFrame:
-    """The rows with the run, and what was said beside the recall."""
-    notes = {Metric.RECALL: said}
+def as_table(spark: SparkSession, rows: list[Row], run_id: str, recall_note: str) -> DataFrame:
+    """The rows with the run, and a note on the row of the recall."""
+    notes = {Metric.RECALL: recall_note}
     filled = [row.asDict() | {"run_id": run_id, "note": notes.get(row["metric"])} for row in rows]
     return local_relation(spark, [tuple(row[name] for name in QUALITY.column_names) for row in filled], QUALITY.schema)
 

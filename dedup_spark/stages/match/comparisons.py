@@ -17,7 +17,7 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Work items, what they amount to, and the pairs known before; None: everything is compared anew."""
+    """Work items, their number and cost, and the pairs known before. `known` None: everything is compared anew."""
 
     items: DataFrame
     n_items: int
@@ -27,23 +27,25 @@ class Comparisons:
 
 
 def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparisons:
-    """All against all; where most was matched before and the run is not full, the new and changed against all."""
+    """All against all; where most images were matched before and the run is not full, new and changed against all."""
     if run.full or not given.is_remembered:
         return _all_with_all(given)
     tables, settings = run.tables, run.config.match
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
     matched = tables.stage("matched", increment.matched_before(given.embedded, remembered))
-    old_pairs = increment.near_pairs(tables.read(PAIRS))
-    ids = tables.stage("asked", increment.images_to_ask(given.embedded, matched, old_pairs, settings.neighbours))
-    n_asked = ids.count()
-    if n_asked > _FULL_MATCH_SHARE * given.n_embedded:
+    old_pairs = increment.embedding_pairs(tables.read(PAIRS))
+    ids = tables.stage(
+        "to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, settings.neighbours)
+    )
+    n_to_compare = ids.count()
+    if n_to_compare > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)
-    n_files = max(1, -(-n_asked // run.config.index.max_shard_rows))
+    n_files = max(1, -(-n_to_compare // run.config.index.max_shard_rows))
     files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
     items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
-    return Comparisons(items, n_files * given.n_shards, n_asked, float(n_asked) * given.n_embedded, known)
+    return Comparisons(items, n_files * given.n_shards, n_to_compare, float(n_to_compare) * given.n_embedded, known)
 
 
 def _all_with_all(given: Inputs) -> Comparisons:

@@ -13,10 +13,10 @@ from dedup_spark.stages.match.survey import Survey
 EXACT = ("exact", "exact_gpu")
 """Engines that miss nothing."""
 
-_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: what Spark's own jobs cost a match
+_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: as much as Spark's own jobs cost in each match
 
 _ROUTING_NS = 0.1
-"""A pair's share of finding the cells to visit: a product of 512 numbers per row and cell of some 1,000 rows."""
+"""The cost per pair of finding the cells to visit: a product of 512 numbers per row and cell of some 1,000 rows."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Choice:
 def predict(
     survey: Survey, n_comparisons: float, settings: MatchSettings, gpu_ns: float | None = None
 ) -> dict[str, Choice]:
-    """Each engine with its cost. Exact: recall 1; the others as match.min_recall asks, by the survey's measurements.
+    """Each engine with its cost, by the survey's measurements. Exact joins have recall 1, the others match.min_recall.
 
-    `gpu_ns`: nanoseconds of a comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
+    `gpu_ns`: nanoseconds per comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
     """
     exact_floor, floor = (raised_floor(settings, survey, of(settings)) for of in (lowest_floor, sketch_floor))
     demands = [(settings.min_similarity, settings.min_recall)]
@@ -44,13 +44,13 @@ def predict(
         demands.append((floor, settings.floor_recall))
     sketch_filter = choose_filter(demands, survey.negatives)
     sketch_ns = filter_cost(sketch_filter, survey.negatives, survey.costs)
-    met = min(1.0, 2 * survey.visited_share(survey.margin))
+    visited = min(1.0, 2 * survey.visited_share(survey.margin))
     seconds = n_comparisons / 1e9
     choices = [
         Choice("exact", seconds * survey.gemm_ns, exact_floor),
         Choice("sketch", seconds * sketch_ns, floor, sketch_filter),
-        Choice("routed", seconds * (met * sketch_ns + _ROUTING_NS), floor, sketch_filter, margin=survey.margin),
-        Choice("faiss_ivf", seconds * met * 2 * survey.gemm_ns, floor, n_probes=survey.n_probes),
+        Choice("routed", seconds * (visited * sketch_ns + _ROUTING_NS), floor, sketch_filter, margin=survey.margin),
+        Choice("faiss_ivf", seconds * visited * 2 * survey.gemm_ns, floor, n_probes=survey.n_probes),
     ]
     if gpu_ns is not None:
         choices = [Choice("exact_gpu", seconds * gpu_ns, exact_floor), *choices]
@@ -58,9 +58,9 @@ def predict(
 
 
 def choose(choices: dict[str, Choice], engine: str) -> Choice:
-    """The engine asked for; for `auto` the cheapest, FAISS left out: it is there to compare with.
+    """The engine asked for; for `auto` the cheapest. `auto` never chooses faiss_ivf, which is there to compare with.
 
-    Where the exact join is cheap, it is the choice: recall 1, and the same engine whatever the clock said.
+    Where the exact join is cheap, it is chosen: it has recall 1, and small timing differences then change nothing.
     """
     if engine != "auto":
         return choices[engine]

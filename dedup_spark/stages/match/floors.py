@@ -6,7 +6,7 @@ from dedup_spark.config import MatchSettings
 from dedup_spark.stages.match.survey import Survey
 
 _FLOOR_DEPTH = 0.15  # below min_similarity: see match.floor_similarity in conf/base.toml
-NEIGHBOURS_KEPT = 4  # times match.neighbours: what the floor may let through on average
+NEIGHBOURS_KEPT = 4  # times match.neighbours: the neighbours above the floor allowed per image, on average
 
 
 def lowest_floor(settings: MatchSettings) -> float:
@@ -20,7 +20,7 @@ def sketch_floor(settings: MatchSettings) -> float:
 
 
 def raised_floor(settings: MatchSettings, survey: Survey, floor: float) -> float:
-    """`floor`, raised where so many lie above it that the k nearest are found far above it all the same."""
+    """`floor`, raised where so many neighbours lie above it that the k nearest are found far above it anyway."""
     enough = NEIGHBOURS_KEPT * settings.neighbours
     while floor < settings.min_similarity and survey.neighbours_per_image(floor) > enough:
         floor = round(floor + 0.01, 2)

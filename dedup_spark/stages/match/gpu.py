@@ -23,7 +23,7 @@ def open_device(gpus: float) -> str:
 
 
 def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float:
-    """Of one comparison by exact_gpu, measured by one task that holds a GPU, on the first shard."""
+    """Nanoseconds per comparison by exact_gpu, measured by one task that holds a GPU, on the first shard."""
     first = shard_rows.where("shard = 0").select("path", "sha256").repartition(1)
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -37,6 +37,6 @@ def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float
 
 
 def _exact_nanoseconds(block: Block, device: str) -> float:
-    """By the clock: the time of a GPU is not in that of this process."""
+    """By wall clock: the processor time of this process does not hold the time of a GPU."""
     n = len(block) ** 2 // 2
     return nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)

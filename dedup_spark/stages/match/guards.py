@@ -21,14 +21,14 @@ class PairGuard:
     settings: MatchSettings
 
     def check_survey(self, survey: Survey) -> None:
-        """Before the join: the sample's pairs, for all images. Raises GuardError."""
+        """Before the join: the pairs of the sample, extrapolated to all images. Raises GuardError."""
         expected = survey.neighbours_per_image(self.settings.min_similarity) / 2
         if survey.exploded or expected > self.settings.max_pairs_per_image:
             raise self.error(f"about {expected * self.n_images:,.0f} pairs expected")
 
     @property
     def max_found(self) -> int:
-        """Rows that tasks may find: the pairs allowed, and what the raised floor lets through besides."""
+        """Rows that tasks may find: the pairs allowed, and besides the neighbours above the raised floor."""
         return self.n_images * (self.settings.max_pairs_per_image + NEIGHBOURS_KEPT * self.settings.neighbours)
 
     def check_found(self, n_near: int, is_cut_off: bool) -> None:

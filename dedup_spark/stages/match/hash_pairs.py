@@ -23,24 +23,24 @@ the 10 two-part keys of about 25 bits. One part alone (13 bits) would make 1e8 i
 _CHUNK_ROWS = 65_536
 
 _ONE_TASK_IMAGES = 200_000
-"""So many are joined by one task without a shuffle: 2 million keys, 50 MB, sorted there in 0.7 s. Spark's shuffle and
-sort of the keys of 100,000 took 1.5 s of processor time."""
+"""Up to so many images are joined by one task without a shuffle: 2 million keys, 50 MB, sorted there in 0.7 s. Spark's
+shuffle and sort of the keys of 100,000 took 1.5 s of processor time."""
 
 _BROADCAST_ROWS = 100_000
 """Pictures with copies, 150 bytes each, that every executor may hold rather than shuffle the hashes of all images."""
 
 
-def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> DataFrame:
+def identical_pairs(features: DataFrame, with_copies: DataFrame, n_with_copies: int) -> DataFrame:
     """Each image with the representative of its pixels: n - 1 pairs for n identical images, not n squared.
 
-    `several`: image_id, pixel_hash and content_hash of the `n_several` representatives that have copies.
+    `with_copies`: image_id, pixel_hash and content_hash of the `n_with_copies` representatives that have copies.
     """
-    several = several.select(
+    with_copies = with_copies.select(
         "pixel_hash", F.col("image_id").alias("representative_id"), F.col("content_hash").alias("first_content_hash")
     )
-    if n_several <= _BROADCAST_ROWS:
-        several = F.broadcast(several)
-    pairs = copies(features, several)
+    if n_with_copies <= _BROADCAST_ROWS:
+        with_copies = F.broadcast(with_copies)
+    pairs = copies(features, with_copies)
     same_bytes = F.col("content_hash") == F.col("first_content_hash")
     return pairs.select(
         F.col("representative_id").alias("image_id_a"),  # the smallest id of its group
@@ -53,11 +53,11 @@ def identical_pairs(features: DataFrame, several: DataFrame, n_several: int) -> 
 
 
 def phash_pairs(unique: DataFrame, n_unique: int, settings: MatchSettings) -> DataFrame:
-    """Pairs of the `n_unique` representatives whose pHashes differ in at most max_hamming_bits; exact but for crowded
-    keys.
+    """Pairs of the `n_unique` representatives whose pHashes differ in at most max_hamming_bits. All are found, except
+    in overfull buckets.
 
-    A key shared by more than max_phash_bucket images (blank and flat pictures) proposes nothing: such a hash says
-    nothing about the picture, and the embeddings decide.
+    A bucket (key) shared by more than max_phash_bucket images (blank and flat pictures) proposes nothing: such a hash
+    tells nothing about the picture, and the embeddings decide.
     """
     bounds = [round(i * 64 / _PHASH_PARTS) for i in range(_PHASH_PARTS + 1)]
     parts = [_bits("phash", low, high) for low, high in itertools.pairwise(bounds)]
@@ -70,7 +70,7 @@ def phash_pairs(unique: DataFrame, n_unique: int, settings: MatchSettings) -> Da
     pairs = "image_id_a bigint, image_id_b bigint"
     if n_unique <= _ONE_TASK_IMAGES:
         return keyed.coalesce(1).mapInArrow(lambda batches: near(_sorted_by_key(batches)), pairs).distinct()
-    together = keyed.repartition("key").sortWithinPartitions("key")  # by one number alone Spark sorts by its digits
+    together = keyed.repartition("key").sortWithinPartitions("key")  # Spark has a radix sort for one number alone
     return together.mapInArrow(near, pairs).distinct()
 
 
@@ -91,7 +91,7 @@ def _near_batches(batches: Iterable[pa.RecordBatch], max_bits: int, max_bucket: 
 
 
 def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[pa.Table]:
-    """Tables of about _CHUNK_ROWS rows that do not cut a key, or only one that is too crowded to propose anything."""
+    """Tables of about _CHUNK_ROWS rows that do not split a bucket, unless it is overfull and proposes nothing."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -101,7 +101,7 @@ def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[
         keys = rows["key"].to_numpy()
         cut = int(np.searchsorted(keys, keys[-1]))
         yield rows.slice(0, cut)
-        # Of a crowd one row more than allowed is enough to know it by.
+        # Of an overfull bucket one row more than allowed is enough to recognise it.
         held = rows.slice(max(cut, len(rows) - max_bucket - 1)).combine_chunks().to_batches()
     if held:
         yield pa.Table.from_batches(held)

@@ -1,7 +1,8 @@
-"""What match has to do when part of the lake was matched before: only new images ask, and they meet new and old.
+"""What match has to do when part of the lake was matched before: it compares only new images, with new and old ones.
 
-`densities` remembers each representative that was matched, with the hash of its embedding and of the settings. It is
-asked again when it is new, when its embedding changed, or when it lost one of its k nearest: the next one is unknown.
+`densities` holds each representative that was matched, with the hash of its embedding and of the settings. A
+representative is compared with everything when it is new, when its embedding changed, or when it lost one of its k
+nearest, as the next one is unknown.
 """
 
 from __future__ import annotations
@@ -41,23 +42,23 @@ class FileSettings:
 
 
 def fingerprint(model_id: str, settings: MatchSettings) -> str:
-    """Hash of the model and of all that decides which embeddings are pairs, code included; guards, audit and pHash do
-    not."""
+    """Hash of the model and of all that decides which embeddings are pairs, code included. Guards, audit and pHash are
+    left out, as they do not."""
     deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
     text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
-    """image_id, n_similarities of the representatives that rows of `densities` hold as they are now."""
+    """image_id, n_similarities of the representatives in `densities` whose embedding has not changed since."""
     known = densities.select("image_id", "vector_hash", F.size("similarities").alias("n_similarities"))
     return embedded.join(known, ["image_id", "vector_hash"]).select("image_id", "n_similarities")
 
 
-def near_pairs(pairs: DataFrame) -> DataFrame:
-    """image_id_a, image_id_b, similarity, engine of the pairs between representatives that embeddings vouch for."""
-    vouched = F.col("method").isin(Method.PHASH, Method.EMBEDDING) & F.col("similarity").isNotNull()
-    return pairs.where(vouched).select("image_id_a", "image_id_b", "similarity", "engine")
+def embedding_pairs(pairs: DataFrame) -> DataFrame:
+    """image_id_a, image_id_b, similarity, engine of the pairs of representatives that both have an embedding."""
+    have_cosine = F.col("method").isin(Method.PHASH, Method.EMBEDDING) & F.col("similarity").isNotNull()
+    return pairs.where(have_cosine).select("image_id_a", "image_id_b", "similarity", "engine")
 
 
 def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
@@ -68,13 +69,15 @@ def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
     return old_pairs
 
 
-def images_to_ask(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
+def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
     """image_id of the representatives that must be compared with everything."""
     new = embedded.join(matched, "image_id", "left_anti").select("image_id")
     ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))
     sides = old_pairs.select(ends.alias("end")).select("end.*")
     gone = sides.join(matched.select(F.col("image_id").alias("gone_id")), "gone_id", "left_anti")
-    full = matched.where(F.col("n_similarities") >= max(1, k)).select("image_id")  # a shorter list loses without a gap
+    full = matched.where(F.col("n_similarities") >= max(1, k)).select(
+        "image_id"
+    )  # a shorter list was complete, and is still
     return new.unionByName(gone.join(full, "image_id", "left_semi").select("image_id").distinct())
 
 
@@ -90,10 +93,10 @@ def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> D
 
 
 def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) -> Iterator[pa.RecordBatch]:
-    met = list(batches)
-    if not met:
+    held = list(batches)
+    if not held:
         return
-    rows = pa.Table.from_batches(met)
+    rows = pa.Table.from_batches(held)
     parts = rows["part"].to_numpy()
     centroids = shards.read_centroids(settings.root, *settings.shard)
     quantiser = Quantiser(centroids)

@@ -1,4 +1,4 @@
-"""What match works on: representatives and the shards of the index, which must hold these representatives."""
+"""The inputs of match: representatives and the shards of the index, which must hold these representatives."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _FILE = SHARDS.schema.only("shard", "path", "sha256", "n_images", "model_id", "b
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is matched: representatives (`unique`), those of them with an embedding, and the shards that hold those."""
+    """Representatives (`unique`), those of them with an embedding, and the shards that hold those."""
 
     unique: DataFrame  # image_id, phash, vector_hash
-    several: DataFrame  # image_id, pixel_hash, content_hash of those that stand for more than themselves
-    n_several: int
+    with_copies: DataFrame  # image_id, pixel_hash, content_hash of the representatives of several images
+    n_with_copies: int
     embedded: DataFrame  # image_id, vector_hash
     drawable: DataFrame  # image_id, embedding of those that the survey may draw
     n_queries: int  # of those it draws
@@ -40,7 +40,7 @@ class Inputs:
 
 
 def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
-    """Representatives, and the index, which must be of these representatives. Raises ArtifactError.
+    """Representatives, and the index, which must hold them. Raises ArtifactError.
 
     The pass that hashes all embeddings also keeps those of the images that the survey may draw.
     """
@@ -58,15 +58,15 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
     )
     unique, counts = stage_with(
         run.tables, "unique", representatives_with(features, *columns),
-        n=F.count("*"), n_several=F.count_if(F.col("n_equal") > 1),
+        n=F.count("*"), n_with_copies=F.count_if(F.col("n_equal") > 1),
         n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), set_hash=set_hash(F.col("vector_hash")),
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
     return Inputs(
         unique=unique.select("image_id", "phash", "vector_hash"),
-        several=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
-        n_several=counts["n_several"],
+        with_copies=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
+        n_with_copies=counts["n_with_copies"],
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
         drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
         n_queries=n_queries,
@@ -80,7 +80,7 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
 
 
 def _fingerprints(run: Run) -> set[str]:
-    """Of the rows of densities: one, or none, as a match replaces all of them."""
+    """The fingerprint of the rows of densities, or none: each match replaces all rows."""
     return {row["fingerprint"] for row in run.tables.read(DENSITIES).select("fingerprint").distinct().collect()}
 
 
@@ -101,5 +101,5 @@ def _require_index_of(of_images: dict[str, Any], index: list[Row], place: str) -
     if index and built_from != {set_name(n_indexed, of_images["set_hash"])}:
         raise ArtifactError(
             f"the shard files of {place} were made of other images than the {n_indexed:,} representatives of features, "
-            f"or by a version that did not note of which: the index is of another state; {shards.REBUILD}"
+            f"or by a version that did not store of which: the index is of another state; {shards.REBUILD}"
         )

@@ -25,7 +25,7 @@ def join(
 ) -> tuple[DataFrame, dict[str, Any]]:
     """Pairs (JOINED_PAIR, engine) of all items, staged, and totals by name: n_pairs, n_near, n_candidates, is_cut_off.
 
-    Stopped as soon as it is an explosion of pairs, and before any is given out. Raises GuardError.
+    The job is stopped as soon as it finds too many pairs, and then gives none. Raises GuardError.
     """
     spark = run.tables.spark
     n_found = spark.sparkContext.accumulator(0)

@@ -23,7 +23,7 @@ def nearest(found: DataFrame, k: int) -> DataFrame:
     """(image_id, other_id, similarity, engine) of the `k` nearest of each image; ties go to the smaller id.
 
     `found` has each pair with best_of_a and best_of_b: only those sides are shuffled, 20 bytes each. A pair may
-    be there twice, where two items or two runs met it.
+    be there twice, where two items or two runs found it.
     """
     if k == 0:
         return local_relation(found.sparkSession, [], NEAREST)

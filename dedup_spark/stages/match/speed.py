@@ -14,7 +14,7 @@ from dedup_spark.kernels.joins.sketches import FIRST_BITS, SketchCosts, SketchFi
 
 
 def sketch_costs(block: Block, seed: int) -> SketchCosts:
-    """Nanoseconds of this machine, in about 0.1 s; the constants of the class where the block is small."""
+    """Nanoseconds on this machine, measured in about 0.1 s; the constants of the class where the block is small."""
     few = Block(block.ids[:4096], block.vectors[:4096], block.cells[:4096])
     if len(few) < 1024:
         return SketchCosts()

@@ -1,15 +1,15 @@
-"""Match: find the pairs of images that show the same picture, verify each by exact cosine, and say what was missed.
+"""Match: find the pairs of images that may show the same picture, score each exactly, and measure what was missed.
 
 Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
 Kernels: joins, vectors
-Scale: all images new: every two shards meet once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when routed; m
-new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side; 490 bytes
-of hashes per image (250 up to 200,000 images).
+Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when
+routed; m new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side;
+490 bytes of hashes per image (250 up to 200,000 images).
 
-Three sources of pairs, from cheap to dear: equal hashes (SQL), near pHash (an exact join on parts of the hash), near
-embedding (work items of two shards each, joined by one of five engines). All but the first compare representatives
-only.
+There are three sources of pairs, from cheap to expensive: equal hashes (SQL), near pHash (an exact join on parts of the
+hash), near embedding (work items of two shards each, joined by one of five engines). All but the first compare
+representatives only.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         given = read_inputs(run, features, start)
         by_hash = start(lambda: _pairs_by_hash(run, given, features))
         if given.n_embedded < 2:
-            n_asked = given.n_embedded
+            n_compared = given.n_embedded
             _write_pairs(run, by_hash.result())
             _write_densities(run, given, local_relation(spark, [], neighbours.NEAREST))
         else:
-            n_asked = _match_embeddings(run, given, features.select("image_id", "embedding"), by_hash, start)
+            n_compared = _match_embeddings(run, given, features.select("image_id", "embedding"), by_hash, start)
     run.tables.drop_staged()
-    run.count(representatives=given.n_unique, asked=n_asked)
+    run.count(representatives=given.n_unique, asked=n_compared)
 
 
 def _pairs_by_hash(run: Run, given: Inputs, features: DataFrame) -> list[DataFrame]:
@@ -69,7 +69,7 @@ def _pairs_by_hash(run: Run, given: Inputs, features: DataFrame) -> list[DataFra
     settings = run.config.match
     near = run.tables.stage("near_phash", hash_pairs.phash_pairs(given.unique, given.n_unique, settings))
     near_enough = run.tables.stage("near_enough", hash_pairs.near_enough(_scored(near, features), settings))
-    return [hash_pairs.identical_pairs(features, given.several, given.n_several), near_enough]
+    return [hash_pairs.identical_pairs(features, given.with_copies, given.n_with_copies), near_enough]
 
 
 def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
@@ -90,7 +90,7 @@ def _match_embeddings(
     share = match_share(tables.spark, settings)
     chosen = _choose_engine(run, given, wanted, survey, share)
 
-    sources = by_hash.result()  # nothing else runs while the join shows how far it is
+    sources = by_hash.result()  # nothing else runs while the join shows its progress
     joining = JoinSettings.of(tables.root, chosen, settings, share.gpus)
     profile = share.profile if chosen.engine == "exact_gpu" else None
     pairs, totals = join(run, _in_tasks(wanted, chosen), joining, guard, profile)
@@ -101,13 +101,15 @@ def _match_embeddings(
         top = tables.stage("nearest", top)
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), given.unique)
     _write_pairs(run, [*sources, kept])
-    start(lambda: _write_densities(run, given, top))  # after the pairs: it says of which images they are complete
+    start(
+        lambda: _write_densities(run, given, top)
+    )  # after the pairs: densities list the images whose pairs are complete
     _audit(run, surveyed, totals, chosen, (survey.n_queries, given.n_embedded))
     return wanted.n_images
 
 
 def _survey(run: Run, given: Inputs) -> tuple[DataFrame, Survey]:
-    """The sample's exact neighbours, staged, and what they say."""
+    """The sample's exact neighbours, staged, and the survey made of them."""
     settings = run.config.match
     sample = draw(given.drawable, given.n_queries, settings.seed)
     of_task = SurveySettings(
@@ -119,7 +121,7 @@ def _survey(run: Run, given: Inputs) -> tuple[DataFrame, Survey]:
 
 
 def _choose_engine(run: Run, given: Inputs, wanted: Comparisons, survey: Survey, share: TaskShare) -> Choice:
-    """The engine that match.engine asks for, or the cheapest; noted with the reasons."""
+    """The engine that match.engine names, or the cheapest; noted in `runs` with the reasons."""
     settings = run.config.match
     gpu_ns = gpu_nanoseconds(given.shard_rows, run.tables.root, share) * share.cpus if share.gpus else None
     choices = engine_choice.predict(survey, wanted.n_comparisons, settings, gpu_ns)
@@ -149,12 +151,12 @@ def _write_densities(run: Run, given: Inputs, top: DataFrame) -> None:
 
 
 def _audit(run: Run, surveyed: DataFrame, totals: dict[str, Any], chosen: Choice, sizes: tuple[int, int]) -> None:
-    """Compare the sample with what was written; `totals` of what was found; `sizes`: of the sample, of all."""
+    """Compare the sample with what was written. `totals` are those of the join; `sizes`: of the sample, of all."""
     tables, settings = run.tables, run.config.match
     compared = audit.compare(surveyed, tables.read(PAIRS), chosen.floor, settings)
     rows = audit.measure(compared, *sizes, chosen.floor, settings)
     rows.append(audit.candidates_row(totals))
-    said = audit.verdict(rows, chosen.engine, settings)
-    tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, said), run_id=run.run_id)
-    run.note(recall=said)
+    note = audit.recall_in_words(rows, chosen.engine, settings)
+    tables.replace(QUALITY, audit.as_table(tables.spark, rows, run.run_id, note), run_id=run.run_id)
+    run.note(recall=note)
     run.count(lost_in_sample=sum(r["metric"] == Metric.LOST_PAIR for r in rows))

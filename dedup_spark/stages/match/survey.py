@@ -1,8 +1,8 @@
 """The survey: a random sample of representatives compared exactly with everything, before the join.
 
-It predicts (how many pairs, neighbours, candidates), it chooses (floor, bits, margin, engine), and after the join it
-audits: what the sample found exactly and the join did not is lost. It costs sample x n matrix products, at most 1 % of
-an exact join, and 20 bytes per neighbour.
+It serves to predict (how many pairs, neighbours, candidates), to choose (floor, bits, margin, engine), and after the
+join to audit: a pair that the sample found exactly and the join did not is lost. It costs sample x n matrix products,
+at most 1 % of an exact join, and 20 bytes per neighbour.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _UNKNOWN_MARGIN = 0.4  # without a pair to measure: SSCD copies at cosine 0.45 a
 
 @dataclass(frozen=True)
 class Survey:
-    """What the sample says about the lake. Times are nanoseconds on one core of the executors; of `costs` those of the
-    first looks and of a score are measured."""
+    """What the sample tells about the lake. Times are nanoseconds on one core of the executors; of `costs` those of the
+    comparison of first bits and of a score are measured."""
 
     n_queries: int
     n_compared: int
@@ -64,23 +64,23 @@ def compare_with_shards(shard_rows: DataFrame, sample: tuple[Int64, Float16], se
 
 
 def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey:
-    """One Survey of the sample and of what all shards said of it; on the driver one row per shard."""
+    """One Survey of the sample and of the results of all shards; one row per shard comes to the driver."""
     n_queries = len(sample)
     enough = min_recall + (1 - min_recall) / 2
     of_shard = F.when(F.col("query_id").isNull(), F.struct("histograms", "measured"))
-    said = surveyed.agg(
+    answer = surveyed.agg(
         F.collect_list(of_shard).alias("shards"),
         F.count("gap").alias("n"),
         *[F.percentile(c, F.lit(enough)).alias(c) for c in ("gap", "rank")],
         *[F.max(c).alias(f"max_{c}") for c in ("gap", "rank")],
     ).first()
-    assert said is not None
-    rows = said["shards"]
+    assert answer is not None
+    rows = answer["shards"]
     totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "gaps")}
     compared = sum(r["measured"]["n_compared"] for r in rows)
     seconds = sum(r["measured"]["gemm_ns"] * r["measured"]["n_compared"] for r in rows)
-    few = said["n"] < 3 / (1 - enough)  # then the quantile is the largest seen, and says little
-    totals["near"][-1] -= n_queries  # each met itself
+    few = answer["n"] < 3 / (1 - enough)  # then the quantile is the largest value, and is unreliable
+    totals["near"][-1] -= n_queries  # each was compared with itself
     timed = next((r["measured"] for r in rows if "score" in r["measured"]), None)
     return Survey(
         n_queries=n_queries,
@@ -88,9 +88,9 @@ def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey
         near=tuple(totals["near"].tolist()),
         negatives=negatives_of(sample),
         gaps=tuple(totals["gaps"].tolist()),
-        n_routed=said["n"],
-        margin=_UNKNOWN_MARGIN if not said["n"] else said["max_gap"] * 1.5 + 0.05 if few else said["gap"],
-        n_probes=64 if not said["n"] else math.ceil(2 * said["max_rank"] if few else said["rank"]),
+        n_routed=answer["n"],
+        margin=_UNKNOWN_MARGIN if not answer["n"] else answer["max_gap"] * 1.5 + 0.05 if few else answer["gap"],
+        n_probes=64 if not answer["n"] else math.ceil(2 * answer["max_rank"] if few else answer["rank"]),
         gemm_ns=seconds / max(1, compared),
         costs=_costs(timed),
         exploded=any(r["measured"]["exploded"] for r in rows),

@@ -1,4 +1,4 @@
-"""What executors do for the survey: compare the sample exactly with one shard; its neighbours, counts and times."""
+"""What executors do for the survey: compare the sample exactly with one shard, for neighbours, counts and times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GAP_BINS = np.linspace(-1, 3, 401)
 _MAX_SHARD_PAIRS = 1_000_000
 """Neighbours that the sample may have in one shard (20 MB); more than that is an explosion, and is only counted."""
 
-_MAX_ROUTED_PAIRS = 4_096  # of a shard, whose distances to all cells are worked out
+_MAX_ROUTED_PAIRS = 4_096  # of a shard, whose distances to all cells are computed
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SurveySettings:
 def survey_shard(
     shard: Shard, ids: Int64, vectors: Float16, settings: SurveySettings, *, times_sketches: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of SURVEYED for one shard. The last is of counts and times, those of sketches too if asked for."""
+    """Rows of SURVEYED for one shard. The last has counts and times, with `times_sketches` those of sketches, too."""
     block, centroids = shard.block, shard.centroids
     queries = _by_cell(ids, vectors, centroids)
     counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
@@ -81,7 +81,7 @@ def _by_cell(ids: Int64, vectors: Float16, centroids: Float32) -> Block:
 
 
 def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) -> Candidates:
-    """All rows near enough; adds them to `counts`, and past the bound of an explosion only that."""
+    """All rows near enough, which it also adds to `counts`; beyond _MAX_SHARD_PAIRS it only counts."""
     for cols, row_tiles in tiles(len(queries), len(block)):
         y = block.unit_vectors(cols)
         for rows in row_tiles:
@@ -96,7 +96,7 @@ def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) ->
 def _neighbours(
     queries: Block, block: Block, near: list[ScoredPairs], centroids: Float32, settings: SurveySettings
 ) -> Iterator[pa.RecordBatch]:
-    """The pairs that the table must hold, those above min_similarity with what it takes to route them."""
+    """The pairs that `pairs` must hold; those above min_similarity with the gap and rank that routing needs."""
     to_cells = queries.unit_vectors(slice(None)) @ centroids.T
     for found in near:
         own = found.best_of_a | (found.similarity >= np.float32(settings.min_similarity))
@@ -114,7 +114,7 @@ def _neighbours(
 def _routes(
     queries: Block, block: Block, i: Rows, j: Rows, to_cells: Float32, centroids: Float32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each pair the smaller of both ways: the gap to the other's home cell, and its rank, from 1."""
+    """For each pair, the smaller of both directions: the gap to the other's home cell, and its rank, from 1."""
     ways = []
     for sims, home, other in (
         (to_cells[i], queries.cells[i], block.cells[j]),

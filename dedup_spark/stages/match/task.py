@@ -1,4 +1,4 @@
-"""What executors do for match: read the two shards of a work item, join them with the engine chosen, verify.
+"""What executors do for match: read the two shards of a work item, join them with the engine chosen, score the pairs.
 
 Memory of a task: two shards, their sketches, and the tiles of `kernels/joins/base.py`; settings bound all three.
 """
@@ -118,7 +118,7 @@ def propose(a: Shard, b: Shard | None, settings: JoinSettings) -> Candidates:
     key=lambda shard, sketch_filter, seed: (shard.name, sketch_filter, seed),
 )
 def _sketched(shard: Shard, sketch_filter: SketchFilter, seed: int) -> BlockSketches:
-    """Kept, as a worker meets the same shards in many items: eight of 65,536 rows at 1,024 bits, 32 at 256."""
+    """Cached, as many items of a worker have the same shards: eight of 65,536 rows at 1,024 bits, 32 at 256."""
     return sketch_block(shard.block, sketch_filter, seed)
 
 

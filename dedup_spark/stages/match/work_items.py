@@ -10,20 +10,21 @@ from pyspark.sql import functions as F
 _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
 
-_CORE_SECONDS_PER_TASK = 1.0  # less, and Spark's own 0.1 s per task with Python in it would tell
+_CORE_SECONDS_PER_TASK = 1.0  # with less, Spark's own 0.1 s per task with Python would be noticeable
 
 
 def all_items(shard_rows: DataFrame, n_shards: int) -> DataFrame:
     """Every two of the shards 0 to n - 1 once, and each with itself: work items, as many for each shard.
 
-    Item `a * steps + s` joins shard a with shard a + s, modulo n: half a round trip, so that no pair is met twice.
+    Item `a * steps + s` joins shard a with shard a + s, modulo n. `s` goes half way round, so that no pair of shards
+    comes twice.
     """
     steps = n_shards // 2 + 1
     a, step = F.expr(f"cast(id div {steps} as int)"), F.expr(f"cast(id % {steps} as int)")
     items = _range(shard_rows, n_shards * steps).select(
         F.col("id").alias("item"), a.alias("a"), ((a + step) % n_shards).alias("b"), step.alias("step")
     )
-    once = items.where(f"2 * step < {n_shards} OR 2 * a < {n_shards}")  # opposite shards would meet twice
+    once = items.where(f"2 * step < {n_shards} OR 2 * a < {n_shards}")  # opposite shards would come twice
     return _with_files(once, shard_rows, shard_rows)
 
 

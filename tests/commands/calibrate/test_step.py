@@ -24,7 +24,7 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior, prior_of
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster.evidence import joined_pairs, weigh_settings
+from dedup_spark.stages.cluster.evidence import evidence_settings, joined_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS
 from dedup_spark.store.tables import Tables
@@ -74,7 +74,7 @@ def test_every_sampled_image_has_an_address_for_each_edit(spark: SparkSession) -
     assert {(r["location"], r["position"], r["size_bytes"]) for r in rows if r["copy_of"] == 2} == {("l", 7, None)}
 
 
-def copies_in_a_crowd() -> tuple[list[int], np.ndarray]:
+def copies_among_near_images() -> tuple[list[int], np.ndarray]:
     """Ids and vectors of 90 images: the last 30 are copies of the first 30."""
     rng = np.random.default_rng(8)
     ids, vectors = random_ids(90, rng), directions(90, rng)
@@ -99,7 +99,7 @@ def test_a_task_finds_the_neighbours_of_brute_force(
     batch_rows: int, block_queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibrate, "_BLOCK_QUERIES", block_queries)
-    ids, vectors = copies_in_a_crowd()
+    ids, vectors = copies_among_near_images()
     table = pa.table({"image_id": pa.array(ids, pa.int64()), "embedding": [to_bytes(v) for v in vectors]})
     halves = vectors.astype(np.float16)
     sent = SimpleNamespace(value=calibrate.Queries(np.array(ids[60:]), halves[60:]))
@@ -110,7 +110,7 @@ def test_a_task_finds_the_neighbours_of_brute_force(
 
 @pytest.mark.parametrize("n_partitions", [1, 7])
 def test_neighbours_are_those_of_brute_force_whatever_the_partitions(spark: SparkSession, n_partitions: int) -> None:
-    ids, vectors = copies_in_a_crowd()
+    ids, vectors = copies_among_near_images()
     made = features(spark, [readable(i, v) for i, v in zip(ids, vectors, strict=True)]).repartition(n_partitions)
     copies, lake = (made.where(made.image_id.isin(chosen)) for chosen in (ids[60:], ids[:60]))
     config = load_config(None, ["calibrate.neighbours=12", "match.min_similarity=0.1", "match.floor_similarity=0.02"])
@@ -160,7 +160,7 @@ def test_a_copy_without_its_original_among_its_neighbours_counts_as_lost(spark: 
     assert pairs.is_copy.all()
 
 
-def test_each_pair_is_weighed_once(spark: SparkSession) -> None:
+def test_each_pair_has_evidence_once(spark: SparkSession) -> None:
     signed = features(spark, [readable(i, phash=i) for i in (5, 6)])
     near = frame(
         spark, "copy_id bigint, image_id bigint, similarity float",
@@ -181,7 +181,7 @@ def test_copies_have_densities_as_images_have(spark: SparkSession) -> None:
 
 
 def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spark: SparkSession) -> None:
-    """Copies near cosine 0.9, negatives near 0.7: a lake in which the shipped prior would call negatives copies."""
+    """Copies near cosine 0.9, negatives near 0.7: a lake in which the shipped prior would take negatives for copies."""
     rng = np.random.default_rng(3)
     is_copy = rng.random(400) < 0.5
     cosine = np.where(is_copy, 0.9, 0.7) + rng.normal(0, 0.03, 400)
@@ -192,7 +192,7 @@ def test_the_prior_follows_the_lake_where_it_is_another_than_the_shipped_one(spa
     )  # fmt: skip
     none = frame(spark, "image_id bigint, similarities array<float>", [])
     known = PRIORS["sscd"]
-    settings = weigh_settings(load_config(), known)
+    settings = evidence_settings(load_config(), known)
     fitted = calibrate.fitted_prior(pairs, none, truth, settings)
     normalised = np.array([0.7, 0.9]) - settings.floor_similarity
     shipped, lake = (prior(p, np.array([0.7, 0.9]), normalised) for p in (known, fitted))

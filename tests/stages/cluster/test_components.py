@@ -153,7 +153,7 @@ def test_large_components_come_apart_at_their_weak_edges_and_small_ones_stay(
 ) -> None:
     edges = clique(range(-10, -5), 0.99) + clique(range(10, 15), 0.96) + [(-6, 10, 0.86)]  # two groups and a bridge
     edges += [(20, 21, 0.86)]  # weak, but small
-    edges += clique(range(30, 38), 1.0)  # a crowd of equal vectors: no threshold takes it apart
+    edges += clique(range(30, 38), 1.0)  # equal vectors: no threshold splits them
     edges += clique(range(40, 43), 0.97) + [(40, leaf, 0.87) for leaf in range(50, 58)]  # a hub with weak leaves
     found = bounded(local_relation(spark, edges, EDGES), tmp_path)
     assert found == {

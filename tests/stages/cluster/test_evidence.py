@@ -1,4 +1,4 @@
-"""Verify: pairs in doubt are weighed by their thumbnails, within the budget, and the rest says why it was not."""
+"""Verify: thumbnails of pairs in doubt are compared, within the budget, and the rest says why not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from table_contents import rows
 from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.cluster import evidence as verify
+from dedup_spark.stages.cluster import evidence as pair_evidence
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.stages.cluster.pairs_to_groups import group_pairs
 from dedup_spark.store.runs import Run
@@ -25,7 +25,7 @@ from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIR
 from dedup_spark.store.tables import Tables
 
 Row = dict[str, Any]
-SETTINGS = verify.WeighSettings(probability.PRIORS["sscd_distilled"], 0.15, 32, 1_000)
+SETTINGS = pair_evidence.EvidenceSettings(probability.PRIORS["sscd_distilled"], 0.15, 32, 1_000)
 
 
 def jpeg(grey: Grey) -> bytearray:
@@ -116,10 +116,10 @@ def test_without_a_budget_nothing_is_compared(filled: Tables) -> None:
     assert {r["decided_by"] for r in evidence_of(filled).values()} == {"undecided"}
 
 
-def scored(spark: SparkSession, pairs: list[Row], crowd: dict[int, list[float]]) -> dict[tuple[int, int], Row]:
-    densities = frame(spark, DENSITIES.schema, [{"image_id": i, "similarities": x} for i, x in crowd.items()])
-    found = verify.with_prior(frame(spark, PAIRS.schema, pairs), densities, SETTINGS)
-    doubtful = found.withColumn("in_doubt", verify.in_doubt())
+def scored(spark: SparkSession, pairs: list[Row], similarities: dict[int, list[float]]) -> dict[tuple[int, int], Row]:
+    densities = frame(spark, DENSITIES.schema, [{"image_id": i, "similarities": x} for i, x in similarities.items()])
+    found = pair_evidence.with_prior(frame(spark, PAIRS.schema, pairs), densities, SETTINGS)
+    doubtful = found.withColumn("in_doubt", pair_evidence.in_doubt())
     return {(r["image_id_a"], r["image_id_b"]): r.asDict() for r in doubtful.collect()}
 
 
@@ -135,7 +135,7 @@ def test_the_prior_is_that_of_the_kernel(spark: SparkSession) -> None:
     assert np.allclose([found[1, 10 + i]["prior"] for i in range(12)], expected, atol=1e-6)
 
 
-def test_far_pairs_are_in_doubt_only_beside_a_crowded_image_and_near_equal_ones_are_not(spark: SparkSession) -> None:
+def test_far_pairs_are_in_doubt_only_beside_a_is_dense_image_and_near_equal_ones_are_not(spark: SparkSession) -> None:
     pairs = [
         {"image_id_a": 1, "image_id_b": 2, "similarity": 0.17, "hamming_bits": 30},
         {"image_id_a": 1, "image_id_b": 3, "similarity": 0.17, "hamming_bits": 30},
@@ -146,17 +146,17 @@ def test_far_pairs_are_in_doubt_only_beside_a_crowded_image_and_near_equal_ones_
     found = scored(spark, pairs, {1: [0.2], 2: [0.8] * 32, 3: [0.8] * 31})
     assert [found[1, i]["in_doubt"] for i in range(2, 7)] == [True, False, False, True, False]
     assert found[1, 6]["prior"] > 0.99, "where only hashes speak, match has decided"
-    columns = ("prior", "similarity", "hamming_bits", "crowded")
+    columns = ("prior", "similarity", "hamming_bits", "is_dense")
     numbers = (np.array([np.nan if r[c] is None else r[c] for r in found.values()]) for c in columns)
-    p, cosine, bits, crowded = numbers
-    by_kernel = probability.in_doubt(p, cosine, bits, crowded.astype(bool))
+    p, cosine, bits, is_dense = numbers
+    by_kernel = probability.in_doubt(p, cosine, bits, is_dense.astype(bool))
     assert by_kernel.tolist() == [r["in_doubt"] for r in found.values()]
 
 
-def test_each_pair_is_asked_once_and_queries_with_many_candidates_are_split(spark: SparkSession) -> None:
+def test_each_pair_is_verified_once_and_queries_with_many_candidates_are_split(spark: SparkSession) -> None:
     pairs = [{"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20} for i in range(1, 201)]
-    made = verify.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
-    queries = verify.in_parts(verify.queries_of(made, made), 3).collect()
+    made = pair_evidence.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
+    queries = pair_evidence.in_parts(pair_evidence.queries_of(made, made), 3).collect()
     asked = sorted(tuple(sorted((q["query_id"], other))) for q in queries for other in q["candidates"])
     assert asked == [(0, i) for i in range(1, 201)]
     assert max(len(q["candidates"]) for q in queries) <= 40
@@ -169,10 +169,10 @@ def test_each_pair_is_asked_once_and_queries_with_many_candidates_are_split(spar
 def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
     thumbnails = filled.read(FEATURES).where("image_id <> 300")
     with pytest.raises(PySparkException, match="image 300 has no thumbnail"):
-        verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
+        pair_evidence.evidence_of(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
 
 
-def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSession) -> None:
+def test_leaders_get_evidence_with_every_member_of_their_group(spark: SparkSession) -> None:
     labels = frame(spark, "image_id bigint, cluster_label bigint", [
         {"image_id": i, "cluster_label": 1 if i < 10 else 10} for i in (1, 2, 3, 4, 5, 10, 11)
     ])  # fmt: skip
@@ -182,7 +182,8 @@ def test_leaders_are_weighed_against_every_member_of_their_group(spark: SparkSes
         [{"image_id_a": a, "image_id_b": b, "copy_probability": p} for a, b, p in known],
     )  # fmt: skip
     found = sorted(
-        (r["image_id_a"], r["image_id_b"], r["query_id"]) for r in verify.leader_pairs(labels, evidence).collect()
+        (r["image_id_a"], r["image_id_b"], r["query_id"])
+        for r in pair_evidence.leader_pairs(labels, evidence).collect()
     )
     assert found == [(1, 5, 1), (2, 5, 2), (3, 4, 3), (3, 5, 3)], "leaders 1, 2 and 3"
 
@@ -199,7 +200,7 @@ def test_a_pair_measured_later_is_in_the_evidence_of_those_distances_and_of_no_e
     config = load_config()
     _, before = group_pairs(Run(filled, config, "file:///lake", "r1"), config)
     one, other = (
-        local_relation(filled.spark, [(100, b, 100)], "image_id_a bigint, image_id_b bigint, centre bigint")
+        local_relation(filled.spark, [(100, b, 100)], "image_id_a bigint, image_id_b bigint, query_id bigint")
         for b in (200, 202)
     )
     with_one, with_other = before.measure(one), before.measure(other)
@@ -213,5 +214,7 @@ def test_a_pair_measured_later_is_in_the_evidence_of_those_distances_and_of_no_e
 
 
 def test_the_evidence_fits_its_table(filled: Tables) -> None:
-    made = verify.weigh(filled.read(PAIRS), filled.read(DENSITIES), filled.read(FEATURES), filled, SETTINGS)
+    made = pair_evidence.evidence_of(
+        filled.read(PAIRS), filled.read(DENSITIES), filled.read(FEATURES), filled, SETTINGS
+    )
     assert made.dtypes == list(EVIDENCE.schema.types.items())

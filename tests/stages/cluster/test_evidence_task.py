@@ -1,4 +1,4 @@
-"""The task that weighs pairs, without Spark: batches of thumbnails and queries to weighed pairs."""
+"""The task that verifies pairs, without Spark: batches of thumbnails and queries to verified pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from photos import Grey, framed, photo, reencoded, rotated
 
 from dedup_spark.errors import TableError
-from dedup_spark.stages.cluster.evidence_task import WEIGHED, weigh_batches
+from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 
 SCHEMA = pa.schema(
     [
@@ -34,10 +34,10 @@ def query(query_id: int, candidates: list[int], neighbours: list[int], part: int
     }  # fmt: skip
 
 
-def weighed(rows: list[dict[str, Any]], batch_rows: int = 100) -> dict[tuple[int, int], dict[str, Any]]:
+def verified(rows: list[dict[str, Any]], batch_rows: int = 100) -> dict[tuple[int, int], dict[str, Any]]:
     batches = pa.Table.from_pylist(rows, schema=SCHEMA).to_batches(max_chunksize=batch_rows)
-    found = [row for batch in weigh_batches(batches) for row in batch.to_pylist()]
-    assert all(list(row) == WEIGHED.names for row in found)
+    found = [row for batch in verify_batches(batches) for row in batch.to_pylist()]
+    assert all(list(row) == VERIFIED.names for row in found)
     return {(row["image_id_a"], row["image_id_b"]): row for row in found}
 
 
@@ -53,7 +53,7 @@ ROWS = [
 
 
 def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() -> None:
-    found = weighed(ROWS)
+    found = verified(ROWS)
     assert set(found) == {(5, 6), (6, 7), (20, 21), (21, 22), (5, 21)}
     likely = {pair for pair, row in found.items() if row["copy_probability"] > 0.9}
     assert likely == {(5, 6), (5, 21)}
@@ -64,21 +64,21 @@ def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() ->
 
 
 def test_the_size_of_batches_changes_nothing() -> None:
-    assert weighed(ROWS, 1) == weighed(ROWS, 3) == weighed(ROWS)
+    assert verified(ROWS, 1) == verified(ROWS, 3) == verified(ROWS)
 
 
 def test_a_part_knows_its_own_thumbnails_only() -> None:
     with pytest.raises(TableError, match="image 5 has no thumbnail"):
-        weighed([thumbnail(5, photo(1)), thumbnail(6, photo(2), part=1), query(6, [5], [], part=1)])
+        verified([thumbnail(5, photo(1)), thumbnail(6, photo(2), part=1), query(6, [5], [], part=1)])
 
 
 def test_of_plain_images_the_thumbnails_say_nothing() -> None:
     plain = np.full((200, 256), 90, np.uint8)
-    found = weighed([thumbnail(1, plain), thumbnail(2, plain), query(1, [2], [])])
+    found = verified([thumbnail(1, plain), thumbnail(2, plain), query(1, [2], [])])
     assert found[1, 2]["copy_probability"] < 0.5
     assert not found[1, 2]["conclusive"]
 
 
 def test_a_re_encoded_copy_is_certain() -> None:
-    found = weighed([thumbnail(1, photo(3)), thumbnail(2, reencoded(photo(3), 30)), query(1, [2], [])])
+    found = verified([thumbnail(1, photo(3)), thumbnail(2, reencoded(photo(3), 30)), query(1, [2], [])])
     assert found[1, 2]["copy_probability"] > 0.99

@@ -293,7 +293,7 @@ def component_batches(sizes: list[int], rows_per_batch: int) -> tuple[list[pa.Re
 def cut_in_batches(sizes: list[int], rows_per_batch: int, max_component_images: int = 2000) -> list[tuple[int, int]]:
     batches, _ = component_batches(sizes, rows_per_batch)
     settings = cut.CutSettings(0.45, 0.95, "average", max_component_images)
-    done = [row for batch in cut._cut_batches(batches, settings) for row in batch.to_pylist()]
+    done = [row for batch in cut._cut_batches_by_likeness(batches, settings) for row in batch.to_pylist()]
     return [(row["image_id"], row["cluster_label"]) for row in done]
 
 
@@ -309,7 +309,7 @@ def test_a_component_is_cut_as_a_whole_wherever_batches_end(rows_per_batch: int)
     assert cut_in_batches(sizes, rows_per_batch) == expected
 
 
-def test_a_crowd_above_the_bound_is_cut_in_pieces_of_the_bound() -> None:
+def test_equal_vectors_above_the_bound_are_cut_in_pieces_of_the_bound() -> None:
     labels = dict(cut_in_batches([10], 1000, max_component_images=4))
     assert sorted(labels) == list(range(-5, 5))
     for image_id, label in labels.items():

@@ -141,10 +141,10 @@ def test_identical_images_are_joined_to_the_smallest_id_of_their_pixels(spark: S
     unique = representatives_with(lake, F.col("content_hash"))
     assert {r["image_id"]: r["n_equal"] for r in unique.collect()} == {-3: 4, 1: 2, 4: 1}
     several = unique.where("n_equal > 1")
-    found = hash_pairs.identical_pairs(lake, several, n_several=2)
+    found = hash_pairs.identical_pairs(lake, several, n_with_copies=2)
     spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
     try:
-        shuffled = sorted(hash_pairs.identical_pairs(lake, several, n_several=10**9).collect())
+        shuffled = sorted(hash_pairs.identical_pairs(lake, several, n_with_copies=10**9).collect())
     finally:
         spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
     assert shuffled == sorted(found.collect())

@@ -245,7 +245,7 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
         ({"model_id": "made-up/2"}, rf"hold embeddings of made-up/2, features of {MODEL}; .*dedup-spark index --force"),
         ({"n_images": 2}, r"hold 2 vectors, features 3 .*dedup-spark index --force"),
         ({"built_from": "3:0123456789abcdef"}, r"made of other images than the 3 .*dedup-spark index --force"),
-        ({"built_from": None}, r"or by a version that did not note of which.*dedup-spark index --force"),
+        ({"built_from": None}, r"or by a version that did not store of which.*dedup-spark index --force"),
     ],
 )
 def test_shards_that_are_not_those_of_the_features_stop_the_step(

@@ -1,7 +1,11 @@
-"""Images that say too little to be joined by likeness: blank, placeholder, text, hub. Part of the step cluster.
+"""Guarded images show too little to be joined by likeness: blank, placeholder, text, hub. Part of the step cluster.
 
 White pages, "no image available", pages of print and empty forms are near a great many images that have nothing to do
+<<<<<<< HEAD:dedup_spark/stages/cluster/guards.py
 with them; one of them is enough to chain unlike images. They join clusters by equal pixels, and, but for blank ones,
+=======
+with them; one of them is enough to chain unrelated images. They join clusters by equal pixels and, except blank ones,
+>>>>>>> w-words1:dedup_spark/stages/cluster/guarded_images.py
 where two methods that err differently agree: the embedding and the pHash.
 """
 
@@ -14,12 +18,12 @@ from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.vocabulary import Guard
 
 FACTS = ("luma_stddev", "entropy_bits", "sharpness")
-"""Columns of features that the guards look at."""
+"""Columns of features by which images are guarded."""
 
 _STROKES = 3.5
 """Sharpness over the square of luma_stddev, which contrast does not change: 20 for white noise. Of 80 rendered pages of
-text 79 % are above it with an entropy below 5.5 bits, or are placeholders; of 480 photos, memes and screenshots none. A
-field of stars comes nearest, with 3.2."""
+text 79 % are above it with an entropy below 5.5 bits, or are placeholders; of 480 photos, memes and screenshots none
+is. A photo of a starry sky comes nearest, with 3.2."""
 
 
 def guarded_images(unique: DataFrame, pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
