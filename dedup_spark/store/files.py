@@ -121,7 +121,8 @@ def delete_tree(uri: str) -> None:
     if not filesystem.exists(path):
         return
     is_disk = "file" in _protocols(filesystem)
-    filesystem.rm(path if is_disk else glob.escape(path), recursive=True)  # in stores the path is a pattern
+    with suppress(FileNotFoundError):  # somebody else deletes it at the same time
+        filesystem.rm(path if is_disk else glob.escape(path), recursive=True)  # in stores the path is a pattern
 
 
 def remove_if_empty(uri: str) -> None:

@@ -179,3 +179,10 @@ def test_a_scheme_without_its_package_is_an_import_error(monkeypatch: pytest.Mon
 def test_an_unknown_scheme_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="sl3"):
         files.open_filesystem("sl3://bucket/x")
+
+
+def test_what_another_process_deletes_at_the_same_time_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryFileSystem, "exists", lambda self, path, **_: True)  # it was, a moment ago
+    with pytest.raises(FileNotFoundError):
+        MemoryFileSystem().rm("/tables/gone", recursive=True)
+    files.delete_tree("memory://tables/gone")

@@ -57,8 +57,8 @@ class Distances(ABC):
     def measure(self, pairs: DataFrame) -> Distances:
         """The distances with these pairs measured, too.
 
-        `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the query image of the two, which is compared
-        with many. Some may have been measured before.
+        `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the query image of the two, which is
+        compared with many. Some may have been measured before.
         """
 
     @abstractmethod

@@ -72,7 +72,7 @@ def evidence_of(
 
 
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:
-    """Add normalised_similarity, prior, `query_id`, and whether one of the two has a dense neighbourhood (`is_dense`)."""
+    """Add normalised_similarity, prior, query_id, and is_dense: whether one of the two has a dense neighbourhood."""
     floor = F.lit(settings.floor_similarity).cast("float")
     sixteenth = F.get("similarities", F.lit(probability.CROWDING_RANK - 1))
     last = F.get("similarities", F.lit(settings.neighbours - 1))
