@@ -248,5 +248,5 @@ def test_a_keeper_of_another_image_stays_whatever_it_is_called(spark: SparkSessi
     """The keeper of b is, under the name a, on the list itself."""
     found = [("a", "disk:1", "disk:9", None), ("b", "disk:2", "disk:1", None), ("d", "disk:3", "disk:9", "is gone")]
     checked = spark.createDataFrame(found, "uri string, identity string, keeper_identity string, problem string")
-    marked = {row["uri"]: row["vouches"] for row in _standing(checked).orderBy(F.col("uri")).collect()}
+    marked = {row["uri"]: row["keeps_another"] for row in _standing(checked).orderBy(F.col("uri")).collect()}
     assert marked == {"a": True, "b": False}
