@@ -65,7 +65,7 @@ def mixed(photos: list[bytes]) -> Files:
 
 
 def family(photos: list[bytes]) -> Files:
-    """One picture with eighty copies; all other photos share one frame, which is half of each; some also occur without it.
+    """One picture with eighty copies; all other photos share one frame, half of each; some also occur without it.
 
     The frame is the same pixel for pixel, so that the pictures share more than they differ in.
     """
