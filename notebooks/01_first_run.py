@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 1. First run
 #
-# Run the six steps over a small lake and look at what each of them left behind.
+# This notebook runs the six steps over a small lake and shows what each of them has written.
 #
 # The defaults are the lake and the tables of `make demo`. For a lake of your own, set `DEDUP_LAKE` and
 # `DEDUP_TABLES` before you start.

@@ -21,7 +21,7 @@ from dedup_spark.spark.task_errors import told_in_a_sentence
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did and found.
+    """The result of a run.
 
     Attributes:
         lake: The canonical address of the lake.
@@ -54,7 +54,7 @@ class RunResult:
 
     @property
     def removable_bytes(self) -> int:
-        """What removing them would free."""
+        """The bytes that their removal would free."""
         return self.counts["report"]["removable_bytes"]
 
     @property

@@ -161,4 +161,4 @@ ANSWERS: dict[str, Answer] = {
     "repair": functools.partial(_upkeep, do=api.repair),
     "demo": _demo,
 }
-"""By the name of the command."""
+"""The answers, by the name of the command."""

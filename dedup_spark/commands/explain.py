@@ -33,7 +33,7 @@ _MAX_PATH_PAIRS = 5_000_000  # 24 bytes each on the driver
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known between two images; None: not known, or not computed.
+    """Two images compared; a value is None where it is not known, or was not computed.
 
     Attributes:
         pair: The row of `pairs`, if match proposed the pair.

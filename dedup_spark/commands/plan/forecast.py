@@ -51,8 +51,8 @@ class SparkCluster:
         return self.n_nodes * self.gpus_per_node
 
     def __str__(self) -> str:
-        beside = f"1 GPU and {self.cores_per_node} cores" if self.gpus_per_node else f"{self.cores_per_node} cores"
-        return f"{self.n_nodes:,} node{'s' if self.n_nodes != 1 else ''} of {beside}"
+        node = f"1 GPU and {self.cores_per_node} cores" if self.gpus_per_node else f"{self.cores_per_node} cores"
+        return f"{self.n_nodes:,} node{'s' if self.n_nodes != 1 else ''} of {node}"
 
 
 def parse_cluster(text: str) -> SparkCluster:
@@ -73,7 +73,7 @@ class Rates:
     """
 
     list_seconds: float = 2e-4  # per object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
-    decode_seconds: float = 0.014  # M, beside decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
+    decode_seconds: float = 0.014  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
     decode_byte_seconds: float = 1.05e-7  # M: for each byte of a JPEG, 45 to 610 kB
     embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
     gpu_embed_seconds: float = 4e-4  # A: ResNet-50 in float16, 2,500 images/s, 2 % of an H100's peak

@@ -41,7 +41,7 @@ from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.vocabulary import FeatureStatus, StepName
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Cosines for which pairs are estimated, beside match.min_similarity and the floor of neighbours."""
+"""Cosines for which pairs are estimated, in addition to match.min_similarity and the floor of neighbours."""
 
 _KEPT = FEATURES.schema.only("image_id", "status", "reject_reason", "content_hash", "pixel_hash", "embedding")
 _SAMPLE = _KEPT + Columns("busy_seconds double")

@@ -36,7 +36,7 @@ COLUMNS = (
     "uri", "member", "keeper_uri", "keeper_member", "relation", "size_bytes", "freed_bytes", "cluster_id", "etag",
     "version_id", "verified_at",
 )  # fmt: skip
-"""Of the list, in this order."""
+"""The columns of the list, in this order."""
 
 RELATIONS = tuple(Relation)
 
