@@ -1,9 +1,9 @@
-"""Claim: clusters of the same picture that are right, on edited photos, memes, screenshots and families of one frame.
+"""Claim: the clusters are right, on edited photos, memes, screenshots and families of pictures in one frame.
 
-The whole pipeline through Spark with default settings, beside other programs on the same files. Clusters are scored
-(`cluster_scores.py`), in pairs of images. Without options the corpora are made from the sample photos that
+It compares the whole pipeline through Spark, with default settings, with other programs on the same files. Clusters are
+scored by their pairs of images (`cluster_scores.py`). Without options the corpora are made from the sample photos that
 scikit-image and scikit-learn ship (`corpora.py`); `--photos` takes others, `--corpus` a labelled folder as it is.
-Programs other than imagehash live in an environment of their own, named with `--peer-python`; what is not there is
+Programs other than imagehash need an environment of their own, named with `--peer-python`; a program that is missing is
 listed as not run.
 
     python benchmarks/accuracy.py --quick
@@ -42,11 +42,11 @@ PEER_SECONDS = 3600
 
 
 class NotRun(Exception):
-    """A program that is not installed, or failed; the message says which."""
+    """A program is not installed, or failed; the message names the reason."""
 
 
 def our_clusters(corpus: Path, tables_root: Path, config: Config) -> Clusters:
-    """What `dedup-spark run` writes into `clusters`. Tables that are there are continued, not made anew."""
+    """The clusters that `dedup-spark run` writes. Tables that exist are continued, not made anew."""
     tables = Tables(get_session("benchmark"), str(tables_root))
     tables.create_missing()
     lake = open_source(str(corpus), config.inventory).root
@@ -59,14 +59,14 @@ def our_clusters(corpus: Path, tables_root: Path, config: Config) -> Clusters:
 
 
 def peer_clusters(peer: str, corpus: Path, python: str | None) -> Clusters:
-    """What another program finds, in a process of its own."""
+    """The clusters that another program finds; it runs in a process of its own."""
     if python is None:
         raise NotRun("no --peer-python")
     command = [python, str(Path(__file__).with_name("peers.py")), peer, str(corpus)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PEER_SECONDS)
     except subprocess.TimeoutExpired as e:
-        raise NotRun(f"not done in {PEER_SECONDS} s") from e
+        raise NotRun(f"did not end within {PEER_SECONDS} s") from e
     if done.returncode:
         raise NotRun((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:100])
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"cluster"')]
@@ -74,7 +74,7 @@ def peer_clusters(peer: str, corpus: Path, python: str | None) -> Clusters:
 
 
 def linked(folder: Path, sources: Iterable[Path]) -> Path:
-    """A folder with the files of several: for a corpus and a crowd of unrelated images beside it."""
+    """A folder with the files of several folders: of a corpus, and of unrelated images that are added to it."""
     folder.mkdir(parents=True)
     for path in (path for source in sources for path in sorted(source.iterdir())):
         shutil.copyfile(path, folder / path.name)
@@ -82,7 +82,7 @@ def linked(folder: Path, sources: Iterable[Path]) -> Path:
 
 
 def made_or_given(options: argparse.Namespace, scratch: Path) -> dict[str, Path]:
-    """Name to folder of every corpus asked for."""
+    """The folder of every corpus asked for, by name."""
     given = {path.name: path for path in options.corpus}
     if not given:
         photos = photo_bytes(options.photos)[: QUICK_PHOTOS if options.quick else None]
@@ -100,11 +100,11 @@ def add_row(table: Table, corpus: str, program: str, scores: Scores) -> None:
 
 
 def show_edits(by_program: dict[str, Scores], corpus: str) -> None:
-    """Recall of each edit, one line an edit, one column a program; corpora with too many kinds are left out."""
+    """Recall of each edit, one line per edit, one column per program; corpora with too many kinds are left out."""
     kinds = sorted({edit for scores in by_program.values() for edit in scores.edit_recall})
     if not 0 < len(kinds) <= 40:
         return
-    print(f"\nrecall of each edit on {corpus}: in one cluster with the original")
+    print(f"\nrecall of each edit on {corpus}: share of the copies that are in one cluster with their original")
     table = Table(("edit", *by_program))
     for kind in kinds:
         table.add(kind, *(f"{scores.edit_recall[kind]:.3f}" for scores in by_program.values()))

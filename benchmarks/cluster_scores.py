@@ -1,9 +1,8 @@
-"""How well clusters meet a labelled corpus: precision and recall over pairs, recall of each edit, mixed clusters.
+"""Scores clusters by a labelled corpus: precision and recall over pairs, recall of each edit, mixed clusters.
 
 A corpus is a folder whose files are named `<group>__<edit>.<ext>`: two images show the same picture exactly if they
-share the group, and `original` is the edit of the picture itself. Clusters are what is scored, not the pairs that a
-program compared: all members of a cluster count as found with each other, as a user who acts on it would act. Not a
-benchmark.
+share the group, and `original` is the edit of the picture itself. Clusters are scored, not the pairs that a program
+compared: each two members of a cluster count as found, because a user removes all members but one. Not a benchmark.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ Sets = Iterable[Iterable[str]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one program on one corpus.
+    """The scores of one program on one corpus.
 
     Attributes:
-        precision: share of true pairs among the pairs of images in one cluster; 1 when there is none.
-        recall: share of the true pairs that are in one cluster; 1 when there is none.
-        edit_recall: edit to the share of its images that are in one cluster with their original.
-        mixed_share: share of the clusters of two or more images that hold images of two groups or more.
-        largest: size of the largest cluster.
+        precision: Share of true pairs among the pairs of images in one cluster; 1 when there is none.
+        recall: Share of the true pairs that are in one cluster; 1 when there is none.
+        edit_recall: For each edit, the share of its images that are in one cluster with their original.
+        mixed_share: Share of the clusters of two or more images that hold images of two groups or more.
+        largest: Size of the largest cluster.
     """
 
     precision: float
@@ -45,7 +44,7 @@ def score_clusters(names: Iterable[str], found: Sets) -> Scores:
 
     Cost: linear in the images and the members of `found`.
     Raises:
-        ValueError: a name in `found` is not in `names`, or a name has no group.
+        ValueError: A name in `found` is not in `names`, or a name has no group.
     """
     clusters = merged(names, found)
     group = {name: group_of(name) for members in clusters for name in members}
@@ -65,7 +64,7 @@ def score_clusters(names: Iterable[str], found: Sets) -> Scores:
 
 
 def merged(names: Iterable[str], found: Sets) -> list[list[str]]:
-    """Every name once: the transitive closure of `found`, and singles for the rest."""
+    """The transitive closure of `found`, in which every name occurs once; names in no set are clusters of one."""
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
@@ -89,13 +88,13 @@ def merged(names: Iterable[str], found: Sets) -> list[list[str]]:
 def _edit_recall(clusters: list[list[str]]) -> dict[str, float]:
     place = {name: i for i, members in enumerate(clusters) for name in members}
     original = {group_of(name): place[name] for name in place if edit_of(name) == "original"}
-    met, total = Counter[str](), Counter[str]()
+    n_found, total = Counter[str](), Counter[str]()
     for name, i in place.items():
         edit, group = edit_of(name), group_of(name)
         if edit != "original" and group in original:
             total[edit] += 1
-            met[edit] += original[group] == i
-    return {edit: met[edit] / total[edit] for edit in sorted(total)}
+            n_found[edit] += original[group] == i
+    return {edit: n_found[edit] / total[edit] for edit in sorted(total)}
 
 
 def group_of(name: str) -> str:
@@ -106,7 +105,7 @@ def group_of(name: str) -> str:
 
 
 def edit_of(name: str) -> str:
-    """`000001__crop.jpg` to `crop`; a number behind an underscore only keeps names apart: `crop_07` is a `crop`."""
+    """The edit in a name: `crop` for `000001__crop.jpg`. A number at its end only keeps names apart, as `crop_07`."""
     edit = name.partition("__")[2].partition(".")[0]
     kind, _, number = edit.rpartition("_")
     return kind if kind and number.isdigit() else edit

@@ -1,10 +1,10 @@
-"""Claim: connected components of 10 M edges on 2 cores, in bounded memory, in O(log n) rounds, equal to an oracle.
+"""Claim: components of 10 M edges are found on 2 cores, in bounded memory and O(log n) rounds, equal to an oracle's.
 
-Two graphs: `random`, as many edges as nodes (one giant component and many small ones), and `chain`, the worst case for
-methods that pass labels along (100,000 nodes, ids in order of the chain). Each is done by contraction in Spark all the
-way, by contraction until `cluster.max_driver_pairs` edges are left, and by large-star/small-star (Kiveris et al., SoCC
-2014), in one session. The result is compared with SciPy's, node by node. Memory is the JVM's heap limit, which a run
-that needs more would not survive, and the peak of this Python process.
+There are two graphs: `random`, with as many edges as nodes (one giant component and many small ones), and `chain`, the
+worst case for methods that pass labels along (100,000 nodes, ids in order of the chain). The components of each are
+found by contraction in Spark alone, by contraction until `cluster.max_driver_pairs` edges are left, and by
+large-star/small-star (Kiveris et al., SoCC 2014), in one session. The result is compared with SciPy's, node by node.
+Memory is the JVM's heap limit, which a run that needs more would not survive, and the peak of this Python process.
 
     python benchmarks/components.py --quick
     python benchmarks/components.py --n 10000000
@@ -48,7 +48,7 @@ class CountRounds(logging.Handler):
 
 
 def contraction(max_driver_edges: int) -> Method:
-    """The package's own, and its rounds."""
+    """The package's own method; it returns the components and the number of rounds."""
 
     def run(edges: DataFrame, tables: Tables) -> tuple[DataFrame, int]:
         counter = CountRounds()
@@ -62,8 +62,8 @@ def contraction(max_driver_edges: int) -> Method:
     return run
 
 
-def stars(edges: DataFrame, tables: Tables) -> tuple[DataFrame, int]:
-    """Large-star/small-star until nothing changes; each round is written down as well."""
+def large_star_small_star(edges: DataFrame, tables: Tables) -> tuple[DataFrame, int]:
+    """The method of Kiveris et al., until nothing changes; each round is staged on disk, as in the package's own."""
     current, before, rounds = tables.stage("stars-0", downward(edges)), (-1, -1), 0
     while True:
         rounds += 1
@@ -89,7 +89,7 @@ def downward(edges: DataFrame) -> DataFrame:
 
 
 def random_graph(n: int) -> tuple[Ids, Ids]:
-    """n edges over n nodes with ids as hashes are."""
+    """n edges over n nodes, whose ids are spread over 64 bits as hashes are."""
     rng = np.random.default_rng(0)
     ids = rng.integers(-(2**63), 2**63 - 1, n)
     return ids[rng.integers(0, n, n)], ids[rng.integers(0, n, n)]
@@ -101,7 +101,7 @@ def chain(n: int) -> tuple[Ids, Ids]:
 
 
 def time_method(spark: SparkSession, method: Method, graph: DataFrame, oracle: tuple[Ids, Ids]) -> tuple[float, int]:
-    """Seconds and rounds; SystemExit when a node is in another component than the oracle says."""
+    """Seconds and rounds. Raises SystemExit when the components differ from those of the oracle."""
     root = Path(tempfile.mkdtemp(prefix="components-"))
     tables = Tables(spark, str(root))
     try:
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=10_000_000, help="edges of the random graph")
     parser.add_argument("--quick", action="store_true", help="100,000 edges and a chain of 2,000")
-    parser.add_argument("--no-stars", action="store_true", help="leave out the method compared with")
+    parser.add_argument("--no-stars", action="store_true", help="leave out large-star/small-star")
     options = parser.parse_args()
     n, links = (100_000, 2_000) if options.quick else (options.n, _CHAIN)
     spark = get_session("benchmark-components")
@@ -135,7 +135,7 @@ def main() -> None:
         "contraction, then driver": contraction(min(ClusterSettings().max_driver_pairs, n // 4)),
     }
     if not options.no_stars:
-        methods["large-star/small-star"] = stars
+        methods["large-star/small-star"] = large_star_small_star
     table, figures = Table(("graph", "method", "rounds", "seconds")), {"n_edges": n, "chain_nodes": links}
     for name, (a, b) in (("chain", chain(links)), ("random", random_graph(n))):
         folder = Path(tempfile.mkdtemp(prefix="edges-"))

@@ -1,7 +1,7 @@
 """Labelled corpora made from photos by the edits of `dedup_spark/kernels/edits.py`. Not a benchmark.
 
-Every photo is one group, named as `cluster_scores.py` says. Photos must be distinct: nothing here looks for copies
-among them.
+Every photo is one group, and files are named as `cluster_scores.py` expects. The photos must be distinct, which is not
+checked here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dedup_spark.kernels import edits
 from dedup_spark.kernels.decoding.images import sniff_format
 
 Files = Iterator[tuple[str, bytes]]
-"""Name and content; a name without a suffix gets that of its format, as other programs judge files by it."""
+"""Name and content; a name without a suffix gets that of its format, as other programs choose a decoder by it."""
 N_COPIES, FRAME_SHARE, FRAME_PX = 80, 0.5, (540, 405)
 SEED = 20_244
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp"}
@@ -33,7 +33,7 @@ def write_corpus(kind: str, folder: Path, photos: list[bytes]) -> Path:
 
 
 def ukbench(photos: list[bytes]) -> Files:
-    """The five edits of imagededup's published benchmark: crop, two flips, a turn by 25 degrees, a square."""
+    """The five edits of imagededup's published benchmark: crop, two flips, rotation by 25 degrees, squash."""
     for i, data in enumerate(photos):
         photo, rng = _opened(data), edits.copy_generator(SEED, i, 0)
         yield f"{i:06d}__original.jpg", data
@@ -51,7 +51,7 @@ def ukbench(photos: list[bytes]) -> Files:
 
 
 def mixed(photos: list[bytes]) -> Files:
-    """Each kind of edit once, five copies with two edits at a time, and of every fifth photo a copy of the bytes."""
+    """Each kind of edit once, five copies with two edits each, and a byte copy of every fifth photo."""
     for i, data in enumerate(photos):
         photo = _opened(data)
         yield f"{i:06d}__original.jpg", data
@@ -65,9 +65,9 @@ def mixed(photos: list[bytes]) -> Files:
 
 
 def family(photos: list[bytes]) -> Files:
-    """One picture with eighty copies; all other photos share one frame, which is half of each. Some have a plain photo.
+    """One picture with eighty copies; all other photos share one frame, half of each; some also occur without it.
 
-    The frame is the same pixel for pixel: what the pictures share is larger than what tells them apart.
+    The frame is the same pixel for pixel, so that the pictures share more than they differ in.
     """
     hub, *others = photos
     photo = _opened(hub)
@@ -88,7 +88,7 @@ CORPORA: dict[str, Callable[[list[bytes]], Files]] = {"ukbench": ukbench, "mixed
 
 
 def _drawn(rng: np.random.Generator, n: int) -> list[str]:
-    """`n` different kinds of edit in the order drawn."""
+    """`n` different kinds of edit, in the order in which they were drawn."""
     return [str(edit) for edit in rng.choice(edits.EDITS, n, replace=False)]
 
 

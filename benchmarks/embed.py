@@ -1,12 +1,12 @@
 """Claim: inside Spark a model runs at nearly its own speed, and the default model is cheap.
 
-Each runtime alone: as many plain processes as there are cores (on a GPU: one), each embedding arrays that lie in
-memory. Inside the stage: the same model in the stage of `dedup-spark embed`, from a table of 256-px thumbnails; and a
-plain loop that decodes the same thumbnails and embeds them, with neither Spark nor tables. Rounds alternate, medians
-are compared, and every side is warm when its clock starts.
+Each runtime is measured alone: there are as many plain processes as cores (on a GPU: one), and each embeds arrays in
+memory. The model is then measured inside the stage of `dedup-spark embed`, which reads a table of 256-px thumbnails,
+and in a plain loop that decodes the same thumbnails and embeds them, without Spark and tables. Rounds alternate,
+medians are compared, and every side is warm when its time starts.
 
 With CUDA the stage runs in tasks that hold the GPU (a local cluster of one executor), GPU utilisation is sampled
-while it runs, and the share of time that the model waited for decoding is shown.
+while it runs, and the share of the time in which the model waited for decoding is shown.
 
     python benchmarks/embed.py --n 4000
     python benchmarks/embed.py --quick
@@ -77,7 +77,7 @@ def resolved(extract: ExtractSettings, device: str) -> ModelSettings:
 
 
 def arrays_process(model: ModelSettings, device: str, photos: list[bytes], n: int, barrier: Barrier) -> None:
-    """Embeds `n` images that lie in memory."""
+    """Embeds `n` images from memory."""
     size = BATCH_IMAGES[device]
     images = [np.asarray(Image.open(io.BytesIO(photo)).convert("RGB").resize((256, 256))) for photo in photos]
     batch = np.stack([model_input(Image.fromarray(images[i % len(images)]), model.input_px) for i in range(size)])
@@ -111,7 +111,7 @@ def run_process(target: Callable[..., None], arguments: tuple[object, ...], barr
 
 
 def seconds_of(target: Callable[..., None], arguments: list[tuple[object, ...]]) -> float:
-    """Of work, start-up left out: one process for each tuple of arguments."""
+    """Seconds of work without start-up, with one process for each tuple of arguments."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(len(arguments) + 1)
     workers = [context.Process(target=run_process, args=(target, each, barrier)) for each in arguments]
@@ -127,7 +127,7 @@ def seconds_of(target: Callable[..., None], arguments: list[tuple[object, ...]])
 
 
 def alone_per_second(extract: ExtractSettings, device: str, photos: list[bytes], n: int) -> float:
-    """Images a second of the runtime on arrays."""
+    """Images per second of the runtime on arrays in memory."""
     n_processes = n_cores() if device == "cpu" else 1
     each = -(-n // n_processes)
     arguments = [(resolved(extract, device), device, photos, each)] * n_processes
@@ -138,7 +138,7 @@ def alone_per_second(extract: ExtractSettings, device: str, photos: list[bytes],
 
 
 def session(device: str) -> SparkSession:
-    """A laptop's session, or one executor that holds the GPU."""
+    """A local session, or a cluster of one executor that holds the GPU."""
     if device == "cpu":
         return get_session("benchmark")
     cores = n_cores()
@@ -157,7 +157,7 @@ def session(device: str) -> SparkSession:
 
 
 def write_thumbnails(folder: Path, thumbnails: list[bytes]) -> Path:
-    """A table of them in files enough for all cores."""
+    """A table of the thumbnails, in enough files for all cores."""
     folder.mkdir()
     for i, part in enumerate(share_out(list(range(len(thumbnails))), 8 * n_cores())):  # type: ignore[arg-type]
         rows = [{"image_id": k, "thumbnail": thumbnails[k]} for k in part]
@@ -166,7 +166,7 @@ def write_thumbnails(folder: Path, thumbnails: list[bytes]) -> Path:
 
 
 def stage_seconds(spark: SparkSession, settings: TaskSettings, table: Path, n: int) -> tuple[float, dict[str, float]]:
-    """Of embedding the table, and what the tasks saw: seconds of the model, seconds in which it waited."""
+    """Seconds to embed the table; and from the tasks, the seconds of the model and those in which it waited."""
     observation = Observation()
     images = spark.read.parquet(str(table))
     rows = vectors_of(images, settings, n).observe(
@@ -178,7 +178,7 @@ def stage_seconds(spark: SparkSession, settings: TaskSettings, table: Path, n: i
 
 
 class Utilisation:
-    """Percent of time in which the GPU worked, by nvidia-smi twice a second."""
+    """Percent of the time in which the GPU worked, by nvidia-smi twice per second."""
 
     def __init__(self) -> None:
         self.samples: list[float] = []
@@ -200,7 +200,7 @@ class Utilisation:
 
 
 def in_stage(device: str, n: int, rounds: int, photos: list[bytes], scratch: Path) -> dict[str, float]:
-    """The stage against the plain loop over the same thumbnails."""
+    """Compares the stage with the plain loop over the same thumbnails."""
     extract = settings_of([IN_STAGE, "extract.embed_from=thumbnail"])
     thumbnails = [varied_thumbnail(photos[i % len(photos)], i) for i in range(n)]
     table, warm = write_thumbnails(scratch / "all", thumbnails), write_thumbnails(scratch / "warm", thumbnails[:200])

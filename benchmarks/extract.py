@@ -1,10 +1,10 @@
 """Claim: inside Spark, images are read, hashed and embedded at nearly the speed of the libraries themselves.
 
-The step `extract` against the ideal loop: as many plain processes as there are cores, each reading, hashing, decoding
-and embedding its share with the same functions, no Spark, no tables. Start-up is left out on both sides: the loop's
-clock starts when every process has its model, Spark's after a small extract that warmed the same workers up. The loop
-does one half of the images before Spark and the other after it: a machine that others use too is not equally fast all
-the time. For the same reason the processor seconds of both sides are compared beside those of the clock.
+The step `extract` is compared with an ideal loop: as many plain processes as there are cores, each of which reads,
+hashes, decodes and embeds its share with the same functions, without Spark and tables. Start-up is left out on both
+sides: the loop's time starts when every process has its model, Spark's after a small extract that warmed the same
+workers up. The loop does one half of the images before Spark and the other after it, as a machine that others use too
+is not equally fast all the time. For the same reason the processor seconds of both sides are compared too.
 
     python benchmarks/extract.py --n 20000 --photos /my/photos
     python benchmarks/extract.py --n 20000 --side-px 256 --set extract.embedding=sscd_distilled
@@ -46,14 +46,14 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: seconds by the clock, and processor seconds of all its processes."""
+    """The cost of a run: seconds by the clock, and processor seconds of all its processes."""
 
     seconds: float
     cpu_seconds: float
 
 
 class Meter:
-    """Counts both from its making to `read`; of this process and all below it, ended ones included."""
+    """Measures both from its creation to `read`, for this process and all below it, ended ones included."""
 
     def __init__(self) -> None:
         self._begin, self._cpu_begin = time.monotonic(), cpu_seconds_below()
@@ -63,7 +63,7 @@ class Meter:
 
 
 def descendants() -> dict[int, list[str]]:
-    """Of this process and itself: process id to the fields of /proc/<pid>/stat from the third (state) on."""
+    """This process and all below it: process id to the fields of /proc/<pid>/stat from the third (state) on."""
     stats: dict[int, list[str]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -77,12 +77,12 @@ def descendants() -> dict[int, list[str]]:
 
 
 def cpu_seconds_below() -> float:
-    """User and system time of this process, all below it, and all that those have waited for."""
+    """User and system time of this process, of all below it, and of the ended ones that these waited for."""
     return sum(int(t) for fields in descendants().values() for t in fields[11:15]) / TICKS_PER_SECOND
 
 
 def peak_worker_bytes() -> int:
-    """Largest resident set (VmHWM) of a Python worker of ours, and that of a decoder, added."""
+    """The sum of the largest resident set (VmHWM) of a Python worker and that of a decoder."""
     peaks = {b"pyspark.daemon": 0, b"dedup_spark.stages.reading.decoder_child": 0}
     for pid in descendants():
         try:
@@ -107,7 +107,7 @@ def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:
 
 
 def ideal_share(paths: list[Path], config: Config, embed: bool, barrier: Barrier) -> None:
-    """What one process of the ideal loop does; passes the barrier when warm, when done, and when that was noted."""
+    """One process of the ideal loop. It passes the barrier when warm, when done, and when the time was taken."""
     e = config.extract
     settings = SignatureSettings(
         e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if embed else 0
@@ -150,7 +150,7 @@ def ideal_cost(paths: list[Path], config: Config, embed: bool, n_processes: int)
 
 
 def spark_cost(lake: Path, tables_root: Path, config: Config) -> Cost:
-    """Of the step extract, on a lake that the inventory has listed."""
+    """The cost of the step extract, on a lake that the step inventory has listed."""
     spark = get_session("benchmark")
     tables = Tables(spark, str(tables_root))
     tables.create_missing()
@@ -162,7 +162,7 @@ def spark_cost(lake: Path, tables_root: Path, config: Config) -> Cost:
 
 
 def measure(name: str, config: Config, scratch: Path, table: Table) -> dict[str, object]:
-    """Figures of one mode, their names ending in `name`; adds its row to the table."""
+    """The figures of one mode, with names that end in `name`; its row is added to the table."""
     embed = config.extract.embedding != "off"
     paths = sorted((scratch / "large").rglob("*.jpg"))
     n_large = len(paths)

@@ -1,4 +1,4 @@
-"""What every benchmark needs: photos to work on, a table for people, one JSON line for machines. Not a benchmark."""
+"""The parts that benchmarks share: photos to work on, a table for people, a line of JSON for programs. No benchmark."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", 
 
 
 class Table:
-    """Rows under named columns; floats get three significant digits or none behind the point."""
+    """Rows under named columns; floats have three significant digits, or no decimals."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         self.columns, self.rows = columns, list[list[str]]()
@@ -32,7 +32,7 @@ class Table:
 
 
 def print_json(figures: dict[str, Any]) -> None:
-    """The last line: the same figures, floats with four significant digits."""
+    """Prints the last line: the figures as JSON, floats with four significant digits."""
     print(json.dumps({k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in figures.items()}), flush=True)
 
 
@@ -51,7 +51,7 @@ def describe_machine() -> str:
 
 
 def photo_bytes(folder: Path | None) -> list[bytes]:
-    """Encoded photos: the files of a folder, or the sample photos as a camera stores them; always in one order."""
+    """Encoded photos: the files of a folder, or the sample photos as a camera stores them; always in the same order."""
     if folder:
         paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _PHOTO_SUFFIXES)
         if not paths:
@@ -82,12 +82,12 @@ def make_lake(folder: Path, n: int, photos: list[bytes]) -> Path:
 
 
 def total_bytes(folder: Path) -> int:
-    """Of all files below."""
+    """The bytes of all files below a folder."""
     return sum(path.stat().st_size for path in files_below(folder))
 
 
 def files_below(folder: Path) -> list[Path]:
-    """In one order."""
+    """The files below a folder, always in the same order."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 

@@ -1,19 +1,19 @@
 """Claim: all near pairs are found several times faster than by an exact matrix product or by FAISS, at recall near 1.
 
-The step `match`, whole (Spark jobs, reads, exact scores, pHash join, writing `pairs`; start-up and `index` left out),
-for each engine, in one warm session, against two plain programs in the same run, on all cores:
+The whole step `match` (Spark jobs, reads, exact scores, pHash join, writing `pairs`; without start-up and `index`) runs
+with each engine in one warm session. It is compared with two plain programs in the same run, on all cores:
 
 - gemm: exact float32 products of half the matrix in NumPy, block by block, pairs kept; also the truth for recall.
 - faiss: IndexIVFFlat range_search of every vector, with the smallest nprobe that reaches recall 0.99 (training, adding
   and the search for nprobe are not counted). Recall here is the mean over images of the share of their pairs: k-means
-  gives a group of hundreds a cell of its own, and as such groups hold most pairs, two probes would seem to do.
+  gives a group of hundreds a cell of its own, and as such groups hold most pairs, two probes would seem enough.
 
-Above `--plain-rows` both plain programs do a random share of their queries and are scaled up (both are linear in them),
-and recall is that of the pairs of those queries. The vectors are those of `vectors.py`: fitted to real embeddings, with
-planted groups of 2 to `n` / 200 (at most 5,000) and one skewed cell.
+Above `--plain-rows` both plain programs do a random share of their queries and their times are scaled up (both are
+linear in them), and recall is that of the pairs of those queries. The vectors are those of `vectors.py`: fitted to real
+embeddings, with planted groups of 2 to `n` / 200 (at most 5,000) and one skewed cell.
 
-Like the plain programs, the engines are first asked for the pairs above the threshold alone (match.neighbours=0). The
-engine `default` is what users get: `auto`, which finds the 32 nearest of each image above a lower floor as well.
+As the plain programs do, the engines find the pairs above the threshold alone (match.neighbours=0). The engine
+`default` is what users get: `auto`, which also finds the 32 nearest images of each image above a lower floor.
 
     python benchmarks/match.py --quick
     python benchmarks/match.py --n 30000 100000
@@ -74,7 +74,7 @@ Keys = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Plain:
-    """The two plain programs at one size: seconds for all queries; true pairs of `queries` as keys i * n + j."""
+    """Results of the two plain programs at one size: seconds for all queries, true pairs of `queries` as i * n + j."""
 
     queries: npt.NDArray[np.int64]
     truth: Keys
@@ -86,7 +86,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Row:
-    """One engine at one size."""
+    """The figures of one engine at one size."""
 
     n: int
     engine: str
@@ -170,7 +170,10 @@ def faiss_pairs(index: Any, x: npt.NDArray[np.float32], queries: npt.NDArray[np.
 def smallest_nprobe(
     index: Any, x: npt.NDArray[np.float32], queries: npt.NDArray[np.int64], truth: Keys, low: float
 ) -> int:
-    """By doubling and bisection on some of the queries that have a pair; a pair counts when either side finds it."""
+    """The smallest nprobe that reaches the recall, by doubling and bisection on some of the queries that have a pair.
+
+    A pair counts as found when either side finds it.
+    """
     n = len(x)
     paired = np.intersect1d(queries, np.concatenate([truth // n, truth % n]))
     some = np.sort(np.random.default_rng(SEED).permutation(paired)[:_TUNED_QUERIES])
@@ -192,7 +195,7 @@ def smallest_nprobe(
 
 
 def as_keys(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], n: int) -> Keys:
-    """i * n + j with i < j; a row with itself is left out."""
+    """The keys i * n + j of pairs, with i < j; pairs of a row with itself are left out."""
     keep = a != b
     return np.minimum(a, b)[keep] * n + np.maximum(a, b)[keep]
 
@@ -203,7 +206,7 @@ def _partners(truth: Keys, rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[n
 
 
 def image_recall(truth: Keys, found: Keys, n: int) -> float:
-    """Mean over the images that have a pair of the share of their pairs that was found."""
+    """The share of the pairs of an image that was found; the mean over all images that have a pair."""
     if len(truth) == 0:
         return 1.0
     hit = np.isin(truth, found, assume_unique=True)
@@ -248,7 +251,7 @@ def write_features(tables: Tables, vectors: Float16, scratch: Path) -> npt.NDArr
 
 
 def found_keys(tables: Tables, ids: npt.NDArray[np.int64], min_similarity: float) -> Keys:
-    """The pairs of the table as keys of rows."""
+    """The pairs of the table `pairs`, as keys of rows of the vectors."""
     wanted = tables.read(PAIRS).where(F.col("similarity") >= min_similarity).select("image_id_a", "image_id_b")
     rows = wanted.toArrow()
     order = np.argsort(ids)
@@ -257,21 +260,21 @@ def found_keys(tables: Tables, ids: npt.NDArray[np.int64], min_similarity: float
 
 
 def forget_matches(tables: Tables) -> None:
-    """Empty what an engine before left, so that every image is new to the next one."""
+    """Empty the tables that the engine before has written, so that every image is new to the next one."""
     for table in ALL:
         if table not in (IMAGES, FEATURES, CENTROIDS, SHARDS, RUNS):
             tables.overwrite(table, local_relation(tables.spark, [], table.schema))
 
 
 def shuffled_bytes(spark: SparkSession) -> int:
-    """Written to shuffles by all executors since the session began."""
+    """Bytes that all executors have written to shuffles since the session began."""
     executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)
     return sum(executors.apply(i).totalShuffleWrite() for i in range(executors.size()))
 
 
 @contextmanager
 def peak_bytes() -> Iterator[Counter[str]]:
-    """Largest resident memory, looked at ten times a second: of all Python workers (`python`), of all JVMs (`jvm`),
+    """Largest resident memory, measured ten times per second: of all Python workers (`python`), of all JVMs (`jvm`),
     and, where executors are processes of their own, of one of them with its Python workers (`executor`)."""
     peak, ended = Counter[str](), threading.Event()
 
@@ -290,7 +293,7 @@ def peak_bytes() -> Iterator[Counter[str]]:
 
 
 def _resident_bytes() -> Counter[str]:
-    """Now, of this program's JVMs and Python workers, without this process."""
+    """Resident memory now of this program's JVMs and Python workers, without this process."""
     parents, resident, java, python = {}, {}, set(), set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -387,7 +390,7 @@ def warm_up(options: argparse.Namespace, scratch: Path) -> None:
 
 
 def exponents(rows: list[Row]) -> dict[str, float]:
-    """By engine the slope of log seconds over log n, where there are two sizes or more."""
+    """For each engine, the slope of log seconds over log n, where there are two sizes or more."""
     found = {}
     for engine in {row.engine for row in rows}:
         points = [(math.log(row.n), math.log(row.seconds)) for row in rows if row.engine == engine]

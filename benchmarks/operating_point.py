@@ -3,8 +3,8 @@
 Each point (model, input px, views) embeds the same images, in turn and in small chunks, so that whatever else runs on
 the machine slows all of them alike; the speed is that of the model alone, as a ratio to the first point. Recall is
 that of all pairs of images of one group, at the threshold where precision is 0.99 or 0.999, by cosine and by
-normalised cosine: minus the mean of the two images' own cosine to their k-th neighbour. Different pictures that share a
-template are near each other, but near many others as well.
+normalised cosine. The latter subtracts the mean of the two images' own cosine to their k-th neighbour, as different
+pictures that share a template are near each other, but near many others as well.
 
     python benchmarks/operating_point.py --corpus /my/corpus     # files named <group>__<edit>.<suffix>
     python benchmarks/operating_point.py --quick                 # sample photos with six edits each
@@ -34,7 +34,7 @@ from dedup_spark.kernels.features.signature import model_input
 from dedup_spark.models.registry import load, resolve
 
 CHUNK_IMAGES = 8
-"""Images of one turn, and of one forward pass."""
+"""Images that a point embeds before the next point takes its turn; also those of one forward pass."""
 PRECISIONS = (0.99, 0.999)
 
 Images = npt.NDArray[np.uint8]
@@ -42,7 +42,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Point(NamedTuple):
-    """Settings under `extract.`; two views are the picture and the picture upside down."""
+    """Settings under `extract.`; with two views the picture is embedded upright and upside down."""
 
     embedding: str
     input_px: int
@@ -54,7 +54,7 @@ POINTS = (
     Point("sscd_distilled", 224, 2), Point("sscd_distilled", 224, 1), Point("sscd_distilled", 192, 1),
     Point("sscd_distilled", 160, 2), Point("sscd_distilled", 160, 1), Point("sscd_distilled", 128, 1),
 )  # fmt: skip
-"""The first is what speed is measured against."""
+"""Speed is a ratio to that of the first point."""
 
 PRESETS = {
     "fast": Point("sscd_distilled", 224, 1),
@@ -69,11 +69,11 @@ class File(NamedTuple):
 
 
 def read_corpus(folder: Path, max_groups: int) -> Iterator[File]:
-    """The files of the first `max_groups` groups, in the order of their names; 0: of all."""
+    """The files of the first `max_groups` groups, in the order of their names; 0: the files of all groups."""
     names = sorted(path.name for path in folder.iterdir() if "__" in path.name)
     groups = sorted({name.split("__")[0] for name in names})[: max_groups or None]
     if len(groups) < 2:
-        raise SystemExit(f"--corpus {folder}: there are no two groups of files named <group>__<edit>.<suffix>")
+        raise SystemExit(f"--corpus {folder}: expected two or more groups of files named <group>__<edit>.<suffix>")
     for name in names:
         if (group := name.split("__")[0]) <= groups[-1]:
             yield File(group, (folder / name).read_bytes())
@@ -100,7 +100,7 @@ def edited_samples() -> Iterator[File]:
 
 
 def make_inputs(data: bytes, sides: list[int]) -> dict[int, Images]:
-    """What extract gives the model for one image, for each side of its input."""
+    """The pixels that extract gives the model for one image, for each side of the model's input."""
     limits = ExtractSettings()
     image = decode_image(data, max_pixels=limits.max_pixels, min_side_px=limits.min_side_px)
     inputs = {}
@@ -111,7 +111,7 @@ def make_inputs(data: bytes, sides: list[int]) -> dict[int, Images]:
 
 
 def embed_all(files: Iterator[File], points: tuple[Point, ...]) -> tuple[list[str], list[Vectors], list[float]]:
-    """The group of each image; vectors and relative cost (the first point: 1) of each point.
+    """The group of each image, and for each point the vectors and the cost relative to the first point.
 
     The cost is the median over chunks of the ratio to the first point within the same chunk.
     """

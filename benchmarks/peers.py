@@ -20,7 +20,7 @@ MAX_HAMMING_BITS = 4
 
 
 def imagehash(folder: Path) -> Iterator[list[str]]:
-    """Pairs of pHashes within 4 bits."""
+    """Pairs of images whose pHashes differ in at most 4 bits."""
     import imagehash as library
     import numpy as np
     from PIL import Image
@@ -33,7 +33,7 @@ def imagehash(folder: Path) -> Iterator[list[str]]:
 
 
 def fastdup(folder: Path) -> Iterator[list[str]]:
-    """Its connected components at its default threshold."""
+    """The connected components of fastdup at its default threshold."""
     import fastdup as library
 
     with tempfile.TemporaryDirectory() as work, contextlib.redirect_stdout(sys.stderr):
@@ -45,7 +45,7 @@ def fastdup(folder: Path) -> Iterator[list[str]]:
 
 
 def cleanvision(folder: Path) -> Iterator[list[str]]:
-    """Its sets of exact and of near duplicates."""
+    """The sets of exact and of near duplicates of CleanVision."""
     from cleanvision import Imagelab
 
     issues = ("exact_duplicates", "near_duplicates")
@@ -57,7 +57,7 @@ def cleanvision(folder: Path) -> Iterator[list[str]]:
 
 
 def immaculate(folder: Path, method: str = "pdq") -> Iterator[list[str]]:
-    """Its exact and near sets by PDQ hashes."""
+    """The sets of exact duplicates of this program, and its sets of near duplicates by PDQ hashes."""
     from immaculate import find_duplicates
 
     found = find_duplicates(str(folder), method=method)
@@ -65,7 +65,7 @@ def immaculate(folder: Path, method: str = "pdq") -> Iterator[list[str]]:
 
 
 def immaculate_sscd(folder: Path) -> Iterator[list[str]]:
-    """Its sets by SSCD embeddings: the same weights as ours, one threshold, connected components."""
+    """Its sets by SSCD embeddings, with the same weights as ours, one threshold and connected components."""
     yield from immaculate(folder, "sscd")
 
 

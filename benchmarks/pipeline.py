@@ -1,14 +1,15 @@
 """Claim: the whole job, six steps from listing to report, keeps most of the speed of a plain loop that only embeds.
 
-All steps through Spark on this machine, against as many plain processes as there are cores, each of which decodes its
-share of the same files with Pillow and embeds it with the same model in the same batches: no hashes, no tables, no
-pairs, nothing kept. A second loop, which also computes all facts that `features` keeps, says how much of the
-difference is that work and how much is Spark.
+All steps run through Spark on this machine. They are compared with a plain loop: as many processes as there are cores,
+each of which decodes its share of the same files with Pillow and embeds it with the same model in the same batches. It
+makes no hashes, tables or pairs and keeps nothing. A second loop, which also computes all facts that `features` keeps,
+shows how much of the difference is that work and how much is Spark.
 
-The lake is `--n` files made from photos by small crops (`harness.make_lake`), so beyond the first turn every image has
-near-duplicates: match and cluster have work to do. One session does three lakes: all `n` images (a cold JVM, as behind
-one command), a tenth of them, and all again. The last two are warm; their difference gives the images a second at the
-margin, without the seconds that a step costs whatever the lake. The loops run before and after, the better time counts.
+The lake is `--n` files made from photos by small crops (`harness.make_lake`), so that each photo that is used twice has
+near-duplicates, and match and cluster have work to do. One session does three lakes: all `n` images (in a cold JVM, as
+a command does), a tenth of them, and all again. The last two are warm; their difference gives the images per second at
+the margin, without the seconds that a step costs whatever the lake. The loops run before and after Spark, and the
+better time counts.
 
     python benchmarks/pipeline.py --quick
     python benchmarks/pipeline.py --n 2000 --photos /my/photos
@@ -59,7 +60,7 @@ GUARDS_OFF = ("match.max_pairs_per_image=1000000", "cluster.max_cluster_share=1"
 
 
 def decode_only(data: bytes, config: Config) -> Pixels | None:
-    """What anybody would write: upright RGB, squashed to the model's input; None for what is no image."""
+    """The decoding of a plain script: upright RGB, squashed to the model's input; None where the file is no image."""
     side_px = config.extract.input_px
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -70,7 +71,7 @@ def decode_only(data: bytes, config: Config) -> Pixels | None:
 
 
 def all_facts(data: bytes, config: Config) -> Pixels | None:
-    """All that the step extract computes of an image, by the same functions, in this process."""
+    """The model's input after all that the step extract computes of an image, by the same functions."""
     e = config.extract
     content_hash(data)
     settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px)
@@ -109,7 +110,7 @@ def embed_share(paths: list[Path], loop: str, config: Config, barrier: Barrier) 
 
 
 def time_loop(lake: Path, loop: str, config: Config) -> Seconds:
-    """Of start-up and of work."""
+    """The seconds of start-up and of work of one loop."""
     context = multiprocessing.get_context("spawn")  # as Spark's Python workers: nothing inherited
     barrier = context.Barrier(n_cores() + 1)
     shares = share_out(files_below(lake), n_cores())
@@ -153,12 +154,12 @@ class Measured:
     loops: dict[str, Seconds]
 
     def margin(self, step: str) -> float | None:
-        """Images a second at the margin; None where a tenth of the images took as long."""
+        """Images per second at the margin; None where a tenth of the images took as long."""
         more = self.warm[step] - self.tenth[step]
         return (self.n - self.n_tenth) / more if more > 0 else None
 
     def figures(self) -> dict[str, float | None]:
-        """Images a second, by step and in all, with and without start-up, and their ratios to the plain loops."""
+        """Images per second, by step and in all, with and without start-up, and their ratios to the plain loops."""
         n, whole = self.n, self.cold["start"] + self.cold["all"]
         found = {"start_seconds": self.cold["start"], "cold_all_img_per_s": n / self.cold["all"]}
         found |= {f"cold_{step}_seconds": self.cold[step] for step in ALL} | {"with_start_img_per_s": n / whole}
@@ -178,7 +179,7 @@ class Measured:
         return found | rates
 
     def show(self) -> None:
-        """The table for people."""
+        """Prints the table for people."""
         n, plain = self.n, self.loops["plain"]
         table = Table(("", "seconds", "images/s", "to plain", f"{self.n_tenth:,} images", "images/s at the margin"))
         for step in ALL:

@@ -1,14 +1,14 @@
-"""Unit vectors that behave as SSCD embeddings of photos do, with planted duplicates; not a claim, but what others use.
+"""Generates unit vectors distributed as SSCD embeddings of photos, with planted duplicates. No claim; others use it.
 
 A vector is a mean, plus a Gaussian with a decaying spectrum, plus a share of one of many topics whose sizes follow
-Zipf's law, scaled to length 1. The five numbers of that are fitted (`vectors.json`) until a sample of the same size has
-the spectrum, the neighbour distances and the distribution of all cosines of real embeddings. Nothing of the photos is
-in there. Topics are weak (a tenth of the length) and of every size, so k-means finds no clean clusters to route by, as
-in real lakes; vectors around planted centres flatter any routed index.
+Zipf's law, scaled to length 1. The five parameters of this are fitted (`vectors.json`) until a sample of the same size
+has the spectrum, the neighbour distances and the distribution of all cosines of real embeddings. The vectors hold
+nothing of the photos. Topics are weak (a tenth of the length) and of every size, so that k-means finds no clean
+clusters to route by, as in real lakes; vectors around planted centres make any routed index seem faster than it is.
 
-    python benchmarks/vectors.py --photos /my/photos         # check the fit: both sides beside each other
+    python benchmarks/vectors.py --photos /my/photos         # check the fit: real and generated side by side
     python benchmarks/vectors.py --photos /my/photos --fit   # fit again and write vectors.json
-    python benchmarks/vectors.py --quick                     # what 2,000 generated vectors look like
+    python benchmarks/vectors.py --quick                     # the statistics of 500 generated vectors, two seeds
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def background(n: int, fit: Fit, rng: np.random.Generator) -> Float32:
 
 
 def group_sizes(n: int, largest: int, rng: np.random.Generator) -> list[int]:
-    """Sizes that add up to about PLANTED_SHARE of n: one of `largest` and its fifths, else 2 to 50, mostly 2 and 3."""
+    """Sizes of groups, in all about PLANTED_SHARE of n: `largest`, its fifths, and the rest 2 to 50, mostly 2 and 3."""
     sizes, left = [], n * PLANTED_SHARE
     size = min(largest, int(left / 2))
     while size > 50:
@@ -119,7 +119,7 @@ def _at_cosine(base: Float32, others: Float32, cosine: Float32) -> Float32:
 
 
 def profile(x: Float32) -> dict[str, npt.NDArray[np.float64]]:
-    """What is compared: eigenvalues of the covariance, quantiles of neighbours and of all cosines, the mean."""
+    """The statistics that are compared: eigenvalues, quantiles of the neighbours' and of all cosines, the mean."""
     cosine = x @ x.T
     apart = cosine[np.triu_indices(len(x), 1)]
     np.fill_diagonal(cosine, -1)
@@ -160,7 +160,7 @@ def fit_to(real: dict[str, npt.NDArray[np.float64]], n: int) -> Fit:
 
 
 def embed_photos(folder: Path, model: str, input_px: int) -> Float32:
-    """(n, 512) of the readable files of a folder."""
+    """(n, 512) embeddings of the readable files of a folder."""
     extract = replace(ExtractSettings(), embedding=model, input_px=input_px)
     embedder, vectors = load(resolve(extract, on_gpu=False, threads=2)), []
     settings = SignatureSettings(400_000_000, 16, 256, 80, input_px)
@@ -175,7 +175,7 @@ def embed_photos(folder: Path, model: str, input_px: int) -> Float32:
 
 
 def show(real: dict[str, npt.NDArray[np.float64]] | None, made: dict[str, npt.NDArray[np.float64]]) -> None:
-    """Both sides, line by line; without photos those that the fit was made on."""
+    """Prints real and generated statistics side by side; without photos, the real ones that the fit was made on."""
     table = Table(("what", "real", "generated"))
     names = [f"eigenvalue {i + 1}" for i in _EIGENVALUES]
     names += [f"neighbour {k}, {share:.0%} quantile" for k in _NEIGHBOURS for share in _NEIGHBOUR_SHARES]
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos to compare with")
     parser.add_argument("--model", default="sscd", choices=("sscd", "sscd_distilled"))
     parser.add_argument("--fit", action="store_true", help="fit again and write vectors.json")
-    parser.add_argument("--quick", action="store_true", help="look at 500 generated vectors, two seeds")
+    parser.add_argument("--quick", action="store_true", help="two seeds instead of four")
     options = parser.parse_args()
     stored = json.loads(FIT_FILE.read_text())
     n = stored["n_photos"]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dedup_spark.cli.arguments import make_parser
-from dedup_spark.commands.plan.forecast import Lake, Prices, Rates, parse_cluster
+from dedup_spark.commands.plan.forecast import Prices, Rates, Workload, parse_cluster
 from dedup_spark.commands.plan.text import paper_markdown
 from dedup_spark.config import Config
 from dedup_spark.kernels.decoding.images import REJECT_REASONS
@@ -178,7 +178,7 @@ def _typed(action: argparse.Action) -> str:
 def paper_part(_: str) -> str:
     """The plan of a lake that nobody listed, at the default speeds and prices."""
     n = 100_000_000
-    lake = Lake(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n)
+    lake = Workload(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n)
     prices = Prices(Config().plan.dollars_per_core_hour, Config().plan.dollars_per_gpu_hour)
     return paper_markdown(lake, [parse_cluster(c) for c in ("100xgpu", "100x16cpu")], Rates(), prices)
 

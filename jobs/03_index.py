@@ -1,4 +1,4 @@
-"""Coarse cells and FAISS shard files.
+"""Make coarse cells and FAISS shard files.
 
 ./spark-submit.sh 03_index -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """

@@ -1,4 +1,4 @@
-"""Pairs to bounded groups with a keeper and reasons.
+"""Group the pairs into clusters, each with a keeper, a bound and reasons.
 
 ./spark-submit.sh 05_cluster -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """

@@ -1,4 +1,4 @@
-"""Views for SQL, and the page.
+"""Create the views for SQL, and write the page.
 
 ./spark-submit.sh 06_report -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """

@@ -1,4 +1,4 @@
-"""Measure how well edited copies of the lake's own images are found; write settings for the precision asked for.
+"""Measure how well edited copies of this lake's own images are found; write settings for the precision asked for.
 
 ./spark-submit.sh calibrate -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --out calibrated.toml
 """

@@ -1,4 +1,4 @@
-"""Write the hierarchy inside one cluster.
+"""Write the tree of merges inside one cluster.
 
 ./spark-submit.sh dendrogram -- --tables s3a://bucket/dedup --cluster 1234567 --out cat.svg
 """

@@ -1,4 +1,4 @@
-"""Embed all images again with another model; hashes and thumbnails stay.
+"""Compute all embeddings again with another model; hashes and thumbnails stay.
 
 ./spark-submit.sh embed -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --set extract.embedding=sscd_distilled
 """

@@ -1,4 +1,4 @@
-"""What a run will cost and find, before paying for it.
+"""Estimate what a run will cost and find, before you pay for it.
 
 ./spark-submit.sh plan -- --lake s3a://bucket/photos --tables s3a://bucket/dedup --cluster 100xgpu
 """

@@ -1,4 +1,4 @@
-"""All six steps in order; run again to continue.
+"""Run all six steps in order; run it again to continue.
 
 ./spark-submit.sh run_pipeline -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """

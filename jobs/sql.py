@@ -1,4 +1,4 @@
-"""Ask the tables and views by name.
+"""Answer a SQL query over all tables and views.
 
 ./spark-submit.sh sql -- --tables s3a://bucket/dedup 'SELECT * FROM duplicates LIMIT 20'
 """

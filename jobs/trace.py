@@ -1,4 +1,4 @@
-"""Print one image's rows in every table.
+"""Print the rows of one image in every table.
 
 ./spark-submit.sh trace -- --tables s3a://bucket/dedup --uri photos/cat.jpg
 """

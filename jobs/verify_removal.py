@@ -1,4 +1,4 @@
-"""Look again at what may be removed, and write the list of what is still true.
+"""Check again what may be removed, and write the list of what is still true.
 
 ./spark-submit.sh verify_removal -- --tables s3a://bucket/dedup --out removals.csv
 """

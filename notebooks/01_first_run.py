@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 1. First run
 #
-# Run the six steps over a small lake and look at what each of them left behind.
+# This notebook runs the six steps over a small lake and shows what each of them has written.
 #
 # The defaults are the lake and the tables of `make demo`. For a lake of your own, set `DEDUP_LAKE` and
 # `DEDUP_TABLES` before you start.
@@ -31,9 +31,9 @@ tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 # %% [markdown]
 # ## Run
 #
-# The same as `dedup-spark run --lake ... --tables ...` in a shell. Progress goes to standard error.
-# What is done already is not done again: over a finished lake this takes a few seconds. Where the platform has a
-# session (`spark` on Databricks), give that one: `run` neither makes nor stops it.
+# This is the same as `dedup-spark run --lake ... --tables ...` in a shell. Progress goes to standard error.
+# Work that is done is not done again: over a finished lake this takes a few seconds. Where the platform has a
+# session (`spark` on Databricks), pass that one: `run` neither makes nor stops it.
 
 # %%
 spark = dedup_spark.get_session("notebook")
@@ -43,7 +43,7 @@ print(f"run {done.run_id}: {done.groups} groups; {done.removable} images, {done.
 # %% [markdown]
 # ## Open the tables
 #
-# After a run every table and view is known to the session by its name. In another session `open_views` does that.
+# After a run every table and view is open in the session by its name. In another session `open_views` opens them.
 
 # %%
 dedup_spark.open_views(spark, tables=tables_root)
@@ -51,7 +51,7 @@ dedup_spark.open_views(spark, tables=tables_root)
 # %% [markdown]
 # ## Step 1, inventory: what is there
 #
-# One row an object. Nothing was read.
+# There is one row per object. The step lists the objects and reads none of them.
 
 # %%
 spark.sql("SELECT image_id, uri, size_bytes, modified_at FROM images ORDER BY uri LIMIT 5").show(truncate=60)
@@ -59,7 +59,7 @@ spark.sql("SELECT image_id, uri, size_bytes, modified_at FROM images ORDER BY ur
 # %% [markdown]
 # ## Step 2, extract: what was read
 #
-# Every row of `images` has one row in `features`, also a file that is broken. The two counts are equal.
+# Every row of `images` has one row in `features`, even where the file is broken. So the two counts are equal.
 
 # %%
 spark.sql("SELECT (SELECT count(*) FROM images) AS images, (SELECT count(*) FROM features) AS features").show()
@@ -72,7 +72,8 @@ spark.sql(
 # %% [markdown]
 # ## Step 3, index: vectors in files
 #
-# Identical images stand as one from here on: `n_images` counts distinct pictures of pixels, not files.
+# From here on one image, the representative, stands for all images of the same pixels: `n_images` counts
+# representatives, not files.
 
 # %%
 spark.sql("SELECT shard, path, n_images, size_bytes, size(cells) AS n_cells FROM shards ORDER BY shard").show(
@@ -82,7 +83,7 @@ spark.sql("SELECT shard, path, n_images, size_bytes, size(cells) AS n_cells FROM
 # %% [markdown]
 # ## Step 4, match: pairs
 #
-# Each pair carries the method that found it and both scores.
+# Each pair has the method that found it and both scores.
 
 # %%
 spark.sql(
@@ -105,7 +106,7 @@ spark.sql(
 # %% [markdown]
 # ## Step 6, report: views and a page
 #
-# Open this page in a browser.
+# This is the page to open in a browser.
 
 # %%
 print(done.report)
@@ -113,7 +114,7 @@ print(done.report)
 # %% [markdown]
 # ## What ran
 #
-# `runs` has a row when a step starts and one when it ends, with counts and seconds.
+# `runs` has one row for the start of a step and one for its end, with counts and seconds.
 
 # %%
 spark.sql(

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # 2. Ask with SQL
 #
-# Questions that people have about a lake, each answered by one query on a table or a view.
-# The same text works in `dedup-spark sql`, in `spark-sql -i report/views.sql` and in a catalog.
+# Here are questions that people have about a lake, each answered by one query on a table or a view.
+# The same queries work in `dedup-spark sql`, in `spark-sql -i report/views.sql` and in a catalog.
 #
-# `DEDUP_TABLES` names the tables; the default are those of `make demo`.
+# `DEDUP_TABLES` names the tables; by default they are those of `make demo`.
 
 # %%
 import os
@@ -40,7 +40,7 @@ spark.sql("DESCRIBE TABLE duplicates").show(100, truncate=False)
 # %% [markdown]
 # ## Where could most be freed?
 #
-# `reclaimable_by_prefix` sums by the first folders below the lake (`report.prefix_depth`, two by default).
+# `reclaimable_by_prefix` has the sums by the first folders below the lake (`report.prefix_depth`, two by default).
 
 # %%
 spark.sql("SELECT * FROM reclaimable_by_prefix ORDER BY removable_bytes DESC LIMIT 20").show(truncate=60)
@@ -55,7 +55,7 @@ spark.sql(
 ).show(truncate=60)
 
 # %% [markdown]
-# ## Only what is safe beyond doubt
+# ## What is safe beyond doubt?
 #
 # `same_bytes` and `same_pixels` do not depend on any threshold. `freed_bytes` leaves out hard links to files that stay.
 
@@ -68,8 +68,8 @@ spark.sql(
 # %% [markdown]
 # ## Which files have the same bytes?
 #
-# `relation` compares a member with its *keeper*. Two byte copies of each other may both stand beside a better keeper,
-# as `same_pixels` or `edited_copy`. Copies among all files are a question for `features`:
+# `relation` compares a member with its *keeper*. Two byte copies of each other may both have a better keeper, of which
+# each is `same_pixels` or `edited_copy`. The table `features` has the byte copies among all files:
 
 # %%
 spark.sql(
@@ -81,8 +81,9 @@ spark.sql(
 # %% [markdown]
 # ## Which decisions were most in doubt?
 #
-# Look at these before you trust the rest. `doubtful_first` is in that order. A low cosine is no doubt by itself: a
-# small crop has one, and its thumbnail may agree with the keeper's on all that both show. `reason` says what decided.
+# Check these before you trust the rest. `doubtful_first` has the most doubtful rows first. A low cosine alone is no
+# doubt: a small crop has one, and its thumbnail may agree with that of the keeper on all that both show. `reason` is
+# what decided.
 
 # %%
 spark.sql("SELECT round(doubt, 3) AS doubt, doubts, uri, keeper_uri, reason FROM doubtful_first LIMIT 10").show(
@@ -97,9 +98,9 @@ spark.sql("SELECT reject_reason, count(*) AS n_images FROM quarantine GROUP BY r
 spark.sql("SELECT reject_reason, reject_message, uri FROM quarantine ORDER BY uri LIMIT 10").show(truncate=80)
 
 # %% [markdown]
-# ## Which images say little?
+# ## Which images show little?
 #
-# Blank, or blurred: all three facts are measured on the grey thumbnail.
+# They are blank or blurred. All three facts are measured on the grey thumbnail.
 
 # %%
 spark.sql(

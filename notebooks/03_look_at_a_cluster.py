@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 3. Look at a cluster
 #
-# One group of duplicates: its thumbnails, the evidence of its pairs, and the trace of one member.
+# This notebook shows one group of duplicates: its thumbnails, the evidence of its pairs, and the trace of one member.
 #
-# `DEDUP_TABLES` names the tables; the default are those of `make demo`.
+# `DEDUP_TABLES` names the tables; by default they are those of `make demo`.
 
 # %%
 import io
@@ -34,9 +34,9 @@ tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 spark = dedup_spark.open_views(tables=tables_root)
 
 # %% [markdown]
-# ## Choose one
+# ## Choose a cluster
 #
-# The cluster with the copy that is most in doubt. Put any `cluster_id` in its place.
+# This is the cluster of the copy that is most in doubt. You can put any `cluster_id` in its place.
 
 # %%
 cluster_id = spark.sql("SELECT cluster_id FROM doubtful_first LIMIT 1").first()[0]
@@ -49,9 +49,10 @@ members = spark.sql(
 members.drop("thumbnail", "uri", "image_id").show(24, truncate=40)
 
 # %% [markdown]
-# ## Look at it
+# ## See its pictures
 #
-# The thumbnails, keeper first, then from most to least alike. They are kept in `features`: the lake is not read again.
+# The thumbnails come keeper first, then from the most to the least similar. They are kept in `features`, so the lake is
+# not read again.
 
 # %%
 rows = members.collect()
@@ -68,7 +69,7 @@ sheet  # noqa: B018 - Jupyter shows the last value of a cell
 # %% [markdown]
 # ## Why are they together?
 #
-# What decided between each member and the keeper, in words.
+# `reason` states what decided between each member and the keeper.
 
 # %%
 spark.sql(
@@ -77,8 +78,9 @@ spark.sql(
 ).show(24, truncate=False)
 
 # %% [markdown]
-# The verified pairs inside the cluster. Not every two members need to be a pair: average linkage asks that two groups
-# be similar enough *on average*. Identical images appear once each, joined to the smallest `image_id` of their pixels.
+# These are the pairs inside the cluster. Not every two members need to be a pair: average linkage requires that two
+# groups are similar enough *on average*. Identical images appear once each, paired with the smallest `image_id` of
+# their pixels.
 
 # %%
 spark.sql(
@@ -92,7 +94,7 @@ spark.sql(
 # %% [markdown]
 # ## Did anything nearly join?
 #
-# Pairs that cross the border of the cluster: near enough to be written down, not near enough to be merged.
+# These pairs cross the border of the cluster: they are near enough to be a pair, and not near enough to be merged.
 
 # %%
 spark.sql(
@@ -106,7 +108,8 @@ spark.sql(
 # %% [markdown]
 # ## Trace one member
 #
-# The same as `dedup-spark trace --tables ... --uri ...`: this image's rows in every table, in the order of the steps.
+# This is the same as `dedup-spark trace --tables ... --uri ...`: the rows of this image in every table, in the order of
+# the steps.
 
 # %%
 [trace] = dedup_spark.trace(spark, rows[-1].uri, tables=tables_root)

@@ -1,7 +1,7 @@
-"""Chromium without a window, driven by its own protocol over two pipes: what a page says in the console, and pictures.
+"""Drives Chromium without a window by its own protocol over two pipes; gives the console's messages and pictures.
 
-https://chromedevtools.github.io/devtools-protocol/; `--remote-debugging-pipe` takes and gives JSON, each message ended
-by a zero byte, on file descriptors 3 and 4.
+https://chromedevtools.github.io/devtools-protocol/; `--remote-debugging-pipe` reads and writes JSON on file descriptors
+3 and 4, and each message ends with a zero byte.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from PIL import Image
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAGES_SECONDS = 60.0
-"""A page that takes longer to load or to answer fails its test: the browser's process is ended then."""
+"""A page that takes longer to load or to answer fails its test, because the browser's process is then ended."""
 
 
 def find_browser() -> str:
-    """Path of the browser. Raises RuntimeError, as a test that needs one must not pass without."""
+    """Path of the browser. Raises RuntimeError where there is none, as a test that needs one must not pass without."""
     found = os.environ.get("BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
     if not found:
         raise RuntimeError(f"no browser here ({', '.join(NAMES)}): install one (Debian: apt-get install chromium)")
@@ -34,7 +34,7 @@ def find_browser() -> str:
 
 
 class Page:
-    """One open page. `errors` are the messages of the console that say that something is wrong."""
+    """One open page. `errors` are the errors and warnings in its console."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self.errors: list[str] = []
@@ -46,7 +46,7 @@ class Page:
             self._ask(f"{domain}.enable")
 
     def open(self, file: Path, *, width_px: int = 1100, dark: bool = False) -> None:
-        """Load a file and wait until it and its pictures are there."""
+        """Load a file, and wait until it and its pictures are loaded."""
         self._ask("Emulation.setDeviceMetricsOverride", width=width_px, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
@@ -57,13 +57,13 @@ class Page:
         self.run("Promise.all([...document.images].map(image => image.decode())).then(() => 0)")
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; of a promise what it brings."""
+        """The value of a JavaScript expression; for a promise, the value that it resolves to."""
         answer = self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def picture(self, x: float, y: float, width: float, height: float) -> Image.Image:
-        """A part of the page, px from its left upper corner, also below what a window would show."""
+        """A part of the page, in px from its upper left corner; it may lie below what a window would show."""
         clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
         shot = self._ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
         return Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
@@ -82,13 +82,13 @@ class Page:
         return next(self._answers(number))
 
     def _answers(self, number: int) -> Iterator[dict[str, Any]]:
-        """The answer to this question; what the page says meanwhile is noted."""
+        """The answer to the message of this number; events of the page in between are noted."""
         while True:
-            said = self._next_message()
-            if said.get("id") == number:
-                assert "error" not in said, said["error"]
-                yield said["result"]
-            self._note(said)
+            message = self._next_message()
+            if message.get("id") == number:
+                assert "error" not in message, message["error"]
+                yield message["result"]
+            self._note(message)
 
     def _next_message(self) -> dict[str, Any]:
         while b"\0" not in self._left:
@@ -99,13 +99,13 @@ class Page:
         return dict(json.loads(message))
 
     def _note(self, event: dict[str, Any]) -> None:
-        said = event.get("params", {})
+        details = event.get("params", {})
         if event.get("method") == "Runtime.exceptionThrown":
-            self.errors.append(json.dumps(said["exceptionDetails"]))
-        elif event.get("method") == "Runtime.consoleAPICalled" and said["type"] in ("error", "assert", "warning"):
-            self.errors.append(json.dumps(said["args"]))
-        elif event.get("method") == "Log.entryAdded" and said["entry"]["level"] in ("error", "warning"):
-            self.errors.append(said["entry"]["text"])
+            self.errors.append(json.dumps(details["exceptionDetails"]))
+        elif event.get("method") == "Runtime.consoleAPICalled" and details["type"] in ("error", "assert", "warning"):
+            self.errors.append(json.dumps(details["args"]))
+        elif event.get("method") == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
+            self.errors.append(details["entry"]["text"])
 
 
 @contextmanager

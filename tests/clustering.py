@@ -1,4 +1,4 @@
-"""The step cluster on made-up rows: run it, and look at the groups that come out."""
+"""Runs the step cluster on made-up rows, and reads the groups that it makes."""
 
 from __future__ import annotations
 

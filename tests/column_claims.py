@@ -1,6 +1,6 @@
-"""What the comment of every column says, as SQL that holds for each row of a finished run, whatever way was judged.
+"""The comment of every column as SQL that is true for each row of a finished run, however its pairs were decided.
 
-A column without a line here fails tests/store/test_schema.py: say what is true of it, beside its comment.
+A column without a line here fails tests/store/test_schema.py: add what is true of its values.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _COSINE = "coalesce({0} BETWEEN -1.001 AND 1.001, true)"
 _BITS = "{0} BETWEEN 0 AND 64"
 _SMALLER = "image_id_a < image_id_b"
 _GIVEN = "{0} IS NOT NULL"
-_ANY = "true"  # free text, or an address of somebody else's
+_ANY = "true"  # free text, or an address that others choose
 
 _DISTANCE = " ".join(f"WHEN '{unit}' THEN {unit}" for unit in DistanceUnit)
 _EQUAL_PIXELS = "(is_keeper OR relation IN ('same_bytes', 'same_pixels'))"
 _BY_EVIDENCE = f"distance_unit = '{DistanceUnit.COPY_PROBABILITY}'"
-_ONE_OF_A_PAIR = "({0} IS NOT NULL) = (metric = 'lost_pair')"
-_A_SHARE = "coalesce({0} BETWEEN 0 AND 1, metric LIKE 'calibrated%' OR metric IN ('lost_pair', 'candidates_per_pair') "
-_A_SHARE += "OR n_true = 0)"
+_ONLY_OF_LOST_PAIRS = "({0} IS NOT NULL) = (metric = 'lost_pair')"
+_SHARE = "coalesce({0} BETWEEN 0 AND 1, metric LIKE 'calibrated%' OR metric IN ('lost_pair', 'candidates_per_pair') "
+_SHARE += "OR n_true = 0)"
 
 _OF_IMAGES = {
     "image_id": _GIVEN,
@@ -113,10 +113,10 @@ CLAIMS: dict[str, dict[str, str]] = {
         "n_true": "coalesce(n_true >= 0, metric = 'lost_pair')",
         "n_found": "coalesce(n_found <= n_true, metric = 'lost_pair') OR metric = 'candidates_per_pair'",
         "value": "coalesce(abs(value - n_found / n_true) < 1e-9, metric = 'lost_pair' OR n_true = 0)",
-        "low": _A_SHARE,
-        "high": _A_SHARE + " AND coalesce(low <= high, true)",
-        "image_id_a": _ONE_OF_A_PAIR + " AND coalesce(image_id_a < image_id_b, true)",
-        "image_id_b": _ONE_OF_A_PAIR,
+        "low": _SHARE,
+        "high": _SHARE + " AND coalesce(low <= high, true)",
+        "image_id_a": _ONLY_OF_LOST_PAIRS + " AND coalesce(image_id_a < image_id_b, true)",
+        "image_id_b": _ONLY_OF_LOST_PAIRS,
         "note": _ANY,
     },
     "evidence": {

@@ -1,4 +1,4 @@
-"""One Spark session for all tests, and one finished run of the tiny lake for those that only look at results."""
+"""One Spark session for all tests, and one finished run of the tiny lake for tests that only read its results."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of th
 
 
 _LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "stages/reading/test_decoder_pool.py")
-"""Where tests that are slow or kill processes start no Spark of their own."""
+"""Folders and files of tests that are slow or kill processes, and start no Spark of their own."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts Spark, for those who want to run the others only.
+    """Mark the tests that start Spark, so that the others can be run alone.
 
-    Files with such tests come first: processes that share the tests are left with short ones at the end.
+    Files with such tests come first, so that processes that share the tests have short ones left at the end.
     """
     here = Path(__file__).parent
     for item in items:
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextlib.contextmanager
 def alone(factory: pytest.TempPathFactory, what: str) -> Iterator[Path]:
-    """One process of this test run at a time; gives the folder that they share."""
+    """Lets one process of this test run into the block at a time; gives the folder that the processes share."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     with (shared / f"{what}.lock").open("w") as lock:
@@ -59,7 +59,7 @@ def alone(factory: pytest.TempPathFactory, what: str) -> Iterator[Path]:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills: in one process of this test run, for all of them."""
+    """The folder that `make` fills: one process of this test run fills it, for all of them."""
     with alone(factory, name) as shared:
         folder, mark = shared / name, shared / f"{name}.made"
         if not mark.exists():
@@ -109,13 +109,13 @@ def _start(scratch: Path) -> SparkSession:
 
 @pytest.fixture(scope="session")
 def empty_tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of tables without rows. Read only: to copy takes milliseconds, to create takes seconds."""
+    """A folder of tables without rows. Read only: a copy takes milliseconds, new tables take seconds."""
     return made_once(tmp_path_factory, "empty", lambda root: Tables(spark, str(root)).create_missing())
 
 
 @pytest.fixture
 def tables(spark: SparkSession, empty_tables: Path, tmp_path: Path) -> Tables:
-    """Empty tables of its own for one test."""
+    """Empty tables for one test alone."""
     return Tables(spark, str(shutil.copytree(empty_tables, tmp_path / "tables")))
 
 

@@ -1,4 +1,4 @@
-"""Rows made up by a test: it names the columns that matter to it, the others are plain or null. No image is read."""
+"""Makes up rows for a test, which names the columns that matter; the others are plain or null. No image is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def frame(spark: SparkSession, schema: Columns | str, rows: Rows) -> DataFrame:
-    """A DataFrame of rows by column name; what they leave out is null."""
+    """A DataFrame of rows, each a dict by column name; a missing column is null."""
     columns = Columns(schema) if isinstance(schema, str) else schema
     return local_relation(spark, [tuple(row.get(name) for name in columns) for row in rows], columns)
 
@@ -37,7 +37,7 @@ def listed(image_id: int, **facts: Any) -> dict[str, Any]:
 
 
 def readable(image_id: int, vector: np.ndarray | None = None, **facts: Any) -> dict[str, Any]:
-    """A row of `features`: a picture of its own unless `pixel_hash` says otherwise."""
+    """A row of `features`, with the pixels of no other row unless `pixel_hash` is given."""
     row = {
         "image_id": image_id, "object_version": 1, "status": "ok", "width_px": 40, "height_px": 30, "format": "JPEG",
         "content_hash": f"bytes of {image_id}", "pixel_hash": f"pixels of {image_id}", "phash": image_id,
@@ -113,12 +113,12 @@ def near_pairs(ids: list[int], vectors: np.ndarray, at_least: float) -> set[tupl
 
 
 def far_hash(image_id: int) -> int:
-    """A pHash far from those of other images: it must not help."""
+    """A pHash far from those of other images, so that it proposes no pair."""
     return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
 
 
 def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: Iterable[int]) -> list[dict[str, Any]]:
-    """FAISS files of so many vectors each, in the order given; the rows of `shards` that list them."""
+    """Write FAISS files of `sizes` vectors each, in the order given. Returns the rows of `shards` that list them."""
     rows, start = [], 0
     for shard, size in enumerate(sizes):
         part = slice(start, start + size)
@@ -135,7 +135,7 @@ def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: I
 
 
 def fill(tables: Tables, image_rows: Rows = (), feature_rows: Rows = (), shard_rows: Rows = ()) -> None:
-    """Append rows to the tables that they belong to. Shards are made of the images in features, unless they say."""
+    """Append rows to their tables. Rows of shards may have another `built_from` than that of these features."""
     for table, rows in ((IMAGES, image_rows), (FEATURES, feature_rows)):
         if rows := list(rows):
             tables.append(table, frame(tables.spark, table.schema, rows))
@@ -145,7 +145,7 @@ def fill(tables: Tables, image_rows: Rows = (), feature_rows: Rows = (), shard_r
 
 
 def built_from_features(tables: Tables) -> str:
-    """What the step index notes of the images that it finds in features."""
+    """The value of `shards.built_from` that the step index writes for the rows of features."""
     vectors = representatives(tables.read(FEATURES)).where("embedding IS NOT NULL")
     seen = vectors.agg(F.count("*"), set_hash(F.xxhash64("embedding"))).collect()[0]
     return set_name(*seen)

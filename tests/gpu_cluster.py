@@ -1,8 +1,8 @@
-"""A Spark cluster of two executors with one pretended GPU each; `test_gpus.py` runs this file as a process.
+"""Runs a Spark cluster of two executors with one pretended GPU each; `test_gpus.py` runs this file as a process.
 
     python tests/gpu_cluster.py FOLDER
 
-Prints one JSON object of what it saw.
+It prints one JSON object with the GPUs that tasks held and the results of extract.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def start(folder: Path) -> SparkSession:
 
 
 def hold(batches: Iterable[pa.RecordBatch], folder: str, share_of_gpus: float) -> Iterator[pa.RecordBatch]:
-    """A task that writes down what it held, and from when to when."""
+    """A task that records which GPU it held, and from when to when."""
     task = TaskContext.get()
     device, begin = device_of_task(share_of_gpus), time.time()
     rows = [batch for batch in batches if batch.num_rows]
@@ -63,7 +63,7 @@ def seen_with(spark: SparkSession, folder: Path, gpus_per_task: float) -> list[d
 
 
 def extract(spark: SparkSession, folder: Path, name: str, overrides: list[str]) -> dict[str, object]:
-    """One run of inventory and extract over folder/lake; what it left."""
+    """One run of inventory and extract over folder/lake. Returns what it wrote, or its error."""
     config = load_config(None, ["extract.embedding=sscd_distilled", "extract.input_px=96", *overrides])
     tables = Tables(spark, str(folder / name))
     tables.create_missing()

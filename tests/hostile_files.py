@@ -1,4 +1,4 @@
-"""Files that are damaged or lie: sizes that nobody has memory for, bombs, and random mutations of sound files."""
+"""Files that are damaged or have false headers: sizes beyond any memory, bombs, random mutations of good files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOMB_BYTES = 1 << 29
 
 
 def huge_claims() -> dict[str, bytes]:
-    """Small files whose headers claim 100,000 x 100,000 pixels, or the most that their format can say."""
+    """Small files whose headers claim 100,000 x 100,000 pixels, or the most that their format allows."""
     image = Image.fromarray(picture())
     two_sides = struct.pack(">II", HUGE, HUGE)
     a_png = png(b"", (HUGE, HUGE), 8, 2)
@@ -57,7 +57,7 @@ def huge_claims() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, bytes]:
-    """Sound pictures, or nearly, around half a gigabyte of zeros, deflated to half a megabyte."""
+    """Valid pictures, or nearly, with half a gigabyte of zeros that is deflated to half a megabyte."""
     zeros = _deflated_zeros()
     rows = b"".join(b"\0" + row.tobytes() for row in picture())
     size = (96, 64)

@@ -1,4 +1,4 @@
-"""Twelve images of which everything is known, as rows of images, features, clusters and runs. Nothing is computed."""
+"""Rows of images, features, clusters and runs for twelve images of which everything is known. Nothing is computed."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def fill_known_tables(tables: Tables) -> None:
 
 
 def listing_row(lake: str, hours_ago: float = 1, status: str = "complete") -> dict[str, Any]:
-    """A row of `runs`: the lake was listed."""
+    """A row of `runs` of a listing of the lake."""
     at = datetime.now(UTC) - timedelta(hours=hours_ago)
     return {"run_id": f"{lake} {hours_ago}", "step": "inventory", "status": status, "at": at, "lake": lake}
 
 
 def append(tables: Tables, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Rows by column name; what they leave out is null."""
+    """Append rows, each a dict by column name; a missing column is null."""
     tables.append(table, _frame(tables.spark, table, rows))
 
 

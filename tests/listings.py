@@ -1,4 +1,4 @@
-"""What the tests of the sources share: listings as Python rows, and names that are easily taken for syntax."""
+"""Helpers of the tests of sources: listings as Python rows, and names that are easily taken for syntax."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def listed(source: Source, spark: SparkSession) -> list[dict[str, Any]]:
 
 
 def passed_over(source: Source, spark: SparkSession) -> dict[str, tuple[int, str]]:
-    """What the listing passes over: how often, and the first uri (and member), by reason."""
+    """The objects that the listing passes over: by reason, how many, and the first uri (and member)."""
     found: dict[str, tuple[int, str]] = {}
     for row in _rows(source, spark):
         if row["passed_over"] is not None:

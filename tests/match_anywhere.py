@@ -1,9 +1,9 @@
-"""Index and match of one lake by every engine, on some cluster; `test_engines_anywhere.py` runs this as a process.
+"""Indexes and matches one lake by every engine, on any Spark cluster; `test_engines_anywhere.py` runs it as a process.
 
     python tests/match_anywhere.py FOLDER MASTER SEED MAX_SHARD_ROWS
 
-The seed decides in which order, and in how many files, the images are in `features`. Prints one JSON object: of each
-engine its pairs and densities, and what it was set to.
+The seed decides in which order, and in how many files, the images are in `features`. It prints one JSON object: for
+each engine its pairs, its densities and its settings.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
 
 
 def lake() -> tuple[list[int], np.ndarray]:
-    """2,400 images: families near, around and below the thresholds, a chain, negatives."""
+    """2,400 images: families near, around and below the thresholds, a chain, and images unlike all others."""
     rng = np.random.default_rng(31)
     near = families([2] * 200 + [3] * 100 + [40], 0.75, rng)
     far = families([2] * 200 + [6] * 60, 0.47, rng)

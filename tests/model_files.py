@@ -1,4 +1,4 @@
-"""Small weights files of every kind that a user may bring. Their numbers are drawn with a seed: tests alone may."""
+"""Makes small weights files of every kind that a user may have. Their numbers are random, with a seed."""
 
 from __future__ import annotations
 

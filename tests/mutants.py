@@ -1,9 +1,9 @@
-"""Which errors in kernels/ would no test notice? One small change of the code at a time, and its tests are run.
+"""Mutation testing of kernels/: makes one small change of the code at a time, and runs its tests.
 
-`make mutants` tries a seeded sample of each module, `make mutants ARGS='--all kernels/joins'` everything in a room. A
-change that fails a test is killed; what survives is printed, and is either a case that the tests lack or a change
-that makes no difference (a bound of a buffer, a tie that cannot occur). The code is changed in a copy in a temporary
-folder, never here.
+`make mutants` tries a seeded sample of each module, `make mutants ARGS='--all kernels/joins'` everything in a folder. A
+change that fails a test is killed. A change that survives is printed: either the tests lack a case, or the change makes
+no difference (a bound of a buffer, a tie that cannot occur). The code is changed in a copy in a temporary folder, never
+here.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ def passes(copy: Path, tests: list[str], timeout_s: float) -> bool:
     """Whether the tests pass on the code of the copy in time; one thread, so that two passes can run side by side."""
     env = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--noconftest", "-p", "no:cacheprovider", *tests]
-    with tempfile.TemporaryFile() as said, subprocess.Popen(
-        command, cwd=copy, env=env, stdout=said, stderr=said, start_new_session=True
+    with tempfile.TemporaryFile() as output, subprocess.Popen(
+        command, cwd=copy, env=env, stdout=output, stderr=output, start_new_session=True
     ) as process:  # fmt: skip
         try:
             return process.wait(timeout_s) == 0
@@ -151,7 +151,7 @@ def passes(copy: Path, tests: list[str], timeout_s: float) -> bool:
 
 
 def survivors_of(module: Path, copy: Path, sample: int | None, seed: int) -> tuple[int, list[str]]:
-    """How many mutants were tried, and the differences of those that no test noticed."""
+    """The number of mutants that were tried, and the differences of those that no test failed for."""
     tests, name = tests_of(module), module.relative_to(ROOT).as_posix()
     code = (copy / name).read_text()
     possible = mutants(code)
@@ -159,7 +159,7 @@ def survivors_of(module: Path, copy: Path, sample: int | None, seed: int) -> tup
         return 0, []
     began = time.monotonic()
     if not tests or not passes(copy, tests, 600):
-        raise SystemExit(f"{name}: its tests fail before anything is changed, or there are none: {tests}")
+        raise SystemExit(f"{name}: expected tests that pass on the unchanged code; these fail, or are none: {tests}")
     timeout_s = 30 + 3 * (time.monotonic() - began)
     drawn = possible if sample is None else random.Random(f"{seed} {name}").sample(possible, min(sample, len(possible)))
     survived = []

@@ -1,4 +1,4 @@
-"""Image files written by hand: what no library at hand writes, and headers that lie."""
+"""Writes image files byte by byte: variants that no installed library writes, and files with false headers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Tags = dict[int, tuple[int, bytes | Sequence[int]]]
 """TIFF tag -> (type, values)."""
 
 Part = tuple[Tags, bytes, tuple[int, int]]
-"""A TIFF directory, its data and the two tags that say where those are."""
+"""A TIFF directory, its data and the two tags that hold the offset and length of the data."""
 
 _TIFF_LAYOUT = {1: "B", 2: "s", 3: "H", 4: "I", 5: "I", 10: "i"}
 STRIPS, JPEG_STREAM = (273, 279), (513, 514)
@@ -76,7 +76,7 @@ def tiff_tags(width: int, height: int, photometric: int, bits: int, samples: int
 
 
 def cfa(rgb: np.ndarray) -> bytes:
-    """What a sensor with an RGGB pattern would have seen of (h, w, 3) uint8, 16-bit linear."""
+    """The values of a sensor with an RGGB pattern for (h, w, 3) uint8, 16-bit linear."""
     light = ((rgb.astype(np.float64) / 255) ** 2.2 * 60000).astype("<u2")
     seen = light[..., 1].copy()
     seen[0::2, 0::2], seen[1::2, 1::2] = light[0::2, 0::2, 0], light[1::2, 1::2, 2]
@@ -131,7 +131,7 @@ def psd(rgb: np.ndarray) -> bytes:
 
 
 def ico_with(picture: bytes) -> bytes:
-    """An icon of one picture, a PNG or a DIB, whatever that claims."""
+    """An icon of one picture, a PNG or a DIB, which need not be valid."""
     return b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 32, 32, 0, 0, 1, 32, len(picture), 22) + picture
 
 
@@ -191,7 +191,7 @@ def _described(text: bytes) -> bytes:
 
 
 def _cmyk_table() -> bytes:
-    """lut8 of two grid points an ink: black ink darkens, cyan ink is violet, the others do nothing."""
+    """lut8 of two grid points per ink: black ink darkens, cyan ink is violet, the others do nothing."""
     ramp = bytes(range(256))
     lab = bytearray()
     for cyan in (0, 1):

@@ -1,7 +1,7 @@
-"""One file of every format and variant that `extract` decodes, with what must be found in it.
+"""Makes one file of every format and variant that `extract` decodes, with the facts and pixels that it must find.
 
-Made by Pillow, its plugins and tifffile, or by hand in `odd_bytes`. All show the same picture, 96 x 64 pixels and
-different in every corner, so that a turned, mirrored or inverted copy is noticed.
+Pillow, its plugins and tifffile write them, or `odd_bytes`. All show the same picture, 96 x 64 pixels and different in
+every corner, so that a turned, mirrored or inverted copy is noticed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def stored_for(orientation: int, rgb: np.ndarray) -> Image.Image:
 
 
 def oriented(image_format: str, orientation: int) -> bytes:
-    """The picture lying as a camera held by `orientation` stores it, with the tag that says so."""
+    """The picture as a camera that was turned by `orientation` stores it, with the EXIF tag of that orientation."""
     options: dict[str, Any] = {
         "JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}, "TIFF": {}, "PNG": {},
         "AVIF": {"quality": 95, "subsampling": "4:4:4"}, "HEIF": {"quality": -1, "chroma": 444},
@@ -138,7 +138,7 @@ def _jpeg() -> Iterator[OddFile]:
 
 
 def _ycck(rgb: np.ndarray) -> bytes:
-    """Pillow writes no YCCK: store YCbCr in the inverted ink channels and say so in the Adobe marker."""
+    """A YCCK JPEG, which Pillow cannot write: YCbCr in the inverted ink channels, declared in the Adobe marker."""
     ycc = np.asarray(Image.fromarray(255 - rgb).convert("YCbCr"))
     inks = np.dstack([255 - ycc, np.zeros(rgb.shape[:2], np.uint8)])
     data = bytearray(encoded(Image.fromarray(inks, "CMYK"), "JPEG", quality=95, subsampling=0))

@@ -1,4 +1,4 @@
-"""Tables that version 0.1.0 wrote, for tests of what later versions make of them.
+"""Unpacks tables that version 0.1.0 wrote, for tests of their upgrade.
 
 `tables-0.1.0.tar.gz` holds the tables of four runs into one folder, and two of the lakes:
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ARCHIVE = Path(__file__).with_name("tables-0.1.0.tar.gz")
 HOME = Path("/tmp/dedup-spark-0.1.0")
-"""Where the lakes lay."""
+"""The folder of the lakes at that time."""
 
 
 def unpack_old_tables(folder: Path) -> Path:
@@ -27,6 +27,6 @@ def unpack_old_tables(folder: Path) -> Path:
 
 
 def unpack_old_lakes() -> None:
-    """The local lakes, where they were."""
+    """Unpack the local lakes to the folder where they were."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(HOME, [m for m in archive if not m.name.startswith("tables")], filter="fully_trusted")

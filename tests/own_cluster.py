@@ -1,4 +1,4 @@
-"""The Spark session of a test that runs as a process of its own, on the cluster that it names."""
+"""Starts the Spark session of a test that runs as a process of its own, on the cluster that it names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dedup_spark.spark.session import DELTA_JAR, get_session
 
 
 def start(master: str, folder: Path, more: Mapping[str, str] | None = None) -> SparkSession:
-    """A session with Delta on `master`; executors of 1 GB import the package from here. `more`: settings besides."""
+    """A session with Delta on `master`; executors of 1 GB import this package. `more` are additional settings."""
     settings = {
         "spark.executor.memory": "1g",
         "spark.driver.host": "127.0.0.1",

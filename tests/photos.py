@@ -1,4 +1,4 @@
-"""Sample photos and edits of them, as grey levels at the size of a thumbnail."""
+"""Gives sample photos and edits of them, as grey levels at the size of a thumbnail."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reencoded(grey: Grey, quality_percent: int) -> Grey:
 
 
 def with_sticker(grey: Grey, seed: int) -> Grey:
-    """A copy under a patterned square of a twelfth of its area."""
+    """A copy with a patterned square on it, a twelfth of its area."""
     rng = np.random.default_rng(seed)
     side = int((grey.size / 12) ** 0.5)
     top, left = (int(rng.integers(0, s - side)) for s in grey.shape)

@@ -1,4 +1,4 @@
-"""Commands in processes of their own: run as from a shell, or looked at and killed (driver, JVM, workers, decoders)."""
+"""Runs commands as processes, as from a shell; finds and kills their parts (driver, JVM, workers, decoders)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ Happened = Callable[[Path], bool]
 Done = subprocess.CompletedProcess[str]
 
 _OURS = ("PYSPARK_", "SPARK_", "PYTHONPATH")
-"""Variables that this test process may carry for its own session, and a person's shell does not."""
+"""Variables that this test process may have for its own session, and that a person's shell does not have."""
 
 
-def of_a_shell() -> dict[str, str]:
-    """The environment that a person's shell gives to a command."""
+def shell_environment() -> dict[str, str]:
+    """The environment that a command gets from a person's shell."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
 
 
 def in_a_shell(command: list[str], **environment: str) -> Done:
     """Runs a command from the project's folder, with a shell's environment, to its end."""
-    variables = of_a_shell() | environment
+    variables = shell_environment() | environment
     return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=900, check=False)
 
 
 @dataclass(frozen=True)
 class Process:
-    """A live process, by what the kernel says of it."""
+    """A live process, as the kernel describes it in /proc."""
 
     pid: int
     parent: int
@@ -49,7 +49,7 @@ class Process:
 
 
 class Command:
-    """One start of a command, in a session of its own: whatever it starts can be told by that, and ended."""
+    """One start of a command, in a session of its own, by which all its processes can be found and ended."""
 
     def __init__(self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.log = log
@@ -63,11 +63,11 @@ class Command:
         return [process for process in live_processes() if process.session == self.process.pid]
 
     def wait_for(self, happened: Happened, root: Path) -> None:
-        """Until something can be seen below the tables; an end of the command before that is a failure."""
+        """Wait until `happened` is true of the tables; the test fails if the command ends before that."""
         deadline = time.monotonic() + SECONDS_TO_FINISH
         while not happened(root):
-            assert self.process.poll() is None, f"ended before the moment to kill it:\n{self.said()}"
-            assert time.monotonic() < deadline, f"the moment never came:\n{self.said()}"
+            assert self.process.poll() is None, f"ended before the moment to kill it:\n{self.output()}"
+            assert time.monotonic() < deadline, f"the moment never came:\n{self.output()}"
             time.sleep(0.005)
 
     def wait(self) -> int:
@@ -75,7 +75,7 @@ class Command:
         try:
             return self.process.wait(SECONDS_TO_FINISH)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"still runs:\n{self.said()}")
+            pytest.fail(f"still runs:\n{self.output()}")
 
     def ends_within(self, seconds: float) -> bool:
         """Wait so long, or until it has ended; whether it has."""
@@ -114,13 +114,13 @@ class Command:
         }[victim]
 
     def wait_until_nothing_is_left(self) -> None:
-        """Orphans must go by themselves, and soon."""
+        """Wait until all its processes have ended; orphans must end by themselves, and soon."""
         deadline = time.monotonic() + SECONDS_TO_VANISH
         while left := self.processes():
             assert time.monotonic() < deadline, f"left behind: {left}"
             time.sleep(0.1)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of its output, without the lines of Ivy."""
         lines = [line for line in self.log.read_text().splitlines() if not line.startswith(("\t", ":", " ", "found"))]
         return "\n".join(lines[-40:])
@@ -128,7 +128,7 @@ class Command:
 
 @contextlib.contextmanager
 def none_left(started: Iterable[Command]) -> Iterator[None]:
-    """At the end no process of these commands is left, nor of those that were added meanwhile."""
+    """Check at the end of the block that no process of these commands is left, nor of those that were added."""
     try:
         yield
     finally:

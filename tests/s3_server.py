@@ -1,4 +1,4 @@
-"""An S3 server on loopback for tests: moto in a process of its own, behind a proxy that can be told to misbehave."""
+"""Runs an S3 server on loopback for tests: moto in a process of its own, behind a proxy that can inject faults."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _ERROR_CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown", 500: "In
 
 @dataclass
 class Fault:
-    """What to do to the next `times` requests of this method whose path and query contain `text`.
+    """A fault for the next `times` requests of this method whose path and query contain `text`.
 
-    `status` answers with an S3 error, of this `code` where it is not the usual one, `body` with a page of its own;
-    `delay_seconds` waits first; `cut` breaks the connection in mid-answer. Of the requests only a `share` is met, by
-    `seed`, and only those with `token`.
+    `status` answers with an S3 error, with `code` where that is not the usual one, and with `body` instead of the usual
+    page; `delay_seconds` waits first; `cut` breaks the connection in the middle of the answer. The fault applies to a
+    `share` of the requests, drawn by `seed`, and only to those with `token`.
     """
 
     text: str
@@ -54,7 +54,7 @@ class Fault:
     def __post_init__(self) -> None:
         self._rng = random.Random(self.seed)
 
-    def meets(self, method: str, path: str, token: str | None) -> bool:
+    def applies_to(self, method: str, path: str, token: str | None) -> bool:
         is_meant = self.times > 0 and self.method == method and self.text in path and self.token in (None, token)
         return is_meant and (self.share >= 1 or self._rng.random() < self.share)
 
@@ -92,9 +92,9 @@ class S3Server:
         return sum(m == method and text in path for m, path in self.requests)
 
     def fault_for(self, method: str, path: str, token: str | None = None) -> Fault | None:
-        """The fault that this request meets, counted down."""
+        """The fault that applies to this request, if any; its count is reduced by one."""
         for fault in self.faults:
-            if fault.meets(method, path, token):
+            if fault.applies_to(method, path, token):
                 fault.times -= 1
                 return fault
         return None
@@ -119,7 +119,7 @@ def running_s3_server(log: Path) -> Iterator[S3Server]:
 
 @contextmanager
 def s3_of_this_process(log: Path) -> Iterator[S3Server]:
-    """The server, where this process and those that it starts look for S3."""
+    """The server, set as the S3 endpoint of this process and of those that it starts."""
     with pytest.MonkeyPatch.context() as patch, running_s3_server(log) as s3:
         for name, value in s3.environment.items():
             patch.setenv(name, value)
@@ -201,7 +201,7 @@ class _Proxy(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
     def log_message(self, format: str, *args: object) -> None:
-        """Tests look at `requests` instead."""
+        """Logs nothing: tests use `requests` instead."""
 
 
 def _wait_for(port: int, seconds: float = 30.0) -> None:

@@ -1,4 +1,4 @@
-"""Photos that scikit-image ships, as a model gets them."""
+"""Gives sample photos of scikit-image as the input of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Surveys of a lake that no image was drawn for."""
+"""Makes up surveys of a lake, for tests that choose an engine by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dedup_spark.stages.match.survey_task import COSINE_BINS, GAP_BINS
 
 
 def survey(near: dict[float, int] | None = None, **facts: Any) -> Survey:
-    """A sample of 100 with so many neighbours at each cosine."""
+    """A survey with a sample of 100 images, which has `near[cosine]` neighbours at each cosine."""
     counts = np.zeros(len(COSINE_BINS) - 1, int)
     for cosine, n in (near or {}).items():
         counts[round((cosine + 1) * 100)] += n

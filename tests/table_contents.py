@@ -1,4 +1,4 @@
-"""Tables as sets of plain rows, read without Spark: what tests compare."""
+"""Reads tables without Spark, as sets of plain rows that tests compare."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ TIMELESS = {
 
 
 def rows(root: str | Path, table: str) -> list[dict[str, Any]]:
-    """All rows of a Delta table, by another implementation than the one that wrote it."""
+    """All rows of a Delta table, read by another implementation than the one that wrote it."""
     return DeltaTable(f"{root}/{table}").to_pyarrow_table().to_pylist()
 
 
 def counts_of(root: str | Path, step: str) -> dict[str, int]:
-    """What the last completion of a step counted."""
+    """The counts of the last complete run of a step."""
     marks = [row for row in rows(root, "runs") if (row["step"], row["status"]) == (step, "complete")]
     return dict(max(marks, key=lambda row: row["at"])["counts"])
 
 
 def contents(root: str | Path) -> dict[str, set[tuple[Any, ...]]]:
-    """Every table without what may differ: run ids, times, order."""
+    """Every table without run ids, times and order, which may differ between two runs."""
     return {t: {tuple(row[c] for c in columns) for row in rows(root, t)} for t, columns in TIMELESS.items()}
 
 

@@ -146,15 +146,15 @@ def tasks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command's own work fails as Spark has it, in a run that stands for an opened one; no Spark."""
 
     @contextmanager
-    def a_run(asked: Opening, config: Config) -> Iterator[Run]:
+    def open_run(asked: Opening, config: Config) -> Iterator[Run]:
         tables: Any = SimpleNamespace(spark=None, root=asked.root)
         yield Run(tables, config, "file:///lake", "r1", is_logged=False)
 
     def fail(*_: Any) -> NoReturn:
         raise PySparkException(TRACE)
 
-    monkeypatch.setattr(opening, "a_run", a_run)
-    monkeypatch.setattr(opening, "a_run_beside", a_run)
+    monkeypatch.setattr(opening, "open_run", open_run)
+    monkeypatch.setattr(opening, "open_run_beside", open_run)
     monkeypatch.setattr(planning, "_plan", fail)
     monkeypatch.setattr(calibrating, "run", fail)
     failing = pipeline.Step("embed", fail)

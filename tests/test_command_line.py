@@ -64,7 +64,7 @@ def problems(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize("command", ON_A_LAKE)
 def test_a_lake_must_be_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--tables", str(tmp_path / "tables")]) == 2
-    assert problems(capsys) == ["--lake is missing: the folder or URI that holds the images"]
+    assert problems(capsys) == ["--lake is missing: give the folder or URI that holds the images"]
 
 
 @pytest.mark.usefixtures("no_spark")
@@ -73,7 +73,9 @@ def test_calibrate_says_before_spark_that_its_file_cannot_be_written(
 ) -> None:
     out = tmp_path / "no such folder" / "calibrated.toml"
     assert main(["calibrate", "--lake", lake, "--tables", str(tmp_path / "t"), "--out", str(out)]) == 2
-    assert problems(capsys) == [f"--out {out}: {out.parent} is no folder that can be written to"]
+    assert problems(capsys) == [
+        f"--out {out}: expected a file in a folder that can be written to; {out.parent} is none"
+    ]
 
 
 @pytest.mark.usefixtures("no_spark")
@@ -268,7 +270,7 @@ def test_what_was_compared_before_is_compared_again_where_something_is_compared(
     ("options", "said"),
     [
         (["--out", "no such folder/list.csv"], "--out no such folder/list.csv: expected a file in a local folder"),
-        (["--limit", "0"], "--limit 0: expected how many copies to look at, 1 or more"),
+        (["--limit", "0"], "--limit 0: expected the number of copies to check, 1 or more"),
     ],
 )
 def test_a_list_that_cannot_be_made_is_said_before_spark_starts(

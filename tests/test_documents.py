@@ -17,7 +17,7 @@ from conftest import FinishedRun
 import dedup_spark
 from dedup_spark import pipeline
 from dedup_spark.cli.arguments import make_parser
-from dedup_spark.commands.sql import ask
+from dedup_spark.commands.sql import run_query
 from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
 from dedup_spark.config import load_config
 from dedup_spark.store import tables, view_definitions
@@ -159,7 +159,7 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     assert len(queries) >= 6
     for query in queries:
         anywhere = re.sub(r"WHERE uri LIKE '[^']*' AND", "WHERE", query)
-        assert len(ask(finished.tables, anywhere, view_definitions.ViewSettings(1), 5)), f"no row: {query}"
+        assert len(run_query(finished.tables, anywhere, view_definitions.ViewSettings(1), 5)), f"no row: {query}"
 
 
 @pytest.mark.slow

@@ -59,28 +59,28 @@ def start(lake: Path, tmp_path: Path) -> Iterator[Start]:
 def undisturbed(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     command = Command([sys.executable, "-m", "dedup_spark", *arguments("run", lake, folder / "tables")], folder / "log")
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     return folder / "tables"
 
 
 def sentences(command: Command) -> list[str]:
     """What a command said to a person at its end."""
-    said = command.said().splitlines()
+    said = command.output().splitlines()
     return [line.removeprefix("dedup-spark: ") for line in said if line.startswith("dedup-spark: ")]
 
 
 def require_good_end(command: Command) -> None:
     """0; or refused before anything was started; or killed by the test; or it lost its lease: each in one sentence."""
     code, said = command.wait(), sentences(command)
-    assert "Traceback" not in command.said(), command.said()
+    assert "Traceback" not in command.output(), command.output()
     if code == 2:
-        assert len(said) == 1, command.said()
+        assert len(said) == 1, command.output()
         assert REFUSED in said[0]
     elif code == 1:
-        assert len(said) == 2, command.said()
+        assert len(said) == 2, command.output()
         assert "continue with: dedup-spark" in said[1]
     else:
-        assert code in (0, -9), command.said()
+        assert code in (0, -9), command.output()
 
 
 def require_same(root: Path, undisturbed: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_second_run_is_refused_in_one_sentence_and_the_first_is_not_disturbed(
     [said] = sentences(second)
     assert REFUSED in said
     assert f"as process {first.process.pid}" in said
-    assert first.wait() == 0, first.said()
+    assert first.wait() == 0, first.output()
     require_same(root, undisturbed)
 
 
@@ -114,8 +114,8 @@ def test_a_plan_beside_a_run_disturbs_nothing(start: Start, undisturbed: Path, t
     run = start("run", root)
     run.wait_for(lambda folder: next(folder.glob("features/_delta_log/*1.json"), None) is not None, root)
     plan = start("plan", root)
-    assert plan.wait() == 0, plan.said()
-    assert run.wait() == 0, run.said()
+    assert plan.wait() == 0, plan.output()
+    assert run.wait() == 0, run.output()
     require_same(root, undisturbed)
 
 
@@ -137,5 +137,5 @@ def test_two_commands_at_once_leave_the_tables_of_an_undisturbed_run(
     for command in commands:
         require_good_end(command)
     last = start("run", root)
-    assert last.wait() == 0, f"{first}, {second}, {delay}, {victim}: {last.said()}"
+    assert last.wait() == 0, f"{first}, {second}, {delay}, {victim}: {last.output()}"
     require_same(root, undisturbed)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import photo_bytes, reduced
-from processes import EVERYTHING, EXECUTOR, JVM, ROOT, Command, none_left, of_a_shell
+from processes import EVERYTHING, EXECUTOR, JVM, ROOT, Command, none_left, shell_environment
 from table_contents import TIMELESS, rows
 
 pytestmark = pytest.mark.chaos
@@ -58,7 +58,7 @@ def start(lake: Path, tmp_path: Path) -> Iterator[Callable[[Path], Command]]:
 
     def again(root: Path) -> Command:
         arguments = [*script, "extract", "--", *options(lake, root)]
-        started.append(Command(arguments, tmp_path / f"log-{len(started)}", of_a_shell()))
+        started.append(Command(arguments, tmp_path / f"log-{len(started)}", shell_environment()))
         return started[-1]
 
     with none_left(started):
@@ -95,14 +95,14 @@ def reached_its_end(command: Command, n_kills: dict[str, int], chance: random.Ra
         if command.has(victim):  # the one lost before may not have been replaced yet
             command.kill(victim)
             n_kills[victim] += 1
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     return True
 
 
 def finished(step: str, lake: Path, root: Path) -> Path:
     log = lake.parent / f"log-{step}"
     command = Command([sys.executable, "-m", "dedup_spark", step, *options(lake, root)], log)
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     return root
 
 

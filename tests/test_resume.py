@@ -52,7 +52,7 @@ def undisturbed(lake: TinyLake, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Tables of one run that nobody interrupted."""
     folder = tmp_path_factory.mktemp("undisturbed")
     command = run_command(lake.folder, folder / "tables", folder / "log")
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     command.wait_until_nothing_is_left()
     return folder / "tables"
 
@@ -130,7 +130,7 @@ def test_the_same_command_continues_after_kill_9(
         command.kill(EVERYTHING)
         assert command.wait() == -signal.SIGKILL
     command = start()
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     command.wait_until_nothing_is_left()
     require_same_as_undisturbed(root, undisturbed)
 
@@ -145,10 +145,10 @@ def test_what_a_lost_driver_or_jvm_leaves_behind_ends_by_itself(
     command.kill(victim)
     if victim == JVM:
         assert command.wait() == 1
-        assert "continue with: dedup-spark run --lake" in command.said()
+        assert "continue with: dedup-spark run --lake" in command.output()
     command.wait_until_nothing_is_left()
     command = start()
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     command.wait_until_nothing_is_left()
     require_same_as_undisturbed(root, undisturbed)
 
@@ -161,6 +161,6 @@ def test_a_lost_worker_or_decoder_does_not_stop_the_run(
     command = start()
     command.wait_for(committed("features"), root)
     command.kill(victim)
-    assert command.wait() == 0, command.said()
+    assert command.wait() == 0, command.output()
     command.wait_until_nothing_is_left()
     require_same_as_undisturbed(root, undisturbed)

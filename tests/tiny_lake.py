@@ -1,4 +1,4 @@
-"""A tiny image lake with a known truth: what the steps must say of every file, case by case.
+"""Builds a tiny image lake with a known truth: for every file, what the steps must find.
 
 Pictures are sample photos at 256 px, so that embeddings behave as on real photos and tests stay quick.
 """
@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from dedup_spark.commands.demo_lake import load_sample_photo
 
 ODD_NAME = "odd names/100%25 #1 + café 写真 (1) [a]&b=c;d?.jpg"
-"""Everything that a URI, a glob or a shell could take for something else, in one path."""
+"""One path with every character that a URI, a glob or a shell could interpret."""
 
 _SINGLES = (
     "brick.png", "coins.png", "flower.jpg", "gravel.png", "horse.png", "hubble_deep_field.jpg", "ihc.png",
@@ -27,7 +27,7 @@ _SINGLES = (
 
 @dataclass(frozen=True)
 class TinyLake:
-    """What must be found. Paths are relative to `folder`, with `/`; each file is in `truth` or in `rejects`.
+    """The results that a run must have. Paths are relative to `folder`, with `/`; a file is in `truth` or `rejects`.
 
     Attributes:
         truth: Readable image to the name of its picture; two images are duplicates when the names are equal.
@@ -66,7 +66,7 @@ class TinyLake:
 
 
 def build_tiny_lake(folder: Path) -> TinyLake:
-    """Writes the lake (half a second) into `folder`, which is made if absent and should be empty."""
+    """Writes the lake into `folder` in half a second; the folder is made if it is missing, and should be empty."""
     lake = TinyLake(folder)
     _add_edits(lake)
     _add_copies(lake)
@@ -86,7 +86,7 @@ def _photo(file_name: str, max_side_px: int = 256) -> Image.Image:
 
 
 def _add_edits(lake: TinyLake) -> None:
-    """One photo as people pass it on."""
+    """One photo with the edits that people make."""
     photo = _photo("astronaut.png", 400)
     w, h = photo.size
     lake.add("edits/original.jpg", "astronaut", photo, quality=95)
@@ -126,7 +126,7 @@ def _add_copies(lake: TinyLake) -> None:
 
 
 def _add_orientations(lake: TinyLake) -> None:
-    """A camera held upright: the stored pixels lie on their side, the EXIF orientation says so."""
+    """A photo of a camera held upright: the stored pixels are turned, and the EXIF orientation records it."""
     photo = _photo("rocket.jpg")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -141,7 +141,7 @@ def _add_orientations(lake: TinyLake) -> None:
 
 
 def _add_pixel_modes(lake: TinyLake) -> None:
-    """Modes beside 8-bit RGB, each with a plain partner that it must meet."""
+    """Modes other than 8-bit RGB, each with a plain copy that must be in its cluster."""
     motorcycle = _photo("motorcycle_left.png")
     lake.add("modes/motorcycle.jpg", "motorcycle", motorcycle, quality=90)
     lake.add("modes/cmyk.jpg", "motorcycle", motorcycle.convert("CMYK"), quality=90)

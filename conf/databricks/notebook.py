@@ -2,7 +2,7 @@
 # MAGIC %md
 # MAGIC # Duplicate images of a lake
 # MAGIC
-# MAGIC Needs a cluster as in `job.json`. A cell that was interrupted goes on where it stopped when it is run again.
+# MAGIC Attach it to a cluster as in `job.json`. To continue a cell that was interrupted, run it again.
 
 # COMMAND ----------
 
@@ -17,7 +17,7 @@ print(f"run {done.run_id}: {done.groups} groups; {done.removable} images, {done.
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC Every table and view is open in the session by its name now.
+# MAGIC Now every table and view can be queried by its name in this session.
 
 # COMMAND ----------
 

@@ -11,19 +11,19 @@ the same lease on the tables while it writes, the same resuming of an interrupte
 printed. What they have in common:
 
 * `spark`: the session to use. It is neither made nor stopped here; while a function runs, its time zone is UTC and its
-  Arrow batches hold 1,024 rows, as our rows need it. None: the session that the platform has, or a local one is started
-  (the log says so), which stays open.
-* `tables`: where the tables live: a local path or a URI. `database`: the catalog's schema for them, as `main.dedup`.
+  Arrow batches hold 1,024 rows, as our rows need it. None: the session that the platform has, or else a new local one
+  (with a line in the log), which stays open.
+* `tables`: where the tables are: a local path or a URI. `database`: the catalog's schema for them, as `main.dedup`.
 * `lake`: the folder or URI of the images, in any spelling; `runs.lake` and `images.lake` hold the canonical one.
 * `settings`: `{"match": {"min_similarity": 0.5}}` or `{"match.min_similarity": 0.5}`, or a whole `Config`; they go
   before those of `settings_file`, a TOML file such as `calibrate` gives. All wrong ones are named in one ConfigError.
 * `run_id`: the name of the run. None: the interrupted run of this lake is continued, else it is a new name.
-* `break_lock`: take the tables from a run that seems alive; that one ends before it writes again.
+* `break_lock`: take the tables from a run that seems alive; that run stops before it writes again.
 
-Every function raises `ConfigError` before anything is started where settings, paths or surroundings are not as needed,
-also where another run holds the tables, and other kinds of `DedupError` (`errors.py`) in one sentence where the work
-fails; what is finished is kept, and the same call goes on from there. Two calls of one process on the same tables at
-the same time are two runs: the second one is refused.
+Every function raises `ConfigError` before it starts anything where settings, paths or surroundings are not as needed,
+also where another run holds the tables. It raises other kinds of `DedupError` (`errors.py`), each with a message of one
+sentence, where the work fails; finished work is kept, and the same call goes on from there. Two calls of one process on
+the same tables at the same time are two runs: the second one is refused.
 """
 
 from dedup_spark.api.measures import Calibration, calibrate, plan

@@ -1,4 +1,4 @@
-"""Functions that measure: what a run will cost, and how well copies are found."""
+"""Functions that measure what a run will cost, and how well copies are found."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from dedup_spark.store.runs import new_run_id
 
 @dataclass(frozen=True)
 class Calibration:
-    """What `calibrate` measured.
+    """The result of `calibrate`.
 
     Attributes:
         point: The cut, with precision and recall on images that it was not chosen on, and the recall of each edit.
         settings: For the argument `settings` of `run`.
-        toml: The same as the text of a settings file, with what was measured in its comments.
+        toml: The same settings as the text of a settings file, with the measured figures in its comments.
     """
 
     run_id: str
@@ -49,14 +49,14 @@ def plan(
     run_id: str | None = None,
     break_lock: bool = False,
 ) -> Plan:
-    """What a run will cost and find, from the listing and a sample. It may work beside a run that writes.
+    """Estimate what a run will cost and find, from the listing and a sample. It may work while another run writes.
 
     Args:
-        clusters: Forecast for these too: `<nodes>x<cores>cpu` or `<nodes>xgpu`, as `100x16cpu` or `100xgpu`.
+        clusters: Spark clusters to forecast for too: `<nodes>x<cores>cpu` or `<nodes>xgpu`, as `100x16cpu`, `100xgpu`.
     """
     config, sizes = config_of(settings, settings_file), [parse_cluster(size) for size in clusters]
     asked = Opening("plan", spark, tables, database, lake, run_id, break_lock=break_lock)
-    with told_in_a_sentence(), opening.a_run_beside(asked, config) as run:
+    with told_in_a_sentence(), opening.open_run_beside(asked, config) as run:
         return planning.make_plan(run.tables.spark, config, run, sizes)
 
 
@@ -71,14 +71,14 @@ def calibrate(
     run_id: str | None = None,
     break_lock: bool = False,
 ) -> Calibration:
-    """How well edited copies of this lake's own images are found, and the settings for the precision asked for.
+    """Measure how well edited copies of this lake's own images are found; fit settings for the precision asked for.
 
     Needs a finished run. Raises GuardError where no cut gives `cluster.target_precision`.
     """
     config = config_of(settings, settings_file)
     name = run_id or new_run_id()  # no part of a run that was interrupted
     asked = Opening("calibrate", spark, tables, database, lake, name, break_lock=break_lock)
-    with told_in_a_sentence(), opening.a_run(asked, config) as run:
+    with told_in_a_sentence(), opening.open_run(asked, config) as run:
         with run.step("calibrate"):
             found = calibrating.run(run.tables.spark, config, run)
         toml = overlay(found, config, run.run_id)

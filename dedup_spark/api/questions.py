@@ -9,7 +9,7 @@ from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import dendrogram as dendrograms
 from dedup_spark.commands import explain as explaining
 from dedup_spark.commands import opening
-from dedup_spark.commands import sql as asking
+from dedup_spark.commands import sql as querying
 from dedup_spark.commands import trace as tracing
 from dedup_spark.commands.dendrogram import Dendrogram
 from dedup_spark.commands.explain import Explanation
@@ -35,11 +35,12 @@ def sql(
     """The answer to one query over all tables and views by their names, as an Arrow table on the driver.
 
     Args:
-        max_rows: So many rows at most; None: all, which Spark refuses beyond spark.driver.maxResultSize.
+        query: One query in SQL, such as `SELECT * FROM duplicates`.
+        max_rows: The most rows to return; None: all, which Spark refuses beyond spark.driver.maxResultSize.
     """
     config = config_of(settings, settings_file)
     with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
-        return asking.ask(found, query, ViewSettings.of(config), max_rows)
+        return querying.run_query(found, query, ViewSettings.of(config), max_rows)
 
 
 def open_views(
@@ -50,9 +51,9 @@ def open_views(
     settings: Settings = None,
     settings_file: Place | None = None,
 ) -> SparkSession:
-    """Every table and view by its name, as a temporary view of the session, which is returned; nothing is written.
+    """Open every table and view by its name as a temporary view of the session, and return the session.
 
-    Temporary views of these names that the session has already are replaced.
+    Nothing is written. Temporary views of these names that the session has already are replaced.
     """
     config = config_of(settings, settings_file)
     with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
@@ -68,17 +69,17 @@ def summary(
     settings: Settings = None,
     settings_file: Place | None = None,
 ) -> Summary:
-    """The headline figures of the tables: images found and read, clusters, what may go; a few counts."""
+    """The main figures of the tables: images found and read, clusters, images that may go. Cost: a few counts."""
     config = config_of(settings, settings_file)
     with told_in_a_sentence(), opening.to_read(Opening("report", spark, tables, database)) as found:
         return collect_summary(found, ViewSettings.of(config))
 
 
 def trace(spark: SparkSession | None, uri: str, *, tables: Place, database: str | None = None) -> list[Trace]:
-    """Where did an image go? Its rows in every table.
+    """What became of an image: its rows in every table.
 
     Args:
-        uri: Its address, or the end of one; with an end that up to five images have, there is a trace of each.
+        uri: Its address, or the end of its address; where up to five images have that end, there is a trace of each.
     """
     with told_in_a_sentence(), opening.to_read(Opening("trace", spark, tables, database)) as found:
         return tracing.trace_image(found, uri)
@@ -95,8 +96,8 @@ def explain(
     """Why two images are joined, or are not: their facts, the evidence between them, the path or what kept them apart.
 
     Args:
-        uri_a: The address of one, or the end of one that no other image has.
-        uri_b: That of the other.
+        uri_a: The address of the first image, or an end of it that no other address has.
+        uri_b: The same of the second image.
     """
     with told_in_a_sentence(), opening.to_read(Opening("explain", spark, tables, database)) as found:
         return explaining.explain_pair(found, uri_a, uri_b)
@@ -111,7 +112,7 @@ def dendrogram(
     settings: Settings = None,
     settings_file: Place | None = None,
 ) -> Dendrogram:
-    """The hierarchy inside one cluster, by the linkage of the settings (`cluster.linkage`)."""
+    """The tree of merges inside one cluster, by the linkage of the settings (`cluster.linkage`)."""
     config = config_of(settings, settings_file)
     with told_in_a_sentence(), opening.to_read(Opening("dendrogram", spark, tables, database)) as found:
         return dendrograms.read_dendrogram(found, cluster_id, config.cluster.linkage)

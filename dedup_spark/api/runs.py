@@ -1,4 +1,4 @@
-"""Functions that find duplicates: all steps, one of them, with another model, on sample photos."""
+"""Functions that find duplicates: all steps, one step, new embeddings with another model, a demo on sample photos."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dedup_spark.spark.task_errors import told_in_a_sentence
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run did and found.
+    """The result of a run.
 
     Attributes:
         lake: The canonical address of the lake.
@@ -54,7 +54,7 @@ class RunResult:
 
     @property
     def removable_bytes(self) -> int:
-        """What removing them would free."""
+        """The bytes that their removal would free."""
         return self.counts["report"]["removable_bytes"]
 
     @property
@@ -84,7 +84,7 @@ def run(
     """
     config = config_of(settings, settings_file)
     asked = Opening("run", spark, tables, database, lake, run_id, full, break_lock)
-    with told_in_a_sentence(), opening.a_run(asked, config) as run:
+    with told_in_a_sentence(), opening.open_run(asked, config) as run:
         begin = time.monotonic()
         steps = pipeline.run_all(run.tables.spark, config, run)
         return RunResult(run.run_id, run.lake, run.tables.root, database, steps, time.monotonic() - begin)
@@ -113,7 +113,7 @@ def run_step(
     """
     config, found = config_of(settings, settings_file), pipeline.find_step(step)
     asked = Opening(step, spark, tables, database, lake, run_id, full, break_lock)
-    with told_in_a_sentence(), opening.a_run(asked, config) as run:
+    with told_in_a_sentence(), opening.open_run(asked, config) as run:
         return pipeline.run_step(run.tables.spark, config, run, found, force=force)
 
 
@@ -128,10 +128,10 @@ def embed(
     run_id: str | None = None,
     break_lock: bool = False,
 ) -> StepResult:
-    """Embed all images again, with the model of the settings; hashes and thumbnails stay. `index` comes next."""
+    """Compute all embeddings again, with the model of the settings; hashes and thumbnails stay. Run `index` next."""
     config = config_of(settings, settings_file)
     asked = Opening("embed", spark, tables, database, lake, run_id, break_lock=break_lock)
-    with told_in_a_sentence(), opening.a_run(asked, config) as run:
+    with told_in_a_sentence(), opening.open_run(asked, config) as run:
         return pipeline.run_step(run.tables.spark, config, run, pipeline.EMBED)
 
 
@@ -145,10 +145,10 @@ def demo(
     settings_file: Place | None = None,
     break_lock: bool = False,
 ) -> RunResult:
-    """`run` on a small lake of sample photos and edits of them, built in the folder `lake` beside the tables.
+    """`run` on a small lake of sample photos and edits of them, built in the folder `lake` next to the tables.
 
     Args:
-        lake: A folder of one's own instead.
+        lake: A folder of your own instead.
     """
     asked = Opening("demo", spark, tables, database)
     if spark is None:

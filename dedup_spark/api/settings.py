@@ -17,6 +17,6 @@ def config_of(settings: Settings, settings_file: Place | None) -> Config:
     """The settings asked for, on top of the defaults. Raises ConfigError with all that is wrong in them."""
     if isinstance(settings, Config):
         if settings_file:
-            raise ConfigError("settings: a whole Config leaves nothing for a settings_file to say: give one of the two")
+            raise ConfigError("settings: found a whole Config and a settings_file; give one of the two")
         return settings
     return load_config(os.fspath(settings_file) if settings_file else None, given=settings)

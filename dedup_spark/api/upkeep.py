@@ -1,4 +1,4 @@
-"""Functions before a removal, and for tables that an older version or two runs at once have written."""
+"""Functions that check a list for removal, upgrade tables of an older version, and repair tables of two writers."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def verify_removal(
     settings: Settings = None,
     settings_file: Place | None = None,
 ) -> VerifiedRemovals:
-    """Look again at what may be removed, and write the list of what is still true. Nothing is removed.
+    """Check again what may be removed, and write the list of what is still true. Nothing is removed.
 
     Args:
         out: A local file for the list, as CSV.
         relations: Only such copies: `same_bytes`, `same_pixels`, `edited_copy`. None named: all.
-        limit: Look at so many at most, those first that free most.
+        limit: Check at most so many copies, those that free most first.
     """
     config, wanted = config_of(settings, settings_file), verifying.Wanted(tuple(relations), limit)
     verifying.require_file(os.fspath(out))  # before Spark starts

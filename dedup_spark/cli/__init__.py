@@ -1,4 +1,4 @@
-"""The command line: `command_line.py` is the way through, `arguments.py` the options, `answers.py` what is said."""
+"""The command line: `command_line.py` runs a command, `arguments.py` has the options, `answers.py` the output."""
 
 from dedup_spark.cli.command_line import job, main
 

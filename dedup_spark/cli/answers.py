@@ -1,6 +1,6 @@
-"""What each command answers: a function of `dedup_spark.api`, called with the options, and its value in words.
+"""The answer of each command: calls a function of `dedup_spark.api` with the options, and writes its value as text.
 
-An answer is a generator of texts for standard output; what it raises is told by `command_line.py`.
+An answer is a generator of texts for standard output; `command_line.py` prints them, and the errors that it raises.
 """
 
 from __future__ import annotations
@@ -36,19 +36,20 @@ Answer = Callable[[Options, Config], Iterator[str]]
 
 
 def load_settings(options: Options) -> Config:
-    """Of --config, --set and the options that stand for a setting. Raises ConfigError."""
+    """The settings from --config, --set and the options that stand for a setting. Raises ConfigError."""
     return load_config(options.config, [*options.set, *_retries(options)])
 
 
 def _retries(options: Options) -> list[str]:
-    """`--retry-rejects` as the setting that it stands for; without reasons it means the retriable ones."""
+    """`--retry-rejects` as the setting that it stands for; without reasons, the reasons that are retriable."""
     reasons = getattr(options, "retry_rejects", None)
     if reasons is None:
         return []
     unknown = sorted(set(reasons) - set(REJECT_REASONS))
     if unknown:
         raise ConfigError(
-            f"--retry-rejects: no such reason {', '.join(unknown)}; there are {', '.join(REJECT_REASONS)}"
+            f"--retry-rejects: there is no reject reason {', '.join(unknown)}; expected some of "
+            f"{', '.join(REJECT_REASONS)}"
         )
     return [f"extract.retry_rejects={json.dumps(reasons or sorted(RETRIABLE))}"]
 
@@ -89,11 +90,11 @@ def _calibrate(options: Options, config: Config) -> Iterator[str]:
     out = Path(options.out).expanduser()
     folder = out.absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise ConfigError(f"--out {options.out}: {folder} is no folder that can be written to")
+        raise ConfigError(f"--out {options.out}: expected a file in a folder that can be written to; {folder} is none")
     found = api.calibrate(None, **_work(options, config))
     out.write_text(found.toml, encoding="utf-8")
     yield describe_operating_point(found.point, config)
-    yield f"written to {options.out}: use it by --config {options.out}"
+    yield f"The settings were written to {options.out}; use them with --config {options.out}"
 
 
 def _sql(options: Options, config: Config) -> Iterator[str]:
@@ -113,7 +114,7 @@ def _trace(options: Options, _: Config) -> Iterator[str]:
 
 def _explain(options: Options, _: Config) -> Iterator[str]:
     if len(options.uri) != 2:
-        raise ConfigError(f"explain: give --uri twice, for the two images to compare; got {len(options.uri)}")
+        raise ConfigError(f"explain: expected --uri twice, once for each image; found it {len(options.uri)} times")
     yield describe_explanation(api.explain(None, *options.uri, tables=options.tables, database=options.database))
 
 
@@ -123,7 +124,7 @@ def _dendrogram(options: Options, config: Config) -> Iterator[str]:
     found = api.dendrogram(None, options.cluster, **_place(options, config))
     if options.out:
         write_dendrogram(found, options.out)
-        yield f"{len(found.leaves)} pictures of cluster {found.cluster_id}: {options.out}"
+        yield f"The tree of {len(found.leaves)} pictures of cluster {found.cluster_id} was written to {options.out}"
     else:
         yield to_newick(found)
 
@@ -135,7 +136,7 @@ def _upkeep(options: Options, _: Config, do: Callable[..., dict[str, int]]) -> I
 
 
 def _demo(options: Options, config: Config) -> Iterator[str]:
-    """All steps; what was found, where it is, and three questions asked of it."""
+    """Run all steps; print what was found, where it is, and the answers to three questions."""
     place = _place(options, config)
     done = api.demo(None, lake=options.lake, break_lock=options.break_lock, **place)
     yield "\n" + describe(api.summary(None, **place))
@@ -160,4 +161,4 @@ ANSWERS: dict[str, Answer] = {
     "repair": functools.partial(_upkeep, do=api.repair),
     "demo": _demo,
 }
-"""By the name of the command."""
+"""The answers, by the name of the command."""

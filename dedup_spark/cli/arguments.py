@@ -1,6 +1,6 @@
-"""The options of every command. No Spark: `--help` and a wrong option answer at once.
+"""The options of every command. It imports no Spark, so that `--help` and a wrong option answer at once.
 
-To add a command: a call of `add` here, an answer of the same name in `answers.py`.
+To add a command, call `add` here and write an answer of the same name in `answers.py`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import argparse
 import dedup_spark
 
 STEPS = {
-    "inventory": "Bring `images` in line with the lake: new objects in, changed ones renewed, vanished ones out.",
-    "extract": "Forget what is gone, changed or outdated; read what is missing, slice by slice.",
-    "index": "Train cells, assign every representative, write shards, then list them.",
-    "match": "Collect pairs from the three sources, keep each once, write, audit.",
-    "cluster": "Components, then linkage inside each, then keepers within the bound, ids, relations and reasons.",
-    "report": "Create the views, write the script that opens them, gather the figures, write the page.",
+    "inventory": "Bring `images` in line with the lake: add new objects, update changed ones, remove vanished ones.",
+    "extract": "Read every image that is new or changed, slice by slice: hashes, facts, thumbnail and embedding.",
+    "index": "Train the cells, assign every representative to one, write the shards, then list them.",
+    "match": "Find the pairs by equal hashes, pHash and embedding, write each once, and audit the recall.",
+    "cluster": "Group the pairs into clusters, each with a keeper, and give every image its relation and reason.",
+    "report": "Create the views, write the script that opens them, and write the page with the figures.",
 }
 """What each step of `pipeline.STEPS` does, in their order."""
 
@@ -23,7 +23,7 @@ RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The whole command line; `command` of what it parses names the answer."""
+    """The parser of the whole command line; the attribute `command` of its result names the answer."""
     parser = argparse.ArgumentParser(
         prog="dedup-spark", description="Find duplicate and near-duplicate images in a data lake."
     )
@@ -41,13 +41,17 @@ class _Commands:
         self._commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(self, name: str, text: str, *, lake: bool = False, writes: bool = False) -> argparse.ArgumentParser:
-        """`lake`: it works on a lake, in a run. `writes`: it takes the tables, as those on a lake do too."""
+        """`lake`: the command works on a lake, in a run. `writes`: it takes the lease, as commands on a lake do too."""
         sub = self._commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--tables", default="tables", metavar="PATH", help="where the tables live (default: ./tables)")
+        sub.add_argument("--tables", default="tables", metavar="PATH", help="where the tables are (default: ./tables)")
         sub.add_argument("--database", metavar="NAME", help="catalog schema for the tables, e.g. main.dedup")
         sub.add_argument("--config", metavar="FILE", help="TOML settings; see conf/base.toml")
         sub.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, e.g. match.min_similarity=0.5"
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="one setting, e.g. match.min_similarity=0.5; may be repeated",
         )
         if lake:
             sub.add_argument("--lake", metavar="URI", help="folder or URI of the images")
@@ -58,17 +62,17 @@ class _Commands:
             sub.add_argument(
                 "--break-lock",
                 action="store_true",
-                help="take the tables from a run that seems alive; that one ends before it writes again",
+                help="take the tables from a run that seems alive; that run stops before it writes again",
             )
         sub.set_defaults(command=name)
         return sub
 
 
 def _add_steps(commands: _Commands) -> None:
-    _add_full(commands.add("run", "all steps, in order", lake=True))
+    _add_full(commands.add("run", "run all six steps, in order", lake=True))
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
-        sub.add_argument("--force", action="store_true", help="do it even if nothing changed")
+        sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")
         if step == "match":
             _add_full(sub)
         if step == "extract":
@@ -76,7 +80,7 @@ def _add_steps(commands: _Commands) -> None:
                 "--retry-rejects",
                 nargs="*",
                 metavar="REASON",
-                help="read rejected images again: those that time may mend",
+                help="read images with these reject reasons again (default: the reasons that time may mend)",
             )
 
 
@@ -85,52 +89,59 @@ def _add_full(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(commands: _Commands) -> None:
-    sub = commands.add("plan", "what a run will cost and find, from the listing and a sample", lake=True)
+    sub = commands.add("plan", "estimate what a run will cost and find, from the listing and a sample", lake=True)
     sub.add_argument(
         "--cluster",
         action="append",
         default=[],
         metavar="SIZE",
-        help="forecast for this one too: <nodes>x<cores>cpu or <nodes>xgpu, e.g. 100x16cpu, 100xgpu",
+        help="forecast for this Spark cluster too: <nodes>x<cores>cpu or <nodes>xgpu, e.g. 100x16cpu, 100xgpu",
     )
-    sub.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    sub.add_argument("--json", action="store_true", help="print one line of JSON instead of text")
 
 
 def _add_embed(commands: _Commands) -> None:
-    commands.add("embed", "embed all images again, with another model; hashes and thumbnails stay", lake=True)
+    commands.add("embed", "compute all embeddings again, with another model; hashes and thumbnails stay", lake=True)
 
 
 def _add_sql(commands: _Commands) -> None:
-    sub = commands.add("sql", "ask the tables and views by name")
-    sub.add_argument("query")
+    sub = commands.add("sql", "answer a SQL query over all tables and views")
+    sub.add_argument("query", help="for example: 'SELECT * FROM duplicates LIMIT 20'")
     sub.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
 
 
 def _add_verify_removal(commands: _Commands) -> None:
-    sub = commands.add("verify-removal", "look again at what may be removed; write the list of what is still true")
+    sub = commands.add("verify-removal", "check again what may be removed, and write the list of what is still true")
     sub.add_argument("--out", default="removals.csv", metavar="FILE", help="the list, as CSV (default: ./removals.csv)")
     sub.add_argument(
-        "--relation", action="append", default=[], choices=RELATIONS, help="only such copies; may be repeated"
+        "--relation", action="append", default=[], choices=RELATIONS, help="check only such copies; may be repeated"
     )
-    sub.add_argument("--limit", type=int, metavar="N", help="look at so many at most, those first that free most")
+    sub.add_argument("--limit", type=int, metavar="N", help="check at most N copies, those that free most first")
 
 
 def _add_questions(commands: _Commands) -> None:
-    sub = commands.add("trace", "one image's rows in every table")
-    sub.add_argument("--uri", required=True, help="address, or the end of one")
-    sub = commands.add("calibrate", "how well edited copies of this lake's own images are found", lake=True)
-    sub.add_argument(
-        "--out", default="calibrated.toml", metavar="FILE", help="settings to use with --config (./calibrated.toml)"
+    sub = commands.add("trace", "show the rows of one image in every table")
+    sub.add_argument("--uri", required=True, help="address of the image, or the end of its address")
+    sub = commands.add(
+        "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True
     )
-    sub = commands.add("explain", "why two images are joined, or are not: the evidence side by side")
-    sub.add_argument("--uri", action="append", required=True, help="address, or the end of one; give it twice")
-    sub = commands.add("dendrogram", "the hierarchy inside one cluster: Newick text, or a file")
-    sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="a cluster_id")
+    sub.add_argument(
+        "--out",
+        default="calibrated.toml",
+        metavar="FILE",
+        help="the settings, to use with --config (default: ./calibrated.toml)",
+    )
+    sub = commands.add("explain", "show why two images are joined, or are not, with the evidence side by side")
+    sub.add_argument(
+        "--uri", action="append", required=True, help="address of an image, or the end of its address; give it twice"
+    )
+    sub = commands.add("dendrogram", "print or write the tree of merges inside one cluster")
+    sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="the cluster_id of the cluster")
     sub.add_argument("--out", metavar="FILE", help="a drawing (.svg), leaves and merges (.json) or Newick (.nwk)")
 
 
 def _add_upkeep(commands: _Commands) -> None:
     commands.add("upgrade", "bring tables that an older version wrote to the format of this one", writes=True)
     commands.add("repair", "mend tables in which two runs wrote at once", writes=True)
-    sub = commands.add("demo", "the whole job on a small lake of sample photos, or on --lake", writes=True)
-    sub.add_argument("--lake", metavar="URI", help="a folder of your own; default: sample photos and edits of them")
+    sub = commands.add("demo", "run all steps on a small lake of sample photos, or on --lake", writes=True)
+    sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")

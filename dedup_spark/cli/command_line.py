@@ -1,8 +1,8 @@
-"""The command `dedup-spark`: parse, load the settings, call one function of `dedup_spark.api`, say what came of it.
+"""The command `dedup-spark`: parses, loads the settings, calls one function of `dedup_spark.api`, prints its answer.
 
-Exit codes: 0 done, 1 a step failed (the message says how to continue), 2 wrong settings or surroundings.
+Exit codes: 0 done, 1 a step failed (the last line is the command that continues), 2 wrong settings or surroundings.
 
-A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and what it says in `answers.py`.
+A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
 """
 
 from __future__ import annotations

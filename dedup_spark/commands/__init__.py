@@ -1,1 +1,1 @@
-"""What is no step: plan, calibrate, explain, trace, sql, dendrogram, demo, upgrade, repair, verify-removal."""
+"""Commands that are no steps: plan, calibrate, explain, trace, sql, demo, dendrogram, upgrade and others."""

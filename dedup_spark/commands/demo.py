@@ -1,4 +1,4 @@
-"""`dedup-spark demo`: what it asks of the tables after a run over sample photos, or a folder of one's own."""
+"""`dedup-spark demo`: the questions, each with its SQL query, that it answers after its run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUERIES = (
         "ORDER BY uri LIMIT 10",
     ),
     (
-        "Which copies look least like the image that is kept?",
+        "Which copies are least similar to the image that is kept?",
         "SELECT round(similarity, 3) AS cosine, regexp_extract(uri, '[^/]*$', 0) AS file, "
         "regexp_extract(keeper_uri, '[^/]*$', 0) AS kept FROM duplicates ORDER BY similarity, uri LIMIT 5",
     ),

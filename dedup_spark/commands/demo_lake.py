@@ -1,9 +1,9 @@
 """A small image lake with known duplicates, made from the sample photos of scikit-image and scikit-learn.
 
-`make demo` runs on it. Twenty photos, twelve files each: the original as a camera stores it, a byte copy, a
-lossless conversion and the edits that real lakes are full of; then pictures that occur once, and files that
-are no images. No download, no chance: with the same versions of Pillow and of the two packages every file is
-the same byte for byte, modification time included.
+`make demo` runs on it. It has twenty photos in twelve files each: the original as a camera stores it, a byte copy, a
+lossless conversion and the edits that are frequent in real lakes; then pictures that occur once, and files that are no
+images. Nothing is downloaded or random: with the same versions of Pillow and of the two packages every file is the same
+byte for byte, modification time included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dedup_spark.kernels import edits
 
 log = logging.getLogger(__name__)
 
-MARKER_NAME = ".demo_lake.json"  # hidden, so no member of the lake; the truth is written into it last
+MARKER_NAME = ".demo_lake.json"  # hidden, so it is not listed as an image; the truth is written into it last
 LAYOUT_VERSION = 1  # raise it when the files below change: an older lake is then refused, not reused
 
 _PACKAGE_FOLDERS = {"skimage": "data", "sklearn": "datasets/images"}
@@ -35,7 +35,7 @@ SAMPLE_PHOTOS = (
     "coffee.png", "coins.png", "flower.jpg", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
     "moon.png", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png",
 )  # fmt: skip
-"""Photos of scikit-image and scikit-learn, each of another scene; see `load_sample_photo`."""
+"""Photos of scikit-image and scikit-learn, each of a different scene; see `load_sample_photo`."""
 _SINGLES = ("color.png", "horse.png", "logo.png", "phantom.png")
 _MAX_SIDE_PX = 1000
 _FIRST_DAY = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -43,7 +43,7 @@ _FIRST_DAY = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class DemoLake:
-    """What was built, and so what a perfect run finds. Paths are relative to `folder`, with `/`.
+    """The files of a demo lake, and so what a perfect run finds. Paths are relative to `folder`, with `/`.
 
     Attributes:
         groups: Name of a photo to every file that shows it, the original first; one file if it has no copy.
@@ -67,14 +67,14 @@ class DemoLake:
 def build_demo_lake(folder: Path) -> DemoLake:
     """Builds the demo lake in `folder` (a few seconds), or reuses the complete one that is there.
 
-    A build that was killed is done again. A folder that holds anything else is left alone.
+    A build that was killed is done again. A folder that holds anything else is not touched.
 
     Raises:
         ConfigError: The sample photos are not installed, or `folder` holds other files or an older demo lake.
     """
     truth = _read_truth(folder)
     if truth is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is neither empty nor a demo lake of this version: name another folder")
+        raise ConfigError(f"{folder} is neither empty nor a demo lake of this version: choose another folder")
     lake = _complete_lake(folder, truth or {}) or _write_lake(folder)
     log.info("demo lake: %d files, %d pictures in %s", lake.n_files, len(lake.groups), folder)
     return lake
@@ -87,14 +87,14 @@ def load_sample_photo(file_name: str) -> Image.Image:
         ConfigError: The package is not installed, or its version does not ship that file.
     """
     for package, data_folder in _PACKAGE_FOLDERS.items():
-        spec = importlib.util.find_spec(package)  # finds the place without the seconds that importing takes
+        spec = importlib.util.find_spec(package)  # finds its folder without the seconds that importing it takes
         path = Path(spec.origin).parent / data_folder / file_name if spec and spec.origin else None
         if path and path.is_file():
             with Image.open(path) as photo:
                 photo.load()
             photo.thumbnail((_MAX_SIDE_PX, _MAX_SIDE_PX), Image.Resampling.LANCZOS)
             return photo
-    raise ConfigError(f"{file_name}, a sample photo, is missing: run pip install scikit-image scikit-learn")
+    raise ConfigError(f"the sample photo {file_name} is missing: run `pip install scikit-image scikit-learn`")
 
 
 # Edits of an upright photo, RGB or grey. `turn` is the number of the photo and varies the edit.
@@ -201,7 +201,7 @@ def _write(path: Path, content: bytes, modified_at: datetime = _FIRST_DAY) -> No
 
 
 def _read_truth(folder: Path) -> dict[str, Any] | None:
-    """What the marker says: no `groups` while a build has not ended. None without one of this version."""
+    """The content of the marker, without `groups` while a build has not ended; None where none of this version is."""
     try:
         truth = json.loads((folder / MARKER_NAME).read_bytes())
     except (OSError, ValueError):
@@ -210,7 +210,7 @@ def _read_truth(folder: Path) -> dict[str, Any] | None:
 
 
 def _complete_lake(folder: Path, truth: Mapping[str, Any]) -> DemoLake | None:
-    """The lake that a marker describes, or None when its build has not ended or files are gone since."""
+    """The lake that a marker describes; None when its build has not ended or files have gone since."""
     groups = {name: tuple(paths) for name, paths in truth.get("groups", {}).items()}
     lake = DemoLake(folder, groups, tuple(truth.get("broken", ())))
     return lake if lake.groups and all((folder / path).is_file() for path in lake.paths) else None

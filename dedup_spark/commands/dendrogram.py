@@ -1,4 +1,4 @@
-"""`dedup-spark dendrogram`: the hierarchy inside one cluster, as Newick or JSON text or as a drawing."""
+"""`dedup-spark dendrogram`: writes the tree of merges inside one cluster, as Newick or JSON text or as a drawing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dedup_spark.store.schema import CLUSTERS, FEATURES
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import DistanceUnit
 
-_MAX_LEAVES = 5_000  # n squared distances on the driver: 600 MB
+_MAX_LEAVES = 5_000  # the driver holds n^2 distances: 600 MB
 _WIDTH_PX, _ROW_PX, _LABEL_PX = 480, 18, 700
 
 
@@ -40,10 +40,10 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """Leaves, and merges as kernels/clusters/linkage.py describes them.
+    """The tree of one cluster: its leaves, and its merges as kernels/clusters/linkage.py describes them.
 
-    `bound` is that of the cluster where it is a distance of this measure, else None: a probability has no place on an
-    axis of cosines.
+    `bound` is the bound of the cluster where that is a distance of this measure, else None: a probability cannot be
+    drawn on an axis of cosines.
     """
 
     cluster_id: int
@@ -55,7 +55,7 @@ class Dendrogram:
 
 
 def require_kind(out: str) -> Callable[[Dendrogram], str]:
-    """What writes a file of that name: a drawing (.svg), everything (.json) or Newick (.nwk). Raises ConfigError."""
+    """The writer for a file name: drawing (.svg), leaves and merges (.json) or Newick (.nwk). Raises ConfigError."""
     writers = {".svg": to_svg, ".json": to_json, ".nwk": to_newick}
     for suffix, writer in writers.items():
         if out.endswith(suffix):
@@ -64,7 +64,7 @@ def require_kind(out: str) -> Callable[[Dendrogram], str]:
 
 
 def write_dendrogram(found: Dendrogram, out: str) -> None:
-    """Write it to a file, local or in a store, in the format that its name ends with. Raises ConfigError."""
+    """Write the tree to a file, local or in a store, in the format of its suffix. Raises ConfigError."""
     files.write_atomically(out, require_kind(out)(found).encode("utf-8", "replace"))
 
 
@@ -72,7 +72,7 @@ def read_dendrogram(tables: Tables, cluster_id: int, method: str) -> Dendrogram:
     """The tree over the distinct pictures of a cluster.
 
     Raises:
-        ConfigError: no such cluster, or one of a single picture or of too many.
+        ConfigError: There is no such cluster, or it has a single picture, or too many.
     """
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == cluster_id)
     signatures = tables.read(FEATURES).select("image_id", "pixel_hash", "phash", "embedding")
@@ -96,20 +96,22 @@ def read_dendrogram(tables: Tables, cluster_id: int, method: str) -> Dendrogram:
 
 def _require_drawable(cluster_id: int, n: int) -> None:
     if n == 0:
-        raise ConfigError(f"--cluster {cluster_id}: there is no such cluster")
+        raise ConfigError(f"--cluster {cluster_id}: there is no such cluster; give a cluster_id of the table clusters")
     if n == 1:
         raise ConfigError(f"--cluster {cluster_id}: all its images have the same pixels, so there is no tree")
     if n > _MAX_LEAVES:
-        raise ConfigError(f"--cluster {cluster_id}: more than {_MAX_LEAVES:,} distinct pictures")
+        raise ConfigError(
+            f"--cluster {cluster_id}: has more than {_MAX_LEAVES:,} distinct pictures, the most that a tree is made for"
+        )
 
 
 def to_newick(found: Dendrogram) -> str:
-    """Leaves are named by uri."""
+    """The tree in Newick's format, its leaves named by uri."""
     return newick(found.merges, [leaf.uri for leaf in found.leaves])
 
 
 def to_json(found: Dendrogram) -> str:
-    """Leaves and merges; the numbers of a merge are those of scipy.cluster.hierarchy.linkage."""
+    """Leaves and merges as JSON; the numbers of a merge are those of scipy.cluster.hierarchy.linkage."""
     merges = [
         {"left": int(left), "right": int(right), "distance": round(distance, 6), "n_pictures": int(n)}
         for left, right, distance, n in found.merges.tolist()
@@ -171,7 +173,7 @@ def _row(coordinate: float) -> float:
 
 @contextlib.contextmanager
 def _recursion_of(n_leaves: int) -> Iterator[None]:
-    """Lets SciPy walk a tree of that many leaves: it calls itself once per level, and a chain is as deep as it is long.
+    """Let SciPy walk a tree of `n_leaves`: it calls itself once per level, and a chain is as deep as it is long.
 
     Calls from Python to Python take no C stack since Python 3.11; a chain of 5,000 leaves takes 0.2 s.
     """

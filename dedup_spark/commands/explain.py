@@ -1,4 +1,4 @@
-"""`dedup-spark explain`: two images side by side, the evidence between them, and why they are joined or are not."""
+"""`dedup-spark explain`: shows two images side by side, the evidence between them, and why they are joined or not."""
 
 from __future__ import annotations
 
@@ -32,8 +32,13 @@ _MAX_PATH_PAIRS = 5_000_000  # 24 bytes each on the driver
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known between two images; None: not known, or not computed."""
+class Comparison:
+    """Two images compared; a value is None where it is not known, or was not computed.
+
+    Attributes:
+        pair: The row of `pairs`, if match proposed the pair.
+        weighed: The row of `evidence`, if the pair was weighed.
+    """
 
     same_bytes: bool
     same_pixels: bool
@@ -45,7 +50,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Hop:
-    """One image on the path of pairs between two, and its similarity to the one before; None for the first."""
+    """One image on the path of pairs between two images; `similarity` to the one before, None for the first."""
 
     uri: str
     similarity: float | None
@@ -53,21 +58,21 @@ class Hop:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Two images, the evidence between them, and what came of it.
+    """Two images, the evidence between them, and whether and why they are joined.
 
     Attributes:
         a: The rows of the first image in images, features, clusters and guarded, as one.
         b: Those of the second.
-        rows: The row between the two in every table about pairs of images, by name; None where there is none.
-        settings: Those of the last finished step cluster, by section.
+        rows: By table name, the row between the two in every table about pairs of images; None where there is none.
+        settings: The settings of the last finished step cluster, by section.
         cluster_id: The cluster that both are in; None where they are not joined.
-        path: The shortest way between the two over pairs inside that cluster.
-        why_not: In words, what kept them apart; None where they are joined.
+        path: The shortest path between the two over pairs inside that cluster.
+        why_not: What kept them apart, as a text; None where they are joined.
     """
 
     a: Facts
     b: Facts
-    evidence: Evidence
+    evidence: Comparison
     rows: Mapping[str, Facts | None]
     settings: Facts
     cluster_id: int | None
@@ -76,17 +81,17 @@ class Explanation:
 
 
 def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
-    """Facts, evidence and verdict for two images, each given by its address or the end of one.
+    """Facts and evidence for two images, and why they are joined or not; each is given by its address or its end.
 
     Raises:
-        ConfigError: an address that no or more than one image has, or no finished step cluster.
+        ConfigError: No image, or more than one, has an address, or no step cluster has finished.
     """
     settings = _last_settings(tables)
     a, b = (_facts(tables, uri) for uri in (uri_a, uri_b))
     about_pairs = [table for table in ALL if table.key == PAIRS.key]
     found = {table.name: _between(tables.read(table), a, b).first() for table in about_pairs}
     rows = {name: row.asDict() if row else None for name, row in found.items()}
-    evidence = _evidence(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
+    evidence = _comparison(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
         path = _joining_path(tables, a, b, settings["cluster"])
         return Explanation(a, b, evidence, rows, settings, a["cluster_id"], path, None)
@@ -94,7 +99,7 @@ def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
 
 
 def describe_explanation(found: Explanation) -> str:
-    """The facts side by side, the evidence, and the path or what kept the two apart."""
+    """A text for the terminal: the facts side by side, the evidence, and the path or what kept the two apart."""
     a, b = found.a, found.b
     shown = [name for name in _SHOWN if a.get(name) is not None or b.get(name) is not None]
     lines = [
@@ -118,11 +123,11 @@ def describe_explanation(found: Explanation) -> str:
     )
 
 
-def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
-    """In words, the first thing on the way from two images to one cluster that kept these apart."""
+def why_not(a: Facts, b: Facts, evidence: Comparison, settings: Facts) -> str:
+    """The first condition for two images to share a cluster that these two do not meet, as a text."""
     for name, side in (("a", a), ("b", b)):
         if side.get("status") is None:
-            return f"{name} is listed but was not read yet"
+            return f"{name} is listed and was not read yet"
         if side["status"] != FeatureStatus.OK:
             return f"{name} could not be read ({side['reject_reason']})"
     cut, match = settings["cluster"], settings["match"]
@@ -132,26 +137,26 @@ def why_not(a: Facts, b: Facts, evidence: Evidence, settings: Facts) -> str:
         probability, least = evidence.weighed["copy_probability"], _least_probability(cut)
         if probability < least:
             by = evidence.weighed["decided_by"]
-            return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is asked for"
+            return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is needed"
     elif evidence.similarity is not None and evidence.similarity < cut["min_similarity"]:
         limit = f"cluster.min_similarity ({cut['min_similarity']:g})"
         return f"a pair, but its cosine {evidence.similarity:.3f} is below {limit}"
     guards = [f"{name} is guarded as {side['guard']}" for name, side in (("a", a), ("b", b)) if side.get("guard")]
     agreed = evidence.similarity is not None and (evidence.hamming_bits or 0) <= match["max_hamming_bits"]
     if guards and not (agreed and Guard.BLANK not in (a.get("guard"), b.get("guard"))):
-        return f"a pair, but {' and '.join(guards)}: likeness alone does not join it"
+        return f"a pair, but {' and '.join(guards)}: such an image is not joined by likeness alone"
     return (
-        f"a pair above the cut, but the chain was cut there: by {cut['linkage']} linkage the two groups are too far "
-        "apart, or no keeper is within the bound of both"
+        f"a pair above the cut, but the chain was cut between them: by {cut['linkage']} linkage the two groups are too "
+        "far apart, or no keeper is within the bound of both"
     )
 
 
 def _least_probability(cluster: Facts) -> float:
-    """Of a pair that joins two images, by the settings of the last step cluster."""
+    """The least copy probability of a pair that joins two images, by the settings of the last step cluster."""
     return cluster["min_copy_probability"] or cut_for(cluster["target_precision"])
 
 
-def _why_no_pair(evidence: Evidence, match: Facts) -> str:
+def _why_no_pair(evidence: Comparison, match: Facts) -> str:
     bits = (
         f"pHash differs in {evidence.hamming_bits} bits, more than match.max_hamming_bits ({match['max_hamming_bits']})"
     )
@@ -175,10 +180,10 @@ def _last_settings(tables: Tables) -> Facts:
 
 
 def _facts(tables: Tables, uri: str) -> Facts:
-    """The rows of one image in images, features, clusters and guarded as one, and its representative."""
+    """The rows of one image in images, features, clusters and guarded as one row, with its representative."""
     found = find_images(tables, uri)
     if len(found) > 1:
-        raise ConfigError(f"{len(found)} images have a uri that ends with '{uri}'; give more of it")
+        raise ConfigError(f"{len(found)} images have a uri that ends with '{uri}'; give a longer part of it")
     facts = found[0].asDict()
     for table in (FEATURES, CLUSTERS):
         row = tables.read(table).where(F.col("image_id") == facts["image_id"]).first()
@@ -191,14 +196,14 @@ def _facts(tables: Tables, uri: str) -> Facts:
     return facts | {"guard": guarded["guard"] if guarded else None}
 
 
-def _evidence(a: Facts, b: Facts, pair: Facts | None, weighed: Facts | None) -> Evidence:
+def _comparison(a: Facts, b: Facts, pair: Facts | None, weighed: Facts | None) -> Comparison:
     cosine = bits = None
     if a.get("embedding") and b.get("embedding") and a["model_id"] == b["model_id"]:
         cosine = float(vectors.cosines(*(vectors.from_bytes([side["embedding"]]) for side in (a, b)))[0])
     if a.get("phash") is not None and b.get("phash") is not None:
         bits = ((a["phash"] ^ b["phash"]) & (2**64 - 1)).bit_count()
     same = {name: a.get(name) is not None and a.get(name) == b.get(name) for name in ("content_hash", "pixel_hash")}
-    return Evidence(same["content_hash"], same["pixel_hash"], bits, cosine, pair, weighed)
+    return Comparison(same["content_hash"], same["pixel_hash"], bits, cosine, pair, weighed)
 
 
 def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
@@ -228,7 +233,7 @@ def _describe_evidence(found: Explanation) -> list[str]:
 
 
 def _joining_path(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> tuple[Hop, ...]:
-    """From one to the other over the pairs that join images of their cluster."""
+    """The path from one image to the other over the pairs that join images of their cluster."""
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
     ids = ["image_id_a", "image_id_b"]
     weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")

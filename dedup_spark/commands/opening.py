@@ -1,7 +1,7 @@
-"""How a command comes to its session, its tables and its run. What is wrong is said at once, before Spark starts.
+"""Opens session, tables and run for a command, and checks what it was given before Spark starts.
 
-`a_run` and `to_write` take the tables: nobody else writes to them until the block ends. `a_run_beside` leaves them to
-others and writes nothing but the log of runs; `to_read` writes nothing.
+`open_run` and `to_write` take the lease on the tables: nobody else writes to them until the block ends.
+`open_run_beside` takes no lease and writes nothing but the log of runs; `to_read` writes nothing.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Place = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Opening:
-    """What a command was given besides its own arguments; see `dedup_spark.api`, which documents each.
+    """The arguments that commands have in common; `dedup_spark.api` documents each.
 
-    `tables` and `lake` are as the caller wrote them, for messages; `root` is how the tables know themselves. `command`
-    is what others read of whoever holds the tables.
+    `tables` and `lake` are as the caller wrote them, for messages; `root` is the canonical place of the tables.
+    `command` is the name under which the lease is taken, for the messages of other runs.
     """
 
     command: str
@@ -52,7 +52,7 @@ class Opening:
 
     @property
     def root(self) -> str:
-        """A path where the tables are local, however it was written, else the URI."""
+        """An absolute path where the tables are local, however it was written, else the URI."""
         given = os.fspath(self.tables)
         if given.startswith("file:"):
             return addresses.to_path(addresses.to_uri(given))
@@ -60,8 +60,8 @@ class Opening:
 
 
 @contextmanager
-def a_run(asked: Opening, config: Config) -> Iterator[Run]:
-    """The run asked for, or the interrupted run of this lake, or a new one; it holds the tables. Raises ConfigError."""
+def open_run(asked: Opening, config: Config) -> Iterator[Run]:
+    """The run asked for, or the interrupted run of this lake, or a new one, with the lease. Raises ConfigError."""
     _require_all(asked, config)
     with to_write(asked) as tables:
         require_current(tables)
@@ -74,12 +74,12 @@ def a_run(asked: Opening, config: Config) -> Iterator[Run]:
 
 
 @contextmanager
-def a_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
-    """The same for a command that writes nothing but the log of runs, and may work beside a run that writes."""
+def open_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
+    """A run of a command that writes nothing but the log of runs, and may work while another run writes."""
     _require_all(asked, config)
     with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
-        if not tables.are_current():  # they must be made first, which is to write
+        if not tables.are_current():  # they must be made first, and that needs the lease
             with to_write(asked) as taken:
                 require_current(taken)
         run_id, is_logged = asked.run_id or new_run_id(), not _has_one_driver(asked.root)
@@ -88,7 +88,7 @@ def a_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
 
 @contextmanager
 def to_write(asked: Opening) -> Iterator[Tables]:
-    """The tables, this command's alone until the block ends; made where there are none. Raises ConfigError."""
+    """The tables, with the lease until the block ends; they are made where there are none. Raises ConfigError."""
     if asked.spark is None:
         require_startable()
     held = _take_lease(asked)
@@ -99,7 +99,7 @@ def to_write(asked: Opening) -> Iterator[Tables]:
             if held:
                 tables.sweep_staged()
             if held and held.took_over:
-                log.warning("lease: the run that held the tables ended without saying so; they were taken over")
+                log.warning("lease: the run that held the tables ended without giving it back; it was taken over")
             yield tables
     finally:
         if held:
@@ -114,8 +114,8 @@ def to_read(asked: Opening) -> Iterator[Tables]:
         tables = Tables(spark, asked.root, asked.database)
         if not tables.are_current():
             raise ConfigError(
-                f"--tables {asked.tables}: written by an older dedup-spark, or not at all; `dedup-spark upgrade` with "
-                "the same --tables brings older ones to this version, `dedup-spark run` makes new ones"
+                f"--tables {asked.tables}: these tables were written by an older dedup-spark, or are missing; "
+                "`dedup-spark upgrade` with the same --tables upgrades older ones, `dedup-spark run` makes new ones"
             )
         yield tables
 
@@ -129,7 +129,7 @@ def _session(asked: Opening) -> Iterator[SparkSession]:
 
 
 def require_tables(asked: Opening) -> None:
-    """Raise ConfigError where there are no tables. Starts Spark only where a catalog must be asked."""
+    """Raise ConfigError where there are no tables. Spark is started only to ask a catalog."""
     if asked.database:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
@@ -140,9 +140,9 @@ def require_tables(asked: Opening) -> None:
 
 
 def require_writable(asked: Opening) -> None:
-    """Raise ConfigError where the tables are to lie in a local folder that cannot be written to."""
+    """Raise ConfigError where the tables shall be in a local folder that cannot be written to."""
     if "://" in asked.root:
-        return  # the first write to a table says it
+        return  # the first write to a table fails where this is not allowed
     path = Path(asked.root)
     existing = next(p for p in (path, *path.parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -154,7 +154,7 @@ def _take_lease(asked: Opening) -> lease.Lease | None:
     named = asked.run_id or "of a new name"
     try:
         return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
-    except LeaseError as e:  # at the start this is a matter of surroundings
+    except LeaseError as e:  # no work has begun, so it is an error of the surroundings
         raise ConfigError(str(e)) from e
     except Exception as e:  # each store has error types of its own
         raise ConfigError(f"--tables {asked.tables}: cannot be written: {type(e).__name__}: {e}") from e
@@ -179,21 +179,21 @@ def _require_all(asked: Opening, config: Config) -> None:
 
 
 def _canonical_lake(asked: Opening, config: Config) -> str:
-    """The one address of the lake, whatever spelling was given; looks whether it is there. Raises ConfigError."""
+    """The canonical address of the lake for any spelling. Raises ConfigError where the lake is not there."""
     if not asked.lake:
-        raise ConfigError("--lake is missing: the folder or URI that holds the images")
+        raise ConfigError("--lake is missing: give the folder or URI that holds the images")
     return open_source(os.fspath(asked.lake), config.inventory).root
 
 
 def _require_apart(asked: Opening) -> None:
-    """Tables inside the lake would be listed as images, and be lost with the folder that a person cleans up."""
+    """Raise ConfigError for tables inside the lake: they would be listed as images, and be lost with the lake."""
     if not asked.lake or asked.database:
         return
     outer, inner = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
     if inner.startswith(outer):
-        raise ConfigError(f"--tables {asked.tables}: lies inside the lake ({asked.lake}); choose a folder outside it")
+        raise ConfigError(f"--tables {asked.tables}: is inside the lake ({asked.lake}); choose a folder outside it")
 
 
 def _has_one_driver(root: str) -> bool:
-    """Whether Delta lets one driver alone commit there: of two on S3 one commit may be lost."""
+    """Whether Delta lets only one driver commit there: on S3, of two commits at once one may be lost."""
     return root.startswith(("s3://", "s3a://", "s3n://"))

@@ -1,8 +1,8 @@
-"""`dedup-spark repair`: mend tables in which two runs wrote at once, as versions without a lease allowed.
+"""`dedup-spark repair`: mends tables in which two runs wrote at once, which versions without a lease allowed.
 
 An image has one row of `features` and an address one row of `images`; where there are more, every later extract fails.
 The row that stays is the one that later steps would have taken: of the object as it is listed now, read rather than
-rejected, and the last one written. What is taken away can be made again from the lake; nothing of the lake is touched.
+rejected, and written last. Rows that are deleted can be made again from the lake; the lake itself is not touched.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dedup_spark.vocabulary import FeatureStatus
 
 
 def repair(tables: Tables) -> dict[str, int]:
-    """Mend `images`, then `features`; returns how many rows went, by what was wrong with them."""
+    """Mend `images`, then `features`. Returns how many rows were deleted, by what was wrong with them."""
     repeated_images = _mend_images(tables)
     features, images = tables.read(FEATURES), tables.read(IMAGES)
     listed = images.select("image_id", F.col("object_version").alias("listed_version"))
@@ -34,14 +34,14 @@ def repair(tables: Tables) -> dict[str, int]:
         tables.delete(FEATURES, orphans)
     tables.drop_staged()
     return {
-        "rows of images that were there twice": repeated_images,
-        "rows of features that were there twice": repeated_features,
-        "features without an image": n_orphans,
+        "repeated rows of images deleted": repeated_images,
+        "repeated rows of features deleted": repeated_features,
+        "rows of features without an image deleted": n_orphans,
     }
 
 
 def _mend_images(tables: Tables) -> int:
-    """One row an id, then one row an address: the smallest id."""
+    """Keep one row per id, then one row per address: that of the smallest id."""
     images = tables.read(IMAGES)
     n_of_id = _keep_first(
         tables, IMAGES, _repeated(tables, IMAGES), [F.col("modified_at").desc_nulls_last(), F.col("uri")]
@@ -56,14 +56,14 @@ def _mend_images(tables: Tables) -> int:
 
 
 def _repeated(tables: Tables, table: Table) -> DataFrame:
-    """All rows whose key is there more than once. Where these keys are few, Spark shuffles none of the other rows."""
+    """All rows whose key occurs more than once. Where these keys are few, Spark does not shuffle the other rows."""
     rows = tables.read(table)
     keys = rows.groupBy(*table.key).count().where("count > 1").select(*table.key)
     return rows.join(tables.stage(f"keys-{table.name}", keys), list(table.key), "left_semi")
 
 
 def _keep_first(tables: Tables, table: Table, repeated: DataFrame, order: list[Column]) -> int:
-    """Of rows with one key keep the first; returns how many went."""
+    """Keep the first of the rows with one key. Returns how many were deleted."""
     place = F.row_number().over(Window.partitionBy(*table.key).orderBy(*order))
     ranked = tables.stage(f"repeated-{table.name}", repeated.withColumn("place", place))
     n_more = ranked.where("place > 1").count()

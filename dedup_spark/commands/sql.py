@@ -1,4 +1,4 @@
-"""`dedup-spark sql`: every table and view by its bare name, with no catalog set up."""
+"""`dedup-spark sql`: answers a query over every table and view by its bare name, without a catalog."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dedup_spark.store.tables import Tables
 from dedup_spark.store.views import ViewSettings, open_views
 
 
-def ask(tables: Tables, query: str, settings: ViewSettings, max_rows: int | None = None) -> pa.Table:
-    """The answer to one query, at most `max_rows` rows of it, held by the driver.
+def run_query(tables: Tables, query: str, settings: ViewSettings, max_rows: int | None = None) -> pa.Table:
+    """The answer to one query, at most `max_rows` rows, in the memory of the driver.
 
     Raises:
-        ConfigError: when the query is not valid; with Spark's own explanation.
-        DedupError: when the query fails as it runs, or gives a type that Arrow has not.
+        ConfigError: The query is not valid; the message has Spark's own explanation.
+        DedupError: The query fails while it runs, or gives a type that Arrow lacks.
     """
     open_views(tables, settings)
     try:
@@ -33,16 +33,16 @@ def ask(tables: Tables, query: str, settings: ViewSettings, max_rows: int | None
 
 
 def describe_answer(answer: pa.Table, max_rows: int) -> str:
-    """At most `max_rows` rows as aligned text, and whether there are more."""
-    columns = [[plain(value) for value in column.to_pylist()] for column in answer.slice(0, max_rows).columns]
+    """At most `max_rows` rows as aligned text, and a last line where there are more."""
+    columns = [[plain_value(value) for value in column.to_pylist()] for column in answer.slice(0, max_rows).columns]
     lines = [format_table(answer.column_names, [list(row) for row in zip(*columns, strict=True)])]
     if len(answer) > max_rows:
-        lines.append(f"... more than {max_rows} rows; --rows N shows more")
+        lines.append(f"... there are more than {max_rows} rows; --rows N shows more")
     return "\n".join(lines)
 
 
-def plain(value: Any) -> Any:
-    """Values of Arrow as those of Spark's rows: times without their zone, which is UTC, and maps as dicts."""
+def plain_value(value: Any) -> Any:
+    """A value of Arrow as Spark's rows have it: a time without its zone, which is UTC, and a map as a dict."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=None)
     if isinstance(value, list) and value and all(isinstance(item, tuple) for item in value):

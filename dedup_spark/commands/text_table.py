@@ -1,4 +1,4 @@
-"""Rows as text for a terminal or for Markdown: the one printer of tables of commands, benchmarks and documents."""
+"""Prints tables as text for a terminal or as Markdown; commands, benchmarks and documents all use it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _MAX_CELL_CHARACTERS = 100
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Values of any type as aligned text, columns of numbers to the right; long texts are cut, bytes only counted."""
+    """Values of any type as aligned text, with columns of numbers to the right; long texts are cut, bytes counted."""
     right = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(columns))]
     return aligned(columns, [[_cell(value) for value in row] for row in rows], right)
 
 
 def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[bool], *, rule: bool = True) -> str:
-    """Cells of text under their headings, two spaces between columns; nothing trails.
+    """Cells of text under their headings, two spaces between columns; no line ends with spaces.
 
     Args:
-        right: for each column whether it stands to the right.
-        rule: whether a line of dashes stands below the headings.
+        right: For each column, whether it is aligned to the right.
+        rule: Whether a line of dashes stands below the headings.
     """
     cells = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
@@ -28,7 +28,7 @@ def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequen
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of GitHub's Markdown; a `|` in a cell is escaped."""
+    """A table in GitHub's Markdown; a `|` in a cell is escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

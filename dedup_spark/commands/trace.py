@@ -1,4 +1,4 @@
-"""`dedup-spark trace`: where did image X go? One image's rows in every table, in the order of the steps."""
+"""`dedup-spark trace`: shows what became of one image: its rows in every table, in the order of the steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from dedup_spark.commands.sql import plain
+from dedup_spark.commands.sql import plain_value
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.store.schema import CENTROIDS, CLUSTER_HISTORY, CLUSTERS, FEATURES, IMAGES, PAIRS
@@ -25,8 +25,8 @@ class Trace:
 
     Attributes:
         rows: By table, as Arrow: `images`, `features`, `pairs` (the most similar first), `clusters` (of the whole
-            cluster, by image_id) and `cluster_history`. At most 21 rows each, of which 20 are shown; without rows where
-            the image has none, and empty for a cluster that it is not in.
+            cluster, by image_id) and `cluster_history`. At most 21 rows each, of which 20 are shown. A table is empty
+            where the image has no row in it, and so are the last two where it is in no cluster.
         n_cells: Cells of the index; 0 where there is none.
     """
 
@@ -37,20 +37,20 @@ class Trace:
 
 
 def trace_image(tables: Tables, uri: str) -> list[Trace]:
-    """All rows about the image whose uri is `uri`, or about each, of a handful, whose uri ends with it.
+    """All rows about the image whose uri is `uri`, or else about each of up to five images whose uri ends with it.
 
     Raises:
-        ConfigError: no image, or more than a handful, has such an address.
+        ConfigError: No image, or more than five, have such an address.
     """
     return [_trace(tables, image["uri"], image["image_id"]) for image in find_images(tables, uri)]
 
 
 def describe_trace(found: Trace) -> str:
-    """The rows as text, null left out; bytes are counted."""
+    """The rows as text without values that are null; of bytes the text gives their number."""
     lines = [f"\n{found.uri}"]
     for table, rows in found.rows.items():
         if table == "clusters" and not len(rows):
-            lines.append("  clusters: in no cluster: no other image is near enough, or this one was rejected")
+            lines.append("  clusters: it is in no cluster: no other image is near enough, or it was rejected")
         elif table != "cluster_history" or len(found.rows["clusters"]):
             lines += _lines(table, rows)
     return "\n".join([*lines, f"  index: {found.n_cells} cells" if found.n_cells else "  index: empty"])
@@ -60,16 +60,18 @@ def find_images(tables: Tables, uri: str) -> list[Row]:
     """The rows of `images` whose uri is `uri`, or else ends with it.
 
     Raises:
-        ConfigError: no image, or more than a handful, has such an address.
+        ConfigError: No image, or more than five, have such an address.
     """
     images = tables.read(IMAGES)
     whole = addresses.canonical(uri) if addresses.is_absolute(uri) else uri
     found = images.where(F.col("uri") == whole).limit(_MAX_IMAGES + 1).collect()
     found = found or images.where(F.col("uri").endswith(uri)).limit(_MAX_IMAGES + 1).collect()
     if not found:
-        raise ConfigError(f"no image has a uri that ends with '{uri}'; is it below a lake that was listed?")
+        raise ConfigError(
+            f"no image has a uri that ends with '{uri}': check its spelling, and that its lake was listed"
+        )
     if len(found) > _MAX_IMAGES:
-        raise ConfigError(f"more than {_MAX_IMAGES} images have a uri that ends with '{uri}'; give more of it")
+        raise ConfigError(f"more than {_MAX_IMAGES} images have a uri that ends with '{uri}'; give a longer part of it")
     return found
 
 
@@ -102,4 +104,4 @@ def _lines(table: str, rows: pa.Table) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(plain(value))
+    return f"<{len(value)} bytes>" if isinstance(value, bytes | bytearray) else str(plain_value(value))

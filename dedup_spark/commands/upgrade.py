@@ -1,11 +1,11 @@
-"""`dedup-spark upgrade`: bring tables that an older version wrote to the format of this one.
+"""`dedup-spark upgrade`: brings tables that an older version wrote to the format of this one.
 
-New columns are added to tables whenever a command that writes opens them (`Tables.create_missing`). What is done here
-changes rows, once: addresses become canonical, so that an object that was listed under several spellings has one row;
-and images that an older version gave up as `missing` because their store failed are read again.
+New columns are added to tables whenever a command that writes opens them (`Tables.create_missing`). The upgrade changes
+rows, once: addresses become canonical, so that an object that was listed under several spellings has one row; and
+images that an older version rejected as `missing` because their store failed are read again.
 
 An image keeps its id, and with it its features; of several rows that are one object the first by id stays. Nothing of
-the lake is read. What older rows do not say (versions of members in `clusters`) is null: no such row is proposed for
+the lake is read. Values that older rows lack (versions of members in `clusters`) are null: no such row is proposed for
 removal until the next run writes it anew.
 """
 
@@ -26,14 +26,14 @@ from dedup_spark.store.tables import Tables
 
 _ADDRESSES = ("lake", "uri", "location")
 _GAVE_UP = "reject_reason = 'missing' AND reject_message LIKE '% attempts failed, last: %'"
-"""How version 0.1.0 said that the store had failed."""
+"""The message of version 0.1.0 for an image whose store had failed."""
 
 
 def require_current(tables: Tables) -> None:
-    """Take tables of an older format for current ones where there is nothing to change in them.
+    """Mark tables of an older format as current where no row of them must be changed.
 
     Raises:
-        ConfigError: rows must be changed, which a person asks for by `dedup-spark upgrade`.
+        ConfigError: Rows must be changed, which is left to a person, who calls `dedup-spark upgrade`.
     """
     if tables.are_current():
         return
@@ -47,7 +47,7 @@ def require_current(tables: Tables) -> None:
 
 
 def upgrade(tables: Tables) -> dict[str, int]:
-    """Change what must be changed; returns how many rows were, by name. Doing it twice changes nothing more."""
+    """Change what must be changed. Returns the number of rows, by what was done. A second call changes nothing."""
     changed = tables.stage("respelled", _respelled(tables))
     n_changed = changed.count()
     n_merged = _merge_spellings(tables, changed) if n_changed else 0
@@ -62,7 +62,7 @@ def upgrade(tables: Tables) -> dict[str, int]:
         "proposals withdrawn until the next run": n_withdrawn,
         "addresses respelled": n_changed,
         "rows of one object merged": n_merged,
-        "to be read again": n_given_up,
+        "images to be read again": n_given_up,
     }
 
 
@@ -73,7 +73,7 @@ def _mark_current(tables: Tables) -> None:
 
 
 def _respelled(tables: Tables) -> DataFrame:
-    """Rows of images with an address that is not canonical, with the canonical ones; one pass, no shuffle."""
+    """The rows of images with an address that is not canonical, made canonical; one pass, no shuffle."""
     images = tables.read(IMAGES)
     return images.mapInArrow(_canonical_rows, images.schema)
 
@@ -96,7 +96,7 @@ def _canonical_column(column: pa.Array) -> list[str | None]:
 
 
 def _merge_spellings(tables: Tables, changed: DataFrame) -> int:
-    """Write the canonical addresses; of rows that share one the first by id stays. Returns how many went."""
+    """Write the canonical addresses; of rows that share one the first by id stays. Returns how many were deleted."""
     images = tables.read(IMAGES)
     key = F.struct("uri", F.coalesce("member", F.lit("\u0000")))
     unchanged = images.join(changed.select("image_id"), "image_id", "left_anti")
@@ -112,7 +112,7 @@ def _merge_spellings(tables: Tables, changed: DataFrame) -> int:
 
 
 def _withdraw_proposals(tables: Tables) -> int:
-    """No row that an older version proposed for removal stays so: views of that version ask for nothing else."""
+    """Withdraw the rows that an older version proposed for removal, as its views check nothing else."""
     proposed = tables.read(CLUSTERS).where("is_removable AND object_version IS NULL")
     withdrawn = tables.stage("withdrawn", proposed.withColumn("is_removable", F.lit(False)))
     n_withdrawn = withdrawn.count()

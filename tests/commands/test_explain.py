@@ -10,7 +10,7 @@ from conftest import FinishedRun
 from fabricated import fill, frame, hamming, listed, readable, rejected
 
 from dedup_spark.cli import main
-from dedup_spark.commands.explain import Evidence, describe_explanation, explain_pair, why_not
+from dedup_spark.commands.explain import Comparison, describe_explanation, explain_pair, why_not
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.runs import Run
@@ -34,7 +34,7 @@ WEIGHED = {"copy_probability": 0.1, "decided_by": "geometry"}
 @pytest.mark.parametrize(
     ("a", "b", "bits", "cosine", "pair", "said"),
     [
-        ({}, OK, None, None, None, "a is listed but was not read yet"),
+        ({}, OK, None, None, None, "a is listed and was not read yet"),
         (OK, {"status": "rejected", "reject_reason": "truncated"}, None, None, None, "b could not be read (truncated)"),
         (OK, OK, 9, 0.31, None, "no candidate pair: cosine 0.310 is below match.min_similarity (0.4)"),
         (OK, OK, 9, 0.7, None, "no candidate pair: match did not propose it, although the cosine 0.700 is not below"),
@@ -43,15 +43,15 @@ WEIGHED = {"copy_probability": 0.1, "decided_by": "geometry"}
         (OK, OK, 9, 0.42, PAIR | WEIGHED, "a pair, but a copy with probability 0.100 only (by geometry); 0."),
         (OK | {"guard": "text"}, OK, 9, 0.8, PAIR, "a pair, but a is guarded as text"),
         (OK, OK | {"guard": "blank"}, 0, 0.9, PAIR, "a pair, but b is guarded as blank"),
-        (OK | {"guard": "text"}, OK, 2, 0.8, PAIR, "a pair above the cut, but the chain was cut there"),
-        (OK, OK, 30, 0.6, PAIR, "a pair above the cut, but the chain was cut there: by average linkage"),
+        (OK | {"guard": "text"}, OK, 2, 0.8, PAIR, "a pair above the cut, but the chain was cut between them"),
+        (OK, OK, 30, 0.6, PAIR, "a pair above the cut, but the chain was cut between them: by average linkage"),
     ],
 )
 def test_what_kept_two_images_apart_is_told_in_words(
     a: dict[str, Any], b: dict[str, Any], bits: int | None, cosine: float | None, pair: Any, said: str
 ) -> None:
     weighed = pair if pair and "copy_probability" in pair else None
-    assert why_not(a, b, Evidence(False, False, bits, cosine, pair, weighed), SETTINGS).startswith(said)
+    assert why_not(a, b, Comparison(False, False, bits, cosine, pair, weighed), SETTINGS).startswith(said)
 
 
 def explain(tables: Tables, uri_a: str, uri_b: str) -> str:
@@ -115,4 +115,4 @@ def test_other_than_two_images_are_refused_before_spark_starts(
 ) -> None:
     words = [word for uri in uris for word in ("--uri", uri)]
     assert main(["explain", *words, "--tables", str(tmp_path)]) == 2
-    assert "give --uri twice" in capsys.readouterr().err
+    assert "expected --uri twice" in capsys.readouterr().err

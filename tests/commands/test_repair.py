@@ -47,9 +47,9 @@ def mended(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.Tem
 
 def test_what_was_wrong_is_counted(mended: Mended) -> None:
     assert mended.said == {
-        "rows of images that were there twice": 2,
-        "rows of features that were there twice": 4,  # of 1, 11, 21 and 32
-        "features without an image": 3,  # 31, 32, and 49 now
+        "repeated rows of images deleted": 2,
+        "repeated rows of features deleted": 4,  # of 1, 11, 21 and 32
+        "rows of features without an image deleted": 3,  # 31, 32, and 49 now
     }
 
 

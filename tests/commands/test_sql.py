@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from conftest import FinishedRun
 
-from dedup_spark.commands.sql import ask, describe_answer
+from dedup_spark.commands.sql import describe_answer, run_query
 from dedup_spark.errors import ConfigError, DedupError
 from dedup_spark.store.schema import ALL, IMAGES
 from dedup_spark.store.view_definitions import VIEWS
@@ -17,7 +17,7 @@ from dedup_spark.store.views import ViewSettings
 
 def answer(done: FinishedRun, query: str, max_rows: int = 50, prefix_depth: int = 2) -> list[str]:
     """What is said, as lines."""
-    found = ask(done.tables, query, ViewSettings(prefix_depth), max_rows + 1)
+    found = run_query(done.tables, query, ViewSettings(prefix_depth), max_rows + 1)
     return describe_answer(found, max_rows).splitlines()
 
 
@@ -43,7 +43,7 @@ def test_more_rows_than_asked_for_are_cut_and_the_cut_is_said(finished: Finished
     query = "SELECT id FROM range(10) ORDER BY id"
     assert answer(finished, query, max_rows=9)[2:] == [
         *(f"{i:>2}" for i in range(9)),
-        "... more than 9 rows; --rows N shows more",
+        "... there are more than 9 rows; --rows N shows more",
     ]
     assert answer(finished, query, max_rows=10)[2:] == [f"{i:>2}" for i in range(10)]
 
@@ -54,7 +54,7 @@ def test_folders_are_summed_to_the_depth_of_the_setting(finished: FinishedRun) -
 
 
 def test_an_answer_is_arrow_with_the_types_of_the_tables(finished: FinishedRun) -> None:
-    found = ask(finished.tables, "SELECT image_id, attributes, modified_at FROM images LIMIT 3", ViewSettings())
+    found = run_query(finished.tables, "SELECT image_id, attributes, modified_at FROM images LIMIT 3", ViewSettings())
     images = IMAGES.schema.arrow
     assert [found.schema.field(name).type for name in found.column_names] == [
         images.field(name).type for name in ("image_id", "attributes", "modified_at")

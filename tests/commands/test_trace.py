@@ -72,7 +72,9 @@ def test_an_address_that_nothing_has_is_an_error_that_repeats_it(finished: Finis
 
 
 def test_an_ending_that_many_images_share_is_an_error_that_asks_for_more(finished: FinishedRun) -> None:
-    with pytest.raises(ConfigError, match=r"more than 5 images have a uri that ends with '\.jpg'; give more of it"):
+    with pytest.raises(
+        ConfigError, match=r"more than 5 images have a uri that ends with '\.jpg'; give a longer part of it"
+    ):
         trace(finished.tables, ".jpg")
 
 

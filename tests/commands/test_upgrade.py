@@ -90,7 +90,7 @@ def test_one_object_has_one_row_afterwards_and_keeps_an_id_that_it_had(upgraded:
 
 
 def test_images_that_were_given_up_because_the_store_failed_are_read_again(upgraded: Upgraded) -> None:
-    assert upgraded.said["to be read again"] == 1
+    assert upgraded.said["images to be read again"] == 1
     ids = {row["image_id"] for row in rows(upgraded.after.root, "features")}
     assert 78 in ids
     assert 77 not in ids

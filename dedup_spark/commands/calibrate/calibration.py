@@ -1,8 +1,8 @@
 """From scores of labelled pairs to a probability, an operating point, and how sure its precision and recall are.
 
-Labelled pairs come from edited copies of a sample of images: copy and original are a copy, copy and another image are
-a negative. All pairs of one image stand or fall together (a picture that is hard is hard in each of its copies), so
-intervals count images, not pairs.
+Labelled pairs come from edited copies of a sample of images: a copy with its original is a positive, a copy with
+another image is a negative. The pairs of one image are right or wrong together (a picture that is hard is hard in each
+of its copies), so the intervals count images, not pairs.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def fit_logistic(features: Float64, is_copy: Bools, start: Logistic | None = Non
     Args:
         features: (n, k) finite.
         is_copy: (n,).
-        start: what to stay near where the pairs say little; None: weights 0.
-        pull: ridge penalty on the differences of standardised weights and bias; 1 is about as much as one pair in
+        start: The model to stay near where the pairs decide little; None: weights 0.
+        pull: Ridge penalty on the differences of standardised weights and bias; 1 weighs about as much as one pair in
             doubt; pairs that are clear either way weigh nearly nothing.
 
-    Cost: O(n k^2) a step, about ten steps.
+    Cost: O(n k^2) per iteration, about ten iterations.
     Raises:
-        ValueError: only one kind of pair, and nothing to stay near.
+        ValueError: All pairs are of one kind, and there is no model to stay near.
     """
     if start is None and (is_copy.all() or not is_copy.any()):
-        raise ValueError("a model needs pairs of both kinds, copies and negatives")
+        raise ValueError("found pairs of one kind only; the fit needs copies and negatives")
     centre, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-9)
     x = np.column_stack([np.ones(len(features)), (features - centre) / spread])
     known = np.zeros(x.shape[1])
@@ -81,7 +81,7 @@ def _loss(x: Float64, is_copy: Bools, beta: Float64, apart: Float64, penalty: Fl
 
 @dataclass(frozen=True)
 class Share:
-    """A share, `n_hits` of `n_pairs`, with the ends of its interval of 95 %; `n_images` images stand behind it."""
+    """A share, `n_hits` of `n_pairs`, with the ends of its interval of 95 %, which counts `n_images` images."""
 
     value: float
     low: float
@@ -92,10 +92,10 @@ class Share:
 
 
 def share_of(hits: Bools, image: Int64) -> Share:
-    """Share of true `hits` (n,), interval by Wilson's method with images, not pairs, as the independent trials.
+    """Share of true `hits` (n,), with Wilson's interval, in which images, not pairs, are the independent trials.
 
-    Wilson (1927) keeps the interval inside 0..1 and wide where a small sample shows no miss. Taking all pairs of one
-    image for a single trial is the careful end: right when they stand or fall together, too wide when they do not.
+    Wilson (1927) keeps the interval inside 0..1 and wide where a small sample shows no miss. To count all pairs of one
+    image as a single trial is conservative: it is right when they are right or wrong together, else too wide.
     """
     if not len(hits):
         return Share(1.0, 0.0, 1.0, 0, 0, 0)
@@ -106,7 +106,7 @@ def share_of(hits: Bools, image: Int64) -> Share:
 
 
 def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Ends of the interval of a share seen in n trials."""
+    """Ends of the interval of a share observed in n trials."""
     z = float(norm.ppf(0.5 + confidence / 2))
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -114,9 +114,9 @@ def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[flo
 
 
 def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float:
-    """The smallest cut from which on the finite scores reach the precision; above the largest when none does.
+    """The smallest cut above which the finite scores reach the precision; above the largest score when none does.
 
-    It lies midway between two scores that occur, so that rounding of stored scores cannot move a pair over it.
+    The cut lies midway between two scores that occur, so that rounding of stored scores cannot move a pair over it.
     """
     finite = np.isfinite(score)
     order = np.argsort(-score[finite], kind="stable")
@@ -133,11 +133,11 @@ def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float
 
 
 @dataclass(frozen=True)
-class JudgedPairs:
-    """Pairs of an edited copy with an image, and what they are. All arrays (n,).
+class LabelledPairs:
+    """Pairs of an edited copy with an image, each with its label. All arrays are (n,).
 
-    `image` is the image that the copy was made of, `edit` the number of its edit; `is_copy` pairs are with that
-    image, one for each copy, the others are negatives. A copy whose original was not even proposed has score -inf.
+    `image` is the image that the copy was made of, `edit` the number of its edit. `is_copy` is true for the one pair of
+    each copy with that image, and false for negatives. A copy whose original was no candidate has score -inf.
     """
 
     image: Int64
@@ -145,18 +145,18 @@ class JudgedPairs:
     is_copy: Bools
     score: Float64
 
-    def of_images(self, chosen: Bools) -> JudgedPairs:
+    def of_images(self, chosen: Bools) -> LabelledPairs:
         """The pairs of those images; `chosen` is (n,) like the pairs."""
-        return JudgedPairs(self.image[chosen], self.edit[chosen], self.is_copy[chosen], self.score[chosen])
+        return LabelledPairs(self.image[chosen], self.edit[chosen], self.is_copy[chosen], self.score[chosen])
 
-    def halves(self) -> tuple[JudgedPairs, JudgedPairs]:
+    def halves(self) -> tuple[LabelledPairs, LabelledPairs]:
         """One half of the images to fit on, the other to measure on, each with all its pairs."""
         fit = first_half(self.image)
         return self.of_images(fit), self.of_images(~fit)
 
 
 def first_half(image: Int64) -> Bools:
-    """(n,) whether an image is of the half to fit on: by a bit of its id, so that every table of pairs splits alike.
+    """(n,) whether an image is in the half to fit on, by a bit of its id, so that every table of pairs splits alike.
 
     The top bit of the product with the golden ratio (Knuth's multiplicative hash): ids need not be random.
     """
@@ -166,7 +166,7 @@ def first_half(image: Int64) -> Bools:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A cut of the score with what it gives on images that it was not chosen on."""
+    """A cut of the score, with its precision and recall on images that it was not chosen on."""
 
     cut: float
     precision: Share
@@ -174,16 +174,16 @@ class OperatingPoint:
     edit_recall: dict[int, Share]
 
 
-def operating_point(pairs: JudgedPairs, target_precision: float, lowest: float) -> OperatingPoint:
+def operating_point(pairs: LabelledPairs, target_precision: float, lowest: float) -> OperatingPoint:
     """Choose the cut on one half of the images, measure precision and recall on the other.
 
-    The cut is not below `lowest`: a sample without difficult negatives must not let everything through.
+    The cut is not below `lowest`: a sample without hard negatives must not let everything through.
     """
     fit, measure = pairs.halves()
     return measured(measure, max(lowest, choose_cut(fit.score, fit.is_copy, target_precision)))
 
 
-def measured(pairs: JudgedPairs, cut: float) -> OperatingPoint:
+def measured(pairs: LabelledPairs, cut: float) -> OperatingPoint:
     """Precision and recall of the pairs that reach `cut`."""
     found, copies = pairs.score >= cut, pairs.is_copy
     by_edit = {

@@ -1,7 +1,7 @@
-"""Edited copies of a lake's images, made when they are fetched: a lake that nobody has to store.
+"""A source of edited copies of a lake's images; a copy is made when it is fetched, so none is stored.
 
 Calibration reads them through the same task code as real objects, so that a copy goes through every decoder, hash and
-model as if it had been found. The member names the edit: `#crop`, or `page1.jpg#crop` for an image inside a container.
+model as if it had been listed. The member names the edit: `#crop`, or `page1.jpg#crop` for an image in a container.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dedup_spark.sources.fetching import fetch_patiently
 
 _SEPARATOR = "#"
 _WORKING_PX = 512
-"""Originals are reduced towards three times this shorter side before they are edited: more than any hash or model
-looks at, and a bound on the memory of the eight edits that a task makes at once."""
+"""Originals are reduced towards three times this shorter side before they are edited. That is more than any hash or
+model uses, and it bounds the memory of the eight edits that a task makes at once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class EditedCopies(Listed):
 
 
 def edited_addresses(images: DataFrame) -> DataFrame:
-    """Rows with `uri` and `member` to one row an edit: column `edit` is added, `member` names it, sizes are unknown."""
+    """One row per edit of rows with `uri` and `member`: `edit` is added, `member` names it, sizes are unknown."""
     each = images.withColumn("edit", F.explode(F.array(*map(F.lit, edits.EDITS))))
     member = F.concat(F.coalesce("member", F.lit("")), F.lit(_SEPARATOR), "edit")
     return each.withColumns({"member": member, "size_bytes": F.lit(None).cast("bigint")})

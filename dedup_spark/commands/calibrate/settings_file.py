@@ -1,4 +1,4 @@
-"""What `dedup-spark calibrate` leaves behind: settings as a TOML file for `--config`, and words for a person."""
+"""The results of `dedup-spark calibrate`: settings as a TOML file for `--config`, and a text for the terminal."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dedup_spark.kernels.edits import EDITS
 
 
 def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
-    """The settings of the operating point, with what it gave on the images that were not fitted.
+    """The settings of the operating point as TOML, with its precision and recall on images that were not fitted.
 
     Raises:
-        GuardError: no cut reaches the precision that was asked for.
+        GuardError: No cut reaches the precision that was asked for.
     """
     prior, point, target = calibrated.prior, calibrated.point, config.cluster.target_precision
     if point.cut > 1:
         raise GuardError(
-            f"no cut gives precision {target:g} on the sample: too many other images look like copies, or the lake "
-            "holds copies that no cluster knows. Look at the largest clusters, or ask for less by "
-            "--set cluster.target_precision=0.95"
+            f"no cut reaches cluster.target_precision {target:g} on the sample: too many other images score like "
+            "copies, or the lake holds copies that are in no cluster. Check the largest clusters, or accept a lower "
+            "precision: --set cluster.target_precision=0.95"
         )
     numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)
     return "\n".join(
@@ -39,7 +39,7 @@ def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
 
 
 def fitted_settings(calibrated: Calibrated, config: Config) -> dict[str, dict[str, Any]]:
-    """The same as `overlay` writes, by section."""
+    """The settings that `overlay` writes, by section."""
     prior = calibrated.prior
     numbers = (prior.bias, prior.cosine, prior.cosine_squared, prior.normalised)
     return {
@@ -58,7 +58,7 @@ def describe_operating_point(point: OperatingPoint, config: Config) -> str:
         [
             f"asked for: cluster.target_precision {config.cluster.target_precision:g}",
             f"measured:  {_in_words(point)}",
-            "recall of each edit, interval of 95 %:",
+            "recall of each edit, with its interval of 95 %:",
             *(f"  {EDITS[edit]:<12} {_with_interval(share)}" for edit, share in worst_first),
         ]
     )

@@ -4,14 +4,14 @@ Reads: images, features, densities, clusters
 Writes: quality
 Kernels: ann, calibration, density, edits, evidence, geometry, probability
 Scale: calibrate.n_images objects are read once for each kind of edit; their copies are compared with every
-embedding of the lake in one scan; the driver holds calibrate.neighbours rows a copy.
+embedding of the lake in one scan; the driver holds calibrate.neighbours rows per copy.
 
-The copies stand for images that the lake holds: they have rows of features, neighbours and densities as others, and
-their pairs get evidence by the same code as those of the step cluster.
+The copies are treated like images of the lake: they have rows of features, neighbours and densities, and their pairs
+get evidence by the same code as in the step cluster.
 
-A copy and its original are a true pair. A copy and any other image, also a copy of another one, are a negative; pairs
-with images that `clusters` puts beside the original are left out, as nobody knows what they are. Copies that the
-lake holds unknown to `clusters` count as negatives, so the precision is rather too low than too high.
+A copy and its original are a true pair. A copy and any other image, also a copy of another one, are negatives. Pairs
+with images in the cluster of the original are left out, as their truth is not known. Copies in the lake that are in no
+cluster count as negatives, so the measured precision is rather too low than too high.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _PULL = 10.0
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What a lake's own images say: the prior that fits them, and the cut of the probability with what it gives."""
+    """The result for one lake: the prior that fits its images, and the operating point (a cut of the probability)."""
 
     prior: Prior
     point: calibration.OperatingPoint
@@ -85,7 +85,7 @@ def edited_copies(sample: DataFrame) -> DataFrame:
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
-    """Copies, their neighbours, what these are; a prior fitted to them, evidence on all pairs with it, a cut chosen."""
+    """Make copies, find and label their neighbours, fit a prior, get evidence on all pairs with it, choose a cut."""
     tables, features = run.tables, run.tables.read(FEATURES)
     held = held_models(features)
     task = task_settings(spark, config, run, held)
@@ -100,7 +100,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     known = prior_of(task.model_id, config.cluster.prior) or _UNKNOWN
     prior = fitted_prior(pairs, densities, truth, evidence_settings(config, known))
     evidence = evidence_of(pairs, densities, everything, tables, evidence_settings(config, prior))
-    found = judged(truth, evidence, copies)
+    found = labelled_pairs(truth, evidence, copies)
     tables.drop_staged()
     point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
     rows = quality_rows(spark, point, run.run_id)
@@ -111,20 +111,22 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
 
 
 def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
-    """Rows of features for the edited copies of a sample, with `copy_of` and `edit`; written down.
+    """Rows of features for the edited copies of a sample, with `copy_of` and `edit`; staged on disk.
 
     Raises:
-        ConfigError: without embeddings.
+        ConfigError: The settings have no embeddings.
         TableError: `features` holds no image of this lake.
     """
     tables, settings, features = run.tables, config.calibrate, run.tables.read(FEATURES)
     if task.model_id is None:
-        raise ConfigError("calibrate needs embeddings: extract.embedding is off")
+        raise ConfigError("calibrate needs embeddings, and extract.embedding is off: name a model there")
     sample = sample_images(features, tables.read(IMAGES), task.source.root, settings)
     listed = tables.stage("calibration_listing", edited_copies(sample))
     n_copies = listed.count()
     if n_copies == 0:
-        raise TableError(f"features holds no embedded image of {task.source.root}: run the steps up to extract first")
+        raise TableError(
+            f"features holds no embedding of an image of {task.source.root}: run the steps up to extract first"
+        )
     log.info("calibrate: %s edited copies of %s images", f"{n_copies:,}", f"{n_copies // len(edits.EDITS):,}")
     made = tables.stage("calibration_copies", extract_features(listed, copying(task, settings), n_copies))
     n_rejected = made.where("status = 'rejected'").count()
@@ -133,7 +135,7 @@ def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
 
 
 def copying(task: TaskSettings, settings: CalibrateSettings) -> TaskSettings:
-    """The settings of extract's tasks, with edited copies in the place of the objects."""
+    """The settings of extract's tasks, with edited copies in place of the objects."""
     limits = task.extract
     source = EditedCopies(
         task.source, settings.seed, settings.max_pixels, limits.max_object_bytes, limits.fetch_patience_seconds
@@ -178,8 +180,9 @@ def own_densities(near: DataFrame, config: Config) -> DataFrame:
 def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
     """Each pair once, as (image_id_a, image_id_b, similarity, hamming_bits, query_id); the copy is the query image.
 
-    Thumbnails are compared in stars of one image and its neighbours, which vote on what a frame is. Only the copies'
-    neighbours are all there: in the star of an image of the lake the copies of one picture would outvote the lake.
+    The centre is the query image of spatial verification, and its other pairs give the supporting images, which decide
+    what a frame is. Only the copies have all their neighbours here: were an image of the lake the query image, the
+    copies of one picture would be the majority of its supporting images.
     """
     ids = ("copy_id", "image_id")
     sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
@@ -193,7 +196,7 @@ def with_hamming(near: DataFrame, everything: DataFrame) -> DataFrame:
 
 @dataclass(frozen=True)
 class Queries:
-    """Copies to find neighbours of: ids (n,) and vectors (n, d)."""
+    """The copies whose neighbours are searched: ids (n,) and vectors (n, d)."""
 
     ids: Int64
     vectors: Float16
@@ -202,9 +205,9 @@ class Queries:
 def _nearest_batches(
     batches: Iterable[pa.RecordBatch], queries: Broadcast[Queries], n: int, floor: float
 ) -> Iterator[pa.RecordBatch]:
-    """On executors: of all rows of the task, the `n` nearest of each query that reach `floor`; a row is not its own.
+    """On executors: the `n` rows of the task nearest to each query that reach `floor`; no row is its own neighbour.
 
-    Memory: 12 n bytes a query, and 50 MB for one batch against one block of queries.
+    Memory: 12 n bytes per query, and 50 MB for one batch against one block of queries.
     """
     ids = queries.value.ids
     vectors = queries.value.vectors.astype(np.float32)
@@ -231,7 +234,7 @@ def _nearest_batches(
 def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataFrame:
     """Each pair once: (image_id_a, image_id_b, copy_id, image_id, copy_of, edit, is_copy); lazy.
 
-    Pairs of unknown truth are left out. Two copies that found each other are told from the side of the smaller id.
+    Pairs of unknown truth are left out. Of two copies that found each other, the one with the smaller id is `copy_id`.
     """
     picture = clusters.select(F.col("image_id").alias("shown_id"), "cluster_id")
 
@@ -248,13 +251,13 @@ def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataF
     known_truth = is_copy | (F.col("picture") != F.col("other_picture"))
     ids = ("copy_id", "image_id")
     sides = (F.least(*ids).alias("image_id_a"), F.greatest(*ids).alias("image_id_b"))
-    judged_from = F.struct("copy_id", "image_id", "copy_of", "edit", is_copy.alias("is_copy"))
-    once = pairs.where(known_truth).groupBy(*sides).agg(F.min(judged_from).alias("judged"))
-    return once.select(*_PAIR, "judged.*")
+    labelled = F.struct("copy_id", "image_id", "copy_of", "edit", is_copy.alias("is_copy"))
+    once = pairs.where(known_truth).groupBy(*sides).agg(F.min(labelled).alias("labelled"))
+    return once.select(*_PAIR, "labelled.*")
 
 
 def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: EvidenceSettings) -> Prior:
-    """The prior of the scores, fitted to half of the images and pulled towards the one that is known."""
+    """The prior fitted to the scores of half of the images, and pulled towards the prior of `settings`."""
     known = settings.prior
     scored = with_prior(pairs, densities, settings).select(*_PAIR, "similarity", "normalised_similarity")
     rows = truth.join(scored, [*_PAIR]).select("copy_of", "is_copy", "similarity", "normalised_similarity").toArrow()
@@ -269,16 +272,16 @@ def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, setti
     return Prior(model.bias, *model.weights)
 
 
-def judged(truth: DataFrame, evidence: DataFrame, copies: DataFrame) -> calibration.JudgedPairs:
-    """To the driver: pairs of known truth with their probability; lost are originals that were no candidates."""
+def labelled_pairs(truth: DataFrame, evidence: DataFrame, copies: DataFrame) -> calibration.LabelledPairs:
+    """On the driver: pairs of known truth with their probability; originals that were no candidates have -inf."""
     scored = truth.join(evidence.select(*_PAIR, "copy_probability"), [*_PAIR])
     columns = ("copy_of", "edit", "is_copy", "copy_probability")
-    met = scored.where("is_copy").select(F.col("copy_id").alias("image_id"))
-    lost = copies.join(met, "image_id", "left_anti").select(
+    proposed = scored.where("is_copy").select(F.col("copy_id").alias("image_id"))
+    lost = copies.join(proposed, "image_id", "left_anti").select(
         "copy_of", "edit", F.lit(True).alias("is_copy"), F.lit(-np.inf).cast("float").alias("copy_probability")
     )
     rows = scored.select(*columns).unionByName(lost).toArrow()
-    return calibration.JudgedPairs(
+    return calibration.LabelledPairs(
         rows["copy_of"].to_numpy(),
         np.array([edits.EDITS.index(name) for name in rows["edit"].to_pylist()], np.int64),
         rows["is_copy"].to_numpy(zero_copy_only=False),

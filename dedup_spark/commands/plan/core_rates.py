@@ -1,4 +1,4 @@
-"""How fast one core compares and embeds, measured in a second or two; runs on executors, on all cores at once."""
+"""Measures how fast one core compares and embeds, in a second or two; runs on executors, on all cores at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dedup_spark.kernels.joins.sketches import (
 )
 
 _ROWS, _FEW = 8192, 1024
-"""8 million pairs: 0.1 s of products, 10 to 20 ms of sketches, which fill a cache as those of a shard do."""
+"""8 million pairs: products take 0.1 s, sketches 10 to 20 ms, and they fill a cache as those of a shard do."""
 _DIMENSIONS = 512
 _IMAGES = 8
 
@@ -38,16 +38,16 @@ class Embeds(Protocol):
 
 @dataclass(frozen=True)
 class CoreRates:
-    """Nanoseconds per pair of 512-dimensional vectors on one core; of sketches with the cheapest filter."""
+    """Nanoseconds per pair of 512-dimensional vectors on one core; for sketches with the cheapest filter."""
 
     exact_pair_ns: float
     sketch_pair_ns: float
 
 
 def measure_core(demands: Sequence[tuple[float, float]], negatives: CosineHistogram, task_cpus: int) -> CoreRates:
-    """Time what the joins do to random vectors, with `task_cpus` threads, as seconds of one core.
+    """Time the joins on random vectors, with `task_cpus` threads; the times are seconds of one core.
 
-    `demands` are the (cosine, recall) that the sketches must meet, and `negatives` the cosines of random pairs of the
+    `demands` are the (cosine, recall) that the sketches must reach, and `negatives` the cosines of random pairs of the
     lake: they decide how many bits a comparison takes (`choose_filter`).
     """
     faiss.omp_set_num_threads(task_cpus)
@@ -78,7 +78,7 @@ def _drain(candidates: Candidates) -> None:
 
 
 def embed_seconds(model: Embeds, input_px: int) -> float:
-    """Seconds an image, in a batch of eight, with the threads of the model; the second of two batches counts."""
+    """Seconds per image, in a batch of eight, with the threads of the model; the second of two batches counts."""
     images = np.random.default_rng(0).integers(0, 256, (_IMAGES, input_px, input_px, 3), dtype=np.uint8)
     model.embed(images)
     begin = time.perf_counter()

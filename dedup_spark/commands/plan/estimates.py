@@ -1,8 +1,8 @@
-"""How many duplicates a lake holds, judged from a random sample of it.
+"""Estimates how many duplicates a lake holds, from a random sample of it.
 
-A pair shows only when both of its images are drawn: a sample at rate r sees r^2 of the pairs and r^3 of the chains of
-three. So a count of the sample is divided by those, never by r, and comes with an interval. What no sample can tell: a
-single group that it missed altogether, however large.
+A pair is in the sample only when both of its images are drawn: a sample at rate r holds r^2 of the pairs and r^3 of the
+chains of three. So a count of the sample is divided by those, never by r, and comes with an interval. No sample can
+show a single group that it missed altogether, however large.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a sample shows of one kind of pair.
+class SampleCounts:
+    """Counts of one kind of pair in a sample. The partners of an image are the images that it is in a pair with.
 
     Attributes:
         n_pairs: Pairs with both images in the sample.
         n_paths: Pairs of pairs that share an image: sum of d (d - 1) / 2 over the images' numbers of partners d.
         n_images: Images with a partner in the sample.
-        n_extra: Images with a partner that stands before them: all of a group but one, where groups are complete.
+        n_extra: Images with a partner earlier in the sample: all of a group but one, where groups are complete.
         by_size: (images, pairs) of smaller samples, each the beginning of the next; the last is the whole sample.
     """
 
@@ -50,16 +50,22 @@ class Range:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a whole lake: pairs, images in groups of two or more, and images beyond the first of each group."""
+    """Of a whole lake: pairs, images in groups of two or more, and images beyond the first of each group.
 
-    seen: Seen
+    `seen` are the counts of the sample that the estimate is made from.
+    """
+
+    seen: SampleCounts
     pairs: Range
     images: Range
     extra: Range
 
 
-def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int = 4) -> list[Seen]:
-    """For each cosine threshold what (n, d) unit vectors, in random order, show; n^2 d multiply-adds, O(n) memory."""
+def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int = 4) -> list[SampleCounts]:
+    """Counts of near pairs for each cosine threshold, from (n, d) unit vectors in random order.
+
+    Cost: n^2 d multiply-adds, O(n) memory.
+    """
     n = len(vectors)
     x = vectors.astype(np.float32)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
@@ -73,11 +79,11 @@ def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int =
                 degree[t, i : i + _BLOCK_ROWS] += near.sum(axis=1)
                 degree[t, j : j + _BLOCK_ROWS] += by_column
                 earlier[t, j : j + _BLOCK_ROWS] += by_column
-    return [_seen(degree[t], earlier[t], n_sizes) for t in range(len(thresholds))]
+    return [_counts(degree[t], earlier[t], n_sizes) for t in range(len(thresholds))]
 
 
-def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> Seen:
-    """What a sample, in random order, shows of images with equal labels (hashes); O(n), however many are equal."""
+def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> SampleCounts:
+    """Counts of pairs of images with equal labels (hashes), in random order. Cost: O(n), however many are equal."""
     _, group = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     n = len(group)
     degree = np.bincount(group, minlength=1)[group] - 1 if n else np.zeros(0, np.int64)
@@ -85,29 +91,30 @@ def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> Seen:
     starts = np.r_[True, np.diff(group[order]) != 0] if n else np.zeros(0, bool)
     earlier = np.empty(n, np.int64)
     earlier[order] = np.arange(n) - np.maximum.accumulate(np.where(starts, np.arange(n), 0)) if n else 0
-    return _seen(degree, earlier, n_sizes)
+    return _counts(degree, earlier, n_sizes)
 
 
-def _seen(degree: Int64, earlier: Int64, n_sizes: int) -> Seen:
-    """`degree` (n,): partners of each image; `earlier` (n,): those that stand before it."""
+def _counts(degree: Int64, earlier: Int64, n_sizes: int) -> SampleCounts:
+    """`degree` (n,): partners of each image; `earlier` (n,): those of them that are earlier in the sample."""
     n = len(degree)
     sizes = sorted({n * k // n_sizes for k in range(1, n_sizes + 1)} - {0})
     before = np.r_[0, np.cumsum(earlier)]
     by_size = tuple((size, int(before[size])) for size in sizes)
     n_paths = int((degree * (degree - 1)).sum()) // 2
-    return Seen(int(degree.sum()) // 2, n_paths, int(np.count_nonzero(degree)), int(np.count_nonzero(earlier)), by_size)
+    n_images, n_extra = int(np.count_nonzero(degree)), int(np.count_nonzero(earlier))
+    return SampleCounts(int(degree.sum()) // 2, n_paths, n_images, n_extra, by_size)
 
 
-def estimate(seen: Seen, n_sample: int, n_lake: int, confidence: float = 0.95) -> Estimate:
-    """From a simple random sample of `n_sample` of `n_lake` images to the lake.
+def estimate(seen: SampleCounts, n_sample: int, n_lake: int, confidence: float = 0.95) -> Estimate:
+    """Extrapolate from a simple random sample of `n_sample` of `n_lake` images to the lake.
 
-    Pairs: found / r^2. Its variance has two parts, single pairs and pairs that share an image (a group of many copies
-    comes all at once); the interval is the exact one of a Poisson count, widened by their ratio (Garwood, 1936).
+    Pairs: found / r^2. The variance has two parts, single pairs and pairs that share an image (a group of many copies
+    is drawn all at once); the interval is the exact one of a Poisson count, widened by their ratio (Garwood, 1936).
     Images in groups: with S pairs and W paths, at least 2 S^2 / (S + W) by Cauchy and Schwarz, exact when all groups
     are of one size; at most 2 S. Images beyond the first of each group of g: a share 1 - 1 / g of those, at least half.
     """
     if n_sample < 2 or n_lake < n_sample:
-        raise ValueError(f"a sample of {n_sample} out of {n_lake}: at least 2, and not more than all")
+        raise ValueError(f"a sample of {n_sample} out of {n_lake} images: expected at least 2 and at most all")
     r = n_sample / n_lake
     r2 = r * (n_sample - 1) / (n_lake - 1)
     low, high = _count_interval(seen, r, r2, confidence)
@@ -127,7 +134,7 @@ def estimate(seen: Seen, n_sample: int, n_lake: int, confidence: float = 0.95) -
 
 
 def between(found: Estimate, pairs: tuple[float, float], images: tuple[float, float]) -> Estimate:
-    """The estimate moved between what is known for certain: (least, most) pairs and images in groups."""
+    """The estimate clipped to what is known for certain: (least, most) pairs, and (least, most) images in groups."""
     extra = (images[0] / 2, images[1])
     return Estimate(
         found.seen, _clipped(found.pairs, pairs), _clipped(found.images, images), _clipped(found.extra, extra)
@@ -140,18 +147,18 @@ def _clipped(found: Range, ends: tuple[float, float]) -> Range:
 
 
 def _images_at_least(n_pairs: float, n_paths: float) -> float:
-    """Images with a partner, were all groups of one size: the least number for so many pairs and paths."""
+    """The least number of images with a partner for so many pairs and paths: that of groups of one size."""
     return 2 * n_pairs**2 / (n_pairs + n_paths) if n_pairs else 0.0
 
 
-def _count_interval(seen: Seen, r: float, r2: float, confidence: float) -> tuple[float, float]:
-    """Of the expected number of pairs in a sample like this one."""
+def _count_interval(seen: SampleCounts, r: float, r2: float, confidence: float) -> tuple[float, float]:
+    """Interval of the expected number of pairs in a sample like this one."""
     if r2 >= 1:
         return float(seen.n_pairs), float(seen.n_pairs)
     tail = (1 - confidence) / 2
     if seen.n_pairs == 0:
         return 0.0, float(gammaincinv(1, 1 - tail))
-    # A sample with few pairs of a large group shows fewer paths still: above, as many as there may well be.
+    # A sample with few pairs of a large group has fewer paths still: the upper end takes as many as are likely.
     most_paths = float(gammaincinv(seen.n_paths + 1, 1 - tail))
     narrow, wide = (
         max((1 - r2) + 2 * n_paths * (1 - r) / seen.n_pairs, 1e-9) for n_paths in (seen.n_paths, most_paths)
@@ -170,6 +177,6 @@ def growth_exponent(by_size: Sequence[tuple[int, int]]) -> float | None:
 
 
 def sample_to_see(n_pairs_wanted: int, n_lake: int, share_with_copy: float) -> int:
-    """Images that a sample needs to show so many pairs if this share of the lake has one copy each: r^2 = k / S."""
+    """Images that a sample needs for so many pairs, if this share of the lake has one copy each: r^2 = k / S."""
     n_pairs = max(n_lake * share_with_copy / 2, 1e-9)
     return min(n_lake, math.ceil(n_lake * math.sqrt(n_pairs_wanted / n_pairs)))

@@ -1,7 +1,7 @@
-"""What a run will cost: hours, bytes, memory and dollars of every step, from counts and measured rates. Pure numbers.
+"""Computes what a run will cost: hours, bytes, memory and dollars of every step, from counts and measured rates.
 
-Every step has a time bound by compute and one bound by the network; the longer counts. A cluster is paid for as long as
-the step runs, whether the step keeps it busy or not.
+Every step has a time bound by computation and one bound by the network; the longer counts. A cluster is paid for as
+long as the step runs, whether the step keeps it busy or not. Nothing is read or measured here.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from dedup_spark.errors import ConfigError
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
-"""Of a GPU node: what clouds put beside one H100 is 16 to 26."""
+"""Cores of a GPU node; clouds offer 16 to 26 with one H100."""
 
 _CLUSTER = re.compile(r"(\d+)x(?:(\d+)cpu|gpu)")
-_BOOK_BYTES_PER_IMAGE = 700
-"""Of a row of `images` and of `features` without embedding and thumbnail, as Parquet. Assumed: 1,500 photos in one
-folder took 33 and 181 bytes, where names are short and alike."""
+_ROW_BYTES_PER_IMAGE = 700
+"""Bytes of a row of `images` and one of `features`, without embedding and thumbnail, as Parquet. Assumed: 1,500 photos
+in one folder took 33 and 181 bytes, where names are short and alike."""
 _THUMBNAIL_BYTES = 12_600
 """A 256 px JPEG of quality 80: the mean of 1,500 photos and edits of them."""
 _PAIR_BYTES = 40
-"""A row of `pairs` or `clusters` in a shuffle or table, with its ids and scores."""
+"""Bytes of a row of `pairs` or `clusters` in a shuffle or table, with its ids and scores."""
 _PHASH_KEY_BYTES = 240
-"""The pHash join sends 10 keys of 24 bytes an image through one shuffle."""
+"""The pHash join sends 10 keys of 24 bytes per image through one shuffle."""
 _SHUFFLES_OF_PAIRS = 5
-"""Pairs are shuffled for both pHashes, to keep each once, for components and for linkage."""
+"""Pairs are shuffled for each of the two pHashes, to keep each pair once, for components and for linkage."""
 _ROWS_PER_BLOCK = 65_536
 """Vectors of a shard at most: the default of index.max_shard_rows."""
 _DENSITY_BYTES = 150
-"""A row of `densities`: 32 cosines at most (match.neighbours)."""
+"""Bytes of a row of `densities`: 32 cosines at most (match.neighbours)."""
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Nodes of one kind. A GPU node has one GPU."""
+class SparkCluster:
+    """Machines of one kind that run Spark. A GPU node has one GPU."""
 
     n_nodes: int
     cores_per_node: int
@@ -51,17 +51,17 @@ class Cluster:
         return self.n_nodes * self.gpus_per_node
 
     def __str__(self) -> str:
-        beside = f"1 GPU and {self.cores_per_node} cores" if self.gpus_per_node else f"{self.cores_per_node} cores"
-        return f"{self.n_nodes:,} node{'s' if self.n_nodes != 1 else ''} of {beside}"
+        node = f"1 GPU and {self.cores_per_node} cores" if self.gpus_per_node else f"{self.cores_per_node} cores"
+        return f"{self.n_nodes:,} node{'s' if self.n_nodes != 1 else ''} of {node}"
 
 
-def parse_cluster(text: str) -> Cluster:
+def parse_cluster(text: str) -> SparkCluster:
     """`100x16cpu`: 100 nodes of 16 cores. `100xgpu`: 100 nodes of one GPU and 16 cores. Raises ConfigError."""
     found = _CLUSTER.fullmatch(text.strip().lower())
     n_nodes, n_cores = (int(found[1]), int(found[2] or CORES_PER_GPU)) if found else (0, 0)
     if n_nodes < 1 or n_cores < 1:
         raise ConfigError(f"--cluster {text}: expected <nodes>x<cores>cpu or <nodes>xgpu, e.g. 100x16cpu or 100xgpu")
-    return Cluster(n_nodes, n_cores, 0 if found and found[2] else 1)
+    return SparkCluster(n_nodes, n_cores, 0 if found and found[2] else 1)
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Rates:
     time of one thread on a cloud machine (AMD EPYC with AVX2, no VNNI); those marked A are assumed, with the reason.
     """
 
-    list_seconds: float = 2e-4  # an object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
-    decode_seconds: float = 0.014  # M, beside decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
+    list_seconds: float = 2e-4  # per object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
+    decode_seconds: float = 0.014  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
     decode_byte_seconds: float = 1.05e-7  # M: for each byte of a JPEG, 45 to 610 kB
     embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
     gpu_embed_seconds: float = 4e-4  # A: ResNet-50 in float16, 2,500 images/s, 2 % of an H100's peak
@@ -83,16 +83,20 @@ class Rates:
     sketch_pair_ns: float = 4.6  # M: joins/sketches.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
-    pair_seconds: float = 2e-5  # A: a found pair in one step, 50,000/s through its joins and writes
-    vector_seconds: float = 2e-5  # A: a vector from a table through a shuffle into a shard, 50 MB/s
+    pair_seconds: float = 2e-5  # A: per found pair in one step, 50,000/s through its joins and writes
+    vector_seconds: float = 2e-5  # A: per vector, from a table through a shuffle into a shard, 50 MB/s
     step_seconds: float = 10.0  # A: of a step with nothing to do, for Spark's jobs and commits
-    node_bytes: float = 1e9  # A: a second into or out of a node, 10 Gbit/s less protocol
+    node_bytes: float = 1e9  # A: per second into or out of a node, 10 Gbit/s less protocol
 
 
 @dataclass(frozen=True)
-class Lake:
-    """What is to be done. `n_distinct`: pictures left when identical ones are joined; `n_pairs`: near pairs that match
-    keeps, down to its floor."""
+class Workload:
+    """The counts of a lake that decide the cost of a run.
+
+    Attributes:
+        n_distinct: Images that are left when those of the same pixels are joined.
+        n_pairs: Near pairs that match keeps, down to its floor.
+    """
 
     n_images: int
     n_bytes: int
@@ -125,7 +129,7 @@ class Prices:
     dollars_per_core_hour: float
     dollars_per_gpu_hour: float
 
-    def of(self, cluster: Cluster, hours: float) -> float:
+    def of(self, cluster: SparkCluster, hours: float) -> float:
         per_hour = (
             cluster.n_gpus * self.dollars_per_gpu_hour
             if cluster.n_gpus
@@ -134,11 +138,11 @@ class Prices:
         return hours * per_hour
 
 
-def forecast(lake: Lake, cluster: Cluster, rates: Rates, prices: Prices) -> list[StepCost]:
+def forecast(lake: Workload, cluster: SparkCluster, rates: Rates, prices: Prices) -> list[StepCost]:
     """All steps in order; match once for each engine that the cluster can run, the quicker of the first two chosen.
 
     `routed` is shown and not counted: how many cells it must visit for the recall asked for depends on the lake, and
-    only the survey that match makes can tell. `faiss_ivf` is there to compare with.
+    only the survey that match makes can measure that. `faiss_ivf` is shown for comparison.
     """
     certain = [_exact(lake, cluster, rates), _sketch(lake, cluster, rates)]
     quickest = min(certain, key=lambda cost: cost.hours)
@@ -150,7 +154,7 @@ def forecast(lake: Lake, cluster: Cluster, rates: Rates, prices: Prices) -> list
 
 
 def total(steps: list[StepCost]) -> StepCost:
-    """The chosen ones together; memory is that of the hungriest."""
+    """The sums over the chosen steps; memory is the largest of theirs."""
     chosen = [cost for cost in steps if cost.is_chosen]
     sums = {
         name: sum(getattr(cost, name) for cost in chosen)
@@ -160,22 +164,21 @@ def total(steps: list[StepCost]) -> StepCost:
 
 
 def cells_of(n_distinct: int) -> int:
-    """As stages/index/step.py: half the square root, at most 16,384."""
+    """Number of cells, as in stages/index/step.py: half the square root, at most 16,384."""
     return max(1, min(16_384, round(math.sqrt(n_distinct) / 2)))
 
 
-def _inventory(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _inventory(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     rows = 250 * lake.n_images
     return _on_cores(cluster, rates, "inventory", "", lake.n_images * rates.list_seconds, shuffle=rows, table=rows)
 
 
-def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _extract(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """On GPU nodes the cores decode while the GPU embeds: the slower of the two counts."""
     vector = 2 * lake.n_dimensions
-    table = lake.n_images * (_BOOK_BYTES_PER_IMAGE + _THUMBNAIL_BYTES + vector)
-    memory = (
-        cluster.cores_per_node * 1.5e9
-    )  # a worker with its model and decoder: 0.6 GB on small photos; the rest is for large ones
+    table = lake.n_images * (_ROW_BYTES_PER_IMAGE + _THUMBNAIL_BYTES + vector)
+    # A worker with its model and decoder takes 0.6 GB on small photos; the rest is for large ones.
+    memory = cluster.cores_per_node * 1.5e9
     decode = lake.n_images * rates.decode_seconds + lake.n_bytes * rates.decode_byte_seconds
     on_gpu = lake.n_images * rates.gpu_embed_seconds if cluster.n_gpus else 0.0
     core_seconds = decode if cluster.n_gpus else decode + lake.n_images * rates.embed_seconds
@@ -188,8 +191,8 @@ def _extract(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
-def _index(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
-    """k-means on the driver (64 rows a cell, at most 262,144, 10 rounds), then one assignment of every vector."""
+def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
+    """k-means on the driver (64 rows per cell, at most 262,144, 10 rounds), then one assignment of every vector."""
     cells, d = cells_of(lake.n_distinct), lake.n_dimensions
     trained = min(262_144, 64 * cells)
     on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)
@@ -203,7 +206,7 @@ def _index(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     return replace(cost, hours=cost.hours + on_driver / HOUR)
 
 
-def _exact(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _exact(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """All pairs as products: on the GPUs where there are any, else on the cores."""
     scale = lake.n_dimensions / 512
     if not cluster.n_gpus:
@@ -213,25 +216,25 @@ def _exact(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
     return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
 
 
-def _sketch(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _sketch(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     return _match(lake, cluster, rates, "sketch", _all_pairs(lake) * rates.sketch_pair_ns)
 
 
-def _routed(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _routed(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """The sketch engine over the pairs of cells that lie near each other."""
     return _match(lake, cluster, rates, "routed", _all_pairs(lake) * rates.routed_share * rates.sketch_pair_ns)
 
 
-def _faiss(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
-    """Every vector a query, so all pairs twice, over the probed share."""
+def _faiss(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
+    """Every vector is a query, so all pairs are compared twice, over the probed share."""
     scanned = 2 * _all_pairs(lake) * rates.routed_share * lake.n_dimensions / 512
     return _match(lake, cluster, rates, "faiss_ivf", scanned * rates.faiss_pair_ns)
 
 
-def _match(lake: Lake, cluster: Cluster, rates: Rates, engine: str, compare_ns: float) -> StepCost:
-    """A task compares two shards and keeps one of them from item to item, so each shard is read once an item.
+def _match(lake: Workload, cluster: SparkCluster, rates: Rates, engine: str, compare_ns: float) -> StepCost:
+    """A task compares two shards and keeps one of them for its next item, so one shard is read per item.
 
-    The items of one shard run on all cores: n / rows per shard shards are read n / rows / 2 times, from the store.
+    The items of one shard run on all cores: each of the n / rows shards is read n / rows / 2 times, from the store.
     """
     rows = min(_ROWS_PER_BLOCK, max(1, lake.n_distinct))
     n_blocks = -(-lake.n_distinct // rows)
@@ -246,7 +249,7 @@ def _match(lake: Lake, cluster: Cluster, rates: Rates, engine: str, compare_ns: 
     )  # fmt: skip
 
 
-def _cluster(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
+def _cluster(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     seconds = lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
     moved = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images
     return _on_cores(
@@ -255,7 +258,7 @@ def _cluster(lake: Lake, cluster: Cluster, rates: Rates) -> StepCost:
 
 
 def _on_cores(
-    cluster: Cluster,
+    cluster: SparkCluster,
     rates: Rates,
     step: str,
     engine: str,
@@ -273,9 +276,9 @@ def _on_cores(
     return StepCost(step, engine, core_seconds / HOUR, 0.0, hours, read, shuffle, table, memory)
 
 
-def _gpu_hours(gpu_seconds: float, cluster: Cluster, rates: Rates) -> float:
+def _gpu_hours(gpu_seconds: float, cluster: SparkCluster, rates: Rates) -> float:
     return (rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
 
 
-def _all_pairs(lake: Lake) -> float:
+def _all_pairs(lake: Workload) -> float:
     return lake.n_distinct * (lake.n_distinct - 1) / 2

@@ -1,4 +1,4 @@
-"""What the listing alone says about byte copies, of the whole lake and without reading anything."""
+"""Bounds on the number of byte copies in the whole lake, from the listing alone: no image is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dedup_spark.stages.extract.etags import SAME_ETAG, with_bucket
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListingFacts:
     """Files with equal bytes have equal sizes; objects of an S3 bucket with equal size and MD5 have equal bytes.
 
     Attributes:
@@ -31,15 +31,15 @@ class Listed:
     least_images: int
 
 
-def look_at_listing(images: DataFrame) -> Listed:
-    """Two counts with a shuffle each, of sizes and ETags; a few numbers reach the driver."""
+def listing_facts(images: DataFrame) -> ListingFacts:
+    """Counts equal sizes and equal ETags, with a shuffle for each; a few numbers reach the driver."""
     totals = images.agg(
         F.count("*").alias("n"), F.count("size_bytes").alias("n_sized"), F.avg("size_bytes").alias("mean_bytes")
     ).collect()[0]
     of_size = _shared(images.where("size_bytes IS NOT NULL"), "size_bytes")
     of_etag = _shared(with_bucket(images), *SAME_ETAG)
     known = totals["n_sized"] == totals["n"]
-    return Listed(
+    return ListingFacts(
         n_images=totals["n"],
         n_bytes=round(totals["n"] * (totals["mean_bytes"] or 0)),
         most_pairs=of_size[0] if known else None,
@@ -50,7 +50,7 @@ def look_at_listing(images: DataFrame) -> Listed:
 
 
 def _shared(images: DataFrame, *columns: str) -> tuple[int, int]:
-    """Pairs of rows with equal columns, and rows that have such a partner."""
+    """The number of pairs of rows with equal columns, and of rows that are in such a pair."""
     groups = images.groupBy(*columns).agg(F.count("*").alias("n_equal")).where("n_equal > 1")
     pairs = F.expr("n_equal * (n_equal - 1) div 2")
     row = groups.agg(F.sum(pairs).alias("pairs"), F.sum("n_equal").alias("images")).collect()[0]

@@ -1,10 +1,9 @@
-"""`dedup-spark plan`: before paying, what a run will cost and what it will find, from the listing and a sample.
+"""`dedup-spark plan`: estimates what a run will cost and what it will find, from the listing and a sample.
 
-A few hundred images, drawn by a seed, are read once on the executors, which time it; nothing is written but the log of
-runs, so that a plan disturbs no run beside it. Where `images` holds nothing of the lake, it is listed for the plan
-alone. Where `features` holds a sample's worth of rows, those are taken instead
-and nothing is read. What runs where: reading and timing on executors, estimates on the driver (at most
-plan.max_feature_images rows of 1 KB and their n^2 / 2 products).
+A few hundred images, drawn by a seed, are read once on the executors, and the reading is timed. Nothing is written but
+the log of runs, so that a plan disturbs no other run. Where `images` holds nothing of the lake, the lake is listed for
+the plan alone. Where `features` holds enough rows for a sample, those are taken and nothing is read. Reading and timing
+run on executors, the estimates on the driver (at most plan.max_feature_images rows of 1 KB and their n^2 / 2 products).
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.commands.plan import estimates
-from dedup_spark.commands.plan.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast
-from dedup_spark.commands.plan.listing import Listed, look_at_listing
+from dedup_spark.commands.plan.forecast import Prices, Rates, SparkCluster, StepCost, Workload, forecast
+from dedup_spark.commands.plan.listing import ListingFacts, listing_facts
 from dedup_spark.commands.plan.speed import load_model, measure, stage_profile
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
@@ -42,19 +41,21 @@ from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.vocabulary import FeatureStatus, StepName
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
-"""Cosines for which pairs are estimated, beside match.min_similarity and the floor of neighbours."""
+"""Cosines for which pairs are estimated, in addition to match.min_similarity and the floor of neighbours."""
 
 _KEPT = FEATURES.schema.only("image_id", "status", "reject_reason", "content_hash", "pixel_hash", "embedding")
 _SAMPLE = _KEPT + Columns("busy_seconds double")
 _COMPARED_EMBEDDINGS = 500
-_IMAGES_A_TASK = 25
-"""Enough that a task's own start does not count, few enough that a few hundred images use many cores."""
+_IMAGES_PER_TASK = 25
+"""Enough images to make the start of a task negligible, few enough for a few hundred images to use many cores."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows drawn at random from all images, in random order. `busy_seconds`: core-seconds that reading took, or None
-    where the rows were there already."""
+    """Rows drawn at random from all images, in random order.
+
+    `busy_seconds`: core-seconds that reading them took; None where they were rows of `features`.
+    """
 
     rows: pa.Table
     busy_seconds: float | None
@@ -65,7 +66,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the plan says; `clusters` are those asked for with their steps; the first is the one of the session."""
+    """All figures of a plan. `clusters`: first that of the session, then those asked for, each with its steps."""
 
     n_images: int
     n_bytes: int
@@ -76,12 +77,16 @@ class Plan:
     rates: Rates
     measured: tuple[str, ...]
     duplicates: dict[str, estimates.Estimate]
-    clusters: list[tuple[Cluster, list[StepCost]]]
+    clusters: list[tuple[SparkCluster, list[StepCost]]]
     prices: Prices
 
 
-def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
-    """List the lake if that was not done, draw and read the sample, measure, forecast. Raises ConfigError."""
+def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[SparkCluster]) -> Plan:
+    """List the lake if need be, draw and read the sample, measure, forecast.
+
+    Raises:
+        ConfigError: Fewer than two images of the sample can be read.
+    """
     with run.step(StepName.PLAN):
         made = _plan(spark, config, run, clusters)
         run.count(images=made.n_images, sample=made.n_sample)
@@ -95,17 +100,18 @@ def _images(run: Run, source: Source) -> DataFrame:
     return list_lake(run, source)[0] if known.isEmpty() else known
 
 
-def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Cluster]) -> Plan:
+def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[SparkCluster]) -> Plan:
     held = held_models(run.tables.read(FEATURES))
     settings = task_settings(spark, config, run, held)
     images = _images(run, settings.source)
-    listed = look_at_listing(images)
+    listed = listing_facts(images)
     n_images, n_bytes = listed.n_images, listed.n_bytes
     sample = _from_features(run, config, settings, held) or _read_sample(run, config, settings, images)
     ok = sample.ok()
     if len(ok) < 2:
         raise ConfigError(
-            f"of {len(sample.rows)} images drawn from {n_images:,}, {len(ok)} can be read: nothing to plan from"
+            f"of {len(sample.rows)} images drawn from {n_images:,}, {len(ok)} can be read, and a plan needs 2: check "
+            "the lake and its access rights, or raise plan.sample_images"
         )
     n_readable = max(len(ok), round(n_images * len(ok) / len(sample.rows)))
     floor = lowest_floor(config.match) if config.match.neighbours else config.match.min_similarity
@@ -118,7 +124,7 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Clus
         rates, measured = replace(rates, **decode), (*measured, *decode)
     found = duplicates.get(_named(floor)) or duplicates["same pixels"]
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
-    lake = Lake(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
+    lake = Workload(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
     costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]
@@ -145,7 +151,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
     drawn = run.tables.stage(
         "drawn", images.orderBy(seeded_hash(config.plan.seed), "image_id").limit(config.plan.sample_images)
     )
-    n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_A_TASK))
+    n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_PER_TASK))
     address = drawn.select("image_id", "object_version", *ADDRESS_COLUMNS)
     spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
     rows = spread.mapInArrow(
@@ -156,7 +162,7 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
 
 
 def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:
-    """On executors: what extract makes of the images, without thumbnails, and the seconds it took, shared out."""
+    """On executors: the rows that extract makes, without thumbnails; its rows share the seconds of a batch."""
     load_model(settings)
     begin = time.monotonic()
     for batch in extract_batches(batches, settings):
@@ -167,7 +173,7 @@ def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) ->
 
 
 def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) -> dict[str, estimates.Estimate]:
-    """By kind of pair, strongest first; near pairs among distinct pictures of the sample."""
+    """An estimate for each kind of pair, strongest first; near pairs are counted among images of distinct pixels."""
     seen = {
         "same bytes": estimates.equal_in_sample(ok["content_hash"].to_pylist()),
         "same pixels": estimates.equal_in_sample(ok["pixel_hash"].to_pylist()),
@@ -187,8 +193,9 @@ def estimate_duplicates(ok: pa.Table, n_lake: int, thresholds: Sequence[float]) 
     }
 
 
-def by_listing(same_bytes: estimates.Estimate, listed: Listed) -> estimates.Estimate:
-    """Between what equal sizes allow and equal ETags prove. Unreadable files count here too: they can be copies."""
+def by_listing(same_bytes: estimates.Estimate, listed: ListingFacts) -> estimates.Estimate:
+    """The estimate clipped to what equal sizes allow and equal ETags prove. Unreadable files count, as they can be
+    byte copies too."""
     most_pairs = math.inf if listed.most_pairs is None else float(listed.most_pairs)
     most_images = math.inf if listed.most_images is None else float(listed.most_images)
     return estimates.between(same_bytes, (listed.least_pairs, most_pairs), (listed.least_images, most_images))
@@ -203,10 +210,11 @@ def _n_dimensions(ok: pa.Table) -> int:
     return max(lengths, default=1024) // 2
 
 
-def this_cluster(spark: SparkSession) -> Cluster:
-    """What the session has: executors (the driver, on a local master) as nodes, and a GPU each where Spark has one."""
+def this_cluster(spark: SparkSession) -> SparkCluster:
+    """The cluster of the session: its executors (on a local master the driver) as nodes, with a GPU where Spark has
+    one."""
     context = spark.sparkContext
     n_executors = max(1, context._jsc.sc().getExecutorMemoryStatus().size() - 1)  # one entry is the driver's
     n_gpus = float(context.getConf().get("spark.executor.resource.gpu.amount", "0"))
     cores = max(1, context.defaultParallelism // n_executors)
-    return Cluster(n_executors, cores, 1 if n_gpus else 0)
+    return SparkCluster(n_executors, cores, 1 if n_gpus else 0)

@@ -1,4 +1,4 @@
-"""How fast this cluster's cores compare and embed, measured for `dedup-spark plan`; runs on executors."""
+"""Measures, for `dedup-spark plan`, how fast the cores of this cluster compare and embed; runs on executors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
 
 
 def load_model(settings: TaskSettings) -> Embedder | None:
-    """The model that extract will use, loaded before any clock runs."""
+    """The model that extract will use; it is loaded before any time is taken."""
     return settings.model.load() if settings.model else None
 
 
@@ -36,9 +36,9 @@ def stage_profile(settings: TaskSettings) -> ResourceProfile | None:
 def measure(
     spark: SparkSession, config: Config, settings: TaskSettings, embeddings: list[bytes | None]
 ) -> tuple[Rates, tuple[str, ...]]:
-    """The default rates with those replaced that this cluster could tell, and their names.
+    """The rates, measured on this cluster where possible, else the defaults; and the names of the measured ones.
 
-    `embeddings` are of images drawn at random: the cosines between them say how many bits a sketch takes.
+    `embeddings` are of images drawn at random: the cosines between them decide how many bits a sketch takes.
     """
     n_tasks = spark.sparkContext.defaultParallelism
     known = [e for e in embeddings if e is not None]
@@ -53,7 +53,7 @@ def measure(
 
 
 def _demands(match: MatchSettings) -> list[tuple[float, float]]:
-    """What the sketches of match must meet, as (cosine, recall): see stages/match/engine_choice.py."""
+    """The (cosine, recall) that the sketches of match must reach: see stages/match/engine_choice.py."""
     floor = sketch_floor(match)
     to_the_floor = [(floor, match.floor_recall)] if match.neighbours and floor < match.min_similarity else []
     return [(match.min_similarity, match.min_recall), *to_the_floor]
@@ -65,7 +65,7 @@ def _core_batches(
     demands: list[tuple[float, float]],
     negatives: CosineHistogram,
 ) -> Iterator[pa.RecordBatch]:
-    """On executors, on all cores at once, as they will share caches and memory: one row of rates a task."""
+    """On executors, on all cores at once, as they will share caches and memory: one row of rates per task."""
     model = load_model(settings)
     for _ in batches:
         rates = core_rates.measure_core(demands, negatives, settings.task_cpus)

@@ -1,4 +1,4 @@
-"""What `dedup-spark plan` found, as text for a terminal, as JSON, and as the Markdown of docs/plan.md."""
+"""Writes a plan as text for a terminal, as JSON, and as the Markdown of docs/plan.md."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dedup_spark.commands.plan.estimates import Estimate, Range, growth_exponent, sample_to_see
-from dedup_spark.commands.plan.forecast import Cluster, Lake, Prices, Rates, StepCost, forecast, total
+from dedup_spark.commands.plan.forecast import Prices, Rates, SparkCluster, StepCost, Workload, forecast, total
 from dedup_spark.commands.text_table import aligned, markdown
 from dedup_spark.stages.report.values import readable_bytes
 
 if TYPE_CHECKING:
     from dedup_spark.commands.plan.plan import Plan
 
-_COLUMNS = ("step", "hours", "core-hours", "GPU-hours", "read", "shuffled", "written", "memory a node", "dollars")
-_SHOWN_PAIRS = 10
-"""Below so many pairs in a sample an estimate says little, and the text says what would help."""
+_COLUMNS = ("step", "hours", "core-hours", "GPU-hours", "read", "shuffled", "written", "memory per node", "dollars")
+_ENOUGH_PAIRS = 10
+"""With fewer pairs in the sample an estimate is weak, and the text names a sample size that is large enough."""
 
 
 def describe_plan(plan: Plan) -> str:
@@ -29,11 +29,12 @@ def describe_plan(plan: Plan) -> str:
         f"lake        {plan.n_images:,} images, {readable_bytes(plan.n_bytes)} ({readable_bytes(round(mean))} each)",
         f"sample      {plan.n_sample:,} readable {source}; {rejected}",
         f"speed       {_speed(plan)}",
-        f"            measured here: {', '.join(plan.measured)}; the rest as in commands/plan/forecast.py",
+        f"            measured here: {', '.join(plan.measured)}; the others are the defaults of "
+        "commands/plan/forecast.py",
         "",
         "expected in the whole lake, with 95 % intervals:",
         *_grid(
-            ("pairs with", "in the sample", "pairs", "images in groups", "images beyond one a group"),
+            ("pairs with", "in the sample", "pairs", "images in groups", "images beyond one per group"),
             [_duplicates(kind, e) for kind, e in plan.duplicates.items()],
         ),
         *_remarks(plan),
@@ -42,7 +43,8 @@ def describe_plan(plan: Plan) -> str:
         place = "this cluster" if i == 0 else "cluster"
         lines += ["", f"{place}: {cluster}, {_price(cluster, plan.prices)}", *_grid(_COLUMNS, _costs(steps))]
     lines.append(
-        "* another engine of match, not counted in all; routed visits the share of cells in commands/plan/forecast.py"
+        "* another engine of match, not counted in the total; the share of pairs that routed compares is given in "
+        "commands/plan/forecast.py"
     )
     return "\n".join(lines)
 
@@ -53,8 +55,8 @@ def plan_json(plan: Plan) -> str:
     return json.dumps(found)
 
 
-def paper_markdown(lake: Lake, clusters: Sequence[Cluster], rates: Rates, prices: Prices) -> str:
-    """One table a cluster: the plan of a lake that need not exist."""
+def paper_markdown(lake: Workload, clusters: Sequence[SparkCluster], rates: Rates, prices: Prices) -> str:
+    """One table per cluster: the plan of a lake that need not exist."""
     parts = []
     for cluster in clusters:
         head = f"**{cluster}**, {_price(cluster, prices)}:"
@@ -62,7 +64,7 @@ def paper_markdown(lake: Lake, clusters: Sequence[Cluster], rates: Rates, prices
     return "\n\n".join(parts)
 
 
-def _as_record(cluster: Cluster, steps: list[StepCost]) -> dict[str, object]:
+def _as_record(cluster: SparkCluster, steps: list[StepCost]) -> dict[str, object]:
     return asdict(cluster) | {"steps": [asdict(s) for s in steps], "total": asdict(total(steps))}
 
 
@@ -70,16 +72,16 @@ def _speed(plan: Plan) -> str:
     rates, mean = plan.rates, plan.n_bytes / max(1, plan.n_images)
     decode = rates.decode_seconds + mean * rates.decode_byte_seconds
     return (
-        f"{1 / (decode + rates.embed_seconds):,.1f} images/s a core (fetch and decode {1000 * decode:.0f} ms, model "
-        f"{1000 * rates.embed_seconds:.0f} ms); a pair {rates.sketch_pair_ns:.2g} ns by sketch, "
-        f"{rates.exact_pair_ns:.2g} ns exact"
+        f"{1 / (decode + rates.embed_seconds):,.1f} images/s per core (fetch and decode {1000 * decode:.0f} ms, model "
+        f"{1000 * rates.embed_seconds:.0f} ms); {rates.sketch_pair_ns:.2g} ns per pair by sketch, "
+        f"{rates.exact_pair_ns:.2g} ns per pair exactly"
     )
 
 
-def _price(cluster: Cluster, prices: Prices) -> str:
+def _price(cluster: SparkCluster, prices: Prices) -> str:
     if cluster.n_gpus:
-        return f"at ${prices.dollars_per_gpu_hour:g} a GPU-hour with its node"
-    return f"at ${prices.dollars_per_core_hour:g} a core-hour"
+        return f"at ${prices.dollars_per_gpu_hour:g} per GPU-hour with its node"
+    return f"at ${prices.dollars_per_core_hour:g} per core-hour"
 
 
 def _duplicates(kind: str, e: Estimate) -> tuple[str, ...]:
@@ -93,18 +95,18 @@ def _range(found: Range) -> str:
 
 
 def _remarks(plan: Plan) -> list[str]:
-    """How the count grows with the sample, and how large a sample would tell more."""
+    """How the count grows with the sample, and which sample would be large enough where this one is too small."""
     lines = []
     kind, widest = list(plan.duplicates.items())[-1]
     counts = ", ".join(f"{pairs:,} in {n:,}" for n, pairs in widest.seen.by_size)
     exponent = growth_exponent(widest.seen.by_size)
-    grows = f": grows with the power {exponent:.1f} (2 is a random sample)" if exponent else ""
+    grows = f"; the count grows with the power {exponent:.1f} (2 in a random sample)" if exponent else ""
     lines.append(f"pairs with {kind} by sample size: {counts}{grows}")
-    if plan.n_sample < plan.n_readable and widest.seen.n_pairs < _SHOWN_PAIRS:
-        needed = sample_to_see(_SHOWN_PAIRS, plan.n_readable, 0.1)
+    if plan.n_sample < plan.n_readable and widest.seen.n_pairs < _ENOUGH_PAIRS:
+        needed = sample_to_see(_ENOUGH_PAIRS, plan.n_readable, 0.1)
         lines.append(
-            f"this sample shows one pair in {(plan.n_readable / plan.n_sample) ** 2:,.0f}. If a tenth of the lake has "
-            f"a copy, {needed:,} images show {_SHOWN_PAIRS} pairs: --set plan.sample_images={needed}"
+            f"this sample holds one pair in {(plan.n_readable / plan.n_sample) ** 2:,.0f}. If a tenth of the lake has "
+            f"a copy, {needed:,} images hold {_ENOUGH_PAIRS} pairs: --set plan.sample_images={needed}"
         )
     return lines
 
@@ -121,7 +123,7 @@ def _cost(c: StepCost) -> tuple[str, ...]:
 
 
 def _short(value: float) -> str:
-    """Three digits are more than a forecast knows."""
+    """At most three digits: a forecast is not more precise than that."""
     if value >= 1e9:
         return f"{value:.1e}"
     if value >= 100:

@@ -1,1 +1,1 @@
-"""`verify-removal`: looks at removable images and their keepers as they are now."""
+"""`verify-removal`: checks removable images and their keepers as they are now."""

@@ -1,7 +1,7 @@
-"""`dedup-spark verify-removal`: what the tables propose for removal, looked at now, as a list of what is still true.
+"""`dedup-spark verify-removal`: checks each proposal for removal now, and lists those that are still true.
 
-Nothing is written to the tables, and nothing is removed. Cost: a HEAD of each copy and keeper in a store, all bytes of
-each on a disk; what was seen is held on the disks of the executors until the list is written, row by row.
+Nothing is written to the tables, and nothing is removed. Cost: in a store a HEAD request for each copy and keeper, on a
+disk all bytes of each. The results stay on the disks of the executors until the list is written, row by row.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ COLUMNS = (
     "uri", "member", "keeper_uri", "keeper_member", "relation", "size_bytes", "freed_bytes", "cluster_id", "etag",
     "version_id", "verified_at",
 )  # fmt: skip
-"""Of the list, in this order."""
+"""The columns of the list, in this order."""
 
 RELATIONS = tuple(Relation)
 
-_TASKS_A_CORE = 4
-_PARTS_OF_A_CLUSTER = 16
-"""Tasks that one huge cluster is spread over; each looks at its keeper once."""
+_TASKS_PER_CORE = 4
+_PARTS_PER_CLUSTER = 16
+"""Tasks over which one huge cluster is spread; each of them checks the keeper once."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which copies are looked at: of these relations, or all; at most so many, those that free most."""
+    """Which copies are checked: of these relations, or all; at most `limit`, those that free most."""
 
     relations: tuple[str, ...] = ()
     limit: int | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"--limit {self.limit}: expected how many copies to look at, 1 or more")
+            raise ConfigError(f"--limit {self.limit}: expected the number of copies to check, 1 or more")
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str) -> 
     checked = _check(removals, settings).persist(StorageLevel.DISK_ONLY)
     try:
         standing = _standing(checked)
-        going = _with_freed_bytes(standing.where("NOT vouches")).withColumn("verified_at", _iso("verified_at"))
-        dropped = _count(checked.where("problem IS NOT NULL"), standing.where("vouches"))
+        going = _with_freed_bytes(standing.where("NOT keeps_another")).withColumn("verified_at", _iso("verified_at"))
+        dropped = _count(checked.where("problem IS NOT NULL"), standing.where("keeps_another"))
         n_rows, n_bytes = _write(file, going.orderBy("uri").select(*COLUMNS).toLocalIterator(prefetchPartitions=True))
     finally:
         checked.unpersist()
@@ -102,7 +102,7 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str) -> 
 
 
 def require_file(out: str) -> Path:
-    """The file that is to be written. Raises ConfigError when it cannot be."""
+    """The file to write. Raises ConfigError when it cannot be written."""
     file = Path(out).expanduser().absolute()
     if "://" in out or file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: expected a file in a local folder that can be written to")
@@ -118,7 +118,7 @@ def _wanted(removals: DataFrame, wanted: Wanted) -> DataFrame:
 
 
 def _sources_of_containers(removals: DataFrame, config: Config) -> dict[str, Source]:
-    """Of the lakes where keepers are inside containers: a few."""
+    """By address, the sources of the lakes in which keepers are inside containers: a few."""
     inside = removals.where("keeper.member IS NOT NULL").select("keeper_lake").distinct().collect()
     sources = {}
     for row in inside:
@@ -126,34 +126,35 @@ def _sources_of_containers(removals: DataFrame, config: Config) -> dict[str, Sou
         try:
             sources[lake] = open_source(lake, config.inventory)
         except ConfigError as e:
-            log.warning("verify-removal: keepers in %s cannot be looked at: %s", lake, e)
+            log.warning("verify-removal: keepers in %s cannot be checked: %s", lake, e)
     return sources
 
 
 def _check(removals: DataFrame, settings: CheckSettings) -> DataFrame:
     """Rows of CHECKED; lazy."""
-    n_tasks = _TASKS_A_CORE * removals.sparkSession.sparkContext.defaultParallelism
-    part = F.pmod(F.xxhash64("image_id"), F.lit(_PARTS_OF_A_CLUSTER))
+    n_tasks = _TASKS_PER_CORE * removals.sparkSession.sparkContext.defaultParallelism
+    part = F.pmod(F.xxhash64("image_id"), F.lit(_PARTS_PER_CLUSTER))
     spread = removals.repartition(n_tasks, "keeper_image_id", part).sortWithinPartitions("keeper_image_id", "image_id")
     return spread.mapInArrow(functools.partial(check_batches, settings=settings), CHECKED.ddl)
 
 
 def _standing(checked: DataFrame) -> DataFrame:
-    """The copies without a problem, and whether each `vouches`: it is, under whatever name, the keeper of another."""
+    """The copies without a problem; `keeps_another` where one is, under whatever name, the keeper of another image."""
     good = checked.where("problem IS NULL").drop("problem")
-    keepers = good.select(F.col("keeper_identity").alias("identity")).distinct().withColumn("vouches", F.lit(True))
-    marked = good.join(keepers, "identity", "left").fillna(False, ["vouches"])
+    keepers = good.select(F.col("keeper_identity").alias("identity")).distinct()
+    marked = good.join(keepers.withColumn("keeps_another", F.lit(True)), "identity", "left")
+    marked = marked.fillna(False, ["keeps_another"])
     return marked.withColumn("problem", F.lit("the keeper of another image"))
 
 
 def _count(checked: DataFrame, standing: DataFrame) -> list[Row]:
-    """(problem, n, example); no problem is in both."""
+    """(problem, n, example) of the rows of both; each problem occurs in one of the two only."""
     dropped = checked.select("problem", "uri").union(standing.select("problem", "uri"))
     return dropped.groupBy("problem").agg(F.count("*").alias("n"), F.min("uri").alias("example")).collect()
 
 
 def _with_freed_bytes(going: DataFrame) -> DataFrame:
-    """What each frees, by the names that its file has now: all of them must go, and one of them counts."""
+    """`freed_bytes` by the names that a file has now: it is freed when all of them go, and counts at one of them."""
     of_one_file = Window.partitionBy("identity")
     is_whole = F.count("*").over(of_one_file) >= F.col("n_links")
     counts = F.min("uri").over(of_one_file) == F.col("uri")
@@ -161,12 +162,12 @@ def _with_freed_bytes(going: DataFrame) -> DataFrame:
 
 
 def _iso(time: str) -> Column:
-    """As text that says its zone, which is that of the session; Python would have it in that of the driver."""
+    """The time as text in UTC, the zone of the session; Python would write it in the zone of the driver."""
     return F.date_format(time, "yyyy-MM-dd'T'HH:mm:ss'Z'")
 
 
 def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:
-    """The whole list or none: readers never see a part of it. Returns the number of rows and the bytes they free."""
+    """Write the whole list or nothing, so that readers never see a part. Returns the rows and the bytes they free."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     n_rows = n_bytes = 0
     try:
@@ -186,14 +187,14 @@ def _write(file: Path, rows: Iterable[Row]) -> tuple[int, int]:
 
 
 def describe_removals(found: VerifiedRemovals) -> str:
-    """What the list holds, what was left out and why, and how to use the list."""
+    """A text for the terminal: what the list holds, what was left out and why, and how to use the list."""
     n_left_out = sum(reason.n_images for reason in found.left_out)
     freed = readable_bytes(found.freed_bytes)
     return "\n".join(
         [
-            f"{found.n_images:,} images may go, which would free {freed}; {n_left_out:,} are left out",
+            f"{found.n_images:,} images may be removed, which would free {freed}; {n_left_out:,} are left out",
             *(f"{reason.n_images:>9,}  {reason.problem}, e.g. {reason.example}" for reason in found.left_out),
-            f"{found.out}: {found.n_images:,} rows; remove what the column uri names and nothing else, soon, as each "
-            "row was true at its verified_at, then bring the tables up to date with `dedup-spark run`",
+            f"{found.out}: {found.n_images:,} rows. Remove only what the column uri names, and soon, as each row was "
+            "true at its verified_at; then bring the tables up to date with `dedup-spark run`",
         ]
     )

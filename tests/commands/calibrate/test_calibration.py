@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from dedup_spark.commands.calibrate.calibration import (
-    JudgedPairs,
+    LabelledPairs,
     Logistic,
     choose_cut,
     first_half,
@@ -62,7 +62,7 @@ def test_pairs_of_one_kind_are_enough_beside_a_known_model() -> None:
 
 
 def test_one_kind_of_pair_is_refused() -> None:
-    with pytest.raises(ValueError, match="both kinds"):
+    with pytest.raises(ValueError, match="one kind only"):
         fit_logistic(np.ones((4, 1)), np.ones(4, bool))
 
 
@@ -92,7 +92,7 @@ def test_a_cut_that_nothing_reaches_lets_nothing_through() -> None:
 def test_originals_that_were_not_proposed_stay_below_every_cut() -> None:
     score = np.array([-np.inf, -np.inf, 0.4])
     assert choose_cut(score, np.ones(3, bool), 0.99) == 0.4
-    point = measured(JudgedPairs(np.arange(3), np.zeros(3, np.int64), np.ones(3, bool), score), 0.3)
+    point = measured(LabelledPairs(np.arange(3), np.zeros(3, np.int64), np.ones(3, bool), score), 0.3)
     assert point.recall.value == pytest.approx(1 / 3)
     assert point.precision.value == 1
 
@@ -129,7 +129,7 @@ def test_nothing_measured_is_nothing_known() -> None:
     assert (share.low, share.high, share.n_images) == (0, 1, 0)
 
 
-def sample(n_images: int, seed: int) -> JudgedPairs:
+def sample(n_images: int, seed: int) -> LabelledPairs:
     """Ten copies per image near 0.7 and twenty negatives near 0.2, some images harder than others."""
     rng = np.random.default_rng(seed)
     hard = rng.normal(0, 0.08, n_images)
@@ -137,7 +137,7 @@ def sample(n_images: int, seed: int) -> JudgedPairs:
     is_copy = np.tile(np.r_[np.ones(10, bool), np.zeros(20, bool)], n_images)
     edit = np.tile(np.r_[np.arange(10), rng.integers(0, 10, 20)], n_images)
     score = np.where(is_copy, 0.7, 0.2) + np.repeat(hard, 30) + rng.normal(0, 0.12, len(image))
-    return JudgedPairs(image, edit, is_copy, score)
+    return LabelledPairs(image, edit, is_copy, score)
 
 
 def test_images_are_split_whole() -> None:
@@ -152,7 +152,7 @@ def test_halves_are_about_equal_whatever_the_ids() -> None:
 
 
 def test_a_sample_without_negatives_keeps_the_lowest_cut_allowed() -> None:
-    easy = JudgedPairs(np.arange(100), np.zeros(100, np.int64), np.ones(100, bool), np.linspace(0.1, 1, 100))
+    easy = LabelledPairs(np.arange(100), np.zeros(100, np.int64), np.ones(100, bool), np.linspace(0.1, 1, 100))
     assert operating_point(easy, 0.99, 0.5).cut == 0.5
 
 

@@ -17,7 +17,7 @@ from table_contents import rows
 
 from dedup_spark.cli import main
 from dedup_spark.commands.calibrate import step as calibrate
-from dedup_spark.commands.calibrate.calibration import JudgedPairs, operating_point
+from dedup_spark.commands.calibrate.calibration import LabelledPairs, operating_point
 from dedup_spark.commands.calibrate.settings_file import overlay
 from dedup_spark.config import CalibrateSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
@@ -154,7 +154,7 @@ def test_a_copy_without_its_original_among_its_neighbours_counts_as_lost(spark: 
         spark, "image_id_a bigint, image_id_b bigint, copy_probability float",
         [{"image_id_a": 1, "image_id_b": 11, "copy_probability": 0.5}],
     )  # fmt: skip
-    pairs = calibrate.judged(truth_of(spark, (11, 1, 1, "crop", True)), evidence, copies)
+    pairs = calibrate.labelled_pairs(truth_of(spark, (11, 1, 1, "crop", True)), evidence, copies)
     scores = {edits.EDITS[e]: s for e, s in zip(pairs.edit, pairs.score, strict=True)}
     assert scores == {"crop": 0.5, "flip": -np.inf}
     assert pairs.is_copy.all()
@@ -246,7 +246,7 @@ def test_hashes_alone_are_refused(tables: Tables, tmp_path: Path) -> None:
 def test_a_precision_that_no_cut_reaches_is_said() -> None:
     rng = np.random.default_rng(2)
     n = 600
-    hopeless = JudgedPairs(np.arange(n) // 3, np.zeros(n, np.int64), rng.random(n) < 0.5, np.full(n, 1.0))
+    hopeless = LabelledPairs(np.arange(n) // 3, np.zeros(n, np.int64), rng.random(n) < 0.5, np.full(n, 1.0))
     found = calibrate.Calibrated(PRIORS["sscd"], operating_point(hopeless, 0.99, 0.5))
-    with pytest.raises(GuardError, match="ask for less"):
+    with pytest.raises(GuardError, match="accept a lower precision"):
         overlay(found, load_config(), "r1")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from dedup_spark.commands.plan.estimates import (
-    Seen,
+    SampleCounts,
     between,
     equal_in_sample,
     estimate,
@@ -65,7 +65,7 @@ def test_a_sample_that_is_the_whole_lake_is_exact() -> None:
 
 
 def test_a_sample_without_a_pair_still_says_how_many_there_may_be() -> None:
-    found = estimate(Seen(0, 0, 0, 0, ()), 400, 40_000)
+    found = estimate(SampleCounts(0, 0, 0, 0, ()), 400, 40_000)
     assert (found.pairs.value, found.pairs.low) == (0, 0)
     assert found.pairs.high == pytest.approx(3.69 * 100**2, rel=0.01)  # the rule of three, two-sided
 
@@ -80,7 +80,7 @@ def test_no_estimate_exceeds_the_lake_or_falls_below_what_was_seen() -> None:
 @pytest.mark.parametrize(("n_sample", "n_lake"), [(1, 10), (0, 0), (11, 10)])
 def test_samples_that_cannot_be_are_refused(n_sample: int, n_lake: int) -> None:
     with pytest.raises(ValueError, match="sample"):
-        estimate(Seen(0, 0, 0, 0, ()), n_sample, n_lake)
+        estimate(SampleCounts(0, 0, 0, 0, ()), n_sample, n_lake)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 300, 2500])
@@ -124,7 +124,7 @@ def test_the_sample_that_shows_ten_pairs_does() -> None:
 
 
 def test_an_estimate_stays_between_what_is_known_for_certain() -> None:
-    blind = estimate(Seen(0, 0, 0, 0, ()), 400, 40_000)
+    blind = estimate(SampleCounts(0, 0, 0, 0, ()), 400, 40_000)
     found = between(blind, (5, 70), (10, 100))
     assert (found.pairs.low, found.pairs.value, found.pairs.high) == (5, 5, 70)
     assert (found.images.low, found.images.high) == (10, 100)
@@ -134,7 +134,7 @@ def test_an_estimate_stays_between_what_is_known_for_certain() -> None:
 
 def test_images_in_groups_of_three_are_counted_from_pairs_and_from_pairs_that_share_an_image() -> None:
     """100,000 groups of three in a million images: a tenth shows 1 % of their 300,000 pairs and 0.1 % of the paths."""
-    found = estimate(Seen(n_pairs=3_000, n_paths=300, n_images=5_700, n_extra=2_900), 100_000, 1_000_000)
+    found = estimate(SampleCounts(n_pairs=3_000, n_paths=300, n_images=5_700, n_extra=2_900), 100_000, 1_000_000)
     assert found.pairs.value == pytest.approx(300_000, rel=1e-3)
     assert found.images.value == pytest.approx(300_000, rel=1e-3)
     assert found.extra.value == pytest.approx(200_000, rel=1e-3)

@@ -7,11 +7,11 @@ import pytest
 from dedup_spark.commands.plan.forecast import (
     CORES_PER_GPU,
     HOUR,
-    Cluster,
-    Lake,
     Prices,
     Rates,
+    SparkCluster,
     StepCost,
+    Workload,
     forecast,
     parse_cluster,
     total,
@@ -19,8 +19,8 @@ from dedup_spark.commands.plan.forecast import (
 from dedup_spark.errors import ConfigError
 
 PRICES = Prices(0.05, 5.0)
-LAKE = Lake(n_images=1_000_000, n_bytes=10**11, n_distinct=900_000, n_pairs=500_000)
-TEN = Cluster(10, 16)
+LAKE = Workload(n_images=1_000_000, n_bytes=10**11, n_distinct=900_000, n_pairs=500_000)
+TEN = SparkCluster(10, 16)
 FREE = replace(Rates(), core_flop=1e30, step_seconds=0.0)  # nothing that does not grow with the work
 
 
@@ -31,13 +31,13 @@ def by_engine(steps: list[StepCost]) -> dict[str, StepCost]:
 @pytest.mark.parametrize(
     ("text", "cluster"),
     [
-        ("100x16cpu", Cluster(100, 16)),
-        ("1x2cpu", Cluster(1, 2)),
-        ("100xgpu", Cluster(100, CORES_PER_GPU, 1)),
-        (" 8XGPU ", Cluster(8, CORES_PER_GPU, 1)),
+        ("100x16cpu", SparkCluster(100, 16)),
+        ("1x2cpu", SparkCluster(1, 2)),
+        ("100xgpu", SparkCluster(100, CORES_PER_GPU, 1)),
+        (" 8XGPU ", SparkCluster(8, CORES_PER_GPU, 1)),
     ],
 )
-def test_clusters_are_described_in_a_word(text: str, cluster: Cluster) -> None:
+def test_clusters_are_described_in_a_word(text: str, cluster: SparkCluster) -> None:
     assert parse_cluster(text) == cluster
 
 
@@ -56,7 +56,7 @@ def test_the_sketch_engine_costs_half_the_matrix_times_its_rate() -> None:
 
 def test_comparing_grows_with_the_square_and_reading_with_the_number() -> None:
     once, ten_times = (
-        by_engine(forecast(Lake(n, 10**5 * n, n, 0), TEN, Rates(), PRICES)) for n in (10_000_000, 100_000_000)
+        by_engine(forecast(Workload(n, 10**5 * n, n, 0), TEN, Rates(), PRICES)) for n in (10_000_000, 100_000_000)
     )
     assert ten_times["sketch"].core_hours == pytest.approx(100 * once["sketch"].core_hours, rel=1e-3)
     assert ten_times["extract"].core_hours == pytest.approx(10 * once["extract"].core_hours)
@@ -64,7 +64,7 @@ def test_comparing_grows_with_the_square_and_reading_with_the_number() -> None:
 
 
 def test_twice_the_nodes_take_half_the_time_and_the_same_money() -> None:
-    ten, twenty = (total(forecast(LAKE, Cluster(n, 16), FREE, PRICES)) for n in (10, 20))
+    ten, twenty = (total(forecast(LAKE, SparkCluster(n, 16), FREE, PRICES)) for n in (10, 20))
     assert twenty.hours == pytest.approx(ten.hours / 2, rel=1e-6)
     assert twenty.dollars == pytest.approx(ten.dollars, rel=1e-6)
 
@@ -80,7 +80,7 @@ def test_the_quicker_of_the_engines_of_known_recall_is_chosen_and_alone_counted(
 
 
 def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
-    steps = by_engine(forecast(LAKE, Cluster(10, 16, 1), Rates(), PRICES))
+    steps = by_engine(forecast(LAKE, SparkCluster(10, 16, 1), Rates(), PRICES))
     assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
     assert steps["extract"].gpu_hours > 0
     assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
@@ -95,4 +95,4 @@ def test_a_slow_network_bounds_the_reading() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_the_smallest_lakes_have_a_forecast(n: int) -> None:
-    assert total(forecast(Lake(n, 100, n, 0), Cluster(1, 2), Rates(), PRICES)).hours > 0
+    assert total(forecast(Workload(n, 100, n, 0), SparkCluster(1, 2), Rates(), PRICES)).hours > 0

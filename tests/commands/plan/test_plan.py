@@ -14,7 +14,7 @@ from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark.commands.plan import plan as planning
 from dedup_spark.commands.plan.forecast import parse_cluster
-from dedup_spark.commands.plan.listing import Listed, look_at_listing
+from dedup_spark.commands.plan.listing import ListingFacts, listing_facts
 from dedup_spark.commands.plan.plan import make_plan
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.config import Config, load_config
@@ -97,8 +97,8 @@ def test_the_draw_depends_on_the_seed_alone(finished: FinishedRun) -> None:
 def test_the_listing_bounds_byte_copies(tables: Tables) -> None:
     x, y = "0" * 31 + "a", "0" * 31 + "b"
     rows = [(100, x), (100, x), (100, None), (200, y), (300, None), (300, None), (300, None)]
-    assert looked_at(tables, rows) == Listed(7, 1400, most_pairs=6, most_images=6, least_pairs=1, least_images=2)
-    assert looked_at(tables, [(100, x), (None, x)]) == Listed(2, 200, None, None, 0, 0)
+    assert looked_at(tables, rows) == ListingFacts(7, 1400, most_pairs=6, most_images=6, least_pairs=1, least_images=2)
+    assert looked_at(tables, [(100, x), (None, x)]) == ListingFacts(2, 200, None, None, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_equal_etags_say_that_bytes_are_equal_only_where_they_are_md5_sums(
     assert looked_at(tables, [(100, etag), (100, etag)], uris).least_pairs == n_pairs
 
 
-def looked_at(tables: Tables, rows: list[tuple[int | None, str | None]], uris: list[str] | None = None) -> Listed:
+def looked_at(tables: Tables, rows: list[tuple[int | None, str | None]], uris: list[str] | None = None) -> ListingFacts:
     """Of images of these sizes and ETags, in one bucket unless `uris` say otherwise."""
     images = [
         {"uri": uris[i] if uris else f"s3://lake/{i}.jpg", "size_bytes": size_bytes, "etag": etag}
         for i, (size_bytes, etag) in enumerate(rows)
     ]
-    return look_at_listing(frame(tables.spark, IMAGES.schema, images))
+    return listing_facts(frame(tables.spark, IMAGES.schema, images))
 
 
 def test_without_embeddings_only_equal_files_are_forecast() -> None:
@@ -140,5 +140,5 @@ def test_a_lake_of_which_nothing_can_be_read_has_no_plan(tables: Tables, tmp_pat
     for name in "abc":
         (tmp_path / "lake" / f"{name}.jpg").write_bytes(b"no image")
     config = load_config(None, ["extract.embedding=off"])
-    with pytest.raises(ConfigError, match="nothing to plan from"):
+    with pytest.raises(ConfigError, match="a plan needs 2"):
         make_plan(tables.spark, config, run_of(tables, tmp_path / "lake", config), [])

@@ -13,8 +13,8 @@ import pytest
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark.commands.plan import plan as planning
-from dedup_spark.commands.plan.estimates import Seen, estimate
-from dedup_spark.commands.plan.forecast import Cluster, Lake, Prices, Rates, forecast
+from dedup_spark.commands.plan.estimates import SampleCounts, estimate
+from dedup_spark.commands.plan.forecast import Prices, Rates, SparkCluster, Workload, forecast
 from dedup_spark.commands.plan.plan import Plan
 from dedup_spark.commands.plan.speed import _core_batches, _demands
 from dedup_spark.commands.plan.text import describe_plan, paper_markdown, plan_json
@@ -98,10 +98,10 @@ def test_near_pairs_are_estimated_among_distinct_pictures() -> None:
 
 
 def a_plan(n_sample: int) -> Plan:
-    clusters = (Cluster(1, 2), Cluster(100, 16, 1))
+    clusters = (SparkCluster(1, 2), SparkCluster(100, 16, 1))
     prices = Prices(0.05, 5.0)
-    lake = Lake(1_000_000, 10**11, 990_000, 5000)
-    seen = Seen(3, 0, 6, 3, ((n_sample // 2, 1), (n_sample, 3)))
+    lake = Workload(1_000_000, 10**11, 990_000, 5000)
+    seen = SampleCounts(3, 0, 6, 3, ((n_sample // 2, 1), (n_sample, 3)))
     costs = [(c, forecast(lake, c, Rates(), prices)) for c in clusters]
     duplicates = {"cosine >= 0.45": estimate(seen, n_sample, 1_000_000)}
     return Plan(1_000_000, 10**11, 990_000, n_sample, {"truncated": 4}, False, Rates(), ("embed_seconds",), duplicates,
@@ -127,6 +127,8 @@ def test_the_json_holds_every_number_of_the_text() -> None:
 
 
 def test_the_paper_has_a_table_for_each_cluster() -> None:
-    text = paper_markdown(Lake(1000, 10**8, 900, 10), [Cluster(2, 4), Cluster(3, 16, 1)], Rates(), Prices(0.1, 2.0))
+    text = paper_markdown(
+        Workload(1000, 10**8, 900, 10), [SparkCluster(2, 4), SparkCluster(3, 16, 1)], Rates(), Prices(0.1, 2.0)
+    )
     assert text.count("| step |") == 2
-    assert "**2 nodes of 4 cores**, at $0.1 a core-hour:" in text
+    assert "**2 nodes of 4 cores**, at $0.1 per core-hour:" in text

@@ -1,4 +1,4 @@
-"""Copies and keepers looked at as they are now: in a store that changed meanwhile, and on a disk. Without Spark."""
+"""Copies and keepers checked as they are now: in a store that changed meanwhile, and on a disk. Without Spark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ import pyarrow as pa
 import pytest
 from s3_server import Fault, S3Server, running_s3_server
 
-from dedup_spark.commands.verify_removal.checks import IN_A_CONTAINER, ONE_FILE, CheckSettings, check_batches, look_at
+from dedup_spark.commands.verify_removal.checks import (
+    IN_A_CONTAINER,
+    ONE_FILE,
+    CheckSettings,
+    check_batches,
+    check_object,
+)
 from dedup_spark.config import InventorySettings
 from dedup_spark.sources.registry import open_source
 
@@ -67,11 +73,11 @@ def checked(*rows: dict[str, Any], rows_per_batch: int = 100, **sources: Any) ->
 
 
 @pytest.mark.parametrize("key", KEYS[:4])
-def test_an_object_that_is_as_it_was_listed_may_vouch_and_go(s3: S3Server, key: str) -> None:
-    looked = look_at(stored(s3, key))
-    assert looked.problem is None
-    assert looked.seen is not None
-    assert looked.seen.identity == f"s3://lake/{key}"
+def test_an_object_that_is_as_it_was_listed_may_keep_others_and_go(s3: S3Server, key: str) -> None:
+    checked_copy = check_object(stored(s3, key))
+    assert checked_copy.problem is None
+    assert checked_copy.state is not None
+    assert checked_copy.state.identity == f"s3://lake/{key}"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def test_what_the_listing_did_not_say_is_made_up_for_by_the_rest_or_by_the_bytes
     if changes.get("modified_at"):
         changes = {"modified_at": known["modified_at"] + timedelta(milliseconds=250)}
     s3.requests.clear()
-    assert look_at(known | changes).problem is None
+    assert check_object(known | changes).problem is None
     assert s3.n_requests("GET", "kept.jpg") == (changes == {"etag": None, "modified_at": None})
 
 
@@ -105,25 +111,25 @@ def test_what_the_listing_did_not_say_is_made_up_for_by_the_rest_or_by_the_bytes
 def test_an_object_that_is_gone_or_another_one_counts_for_nothing(
     s3: S3Server, changes: dict[str, Any], problem: str
 ) -> None:
-    assert look_at(stored(s3, "kept.jpg") | changes).problem == problem
+    assert check_object(stored(s3, "kept.jpg") | changes).problem == problem
 
 
 def test_where_times_alone_differ_the_bytes_decide(s3: S3Server) -> None:
     """A manifest may have times of its own."""
     known = stored(s3, "kept.jpg") | {"modified_at": datetime(2020, 1, 1, tzinfo=UTC)}
     s3.requests.clear()
-    assert look_at(known).problem is None
+    assert check_object(known).problem is None
     assert s3.n_requests("GET", "kept.jpg") == 1
 
 
-@pytest.mark.parametrize(("status", "problem"), [(403, "cannot be read"), (503, "could not be looked at")])
+@pytest.mark.parametrize(("status", "problem"), [(403, "cannot be read"), (503, "could not be checked")])
 def test_a_store_that_refuses_says_nothing_for_an_image(s3: S3Server, status: int, problem: str) -> None:
     known = stored(s3, "copy.jpg")
     s3.faults.append(Fault("copy.jpg", status=status, method="HEAD"))
-    assert (look_at(known).problem or "").startswith(problem)
+    assert (check_object(known).problem or "").startswith(problem)
 
 
-def test_a_keeper_is_looked_at_once_for_all_its_copies_and_not_for_those_in_containers(s3: S3Server) -> None:
+def test_a_keeper_is_checked_once_for_all_its_copies_and_not_for_those_in_containers(s3: S3Server) -> None:
     keeper, copy = stored(s3, "kept.jpg"), stored(s3, "copy.jpg")
     s3.requests.clear()
     rows = [row(copy, keeper)] * 5 + [row(copy | {"member": "a.jpg"}, stored(s3, KEYS[2]), keeper_id=7)]
@@ -182,7 +188,7 @@ def pipe(path: Path) -> None:
         (lambda kept, copy: (copy.unlink(), copy.mkdir()), "the copy cannot be read, or is a link"),
     ],
 )
-def test_files_are_looked_at_with_all_their_bytes(pair: tuple[Path, Path], happened: Any, problem: str | None) -> None:
+def test_files_are_checked_by_all_their_bytes(pair: tuple[Path, Path], happened: Any, problem: str | None) -> None:
     kept, copy = pair
     known = row(on_disk(copy), on_disk(kept))
     happened(kept, copy)

@@ -187,7 +187,7 @@ def test_bytes_are_freed_where_all_names_of_a_file_go(verified: Verified) -> Non
 def test_what_was_left_out_is_said_with_its_reason_and_the_last_line_says_how_to_use_the_list(
     verified: Verified,
 ) -> None:
-    assert verified.said[0].startswith(f"{len(verified.listed)} images may go, which would free ")
+    assert verified.said[0].startswith(f"{len(verified.listed)} images may be removed, which would free ")
     assert any("the keeper is gone, e.g. file://" in line for line in verified.said)
     assert any("the keeper has changed, e.g. file://" in line for line in verified.said)
     assert "remove what the column uri names and nothing else" in verified.said[-1]
@@ -204,10 +204,10 @@ def test_after_a_failed_night_or_in_a_lake_that_is_no_longer_listed_nothing_may_
     found = verify_removal(tables, verified.config, Wanted(), str(tmp_path / "list.csv"))
     assert (tmp_path / "list.csv").read_text() == ",".join(COLUMNS) + "\n"
     said = describe_removals(found).splitlines()
-    assert said[0] == "0 images may go, which would free 0 bytes; 0 are left out"
+    assert said[0] == "0 images may be removed, which would free 0 bytes; 0 are left out"
 
 
-def test_relations_and_a_limit_choose_what_is_looked_at(verified: Verified, tmp_path: Path) -> None:
+def test_relations_and_a_limit_choose_what_is_checked(verified: Verified, tmp_path: Path) -> None:
     """The lake has the list applied: what was listed is gone by now."""
     found = verify_removal(
         verified.tables, verified.config, Wanted(relations=("same_pixels",)), str(tmp_path / "a.csv")
@@ -219,7 +219,7 @@ def test_relations_and_a_limit_choose_what_is_looked_at(verified: Verified, tmp_
 
 
 @pytest.mark.parametrize("out", ["s3://bucket/list.csv", "no such folder/list.csv", "."])
-def test_a_list_that_cannot_be_written_is_said_before_anything_is_looked_at(
+def test_a_list_that_cannot_be_written_is_refused_before_anything_is_checked(
     verified: Verified, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -248,5 +248,5 @@ def test_a_keeper_of_another_image_stays_whatever_it_is_called(spark: SparkSessi
     """The keeper of b is, under the name a, on the list itself."""
     found = [("a", "disk:1", "disk:9", None), ("b", "disk:2", "disk:1", None), ("d", "disk:3", "disk:9", "is gone")]
     checked = spark.createDataFrame(found, "uri string, identity string, keeper_identity string, problem string")
-    marked = {row["uri"]: row["vouches"] for row in _standing(checked).orderBy(F.col("uri")).collect()}
+    marked = {row["uri"]: row["keeps_another"] for row in _standing(checked).orderBy(F.col("uri")).collect()}
     assert marked == {"a": True, "b": False}
