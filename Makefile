@@ -17,7 +17,7 @@ setup: $(VENV)/.installed  ## virtual environment with everything that demo and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@./check-machine.sh
 	@PYTHON=$$(./check-machine.sh --python) && { [ -x $(BIN)/python ] || "$$PYTHON" -m venv $(VENV); }
-	@echo "installing packages into $(VENV) (1-3 minutes the first time)"
+	@echo "installing packages into $(VENV) (3-6 minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

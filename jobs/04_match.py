@@ -1,4 +1,4 @@
-"""Find and verify the pairs of near-duplicates.
+"""Find the pairs of images that are near each other, and score each exactly.
 
 ./spark-submit.sh 04_match -- --lake s3a://bucket/photos --tables s3a://bucket/dedup
 """

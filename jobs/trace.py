@@ -1,4 +1,4 @@
-"""Print the rows of one image in every table.
+"""Print what became of one image, from its listing to its cluster.
 
 ./spark-submit.sh trace -- --tables s3a://bucket/dedup --uri photos/cat.jpg
 """

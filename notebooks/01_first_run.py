@@ -38,7 +38,7 @@ tables_root = os.environ.get("DEDUP_TABLES", str(project / "demo" / "tables"))
 # %%
 spark = dedup_spark.get_session("notebook")
 done = dedup_spark.run(spark, lake=lake, tables=tables_root)
-print(f"run {done.run_id}: {done.groups} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
+print(f"run {done.run_id}: {done.clusters} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
 
 # %% [markdown]
 # ## Open the tables

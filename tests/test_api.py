@@ -225,15 +225,15 @@ def test_a_run_returns_what_it_did_and_leaves_the_session_as_it_was(
     assert [step.step for step in done.steps] == [step.name for step in pipeline.STEPS]
     assert {step.status for step in done.steps} == {"complete", "unchanged"}
     clusters = rows(own_tables, "clusters")
-    assert done.groups == sum(row["is_keeper"] for row in clusters)
-    assert 0 < done.removable <= len(clusters) - done.groups
+    assert done.clusters == sum(row["is_keeper"] for row in clusters)
+    assert 0 < done.removable <= len(clusters) - done.clusters
     assert done.removable_bytes > 0
     assert done.elapsed_seconds > 0
     assert Path(done.report).exists()
     assert not any(
         "released" in p.read_text() and '"released": false' in p.read_text() for p in own_tables.glob("_lease/*")
     )
-    assert spark.sql("SELECT count(*) FROM duplicates").first()[0] == len(clusters) - done.groups  # type: ignore[index]
+    assert spark.sql("SELECT count(*) FROM duplicates").first()[0] == len(clusters) - done.clusters  # type: ignore[index]
 
 
 def test_tables_that_another_run_holds_are_refused(

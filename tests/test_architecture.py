@@ -149,6 +149,16 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
     assert ast.get_docstring(MODULES[module])
 
 
+def test_no_file_holds_two_versions_of_a_line() -> None:
+    """As a merge leaves them that nobody finished; in a docstring they go unnoticed."""
+    marks = tuple(mark * 7 + " " for mark in "<>")
+    files = [
+        path for room in ("dedup_spark", "tests", "docs", "conf", "jobs") for path in (ROOT / room).rglob("*.[pmt]*")
+    ]
+    texts = [path for path in files if path.suffix in (".py", ".md", ".toml")]
+    assert [path.name for path in texts if any(line.startswith(marks) for line in path.read_text().split("\n"))] == []
+
+
 def test_every_room_of_the_tests_is_a_room_of_the_package() -> None:
     rooms = {p.parent.relative_to(ROOT / "tests").as_posix() for p in (ROOT / "tests").rglob("*/test_*.py")}
     assert {room for room in rooms if not (PACKAGE / room).is_dir()} <= {"benchmarks"}

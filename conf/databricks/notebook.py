@@ -12,7 +12,7 @@ lake = "s3://CHANGE-ME/photos"
 tables = "s3://CHANGE-ME/dedup"
 
 done = dedup_spark.run(spark, lake=lake, tables=tables, settings={"extract.cpus_per_gpu_task": 16})
-print(f"run {done.run_id}: {done.groups} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
+print(f"run {done.run_id}: {done.clusters} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
 
 # COMMAND ----------
 

@@ -3,7 +3,7 @@
     import dedup_spark
     done = dedup_spark.run(spark, lake="s3a://bucket/photos", tables="s3a://bucket/dedup",
                            settings={"match.min_similarity": 0.5})
-    print(done.groups, done.removable_bytes)
+    print(done.clusters, done.removable_bytes)
     answer = dedup_spark.sql(spark, "SELECT * FROM duplicates LIMIT 20", tables="s3a://bucket/dedup")
 
 Each function stands for one command of `dedup-spark` and does what that does: the same checks before anything starts,

@@ -76,7 +76,7 @@ def summary(
 
 
 def trace(spark: SparkSession | None, uri: str, *, tables: Place, database: str | None = None) -> list[Trace]:
-    """What became of an image: its rows in every table.
+    """What became of an image: its rows in images, features, pairs, clusters and cluster_history.
 
     Args:
         uri: Its address, or the end of its address; where up to five images have that end, there is a trace of each.

@@ -43,7 +43,7 @@ class RunResult:
         return {step.step: step.counts for step in self.steps}
 
     @property
-    def groups(self) -> int:
+    def clusters(self) -> int:
         """Clusters, each with a keeper."""
         return self.counts["report"]["clusters"]
 

@@ -120,7 +120,7 @@ def _add_verify_removal(commands: _Commands) -> None:
 
 
 def _add_questions(commands: _Commands) -> None:
-    sub = commands.add("trace", "show the rows of one image in every table")
+    sub = commands.add("trace", "show what became of one image, from its listing to its cluster")
     sub.add_argument("--uri", required=True, help="address of the image, or the end of its address")
     sub = commands.add(
         "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True

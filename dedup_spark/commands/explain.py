@@ -163,7 +163,10 @@ def _why_no_pair(evidence: Comparison, match: Facts) -> str:
     if evidence.similarity is None:
         return bits
     if evidence.similarity < match["min_similarity"]:
-        return f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g})"
+        return (
+            f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g}), and neither "
+            f"is among the match.neighbours ({match['neighbours']}) nearest of the other"
+        )
     return (
         f"match did not propose it, although the cosine {evidence.similarity:.3f} is not below "
         f"match.min_similarity ({match['min_similarity']:g}): see match.min_recall, or run match and cluster again"

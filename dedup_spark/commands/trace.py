@@ -1,4 +1,4 @@
-"""`dedup-spark trace`: shows what became of one image: its rows in every table, in the order of the steps."""
+"""`dedup-spark trace`: shows what became of one image, from its listing to its cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_IMAGES, _MAX_ROWS = 5, 20
 
 @dataclass(frozen=True)
 class Trace:
-    """One image's rows in every table, in the order of the steps.
+    """One image's rows in images, features, pairs, clusters and cluster_history.
 
     Attributes:
         rows: By table, as Arrow: `images`, `features`, `pairs` (the most similar first), `clusters` (of the whole

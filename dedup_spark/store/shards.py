@@ -1,4 +1,4 @@
-"""FAISS shard files: written with a checksum, verified before use. Runs on executors; the rows are in `shards`."""
+"""FAISS shard files: written with a checksum, checked before use. Runs on executors; the rows are in `shards`."""
 
 from __future__ import annotations
 

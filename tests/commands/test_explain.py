@@ -18,7 +18,7 @@ from dedup_spark.store.schema import CLUSTERS, PAIRS
 from dedup_spark.store.tables import Tables
 
 SETTINGS = {
-    "match": {"min_similarity": 0.4, "min_recall": 0.999, "max_hamming_bits": 3},
+    "match": {"min_similarity": 0.4, "min_recall": 0.999, "max_hamming_bits": 3, "neighbours": 32},
     "cluster": {
         "min_similarity": 0.45,
         "linkage": "average",
@@ -36,7 +36,7 @@ WEIGHED = {"copy_probability": 0.1, "decided_by": "geometry"}
     [
         ({}, OK, None, None, None, "a is listed and was not read yet"),
         (OK, {"status": "rejected", "reject_reason": "truncated"}, None, None, None, "b could not be read (truncated)"),
-        (OK, OK, 9, 0.31, None, "no candidate pair: cosine 0.310 is below match.min_similarity (0.4)"),
+        (OK, OK, 9, 0.31, None, "no candidate pair: cosine 0.310 is below match.min_similarity (0.4), and neither is "),
         (OK, OK, 9, 0.7, None, "no candidate pair: match did not propose it, although the cosine 0.700 is not below"),
         (OK, OK, 9, None, None, "no candidate pair: pHash differs in 9 bits, more than match.max_hamming_bits (3)"),
         (OK, OK, 9, 0.42, PAIR, "a pair, but its cosine 0.420 is below cluster.min_similarity (0.45)"),

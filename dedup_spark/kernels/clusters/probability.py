@@ -19,11 +19,11 @@ VERSION = "2026-11"
 """Names the numbers of this file in the tables; raise it with them."""
 
 
-CROWDING_RANK = 16
-"""How crowded the neighbourhood of an image is, and how far a pair stands out of it.
+DENSITY_RANK = 16
+"""How dense the neighbourhood of an image is, and how far a pair stands out of it.
 
 A cosine of 0.7 is a copy in an empty neighbourhood and nothing special among two hundred pictures in one screenshot
-frame. The normalised similarity is the cosine less the mean crowding of its two images; crowding is the cosine of an
+frame. The normalised similarity is the cosine less the mean density of its two images; density is the cosine of an
 image's 16th neighbour. Of the ranks tried, that one separated best where the cosine alone cannot decide: at cosine 0.3
 to 0.4 it ranks a true pair above a false one with probability 0.97 (edits of 250 photos, distilled SSCD, 224 px),
 against 0.94 at rank 32 and 0.91 at rank 64. It fails where more than 16 copies of one picture lie together: so it
@@ -35,7 +35,7 @@ orders the pairs for verification and never decides against a pair by itself.
 class Prior:
     """Weights of a logistic function: logit = bias + cosine c + cosine_squared c^2 + normalised n.
 
-    c is the cosine of the pair, n its normalised similarity (see CROWDING_RANK).
+    c is the cosine of the pair, n its normalised similarity (see DENSITY_RANK).
     """
 
     bias: float
@@ -69,10 +69,11 @@ MIN_GROUP_PROBABILITY = 0.5
 
 
 DOUBT_FROM = 0.01
-"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth the comparison, except beside a crowded image."""
-CROWDED = 0.45
-"""An image whose whole list of neighbours is nearer than this sits in a crowd (a frame), which hides its own copies
-from the normalised similarity: its pairs are compared down to the floor."""
+"""Of pairs with a smaller prior, 1 in 150 was a copy: not worth the comparison, except where an image has a dense
+neighbourhood."""
+DENSE_SIMILARITY = 0.45
+"""An image whose whole list of neighbours is nearer than this has a dense neighbourhood (a frame), which hides its
+copies from the normalised similarity: its pairs are compared down to the floor."""
 SURE_SIMILARITY, SURE_HAMMING_BITS = 0.97, 4
 """A pair as near as this by both is a copy, without a comparison of thumbnails."""
 HASH_ONLY_LOSS = 1e-4
@@ -86,12 +87,13 @@ def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> Prior | No
     return PRIORS.get((model_id or "").partition("/")[0])
 
 
-def in_doubt(prior_probability: Float64, cosine: Float64, hamming_bits: Float64, crowded: Bools) -> Bools:
-    """(m,) whether thumbnails should be compared. `crowded`: one side is, or the pair is to be compared in any case.
+def in_doubt(prior_probability: Float64, cosine: Float64, hamming_bits: Float64, is_dense: Bools) -> Bools:
+    """(m,) whether thumbnails should be compared.
 
+    `is_dense`: the neighbourhood of one of the two is dense, or the pair is to be compared in any case.
     A cosine that is not known is NaN. stages/cluster/evidence.py has the same rule as a Column.
     """
-    near = (prior_probability >= DOUBT_FROM) | crowded
+    near = (prior_probability >= DOUBT_FROM) | is_dense
     return near & ~np.isnan(cosine) & ~((cosine >= SURE_SIMILARITY) & (hamming_bits <= SURE_HAMMING_BITS))
 
 

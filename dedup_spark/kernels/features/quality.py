@@ -1,5 +1,7 @@
-"""How much there is to see in an image: sharpness, contrast, entropy. All on a grey thumbnail, so that an image and its
-large original get comparable values."""
+"""How much there is to see in an image: sharpness, contrast and entropy of its grey thumbnail.
+
+On the thumbnail, so that an image and its large original get comparable values.
+"""
 
 from __future__ import annotations
 

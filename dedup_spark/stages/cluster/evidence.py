@@ -74,12 +74,12 @@ def evidence_of(
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:
     """Add normalised_similarity, prior, query_id, and is_dense: whether one of the two has a dense neighbourhood."""
     floor = F.lit(settings.floor_similarity).cast("float")
-    sixteenth = F.get("similarities", F.lit(probability.CROWDING_RANK - 1))
+    sixteenth = F.get("similarities", F.lit(probability.DENSITY_RANK - 1))
     last = F.get("similarities", F.lit(settings.neighbours - 1))
     density = densities.select(
         "image_id",
         F.greatest(F.coalesce(sixteenth, floor), floor).alias("density"),
-        F.coalesce(last >= probability.CROWDED, F.lit(False)).alias("is_dense"),
+        F.coalesce(last >= probability.DENSE_SIMILARITY, F.lit(False)).alias("is_dense"),
     )
     for side in "ab":
         named = density.select(*[F.col(c).alias(f"{c}_{side}") for c in density.columns])

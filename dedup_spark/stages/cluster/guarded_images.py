@@ -1,11 +1,7 @@
 """Guarded images show too little to be joined by likeness: blank, placeholder, text, hub. Part of the step cluster.
 
 White pages, "no image available", pages of print and empty forms are near a great many images that have nothing to do
-<<<<<<< HEAD:dedup_spark/stages/cluster/guards.py
-with them; one of them is enough to chain unlike images. They join clusters by equal pixels, and, but for blank ones,
-=======
 with them; one of them is enough to chain unrelated images. They join clusters by equal pixels and, except blank ones,
->>>>>>> w-words1:dedup_spark/stages/cluster/guarded_images.py
 where two methods that err differently agree: the embedding and the pHash.
 """
 

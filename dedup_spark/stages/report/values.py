@@ -24,7 +24,7 @@ class Summary:
     Attributes:
         rejected: Reason to number of images, the most frequent first.
         relations: The strongest relation first; those that do not occur are left out.
-        guarded: Guard (blank, placeholder, text, hub) to number of distinct images that similarity alone does not join.
+        guarded: Guard (blank, placeholder, text, hub) to number of distinct images that likeness alone does not join.
     """
 
     n_found: int

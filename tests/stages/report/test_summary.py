@@ -1,4 +1,4 @@
-"""The headline figures in words. Their counting is tested with the report, in stages/test_report.py."""
+"""The headline figures in words. Their counting is tested with the report, in stages/report/test_step.py."""
 
 from __future__ import annotations
 
