@@ -164,8 +164,8 @@ def _why_no_pair(evidence: Comparison, match: Facts) -> str:
         return bits
     if evidence.similarity < match["min_similarity"]:
         return (
-            f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g}), and neither "
-            f"is among the match.neighbours ({match['neighbours']}) nearest of the other"
+            f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g}), and neither"
+            f" is among the match.neighbours ({match['neighbours']}) nearest of the other"
         )
     return (
         f"match did not propose it, although the cosine {evidence.similarity:.3f} is not below "
