@@ -34,6 +34,8 @@ def sql(
 ) -> pa.Table:
     """The answer to one query over all tables and views by their names, as an Arrow table on the driver.
 
+    The tables and views stay open in the session as temporary views; one of your own of such a name is replaced.
+
     Args:
         query: One query in SQL, such as `SELECT * FROM duplicates`.
         max_rows: The most rows to return; None: all, which Spark refuses beyond spark.driver.maxResultSize.

@@ -71,7 +71,9 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
         except Exception as e:  # each store has error types of its own
             fault = fault_of(e)
             if isinstance(e, PermissionError) or isinstance(fault, ImageRejected):
-                raise SourceError(f"{place}: the store refuses to list it: {_told(e)}; nothing was changed") from e
+                is_gone = isinstance(fault, ImageRejected) and fault.reason == "missing"
+                why = "there is nothing of this name" if is_gone else "the store refuses to list it"
+                raise SourceError(f"{place}: {why}: {_told(e)}; nothing was changed") from e
             pause = patience.pause_after(fault, began, time.monotonic())
             if pause is None:
                 minutes = _LISTING_PATIENCE_SECONDS / 60

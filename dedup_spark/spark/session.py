@@ -81,7 +81,8 @@ def get_session(app_name: str) -> SparkSession:
     hosted = _is_hosted()
     builder = SparkSession.builder.appName(app_name)
     require_startable()
-    if not hosted and SparkSession.getActiveSession() is None:
+    is_ours = not hosted and SparkSession.getActiveSession() is None
+    if is_ours:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
@@ -89,7 +90,7 @@ def get_session(app_name: str) -> SparkSession:
             builder = builder.config(key, value)
         log.info("no Spark session was given or found: starting a local one")
     spark = builder.getOrCreate()
-    if not hosted:
+    if is_ours:
         spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
         _silence_failed_tasks(spark)
     settings = dict(_RUNTIME)

@@ -115,14 +115,21 @@ def list_names(uri: str) -> list[str]:
     return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(path, detail=False))
 
 
+_DELETIONS = 20
+"""Of one folder: two who delete it at once disturb each other as often as a handful of times."""
+
+
 def delete_tree(uri: str) -> None:
     """Delete a folder and all that is in it, if it is there."""
     filesystem, path = open_filesystem(uri)
     if not filesystem.exists(path):
         return
     is_disk = "file" in _protocols(filesystem)
-    with suppress(FileNotFoundError):  # somebody else deletes it at the same time
-        filesystem.rm(path if is_disk else glob.escape(path), recursive=True)  # in stores the path is a pattern
+    pattern = path if is_disk else glob.escape(path)  # in stores the path is a pattern
+    for _ in range(_DELETIONS):  # each ends at a file that somebody else deletes at the same time
+        with suppress(FileNotFoundError):
+            filesystem.rm(pattern, recursive=True)
+            return
 
 
 def remove_if_empty(uri: str) -> None:

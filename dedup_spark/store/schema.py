@@ -353,8 +353,8 @@ CLUSTERS = Table(
         (
             "copy_probability",
             "float",
-            "How likely this is a copy of the keeper, 0 to 1, as in evidence; 1 for equal pixels; null where the model "
-            "has no calibration, and without embeddings",
+            "How likely this is a copy of the keeper, 0 to 1, as in evidence; 1 for equal pixels; null where "
+            "pairs are not judged by evidence",
         ),
         ("agreement", "float", "As in evidence, with the keeper; null where the thumbnails were not aligned"),
         ("contested", "float", "As in evidence, with the keeper"),
@@ -363,7 +363,7 @@ CLUSTERS = Table(
             "is_direct",
             "boolean",
             "True where the pair of member and keeper is one of those that joined the cluster, or their pixels are "
-            "equal; false where pairs with other members joined the two, and their own is merely within the bound",
+            "equal; false where pairs with other members joined the two, and this one was compared afterwards",
         ),
         (
             "versions",
@@ -400,7 +400,7 @@ GUARDED = Table(
     (
         ("image_id", "bigint", "As in images; of images with the same pixels the representative"),
         ("guard", "string", f"Why: {one_of(Guard)}"),
-        ("n_neighbours", "bigint", "Images that it has a pair with"),
+        ("n_neighbours", "bigint", "Images that likeness would join it to: pairs at or above the cut"),
     ),
     closed={"guard": Guard},
 )

@@ -125,7 +125,7 @@ DOUBTFUL_FIRST = View(
         ("keeper_uri", "Address of the image to keep"),
         ("keeper_member", "Name of the image to keep inside a container"),
         ("decided_by", f"What decided between copy and keeper: {one_of(OF_REPRESENTATIVES)}"),
-        ("copy_probability", "As in clusters: null where the model has no calibration, and without embeddings"),
+        ("copy_probability", "As in clusters: null where pairs are not judged by evidence"),
         ("agreement", "As in clusters"),
         ("contested", "As in clusters"),
         ("n_inliers", "As in clusters"),
@@ -146,7 +146,10 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PH
        concat_ws('; ',
          CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not compared' END,
          CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
-         CASE WHEN n_inliers = 0 THEN 'the thumbnails do not fit each other'
+         CASE WHEN distance_unit IS NULL THEN 'of an older version: unknown until the next run' END,
+         CASE WHEN decided_by = '{DecidedBy.COSINE}' AND n_inliers IS NOT NULL
+              THEN 'the thumbnails show too little to compare'
+              WHEN n_inliers = 0 THEN 'the thumbnails do not fit each other'
               WHEN n_inliers < {_FEW_INLIERS} THEN 'few keypoints fit' END,
          CASE WHEN NOT is_direct THEN 'joined through other members' END,
          CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'

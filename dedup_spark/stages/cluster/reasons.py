@@ -22,7 +22,10 @@ def keeper_pairs(kept: DataFrame) -> DataFrame:
 
 
 def with_direct(measured: DataFrame, edges: DataFrame) -> DataFrame:
-    """Add is_direct: whether the pair is one of the edges (a, b) that joined images. One join of 16-byte pairs."""
+    """Add is_direct: whether the pair is one of the edges (a, b) that joined images. One join of 16-byte pairs.
+
+    Pairs that match did not propose, and that were measured for a keeper, are none of them, however near they are.
+    """
     ends = F.col("a").alias("image_id_a"), F.col("b").alias("image_id_b")
     joined = edges.select(*ends, F.lit(True).alias("is_direct"))
     return measured.join(joined, ["image_id_a", "image_id_b"], "left").fillna(False, ["is_direct"])
@@ -107,9 +110,7 @@ def _reason() -> Column:
         .when(F.col("relation") == Relation.SAME_PIXELS, "decodes to the keeper's pixels; the files differ")
         .otherwise(_what_decided())
     )
-    indirect = F.when(
-        ~F.col("is_direct"), "joined through other members: this pair alone would not have joined the two"
-    )
+    indirect = F.when(~F.col("is_direct"), "joined through other members, and compared with the keeper afterwards")
     bridge = F.when(F.col("is_bridge"), "bridge: also near an image outside, where a chain was cut")
     return F.concat_ws("; ", why, indirect, F.col("stays"), what_links_free(), bridge)
 

@@ -35,7 +35,7 @@ from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import COLUMNS, FEATURES, IMAGES
+from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
 
 def _progress_name(settings: TaskSettings) -> str:
     """One name per model and per set of columns that a version of dedup_spark knows."""
-    return hashlib.sha256(f"{settings.model_id} {COLUMNS}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{settings.model_id} {FEATURES.schema.ddl}".encode()).hexdigest()[:16]
 
 
 def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:
