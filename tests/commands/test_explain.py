@@ -105,7 +105,7 @@ def test_facts_and_scores_of_two_read_images_stand_side_by_side(finished: Finish
 
 
 def test_an_end_that_several_images_have_is_an_error(finished: FinishedRun) -> None:
-    with pytest.raises(ConfigError, match="more of it"):
+    with pytest.raises(ConfigError, match="give a longer part of it"):
         explain(finished.tables, ".jpg", "moon.png")
 
 

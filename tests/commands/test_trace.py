@@ -56,14 +56,14 @@ def test_a_rejected_image_shows_why_and_is_in_no_cluster(finished: FinishedRun) 
     assert "status: rejected" in said
     assert "reject_reason: truncated" in said
     assert "pairs: no row" in said
-    assert "clusters: in no cluster" in said
+    assert "clusters: it is in no cluster" in said
 
 
 def test_an_image_without_copies_is_in_no_cluster(finished: FinishedRun) -> None:
     said = trace(finished.tables, "singles/moon.png")
     assert "status: ok" in said
     assert "pairs: no row" in said
-    assert "clusters: in no cluster" in said
+    assert "clusters: it is in no cluster" in said
 
 
 def test_an_address_that_nothing_has_is_an_error_that_repeats_it(finished: FinishedRun) -> None:

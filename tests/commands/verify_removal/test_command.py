@@ -190,7 +190,7 @@ def test_what_was_left_out_is_said_with_its_reason_and_the_last_line_says_how_to
     assert verified.said[0].startswith(f"{len(verified.listed)} images may be removed, which would free ")
     assert any("the keeper is gone, e.g. file://" in line for line in verified.said)
     assert any("the keeper has changed, e.g. file://" in line for line in verified.said)
-    assert "remove what the column uri names and nothing else" in verified.said[-1]
+    assert "Remove only what the column uri names" in verified.said[-1]
 
 
 def test_after_a_failed_night_or_in_a_lake_that_is_no_longer_listed_nothing_may_go(

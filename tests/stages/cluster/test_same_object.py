@@ -10,11 +10,10 @@ from fabricated import frame
 from pyspark.sql import SparkSession
 
 from dedup_spark.stages.cluster.same_object import FACTS, may_be_one_object
+from dedup_spark.store.schema import FEATURES, IMAGES
 
-_KINDS = ("string", "string", "string", "bigint", "string", "bigint", "timestamp", "string", "string")
-_SCHEMA = ", ".join(
-    f"{prefix}{name} {kind}" for prefix in ("", "keeper_") for name, kind in zip(FACTS, _KINDS, strict=True)
-)
+_KINDS = IMAGES.schema.types | FEATURES.schema.types
+_SCHEMA = ", ".join(f"{prefix}{name} {_KINDS[name]}" for prefix in ("", "keeper_") for name in FACTS)
 AT = datetime(2024, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC)
 PLAIN = {"size_bytes": 100, "modified_at": AT, "content_hash": "x"}
 DISK, OTHER_DISK = {"file_id": "host1/2049:77"}, {"file_id": "host1/2065:77"}

@@ -235,7 +235,7 @@ def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Table
 
     def look_at(n_known: int, n_gone: int) -> None:
         gone = frame(tables.spark, "image_id bigint", [{"image_id": i} for i in range(n_gone)])
-        inventory._guard_against_a_half_seen_lake(tables, n_known, gone, n_gone, max_gone_share=0.25)
+        inventory._guard_against_an_incomplete_listing(tables, n_known, gone, n_gone, max_gone_share=0.25)
 
     look_at(20, 15)  # 5 of 20, beside those 10
     with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):

@@ -31,7 +31,7 @@ from dedup_spark.errors import ArtifactError, GuardError
 from dedup_spark.kernels.joins import sketches
 from dedup_spark.stages.match import engine_choice
 from dedup_spark.stages.match import step as match
-from dedup_spark.store.runs import Run
+from dedup_spark.store.runs import Mark, Run
 from dedup_spark.store.schema import FEATURES, PAIRS, SHARDS
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import Method
@@ -39,13 +39,14 @@ from dedup_spark.vocabulary import Method
 Pairs = dict[tuple[int, int], float]
 
 
-def run_match(tables: Tables, *overrides: str, run_id: str = "r1", full: bool = False) -> Run:
+def run_match(tables: Tables, *overrides: str, run_id: str = "r1", full: bool = False) -> Mark:
+    """Returns what the end mark of the step says."""
     config = load_config(None, overrides)
     run = Run(tables, config, "file:///lake", run_id, full=full)
-    with run.step("match"):
+    with run.step("match") as mark:
         match.run(tables.spark, config, run)
     assert not Path(tables.root, "_staging").exists()
-    return run
+    return mark
 
 
 def pair_rows(tables: Tables) -> list[dict[str, Any]]:
@@ -126,7 +127,7 @@ def test_pairs_and_densities_are_those_of_brute_force_whatever_engine_and_shards
 ) -> None:
     ids, vectors = lake(11)
     embed(tables, ids, vectors, layout)
-    run = run_match(tables, f"match.engine={engine}", "match.neighbours=3", "match.floor_recall=0.999999",
+    mark = run_match(tables, f"match.engine={engine}", "match.neighbours=3", "match.floor_recall=0.999999",
                     "match.min_recall=0.999999")  # fmt: skip
     cosines = exact_cosines(vectors)
     wanted = wanted_pairs(ids, cosines, 0.45, 0.3, 3)
@@ -143,7 +144,7 @@ def test_pairs_and_densities_are_those_of_brute_force_whatever_engine_and_shards
     overall = next(r for r in rows(tables.root, "quality") if r["metric"] == "recall")
     n_near = sum(c >= 0.45 for c in wanted.values())
     assert (overall["n_queries"], overall["n_true"], overall["value"]) == (120, 2 * n_near, 1.0)
-    assert run._mark.notes["engine"] == engine
+    assert mark.notes["engine"] == engine
 
 
 @pytest.mark.slow
@@ -163,7 +164,7 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     embed(tables, ids, vectors, [60, 60])
     small = sketches.SketchFilter(256, 0, 60, 60)
     monkeypatch.setattr(engine_choice, "choose_filter", lambda *_: small)
-    run = run_match(tables, "match.engine=sketch", "match.neighbours=3")
+    mark = run_match(tables, "match.engine=sketch", "match.neighbours=3")
     wanted = {p for p, c in wanted_pairs(ids, exact_cosines(vectors), 0.45, 1, 0).items() if c >= 0.45}
     missed = wanted - set(found_pairs(tables))
     assert missed
@@ -174,7 +175,7 @@ def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.
     assert {(r["image_id_a"], r["image_id_b"]) for r in quality if r["metric"] == "lost_pair"} == missed
     assert "below match.min_recall (0.999)" in overall["note"]
     assert "match.engine=exact" in overall["note"]
-    assert run._mark.counts["lost_in_sample"] == len(missed)
+    assert mark.counts["lost_in_sample"] == len(missed)
 
 
 @pytest.mark.slow
@@ -190,7 +191,7 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
         if n >= 2:
             now[7] = vectors[2]  # another picture at the same place
         embed(tables, [ids[i] for i in kept], now, [len(kept) // 2, len(kept) - len(kept) // 2])
-        asked.append(run_match(tables, *options, run_id=f"r{n}")._mark.counts["asked"])
+        asked.append(run_match(tables, *options, run_id=f"r{n}").counts["asked"])
         wanted = wanted_pairs([ids[i] for i in kept], exact_cosines(now), 0.45, floor, 3)
         found = found_pairs(tables)
         assert set(found) == set(wanted)
@@ -226,7 +227,7 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
          hamming(hashed[i], hashed[j]))
         for i, j in itertools.combinations(range(5), 2)
     ] + [(10, 20, "same_bytes", None, 1.0, 0), (16, 21, "same_pixels", None, 1.0, 0)]  # fmt: skip
-    counts = run_match(tables, "match.engine=exact")._mark.counts
+    counts = run_match(tables, "match.engine=exact").counts
     assert {m: counts.get(m) for m in Method} == {"same_bytes": 1, "same_pixels": 1, "phash": 1, "embedding": 9}
     assert [tuple(p.values()) for p in pair_rows(tables)] == [
         (*names, pytest.approx(similarity, abs=1e-6), bits) for *names, similarity, bits in sorted(expected)
@@ -277,12 +278,12 @@ def test_a_full_match_finds_what_an_incremental_one_takes_for_known(tables: Tabl
     ids, vectors = lake(15)
     embed(tables, ids, vectors, [60, 60])
     options = ("match.engine=exact", "match.neighbours=3")
-    assert run_match(tables, *options)._mark.counts["asked"] == 120
+    assert run_match(tables, *options).counts["asked"] == 120
     pairs = found_pairs(tables)
     lost = min(pairs)
     tables.overwrite(PAIRS, tables.read(PAIRS).where(~F.col("image_id_a").eqNullSafe(lost[0])))
     again = run_match(tables, *options, run_id="r2")
-    assert (again._mark.counts["asked"], lost in found_pairs(tables)) == (0, False)
-    assert "`dedup-spark match --full`" in again._mark.notes["recall"]
-    assert run_match(tables, *options, run_id="r3", full=True)._mark.counts["asked"] == 120
+    assert (again.counts["asked"], lost in found_pairs(tables)) == (0, False)
+    assert "`dedup-spark match --full`" in again.notes["recall"]
+    assert run_match(tables, *options, run_id="r3", full=True).counts["asked"] == 120
     assert found_pairs(tables) == pytest.approx(pairs, abs=1e-6)
