@@ -8,18 +8,17 @@ from __future__ import annotations
 import argparse
 
 import dedup_spark
+from dedup_spark.vocabulary import Relation
 
 STEPS = {
-    "inventory": "Bring `images` in line with the lake: add new objects, update changed ones, remove vanished ones.",
-    "extract": "Read every image that is new or changed, slice by slice: hashes, facts, thumbnail and embedding.",
-    "index": "Train the cells, assign every representative to one, write the shards, then list them.",
-    "match": "Find the pairs by equal hashes, pHash and embedding, write each once, and audit the recall.",
-    "cluster": "Group the pairs into clusters, each with a keeper, and give every image its relation and reason.",
-    "report": "Create the views, write the script that opens them, and write the page with the figures.",
+    "inventory": "list the lake: which images are new, changed or gone",
+    "extract": "read each new or changed image once: hashes, facts, thumbnail and embedding",
+    "index": "sort the embeddings into FAISS files by cells of their space",
+    "match": "find which images are near each other, and measure what the search missed",
+    "cluster": "decide which pairs are copies, form groups, choose which image to keep, and give the reason",
+    "report": "write the views for SQL and the page with the figures",
 }
 """What each step of `pipeline.STEPS` does, in their order."""
-
-RELATIONS = ("same_bytes", "same_pixels", "edited_copy")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -114,7 +113,11 @@ def _add_verify_removal(commands: _Commands) -> None:
     sub = commands.add("verify-removal", "check again what may be removed, and write the list of what is still true")
     sub.add_argument("--out", default="removals.csv", metavar="FILE", help="the list, as CSV (default: ./removals.csv)")
     sub.add_argument(
-        "--relation", action="append", default=[], choices=RELATIONS, help="check only such copies; may be repeated"
+        "--relation",
+        action="append",
+        default=[],
+        choices=list(Relation),
+        help="check only such copies; may be repeated",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="check at most N copies, those that free most first")
 

@@ -28,7 +28,6 @@ from dedup_spark.stages.report.values import readable_bytes
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import REMOVALS
 from dedup_spark.store.views import ViewSettings, read_view
-from dedup_spark.vocabulary import Relation
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of the list, in this order."""
 
-RELATIONS = tuple(Relation)
 
 _TASKS_PER_CORE = 4
 _PARTS_PER_CLUSTER = 16

@@ -21,11 +21,9 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from table_contents import rows
 
-from dedup_spark.cli.arguments import RELATIONS as CHOICES
 from dedup_spark.cli.arguments import make_parser
 from dedup_spark.commands.verify_removal.command import (
     COLUMNS,
-    RELATIONS,
     Wanted,
     _standing,
     _wanted,
@@ -241,7 +239,6 @@ def test_the_command_takes_relations_a_limit_and_a_file() -> None:
     ]
     options = make_parser().parse_args(words)
     assert (options.relation, options.limit, options.out) == (["same_bytes", "same_pixels"], 5, "x.csv")
-    assert CHOICES == RELATIONS
 
 
 def test_a_keeper_of_another_image_stays_whatever_it_is_called(spark: SparkSession) -> None:
