@@ -117,7 +117,7 @@ def _add_verify_removal(commands: _Commands) -> None:
         action="append",
         default=[],
         choices=list(Relation),
-        help="check only such copies; may be repeated",
+        help="check only these; may be repeated",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="check at most N copies, those that free most first")
 

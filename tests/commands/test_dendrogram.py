@@ -64,7 +64,7 @@ def drawn(tree: np.ndarray) -> tuple[list[str], list[tuple[float, ...]]]:
     merges = []
     for path in (element.get("d") or "" for element in drawing.iter() if element.tag.endswith("path")):
         if found := re.fullmatch(r"M([\d.]+) ([\d.]+)H([\d.]+)V([\d.]+)H([\d.]+)", path):
-            x, y, x_merge, y_other, x_other = map(float, found.clusters())
+            x, y, x_merge, y_other, x_other = map(float, found.groups())
             merges.append((y, x, x_merge, y_other, x_other))
     return names, merges
 
