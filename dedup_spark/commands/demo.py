@@ -14,8 +14,8 @@ QUERIES = (
         "ORDER BY uri LIMIT 10",
     ),
     (
-        "Which copies are least similar to the image that is kept?",
-        "SELECT round(similarity, 3) AS cosine, regexp_extract(uri, '[^/]*$', 0) AS file, "
-        "regexp_extract(keeper_uri, '[^/]*$', 0) AS kept FROM duplicates ORDER BY similarity, uri LIMIT 5",
+        "Which copies should a person look at first, because they are the least certain?",
+        "SELECT round(doubt, 3) AS doubt, doubts, regexp_extract(uri, '[^/]*$', 0) AS file, "
+        "regexp_extract(keeper_uri, '[^/]*$', 0) AS kept FROM doubtful_first LIMIT 5",
     ),
 )
