@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
 """It is built for the Spark version in its name; conf/local/spark-defaults.conf names the same jar (tested)."""
 
+_LOGGERS_OF_FAILED_TASKS = (
+    "org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.sql.execution.datasources.FileFormatWriter", "org.apache.spark.util.Utils",
+)  # fmt: skip
+"""Each prints the whole trace of a failed task, the first two per attempt."""
+
 DELTA_SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -138,7 +144,7 @@ def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
 def _silence_failed_tasks(spark: SparkSession) -> None:
     """Keep the traces of failed tasks, one a try, out of a person's terminal: `spark/task_errors.py` tells of them."""
     log4j = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
-    for name in ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager"):
+    for name in _LOGGERS_OF_FAILED_TASKS:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
