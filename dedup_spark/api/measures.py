@@ -19,6 +19,7 @@ from dedup_spark.commands.plan.forecast import parse_cluster
 from dedup_spark.commands.plan.plan import Plan
 from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.store.runs import new_run_id
+from dedup_spark.vocabulary import StepName
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def calibrate(
     name = run_id or new_run_id()  # no part of a run that was interrupted
     asked = Opening("calibrate", spark, tables, database, lake, name, break_lock=break_lock)
     with told_in_a_sentence(), opening.open_run(asked, config) as run:
-        with run.step("calibrate"):
+        with run.step(StepName.CALIBRATE):
             found = calibrating.run(run.tables.spark, config, run)
         toml = overlay(found, config, run.run_id)
         return Calibration(run.run_id, found.point, fitted_settings(found, config), toml)

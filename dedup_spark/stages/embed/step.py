@@ -27,10 +27,9 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.sources.base import ADDRESS_COLUMNS
-from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
-from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, signature_settings
+from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
@@ -86,16 +85,7 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
     fits = config.extract.input_px <= config.extract.thumbnail_px
     held = held_models(run.tables.read(FEATURES))
     model = choose_model(spark, config.extract, held, prefer_thumbnails=fits)
-    log.info("%s", model.describe())
-    run.note(model=model.describe())
-    return TaskSettings(
-        source=open_source(run.lake, config.inventory),
-        signature=signature_settings(config.extract, model),
-        extract=config.extract,
-        model=model,
-        run_id=run.run_id,
-        task_cpus=model.share.cpus,
-    )
+    return settings_of_tasks(spark, config, run, model)
 
 
 def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:

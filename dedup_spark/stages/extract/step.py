@@ -31,7 +31,7 @@ from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
     require_one_model,
-    signature_settings,
+    settings_of_tasks,
 )
 from dedup_spark.stages.reading.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
 from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE, TaskSettings
@@ -77,17 +77,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
     """Decide on the driver what all tasks must share; `held` are the model_ids in features."""
     model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
-    if model:
-        log.info("%s", model.describe())
-        run.note(model=model.describe())
-    return TaskSettings(
-        source=open_source(run.lake, config.inventory),
-        signature=signature_settings(config.extract, model),
-        extract=config.extract,
-        model=model,
-        run_id=run.run_id,
-        task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
-    )
+    return settings_of_tasks(spark, config, run, model)
 
 
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:

@@ -9,13 +9,15 @@ from dataclasses import fields
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.config import ExtractSettings
+from dedup_spark.config import Config, ExtractSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.features.signature import SignatureSettings, thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import ModelSettings
+from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
 from dedup_spark.stages.reading.embedding import ModelTask
+from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 
@@ -53,6 +55,21 @@ def choose_model(
     else:
         from_thumbnail = extract.embed_from == "thumbnail"
     return ModelTask(thumbnail if from_thumbnail else original, share, extract.embed_batch_images)
+
+
+def settings_of_tasks(spark: SparkSession, config: Config, run: Run, model: ModelTask | None) -> TaskSettings:
+    """What all tasks of a stage share; the model is logged and noted in `runs`."""
+    if model:
+        log.info("%s", model.describe())
+        run.note(model=model.describe())
+    return TaskSettings(
+        source=open_source(run.lake, config.inventory),
+        signature=signature_settings(config.extract, model),
+        extract=config.extract,
+        model=model,
+        run_id=run.run_id,
+        task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
+    )
 
 
 def signature_settings(extract: ExtractSettings, model: ModelTask | None) -> SignatureSettings:
