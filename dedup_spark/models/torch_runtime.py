@@ -52,8 +52,11 @@ class TorchEmbedder:
                 if not _is_out_of_memory(e):
                     raise
                 self._halve(e)
+            else:
+                start += len(part)
                 continue
-            start += len(part)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()  # only here: while the error is handled, it holds the pass's activations
         return unit_rows(vectors, self.model_id)
 
     def _answer(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -100,8 +103,6 @@ class TorchEmbedder:
                 "or share the device among fewer tasks (a larger extract.gpus_per_task)"
             ) from error
         self.max_batch_images //= 2
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
         log.warning("%s: out of memory; batches of %d images from now on", self._device, self.max_batch_images)
 
 

@@ -204,6 +204,21 @@ def test_float16_products_lose_no_pair_exactly_at_the_threshold() -> None:
         assert kept(A, B, exact.exact_join(A, B, t, "cpu"), t) == near_pairs(A, B, t)
 
 
+def test_a_block_crosses_to_the_device_once_and_leaves_it_with_the_block() -> None:
+    pytest.importorskip("torch")
+    held = len(exact._held)
+    mine = Block(A.ids, A.vectors.copy(), A.cells)
+    for other in (None, B, ONE):
+        list(exact.exact_join(mine, other, 0.6, "cpu"))
+    crossed = exact._held[mine]["cpu"]
+    assert crossed.shape == mine.vectors.shape
+    list(exact.exact_join(mine, B, 0.6, "cpu"))
+    assert exact._held[mine]["cpu"] is crossed
+    assert not np.shares_memory(crossed.numpy(), mine.vectors), "the block's own rows must not be scaled"
+    del mine, crossed
+    assert len(exact._held) <= held + 2  # B and ONE, which this module keeps
+
+
 def test_the_margin_of_float16_covers_the_worst_rounding() -> None:
     """2^-11 for each of two unit vectors in each direction, and 2^-12 for the product: see its docstring."""
     assert 2**-10 + 2**-12 < exact._FLOAT16_MARGIN < 2 * (2**-10 + 2**-12)
