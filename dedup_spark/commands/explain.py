@@ -37,7 +37,7 @@ class Comparison:
 
     Attributes:
         pair: The row of `pairs`, if match proposed the pair.
-        weighed: The row of `evidence`, if the pair was weighed.
+        evidence: The row of `evidence`, if the pair is an edge there.
     """
 
     same_bytes: bool
@@ -45,7 +45,7 @@ class Comparison:
     hamming_bits: int | None
     similarity: float | None
     pair: Facts | None
-    weighed: Facts | None = None
+    evidence: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def describe_explanation(found: Explanation) -> str:
     )
 
 
-def why_not(a: Facts, b: Facts, evidence: Comparison, settings: Facts) -> str:
+def why_not(a: Facts, b: Facts, compared: Comparison, settings: Facts) -> str:
     """The first condition for two images to share a cluster that these two do not meet, as a text."""
     for name, side in (("a", a), ("b", b)):
         if side.get("status") is None:
@@ -131,18 +131,18 @@ def why_not(a: Facts, b: Facts, evidence: Comparison, settings: Facts) -> str:
         if side["status"] != FeatureStatus.OK:
             return f"{name} could not be read ({side['reject_reason']})"
     cut, match = settings["cluster"], settings["match"]
-    if evidence.pair is None:
-        return "no candidate pair: " + _why_no_pair(evidence, match)
-    if evidence.weighed is not None:
-        probability, least = evidence.weighed["copy_probability"], _least_probability(cut)
+    if compared.pair is None:
+        return "no candidate pair: " + _why_no_pair(compared, match)
+    if compared.evidence is not None:
+        probability, least = compared.evidence["copy_probability"], _least_probability(cut)
         if probability < least:
-            by = evidence.weighed["decided_by"]
+            by = compared.evidence["decided_by"]
             return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is needed"
-    elif evidence.similarity is not None and evidence.similarity < cut["min_similarity"]:
+    elif compared.similarity is not None and compared.similarity < cut["min_similarity"]:
         limit = f"cluster.min_similarity ({cut['min_similarity']:g})"
-        return f"a pair, but its cosine {evidence.similarity:.3f} is below {limit}"
+        return f"a pair, but its cosine {compared.similarity:.3f} is below {limit}"
     guards = [f"{name} is guarded as {side['guard']}" for name, side in (("a", a), ("b", b)) if side.get("guard")]
-    agreed = evidence.similarity is not None and (evidence.hamming_bits or 0) <= match["max_hamming_bits"]
+    agreed = compared.similarity is not None and (compared.hamming_bits or 0) <= match["max_hamming_bits"]
     if guards and not (agreed and Guard.BLANK not in (a.get("guard"), b.get("guard"))):
         return f"a pair, but {' and '.join(guards)}: such an image is not joined by likeness alone"
     return (
@@ -156,19 +156,19 @@ def _least_probability(cluster: Facts) -> float:
     return cluster["min_copy_probability"] or cut_for(cluster["target_precision"])
 
 
-def _why_no_pair(evidence: Comparison, match: Facts) -> str:
+def _why_no_pair(compared: Comparison, match: Facts) -> str:
     bits = (
-        f"pHash differs in {evidence.hamming_bits} bits, more than match.max_hamming_bits ({match['max_hamming_bits']})"
+        f"pHash differs in {compared.hamming_bits} bits, more than match.max_hamming_bits ({match['max_hamming_bits']})"
     )
-    if evidence.similarity is None:
+    if compared.similarity is None:
         return bits
-    if evidence.similarity < match["min_similarity"]:
+    if compared.similarity < match["min_similarity"]:
         return (
-            f"cosine {evidence.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g}), and neither"
+            f"cosine {compared.similarity:.3f} is below match.min_similarity ({match['min_similarity']:g}), and neither"
             f" is among the match.neighbours ({match['neighbours']}) nearest of the other"
         )
     return (
-        f"match did not propose it, although the cosine {evidence.similarity:.3f} is not below "
+        f"match did not propose it, although the cosine {compared.similarity:.3f} is not below "
         f"match.min_similarity ({match['min_similarity']:g}): see match.min_recall, or run match and cluster again"
     )
 
@@ -199,14 +199,14 @@ def _facts(tables: Tables, uri: str) -> Facts:
     return facts | {"guard": guarded["guard"] if guarded else None}
 
 
-def _comparison(a: Facts, b: Facts, pair: Facts | None, weighed: Facts | None) -> Comparison:
+def _comparison(a: Facts, b: Facts, pair: Facts | None, evidence: Facts | None) -> Comparison:
     cosine = bits = None
     if a.get("embedding") and b.get("embedding") and a["model_id"] == b["model_id"]:
         cosine = float(vectors.cosines(*(vectors.from_bytes([side["embedding"]]) for side in (a, b)))[0])
     if a.get("phash") is not None and b.get("phash") is not None:
         bits = ((a["phash"] ^ b["phash"]) & (2**64 - 1)).bit_count()
     same = {name: a.get(name) is not None and a.get(name) == b.get(name) for name in ("content_hash", "pixel_hash")}
-    return Comparison(same["content_hash"], same["pixel_hash"], bits, cosine, pair, weighed)
+    return Comparison(same["content_hash"], same["pixel_hash"], bits, cosine, pair, evidence)
 
 
 def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
@@ -219,15 +219,15 @@ def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
 
 def _describe_evidence(found: Explanation) -> list[str]:
     yes = {True: "yes", False: "no"}
-    evidence, settings = found.evidence, found.settings
-    lines = [f"same bytes: {yes[evidence.same_bytes]}; same pixels: {yes[evidence.same_pixels]}"]
-    if evidence.hamming_bits is not None:
+    compared, settings = found.evidence, found.settings
+    lines = [f"same bytes: {yes[compared.same_bytes]}; same pixels: {yes[compared.same_pixels]}"]
+    if compared.hamming_bits is not None:
         limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
-        lines.append(f"pHash: differs in {evidence.hamming_bits} of 64 bits ({limit})")
-    if evidence.similarity is not None:
-        asked = ("match",) if evidence.weighed else ("match", "cluster")  # what was weighed is not cut by its cosine
+        lines.append(f"pHash: differs in {compared.hamming_bits} of 64 bits ({limit})")
+    if compared.similarity is not None:
+        asked = ("match",) if compared.evidence else ("match", "cluster")  # no cosine cuts an edge of evidence
         thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in asked)
-        lines.append(f"cosine: {evidence.similarity:.4f} ({thresholds})")
+        lines.append(f"cosine: {compared.similarity:.4f} ({thresholds})")
     for name, row in found.rows.items():
         values = {k: v for k, v in (row or {}).items() if k not in PAIRS.key}
         known = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
@@ -239,10 +239,10 @@ def _joining_path(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> tuple[H
     """The path from one image to the other over the pairs that join images of their cluster."""
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
     ids = ["image_id_a", "image_id_b"]
-    weighed = tables.read(EVIDENCE).select(*ids, "copy_probability")
+    evidence = tables.read(EVIDENCE).select(*ids, "copy_probability")
     by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= cluster["min_similarity"])
     joins = F.coalesce(F.col("copy_probability") >= _least_probability(cluster), by_likeness)
-    pairs = tables.read(PAIRS).join(weighed, ids, "left").where(F.col("method").isin(*IDENTICAL) | joins)
+    pairs = tables.read(PAIRS).join(evidence, ids, "left").where(F.col("method").isin(*IDENTICAL) | joins)
     path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
     uris = {r["image_id"]: r["uri"] for r in rows}

@@ -50,8 +50,8 @@ WEIGHED = {"copy_probability": 0.1, "decided_by": "geometry"}
 def test_what_kept_two_images_apart_is_told_in_words(
     a: dict[str, Any], b: dict[str, Any], bits: int | None, cosine: float | None, pair: Any, said: str
 ) -> None:
-    weighed = pair if pair and "copy_probability" in pair else None
-    assert why_not(a, b, Comparison(False, False, bits, cosine, pair, weighed), SETTINGS).startswith(said)
+    evidence = pair if pair and "copy_probability" in pair else None
+    assert why_not(a, b, Comparison(False, False, bits, cosine, pair, evidence), SETTINGS).startswith(said)
 
 
 def explain(tables: Tables, uri_a: str, uri_b: str) -> str:
