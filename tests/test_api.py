@@ -252,7 +252,7 @@ def test_questions_return_values(spark: SparkSession, finished: FinishedRun) -> 
     assert [len(found.rows[table]) for table in ("images", "features", "clusters")] == [1, 1, 3]
     first, second = finished.lake.same_bytes[0][:2]
     joined = dedup_spark.explain(spark, first, second, tables=root)
-    assert (joined.evidence.same_bytes, joined.why_not) == (True, None)
+    assert (joined.comparison.same_bytes, joined.why_not) == (True, None)
     assert joined.path[0].uri.endswith(first)
     assert joined.path[-1].uri.endswith(second)
     figures = dedup_spark.summary(spark, tables=root)

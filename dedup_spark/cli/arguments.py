@@ -1,6 +1,6 @@
 """The options of every command. It imports no Spark, so that `--help` and a wrong option answer at once.
 
-To add a command, call `add` here and write an answer of the same name in `answers.py`.
+A command's answer has the same name in `answers.py`; all the places of a new one are listed in docs/contributing.md.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Explanation:
 
     a: Facts
     b: Facts
-    evidence: Comparison
+    comparison: Comparison
     rows: Mapping[str, Facts | None]
     settings: Facts
     cluster_id: int | None
@@ -91,11 +91,11 @@ def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
     about_pairs = [table for table in ALL if table.key == PAIRS.key]
     found = {table.name: _between(tables.read(table), a, b).first() for table in about_pairs}
     rows = {name: row.asDict() if row else None for name, row in found.items()}
-    evidence = _comparison(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
+    comparison = _comparison(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
         path = _joining_path(tables, a, b, settings["cluster"])
-        return Explanation(a, b, evidence, rows, settings, a["cluster_id"], path, None)
-    return Explanation(a, b, evidence, rows, settings, None, (), why_not(a, b, evidence, settings))
+        return Explanation(a, b, comparison, rows, settings, a["cluster_id"], path, None)
+    return Explanation(a, b, comparison, rows, settings, None, (), why_not(a, b, comparison, settings))
 
 
 def describe_explanation(found: Explanation) -> str:
@@ -219,13 +219,13 @@ def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
 
 def _describe_evidence(found: Explanation) -> list[str]:
     yes = {True: "yes", False: "no"}
-    compared, settings = found.evidence, found.settings
+    compared, settings = found.comparison, found.settings
     lines = [f"same bytes: {yes[compared.same_bytes]}; same pixels: {yes[compared.same_pixels]}"]
     if compared.hamming_bits is not None:
         limit = f"match.max_hamming_bits {settings['match']['max_hamming_bits']}"
         lines.append(f"pHash: differs in {compared.hamming_bits} of 64 bits ({limit})")
     if compared.similarity is not None:
-        asked = ("match",) if compared.evidence else ("match", "cluster")  # no cosine cuts an edge of evidence
+        asked = ("match",) if compared.evidence else ("match", "cluster")  # pairs with evidence are not cut by cosine
         thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in asked)
         lines.append(f"cosine: {compared.similarity:.4f} ({thresholds})")
     for name, row in found.rows.items():

@@ -1,7 +1,6 @@
 """From the name of a model (`extract.embedding`) to weights, numbers and runtime: what `auto` means, what exists.
 
-To add a model, add it to `_RUNTIMES` (with a file beside `onnx.py` for another runtime) and to the choices in
-`config.py`.
+All the places where a new model goes are listed in docs/contributing.md.
 """
 
 from __future__ import annotations
