@@ -185,7 +185,7 @@ def measure(name: str, config: Config, scratch: Path, table: Table) -> dict[str,
         "ideal_after_to_before": after.seconds / before.seconds,
     }  # fmt: skip
     named = {f"{key}_{name}": value for key, value in figures.items()}
-    rss = {"peak_rss_2000_bytes": small_bytes, "peak_rss_20000_bytes": large_bytes}
+    rss = {"peak_rss_small_bytes": small_bytes, "peak_rss_large_bytes": large_bytes}
     return named | (rss if embed else {f"{key}_{name}": value for key, value in rss.items()})
 
 

@@ -1,7 +1,8 @@
 """Opens session, tables and run for a command, and checks what it was given before Spark starts.
 
 `open_run` and `to_write` take the lease on the tables: nobody else writes to them until the block ends.
-`open_run_beside` takes no lease and writes nothing but the log of runs; `to_read` writes nothing.
+`open_run_beside` writes nothing but the log of runs and holds no lease, unless the tables are missing or older: then
+it first takes the lease and makes them, or brings them up to date. `to_read` writes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from dedup_spark import pipeline
-from dedup_spark.commands.upgrade import require_current
+from dedup_spark.commands.upgrade import make_current
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, LeaseError
 from dedup_spark.models.registry import require_model
@@ -64,7 +65,7 @@ def open_run(asked: Opening, config: Config) -> Iterator[Run]:
     """The run asked for, or the interrupted run of this lake, or a new one, with the lease. Raises ConfigError."""
     _require_all(asked, config)
     with to_write(asked) as tables:
-        require_current(tables)
+        make_current(tables)
         lake = _canonical_lake(asked, config)
         run_id = pipeline.run_id_to_use(tables, lake, asked.run_id)
         if tables.lease:
@@ -75,13 +76,16 @@ def open_run(asked: Opening, config: Config) -> Iterator[Run]:
 
 @contextmanager
 def open_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
-    """A run of a command that writes nothing but the log of runs, and may work while another run writes."""
+    """A run of a command that writes nothing but the log of runs, and may work while another run writes.
+
+    Tables that are missing or older are made or brought up to date first, under the lease.
+    """
     _require_all(asked, config)
     with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
         if not tables.are_current():  # they must be made first, and that needs the lease
             with to_write(asked) as taken:
-                require_current(taken)
+                make_current(taken)
         run_id, is_logged = asked.run_id or new_run_id(), not _has_one_driver(asked.root)
         yield Run(tables, config, _canonical_lake(asked, config), run_id, is_logged=is_logged)
 
@@ -129,12 +133,12 @@ def _session(asked: Opening) -> Iterator[SparkSession]:
 
 
 def require_tables(asked: Opening) -> None:
-    """Raise ConfigError where there are no tables. Spark is started only to ask a catalog."""
-    if asked.database:
+    """Raise ConfigError where there are no tables. Spark is started only to ask a catalog or a store."""
+    if asked.database or "://" in asked.root:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
-        are_there = "://" in asked.root or Path(asked.root, "runs", "_delta_log").is_dir()
+        are_there = Path(asked.root, "runs", "_delta_log").is_dir()
     if not are_there:
         raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
 

@@ -29,11 +29,11 @@ _GAVE_UP = "reject_reason = 'missing' AND reject_message LIKE '% attempts failed
 """The message of version 0.1.0 for an image whose store had failed."""
 
 
-def require_current(tables: Tables) -> None:
-    """Mark tables of an older format as current where no row of them must be changed.
+def make_current(tables: Tables) -> None:
+    """Withdraw what an older version proposed for removal, and mark the tables as current if nothing else must change.
 
     Raises:
-        ConfigError: Rows must be changed, which is left to a person, who calls `dedup-spark upgrade`.
+        ConfigError: Other rows must be changed, which is left to a person, who calls `dedup-spark upgrade`.
     """
     if tables.are_current():
         return

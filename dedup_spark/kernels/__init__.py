@@ -9,13 +9,14 @@ Where is what, and where does something new go:
   `endings.py`.
 - `features/`: what is computed of decoded pixels: `hashing.py` (exact and perceptual hashes), `quality.py` (sharpness,
   contrast, entropy), `signature.py` (everything that a row of `features` holds). A new feature is a function in one of
-  the first two, or a file of its own, and a field of `Signature`.
+  the first two, or a file of its own, a field of `Signature` and a column of `features` in store/schema.py.
 - `joins/`: all pairs of vectors or hashes within a threshold. An engine proposes candidates and `base.py` scores them:
   `exact.py` (matrix products), `sketch.py` (Hamming distance of sign sketches, which `sketches.py` makes and sizes),
   `routed.py` (sketches in near cells), `faiss_ivf.py` (FAISS's own search); `hashes.py` compares pHashes; `recall.py`
-  estimates what an engine missed. A new engine is a file here that yields candidates, and a choice in stages/match/.
-- `clusters/`: from pairs to groups and keepers: `geometry.py` (aligns
-  two thumbnails), `verification.py` (a query image against its candidates, with supporting images), `probability.py`
+  estimates what an engine missed. A new engine is a file here that yields candidates, its name in
+  `vocabulary.Engine`, and a choice in stages/match/.
+- `clusters/`: from pairs to groups and keepers: `geometry.py` (aligns two thumbnails),
+  `verification.py` (a query image against its candidates, with supporting images), `probability.py`
   (how likely a pair is a copy), `components.py`, `grouping.py` and `linkage.py` (components, cut into groups),
   `keeping.py` (which member stays).
 - `edits.py`: edited copies of a picture, to measure what is found.

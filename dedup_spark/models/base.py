@@ -50,7 +50,7 @@ class ModelSettings:
         runtime: `onnx` or `torch`. Runtimes of the same numbers give the same vectors, so the id does not name them.
         numbers: `int8`, `fp32`, `fp16`, `bf16`, or `stored` (as in the file).
         pixels: `original`, or what the input is made from, e.g. `thumbnail-256-q80`.
-        max_batch_images: Images per forward pass; 0: as many as the device's memory holds.
+        max_batch_images: Images per forward pass; 0: the runtime's own limit, or what the device's memory holds.
     """
 
     name: str

@@ -123,7 +123,11 @@ def _read_report(uri: str) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as e:
         raise ConfigError(f"{uri}: cannot be read as the manifest of an S3 inventory: {e}") from e
     if missing or not report["files"]:
-        raise ConfigError(f"{uri}: not the manifest of an S3 inventory, or one without data: no {missing or 'files'}")
+        names = ", ".join(sorted(missing or {"files"}))
+        raise ConfigError(
+            f"{uri}: not the manifest of an S3 inventory, or one without data: {names} missing; give the manifest.json "
+            "that S3 wrote beside its reports"
+        )
     return report
 
 

@@ -45,9 +45,9 @@ _COMPILE_LATER = (
 the plans of one small extract, beside the decoders; with these 5 s. Code that runs long is compiled all the same."""
 
 _KEPT_CLASSES = "2000"
-"""By default Spark keeps the compiled code of 100 plans; a run has some 500, so each step compiled its own again: a
-fifth of the JVM's processor time in a match of 20,000 images (21 s; 17 s with this). On a cluster, where steps take
-long, it matters less."""
+"""By default Spark keeps the compiled code of 100 plans; a run has some 500. Without this each step compiles its own
+again: a fifth of the JVM's processor time in a match of 20,000 images (21 s; 17 s with this). On a cluster, where steps
+take long, it matters less."""
 
 _LAPTOP = {
     "spark.jars.packages": DELTA_JAR,
@@ -69,7 +69,7 @@ _SMALL_MASTER = {
 
 _RUNTIME = {
     "spark.sql.session.timeZone": "UTC",
-    # Rows that cross to Python are about 1 KB (uri, hashes, embedding): batches of about 1 MB.
+    # Most rows that cross to Python are about 1 KB (uri, hashes, embedding): batches of about 1 MB; with thumbnails 10.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
 }
 

@@ -59,7 +59,7 @@ IMAGES = Table(
     "One row per object that exists in the lake. The rows come from listings; no object is read.",
     ("image_id",),
     (
-        ("image_id", "bigint", "Stable 64-bit hash of uri and member; see stages/inventory/step.py"),
+        ("image_id", "bigint", "Stable 64-bit hash of uri and member"),
         ("lake", "string", "Root of the lake whose listing found the object first"),
         ("uri", "string", "Full normalised address of the object"),
         ("member", "string", "Name inside a container such as a tar file; null when the object is the image"),
@@ -162,8 +162,8 @@ SHARDS = Table(
 
 PAIRS = Table(
     "pairs",
-    "One row per pair of images whose exact scores passed a threshold. Identical images have a pair with their "
-    "representative only.",
+    "One row per pair of images whose exact cosine or pHash passed a threshold, or of which one is among the nearest "
+    "of the other. Identical images have a pair with their representative only.",
     ("image_id_a", "image_id_b"),
     (
         ("image_id_a", "bigint", "The smaller image_id"),
@@ -197,8 +197,8 @@ QUALITY = Table(
     (
         ("run_id", "string", "Run of the match, or of the command calibrate"),
         ("metric", "string", f"What is measured: {one_of(Metric)}"),
-        ("similarity_low", "float", "Cosines of the pairs in question: from here"),
-        ("similarity_high", "float", "to below here"),
+        ("similarity_low", "float", "Lower end of the cosines of the pairs in question"),
+        ("similarity_high", "float", "Upper end of those cosines, excluded"),
         (
             "n_queries",
             "bigint",
@@ -208,7 +208,7 @@ QUALITY = Table(
         ("n_found", "bigint", "Of those, the ones in the table pairs; candidates_per_pair: candidates"),
         ("value", "double", "n_found / n_true; lost_pair: cosine; null where n_true is 0"),
         ("low", "double", "Lower end of the 95 % interval"),
-        ("high", "double", "Upper end of it"),
+        ("high", "double", "Upper end of the 95 % interval"),
         ("image_id_a", "bigint", "lost_pair: the smaller image_id"),
         ("image_id_b", "bigint", "lost_pair: the larger image_id"),
         ("note", "string", "What the value means and what to do about it, in words"),
@@ -394,8 +394,7 @@ CLUSTER_HISTORY = Table(
 
 GUARDED = Table(
     "guarded",
-    "One row per guarded image: it shows too little to be joined to others by likeness alone. The reasons are in "
-    "stages/cluster/guarded_images.py.",
+    "One row per guarded image: it shows too little to be joined to others by likeness alone.",
     ("image_id",),
     (
         ("image_id", "bigint", "As in images; of images with the same pixels the representative"),

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from table_contents import rows
 
 from dedup_spark.cli import main
-from dedup_spark.commands.upgrade import require_current, upgrade
+from dedup_spark.commands.upgrade import make_current, upgrade
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.schema import ALL, FEATURES, IMAGES
 from dedup_spark.store.table_format import FORMAT
@@ -68,7 +68,7 @@ def test_tables_whose_rows_must_be_changed_are_refused_with_the_remedy(
 ) -> None:
     old = Tables(spark, str(shutil.copytree(with_new_columns, tmp_path / "tables")))
     with pytest.raises(ConfigError, match=f"run `dedup-spark upgrade --tables {old.root}` once"):
-        require_current(old)
+        make_current(old)
 
 
 def test_one_object_has_one_row_afterwards_and_keeps_an_id_that_it_had(upgraded: Upgraded) -> None:
@@ -107,7 +107,7 @@ def test_an_upgrade_can_be_done_twice(upgraded: Upgraded) -> None:
     images, features = upgraded.after.version(IMAGES), upgraded.after.version(FEATURES)
     assert not any(upgrade(upgraded.after).values())
     assert (upgraded.after.version(IMAGES), upgraded.after.version(FEATURES)) == (images, features)
-    require_current(upgraded.after)
+    make_current(upgraded.after)
 
 
 def test_tables_without_rows_to_change_are_simply_taken(tables: Tables) -> None:
@@ -115,7 +115,7 @@ def test_tables_without_rows_to_change_are_simply_taken(tables: Tables) -> None:
     tables.create_missing()
     assert tables.format() is not None
     assert tables.format().number == 1  # type: ignore[union-attr]
-    require_current(tables)
+    make_current(tables)
     assert tables.format().number == FORMAT  # type: ignore[union-attr]
 
 

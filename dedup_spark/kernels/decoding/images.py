@@ -25,7 +25,7 @@ from dedup_spark.vocabulary import RejectReason
 __all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
 
 REJECT_REASONS = tuple(RejectReason)
-"""The closed list. Those from `missing` on are about reading the object; the others are raised by decoding it."""
+"""The closed list; see `RejectReason`."""
 
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
 

@@ -55,9 +55,11 @@ def require_unique_ids(clusters: DataFrame) -> None:
     """Raise TableError when two clusters have one id, or one cluster two."""
     keepers = clusters.where("is_keeper").groupBy("cluster_id").count()
     ids = clusters.groupBy("keeper_image_id").agg(F.countDistinct("cluster_id").alias("count"))
-    wrong = keepers.select("count").unionByName(ids.select("count")).where("count <> 1")
-    if not wrong.isEmpty():
-        raise TableError("two clusters would have one id: a table changed while it was read; run again")
+    by_id = keepers.select(F.format_string("cluster %s has %s keepers", "cluster_id", "count").alias("wrong"), "count")
+    by_keeper = ids.select(F.format_string("keeper %s has %s clusters", "keeper_image_id", "count"), "count")
+    wrong = by_id.union(by_keeper).where("count <> 1").first()
+    if wrong is not None:
+        raise TableError(f"{wrong['wrong']}: a table changed while it was read; run again")
 
 
 def changes(clusters: DataFrame, previous: DataFrame, version: int, run_id: str, at: datetime) -> DataFrame:
