@@ -127,7 +127,7 @@ def _require_decoder(image_format: str) -> formats.Decoder:
     if decoder is None:
         raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
     if not formats.is_installed(decoder):
-        text = f"{image_format} needs {decoder.name}: pip install 'dedup-spark[formats]'"
+        text = f"{image_format} needs {decoder.name}: pip install '{decoder.requirement}'"
         raise ImageRejected("unsupported_format", text)
     return decoder
 

@@ -2,7 +2,7 @@
 
 Reads: images, features
 Writes: features
-Kernels: features
+Kernels: decoding, features
 Scale: it reads the bytes of the lake once, over the network; one decode and one forward pass per image; it writes about
 12 KB per row.
 
@@ -28,6 +28,7 @@ from dedup_spark.stages.extract.backlog import Backlog, kinds_of_rows, models_of
 from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
 from dedup_spark.stages.extract.task import READ, extract_batches
 from dedup_spark.stages.extract.versions import versions_in_use
+from dedup_spark.stages.reading.formats_here import say_undecodable
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
@@ -60,6 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     backlog.versions.require_consent()
     _forget(tables, backlog)
     backlog.versions.say_what_stays()
+    say_undecodable(spark, backlog.pending_suffixes)
     not_given = images_not_given(tables, lake) if backlog.n_not_given else None
     guard = _RejectGuard(run, config.extract, backlog)
     guard.check()  # also when a stopped run had read them all
