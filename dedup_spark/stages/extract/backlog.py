@@ -86,7 +86,8 @@ class Backlog:
 
     def forgotten_ids(self, images: DataFrame, features: DataFrame) -> DataFrame:
         """The image_id of the rows of features in `forgotten`; lazy."""
-        is_outdated = functools.reduce(operator.or_, map(_is_like, self._outdated), F.lit(False))
+        made_as = {tuple(kind[c] for c in _MADE_AS) for kind in self._outdated}
+        is_outdated = functools.reduce(operator.or_, map(_is_like, made_as), F.lit(False))
         no_object = features.join(images, _OBJECT, "left_anti")
         # an object that is gone may be of an outdated kind too, and a merge takes an id only once
         return features.where(is_outdated).select("image_id").union(no_object.select("image_id")).distinct()
@@ -111,5 +112,6 @@ def _why_outdated(kind: Row, settings: TaskSettings, versions: OtherVersions) ->
     return None
 
 
-def _is_like(kind: Row) -> Column:
-    return functools.reduce(operator.and_, (F.col(c).eqNullSafe(F.lit(kind[c])) for c in _MADE_AS))
+def _is_like(made_as: tuple[str | None, ...]) -> Column:
+    values = zip(_MADE_AS, made_as, strict=True)
+    return functools.reduce(operator.and_, (F.col(c).eqNullSafe(F.lit(value)) for c, value in values))
