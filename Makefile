@@ -7,7 +7,7 @@ TABLES ?= demo/tables
 LAKE ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu test-browser mutants lint types docs check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-rapids test-raw test-browser mutants lint types docs check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,12 +33,18 @@ test: setup  ## the tests that every change must pass
 	$(PYTEST)
 
 test-all: setup docs  ## every test, also the slow ones and those that kill processes; and the site
-	$(PYTEST) -m 'not gpu and not browser'
+	$(PYTEST) -m 'not gpu and not browser and not rapids and not camera'
 
 test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
 	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'
 	$(BIN)/python -m pytest -m gpu tests/test_cuda.py
 	$(BIN)/python benchmarks/embed.py --quick
+
+test-rapids: setup  ## the whole job with NVIDIA's RAPIDS accelerator, which explains and needs no GPU (fetches 1 GB once)
+	$(BIN)/python -m pytest -m rapids tests/test_rapids.py
+
+test-raw: setup  ## camera RAW on the photo of a real camera (fetches 18 MB once)
+	$(BIN)/python -m pytest -m camera tests/kernels/decoding/test_camera_raw.py
 
 mutants: setup  ## which errors in kernels/ would no test notice? (half an hour; ARGS="--all kernels/joins" tries all of a room)
 	@$(BIN)/python tests/mutants.py $(ARGS)

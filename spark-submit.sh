@@ -13,7 +13,7 @@ Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
   --platform NAME       which conf/NAME/spark-defaults.conf to use: $(known_platforms) (default: local)
   --master MASTER       Spark master (default: local[*,4] for local, else spark.master of the platform's conf)
   --conf KEY=VALUE      a Spark setting, stronger than the platform's conf; may be repeated
-  --overlay rapids      add conf/rapids/overlay.conf (GPU joins and aggregates; not for jobs with a model)
+  --overlay rapids      add conf/rapids/overlay.conf (GPU joins and aggregates; not for extract and embed alone)
   --archive ENV.tar.gz  a packed Python environment for the cluster (conda-pack or venv-pack)
   --dry-run             print the command on one line, quoted for a shell, and start no Spark
   --help                this text
@@ -221,7 +221,7 @@ if [ -n "$overlay" ]; then
   overlay_file=$root/conf/$overlay/overlay.conf
   [ -f "$overlay_file" ] || refuse "unknown overlay '$overlay'; known overlays: rapids"
   case ${job_file##*/} in
-    *extract.py | embed.py | run_pipeline.py) refuse "--overlay $overlay would take GPU memory from the model: run the other jobs with it, one by one" ;;
+    *extract.py | embed.py) refuse "--overlay $overlay does nothing for $job, whose rows come from Python, and takes GPU memory from the model: leave it out" ;;
   esac
   while read -r key value; do
     case $key in '' | '#'*) ;; *) command+=(--conf "$key=$value") ;; esac

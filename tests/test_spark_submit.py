@@ -169,9 +169,10 @@ def test_a_cluster_gets_no_address_of_this_machine(submit: Submit, tmp_path: Pat
 
 
 def test_own_settings_come_last_and_win(submit: Submit) -> None:
-    given = confs(dry_run(submit, "--overlay", "rapids", "--conf", "a.b=c=d", "--conf=e.f=g h", "match"))
-    assert given[-2:] == ["a.b=c=d", "e.f=g h"]
-    assert "spark.plugins=com.nvidia.spark.SQLPlugin" in given
+    for job in ("match", "run_pipeline"):
+        given = confs(dry_run(submit, "--overlay", "rapids", "--conf", "a.b=c=d", "--conf=e.f=g h", job))
+        assert given[-2:] == ["a.b=c=d", "e.f=g h"]
+        assert "spark.plugins=com.nvidia.spark.SQLPlugin" in given
 
 
 def test_only_yarn_is_sent_the_gpu_discovery_script(submit: Submit, project: Path) -> None:
@@ -237,8 +238,7 @@ def test_help_lists_jobs_and_platforms(submit: Submit) -> None:
         (["extract", "--master"], "--master needs a value"),
         (["--platform=emr", "--archive=absent.tar.gz", "extract"], "--archive absent.tar.gz: no such file"),
         (["--archive=env.tar.gz", "extract"], "--archive is for executors in processes of their own"),
-        (["--overlay", "rapids", "extract"], "would take GPU memory from the model"),
-        (["--overlay", "rapids", "run_pipeline"], "would take GPU memory from the model"),
+        (["--overlay", "rapids", "extract"], "takes GPU memory from the model: leave it out"),
         (["--overlay", "local", "match"], "unknown overlay 'local'"),
     ],
 )

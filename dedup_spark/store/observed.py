@@ -2,6 +2,10 @@
 
 Rows that a task writes itself are observed once, however often the task is repeated. Where a shuffle follows (optimised
 writes of Delta), a task that is repeated is observed twice: such numbers are for the log of runs only.
+
+Where NVIDIA's RAPIDS accelerator plans the queries, it fails on plans that observe (seen with 26.08.1). There rows are
+written as they are, by the accelerator where it can, and aggregated by a query over the columns that were written. Rows
+whose aggregates are not in what is written are written in a block of `unaccelerated`.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, Observation
 
+from dedup_spark.spark.rapids import is_accelerated
 from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -24,32 +29,34 @@ class Observed:
     """The aggregates of one write."""
 
     def __init__(self) -> None:
-        self._observation, self._aggregates = Observation(), list[Column]()
+        self._observation: Observation | None = None
+        self._aggregates: list[Column] = []
 
     def watch(self, rows: DataFrame, **aggregates: Column) -> DataFrame:
-        """`rows`, to be written next, once."""
-        self._observation = Observation()
+        """`rows`, to be written next, once; they are not observed where the accelerator plans the write."""
         self._aggregates = [column.alias(name) for name, column in aggregates.items()]
-        return rows.observe(self._observation, *self._aggregates)
+        self._observation = None if is_accelerated(rows.sparkSession) else Observation()
+        return rows.observe(self._observation, *self._aggregates) if self._observation else rows
 
     def get(self) -> dict[str, Any] | None:
-        """After the write, the values by name; None where this Spark does not report them.
+        """After the write, the values by name; None where they were not observed, or this Spark does not report them.
 
         `Observation.get` alone would wait for ever.
         """
-        found: list[dict[str, Any]] = []
-        asking = threading.Thread(
-            target=lambda: found.append(dict(self._observation.get)), daemon=True, name="observed"
-        )
+        observation, found = self._observation, list[dict[str, Any]]()
+        if observation is None:
+            return None
+        asking = threading.Thread(target=lambda: found.append(dict(observation.get)), daemon=True, name="observed")
         asking.start()
         asking.join(_SECONDS_TO_OBSERVE)
         return found[0] if found else None
 
     def get_or_query(self, written: Callable[[], DataFrame]) -> dict[str, Any]:
-        """As `get`; where this Spark does not report them, by a query over what was written, read only then."""
+        """As `get`; where it gives None, by a query over what was written, read only then."""
         seen = self.get()
         if seen is None:
-            log.warning("this Spark reported no observed metrics of a write: its rows are counted by another query")
+            if self._observation:
+                log.warning("this Spark reported no observed metrics of a write: its rows are counted by another query")
             row = written().agg(*self._aggregates).first()
             assert row is not None
             seen = row.asDict()

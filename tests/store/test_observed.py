@@ -15,17 +15,21 @@ from dedup_spark.store.observed import Observed, stage_with
 from dedup_spark.store.tables import Tables
 
 
-@pytest.mark.parametrize("is_observed", [True, False])
+@pytest.mark.parametrize("how", ["observed", "not reported", "accelerated"])
 @pytest.mark.parametrize("n", [0, 1000])
 def test_staged_rows_come_with_their_aggregates(
-    tables: Tables, monkeypatch: pytest.MonkeyPatch, n: int, is_observed: bool
+    tables: Tables, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, n: int, how: str
 ) -> None:
-    if not is_observed:
-        monkeypatch.setattr(Observed, "get", lambda _: None)
     numbers = tables.spark.range(n).groupBy((F.col("id") % 7).alias("rest")).agg(F.sum("id").alias("total"))
+    if how == "not reported":
+        monkeypatch.setattr(Observed, "get", lambda _: None)
+    elif how == "accelerated":
+        monkeypatch.setattr(observed, "is_accelerated", lambda _: True)
+        monkeypatch.setattr(type(numbers), "observe", lambda *_: pytest.fail("the accelerator fails on it"))
     staged, seen = stage_with(tables, "numbers", numbers, n=F.count("*"), most=F.max("total"))
     assert Path(tables.root, tables.staging, "numbers").is_dir()
     assert staged.count() == min(n, 7)
+    assert ("counted by another query" in caplog.text) is (how == "not reported")
     assert seen == {"n": min(n, 7), "most": max((sum(range(r, n, 7)) for r in range(7)), default=0) if n else None}
 
 

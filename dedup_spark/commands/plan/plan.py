@@ -34,6 +34,7 @@ from dedup_spark.stages.extract.step import task_settings
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.inventory.step import list_lake
 from dedup_spark.stages.match.floors import lowest_floor
+from dedup_spark.stages.reading.formats_here import count_rare_suffixes, undecodable
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
@@ -66,13 +67,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plan:
-    """All figures of a plan. `clusters`: first that of the session, then those asked for, each with its steps."""
+    """All figures of a plan. `clusters`: first that of the session, then those asked for, each with its steps.
+
+    `undecodable`: a sentence for each kind of image in the whole lake that nothing here decodes, told by its name.
+    """
 
     n_images: int
     n_bytes: int
     n_readable: int
     n_sample: int
     rejected: dict[str, int]
+    undecodable: list[str]
     from_features: bool
     rates: Rates
     measured: tuple[str, ...]
@@ -129,9 +134,10 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Spar
     costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
+    undecoded = undecodable(spark, count_rare_suffixes(images))
     return Plan(
-        n_images, n_bytes, n_readable, len(ok), rejected, sample.busy_seconds is None, rates, measured, duplicates,
-        costs, prices,
+        n_images, n_bytes, n_readable, len(ok), rejected, undecoded, sample.busy_seconds is None, rates, measured,
+        duplicates, costs, prices,
     )  # fmt: skip
 
 

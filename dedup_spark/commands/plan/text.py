@@ -28,6 +28,7 @@ def describe_plan(plan: Plan) -> str:
     lines = [
         f"lake        {plan.n_images:,} images, {readable_bytes(plan.n_bytes)} ({readable_bytes(round(mean))} each)",
         f"sample      {plan.n_sample:,} readable {source}; {rejected}",
+        *(f"undecoded   {sentence}" for sentence in plan.undecodable),
         f"speed       {_speed(plan)}",
         f"            measured here: {', '.join(plan.measured)}; the others are the defaults of "
         "commands/plan/forecast.py",

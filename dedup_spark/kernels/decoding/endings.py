@@ -25,6 +25,21 @@ def is_cut_off(data: bytes, image_format: str) -> bool:
     return data[4:8] in (b"ftyp", b"jP  ", b"JXL ") and _last_box_end(data) > len(data)
 
 
+def is_raw_cut_off(data: bytes, image_format: str) -> bool:
+    """Whether a camera's RAW file ends before its sensor data do, which are the largest part of it. Never raises.
+
+    LibRaw decodes what is there and leaves the rest black (seen on a Sony ARW cut to a hundredth), and a preview in
+    front looks whole. A lost thumbnail behind the sensor data does not count.
+    """
+    if image_format == "RAF":
+        return sum(unpack(">6I", data, 84)[4:]) > len(data)
+    if data[:2] in (b"II", b"MM"):
+        parts = (_places(tags) for tags in tiff_directories(data, max_values=1 << 18))
+        largest = max(parts, key=lambda places: sum(size for _, size in places), default=[])
+        return any(offset + size > len(data) for offset, size in largest)
+    return data[4:8] == b"ftyp" and _last_box_end(data) > len(data)
+
+
 def _is_jpeg_cut_off(data: bytes) -> bool:
     return b"\xff\xd9" not in data[-64:]
 
@@ -58,11 +73,15 @@ def _is_tiff_cut_off(data: bytes) -> bool:
     is_empty = True
     for tags in tiff_directories(data, max_values=1 << 18):
         is_empty = is_empty and not tags
-        extents = (zip(tags.get(o, ()), tags.get(n, ()), strict=False) for o, n in _TIFF_EXTENTS)
-        places = itertools.chain.from_iterable(extents)
-        if any(offset + size > len(data) for offset, size in places):
+        if any(offset + size > len(data) for offset, size in _places(tags)):
             return True
     return is_empty or _is_tiff_directory_cut_off(data)
+
+
+def _places(tags: dict[int, tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Offset and length of each piece of the pixels of a directory."""
+    extents = (zip(tags.get(o, ()), tags.get(n, ()), strict=False) for o, n in _TIFF_EXTENTS)
+    return list(itertools.chain.from_iterable(extents))
 
 
 def _is_tiff_directory_cut_off(data: bytes) -> bool:

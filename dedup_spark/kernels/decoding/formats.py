@@ -13,17 +13,24 @@ from dedup_spark.kernels.decoding.headers import tiff_directories
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """`name` as pip knows it, `module` as Python does; `ways` are the values of features.decoder that it can give."""
+    """`name` as pip knows it, `module` as Python does; `ways` are the values of features.decoder that it can give.
+    `extra` of dedup_spark installs it; Pillow always is."""
 
     name: str
     module: str
     ways: tuple[str, ...]
+    extra: str = ""
+
+    @property
+    def requirement(self) -> str:
+        """For pip."""
+        return f"dedup-spark[{self.extra}]" if self.extra else self.name
 
 
 PILLOW = Decoder("pillow", "PIL", ("pillow",))
-HEIF = Decoder("pillow-heif", "pillow_heif", ("pillow-heif",))
-JXL = Decoder("pillow-jxl-plugin", "pillow_jxl", ("pillow-jxl-plugin",))
-RAW = Decoder("rawpy", "rawpy", ("rawpy preview", "rawpy", "rawpy half size"))
+HEIF = Decoder("pillow-heif", "pillow_heif", ("pillow-heif",), "heic")
+JXL = Decoder("pillow-jxl-plugin", "pillow_jxl", ("pillow-jxl-plugin",), "jxl")
+RAW = Decoder("rawpy", "rawpy", ("rawpy preview", "rawpy", "rawpy half size"), "raw")
 DECODERS = (PILLOW, HEIF, JXL, RAW)
 
 _MAGIC = (

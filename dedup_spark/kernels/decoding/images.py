@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from PIL import Image, features
 
 from dedup_spark.kernels.decoding import formats, openers
-from dedup_spark.kernels.decoding.endings import is_cut_off
+from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.formats import sniff_format
 from dedup_spark.kernels.decoding.headers import claimed_size, is_turned, jpeg_frame, jxl_orientation
 from dedup_spark.kernels.decoding.raw import decode_raw
@@ -127,7 +127,7 @@ def _require_decoder(image_format: str) -> formats.Decoder:
     if decoder is None:
         raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
     if not formats.is_installed(decoder):
-        text = f"{image_format} needs {decoder.name}: pip install 'dedup-spark[formats]'"
+        text = f"{image_format} needs {decoder.name}: pip install '{decoder.requirement}'"
         raise ImageRejected("unsupported_format", text)
     return decoder
 
@@ -162,6 +162,8 @@ def _decode(
 
 def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int], None]) -> DecodedImage:
     picture = decode_raw(data, check_size)
+    if is_raw_cut_off(data, image_format):
+        raise ImageRejected("truncated", "the file ends before its sensor data")
     return DecodedImage(
         pixels=picture.pixels,
         source=picture.pixels,

@@ -28,6 +28,7 @@ from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.spark.progress import Progress
+from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
@@ -108,7 +109,8 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         n_slice = todo.where(inside).count()
         ids = F.broadcast(todo.where(inside))  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
-        with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
+        watch = progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice)
+        with watch, unaccelerated(tables.spark):
             vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
         clocks.count()
         _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)

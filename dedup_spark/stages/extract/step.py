@@ -2,7 +2,7 @@
 
 Reads: images, features
 Writes: features
-Kernels: features
+Kernels: decoding, features
 Scale: it reads the bytes of the lake once, over the network; one decode and one forward pass per image; it writes about
 12 KB per row.
 
@@ -23,10 +23,12 @@ from dedup_spark.errors import GuardError, TableError
 from dedup_spark.models import registry as models
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.progress import Progress
+from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.extract.backlog import Backlog, kinds_of_rows, models_of, pending_images
 from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
 from dedup_spark.stages.extract.task import READ, extract_batches
 from dedup_spark.stages.extract.versions import versions_in_use
+from dedup_spark.stages.reading.formats_here import say_undecodable
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
@@ -59,6 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     backlog.versions.require_consent()
     _forget(tables, backlog)
     backlog.versions.say_what_stays()
+    say_undecodable(spark, backlog.pending_suffixes)
     not_given = images_not_given(tables, lake) if backlog.n_not_given else None
     guard = _RejectGuard(run, config.extract, backlog)
     guard.check()  # also when a stopped run had read them all
@@ -128,7 +131,8 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
     progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("image_id").between(low, high))
-        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+        watch = progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice)
+        with watch, unaccelerated(tables.spark):
             rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
             tables.append(FEATURES, rows.select(FEATURES.column_names))
         guard.add(clocks.count(), low, high)
@@ -142,7 +146,8 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
         part = not_given.where(F.col("image_id").between(low, high))
-        rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
+        with unaccelerated(tables.spark):
+            rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
         clocks.count()
         changed = rows.join(part.select("image_id", "before"), "image_id").where(
             ~F.col("before").eqNullSafe(F.col("reject_reason"))

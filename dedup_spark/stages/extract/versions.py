@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-import pyarrow as pa
 from pyspark.sql import Row, SparkSession
 
 from dedup_spark.config import ExtractSettings
@@ -24,7 +23,7 @@ from dedup_spark.kernels.features.signature import (
     may_decode_now,
     own_version,
 )
-from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.spark.executors import ask_an_executor
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +97,7 @@ def versions_in_use(spark: SparkSession, kinds: Sequence[Row], signature: Signat
     ours = current_versions(signature)
     if {k["signature_version"] for k in kinds if k["is_made"] and k["is_here"] is not None} <= ours:
         return ours
-    one = local_relation(spark, [(0,)], "i int").coalesce(1)
-    asked = one.mapInArrow(functools.partial(_list_versions, signature=signature), "version string")
-    theirs = frozenset(row["version"] for row in asked.collect())
+    theirs = ask_an_executor(spark, functools.partial(_versions, signature))
     if theirs != ours:
         log.warning(
             "extract: executors decode by other versions than the driver has (%s; the driver: %s), and theirs count; "
@@ -110,10 +107,9 @@ def versions_in_use(spark: SparkSession, kinds: Sequence[Row], signature: Signat
     return theirs
 
 
-def _list_versions(batches: Iterable[pa.RecordBatch], signature: SignatureSettings) -> Iterator[pa.RecordBatch]:
-    """On an executor: one row per version."""
-    for _ in batches:
-        yield pa.RecordBatch.from_pydict({"version": sorted(current_versions(signature))})
+def _versions(signature: SignatureSettings) -> frozenset[str]:
+    """On an executor."""
+    return current_versions(signature)
 
 
 def _may_be_mended(kind: Row, rejecting: str) -> bool:

@@ -121,7 +121,8 @@ def embed_command(run: Run) -> str:
 class ModelClocks:
     """Adds up, over the slices of a step, how long models worked and how long they waited for pixels.
 
-    The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too.
+    The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too. The
+    write is in a block of `unaccelerated`; as its rows come from Python, the accelerator could do nothing of it.
     """
 
     def __init__(self, run: Run) -> None:

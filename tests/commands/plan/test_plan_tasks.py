@@ -97,6 +97,9 @@ def test_near_pairs_are_estimated_among_distinct_pictures() -> None:
     assert found["cosine >= 0.5"].pairs.value == 0
 
 
+UNDECODED = "12 files named .svg will be unsupported_format: dedup_spark has no decoder for SVG"
+
+
 def a_plan(n_sample: int) -> Plan:
     clusters = (SparkCluster(1, 2), SparkCluster(100, 16, 1))
     prices = Prices(0.05, 5.0)
@@ -104,15 +107,15 @@ def a_plan(n_sample: int) -> Plan:
     seen = SampleCounts(3, 0, 6, 3, ((n_sample // 2, 1), (n_sample, 3)))
     costs = [(c, forecast(lake, c, Rates(), prices)) for c in clusters]
     duplicates = {"cosine >= 0.45": estimate(seen, n_sample, 1_000_000)}
-    return Plan(1_000_000, 10**11, 990_000, n_sample, {"truncated": 4}, False, Rates(), ("embed_seconds",), duplicates,
-                costs, prices)  # fmt: skip
+    return Plan(1_000_000, 10**11, 990_000, n_sample, {"truncated": 4}, [UNDECODED], False, Rates(),
+                ("embed_seconds",), duplicates, costs, prices)  # fmt: skip
 
 
 def test_the_text_says_lake_sample_duplicates_and_costs() -> None:
     text = describe_plan(a_plan(400))
-    for words in ("1,000,000 images, 100 GB", "truncated 4", "cosine >= 0.45", "this cluster: 1 node of 2 cores",
-                  "cluster: 100 nodes of 1 GPU and 16 cores", "match (routed) *", "dollars",
-                  "--set plan.sample_images="):  # fmt: skip
+    for words in ("1,000,000 images, 100 GB", "truncated 4", UNDECODED, "cosine >= 0.45",
+                  "this cluster: 1 node of 2 cores", "cluster: 100 nodes of 1 GPU and 16 cores", "match (routed) *",
+                  "dollars", "--set plan.sample_images="):  # fmt: skip
         assert words in text, words
     assert max(len(line) for line in text.splitlines()) < 160
 
@@ -121,6 +124,7 @@ def test_the_json_holds_every_number_of_the_text() -> None:
     record = json.loads(plan_json(a_plan(400)))
     assert record["n_images"] == 1_000_000
     assert record["duplicates"]["cosine >= 0.45"]["pairs"]["low"] > 0
+    assert record["undecodable"] == [UNDECODED]
     small, large = record["clusters"]
     assert [s["step"] for s in small["steps"]].count("match") == 4
     assert large["total"]["gpu_hours"] > 0 == small["total"]["gpu_hours"]

@@ -3,12 +3,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from odd_bytes import encoded, psd
-from odd_files import odd_files, picture
+from odd_bytes import DNG, encoded, psd, raw_file
+from odd_files import DNG_CAMERA, OddFile, odd_files, picture
 from PIL import Image
 
 from dedup_spark.kernels.decoding import openers
-from dedup_spark.kernels.decoding.endings import is_cut_off
+from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.images import ImageRejected, decode_image
 
 LIMITS = {"max_pixels": 400_000_000, "min_side_px": 8}
@@ -39,6 +39,26 @@ def test_a_file_without_its_end_is_truncated_and_not_corrupt(name: str, tenth: i
 def test_a_whole_file_of_any_format_is_not_cut_off(file: object) -> None:
     data, image_format = file.data, file.format  # type: ignore[attr-defined]
     assert not is_cut_off(data, image_format)
+
+
+@pytest.mark.parametrize("file", [f for f in odd_files() if f.decoder.startswith("rawpy")], ids=lambda f: f.name)
+def test_camera_raw_without_the_end_of_its_sensor_data_is_truncated(file: OddFile) -> None:
+    """LibRaw would show black for what is missing, or the preview in front of it."""
+    assert not is_raw_cut_off(file.data, file.format)
+    for tenth in range(1, 10):
+        with pytest.raises(ImageRejected, match=r"^truncated"):
+            decode_image(file.data[: len(file.data) * tenth // 10], **LIMITS)
+
+
+def test_a_lost_preview_behind_the_sensor_data_leaves_the_picture_whole() -> None:
+    preview = encoded(Image.fromarray(picture()), "JPEG")
+    data = raw_file(picture(), DNG_CAMERA, preview, more=DNG)
+    length = struct.pack("<HHII", 514, 4, 1, len(preview))
+    assert data.count(length) == 1
+    longer = data.replace(length, struct.pack("<HHII", 514, 4, 1, 12_000))  # the sensor data are 12,288
+    assert is_cut_off(longer, "DNG")
+    assert not is_raw_cut_off(longer, "DNG")
+    assert decode_image(longer, **LIMITS).decoder.startswith("rawpy")
 
 
 def test_a_tiff_whose_compression_this_libtiff_lacks_is_unsupported_and_not_corrupt(

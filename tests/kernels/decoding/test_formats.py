@@ -209,18 +209,21 @@ def test_what_the_decoder_cannot_read_of_jpeg_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"),
-    [("heic", "pillow-heif"), ("jxl", "pillow-jxl-plugin"), ("dng", "rawpy"), ("cr2 preview", "rawpy")],
-)
+    ("name", "package", "extra"),
+    [
+        ("heic", "pillow-heif", "heic"), ("jxl", "pillow-jxl-plugin", "jxl"), ("dng", "rawpy", "raw"),
+        ("cr2 preview", "rawpy", "raw"),
+    ],
+)  # fmt: skip
 def test_a_missing_decoder_is_named_with_the_way_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, name: str, package: str
+    monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
 ) -> None:
     monkeypatch.setattr(formats, "is_installed", lambda decoder: decoder is formats.PILLOW)
     image_format = BY_NAME[name].format
     with pytest.raises(ImageRejected) as rejected:
         decode_image(BY_NAME[name].data, **LIMITS)
     assert rejected.value.reason == "unsupported_format"
-    assert rejected.value.message == f"{image_format} needs {package}: pip install 'dedup-spark[formats]'"
+    assert rejected.value.message == f"{image_format} needs {package}: pip install 'dedup-spark[{extra}]'"
 
 
 def test_decoders_of_rare_formats_are_imported_when_their_first_file_comes(tmp_path: Path) -> None:

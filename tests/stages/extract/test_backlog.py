@@ -27,8 +27,8 @@ def settings(**changes: Any) -> TaskSettings:
 
 def kind(n: int, **facts: Any) -> Row:
     """Rows made by an earlier run that are as they should be, unless `facts` say otherwise."""
-    plain = {"is_here": True, "has_etag": False, "is_made": True, "of_run": False, "reject_reason": None,
-             "model_id": None, "signature_version": CURRENT}  # fmt: skip
+    plain = {"is_here": True, "has_etag": False, "suffix": None, "is_made": True, "of_run": False,
+             "reject_reason": None, "model_id": None, "signature_version": CURRENT}  # fmt: skip
     return Row(**plain | facts | {"n": n})
 
 
@@ -45,6 +45,14 @@ def test_pending_are_the_images_of_this_lake_without_a_row() -> None:
     kinds = [unread(4), unread(3, has_etag=True), unread(8, is_here=False), kind(5)]
     backlog = Backlog(kinds, settings())
     assert (backlog.n_pending, backlog.n_pending_with_etag) == (7, 3)
+
+
+def test_pending_images_that_not_all_decode_are_counted_by_the_endings_of_their_names() -> None:
+    kinds = [unread(4), unread(3, suffix="heic"), unread(2, suffix="heic", has_etag=True), kind(5, suffix="jxl"),
+             unread(8, suffix="nef", is_here=False), kind(1, suffix="dng", signature_version="0/old")]  # fmt: skip
+    assert Backlog(kinds, settings()).pending_suffixes == {"heic": 5}
+    again = Backlog(kinds, settings(on_version_change="recompute", max_outdated_share=1))
+    assert again.pending_suffixes == {"heic": 5, "dng": 1}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +112,9 @@ def test_kinds_and_forgotten_rows_are_those_of_the_tables(spark: SparkSession) -
         spark,
         [
             listed(1), listed(2, etag="a" * 32, uri="s3://lake/2.jpg"), listed(3), listed(4, object_version=2),
-            listed(5), listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE),
+            listed(5), listed(6, lake=OTHER_LAKE), listed(7, lake=OTHER_LAKE, uri="file:///other/7.heic"),
+            listed(9, uri="file:///lake/a.b/IMG.HEIC"), listed(10, uri="file:///lake/a.heic/b"),
+            listed(11, uri="file:///lake/a.tar", member="x/y.jxl"),
         ],
     )  # fmt: skip
     made = features(
@@ -121,5 +131,6 @@ def test_kinds_and_forgotten_rows_are_those_of_the_tables(spark: SparkSession) -
     backlog = Backlog(kinds_of_rows(there, made, LAKE, RUN), settings(on_version_change="recompute"))
     assert backlog.forgotten == {"made by version 0/old": 2, "object gone or changed": 2}
     assert sorted(r["image_id"] for r in backlog.forgotten_ids(there, made).collect()) == [3, 4, 6, 8]
-    assert (backlog.n_pending, backlog.n_pending_with_etag) == (3, 1)  # 2 and 4 unread, 3 outdated
+    assert (backlog.n_pending, backlog.n_pending_with_etag) == (6, 1)  # 2, 4 and 9 to 11 unread, 3 outdated
+    assert backlog.pending_suffixes == {"heic": 1, "jxl": 1}
     assert (backlog.n_read_in_run, backlog.n_rejected_in_run) == (1, 0)
