@@ -72,7 +72,7 @@ def largest_cluster(finished: FinishedRun) -> tuple[int, set[str]]:
 def found(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Dendrogram:
     """All that can be asked of one component, once: thumbnails, the lake's curve, labelled pairs."""
     cluster_id, _ = largest_cluster(finished)
-    members = [m for m in rows(finished.tables.root, "clusters")]
+    members = rows(finished.tables.root, "clusters")
     uris = [m["uri"] for m in members if m["cluster_id"] == cluster_id and m["member"] is None]
     other = next(m["uri"] for m in members if m["cluster_id"] != cluster_id and m["member"] is None)
     file = tmp_path_factory.mktemp("labelled") / "pairs.csv"
