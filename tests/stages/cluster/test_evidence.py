@@ -99,6 +99,9 @@ def test_copies_are_joined_and_different_pictures_in_one_frame_are_not(filled: T
     assert frames["contested"] > 0.02
     assert frames["copy_probability"] < 0.5 < evidence[100, 301]["copy_probability"]
     assert frames["normalised_similarity"] == pytest.approx(frames["similarity"] - 0.15, abs=1e-6)
+    assert {r["compared_for"] for r in evidence.values()} == {"match"}
+    in_components = {r["image_id"]: r["group_id"] for r in rows(filled.root, "components")}
+    assert {i: in_components[i] for i in (105, 202)} == {105: 100, 202: 200}
 
 
 @pytest.mark.slow

@@ -84,9 +84,8 @@ class Known:
         chain = arc(7, 0.75, rng)
         two = families([4, 4], 0.9, rng)
         bridge = two[[0]] + two[[4]]
-        self.vectors = np.concatenate(
-            [families([3, 5], 0.8, rng), chain, two, bridge, ring(8, 0.6), directions(6, rng)]
-        )
+        near = [families([3, 5], 0.8, rng), chain, two, bridge, ring(8, 0.68)]
+        self.vectors = np.concatenate([*near, directions(6, rng)])
         self.ids = random_ids(len(self.vectors), rng)
         self.cosines = exact_cosines(self.vectors)
         self.near = {
