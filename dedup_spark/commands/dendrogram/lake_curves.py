@@ -33,7 +33,7 @@ def curve_of_component(tree: ComponentTree) -> Curve:
     scored = Scored.each(joined_at(tree.merges, a, b), p.probability)
     return Curve(
         "This component: pairs that are in one group",
-        "1 - copy probability, mean between two groups that merge",
+        "1 - copy probability up to which two groups merge",
         _EXPECTED.format(calibration="cluster.prior, or the one shipped with the model")
         + f". Counted are the {len(p.a):,} pairs of the component that were weighed; pairs that nobody compared are in "
         "neither number.",
@@ -48,14 +48,17 @@ def curve_of_lake(tables: Tables, settings: Settings) -> list[Curve]:
     Cost: one aggregate over evidence, and at most 10,001 rows on the driver.
     """
     found = tables.read(EVIDENCE).where(F.col("compared_for") == ComparedFor.MATCH)
-    step = F.ceil((1 - F.col("copy_probability").cast("double")) * _STEPS - 1e-3).alias("step")
-    sums = found.groupBy(step).agg(F.count("*").alias("n"), F.sum("copy_probability").alias("copies"),
+    probability = F.col("copy_probability").cast("double")
+    step = F.ceil((1 - probability) * _STEPS - 1e-3).alias("step")
+    joins = (probability >= least_probability(settings)).alias("joins")  # so that the steps are exact at this cut
+    sums = found.groupBy(step, joins).agg(F.count("*").alias("n"), F.sum("copy_probability").alias("copies"),
                                    F.first("calibration").alias("calibration")).toArrow()  # fmt: skip
     if not len(sums):
         return []
-    height = sums["step"].to_numpy().astype(np.float64) / _STEPS
-    scored = Scored(height, sums["n"].to_numpy().astype(np.float64), sums["copies"].to_numpy().astype(np.float64))
     used = joining_cut(settings)
+    steps, joined = sums["step"].to_numpy() / _STEPS, sums["joins"].to_numpy(zero_copy_only=False)
+    height = np.where(joined, np.minimum(steps, used), np.maximum(steps, used + 1 / _STEPS))
+    scored = Scored(height, sums["n"].to_numpy().astype(np.float64), sums["copies"].to_numpy().astype(np.float64))
     rests_on = (
         f"{_EXPECTED.format(calibration=sums['calibration'][0].as_py())}, and on the lake being like the images that "
         f"it was fitted to; `dedup-spark calibrate` fits it to this lake. Recall is of the copies among the "

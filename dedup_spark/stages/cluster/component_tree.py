@@ -118,7 +118,7 @@ def tree_of_rows(members: pa.Table, known: pa.Table, settings: CutSettings) -> C
         merges = _tree_by_evidence(ids, pairs, matched, settings.linkage)
         unit, similarity = DistanceUnit.COPY_PROBABILITY, MIN_GROUP_PROBABILITY
     else:
-        pairs = Pairs(*(np.empty(0, np.int64) for _ in "ab"), np.empty(0), ())
+        pairs = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), ())
         merges, unit, similarity = _tree_by_likeness(ids, known, settings)
     cut = height_of(similarity, settings.linkage)
     group = cut_tree(merges, cut)
