@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -134,29 +135,28 @@ def require_height(axis: Axis, value: float) -> float:
 
 def groups_at(found: Dendrogram, height: float) -> tuple[Group, ...]:
     """The groups where merges up to this height are made; the first is that of the first leaf."""
-    published = _together(found, found.cut)
-    cluster_sizes = {c: sum(leaf.cluster_id == c for leaf in found.leaves) for c in _clusters(found.leaves)}
+    published = set(_together(found, found.cut))
+    cluster_sizes = Counter(leaf.cluster_id for leaf in found.leaves)
     return tuple(
         _group([found.leaves[i] for i in members], members in published, cluster_sizes)
         for members in _together(found, height)
     )
 
 
-def _together(found: Dendrogram, height: float) -> list[list[int]]:
+def _together(found: Dendrogram, height: float) -> list[tuple[int, ...]]:
     """The leaves of each group at a height, ascending."""
-    label = cut_tree(found.merges, height)
-    return [np.flatnonzero(label == first).tolist() for first in np.unique(label)]
+    groups: dict[int, list[int]] = {}
+    for leaf, first in enumerate(cut_tree(found.merges, height).tolist()):
+        groups.setdefault(first, []).append(leaf)
+    return [tuple(members) for members in groups.values()]
 
 
-def _clusters(leaves: tuple[Leaf, ...] | list[Leaf]) -> list[int]:
-    return list(dict.fromkeys(leaf.cluster_id for leaf in leaves if leaf.cluster_id is not None))
-
-
-def _group(leaves: list[Leaf], is_of_the_run: bool, cluster_sizes: Mapping[int, int]) -> Group:
-    clusters = _clusters(leaves)
-    n_alone = sum(leaf.cluster_id is None for leaf in leaves)
+def _group(leaves: list[Leaf], is_of_the_run: bool, cluster_sizes: Mapping[int | None, int]) -> Group:
+    here = Counter(leaf.cluster_id for leaf in leaves)
+    n_alone = here.pop(None, 0)
+    clusters = [cluster for cluster in here if cluster is not None]
     joins = len(clusters) + n_alone > 1
-    splits = any(sum(leaf.cluster_id == c for leaf in leaves) < cluster_sizes[c] for c in clusters)
+    splits = any(here[cluster] < cluster_sizes[cluster] for cluster in clusters)
     if is_of_the_run:
         change = Change.DIVIDED if joins else Change.NONE
     else:
