@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.cluster.hierarchy import leaves_list
 
+from dedup_spark.commands.dendrogram.curves import Curve
 from dedup_spark.commands.dendrogram.lake_curves import curve_of_component, curve_of_labelled_pairs, curve_of_lake
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf, axis_of, require_height
 from dedup_spark.commands.labelled_pairs import read_labelled_pairs
@@ -88,11 +91,6 @@ def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
     leaves = _with_thumbnails(tables, _leaves(tables, shown), pictured if asked.max_thumbnails else shown[:0])
     merges = branch.tree.copy()
     merges[:, 2] *= axis.scale
-    curves = [curve_of_component(tree)] if len(tree.pairs.a) else []
-    if asked.of_lake:
-        curves += curve_of_lake(tables, settings)
-    if labelled is not None:
-        curves.append(curve_of_labelled_pairs(tables, labelled, settings, tree.unit))
     return Dendrogram(
         component_id=component_id,
         cluster_id=next(leaf.cluster_id for leaf in leaves if leaf.image_id == representative),
@@ -106,8 +104,20 @@ def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
         joins_at=None if branch.joins_at is None else branch.joins_at * axis.scale,
         joined_by=_joined_by(tree, settings),
         decided_by=dict(Counter(tree.pairs.decided_by).most_common()),
-        curves=tuple(curves),
+        curves=tuple(_curves(tables, asked, tree, settings, labelled)),
     )
+
+
+def _curves(
+    tables: Tables, asked: Asked, tree: ComponentTree, settings: Settings, labelled: pa.Table | None
+) -> Iterator[Curve]:
+    """Of the component where it was cut by probabilities, and those that were asked for."""
+    if len(tree.pairs.a):
+        yield curve_of_component(tree)
+    if asked.of_lake:
+        yield from curve_of_lake(tables, settings)
+    if labelled is not None:
+        yield curve_of_labelled_pairs(tables, labelled, settings, tree.unit)
 
 
 def _cut_settings(settings: Settings) -> CutSettings:
