@@ -16,7 +16,7 @@ import dedup_spark
 from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
 from dedup_spark.commands.dendrogram.tree import Dendrogram
 from dedup_spark.config import Config
-from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.errors import ConfigError
 from dedup_spark.stages.cluster.component_tree import ComponentTree, tree_of_rows
 from dedup_spark.stages.cluster.cut import cut_settings
 
@@ -145,17 +145,6 @@ def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun) -> No
     for cluster_id, said in ((1, "there is no such cluster"), (identical, "all its images have the same pixels")):
         with pytest.raises(ConfigError, match=said):
             read_dendrogram(finished.tables, Asked(cluster_id))
-
-
-def test_tables_of_two_runs_are_an_error_and_no_wrong_tree(finished: FinishedRun) -> None:
-    components = DeltaTable(f"{finished.tables.root}/components").to_pyarrow_table().sort_by("image_id")
-    tree = max(trees_of(finished.tables.root), key=lambda t: len(t.ids))
-    members = components.filter(pa.compute.equal(components["component_id"], tree.component_id))
-    evidence = DeltaTable(f"{finished.tables.root}/evidence").to_pyarrow_table()
-    none = pa.array(np.zeros(len(evidence), np.float32))
-    changed = evidence.set_column(evidence.column_names.index("copy_probability"), "copy_probability", none)
-    with pytest.raises(TableError, match="its tree gives other groups"):
-        tree_of_rows(members, changed, cut_settings(Config()))
 
 
 @pytest.mark.parametrize(
