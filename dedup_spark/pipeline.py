@@ -21,6 +21,7 @@ from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.store.schema import (
     CENTROIDS,
     CLUSTERS,
+    COMPONENTS,
     DENSITIES,
     EVIDENCE,
     FEATURES,
@@ -65,7 +66,7 @@ STEPS = (
         StepName.CLUSTER,
         cluster.run,
         (IMAGES, FEATURES, PAIRS, DENSITIES),
-        (CLUSTERS, EVIDENCE, GUARDED),
+        (CLUSTERS, EVIDENCE, COMPONENTS, GUARDED),
         ("cluster", "match"),
     ),
     Step(StepName.REPORT, report.run),

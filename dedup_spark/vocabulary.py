@@ -63,6 +63,15 @@ OF_REPRESENTATIVES = (DecidedBy.GEOMETRY, DecidedBy.COSINE, DecidedBy.PHASH, Dec
 """What can decide between two images of different pixels."""
 
 
+class ComparedFor(Word):
+    """Why a pair has evidence: match found it, or the step cluster compared a group's leaders, or its likely keepers,
+    with the members. Groups are cut by the first two; the last decides who is near enough to a keeper."""
+
+    MATCH = "match"
+    LEADERS = "leaders"
+    KEEPERS = "keepers"
+
+
 class DistanceUnit(Word):
     """What a distance is, as a formula over columns of the same row."""
 

@@ -1,6 +1,6 @@
-"""Write the tree of merges inside one cluster.
+"""Write the tree of merges of one component, as it was cut into clusters.
 
-./spark-submit.sh dendrogram -- --tables s3a://bucket/dedup --cluster 1234567 --out cat.svg
+./spark-submit.sh dendrogram -- --tables s3a://bucket/dedup --cluster 1234567 --out cat.html
 """
 
 from dedup_spark.cli import job

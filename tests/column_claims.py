@@ -134,6 +134,14 @@ CLAIMS: dict[str, dict[str, str]] = {
         "AND (decided_by <> 'phash' OR abs(copy_probability - (1 - 0.0001 * hamming_bits)) < 1e-6)",
         "decided_by": "decided_by <> 'geometry' OR n_inliers = 0 OR agreement IS NOT NULL",
         "calibration": _GIVEN,
+        "compared_for": _GIVEN,
+    },
+    "components": {
+        "image_id": "image_id >= component_id",
+        "component_id": _GIVEN,
+        "raised_to": "coalesce(raised_to BETWEEN 0 AND 1, true)",
+        "first_group_id": "coalesce(first_group_id BETWEEN component_id AND group_id, true)",
+        "group_id": "group_id BETWEEN component_id AND image_id",
     },
     "clusters": {
         "image_id": _GIVEN,

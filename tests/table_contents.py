@@ -20,6 +20,7 @@ TIMELESS = {
                  "size_bytes", "freed_bytes", "object_version", "content_hash", "keeper_object_version",
                  "keeper_content_hash", "reason", "decided_by", "copy_probability", "agreement", "contested",
                  "n_inliers", "is_direct", "versions"),
+    "components": ("image_id", "component_id", "raised_to", "first_group_id", "group_id"),
     "guarded": ("image_id", "guard", "n_neighbours"),
 }  # fmt: skip
 """Columns that must be equal in two runs over the same lake."""

@@ -115,6 +115,11 @@ def test_every_wrong_place_is_named_at_once(tmp_path: Path) -> None:
         (lambda t: dedup_spark.plan(lake=t, tables=t, clusters=["many"]), "100xgpu"),
         (lambda t: dedup_spark.sql(None, "SELECT 1", tables=t), "there are no dedup-spark tables"),
         (lambda t: dedup_spark.repair(tables=t), "there are no dedup-spark tables"),
+        (lambda t: dedup_spark.dendrogram(None, tables=t), "one of the two"),
+        (
+            lambda t: dedup_spark.run(lake=t, tables=t / "t", settings={"cluster.linkage": "ward"}),
+            "Ward's method is defined for Euclidean distances",
+        ),
     ],
 )
 def test_what_can_be_known_before_spark_is_said_before_spark(call: Any, said: str, tmp_path: Path) -> None:

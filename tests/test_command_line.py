@@ -221,6 +221,8 @@ def test_a_cluster_that_is_no_cluster(
         (["trace"], "--uri"),
         (["explain"], "--uri"),
         (["dendrogram", "--cluster", "large"], "--cluster"),
+        (["dendrogram"], "--image"),
+        (["dendrogram", "--cluster", "1", "--image", "a.jpg"], "--image"),
         (["sql"], "query"),
         (["sql", "SELECT 1", "--rows", "many"], "--rows"),
     ],

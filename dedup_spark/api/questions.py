@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from dedup_spark.api.settings import Settings, config_of
-from dedup_spark.commands import dendrogram as dendrograms
 from dedup_spark.commands import explain as explaining
 from dedup_spark.commands import opening
 from dedup_spark.commands import sql as querying
 from dedup_spark.commands import trace as tracing
-from dedup_spark.commands.dendrogram import Dendrogram
+from dedup_spark.commands.dendrogram.reading import MAX_PICTURES, Asked, read_dendrogram
+from dedup_spark.commands.dendrogram.tree import Dendrogram
 from dedup_spark.commands.explain import Explanation
 from dedup_spark.commands.opening import Opening, Place
 from dedup_spark.commands.trace import Trace
@@ -107,14 +109,33 @@ def explain(
 
 def dendrogram(
     spark: SparkSession | None,
-    cluster_id: int,
+    cluster_id: int | None = None,
     *,
     tables: Place,
     database: str | None = None,
-    settings: Settings = None,
-    settings_file: Place | None = None,
+    image: str | None = None,
+    at: float | None = None,
+    max_pictures: int = MAX_PICTURES,
+    max_thumbnails: int = 0,
+    of_lake: bool = False,
+    pairs: Place | None = None,
 ) -> Dendrogram:
-    """The tree of merges inside one cluster, by the linkage of the settings (`cluster.linkage`)."""
-    config = config_of(settings, settings_file)
+    """The tree of merges of the component that a cluster or an image is in, as the last step cluster cut it.
+
+    By the matrix and the linkage of that run, so that its cut gives the groups of that run: `groups` of the result are
+    those at `at`, each with what would become of the published clusters.
+
+    Args:
+        cluster_id: A cluster; None where `image` is given.
+        image: The address of an image, or an end of it that no other address has.
+        at: The height of another cut, in the unit of the result's `axis`; None: the cut of the run.
+        max_pictures: The most leaves; of a larger component the largest branch around the keeper, or the image.
+        max_thumbnails: The most leaves that get a thumbnail.
+        of_lake: Whether `curves` hold how precision and recall of all pairs of the lake move with the cut.
+        pairs: A CSV or Parquet file of labelled pairs (uri_a, uri_b, label, or image_id_a, image_id_b, label), for
+            their precision and recall.
+    """
+    labelled = os.fspath(pairs) if pairs is not None else None
+    asked = Asked(cluster_id, image, at, max_pictures, max_thumbnails, of_lake, labelled)
     with told_in_a_sentence(), opening.to_read(Opening("dendrogram", spark, tables, database)) as found:
-        return dendrograms.read_dendrogram(found, cluster_id, config.cluster.linkage)
+        return read_dendrogram(found, asked)

@@ -16,7 +16,8 @@ from typing import Any
 from dedup_spark import api, pipeline
 from dedup_spark.commands.calibrate.settings_file import describe_operating_point
 from dedup_spark.commands.demo import QUERIES
-from dedup_spark.commands.dendrogram import require_kind, to_newick, write_dendrogram
+from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, write_dendrogram
+from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
 from dedup_spark.commands.explain import describe_explanation
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
@@ -118,14 +119,30 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
     yield describe_explanation(api.explain(None, *options.uri, tables=options.tables, database=options.database))
 
 
-def _dendrogram(options: Options, config: Config) -> Iterator[str]:
-    if options.out:
-        require_kind(options.out)  # before Spark starts
-    found = api.dendrogram(None, options.cluster, **_place(options, config))
+def _dendrogram(options: Options, _: Config) -> Iterator[str]:
+    suffix = require_kind(options.out) if options.out else ""  # before Spark starts
+    is_page = suffix == ".html"
+    if options.pairs and suffix not in (".html", ".json"):
+        raise ConfigError("--pairs: precision and recall are written to a page or JSON: give --out with .html or .json")
+    found = api.dendrogram(
+        None,
+        options.cluster,
+        image=options.image,
+        at=options.at,
+        max_pictures=options.max_pictures,
+        max_thumbnails=options.thumbnails if has_pictures(suffix) else 0,
+        of_lake=is_page,
+        pairs=options.pairs,
+        tables=options.tables,
+        database=options.database,
+    )
     if options.out:
         write_dendrogram(found, options.out)
-        yield f"The tree of {len(found.leaves)} pictures of cluster {found.cluster_id} was written to {options.out}"
-    else:
+    if options.at is not None:
+        yield describe_groups(found)
+    if options.out:
+        yield f"The tree of {describe_part(found)} was written to {options.out}"
+    elif options.at is None:
         yield to_newick(found)
 
 

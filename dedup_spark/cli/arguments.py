@@ -138,9 +138,35 @@ def _add_questions(commands: _Commands) -> None:
     sub.add_argument(
         "--uri", action="append", required=True, help="address of an image, or the end of its address; give it twice"
     )
-    sub = commands.add("dendrogram", "print or write the tree of merges inside one cluster")
-    sub.add_argument("--cluster", type=int, required=True, metavar="ID", help="the cluster_id of the cluster")
-    sub.add_argument("--out", metavar="FILE", help="a drawing (.svg), leaves and merges (.json) or Newick (.nwk)")
+    _add_dendrogram(commands)
+
+
+def _add_dendrogram(commands: _Commands) -> None:
+    sub = commands.add(
+        "dendrogram", "show how one component was cut into groups, and what another cut would make of it"
+    )
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("--cluster", type=int, metavar="ID", help="the component that this cluster_id is a part of")
+    which.add_argument("--image", metavar="URI", help="the same of an image, by its address or the end of it")
+    sub.add_argument(
+        "--at", type=float, metavar="HEIGHT", help="list the groups at another cut, in the unit of the tree's axis"
+    )
+    sub.add_argument(
+        "--out",
+        metavar="FILE",
+        help="a page with precision and recall (.html), a drawing (.svg), leaves and merges (.json) or Newick (.nwk)",
+    )
+    sub.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="labelled pairs (CSV or Parquet: uri_a, uri_b, label), for their precision and recall",
+    )
+    sub.add_argument(
+        "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"
+    )
+    sub.add_argument(
+        "--thumbnails", type=int, default=200, metavar="N", help="thumbnails in a page or drawing (default: 200)"
+    )
 
 
 def _add_upkeep(commands: _Commands) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +11,13 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.commands.last_settings import last_settings, least_probability
 from dedup_spark.commands.text_table import format_table
 from dedup_spark.commands.trace import find_images
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.clusters.components import shortest_path
-from dedup_spark.kernels.clusters.probability import cut_for
-from dedup_spark.store.schema import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS, RUNS
+from dedup_spark.store.schema import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import IDENTICAL, FeatureStatus, Guard
 
@@ -86,14 +85,14 @@ def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
     Raises:
         ConfigError: No image, or more than one, has an address, or no step cluster has finished.
     """
-    settings = _last_settings(tables)
+    settings = last_settings(tables, "explain")
     a, b = (_facts(tables, uri) for uri in (uri_a, uri_b))
     about_pairs = [table for table in ALL if table.key == PAIRS.key]
     found = {table.name: _between(tables.read(table), a, b).first() for table in about_pairs}
     rows = {name: row.asDict() if row else None for name, row in found.items()}
     comparison = _comparison(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
-        path = _joining_path(tables, a, b, settings["cluster"])
+        path = _joining_path(tables, a, b, settings)
         return Explanation(a, b, comparison, rows, settings, a["cluster_id"], path, None)
     return Explanation(a, b, comparison, rows, settings, None, (), why_not(a, b, comparison, settings))
 
@@ -134,7 +133,7 @@ def why_not(a: Facts, b: Facts, compared: Comparison, settings: Facts) -> str:
     if compared.pair is None:
         return "no candidate pair: " + _why_no_pair(compared, match)
     if compared.evidence is not None:
-        probability, least = compared.evidence["copy_probability"], _least_probability(cut)
+        probability, least = compared.evidence["copy_probability"], least_probability(settings)
         if probability < least:
             by = compared.evidence["decided_by"]
             return f"a pair, but a copy with probability {probability:.3f} only (by {by}); {least:.3f} is needed"
@@ -149,11 +148,6 @@ def why_not(a: Facts, b: Facts, compared: Comparison, settings: Facts) -> str:
         f"a pair above the cut, but the chain was cut between them: by {cut['linkage']} linkage the two groups are too "
         "far apart, or no keeper is within the bound of both"
     )
-
-
-def _least_probability(cluster: Facts) -> float:
-    """The least copy probability of a pair that joins two images, by the settings of the last step cluster."""
-    return cluster["min_copy_probability"] or cut_for(cluster["target_precision"])
 
 
 def _why_no_pair(compared: Comparison, match: Facts) -> str:
@@ -171,15 +165,6 @@ def _why_no_pair(compared: Comparison, match: Facts) -> str:
         f"match did not propose it, although the cosine {compared.similarity:.3f} is not below "
         f"match.min_similarity ({match['min_similarity']:g}): see match.min_recall, or run match and cluster again"
     )
-
-
-def _last_settings(tables: Tables) -> Facts:
-    """The settings of the last finished step cluster, by section."""
-    done = tables.read(RUNS).where("step = 'cluster' AND status = 'complete'").orderBy(F.desc("at")).first()
-    if done is None:
-        raise ConfigError("explain: no step cluster has finished on these tables; run it first")
-    settings: Facts = json.loads(done["config"])
-    return settings
 
 
 def _facts(tables: Tables, uri: str) -> Facts:
@@ -235,13 +220,13 @@ def _describe_evidence(found: Explanation) -> list[str]:
     return lines
 
 
-def _joining_path(tables: Tables, a: Facts, b: Facts, cluster: Facts) -> tuple[Hop, ...]:
+def _joining_path(tables: Tables, a: Facts, b: Facts, settings: Facts) -> tuple[Hop, ...]:
     """The path from one image to the other over the pairs that join images of their cluster."""
     members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
     ids = ["image_id_a", "image_id_b"]
     evidence = tables.read(EVIDENCE).select(*ids, "copy_probability")
-    by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= cluster["min_similarity"])
-    joins = F.coalesce(F.col("copy_probability") >= _least_probability(cluster), by_likeness)
+    by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= settings["cluster"]["min_similarity"])
+    joins = F.coalesce(F.col("copy_probability") >= least_probability(settings), by_likeness)
     pairs = tables.read(PAIRS).join(evidence, ids, "left").where(F.col("method").isin(*IDENTICAL) | joins)
     path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
     rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()

@@ -24,6 +24,7 @@ from dedup_spark.models.registry import require_model
 from dedup_spark.sources import addresses
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.session import require_startable, session_for
+from dedup_spark.stages.cluster.cut import require_linkage
 from dedup_spark.store import lease
 from dedup_spark.store.runs import Run, new_run_id
 from dedup_spark.store.tables import Tables, require_delta
@@ -172,6 +173,7 @@ def _require_all(asked: Opening, config: Config) -> None:
         lambda: require_writable(asked),
         lambda: _require_apart(asked),
         lambda: require_model(config.extract),
+        lambda: require_linkage(config, config.extract.embedding),
     )
     for check in checks:
         try:

@@ -13,6 +13,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.vocabulary import (
     OF_REPRESENTATIVES,
     ClusterEvent,
+    ComparedFor,
     DecidedBy,
     DistanceUnit,
     Engine,
@@ -274,8 +275,43 @@ EVIDENCE = Table(
         ),
         ("decided_by", "string", f"What copy_probability rests on: {_decided_by(OF_REPRESENTATIVES)}"),
         ("calibration", "string", "Version of the calibration that copy_probability was computed with"),
+        (
+            "compared_for",
+            "string",
+            f"Why the pair was weighed: {one_of(ComparedFor)}; leaders of a group, or its likely keepers, with its "
+            "members. Groups are cut by the first two. Null where an older version weighed it",
+        ),
     ),
-    closed={"decided_by": OF_REPRESENTATIVES},
+    closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor},
+)
+
+COMPONENTS = Table(
+    "components",
+    "One row per representative that pairs join to others: its connected component, and the groups that linkage cut "
+    "the component into.",
+    ("image_id",),
+    (
+        ("image_id", "bigint", "As in images: the representative of all images with equal pixels"),
+        ("component_id", "bigint", "The smallest image_id of its component"),
+        (
+            "raised_to",
+            "double",
+            "Where a component had more than cluster.max_component_images images: the least copy_probability "
+            "(similarity; share of equal pHash bits) of the pairs that join this part of it; else null",
+        ),
+        (
+            "first_group_id",
+            "bigint",
+            "The smallest image_id of its group after the first cut; null where there is one cut only, by likeness",
+        ),
+        (
+            "group_id",
+            "bigint",
+            "The smallest image_id of its group after the last cut; clusters divides a group in which no member is "
+            "near enough to all others to be the keeper",
+        ),
+    ),
+    ("component_id", "image_id"),
 )
 
 CLUSTERS = Table(
@@ -428,8 +464,8 @@ RUNS = Table(
 )
 
 ALL = (
-    IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, CLUSTERS, CLUSTER_HISTORY,
-    GUARDED, RUNS,
+    IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, COMPONENTS, CLUSTERS,
+    CLUSTER_HISTORY, GUARDED, RUNS,
 )  # fmt: skip
 
 

@@ -25,21 +25,33 @@ _SMALLEST = 1e-6
 def group_component(
     n: int, a: Int64, b: Int64, probability: Float64, min_probability: float, method: str, *, settled: bool = False
 ) -> Int64:
-    """Cut one component.
-
-    Args:
-        n: members, numbered from 0.
-        a, b, probability: (m,) the pairs that were compared, each once, and how likely they are copies.
-        min_probability: two groups merge while their linkage probability is at least this.
-        method: `average`, `complete` or `ward`.
-        settled: the leaders of each group were compared with all its members (see `fill_from_likely_copies`).
+    """Cut one component: its `component_tree` where two groups' linkage probability falls below `min_probability`.
 
     Returns:
-        (n,) for each member the smallest number in its group. Memory 6 x 8 n^2 bytes; time O(n^3) of matrix products.
+        (n,) for each member the smallest number in its group.
+    """
+    tree = component_tree(n, a, b, probability, method, settled=settled)
+    return linkage.cut_tree(tree, linkage.height_of(min_probability, method))
+
+
+def component_tree(n: int, a: Int64, b: Int64, probability: Float64, method: str, *, settled: bool = False) -> Float64:
+    """The merges inside one component, as `linkage.merge_tree`; heights are 1 - probability.
+
+    Args:
+        n: members, numbered from 0; at least one.
+        a, b, probability: (m,) the pairs that were compared, each once, and how likely they are copies.
+        method: `average` or `complete`. Probabilities are no distances in any space, so `ward` is not defined.
+        settled: the leaders of each group were compared with all its members (see `fill_from_likely_copies`).
+
+    Raises:
+        ValueError: the method is not defined for probabilities.
+    Memory 6 x 8 n^2 bytes; time O(n^3) of matrix products.
     """
     expect(a=(a, "m", np.int64), b=(b, "m", np.int64), probability=(probability, "m", np.float64))
+    if method == linkage.WARD:
+        raise ValueError("Ward's method is not defined for probabilities")
     fill = fill_from_likely_copies if settled else fill_unknown
-    return linkage.cut_component(fill(n, a, b, probability), min_probability, method)
+    return linkage.merge_tree(fill(n, a, b, probability), method)
 
 
 def fill_from_likely_copies(n: int, a: Int64, b: Int64, probability: Float64) -> Float64:

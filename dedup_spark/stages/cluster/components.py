@@ -27,12 +27,14 @@ _THRESHOLD_STEP = 0.05
 
 
 def bounded_components(edges: DataFrame, tables: Tables, max_images: int, max_driver_edges: int) -> DataFrame:
-    """(image_id, component_id) of edges (a, b, similarity); none has more than `max_images` members.
+    """(image_id, component_id, raised_to) of edges (a, b, similarity); none has more than `max_images` members.
 
     A larger component is split by raising the threshold on its edges step by step. Its members that lose all
     edges leave it. A component that is still too large at similarity 1 consists of equal vectors, and stays.
+    `raised_to` is the threshold that made it; null where none was raised.
     """
-    labels = tables.stage("components", connected_components(edges, tables, max_driver_edges))
+    whole = connected_components(edges, tables, max_driver_edges)
+    labels = tables.stage("components", whole.withColumn("raised_to", F.lit(None).cast("double")))
     lowest = edges.agg(F.min("similarity").alias("lowest")).first()
     threshold = lowest["lowest"] if lowest and lowest["lowest"] is not None else 1.0
     step = 0
@@ -47,7 +49,7 @@ def bounded_components(edges: DataFrame, tables: Tables, max_images: int, max_dr
         inside = labels.join(large, "component_id").select(F.col("image_id").alias("a"))
         strong = edges.join(inside, "a", "left_semi").where(F.col("similarity") >= threshold)
         edges = tables.stage(f"edges-{step}", strong)
-        split = connected_components(edges, tables, max_driver_edges)
+        split = connected_components(edges, tables, max_driver_edges).withColumn("raised_to", F.lit(threshold))
         rest = labels.join(large, "component_id", "left_anti").select(split.columns)
         labels = tables.stage(f"components-{step}", rest.unionByName(split))
 

@@ -1,4 +1,8 @@
-"""The cut: components to final groups, by hierarchical clustering inside each. Part of the step cluster."""
+"""The cut: components to final groups, by hierarchical clustering inside each. Part of the step cluster.
+
+stages/cluster/component_tree.py makes the tree of one component anew from the tables, with the functions that cut it
+here.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,14 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
-from dedup_spark.kernels.arrays import Int64
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.arrays import Float64, Int64
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import group_component
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY
+from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
+from dedup_spark.vocabulary import DistanceUnit
 
 _LABELLED = "image_id bigint, cluster_label bigint"
 
@@ -36,6 +42,16 @@ def cut_settings(config: Config) -> CutSettings:
     """The part of the settings that tasks need."""
     c = config.cluster
     return CutSettings(c.min_similarity, 1 - config.match.max_hamming_bits / 64, c.linkage, c.max_component_images)
+
+
+def require_linkage(config: Config, model: str | None) -> None:
+    """Raise ConfigError where the linkage is not defined for what decides between images embedded by this model."""
+    if config.cluster.linkage == linkage.WARD and prior_of(model, config.cluster.prior):
+        raise ConfigError(
+            "cluster.linkage=ward: Ward's method is defined for Euclidean distances; these images are grouped by the "
+            "probability that they are copies, which is none. Choose average or complete; ward is there for hashes "
+            "alone and for models without a calibration"
+        )
 
 
 def cut_by_likeness(components: DataFrame, unique: DataFrame, settings: CutSettings) -> DataFrame:
@@ -77,13 +93,19 @@ def _cut_batches_by_evidence(
         labels = []
         for start in range(0, len(ids), settings.max_component_images):
             mine = ids[start : start + settings.max_component_images]
-            inside = (a != b) & np.isin(a, mine) & np.isin(b, mine)
-            at_a, at_b = (np.searchsorted(mine, x[inside]) for x in (a, b))
-            p, cut, method = probability[inside], MIN_GROUP_PROBABILITY, settings.linkage
-            labels.append(group_component(len(mine), at_a, at_b, p, cut, method, settled=settled) + start)
+            pairs = pairs_inside(mine, a, b, probability)
+            cut, method = MIN_GROUP_PROBABILITY, settings.linkage
+            labels.append(group_component(len(mine), *pairs, cut, method, settled=settled) + start)
         yield pa.RecordBatch.from_arrays(
             [pa.array(ids), pa.array(ids[np.concatenate(labels)])], ["image_id", "cluster_label"]
         )
+
+
+def pairs_inside(ids: Int64, a: Int64, b: Int64, probability: Float64) -> tuple[Int64, Int64, Float64]:
+    """Of pairs of image ids those between two of `ids` (ascending), as places in `ids`, with their probability."""
+    inside = (a != b) & np.isin(a, ids) & np.isin(b, ids)
+    at_a, at_b = (np.searchsorted(ids, x[inside]) for x in (a, b))
+    return at_a, at_b, probability[inside]
 
 
 def _cut_batches_by_likeness(batches: Iterable[pa.RecordBatch], settings: CutSettings) -> Iterator[pa.RecordBatch]:
@@ -98,8 +120,23 @@ def _cut_batches_by_likeness(batches: Iterable[pa.RecordBatch], settings: CutSet
 
 
 def _cut_one(rows: pa.Table, settings: CutSettings) -> Int64:
+    likeness = likeness_of(rows, settings)
+    return linkage.cut_component(likeness.similarity, likeness.cut, settings.linkage)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """(n, n) similarities of the members of one component, in a unit, and the similarity at which it is cut."""
+
+    similarity: Float64
+    unit: DistanceUnit
+    cut: float
+
+
+def likeness_of(rows: pa.Table, settings: CutSettings) -> Likeness:
+    """Cosines where all rows (phash, embedding) have an embedding, else shares of equal pHash bits."""
     if rows["embedding"].null_count == 0:
-        similarity = linkage.cosine_matrix(from_bytes(rows["embedding"].to_pylist()))
-        return linkage.cut_component(similarity, settings.min_similarity, settings.linkage)
+        cosines = linkage.cosine_matrix(from_bytes(rows["embedding"].to_pylist()))
+        return Likeness(cosines, DistanceUnit.SIMILARITY, settings.min_similarity)
     agreement = linkage.agreement_matrix(rows["phash"].to_numpy())
-    return linkage.cut_component(agreement, settings.min_agreement, settings.linkage)
+    return Likeness(agreement, DistanceUnit.HAMMING_BITS, settings.min_agreement)

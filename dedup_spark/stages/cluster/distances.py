@@ -24,7 +24,7 @@ from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES
 from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import DistanceUnit
+from dedup_spark.vocabulary import ComparedFor, DistanceUnit
 
 _BOUND = 0.8
 """By evidence, the largest distance (1 - copy_probability) to a keeper: no evidence then says that the two differ.
@@ -54,7 +54,7 @@ class Distances(ABC):
         """The rows of the table `evidence`: all measured pairs for ByEvidence, none for ByLikeness."""
 
     @abstractmethod
-    def measure(self, pairs: DataFrame) -> Distances:
+    def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> Distances:
         """The distances with these pairs measured, too.
 
         `pairs`: image_id_a < image_id_b of representatives, and `query_id`, the query image of the two, which is
@@ -81,7 +81,7 @@ class ByLikeness(Distances):
     def evidence(self) -> DataFrame:
         return local_relation(self._unique.sparkSession, [], EVIDENCE.schema)
 
-    def measure(self, pairs: DataFrame) -> ByLikeness:
+    def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByLikeness:
         found = self.between(pairs).where("distance <= bound").selectExpr("image_id_a AS a", "image_id_b AS b")
         return ByLikeness(self._unique, self._bounds, self._near.unionByName(found))
 
@@ -126,17 +126,17 @@ class ByEvidence(Distances):
     def evidence(self) -> DataFrame:
         return functools.reduce(DataFrame.unionByName, self._parts)
 
-    def add(self, pairs: DataFrame) -> ByEvidence:
+    def add(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:
         """The distances with these pairs, too, which have scores and none of which has evidence yet."""
         by = self._inputs
-        added = evidence_of(pairs, by.densities, by.thumbnails, by.tables, by.settings)
+        added = evidence_of(pairs, by.densities, by.thumbnails, by.tables, by.settings, compared_for)
         return ByEvidence(by, *self._parts, by.stage("evidence", added))
 
-    def measure(self, pairs: DataFrame) -> ByEvidence:
+    def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:
         ids = ["image_id_a", "image_id_b"]
         without_evidence = pairs.join(self.evidence, ids, "left_anti").select(*ids, "query_id")
         new = self._inputs.stage("without_evidence", without_evidence)
-        return self if new.isEmpty() else self.add(score_pairs(new, self._inputs.unique).join(new, ids))
+        return self if new.isEmpty() else self.add(score_pairs(new, self._inputs.unique).join(new, ids), compared_for)
 
     def between(self, pairs: DataFrame) -> DataFrame:
         known = pairs.select("image_id_a", "image_id_b").join(self.evidence, ["image_id_a", "image_id_b"])

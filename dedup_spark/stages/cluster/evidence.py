@@ -20,7 +20,7 @@ from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import DecidedBy
+from dedup_spark.vocabulary import ComparedFor, DecidedBy
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,12 @@ def evidence_settings(config: Config, prior: probability.Prior) -> EvidenceSetti
 
 
 def evidence_of(
-    pairs: DataFrame, densities: DataFrame, thumbnails: DataFrame, tables: Tables, settings: EvidenceSettings
+    pairs: DataFrame,
+    densities: DataFrame,
+    thumbnails: DataFrame,
+    tables: Tables,
+    settings: EvidenceSettings,
+    compared_for: ComparedFor = ComparedFor.MATCH,
 ) -> DataFrame:
     """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
 
@@ -68,7 +73,7 @@ def evidence_of(
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
     with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
         verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts))
-    return as_evidence(scored, verified)
+    return as_evidence(scored, verified, compared_for)
 
 
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:
@@ -185,7 +190,7 @@ def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> D
     return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify_batches, VERIFIED.ddl)
 
 
-def as_evidence(scored: DataFrame, verified: DataFrame) -> DataFrame:
+def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFor) -> DataFrame:
     """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores."""
     rows = scored.join(verified, ["image_id_a", "image_id_b"], "left")
     decided_by = (
@@ -198,6 +203,7 @@ def as_evidence(scored: DataFrame, verified: DataFrame) -> DataFrame:
         "copy_probability": F.coalesce("copy_probability", "prior").cast("float"),
         "decided_by": decided_by,
         "calibration": F.lit(probability.VERSION),
+        "compared_for": F.lit(compared_for),
     }
     return rows.select(*[made.get(c, F.col(c)).alias(c) for c in EVIDENCE.column_names])
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters.probability import Prior, prior_of
 from dedup_spark.stages.cluster.components import bounded_components
-from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings
+from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings, require_linkage
 from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, EvidenceInputs
 from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs
 from dedup_spark.stages.cluster.guarded_images import FACTS, guarded_images, trusted_pairs
@@ -24,7 +24,7 @@ from dedup_spark.stages.cluster.keepers import bounds_of
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import EVIDENCE, FEATURES, PAIRS
-from dedup_spark.vocabulary import IDENTICAL
+from dedup_spark.vocabulary import IDENTICAL, ComparedFor
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Groups:
     Attributes:
         labels: (image_id, cluster_label) of the representatives that some pair joins.
         edges: (a, b, similarity), the pairs that joined them.
+        components: Rows of the table components: what was cut into those groups.
         guarded: (image_id, guard, n_neighbours), images that likeness alone does not join.
     """
 
     labels: DataFrame
     edges: DataFrame
+    components: DataFrame
     guarded: DataFrame
 
 
@@ -47,7 +49,9 @@ def group_pairs(run: Run, config: Config) -> tuple[Groups, Distances]:
     tables = run.tables
     features = tables.read(FEATURES)
     unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
-    prior = prior_of(model_of(features), config.cluster.prior)
+    model = model_of(features)
+    require_linkage(config, model)
+    prior = prior_of(model, config.cluster.prior)
     if prior is None:
         return _by_likeness(run, config, unique)
     return _by_evidence(run, config, unique, prior)
@@ -65,7 +69,8 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame) -> tuple[Groups, D
     guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
-    return Groups(labels, edges, guarded), ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
+    cut = as_components(components, None, labels)
+    return Groups(labels, edges, cut, guarded), ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -93,19 +98,30 @@ def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> t
     """Components of likely pairs, a first cut, evidence on its leaders and all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
     found = tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL))
-    distances = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found)
+    distances = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found, ComparedFor.MATCH)
 
     likely = joined_pairs(distances.evidence, config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
     trusted = trusted_pairs(likely, guarded, config)
     # Components too large are split by raising a threshold on this in even steps, and most probabilities are near 1.
     spread = 1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))
-    edges, components = _components(run, config, trusted, spread)
+    edges, spread_components = _components(run, config, trusted, spread)
+    components = spread_components.withColumn("raised_to", 1 - F.pow(1 - F.col("raised_to"), F.lit(4)))
     first = tables.stage("first_cut", cut_by_evidence(components, distances.evidence, cutting))
-    distances = distances.measure(leader_pairs(first, distances.evidence))
+    distances = distances.measure(leader_pairs(first, distances.evidence), ComparedFor.LEADERS)
     groups = first.withColumnRenamed("cluster_label", "component_id")
     labels = tables.stage("labels", cut_by_evidence(groups, distances.evidence, cutting, settled=True))
-    return Groups(labels, edges, guarded), distances
+    return Groups(labels, edges, as_components(components, first, labels), guarded), distances
+
+
+def as_components(components: DataFrame, first: DataFrame | None, labels: DataFrame) -> DataFrame:
+    """Rows of the table components from (image_id, component_id, raised_to) and the labels of one cut or two."""
+    last = labels.withColumnRenamed("cluster_label", "group_id")
+    if first is None:
+        return components.join(last, "image_id").withColumn("first_group_id", F.lit(None).cast("bigint"))
+    return components.join(first.withColumnRenamed("cluster_label", "first_group_id"), "image_id").join(
+        last, "image_id"
+    )
 
 
 def count_evidence(run: Run) -> dict[str, int]:

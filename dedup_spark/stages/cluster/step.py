@@ -1,7 +1,7 @@
 """Cluster: pairs to groups of the same picture, a keeper for each, and the reason for every member.
 
 Reads: images, features, pairs, densities, clusters
-Writes: clusters, cluster_history, guarded, evidence
+Writes: clusters, cluster_history, components, guarded, evidence
 Kernels: clusters, features, vectors
 Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs; linkage
 and keepers need n squared memory within one component, at most cluster.max_component_images.
@@ -26,12 +26,13 @@ from dedup_spark.stages.cluster.keepers import (
     require_bound,
     with_keepers,
 )
-from dedup_spark.stages.cluster.pairs_to_groups import count_evidence, group_pairs
+from dedup_spark.stages.cluster.pairs_to_groups import Groups, count_evidence, group_pairs
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
 from dedup_spark.stages.representatives import with_representative
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, EVIDENCE, FEATURES, GUARDED, IMAGES
+from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, COMPONENTS, EVIDENCE, FEATURES, GUARDED, IMAGES
+from dedup_spark.vocabulary import ComparedFor
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     groups, distances = group_pairs(run, config)
 
     ranked = tables.stage("ranked", rank_members(expand(groups.labels, features), images, features, settings))
-    distances = distances.measure(pairs_to_measure(ranked, distances.near, settings.max_component_images))
+    missing = pairs_to_measure(ranked, distances.near, settings.max_component_images)
+    distances = distances.measure(missing, ComparedFor.KEEPERS)
     around = group_around_keepers(ranked, distances.near, settings.max_component_images)
     grouped = tables.stage("grouped", around)
     kept = tables.stage("kept", with_keepers(ranked, grouped))
@@ -60,12 +62,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     clusters = tables.stage("clusters", rows)
     require_bound(clusters)
     require_unique_ids(clusters)
-    _write(run, clusters, previous, groups.guarded, distances.evidence)
+    _write(run, clusters, previous, groups, distances.evidence)
     run.count(**count_evidence(run), **_count_outdated(kept))
     tables.drop_staged()
 
 
-def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFrame, evidence: DataFrame) -> None:
+def _write(run: Run, clusters: DataFrame, previous: DataFrame, groups: Groups, evidence: DataFrame) -> None:
     """History first, clusters last: a step that is killed in between finds the old clusters when it runs again."""
     tables = run.tables
     version = tables.version(CLUSTERS)
@@ -73,7 +75,8 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFram
     events = tables.stage("events", history)
     tables.replace(CLUSTER_HISTORY, events, clusters_version=version)
     tables.overwrite(EVIDENCE, evidence)
-    tables.overwrite(GUARDED, guarded)
+    tables.overwrite(COMPONENTS, groups.components)
+    tables.overwrite(GUARDED, groups.guarded)
     tables.overwrite(CLUSTERS, clusters)
     totals = clusters.agg(
         F.count_if("is_keeper").alias("clusters"),
@@ -83,7 +86,7 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, guarded: DataFram
     assert totals is not None
     run.count(
         **totals.asDict(),
-        **{f"guarded_{row['guard']}": row["count"] for row in guarded.groupBy("guard").count().collect()},
+        **{f"guarded_{row['guard']}": row["count"] for row in groups.guarded.groupBy("guard").count().collect()},
         **{f"clusters_{row['event']}": row["count"] for row in events.groupBy("event").count().collect()},
     )
 

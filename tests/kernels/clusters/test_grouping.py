@@ -15,9 +15,14 @@ def group(n: int, pairs: dict[tuple[int, int], float], method: str = "average", 
     return grouping.group_component(n, a, b, np.array(list(pairs.values())), 0.5, method, settled=settled).tolist()
 
 
-@pytest.mark.parametrize("method", ["average", "complete", "ward"])
+@pytest.mark.parametrize("method", ["average", "complete"])
 def test_certain_pairs_form_one_group_though_not_all_were_compared(method: str) -> None:
     assert group(4, {(0, 1): 0.99, (1, 2): 0.98, (0, 3): 0.99}, method) == [0, 0, 0, 0]
+
+
+def test_wards_method_is_refused_as_probabilities_are_no_euclidean_distances() -> None:
+    with pytest.raises(ValueError, match="Ward's method is not defined for probabilities"):
+        group(3, {(0, 1): 0.9}, "ward")
 
 
 def test_one_false_pair_between_two_groups_joins_nothing() -> None:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import cophenet
+from scipy.cluster.hierarchy import linkage as scipy_linkage
 from scipy.spatial.distance import squareform
 
 from dedup_spark.kernels.clusters import linkage
@@ -25,6 +26,37 @@ def test_two_groups_joined_by_one_bridge_are_cut_apart(method: str) -> None:
     s = blocks(4, 5, inside=0.9, outside=0.1)
     s[3, 4] = s[4, 3] = 0.8  # a screenshot that shows both
     assert linkage.cut_component(s, 0.45, method).tolist() == [0, 0, 0, 0, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("n", [2, 25])
+def test_wards_tree_is_that_of_the_unit_vectors_themselves(n: int) -> None:
+    x = np.random.default_rng(n).standard_normal((n, 6))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    tree = merge_tree(np.clip(x @ x.T, -1, 1), "ward")
+    assert tree == pytest.approx(scipy_linkage(x, "ward"), abs=1e-6)
+
+
+def test_wards_tree_of_hashes_is_that_of_their_bits_up_to_a_factor() -> None:
+    bits = np.random.default_rng(8).integers(0, 2, (12, 64)).astype(np.uint8)
+    hashes = np.packbits(bits, axis=1).view(">i8").ravel().astype(np.int64)
+    tree = merge_tree(linkage.agreement_matrix(hashes), "ward")
+    assert tree[:, 2] * 32**0.5 == pytest.approx(scipy_linkage(bits.astype(float), "ward")[:, 2])
+
+
+def test_ward_joins_two_images_at_the_cut_and_a_large_group_later() -> None:
+    assert linkage.cut_component(blocks(2, inside=0.7, outside=0), 0.7, "ward").tolist() == [0, 0]
+    s = blocks(6, 6, inside=0.99, outside=0.75)
+    assert linkage.cut_component(s, 0.7, "average").tolist() == [0] * 12
+    assert linkage.cut_component(s, 0.7, "ward").tolist() == [0] * 6 + [6] * 6
+
+
+def test_a_component_is_cut_where_its_tree_is() -> None:
+    s = random_similarity(40, 3)
+    for method in ("average", "complete", "ward"):
+        tree = merge_tree(s, method)
+        labels = linkage.cut_tree(tree, linkage.height_of(0.6, method))
+        assert labels.tolist() == linkage.cut_component(s, 0.6, method).tolist()
+        assert 1 < len(set(labels.tolist())) < 40
 
 
 def test_a_chain_is_not_one_cluster() -> None:

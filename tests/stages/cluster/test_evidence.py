@@ -23,6 +23,7 @@ from dedup_spark.stages.cluster.pairs_to_groups import group_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import ComparedFor
 
 Row = dict[str, Any]
 SETTINGS = pair_evidence.EvidenceSettings(probability.PRIORS["sscd_distilled"], 0.15, 32, 1_000)
@@ -98,6 +99,9 @@ def test_copies_are_joined_and_different_pictures_in_one_frame_are_not(filled: T
     assert frames["contested"] > 0.02
     assert frames["copy_probability"] < 0.5 < evidence[100, 301]["copy_probability"]
     assert frames["normalised_similarity"] == pytest.approx(frames["similarity"] - 0.15, abs=1e-6)
+    assert {r["compared_for"] for r in evidence.values()} == {"match"}
+    in_components = {r["image_id"]: r["group_id"] for r in rows(filled.root, "components")}
+    assert {i: in_components[i] for i in (105, 202)} == {105: 100, 202: 200}
 
 
 @pytest.mark.slow
@@ -203,9 +207,10 @@ def test_a_pair_measured_later_is_in_the_evidence_of_those_distances_and_of_no_e
         local_relation(filled.spark, [(100, b, 100)], "image_id_a bigint, image_id_b bigint, query_id bigint")
         for b in (200, 202)
     )
-    with_one, with_other = before.measure(one), before.measure(other)
+    with_one, with_other = (before.measure(pairs, ComparedFor.KEEPERS) for pairs in (one, other))
     n = before.evidence.count()
-    assert [d.evidence.count() for d in (with_one, with_other, with_one.measure(one))] == [n + 1] * 3
+    again = with_one.measure(one, ComparedFor.KEEPERS)
+    assert [d.evidence.count() for d in (with_one, with_other, again)] == [n + 1] * 3
     assert [d.between(one).count() for d in (before, with_one, with_other)] == [0, 1, 0]
     assert [d.between(other).count() for d in (before, with_one, with_other)] == [0, 0, 1]
     near = {(r["a"], r["b"]) for r in before.near.collect()}

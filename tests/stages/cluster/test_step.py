@@ -29,9 +29,13 @@ from fabricated import (
 from pyspark.sql import SparkSession
 from table_contents import rows
 
+from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
+from dedup_spark.commands.dendrogram.tree import groups_at
+from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
 from dedup_spark.kernels.clusters import keeping, linkage
 from dedup_spark.stages.cluster import cut
+from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import PAIRS
 from dedup_spark.store.tables import Tables
 
@@ -64,15 +68,24 @@ def bounded(
 # --- the step, with embeddings ---------------------------------------------------------------------------
 
 
+def ring(n: int, mean: float) -> np.ndarray:
+    """Unit vectors around an axis: their cosines have this mean, neighbours are near, opposite ones far apart."""
+    axis, x, y = np.linalg.qr(directions(3, np.random.default_rng(24)).T)[0].T
+    angles = 2 * np.pi * np.arange(n)[:, None] / n
+    return np.sqrt(mean) * axis + np.sqrt(1 - mean) * (np.cos(angles) * x + np.sin(angles) * y)
+
+
 class Known:
-    """Families, a chain whose ends are unlike, a bridge between two families, identical copies, loners."""
+    """Families, a chain whose ends are unlike, a bridge between two families, a ring of which no member is near all
+    others, identical copies, loners."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(21)
         chain = arc(7, 0.75, rng)
         two = families([4, 4], 0.9, rng)
         bridge = two[[0]] + two[[4]]
-        self.vectors = np.concatenate([families([3, 5], 0.8, rng), chain, two, bridge, directions(6, rng)])
+        near = [families([3, 5], 0.8, rng), chain, two, bridge, ring(8, 0.68)]
+        self.vectors = np.concatenate([*near, directions(6, rng)])
         self.ids = random_ids(len(self.vectors), rng)
         self.cosines = exact_cosines(self.vectors)
         self.near = {
@@ -85,6 +98,7 @@ class Known:
         order = sorted(self.ids, key=lambda i: (-self.sizes[i], f"file:///lake/{i}.jpg"))
         self.groups = bounded(linked(self.near, self.cosines, self.ids, 0.45), 1 - self.cosines, self.ids, order, 0.55)
         self.chain, self.loner = self.ids[8:15], self.ids[-1]
+        self.ring = self.ids[24:32]
         self.copies = {self.ids[0]: 3, self.loner: 2}  # image -> identical images besides it
         self.pixels = {image_id: image_id for image_id in self.ids}  # image -> its representative
 
@@ -95,9 +109,9 @@ def known() -> Known:
 
 
 @pytest.fixture(scope="module")
-def clustered(
+def clustered_tables(
     known: Known, spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, Row]:
+) -> Tables:
     root = shutil.copytree(empty_tables, tmp_path_factory.mktemp("clustered") / "tables")
     tables = Tables(spark, str(root))
     sizes = known.sizes
@@ -114,7 +128,13 @@ def clustered(
     listing = [listed(r["image_id"], size_bytes=r["width_px"]) for r in rows_of] + [listed(1)]
     fill(tables, listing, [*rows_of, rejected(1)])
     append_pairs(tables, pairs)
-    return run_cluster(tables)
+    run_cluster(tables)
+    return tables
+
+
+@pytest.fixture(scope="module")
+def clustered(clustered_tables: Tables) -> dict[int, Row]:
+    return {r["image_id"]: r for r in rows(clustered_tables.root, "clusters")}
 
 
 def test_clusters_are_those_of_components_and_linkage_with_copies_beside_their_representative(
@@ -206,6 +226,40 @@ def test_copies_are_told_apart_by_bytes_and_pixels(known: Known, clustered: dict
         if image_id != keeper:
             assert row["relation"] == ("same_bytes" if content[image_id] == content[keeper] else "same_pixels")
             assert row["similarity"] == 1.0
+
+
+def test_the_tree_of_a_component_that_was_split_is_cut_into_the_published_clusters(
+    known: Known, clustered_tables: Tables
+) -> None:
+    with Run(clustered_tables, Config(), "file:///lake", "r1").step("cluster"):
+        pass  # the mark holds the settings that the fixture's run had
+    two = known.ids[15:24]
+    found = read_dendrogram(clustered_tables, Asked(image=f"/{two[0]}.jpg", at=0.54))
+    assert {leaf.image_id for leaf in found.leaves} == set(two)
+    assert (found.axis.name, found.cut) == ("1 - cosine", pytest.approx(0.55))
+    assert "a cosine of at least 0.45" in found.joined_by
+    published = groups_at(found, found.cut)
+    assert sorted(sorted(leaf.image_id for leaf in g.leaves) for g in published) == [
+        sorted(g) for g in known.groups if set(g) <= set(two)
+    ]
+    assert {g.change for g in published} == {"as published"}
+    assert found.merges[-1, 2] > found.cut, "the merge above the cut is there, too"
+    assert found.curves == ()
+
+
+def test_the_tree_says_where_a_group_was_divided_after_the_cut(known: Known, clustered_tables: Tables) -> None:
+    components = {r["image_id"]: r for r in rows(clustered_tables.root, "components")}
+    assert len({components[i]["group_id"] for i in known.ring}) == 1
+    assert {(r["first_group_id"], r["raised_to"]) for r in components.values()} == {(None, None)}
+    clusters = {r["image_id"]: r["cluster_id"] for r in rows(clustered_tables.root, "clusters")}
+    with Run(clustered_tables, Config(), "file:///lake", "r2").step("cluster"):
+        pass
+    found = read_dendrogram(clustered_tables, Asked(clusters[known.ring[0]]))
+    (group,) = found.groups
+    assert {leaf.image_id for leaf in group.leaves} == set(known.ring)
+    assert group.change == "divided after the cut"
+    assert group.cluster_ids == (clusters[known.ring[0]],)
+    assert group.n_alone == sum(i not in clusters for i in known.ring) == 1
 
 
 # --- the step, other shapes ------------------------------------------------------------------------------

@@ -1,0 +1,227 @@
+"""Reads the tree of a component with all that is shown of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from scipy.cluster.hierarchy import leaves_list
+
+from dedup_spark.commands.dendrogram.curves import Curve
+from dedup_spark.commands.dendrogram.lake_curves import curve_of_component, curve_of_labelled_pairs, curve_of_lake
+from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf, axis_of, require_height
+from dedup_spark.commands.labelled_pairs import read_labelled_pairs
+from dedup_spark.commands.last_settings import Settings, last_settings, least_probability
+from dedup_spark.commands.trace import find_images
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.arrays import Int64
+from dedup_spark.kernels.clusters.trees import branch_around
+from dedup_spark.stages.cluster.component_tree import ComponentTree, among, read_component_tree
+from dedup_spark.stages.cluster.cut import CutSettings
+from dedup_spark.store.schema import CLUSTERS, COMPONENTS, FEATURES, GUARDED, IMAGES
+from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import DistanceUnit, FeatureStatus, Guard
+
+MAX_PICTURES, MAX_THUMBNAILS = 500, 200
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: the component of a cluster, or of an image by its address or the end of its address.
+
+    Attributes:
+        at: A height at which the groups are asked for; None: that of the run.
+        max_pictures: The most leaves; of a larger component the largest branch around the keeper, or the image.
+        max_thumbnails: The most leaves that get a thumbnail.
+        of_lake: Whether the curve of all pairs of the lake is wanted.
+        pairs: A file of labelled pairs, whose curve is wanted.
+    """
+
+    cluster_id: int | None = None
+    image: str | None = None
+    at: float | None = None
+    max_pictures: int = MAX_PICTURES
+    max_thumbnails: int = 0
+    of_lake: bool = False
+    pairs: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for what can be known without tables."""
+        problems = []
+        if (self.cluster_id is None) == (self.image is None):
+            problems.append("dendrogram: expected a cluster (--cluster) or an image (--image), one of the two")
+        if self.max_pictures < 2:
+            problems.append(f"--max-pictures {self.max_pictures}: expected 2 or more")
+        if self.max_thumbnails < 0:
+            problems.append(f"--thumbnails {self.max_thumbnails}: expected 0 or more")
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def named(self) -> str:
+        return f"--cluster {self.cluster_id}" if self.image is None else f"--image {self.image}"
+
+
+def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
+    """The tree of the component, by the settings that the run cut it with.
+
+    Raises:
+        ConfigError: There is no such cluster or image, no pair joins it to another, or `at` is no height of its axis.
+        TableError: The tables were not written by one run of the step cluster.
+    Cost: about ten scans of narrow columns; n squared memory on the driver (stages/cluster/component_tree.py), for n up
+    to cluster.max_component_images.
+    """
+    labelled = read_labelled_pairs(asked.pairs) if asked.pairs else None
+    settings = last_settings(tables, "dendrogram")
+    image_id = _image_id(tables, asked)
+    representative = _representative(tables, image_id)
+    component_id = _component_id(tables, asked, representative)
+    tree = read_component_tree(tables, component_id, representative, _cut_settings(settings))
+    axis = axis_of(tree.unit, settings["cluster"]["linkage"])
+    at = tree.cut * axis.scale if asked.at is None else require_height(axis, asked.at)
+
+    branch = branch_around(tree.merges, int(np.searchsorted(tree.ids, representative)), asked.max_pictures)
+    shown = tree.ids[branch.leaves]
+    pictured = shown[leaves_list(branch.tree)[: asked.max_thumbnails]] if len(shown) > 1 else shown
+    leaves = _with_thumbnails(tables, _leaves(tables, shown), pictured if asked.max_thumbnails else shown[:0])
+    merges = branch.tree.copy()
+    merges[:, 2] *= axis.scale
+    return Dendrogram(
+        component_id=component_id,
+        cluster_id=next(leaf.cluster_id for leaf in leaves if leaf.image_id == representative),
+        n_pictures=len(tree.ids),
+        axis=axis,
+        method=settings["cluster"]["linkage"],
+        cut=tree.cut * axis.scale,
+        at=at,
+        leaves=leaves,
+        merges=merges,
+        joins_at=None if branch.joins_at is None else branch.joins_at * axis.scale,
+        joined_by=_joined_by(tree, settings),
+        decided_by=dict(Counter(tree.pairs.decided_by).most_common()),
+        curves=tuple(_curves(tables, asked, tree, settings, labelled)),
+    )
+
+
+def _curves(
+    tables: Tables, asked: Asked, tree: ComponentTree, settings: Settings, labelled: pa.Table | None
+) -> Iterator[Curve]:
+    """Of the component where it was cut by probabilities, and those that were asked for."""
+    if len(tree.pairs.a):
+        yield curve_of_component(tree)
+    if asked.of_lake:
+        yield from curve_of_lake(tables, settings)
+    if labelled is not None:
+        yield curve_of_labelled_pairs(tables, labelled, settings, tree.unit)
+
+
+def _cut_settings(settings: Settings) -> CutSettings:
+    cluster, match = settings["cluster"], settings["match"]
+    agreement = 1 - match["max_hamming_bits"] / 64
+    return CutSettings(cluster["min_similarity"], agreement, cluster["linkage"], cluster["max_component_images"])
+
+
+def _image_id(tables: Tables, asked: Asked) -> int:
+    """Of the image that was asked for, or of the keeper of the cluster."""
+    if asked.image is not None:
+        found = find_images(tables, asked.image)
+        if len(found) > 1:
+            raise ConfigError(
+                f"--image: {len(found)} images have a uri that ends with '{asked.image}'; give more of it"
+            )
+        return int(found[0]["image_id"])
+    keeper = tables.read(CLUSTERS).where((F.col("cluster_id") == asked.cluster_id) & F.col("is_keeper")).first()
+    if keeper is None:
+        raise ConfigError(f"{asked.named}: there is no such cluster; give a cluster_id of the table clusters")
+    return int(keeper["image_id"])
+
+
+def _representative(tables: Tables, image_id: int) -> int:
+    """The image that stands for all with the same pixels; an image that was not read stands for itself."""
+    features = tables.read(FEATURES).where(F.col("status") == FeatureStatus.OK).select("image_id", "pixel_hash")
+    own = features.where(F.col("image_id") == image_id).select("pixel_hash")
+    first = features.join(F.broadcast(own), "pixel_hash", "left_semi").agg(F.min("image_id").alias("first")).first()
+    return image_id if first is None or first["first"] is None else int(first["first"])
+
+
+def _component_id(tables: Tables, asked: Asked, representative: int) -> int:
+    components = tables.read(COMPONENTS)
+    found = components.where(F.col("image_id") == representative).select("component_id").first()
+    if found is not None:
+        return int(found["component_id"])
+    if components.isEmpty() and not tables.read(CLUSTERS).where("relation = 'edited_copy'").isEmpty():
+        raise ConfigError(
+            "dendrogram: an older version of dedup-spark made these clusters and kept no components; `dedup-spark run` "
+            "makes both anew"
+        )
+    why = "all its images have the same pixels" if asked.image is None else "no pair joins it to another picture"
+    raise ConfigError(f"{asked.named}: {why}, so there is no tree")
+
+
+def _leaves(tables: Tables, ids: Int64) -> dict[int, Leaf]:
+    """A leaf for each representative, in the order of `ids`."""
+    wanted = among(tables, ids)
+    leaves = {i: Leaf(i, "") for i in ids.tolist()}
+    for row in tables.read(IMAGES).join(wanted, "image_id", "left_semi").select("image_id", "uri").collect():
+        leaves[row["image_id"]] = replace(leaves[row["image_id"]], uri=row["uri"])
+    for row in _published(tables, wanted).collect():
+        shown = {"uri": row["keeper_uri"]} if row["keeper_uri"] else {}
+        leaves[row["image_id"]] = replace(
+            leaves[row["image_id"]],
+            n_images=row["n_images"],
+            cluster_id=row["cluster_id"],
+            is_keeper=bool(row["keeper_uri"]),
+            **shown,
+        )
+    for row in tables.read(GUARDED).join(wanted, "image_id", "left_semi").collect():
+        leaves[row["image_id"]] = replace(leaves[row["image_id"]], guard=Guard(row["guard"]))
+    return leaves
+
+
+def _with_thumbnails(tables: Tables, leaves: dict[int, Leaf], ids: Int64) -> tuple[Leaf, ...]:
+    """One scan of the column, 10 KB a row, where any are wanted."""
+    if len(ids):
+        features = tables.read(FEATURES).select("image_id", "thumbnail").where("thumbnail IS NOT NULL")
+        for row in features.join(among(tables, ids), "image_id", "left_semi").collect():
+            leaves[row["image_id"]] = replace(leaves[row["image_id"]], thumbnail=bytes(row["thumbnail"]))
+    return tuple(leaves.values())
+
+
+def _published(tables: Tables, wanted: DataFrame) -> DataFrame:
+    """(image_id, cluster_id, n_images, keeper_uri) of the representatives that are in a cluster.
+
+    Images of the same pixels are in one cluster, so that the smallest of them there is their representative.
+    """
+    clusters = tables.read(CLUSTERS).select("image_id", "cluster_id", "is_keeper", "uri")
+    mine = clusters.join(wanted, "image_id", "left_semi").select("cluster_id").distinct()
+    members = clusters.join(F.broadcast(mine), "cluster_id", "left_semi")
+    signed = members.join(tables.read(FEATURES).select("image_id", "pixel_hash"), "image_id")
+    keeper_uri = F.max(F.when(F.col("is_keeper"), F.col("uri"))).alias("keeper_uri")
+    of_pixels = signed.groupBy("pixel_hash").agg(
+        F.min("image_id").alias("image_id"), F.min("cluster_id").alias("cluster_id"), F.count("*").alias("n_images"),
+        keeper_uri,
+    )  # fmt: skip
+    return of_pixels.join(wanted, "image_id", "left_semi")
+
+
+def _joined_by(tree: ComponentTree, settings: Settings) -> str:
+    """What joins images to a component, in words; linkage then cuts it."""
+    if tree.unit == DistanceUnit.COPY_PROBABILITY:
+        least = least_probability(settings)
+        measure = "a copy probability"
+    elif tree.unit == DistanceUnit.SIMILARITY:
+        least, measure = settings["cluster"]["min_similarity"], "a cosine"
+    else:
+        least, measure = 1 - settings["match"]["max_hamming_bits"] / 64, "a share of equal pHash bits"
+    text = f"Pairs with {measure} of at least {least:.4g} join images to a component"
+    if tree.raised_to is None:
+        return f"{text}."
+    return (
+        f"{text}; this one was split off a larger one, which had more than cluster.max_component_images pictures, by "
+        f"raising that to {tree.raised_to:.6g}."
+    )

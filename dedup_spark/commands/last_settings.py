@@ -1,0 +1,31 @@
+"""The settings that the last finished step cluster was run with: what its groups and keepers were decided by."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.clusters.probability import cut_for
+from dedup_spark.store.schema import RUNS
+from dedup_spark.store.tables import Tables
+
+Settings = dict[str, dict[str, Any]]
+"""All settings, by section and key."""
+
+
+def last_settings(tables: Tables, command: str) -> Settings:
+    """The settings of the last finished step cluster. Raises ConfigError where none has finished."""
+    done = tables.read(RUNS).where("step = 'cluster' AND status = 'complete'").orderBy(F.desc("at")).first()
+    if done is None:
+        raise ConfigError(f"{command}: no step cluster has finished on these tables; run it first")
+    settings: Settings = json.loads(done["config"])
+    return settings
+
+
+def least_probability(settings: Settings) -> float:
+    """The least copy probability of a pair that joins two images, by these settings."""
+    cluster = settings["cluster"]
+    return float(cluster["min_copy_probability"] or cut_for(cluster["target_precision"]))
