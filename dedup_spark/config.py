@@ -51,8 +51,9 @@ class ExtractSettings:
     weights_sha256: str = _setting("")
     runtime: str = _setting("auto", choices=("auto", "onnx", "torch"))
     numbers: str = _setting("auto", choices=("auto", "stored", "int8", "fp32", "fp16", "bf16"))
-    input_px: int = _setting(256, 64, 1024)
-    resize: str = _setting("bicubic", choices=("bicubic", "bilinear", "lanczos", "hamming", "box"))
+    input_px: int = _setting(0, 0, 1024)
+    resize: str = _setting("auto", choices=("auto", "bicubic", "bilinear", "lanczos", "hamming", "box"))
+    square: str = _setting("auto", choices=("auto", "squash", "crop"))
     normalisation: str = _setting("auto", choices=("auto", "imagenet", "unit", "none"))
     views: int = _setting(1, 1, 2)
     embed_from: str = _setting("auto", choices=("auto", "original", "thumbnail"))
@@ -215,10 +216,10 @@ def _contradictions(config: Config) -> list[str]:
 
 def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
     problems = _wrong_share("extract", extract.gpus_per_task)
-    if extract.embed_from == "thumbnail" and extract.input_px > extract.thumbnail_px:
+    if 0 < extract.input_px < _LEAST_INPUT_PX:
         problems.append(
-            f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
-            f"than the model's input of {extract.input_px} px (extract.input_px)"
+            f"extract.input_px must be 0 (the model's own) or between {_LEAST_INPUT_PX} and 1024, "
+            f"got {extract.input_px}"
         )
     if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
         problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
@@ -291,6 +292,7 @@ def _parse(raw: str) -> Any:
         return raw
 
 
+_LEAST_INPUT_PX = 64
 _PRIOR_NUMBERS = 4
 _PLURAL = {str: "strings", float: "numbers"}
 

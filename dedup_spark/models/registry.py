@@ -14,7 +14,7 @@ from typing import cast
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.models.base import Embedder, ModelSettings
+from dedup_spark.models.base import Embedder, ModelSettings, input_of
 from dedup_spark.models.flips import FlipAveraged
 from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of
 
@@ -54,8 +54,7 @@ def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str
         sha256=sha256,
         runtime=runtime,
         numbers=numbers,
-        input_px=extract.input_px,
-        resize=extract.resize,
+        input=input_of(extract),
         normalisation=extract.normalisation if is_file else "imagenet",
         views=extract.views,
         pixels=pixels,
@@ -83,8 +82,22 @@ def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
 def require_model(extract: ExtractSettings) -> None:
     """Raise ConfigError or ArtifactError unless model, weights and runtime are there, as far as a driver can tell."""
     if extract.embedding != OFF:
+        _require_large_thumbnails(extract)
         _choice(extract, on_gpu=False)
         read_weights(extract.embedding, extract.weights, extract.weights_sha256)
+
+
+def fits_thumbnails(extract: ExtractSettings) -> bool:
+    """Whether thumbnails are as large as what the model's input is made of."""
+    return input_of(extract).shorter_px <= extract.thumbnail_px
+
+
+def _require_large_thumbnails(extract: ExtractSettings) -> None:
+    if extract.embed_from == "thumbnail" and not fits_thumbnails(extract):
+        raise ConfigError(
+            f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
+            f"than the {input_of(extract).shorter_px} px that the model's input is made of (extract.input_px)"
+        )
 
 
 def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
