@@ -114,6 +114,7 @@ class ClusterSettings:
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
+    uncalibrated: str = _setting("stop", choices=("stop", "cosine"))
     prior: tuple[float, ...] = _setting(())
     min_copy_probability: float = _setting(0.0, 0, 1)
     min_luma_stddev: float = _setting(2.0, 0, 128)
@@ -168,6 +169,27 @@ class Config:
         """JSON with sorted keys: of the named sections, or of everything."""
         values = asdict(self)
         return json.dumps({s: values[s] for s in sections or values}, sort_keys=True)
+
+
+def changed_settings(config: Config, *sections: str) -> dict[str, dict[str, Any]]:
+    """By section, the settings that are not the defaults; of the named sections, or of all."""
+    plain, values = asdict(Config()), asdict(config)
+    return {s: {k: v for k, v in values[s].items() if v != plain[s][k]} for s in sections or values}
+
+
+def as_toml(value: Any) -> str:
+    """A value of a setting as TOML; JSON is that for all their types, but for one character."""
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
+
+
+def as_overrides(changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """`section.key=value` for each, which `load_config` reads back; texts without quotes where they need none."""
+    return [
+        f"{section}.{key}={value if isinstance(value, str) and _parse(value) == value else as_toml(value)}"
+        for section, values in changed.items()
+        for key, value in values.items()
+    ]
 
 
 _SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Config)}

@@ -87,6 +87,11 @@ def require_model(extract: ExtractSettings) -> None:
         read_weights(extract.embedding, extract.weights, extract.weights_sha256)
 
 
+def computes(model_id: str) -> bool:
+    """Whether the vectors of that id are made here, so that another picture can get one."""
+    return model_id.partition("/")[0] in {name for name, _ in _RUNTIMES}
+
+
 def fits_thumbnails(extract: ExtractSettings) -> bool:
     """Whether thumbnails are as large as what the model's input is made of."""
     return input_of(extract).shorter_px <= extract.thumbnail_px

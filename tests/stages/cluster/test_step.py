@@ -10,7 +10,7 @@ import networkx
 import numpy as np
 import pyarrow as pa
 import pytest
-from clustering import Row, append_pairs, groups_of, run_cluster
+from clustering import Row, append_pairs, embedded, groups_of, run_cluster
 from fabricated import (
     MODEL,
     arc,
@@ -29,7 +29,7 @@ from fabricated import (
 from pyspark.sql import SparkSession
 from table_contents import rows
 
-from dedup_spark.errors import GuardError
+from dedup_spark.errors import GuardError, UncalibratedError
 from dedup_spark.kernels.clusters import keeping, linkage
 from dedup_spark.stages.cluster import cut
 from dedup_spark.store.schema import PAIRS
@@ -62,6 +62,15 @@ def bounded(
 
 
 # --- the step, with embeddings ---------------------------------------------------------------------------
+
+
+def test_a_model_without_calibration_stops_before_anything_is_decided(tables: Tables) -> None:
+    rng = np.random.default_rng(1)
+    embedded(tables, families([3, 2], 0.8, rng), [1, 2, 3, 4, 5])
+    with pytest.raises(UncalibratedError, match=f"of model {MODEL}, which has no calibration"):
+        run_cluster(tables, "cluster.uncalibrated=stop")
+    assert not rows(tables.root, "clusters")
+    assert groups_of(run_cluster(tables)) == [[1, 2, 3], [4, 5]]
 
 
 class Known:
