@@ -94,7 +94,7 @@ def test_tables_without_matched_vectors_are_refused_with_the_step_to_run(tables:
 def test_labels_of_vectors_that_other_settings_made_are_refused(matched: Tables) -> None:
     made_here = matched.read(labelled_pairs.FEATURES).selectExpr("* EXCEPT (model_id)", "'onnx/1' AS model_id")
     matched.overwrite(labelled_pairs.FEATURES, made_here.select(labelled_pairs.FEATURES.column_names))
-    with pytest.raises(TableError, match="embeddings of model onnx/1, and extract.embedding is sscd_distilled"):
+    with pytest.raises(TableError, match=r"embeddings of model onnx/1, and extract\.embedding is sscd_distilled"):
         labelled_pairs.run(matched.spark, CONFIG, Run(matched, CONFIG, LAKE, "r1"), labels_of())
     same = replace(CONFIG, extract=replace(CONFIG.extract, embedding="onnx"))
     labelled_pairs._require_matched(matched, ["onnx/1"], same.extract.embedding)

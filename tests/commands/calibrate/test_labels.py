@@ -145,7 +145,7 @@ def test_too_few_labels_or_labels_of_one_kind_are_refused(n_copies: int, n_other
 
 def test_labels_of_a_single_picture_cannot_be_split() -> None:
     counted(made_up(40, 40))
-    with pytest.raises(ConfigError, match="of too few pictures .*; label pairs of more pictures"):
+    with pytest.raises(ConfigError, match=r"of too few pictures .*; label pairs of more pictures"):
         counted(made_up(40, 40, n_pictures=1))
 
 
