@@ -16,7 +16,7 @@ from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.models.base import Embedder, ModelSettings, input_of
 from dedup_spark.models.flips import FlipAveraged
-from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of
+from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of, wanted_file
 
 OFF = "off"
 
@@ -113,7 +113,7 @@ def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
         raise ConfigError(
             f"extract.embedding={name} has its weights installed: leave extract.weights empty"
             if name in INSTALLED
-            else f"extract.embedding={name} needs extract.weights: the URI of its file"
+            else f"extract.embedding={name} needs extract.weights: {wanted_file(name)}, which all nodes can read"
         )
     wished = extract.runtime
     if wished == "auto" and extract.numbers != "auto":  # the numbers decide

@@ -127,6 +127,19 @@ def test_a_model_without_installed_weights_asks_for_them(name: str) -> None:
         resolve(embedding=name)
 
 
+def test_the_file_to_get_is_named_where_there_is_one_and_where_it_is_not_found() -> None:
+    for name, file in (
+        ("resnet50", r"resnet50-0676ba61\.pth of torchvision"),
+        ("sscd", r"sscd_disc_mixup\.torchvision\.pt"),
+    ):
+        with pytest.raises(
+            ArtifactError, match=f"no such file; correct extract.weights: the address of your copy of {file}"
+        ):
+            registry.require_model(ExtractSettings(embedding=name, weights="/CHANGE-ME/weights"))
+    with pytest.raises(ConfigError, match=r"needs extract\.weights: the address of your copy of resnet50-0676ba61"):
+        registry.require_model(ExtractSettings(embedding="resnet50"))
+
+
 def test_the_student_takes_no_other_weights() -> None:
     with pytest.raises(ConfigError, match=r"leave extract\.weights empty"):
         resolve(embedding="sscd_distilled", weights="mine.onnx")
