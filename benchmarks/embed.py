@@ -36,7 +36,8 @@ from pyspark.sql import Observation, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ExtractSettings, load_config
-from dedup_spark.kernels.features.signature import SignatureSettings, input_of_thumbnail, model_input, thumbnail_kind
+from dedup_spark.kernels.features.model_input import model_input
+from dedup_spark.kernels.features.signature import SignatureSettings, input_of_thumbnail, thumbnail_kind
 from dedup_spark.models import registry
 from dedup_spark.models.base import ModelSettings
 from dedup_spark.sources.registry import open_source
@@ -47,21 +48,21 @@ from dedup_spark.stages.reading.read_ahead import TaskSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_IMAGES = {"cpu": 8, "cuda:0": 256}  # as the stage takes
-IN_STAGE = "extract.embedding=sscd_distilled"
+IN_STAGE, SSCD, PX_224 = "extract.embedding=sscd_distilled", "extract.embedding=sscd", "extract.input_px=224"
 ON_CPU = {
     "default": [],
-    "sscd int8 224, onnx": ["extract.embedding=sscd"],
-    "sscd fp32 224, torch": ["extract.embedding=sscd", "extract.runtime=torch"],
-    "sscd int8 160, onnx": ["extract.embedding=sscd", "extract.input_px=160"],
-    "distilled 224, onnx": [IN_STAGE],
-    "distilled 224, torch": [IN_STAGE, "extract.runtime=torch"],
+    "sscd int8 224, onnx": [SSCD, PX_224],
+    "sscd fp32 224, torch": [SSCD, PX_224, "extract.runtime=torch"],
+    "sscd int8 160, onnx": [SSCD, "extract.input_px=160"],
+    "distilled 224, onnx": [IN_STAGE, PX_224],
+    "distilled 224, torch": [IN_STAGE, PX_224, "extract.runtime=torch"],
     "distilled 160, onnx": [IN_STAGE, "extract.input_px=160"],
 }
 ON_GPU = {
     "default": [],
-    "sscd fp16 224, torch": ["extract.embedding=sscd"],
-    "sscd fp32 224, torch": ["extract.embedding=sscd", "extract.numbers=fp32"],
-    "distilled fp16 224, torch": [IN_STAGE],
+    "sscd fp16 224, torch": [SSCD, PX_224],
+    "sscd fp32 224, torch": [SSCD, PX_224, "extract.numbers=fp32"],
+    "distilled fp16 224, torch": [IN_STAGE, PX_224],
 }
 
 
@@ -80,7 +81,7 @@ def arrays_process(model: ModelSettings, device: str, photos: list[bytes], n: in
     """Embeds `n` images from memory."""
     size = BATCH_IMAGES[device]
     images = [np.asarray(Image.open(io.BytesIO(photo)).convert("RGB").resize((256, 256))) for photo in photos]
-    batch = np.stack([model_input(Image.fromarray(images[i % len(images)]), model.input_px) for i in range(size)])
+    batch = np.stack([model_input(Image.fromarray(images[i % len(images)]), model.input) for i in range(size)])
     embedder = registry.load(model, device)
     embedder.embed(batch)
     barrier.wait()
@@ -201,7 +202,7 @@ class Utilisation:
 
 def in_stage(device: str, n: int, rounds: int, photos: list[bytes], scratch: Path) -> dict[str, float]:
     """Compares the stage with the plain loop over the same thumbnails."""
-    extract = settings_of([IN_STAGE, "extract.embed_from=thumbnail"])
+    extract = settings_of([IN_STAGE, PX_224, "extract.embed_from=thumbnail"])
     thumbnails = [varied_thumbnail(photos[i % len(photos)], i) for i in range(n)]
     table, warm = write_thumbnails(scratch / "all", thumbnails), write_thumbnails(scratch / "warm", thumbnails[:200])
     spark = session(device)

@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -109,10 +109,10 @@ def stamped_photos(folder: Path, n: int, photos: list[bytes]) -> Path:
 def ideal_share(paths: list[Path], config: Config, embed: bool, barrier: Barrier) -> None:
     """One process of the ideal loop. It passes the barrier when warm, when done, and when the time was taken."""
     e = config.extract
-    settings = SignatureSettings(
-        e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px if embed else 0
-    )
-    model = load(resolve(e, on_gpu=False, threads=1)) if embed else None
+    chosen = resolve(e, on_gpu=False, threads=1) if embed else None
+    made = asdict(chosen.input) if chosen else {"input_px": 0}
+    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, **made)
+    model = load(chosen) if chosen else None
     data = paths[0].read_bytes()
     warm = sign_image(data, settings)
     if model and warm.model_input is not None:

@@ -30,7 +30,7 @@ from dedup_spark.commands.demo_lake import SAMPLE_PHOTOS, load_sample_photo
 from dedup_spark.config import ExtractSettings
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
-from dedup_spark.kernels.features.signature import model_input
+from dedup_spark.kernels.features.model_input import InputSettings, model_input
 from dedup_spark.models.registry import load, resolve
 
 CHUNK_IMAGES = 8
@@ -106,7 +106,7 @@ def make_inputs(data: bytes, sides: list[int]) -> dict[int, Images]:
     inputs = {}
     for side in sides:
         reduced = render(image.pixels, image.source, image.icc_profile, max(limits.thumbnail_px, side))
-        inputs[side] = model_input(reduced, side)
+        inputs[side] = model_input(reduced, InputSettings(side))
     return inputs
 
 

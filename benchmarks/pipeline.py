@@ -24,7 +24,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
+from dedup_spark.models.base import input_of
 from dedup_spark.models.registry import load, resolve
 from dedup_spark.pipeline import STEPS, run_step
 from dedup_spark.sources.registry import open_source
@@ -61,7 +62,7 @@ GUARDS_OFF = ("match.max_pairs_per_image=1000000", "cluster.max_cluster_share=1"
 
 def decode_only(data: bytes, config: Config) -> Pixels | None:
     """The decoding of a plain script: upright RGB, squashed to the model's input; None where the file is no image."""
-    side_px = config.extract.input_px
+    side_px = input_of(config.extract).input_px
     try:
         with Image.open(io.BytesIO(data)) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -74,7 +75,8 @@ def all_facts(data: bytes, config: Config) -> Pixels | None:
     """The model's input after all that the step extract computes of an image, by the same functions."""
     e = config.extract
     content_hash(data)
-    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px)
+    made = asdict(input_of(e))
+    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, **made)
     try:
         return sign_image(data, settings).model_input
     except ImageRejected:
@@ -94,8 +96,8 @@ LOOPS: dict[str, Callable[[bytes, Config], Pixels | None]] = {"plain": decode_on
 def embed_share(paths: list[Path], loop: str, config: Config, barrier: Barrier) -> None:
     """One process of a plain loop: passes the barrier when its model is loaded and again when its share is done."""
     try:
-        model = load(resolve(config.extract, on_gpu=False, threads=1))
-        model.embed(np.full((1, config.extract.input_px, config.extract.input_px, 3), 128, np.uint8))
+        model, side = load(resolve(config.extract, on_gpu=False, threads=1)), input_of(config.extract).input_px
+        model.embed(np.full((1, side, side, 3), 128, np.uint8))
         size = BATCH_IMAGES
         barrier.wait()
         for i in range(0, len(paths), size):

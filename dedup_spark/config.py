@@ -51,8 +51,9 @@ class ExtractSettings:
     weights_sha256: str = _setting("")
     runtime: str = _setting("auto", choices=("auto", "onnx", "torch"))
     numbers: str = _setting("auto", choices=("auto", "stored", "int8", "fp32", "fp16", "bf16"))
-    input_px: int = _setting(256, 64, 1024)
-    resize: str = _setting("bicubic", choices=("bicubic", "bilinear", "lanczos", "hamming", "box"))
+    input_px: int = _setting(0, 0, 1024)
+    resize: str = _setting("auto", choices=("auto", "bicubic", "bilinear", "lanczos", "hamming", "box"))
+    square: str = _setting("auto", choices=("auto", "squash", "crop"))
     normalisation: str = _setting("auto", choices=("auto", "imagenet", "unit", "none"))
     views: int = _setting(1, 1, 2)
     embed_from: str = _setting("auto", choices=("auto", "original", "thumbnail"))
@@ -113,6 +114,7 @@ class ClusterSettings:
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)
     max_cluster_share: float = _setting(0.5, 0, 1)
+    uncalibrated: str = _setting("stop", choices=("stop", "cosine"))
     prior: tuple[float, ...] = _setting(())
     min_copy_probability: float = _setting(0.0, 0, 1)
     min_luma_stddev: float = _setting(2.0, 0, 128)
@@ -169,6 +171,27 @@ class Config:
         return json.dumps({s: values[s] for s in sections or values}, sort_keys=True)
 
 
+def changed_settings(config: Config, *sections: str) -> dict[str, dict[str, Any]]:
+    """By section, the settings that are not the defaults; of the named sections, or of all."""
+    plain, values = asdict(Config()), asdict(config)
+    return {s: {k: v for k, v in values[s].items() if v != plain[s][k]} for s in sections or values}
+
+
+def as_toml(value: Any) -> str:
+    """A value of a setting as TOML; JSON is that for all their types, but for one character."""
+    text = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
+
+
+def as_overrides(changed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """`section.key=value` for each, which `load_config` reads back; texts without quotes where they need none."""
+    return [
+        f"{section}.{key}={value if isinstance(value, str) and _parse(value) == value else as_toml(value)}"
+        for section, values in changed.items()
+        for key, value in values.items()
+    ]
+
+
 _SECTIONS: dict[str, type] = {f.name: type(f.default) for f in fields(Config)}
 
 
@@ -215,10 +238,10 @@ def _contradictions(config: Config) -> list[str]:
 
 def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
     problems = _wrong_share("extract", extract.gpus_per_task)
-    if extract.embed_from == "thumbnail" and extract.input_px > extract.thumbnail_px:
+    if 0 < extract.input_px < _LEAST_INPUT_PX:
         problems.append(
-            f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
-            f"than the model's input of {extract.input_px} px (extract.input_px)"
+            f"extract.input_px must be 0 (the model's own) or between {_LEAST_INPUT_PX} and 1024, "
+            f"got {extract.input_px}"
         )
     if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
         problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
@@ -291,6 +314,7 @@ def _parse(raw: str) -> Any:
         return raw
 
 
+_LEAST_INPUT_PX = 64
 _PRIOR_NUMBERS = 4
 _PLURAL = {str: "strings", float: "numbers"}
 

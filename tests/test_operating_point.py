@@ -58,10 +58,12 @@ def test_no_image_of_a_corpus_is_left_out(benchmark: ModuleType) -> None:
 
 def test_the_inputs_are_those_of_extract(benchmark: ModuleType) -> None:
     from dedup_spark.kernels.features.signature import SignatureSettings, sign_image
+    from dedup_spark.models.base import input_of
 
     file = next(benchmark.edited_samples())
     e = ExtractSettings()
-    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, e.input_px)
-    made = benchmark.make_inputs(file.data, [128, e.input_px, 288])
-    np.testing.assert_array_equal(made[e.input_px], sign_image(file.data, settings).model_input)
+    side = input_of(e).input_px
+    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, side)
+    made = benchmark.make_inputs(file.data, [128, side, 288])
+    np.testing.assert_array_equal(made[side], sign_image(file.data, settings).model_input)
     assert made[288].shape == (288, 288, 3)

@@ -11,7 +11,12 @@ import dedup_spark
 lake = "s3://CHANGE-ME/photos"
 tables = "s3://CHANGE-ME/dedup"
 
-done = dedup_spark.run(spark, lake=lake, tables=tables, settings={"extract.cpus_per_gpu_task": 16})
+settings = {
+    "extract.cpus_per_gpu_task": 16,
+    "extract.embedding": "sscd",  # SSCD's ResNet-50, from the installed weights
+    "extract.input_px": 224,
+}
+done = dedup_spark.run(spark, lake=lake, tables=tables, settings=settings)
 print(f"run {done.run_id}: {done.clusters} groups; {done.removable} images, {done.removable_bytes} bytes, may go")
 
 # COMMAND ----------

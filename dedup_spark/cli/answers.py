@@ -9,6 +9,7 @@ import argparse
 import functools
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,15 @@ def _calibrate(options: Options, config: Config) -> Iterator[str]:
     folder = out.absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise ConfigError(f"--out {options.out}: expected a file in a folder that can be written to; {folder} is none")
-    found = api.calibrate(None, **_work(options, config))
+    found = api.calibrate(None, pairs=options.pairs, **_work(options, config))
     out.write_text(found.toml, encoding="utf-8")
+    if found.labels:
+        yield found.labels
     yield describe_operating_point(found.point, config)
-    yield f"The settings were written to {options.out}; use them with --config {options.out}"
+    words = ["dedup-spark", "run", "--lake", options.lake, "--tables", options.tables]
+    words += ["--database", options.database] if options.database else []
+    go_on = shlex.join([*words, "--config", options.out])
+    yield f"All settings were written to {options.out}. Go on with them: {go_on}"
 
 
 def _sql(options: Options, config: Config) -> Iterator[str]:

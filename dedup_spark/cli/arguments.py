@@ -134,6 +134,12 @@ def _add_questions(commands: _Commands) -> None:
         metavar="FILE",
         help="the settings, to use with --config (default: ./calibrated.toml)",
     )
+    sub.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="measure on pairs that you have labelled instead: CSV or Parquet with image_id_a and image_id_b, or uri_a "
+        "and uri_b, and duplicate (1 or 0)",
+    )
     sub = commands.add("explain", "show why two images are joined, or are not, with the evidence side by side")
     sub.add_argument(
         "--uri", action="append", required=True, help="address of an image, or the end of its address; give it twice"

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from dedup_spark.cli.arguments import make_parser
-from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in e.problems:
             _say(f"dedup-spark: {problem}", error=True)
         return 2
+    except UncalibratedError as e:
+        _say(f"dedup-spark: {e}", error=True)
+        _say("dedup-spark: stopped. Finished work is kept; continue with the commands above", error=True)
+        return 1
     except DedupError as e:
         _say(f"dedup-spark: {e}", error=True)
         return _failed(arguments)

@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ArtifactError
+from dedup_spark.kernels.features.model_input import InputSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """In levels of 0 to 255, for R, G, B: what SSCD and torchvision's models were trained with."""
@@ -22,6 +24,22 @@ SCALING: dict[str, tuple[Levels, Levels]] = {
     "none": ((0.0,) * 3, (1.0,) * 3),
 }
 """Mean and deviation of each `extract.normalisation`, in levels of 0 to 255."""
+
+
+_USUAL_INPUT = InputSettings(256, "bicubic", "squash")
+_OWN_INPUT = {"resnet50": InputSettings(224, "bilinear", "crop")}
+"""By model, where it is not the usual one. resnet50 was trained on cuts of a picture, and torchvision's figures are of
+the centre of 224 px of a picture whose shorter side is 256 px."""
+
+
+def input_of(extract: ExtractSettings) -> InputSettings:
+    """How pictures become the input of the model that `extract` names: as the settings say, else as is its own."""
+    own = _OWN_INPUT.get(extract.embedding, _USUAL_INPUT)
+    return InputSettings(
+        extract.input_px or own.input_px,
+        own.resize if extract.resize == "auto" else extract.resize,
+        own.square if extract.square == "auto" else extract.square,
+    )
 
 
 class Embedder(Protocol):
@@ -49,6 +67,7 @@ class ModelSettings:
         sha256: Of the weights' bytes, in hex; checked wherever they are loaded.
         runtime: `onnx` or `torch`. Runtimes of the same numbers give the same vectors, so the id does not name them.
         numbers: `int8`, `fp32`, `fp16`, `bf16`, or `stored` (as in the file).
+        input: How a picture becomes the model's input.
         pixels: `original`, or what the input is made from, e.g. `thumbnail-256-q80`.
         max_batch_images: Images per forward pass; 0: the runtime's own limit, or what the device's memory holds.
     """
@@ -58,8 +77,7 @@ class ModelSettings:
     sha256: str
     runtime: str
     numbers: str
-    input_px: int
-    resize: str
+    input: InputSettings
     normalisation: str
     views: int
     pixels: str
@@ -67,11 +85,16 @@ class ModelSettings:
     max_batch_images: int
 
     @property
+    def input_px(self) -> int:
+        """Side of the square input."""
+        return self.input.input_px
+
+    @property
     def model_id(self) -> str:
         """The name of weights, numbers and preprocessing. Vectors of two ids must never be compared."""
         pixels = "" if self.pixels == "original" else f"-of-{self.pixels}"
-        size = f"squash-{self.resize}-{self.input_px}{pixels}"
-        return f"{self.name}/{self.sha256[:12]}/{self.numbers}/{size}/{self.normalisation}-l2/views-{self.views}"
+        made = f"{self.input.name}{pixels}"
+        return f"{self.name}/{self.sha256[:12]}/{self.numbers}/{made}/{self.normalisation}-l2/views-{self.views}"
 
 
 def unit_rows(vectors: npt.NDArray[np.float32], model_id: str) -> npt.NDArray[np.float32]:

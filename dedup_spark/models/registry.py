@@ -13,9 +13,9 @@ from typing import cast
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.models.base import Embedder, ModelSettings
+from dedup_spark.models.base import Embedder, ModelSettings, input_of
 from dedup_spark.models.flips import FlipAveraged
-from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of
+from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of, wanted_file
 
 OFF = "off"
 
@@ -53,8 +53,7 @@ def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str
         sha256=sha256,
         runtime=runtime,
         numbers=numbers,
-        input_px=extract.input_px,
-        resize=extract.resize,
+        input=input_of(extract),
         normalisation=extract.normalisation if is_file else "imagenet",
         views=extract.views,
         pixels=pixels,
@@ -82,8 +81,27 @@ def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
 def require_model(extract: ExtractSettings) -> None:
     """Raise ConfigError or ArtifactError unless model, weights and runtime are there, as far as a driver can tell."""
     if extract.embedding != OFF:
+        _require_large_thumbnails(extract)
         _choice(extract, on_gpu=False)
         read_weights(extract.embedding, extract.weights, extract.weights_sha256)
+
+
+def computes(model_id: str) -> bool:
+    """Whether the vectors of that id are made here, so that another picture can get one."""
+    return model_id.partition("/")[0] in {name for name, _ in _RUNTIMES}
+
+
+def fits_thumbnails(extract: ExtractSettings) -> bool:
+    """Whether thumbnails are as large as what the model's input is made of."""
+    return input_of(extract).shorter_px <= extract.thumbnail_px
+
+
+def _require_large_thumbnails(extract: ExtractSettings) -> None:
+    if extract.embed_from == "thumbnail" and not fits_thumbnails(extract):
+        raise ConfigError(
+            f"extract.embed_from=thumbnail: thumbnails of {extract.thumbnail_px} px (extract.thumbnail_px) are smaller "
+            f"than the {input_of(extract).shorter_px} px that the model's input is made of (extract.input_px)"
+        )
 
 
 def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
@@ -94,7 +112,7 @@ def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
         raise ConfigError(
             f"extract.embedding={name} has its weights installed: leave extract.weights empty"
             if name in INSTALLED
-            else f"extract.embedding={name} needs extract.weights: the URI of its file"
+            else f"extract.embedding={name} needs extract.weights: {wanted_file(name)}, which all nodes can read"
         )
     wished = extract.runtime
     if wished == "auto" and extract.numbers != "auto":  # the numbers decide

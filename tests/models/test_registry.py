@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from model_files import an_onnx_file
+from model_files import a_resnet_file, an_onnx_file
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ArtifactError, ConfigError
@@ -37,6 +37,34 @@ def test_whatever_changes_vectors_changes_the_model_id() -> None:
     ]  # fmt: skip
     ids = {resolve(**{"embedding": "sscd"} | change).model_id for change in changes}  # type: ignore[arg-type]
     assert len(ids) == len(changes)
+
+
+def test_resnet50_has_the_preprocessing_of_torchvision_unless_the_settings_say_another(tmp_path: Path) -> None:
+    file = a_resnet_file(tmp_path / "resnet50.pth")
+    made = {
+        "crop-bilinear-256-224": {},
+        "squash-bilinear-224": {"square": "squash"},
+        "crop-bicubic-329-288": {"resize": "bicubic", "input_px": 288},
+    }
+    for name, changes in made.items():
+        found = resolve(embedding="resnet50", weights=str(file), **changes)  # type: ignore[arg-type]
+        assert f"/fp32/{name}/imagenet-l2/" in found.model_id
+        assert found.input_px == changes.get("input_px", 224)
+
+
+def test_other_models_squash_to_256_px_unless_the_settings_say_another() -> None:
+    assert "/squash-bicubic-256/" in resolve().model_id
+    assert resolve(input_px=256, resize="bicubic", square="squash").model_id == resolve().model_id
+    assert "/crop-bicubic-256-224/" in resolve(square="crop", input_px=224).model_id
+
+
+def test_thumbnails_must_be_as_large_as_what_the_input_is_made_of() -> None:
+    small = {"embed_from": "thumbnail", "thumbnail_px": 250}
+    assert registry.fits_thumbnails(ExtractSettings(input_px=250, thumbnail_px=250))
+    assert not registry.fits_thumbnails(ExtractSettings(thumbnail_px=250))
+    for changes, side in [({}, 256), ({"input_px": 224, "square": "crop"}, 256), ({"input_px": 288}, 288)]:
+        with pytest.raises(ConfigError, match=f"thumbnails of 250 px .* smaller than the {side} px"):
+            registry.require_model(ExtractSettings(**small | changes))  # type: ignore[arg-type]
 
 
 def test_a_model_on_thumbnails_has_another_id_than_on_originals() -> None:
@@ -97,6 +125,19 @@ def test_int8_on_a_gpu_is_refused_not_replaced() -> None:
 def test_a_model_without_installed_weights_asks_for_them(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"extract\.embedding={name} needs extract\.weights"):
         resolve(embedding=name)
+
+
+def test_the_file_to_get_is_named_where_there_is_one_and_where_it_is_not_found() -> None:
+    for name, file in (
+        ("resnet50", r"resnet50-0676ba61\.pth of torchvision"),
+        ("sscd", r"sscd_disc_mixup\.torchvision\.pt"),
+    ):
+        with pytest.raises(
+            ArtifactError, match=f"no such file; correct extract.weights: the address of your copy of {file}"
+        ):
+            registry.require_model(ExtractSettings(embedding=name, weights="/CHANGE-ME/weights"))
+    with pytest.raises(ConfigError, match=r"needs extract\.weights: the address of your copy of resnet50-0676ba61"):
+        registry.require_model(ExtractSettings(embedding="resnet50"))
 
 
 def test_the_student_takes_no_other_weights() -> None:

@@ -62,6 +62,7 @@ def by_cosine(request: pytest.FixtureRequest, root: Path) -> Way:
     """A model that nobody calibrated, of six dimensions."""
     weights = an_onnx_file(root / "colours.onnx")
     near = ["match.min_similarity=0.9", "match.floor_similarity=0.8", "cluster.min_similarity=0.95"]
+    near.append("cluster.uncalibrated=cosine")
     config = load_config(None, ["extract.embedding=onnx", f"extract.weights={weights}", *near])
     return Way(whole_run(request, root, config), config, is_calibrated=False, has_embeddings=True)
 

@@ -136,8 +136,9 @@ def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float
 class LabelledPairs:
     """Pairs of an edited copy with an image, each with its label. All arrays are (n,).
 
-    `image` is the image that the copy was made of, `edit` the number of its edit. `is_copy` is true for the one pair of
-    each copy with that image, and false for negatives. A copy whose original was no candidate has score -inf.
+    `image` is the image that the copy was made of, `edit` the number of its edit, or negative where no edit is known.
+    `is_copy` is true for the one pair of each copy with that image, and false for negatives. A copy whose original was
+    no candidate has score -inf.
     """
 
     image: Int64
@@ -188,7 +189,7 @@ def measured(pairs: LabelledPairs, cut: float) -> OperatingPoint:
     found, copies = pairs.score >= cut, pairs.is_copy
     by_edit = {
         int(edit): share_of(found[mine], pairs.image[mine])
-        for edit in np.unique(pairs.edit)
+        for edit in np.unique(pairs.edit[pairs.edit >= 0])
         if (mine := copies & (pairs.edit == edit)).any()
     }
     return OperatingPoint(

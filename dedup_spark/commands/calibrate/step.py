@@ -1,6 +1,6 @@
 """Calibrate: how well are edited copies of this lake's own images found, and which cut gives the precision asked for?
 
-Reads: images, features, densities, clusters
+Reads: images, features, pairs, densities, clusters
 Writes: quality
 Kernels: ann, calibration, density, edits, evidence, geometry, probability
 Scale: calibrate.n_images objects are read once for each kind of edit; their copies are compared with every
@@ -10,8 +10,9 @@ The copies are treated like images of the lake: they have rows of features, neig
 get evidence by the same code as in the step cluster.
 
 A copy and its original are a true pair. A copy and any other image, also a copy of another one, are negatives. Pairs
-with images in the cluster of the original are left out, as their truth is not known. Copies in the lake that are in no
-cluster count as negatives, so the measured precision is rather too low than too high.
+with images in the cluster of the original are left out, as their truth is not known; where there are no clusters yet,
+thumbnails say which images these are (shown.py). Copies in the lake that are found in neither way count as negatives,
+so the measured precision is rather too low than too high.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.commands.calibrate import calibration
 from dedup_spark.commands.calibrate.edited_source import EditedCopies, edited_addresses
+from dedup_spark.commands.calibrate.shown import shown_pictures
 from dedup_spark.config import CalibrateSettings, Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import edits
@@ -45,18 +47,19 @@ from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.stages.scoring import hamming_bits
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import CLUSTERS, DENSITIES, FEATURES, IMAGES, QUALITY
+from dedup_spark.store.schema import DENSITIES, FEATURES, IMAGES, QUALITY
 from dedup_spark.vocabulary import Metric
 
 log = logging.getLogger(__name__)
 
 _NEIGHBOUR = "copy_id bigint, image_id bigint, similarity float"
 _PAIR = ("image_id_a", "image_id_b")
-_UNKNOWN = Prior(-10.2, 27.8, -15.0, 4.0)
+UNKNOWN = Prior(-10.2, 27.8, -15.0, 4.0)
 """Where fitting begins for a model that was shipped without a prior: that of SSCD."""
 _BLOCK_QUERIES = 4096
-_PULL = 10.0
-"""How strongly the fitted prior stays near the shipped one: see `calibration.fit_logistic`."""
+PULL, PULL_OF_UNKNOWN = 10.0, 1.0
+"""How strongly the fitted prior stays near the shipped one, and near UNKNOWN, which is a place to begin and no
+knowledge of that model: see `calibration.fit_logistic`."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Calibrated:
 
     prior: Prior
     point: calibration.OperatingPoint
+    measured_on: str = "other images of the same lake"
+    labels: str = ""  # which labelled pairs were used, in words
 
 
 def sample_images(features: DataFrame, images: DataFrame, lake: str, settings: CalibrateSettings) -> DataFrame:
@@ -93,19 +98,19 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     copies = make_copies(run, config, task)
     everything = lake_and_copies(features, copies)
     near = tables.stage("calibration_near", neighbours(copies, everything, config))
-    truth = tables.stage("calibration_truth", with_truth(near, copies, tables.read(CLUSTERS)))
+    known = prior_of(task.model_id, config.cluster.prior)
+    start = evidence_settings(config, known or UNKNOWN)
+    pictures = shown_pictures(tables, copies, everything, start, config.calibrate.neighbours)
+    truth = tables.stage("calibration_truth", with_truth(near, copies, pictures))
     pairs = tables.stage("calibration_pairs", with_hamming(near, everything))
     densities = tables.read(DENSITIES).select("image_id", "similarities").unionByName(own_densities(near, config))
 
-    known = prior_of(task.model_id, config.cluster.prior) or _UNKNOWN
-    prior = fitted_prior(pairs, densities, truth, evidence_settings(config, known))
+    prior = fitted_prior(pairs, densities, truth, start, PULL if known else PULL_OF_UNKNOWN)
     evidence = evidence_of(pairs, densities, everything, tables, evidence_settings(config, prior))
     found = labelled_pairs(truth, evidence, copies)
     tables.drop_staged()
     point = calibration.operating_point(found, config.cluster.target_precision, MIN_GROUP_PROBABILITY)
-    rows = quality_rows(spark, point, run.run_id)
-    tables.delete(QUALITY, rows.select("run_id", "metric").distinct())  # of a run of this name before
-    tables.append(QUALITY, rows)
+    write_quality(run, point, "on edited copies of the lake's own images")
     run.count(pairs=len(found.score), negatives=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
 
@@ -256,7 +261,9 @@ def with_truth(near: DataFrame, copies: DataFrame, clusters: DataFrame) -> DataF
     return once.select(*_PAIR, "labelled.*")
 
 
-def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: EvidenceSettings) -> Prior:
+def fitted_prior(
+    pairs: DataFrame, densities: DataFrame, truth: DataFrame, settings: EvidenceSettings, pull: float = PULL
+) -> Prior:
     """The prior fitted to the scores of half of the images, and pulled towards the prior of `settings`."""
     known = settings.prior
     scored = with_prior(pairs, densities, settings).select(*_PAIR, "similarity", "normalised_similarity")
@@ -268,7 +275,7 @@ def fitted_prior(pairs: DataFrame, densities: DataFrame, truth: DataFrame, setti
     features = np.column_stack([cosine, cosine**2, normalised])
     start = calibration.Logistic((known.cosine, known.cosine_squared, known.normalised), known.bias)
     is_copy = rows["is_copy"].to_numpy(zero_copy_only=False)
-    model = calibration.fit_logistic(features[fit], is_copy[fit], start, _PULL)
+    model = calibration.fit_logistic(features[fit], is_copy[fit], start, pull)
     return Prior(model.bias, *model.weights)
 
 
@@ -289,11 +296,18 @@ def labelled_pairs(truth: DataFrame, evidence: DataFrame, copies: DataFrame) -> 
     )
 
 
-def quality_rows(spark: SparkSession, point: calibration.OperatingPoint, run_id: str) -> DataFrame:
+def write_quality(run: Run, point: calibration.OperatingPoint, measured_on: str) -> None:
+    """Replace what an earlier run of this name measured."""
+    rows = quality_rows(run.tables.spark, point, run.run_id, measured_on)
+    run.tables.delete(QUALITY, rows.select("run_id", "metric").distinct())
+    run.tables.append(QUALITY, rows)
+
+
+def quality_rows(spark: SparkSession, point: calibration.OperatingPoint, run_id: str, measured_on: str) -> DataFrame:
     """Rows of `quality`: precision, recall and the recall of each edit at the cut."""
     shares = {Metric.CALIBRATED_PRECISION: point.precision, Metric.CALIBRATED_RECALL: point.recall}
     shares |= {Metric.recall_of(edits.EDITS[edit]): share for edit, share in point.edit_recall.items()}
-    note = f"at copy_probability {point.cut:.4f}, on edited copies of the lake's own images"
+    note = f"at copy_probability {point.cut:.4f}, {measured_on}"
     rows = [
         {"run_id": run_id, "metric": metric, "n_queries": share.n_images, "n_true": share.n_pairs,
          "n_found": share.n_hits, "value": share.value, "low": share.low, "high": share.high, "note": note}

@@ -69,7 +69,7 @@ def _core_batches(
     model = load_model(settings)
     for _ in batches:
         rates = core_rates.measure_core(demands, negatives, settings.task_cpus)
-        embed = core_rates.embed_seconds(model, settings.extract.input_px) * settings.task_cpus if model else None
+        embed = core_rates.embed_seconds(model, settings.signature.input_px) * settings.task_cpus if model else None
         yield pa.RecordBatch.from_pydict(
             {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
              "embed_seconds": pa.array([embed], pa.float64())}

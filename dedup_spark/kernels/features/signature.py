@@ -13,6 +13,7 @@ from dedup_spark.kernels.decoding import formats
 from dedup_spark.kernels.decoding.images import DecodedImage, decode_image, out_of_memory
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
+from dedup_spark.kernels.features.model_input import InputSettings, model_input
 
 _PREPROCESSING = 2
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
@@ -25,9 +26,9 @@ _REJECTED_BY = "/rejected by "
 
 @dataclass(frozen=True, slots=True)
 class SignatureSettings:
-    """`input_px` is the side of the model input, 0 for none; `resize` names the filter that makes it.
+    """How images are read; `input_px`, `resize` and `square` are those of InputSettings.
 
-    It is made from the image or, with `from_thumbnail`, from the thumbnail.
+    The model input is made from the image or, with `from_thumbnail`, from the thumbnail.
     """
 
     max_pixels: int
@@ -37,6 +38,17 @@ class SignatureSettings:
     input_px: int
     resize: str = "bicubic"
     from_thumbnail: bool = False
+    square: str = "squash"
+
+    @property
+    def input(self) -> InputSettings:
+        """How the model input is made."""
+        return InputSettings(self.input_px, self.resize, self.square)
+
+    @property
+    def reduced_px(self) -> int:
+        """The shorter side that thumbnail and model input need."""
+        return max(self.thumbnail_px, self.input.shorter_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +136,7 @@ def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) ->
 
 
 def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
-    reduced = render(image.pixels, image.source, image.icc_profile, max(settings.thumbnail_px, settings.input_px))
+    reduced = render(image.pixels, image.source, image.icc_profile, settings.reduced_px)
     thumbnail = _fit(reduced, settings.thumbnail_px)
     grey = np.asarray(thumbnail.convert("L"))
     stored = _jpeg(thumbnail, settings.thumbnail_quality)
@@ -151,9 +163,8 @@ def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
     """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
     image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
     try:
-        side_px = max(settings.thumbnail_px, settings.input_px)
-        reduced = render(image.pixels, image.source, image.icc_profile, side_px)
-        return model_input(reduced, settings.input_px, settings.resize)
+        reduced = render(image.pixels, image.source, image.icc_profile, settings.reduced_px)
+        return model_input(reduced, settings.input)
     except MemoryError as e:
         raise out_of_memory(e) from e
 
@@ -161,22 +172,13 @@ def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
 def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> UInt8:
     """The model input from a stored thumbnail, as `sign_image` makes it with `from_thumbnail`."""
     with Image.open(io.BytesIO(jpeg)) as thumbnail:
-        return model_input(thumbnail.convert("RGB"), settings.input_px, settings.resize)
-
-
-def model_input(rgb: Image.Image, input_px: int, resize: str = "bicubic") -> UInt8:
-    """Squash to a square, (input_px, input_px, 3) uint8.
-
-    The aspect ratio is not kept: on squares SSCD finds squashed copies as well, and with one shape batches need no
-    padding.
-    """
-    return np.asarray(rgb.resize((input_px, input_px), Image.Resampling[resize.upper()]))
+        return model_input(thumbnail.convert("RGB"), settings.input)
 
 
 def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSettings) -> UInt8:
     if settings.from_thumbnail:
         return input_of_thumbnail(thumbnail, settings)
-    return model_input(reduced, settings.input_px, settings.resize)
+    return model_input(reduced, settings.input)
 
 
 def _fit(rgb: Image.Image, side_px: int) -> Image.Image:

@@ -56,16 +56,19 @@ def evidence_of(
     tables: Tables,
     settings: EvidenceSettings,
     compared_for: ComparedFor = ComparedFor.MATCH,
+    asked: DataFrame | None = None,
 ) -> DataFrame:
     """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
 
     `densities` (image_id, similarities) and `thumbnails` (image_id, thumbnail) hold the images of the pairs. With a
     column `query_id`, one of the two images, that one is the query image of all its pairs, and thumbnails are compared
-    whatever the prior is; members are compared with a keeper in this way. Stages intermediate rows; about 10 ms per
-    pair in doubt, on one core.
+    whatever the prior is; members are compared with a keeper in this way. With `asked` (image_id_a, image_id_b) only
+    these pairs have rows; the others say which images support them. Stages intermediate rows; about 10 ms per pair in
+    doubt, on one core.
     """
     scored = tables.stage("scored", with_prior(pairs, densities, settings))
-    doubtful = tables.stage("doubtful", within_budget(scored.where(in_doubt()), settings.max_verified_pairs))
+    wanted = scored if asked is None else scored.join(asked, ["image_id_a", "image_id_b"], "left_semi")
+    doubtful = tables.stage("doubtful", within_budget(wanted.where(in_doubt()), settings.max_verified_pairs))
     n_doubtful = doubtful.count()
     n_parts = max(1, -(-n_doubtful // _PART_PAIRS))
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
@@ -73,7 +76,7 @@ def evidence_of(
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
     with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
         verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts))
-    return as_evidence(scored, verified, compared_for)
+    return as_evidence(wanted, verified, compared_for)
 
 
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:

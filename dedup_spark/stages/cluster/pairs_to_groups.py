@@ -1,9 +1,9 @@
 """From pairs to groups: which representatives belong together, and how far one is from another.
 
 There are two ways. By evidence, where the model has a calibration: scores, and the thumbnails where scores leave a
-doubt, give each pair a probability that it is a copy (evidence.py). By likeness elsewhere, for hashes alone or a model
-without calibration: the cosine, or the pHash, decides by itself. Both give `Groups` and `Distances`; what follows is
-the same. Part of the step cluster.
+doubt, give each pair a probability that it is a copy (evidence.py). By likeness elsewhere, for hashes alone or, with
+cluster.uncalibrated=cosine, a model without calibration: the cosine, or the pHash, decides by itself. Both give
+`Groups` and `Distances`; what follows is the same. Part of the step cluster.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
+from dedup_spark.stages.calibration import require_calibration
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
 from dedup_spark.stages.cluster.keepers import (
@@ -26,7 +27,7 @@ from dedup_spark.stages.cluster.keepers import (
     require_bound,
     with_keepers,
 )
-from dedup_spark.stages.cluster.pairs_to_groups import Groups, count_evidence, group_pairs
+from dedup_spark.stages.cluster.pairs_to_groups import Groups, count_evidence, group_pairs, model_of
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
 from dedup_spark.stages.representatives import with_representative
@@ -43,6 +44,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Components, then linkage inside each, then keepers within the bound, ids, relations and reasons."""
     tables, settings = run.tables, config.cluster
     images, features = tables.read(IMAGES), tables.read(FEATURES)
+    require_calibration(run, model_of(features))
     require_keeper_order(images, features, settings)
     groups, distances = group_pairs(run, config)
 

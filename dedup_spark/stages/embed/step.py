@@ -7,10 +7,10 @@ Scale: from thumbnails it reads about 10 KB per image from the table and nothing
     the bytes of the lake once. Then features is rewritten once, about 12 KB per row; thumbnails are not shuffled, as
     the vectors of a slice are broadcast.
 
-Vectors are made from stored thumbnails when these are large enough for the model (`extract.input_px` at most
-`extract.thumbnail_px`), else from the lake; the model_id says which, so the two never mix. Finished slices wait below
-`_embed`, in a folder of the model, and survive other runs: a row that was read again since is not taken from them.
-features changes at the end, in one commit, so that it never holds two models.
+Vectors are made from stored thumbnails when these are large enough for the model (`extract.thumbnail_px` at least the
+side that its input is made of), else from the lake; the model_id says which, so the two never mix. Finished slices wait
+below `_embed`, in a folder of the model, and survive other runs: a row that was read again since is not taken from
+them. features changes at the end, in one commit, so that it never holds two models.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
     """Decide on the driver what all tasks must share."""
     if config.extract.embedding == models.OFF:
         raise ConfigError("extract.embedding=off: there is no model to embed with; choose one by --set")
-    fits = config.extract.input_px <= config.extract.thumbnail_px
+    fits = models.fits_thumbnails(config.extract)
     held = held_models(run.tables.read(FEATURES))
     model = choose_model(spark, config.extract, held, prefer_thumbnails=fits)
     return settings_of_tasks(spark, config, run, model)

@@ -24,6 +24,7 @@ from dedup_spark.models import registry as models
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
+from dedup_spark.stages.calibration import announce_stop
 from dedup_spark.stages.extract.backlog import Backlog, kinds_of_rows, models_of, pending_images
 from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
 from dedup_spark.stages.extract.task import READ, extract_batches
@@ -54,6 +55,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     held = models_of(kinds)
     settings = task_settings(spark, config, run, held)
     require_one_model(held, settings.model_id, run)
+    announce_stop(config, settings.model_id)
     backlog = Backlog(kinds, settings, versions_in_use(spark, kinds, settings.signature))
     if backlog.n_pending and tables.fence(FEATURES):  # a run before this one may have added rows until now
         kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -24,8 +24,8 @@ from dedup_spark.store.runs import Run
 log = logging.getLogger(__name__)
 
 _MODEL_SETTINGS = (
-    "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "normalisation", "views",
-    "gpus_per_task",
+    "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "square", "normalisation",
+    "views", "gpus_per_task",
 )  # fmt: skip
 """The fields of ExtractSettings that decide the model_id."""
 
@@ -79,9 +79,8 @@ def signature_settings(extract: ExtractSettings, model: ModelTask | None) -> Sig
         min_side_px=extract.min_side_px,
         thumbnail_px=extract.thumbnail_px,
         thumbnail_quality=extract.thumbnail_quality,
-        input_px=model.model.input_px if model else 0,
-        resize=extract.resize,
         from_thumbnail=model is not None and model.model.pixels != "original",
+        **(asdict(model.model.input) if model else {"input_px": 0}),
     )
 
 

@@ -48,7 +48,7 @@ class FolderSource:
 def settings_for(source: Any, embedding: str) -> TaskSettings:
     has_model = embedding != "off"
     extract = dataclasses.replace(ExtractSettings(), embedding=embedding)
-    signature = SignatureSettings(400_000_000, 16, 256, 80, extract.input_px if has_model else 0)
+    signature = SignatureSettings(400_000_000, 16, 256, 80, 256 if has_model else 0)
     model = ModelTask(resolve(extract, on_gpu=False, threads=1), TaskShare(1, 0.0)) if has_model else None
     return TaskSettings(source, signature, extract, model, "planned", 1)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import odd_files  # noqa: F401  registers HEIF and JPEG XL with Pillow
@@ -18,6 +19,8 @@ from dedup_spark.kernels.features.signature import (
     OLDEST_DECIDING,
     SignatureSettings,
     current_versions,
+    input_of_image,
+    input_of_thumbnail,
     may_decode_now,
     own_version,
     rejected_version,
@@ -40,6 +43,20 @@ def test_a_signature_describes_the_image() -> None:
 def test_without_a_model_no_input_is_made() -> None:
     off = SignatureSettings(10**9, 16, 256, 80, 0)
     assert sign_image(encoded(load_sample_photo("rocket.jpg")), off).model_input is None
+
+
+def test_a_cropped_input_is_the_same_wherever_it_is_made_and_of_thumbnails_nearly_so() -> None:
+    photo = encoded(load_sample_photo("chelsea.png"))
+    crop = SignatureSettings(10**9, 16, 256, 80, 224, "bilinear", square="crop")
+    signature = sign_image(photo, crop)
+    assert signature.model_input is not None
+    assert signature.model_input.shape == (224, 224, 3)
+    np.testing.assert_array_equal(input_of_image(photo, crop), signature.model_input)
+    of_thumbnail = input_of_thumbnail(signature.thumbnail, crop)
+    np.testing.assert_array_equal(of_thumbnail, sign_image(photo, replace(crop, from_thumbnail=True)).model_input)
+    assert np.abs(of_thumbnail.astype(int) - signature.model_input).mean() < 6  # levels of 255
+    squashed = sign_image(photo, replace(crop, square="squash")).model_input
+    assert np.abs(squashed.astype(int) - signature.model_input).mean() > 15  # type: ignore[union-attr]
 
 
 def test_a_small_image_is_not_enlarged_in_its_thumbnail() -> None:

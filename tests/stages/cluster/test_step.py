@@ -10,7 +10,7 @@ import networkx
 import numpy as np
 import pyarrow as pa
 import pytest
-from clustering import Row, append_pairs, groups_of, run_cluster
+from clustering import Row, append_pairs, embedded, groups_of, run_cluster
 from fabricated import (
     MODEL,
     arc,
@@ -32,7 +32,7 @@ from table_contents import rows
 from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
 from dedup_spark.commands.dendrogram.tree import groups_at
 from dedup_spark.config import Config
-from dedup_spark.errors import GuardError
+from dedup_spark.errors import GuardError, UncalibratedError
 from dedup_spark.kernels.clusters import keeping, linkage
 from dedup_spark.stages.cluster import cut
 from dedup_spark.store.runs import Run
@@ -73,6 +73,15 @@ def ring(n: int, mean: float) -> np.ndarray:
     axis, x, y = np.linalg.qr(directions(3, np.random.default_rng(24)).T)[0].T
     angles = 2 * np.pi * np.arange(n)[:, None] / n
     return np.sqrt(mean) * axis + np.sqrt(1 - mean) * (np.cos(angles) * x + np.sin(angles) * y)
+
+
+def test_a_model_without_calibration_stops_before_anything_is_decided(tables: Tables) -> None:
+    rng = np.random.default_rng(1)
+    embedded(tables, families([3, 2], 0.8, rng), [1, 2, 3, 4, 5])
+    with pytest.raises(UncalibratedError, match=f"of model {MODEL}, which has no calibration"):
+        run_cluster(tables, "cluster.uncalibrated=stop")
+    assert not rows(tables.root, "clusters")
+    assert groups_of(run_cluster(tables)) == [[1, 2, 3], [4, 5]]
 
 
 class Known:

@@ -204,8 +204,9 @@ def test_a_model_that_needs_more_pixels_than_thumbnails_have_reads_the_lake(extr
     do_embed(extracted, ["extract.embedding=sscd_distilled", "extract.input_px=288"])
     (model_id,) = model_ids(extracted)
     assert "/squash-bicubic-288/" in model_id
-    with pytest.raises(ConfigError, match="smaller than the model's input of 288 px"):
-        load_config(None, ["extract.input_px=288", "extract.embed_from=thumbnail"])
+    too_large = load_config(None, ["extract.input_px=288", "extract.embed_from=thumbnail"])
+    with pytest.raises(ConfigError, match="smaller than the 288 px that the model's input is made of"):
+        registry.require_model(too_large.extract)
 
 
 def test_no_model_is_no_reason_to_embed(extracted: Run) -> None:
