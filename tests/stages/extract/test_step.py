@@ -21,7 +21,7 @@ from tiny_lake import TinyLake, build_tiny_lake
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.kernels.features.signature import Signature, SignatureSettings, rejected_version
+from dedup_spark.kernels.features.signature import SignatureSettings, rejected_version
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.sources.base import Address
 from dedup_spark.spark.local_relation import local_relation
@@ -132,7 +132,7 @@ def test_identical_bytes_that_are_rejected_are_decoded_once_by_all_threads() -> 
     """A decoder may need its whole time limit to reject an image, of which a lake may hold thousands of copies."""
     signed = []
 
-    def sign(data: bytes) -> Signature:
+    def sign(data: bytes) -> extract_task._Signed:
         signed.append(data)
         time.sleep(0.05)
         raise ImageRejected("decoder_timeout", "took too long")
