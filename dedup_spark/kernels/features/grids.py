@@ -13,7 +13,7 @@ from dedup_spark.kernels.arrays import UInt8
 GRID_PX = 32
 MOST_BITS = 2
 """Bits of 64 in which the pHashes may differ."""
-MOST_LEVELS = 6
+MOST_LEVELS = 4
 """Levels of 255 by which a cell of the grid may differ in any colour. See "Forward passes that are saved" in
 docs/benchmarks.md for what these bounds were measured on."""
 

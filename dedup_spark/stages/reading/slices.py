@@ -1,10 +1,10 @@
 """The order in which images are read: what slices and tasks are cut from, so that byte copies meet in one task.
 
-Copies have equal sizes, and a listing knows sizes before anything is read. So files are ordered by a hash of their size
-and, where that is equal, by their ids. A slice is a range of this order, and so is a task. Byte copies are neighbours: a
-task decodes and embeds them once. It costs nothing but the addresses that are shuffled in any case. However many files
-have one size (scans and raw pictures of one camera), a range ends where it is full. Members of a container stay
-together, so that one task reads it.
+Copies have equal sizes, and a listing knows sizes before anything is read. So files are ordered by a hash of their
+size, and those of one size by their ids. A slice is a range of this order, and so is a task. Byte copies are neighbours
+then: a task decodes and embeds them once. That costs nothing but the addresses, which are shuffled in any case. However
+many files have one size (scans, raw pictures of one camera), a range ends where it is full. The members of a container
+stay together, so that one task reads it.
 """
 
 from __future__ import annotations
