@@ -201,7 +201,9 @@ def main() -> None:
         figures = measure_near(options, photos) if options.near else measure_lakes(options, photos, scratch)
     finally:
         shutil.rmtree(scratch)
-    print_json({"n": options.n, "machine": describe_machine(), "settings": options.set, **figures})
+    print_json(
+        {"n": options.n, "n_photos": len(photos), "machine": describe_machine(), "settings": options.set, **figures}
+    )
 
 
 if __name__ == "__main__":
