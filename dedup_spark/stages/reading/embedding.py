@@ -57,8 +57,8 @@ def with_embeddings(
 ) -> Iterator[list[Row]]:
     """Groups of rows in the given order; rows with a `model_input` (of `planner`) get `embedding` and `model_id`.
 
-    The first row of a group has the work of its batch: `forward_passes`, their `model_seconds`, and `waited_seconds`
-    for the pixels.
+    The first row of a group has the work of its batch: `forward_passes`, those that were saved, `model_seconds`, and
+    `waited_seconds` for the pixels.
     """
     worker = _Worker(load)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
@@ -105,12 +105,15 @@ class _Worker:
             )
             for one, vector in zip(batch.inputs, vectors, strict=True):
                 one.vector, one.pixels = vector.tobytes(), None
-        for row in batch.rows:
-            given = row.pop("model_input", None)
-            if given is not None:
-                row |= {"embedding": given.vector, "model_id": model.model_id}
+        ready = [row for row in batch.rows if row.get("model_input") is not None]
+        for row in ready:
+            row |= {"embedding": row.pop("model_input").vector, "model_id": model.model_id}
         end = time.monotonic()
-        batch.rows[0] |= {"forward_passes": len(batch.inputs), "model_seconds": end - begin,
-                          "waited_seconds": begin - self._idle_since}  # fmt: skip
+        batch.rows[0] |= {
+            "model_seconds": end - begin,
+            "waited_seconds": begin - self._idle_since,
+            "forward_passes": len(batch.inputs),
+            "forward_passes_saved": len(ready) - len(batch.inputs),
+        }
         self._idle_since = end
         return batch.rows

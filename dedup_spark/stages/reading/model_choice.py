@@ -126,13 +126,13 @@ class ModelClocks:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._totals = dict.fromkeys((*TIMINGS.names, "embedded"), 0.0)
+        self._totals = dict.fromkeys(TIMINGS, 0.0)
         self._observed = Observed()
 
     def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
         """`rows` (with TIMINGS), which must be written next and once; `others` are aggregates that `count` returns."""
-        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in TIMINGS.names}
-        return self._observed.watch(rows, **sums, embedded=F.count("embedding"), **others)
+        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in TIMINGS}
+        return self._observed.watch(rows, **sums, **others)
 
     def count(self) -> dict[str, float] | None:
         """After the write: add what was observed to the step's counts: seconds, and forward passes made and saved.
@@ -145,6 +145,5 @@ class ModelClocks:
             return None
         for name in self._totals:
             self._totals[name] += seen[name]
-        counts = {name: round(total) for name, total in self._totals.items()}
-        self._run.count(**counts, forward_passes_saved=counts["embedded"] - counts["forward_passes"])
+        self._run.count(**{name: round(total) for name, total in self._totals.items()})
         return seen

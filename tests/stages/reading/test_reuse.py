@@ -106,9 +106,11 @@ def test_off_asks_the_model_for_each_image_also_of_equal_bytes() -> None:
 
 def test_passes_are_counted_in_the_first_row_of_a_group() -> None:
     planner, model = EqualPixels(known()), Counting()
-    rows = [{"model_input": planner.input_of(p)} for p in lake(100) if p is not None]
+    rows = [{} if p is None else {"model_input": planner.input_of(p)} for p in lake(100)]
+    n_pictures = sum("model_input" in row for row in rows)
     groups = list(with_embeddings(iter(rows), 4, lambda: model, planner))
     assert sum(group[0]["forward_passes"] for group in groups) == len(model.seen) == len(PICTURES)
+    assert sum(group[0]["forward_passes_saved"] for group in groups) == n_pictures - len(PICTURES)
     assert not [row for group in groups for row in group[1:] if "forward_passes" in row]
 
 
