@@ -57,6 +57,7 @@ class ExtractSettings:
     normalisation: str = _setting("auto", choices=("auto", "imagenet", "unit", "none"))
     views: int = _setting(1, 1, 2)
     embed_from: str = _setting("auto", choices=("auto", "original", "thumbnail"))
+    reuse_embedding: str = _setting("pixels", choices=("off", "pixels", "near"))
     gpus_per_task: float = _setting(-1.0, -1, 16)
     cpus_per_gpu_task: int = _setting(0, 0, 1024)
     embed_batch_images: int = _setting(0, 0, 4096)

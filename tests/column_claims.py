@@ -64,6 +64,7 @@ _OF_FEATURES = {
     "entropy_bits": "coalesce(entropy_bits BETWEEN 0 AND 8, status = 'rejected')",
     "signature_version": _GIVEN,
     "run_id": _GIVEN,
+    "reading_key": _GIVEN,
     "thumbnail": _READ + " AND coalesce(startswith(thumbnail, X'FFD8'), true)",  # as JPEG files do
     "model_id": "(model_id IS NULL) = (embedding IS NULL)",
     "embedding": "embedding IS NULL OR (octet_length(embedding) % 2 = 0 AND status = 'ok')",

@@ -106,11 +106,16 @@ FEATURES = Table(
         ("entropy_bits", "float", "Shannon entropy of the grey thumbnail's histogram, bits, 0 to 8"),
         ("signature_version", "string", "Versions of decoder and preprocessing that made this row"),
         ("run_id", "string", "Run that read the image"),
+        (
+            "reading_key",
+            "bigint",
+            "Place in the order of reading, by size and id: neighbours are in one file; null in rows of older versions",
+        ),
         ("thumbnail", "binary", "JPEG, longest side extract.thumbnail_px"),
         ("model_id", "string", "Weights, runtime numbers and preprocessing of the embedding; null when there is none"),
         ("embedding", "binary", "Unit vector, little-endian float16; 1,024 bytes for 512 dimensions"),
     ),
-    ("image_id", "status", "reject_reason"),
+    ("image_id", "status", "reject_reason", "reading_key"),
     closed={"status": FeatureStatus, "reject_reason": RejectReason},
 )
 

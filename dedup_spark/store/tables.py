@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"\d{20}\.json")
 _DELTA_CLASS = "io.delta.tables.DeltaTable"
+_STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 _STAGING, _PROGRESS = "_staging", "_embed"
@@ -111,6 +112,9 @@ class Tables:
         if missing:
             columns = ", ".join(f"`{n}` {t} COMMENT {_sql_text(c)}" for n, t, c in missing)
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
+            if any(n in table.statistics for n, _, _ in missing):
+                names = f"'{_STATISTICS}' = {_sql_text(_statistics_of(table))}"
+                self.spark.sql(f"ALTER TABLE {self.sql_source(table)} SET TBLPROPERTIES ({names})")
             log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
         changed = [f"`{n}` COMMENT {_sql_text(c)}" for n, _, c in table.columns if comments.get(n, c) != c]
         if changed:
@@ -122,8 +126,7 @@ class Tables:
             builder = builder.tableName(f"{self.database.rpartition('.')[2]}.{table.name}")
         else:
             builder = builder.location(self._path(table))
-        statistics = ",".join(table.statistics or table.key)
-        for name, value in {"delta.dataSkippingStatsColumns": statistics, **table.properties}.items():
+        for name, value in {_STATISTICS: _statistics_of(table), **table.properties}.items():
             builder = builder.property(name, value)
         builder.execute()
 
@@ -343,6 +346,10 @@ def _require_columns(table: Table, found: T.StructType) -> None:
             f"rows for '{table.name}' do not fit it: "
             f"missing {_listed(wanted - have)}; unexpected {_listed(have - wanted)}"
         )
+
+
+def _statistics_of(table: Table) -> str:
+    return ",".join(table.statistics or table.key)
 
 
 def _sql_text(value: str) -> str:

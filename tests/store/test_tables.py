@@ -382,6 +382,21 @@ def test_a_table_without_a_new_column_gets_it(tables: Tables, caplog: pytest.Log
     assert "new columns" not in caplog.text
 
 
+def test_a_new_column_that_prunes_gets_its_statistics(tables: Tables) -> None:
+    def named() -> str:
+        detail = tables.spark.sql(f"DESCRIBE DETAIL {tables.sql_source(FEATURES)}").first()
+        assert detail is not None
+        return str(detail["properties"]["delta.dataSkippingStatsColumns"])
+
+    without = [column for column in FEATURES.columns if column[0] != "reading_key"]
+    shutil.rmtree(Path(tables.root, "features"))
+    tables._create(replace(FEATURES, columns=tuple(without), statistics=FEATURES.statistics[:-1]))
+    assert "reading_key" not in named()
+    Path(tables.root, "_format.json").unlink()
+    tables.create_missing()
+    assert named() == ",".join(FEATURES.statistics)
+
+
 def test_tables_of_a_newer_version_are_refused(tables: Tables) -> None:
     write_format(tables.root, None, Format(99, "of the future"))
     with pytest.raises(TableError, match="have format 99, this version of dedup-spark knows up to"):

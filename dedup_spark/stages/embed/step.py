@@ -19,7 +19,7 @@ import functools
 import hashlib
 import logging
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -100,14 +100,14 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
-    todo = tables.stage("todo", todo.select("image_id"))
+    todo = tables.stage("todo", todo.select("image_id", "reading_key"))
     n_todo = todo.count()
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
     for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MAX_IMAGES_PER_SLICE)):
-        inside = F.col("image_id").between(low, high)
-        n_slice = todo.where(inside).count()
-        ids = F.broadcast(todo.where(inside))  # without this Spark might shuffle the thumbnails
+        here = todo.where(F.col("reading_key").between(low, high)).select("image_id")
+        n_slice, inside = here.count(), _between(low, high)
+        ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
         watch = progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice)
         with watch, unaccelerated(tables.spark):
@@ -143,12 +143,19 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
 
     An image that is no longer listed has a null address, belongs to every lake, and ends without a vector.
     """
+    key = F.coalesce("reading_key", "image_id").alias("reading_key")
     if settings.signature.from_thumbnail:
-        return pending.select("image_id", "thumbnail")
-    rows = pending.select("image_id", "object_version")
+        return pending.select("image_id", key, "thumbnail")
+    rows = pending.select("image_id", "object_version", key)
     listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS_COLUMNS)
     joined = rows.join(listed, ["image_id", "object_version"], "left")
     return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
+
+
+def _between(low: int, high: int) -> Column:
+    """Rows of features in a slice; written so that Delta skips the files of other slices."""
+    of_older_version = F.col("reading_key").isNull() & F.col("image_id").between(low, high)
+    return F.col("reading_key").between(low, high) | of_older_version
 
 
 def _progress_name(settings: TaskSettings) -> str:

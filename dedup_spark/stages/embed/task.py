@@ -16,6 +16,7 @@ from dedup_spark.kernels.features.signature import input_of_thumbnail
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import with_embeddings
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
+from dedup_spark.stages.reading.reuse import Planner, planner_of
 
 VECTORS = Columns("image_id bigint, model_id string, embedding binary")
 """`embedding` as in features; null, with model_id, where the image could not be read again."""
@@ -37,29 +38,32 @@ def embed_originals(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -
 
 
 def _embedded(
-    batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[[dict[str, Any]], dict[str, Any]]
+    batches: Iterable[pa.RecordBatch], settings: TaskSettings, read: Callable[..., dict[str, Any]]
 ) -> Iterator[pa.RecordBatch]:
     model = settings.model
     assert model is not None  # the step refuses to begin without one
-    schema = EMBEDDED.arrow
-    for rows in with_embeddings(read_ahead(batches, settings, read), model.batch_images, model.load):
+    schema, planner = EMBEDDED.arrow, planner_of(settings.extract.reuse_embedding, model.model)
+    rows_read = read_ahead(batches, settings, functools.partial(read, planner=planner))
+    for rows in with_embeddings(rows_read, model.batch_images, model.load, planner):
         columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _of_thumbnail(row: dict[str, Any], settings: TaskSettings) -> dict[str, Any]:
+def _of_thumbnail(row: dict[str, Any], settings: TaskSettings, planner: Planner) -> dict[str, Any]:
     try:
         pixels = input_of_thumbnail(row["thumbnail"], settings.signature)
     except (UnidentifiedImageError, OSError, TypeError) as e:
         raise TableError(f"the thumbnail of image {row['image_id']} in features cannot be decoded: {e}") from e
-    return {"image_id": row["image_id"], "model_input": pixels}
+    return {"image_id": row["image_id"], "model_input": planner.input_of(pixels)}
 
 
-def _of_original(row: dict[str, Any], settings: TaskSettings, decoders: DecoderPool) -> dict[str, Any]:
+def _of_original(
+    row: dict[str, Any], settings: TaskSettings, decoders: DecoderPool, planner: Planner
+) -> dict[str, Any]:
     if row["uri"] is None:  # no longer listed
         return {"image_id": row["image_id"]}
     try:
         data, _ = fetch_row(row, settings)
-        return {"image_id": row["image_id"], "model_input": decoders.input_of(data)}
+        return {"image_id": row["image_id"], "model_input": planner.input_of(decoders.input_of(data))}
     except ImageRejected:  # the next extract makes a row with the reason
         return {"image_id": row["image_id"]}

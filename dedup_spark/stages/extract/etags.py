@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.base import ADDRESS_COLUMNS, Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.stages.reading.slices import reading_key
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,13 @@ def copies_of_equals(
     read = features.where(outcome.isin(list(_ABOUT_CONTENT))).select("image_id")
     donor = with_bucket(images).join(read, "image_id").groupBy(*SAME_ETAG).agg(F.min("image_id").alias("donor_id"))
     pairs = wanted.join(donor, list(SAME_ETAG)).select(
-        F.col("image_id").alias("to_id"), F.col("object_version").alias("to_version"), "donor_id"
-    )
+        F.col("image_id").alias("to_id"), F.col("object_version").alias("to_version"), reading_key().alias("to_key"),
+        "donor_id",
+    )  # fmt: skip
     changed: dict[str, Column] = {
         "image_id": F.col("to_id"),
         "object_version": F.col("to_version"),
+        "reading_key": F.col("to_key"),
         "run_id": F.lit(run_id),
         "n_retries": F.lit(0),
     }

@@ -3,8 +3,8 @@
 Reads: images, features
 Writes: features
 Kernels: decoding, features
-Scale: it reads the bytes of the lake once, over the network; one decode and one forward pass per image; it writes about
-12 KB per row.
+Scale: it reads the bytes of the lake once, over the network; one decode per content of a task and one forward pass per
+distinct model input that a worker meets; it writes about 12 KB per row.
 
 Work is done in slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. An image
 with a row is never read again, whichever run wrote the row. What tasks do is in `task.py`.
@@ -38,7 +38,7 @@ from dedup_spark.stages.reading.model_choice import (
 )
 from dedup_spark.stages.reading.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
 from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE, TaskSettings
-from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
+from dedup_spark.stages.reading.slices import reading_key, slice_bounds, spread_addresses
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -109,7 +109,8 @@ def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: s
     if n_left:
         rest = _pending(tables, lake)
         is_one_slice = n_left <= settings.extract.slice_images
-        _read_slices(run, settings, guard, rest if is_one_slice else _in_slices(tables, rest), n_left)
+        in_order = rest.select("*", reading_key()) if is_one_slice else _in_slices(tables, rest)
+        _read_slices(run, settings, guard, in_order, n_left)
     return n_copied
 
 
@@ -121,8 +122,8 @@ def _trusted_buckets(run: Run, settings: TaskSettings) -> list[str]:
 
 
 def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
-    """`chosen`, written in the order of ids, so that each slice reads only its own part of the same rows."""
-    return tables.stage("chosen", chosen.orderBy("image_id"))
+    """`chosen`, written in the order of reading, so that each slice reads only its own part of the same rows."""
+    return tables.stage("chosen", chosen.select("*", reading_key()).orderBy("reading_key"))
 
 
 def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int) -> None:
@@ -132,7 +133,7 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
     n_slice = -(-n_chosen // max(1, len(bounds)))
     progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
-        part = chosen.where(F.col("image_id").between(low, high))
+        part = chosen.where(F.col("reading_key").between(low, high))
         watch = progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice)
         with watch, unaccelerated(tables.spark):
             rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
@@ -147,7 +148,7 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
     tables, clocks, n_slice = run.tables, ModelClocks(run), min(n_images, settings.extract.slice_images)
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
-        part = not_given.where(F.col("image_id").between(low, high))
+        part = not_given.where(F.col("reading_key").between(low, high))
         with unaccelerated(tables.spark):
             rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
         clocks.count()
@@ -208,7 +209,7 @@ class _RejectGuard:
             self._n_read += int(seen["n_read"])
             self._n_rejected += int(seen["n_rejected"])
         if seen is None or is_too_much(seen["n_unavailable"], seen["n_rows"], self._max_unavailable):
-            require_store(self._written().where(F.col("image_id").between(low, high)), self._max_unavailable)
+            require_store(self._written().where(F.col("reading_key").between(low, high)), self._max_unavailable)
 
     def check(self) -> None:
         """Raise GuardError when too many of the images that this run read were rejected."""

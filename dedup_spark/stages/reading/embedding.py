@@ -18,6 +18,7 @@ import numpy as np
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder, ModelSettings
 from dedup_spark.spark.gpus import TaskShare, device_of_task
+from dedup_spark.stages.reading.reuse import Batch, Planner, in_batches
 
 Row = dict[str, Any]
 _BATCH_ON_CPU = 8
@@ -51,18 +52,21 @@ class ModelTask:
         )
 
 
-def with_embeddings(rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder]) -> Iterator[list[Row]]:
-    """Groups of rows in the given order; rows with a `model_input` get `embedding` and `model_id`.
+def with_embeddings(
+    rows: Iterable[Row], batch_images: int, load: Callable[[], Embedder], planner: Planner
+) -> Iterator[list[Row]]:
+    """Groups of rows in the given order; rows with a `model_input` (of `planner`) get `embedding` and `model_id`.
 
-    The first row of a group has the seconds of its batch: `model_seconds`, and `waited_seconds` for its pixels.
+    The first row of a group has the work of its batch: `forward_passes`, those that were saved, `model_seconds`, and
+    `waited_seconds` for the pixels.
     """
     worker = _Worker(load)
     with ThreadPoolExecutor(1, thread_name_prefix="model") as thread:
         under_way: Future[list[Row]] | None = None
         thread.submit(worker.load)  # it loads while the first batch is decoded; if it fails, the first embed raises
         try:
-            for group in in_groups(rows, batch_images):
-                following = thread.submit(worker.embed, group)
+            for batch in in_batches(rows, batch_images, planner):
+                following = thread.submit(worker.embed, batch)
                 if under_way is not None:
                     yield under_way.result()
                 under_way = following
@@ -92,16 +96,24 @@ class _Worker:
             self._idle_since = time.monotonic()
         return self._model
 
-    def embed(self, rows: list[Row]) -> list[Row]:
+    def embed(self, batch: Batch) -> list[Row]:
         model = self.load()
         begin = time.monotonic()
-        ready = [row for row in rows if row.get("model_input") is not None]
-        if ready:
-            vectors = model.embed(np.stack([row["model_input"] for row in ready])).astype("<f2")
-            for row, vector in zip(ready, vectors, strict=True):
-                row |= {"embedding": vector.tobytes(), "model_id": model.model_id}
-                del row["model_input"]
+        if batch.inputs:
+            vectors = model.embed(np.stack([one.pixels for one in batch.inputs if one.pixels is not None])).astype(
+                "<f2"
+            )
+            for one, vector in zip(batch.inputs, vectors, strict=True):
+                one.vector, one.pixels = vector.tobytes(), None
+        ready = [row for row in batch.rows if row.get("model_input") is not None]
+        for row in ready:
+            row |= {"embedding": row.pop("model_input").vector, "model_id": model.model_id}
         end = time.monotonic()
-        rows[0] |= {"model_seconds": end - begin, "waited_seconds": begin - self._idle_since}
+        batch.rows[0] |= {
+            "model_seconds": end - begin,
+            "waited_seconds": begin - self._idle_since,
+            "forward_passes": len(batch.inputs),
+            "forward_passes_saved": len(ready) - len(batch.inputs),
+        }
         self._idle_since = end
-        return rows
+        return batch.rows

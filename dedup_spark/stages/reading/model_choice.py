@@ -17,7 +17,7 @@ from dedup_spark.models.base import ModelSettings
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
 from dedup_spark.stages.reading.embedding import ModelTask
-from dedup_spark.stages.reading.read_ahead import TaskSettings
+from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 
@@ -118,23 +118,24 @@ def embed_command(run: Run) -> str:
 
 
 class ModelClocks:
-    """Adds up, over the slices of a step, how long models worked and how long they waited for pixels.
+    """Adds up, over the slices of a step, how long models worked and waited for pixels, and what they saw.
 
     The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too. The
     write is in a block of `unaccelerated`; as its rows come from Python, the accelerator could do nothing of it.
     """
 
     def __init__(self, run: Run) -> None:
-        self._run, self._model_seconds, self._waited_seconds = run, 0.0, 0.0
+        self._run = run
+        self._totals = dict.fromkeys(TIMINGS, 0.0)
         self._observed = Observed()
 
     def watch(self, rows: DataFrame, **others: Column) -> DataFrame:
         """`rows` (with TIMINGS), which must be written next and once; `others` are aggregates that `count` returns."""
-        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in ("model_seconds", "waited_seconds")}
+        sums = {name: F.coalesce(F.sum(name), F.lit(0.0)) for name in TIMINGS}
         return self._observed.watch(rows, **sums, **others)
 
     def count(self) -> dict[str, float] | None:
-        """After the write: add the observed times to the step's counts `model_seconds` and `waited_seconds`.
+        """After the write: add what was observed to the step's counts: seconds, and forward passes made and saved.
 
         Returns all that was observed; None, with a warning, where this Spark does not report it.
         """
@@ -142,7 +143,7 @@ class ModelClocks:
         if seen is None:
             log.warning("this Spark reported no observed metrics of a write: model_seconds stays incomplete")
             return None
-        self._model_seconds += seen["model_seconds"]
-        self._waited_seconds += seen["waited_seconds"]
-        self._run.count(model_seconds=round(self._model_seconds), waited_seconds=round(self._waited_seconds))
+        for name in self._totals:
+            self._totals[name] += seen[name]
+        self._run.count(**{name: round(total) for name, total in self._totals.items()})
         return seen

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import GuardError
 from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, UNAVAILABLE
+from dedup_spark.stages.reading.slices import reading_key
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
@@ -28,7 +29,7 @@ def images_not_given(tables: Tables, lake: str) -> DataFrame:
     reason = F.col("reject_reason")
     refused = tables.read(FEATURES).where(reason.isin(*ASKED_AGAIN)).select("image_id", reason.alias("before"))
     here = tables.read(IMAGES).where(F.col("lake") == lake).join(refused, "image_id")
-    return tables.stage("not_given", here.orderBy("image_id"))
+    return tables.stage("not_given", here.select("*", reading_key()).orderBy("reading_key"))
 
 
 def is_too_much(n_unavailable: float, n_images: float, max_share: float) -> bool:

@@ -33,8 +33,9 @@ ASKED_AGAIN = NOT_GIVEN | {"missing"}
 RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
 """Reasons that may pass with time; the others need other bytes, another setting or another decoder."""
 
-TIMINGS = Columns("model_seconds double, waited_seconds double")
-"""Columns after those of FEATURES: how long the model worked on a batch and waited for it; in its first row."""
+TIMINGS = Columns("model_seconds double, waited_seconds double, forward_passes bigint, forward_passes_saved bigint")
+"""Columns after those of FEATURES: how long the model worked on a batch and waited for it, how many images it saw,
+and how many took the vector of another; in its first row."""
 
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for among the bytes that are held."""

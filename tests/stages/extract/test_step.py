@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
@@ -21,10 +19,9 @@ from tiny_lake import TinyLake, build_tiny_lake
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.kernels.features.signature import Signature, SignatureSettings, rejected_version
+from dedup_spark.kernels.features.signature import SignatureSettings, rejected_version
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.sources.base import Address
-from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.extract import step as extract
 from dedup_spark.stages.extract import task as extract_task
 from dedup_spark.stages.extract.task import extract_batches
@@ -132,7 +129,7 @@ def test_identical_bytes_that_are_rejected_are_decoded_once_by_all_threads() -> 
     """A decoder may need its whole time limit to reject an image, of which a lake may hold thousands of copies."""
     signed = []
 
-    def sign(data: bytes) -> Signature:
+    def sign(data: bytes) -> extract_task._Signed:
         signed.append(data)
         time.sleep(0.05)
         raise ImageRejected("decoder_timeout", "took too long")
@@ -243,19 +240,3 @@ def test_too_many_rejects_stop_the_run_with_the_reasons(
     run_step(tables.spark, run.config, run, find_step("inventory"))
     with pytest.raises(GuardError, match=r"4 of 4 images read were rejected \(not_an_image 4\)"):
         run_step(tables.spark, run.config, run, find_step("extract"))
-
-
-@pytest.mark.parametrize(("n", "slice_images"), [(0, 10), (1, 10), (1000, 100), (1000, 1)])
-def test_slices_cover_every_id_once(spark: SparkSession, n: int, slice_images: int) -> None:
-    ids = np.random.default_rng(n).integers(-(2**63), 2**63 - 1, n)
-    pending = local_relation(spark, [(int(i),) for i in ids], "image_id bigint")
-    bounds = extract.slice_bounds(pending, n, slice_images)
-    if n == 0:
-        assert bounds == []
-        return
-    assert bounds[0][0] == -(2**63)
-    assert bounds[-1][1] == 2**63 - 1
-    assert all(high + 1 == low for (_, high), (low, _) in itertools.pairwise(bounds))
-    assert all(low % 2**40 == 0 for low, _ in bounds)
-    largest = max(sum(low <= i <= high for i in ids.tolist()) for low, high in bounds)
-    assert largest <= 2 * slice_images + 10

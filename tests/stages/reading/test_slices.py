@@ -1,0 +1,81 @@
+"""Slices and tasks: they cover every image once, are bounded, and bring images of equal size together."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from fabricated import images, listed
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.stages.reading.slices import reading_key, slice_bounds, spread_addresses
+
+
+def lake_of(spark: SparkSession, n: int, **facts: Any) -> DataFrame:
+    """`n` images with random ids; facts that are functions get the number of the image."""
+    ids = np.random.default_rng(n).integers(-(2**63), 2**63 - 1, n)
+    rows = [
+        listed(int(image_id), **{k: v(i) if callable(v) else v for k, v in facts.items()})
+        for i, image_id in enumerate(ids)
+    ]
+    return images(spark, rows)
+
+
+@pytest.mark.parametrize(("n", "slice_images"), [(0, 10), (1, 10), (1000, 100), (300, 1)])
+@pytest.mark.parametrize("size_bytes", [None, 100, lambda i: i // 3], ids=["no sizes", "one size", "copies"])
+def test_slices_cover_every_key_once_and_are_bounded_also_where_all_sizes_are_equal(
+    spark: SparkSession, n: int, slice_images: int, size_bytes: Any
+) -> None:
+    found = lake_of(spark, n, size_bytes=size_bytes).select(reading_key())
+    bounds = slice_bounds(found, n, slice_images)
+    if n == 0:
+        assert bounds == []
+        return
+    assert bounds[0][0] == -(2**63)
+    assert bounds[-1][1] == 2**63 - 1
+    assert all(high + 1 == low for (_, high), (low, _) in itertools.pairwise(bounds))
+    keys = [row["reading_key"] for row in found.collect()]
+    assert max(sum(low <= key <= high for key in keys) for low, high in bounds) <= 2 * slice_images + 10
+
+
+def partitions(rows: DataFrame) -> dict[int, list[Any]]:
+    by_partition = defaultdict(list)
+    for row in rows.withColumn("partition", F.spark_partition_id()).collect():
+        by_partition[row["partition"]].append(row)
+    return by_partition
+
+
+def test_copies_are_in_one_task_and_tasks_are_bounded(spark: SparkSession) -> None:
+    n, task_images = 600, 50
+    found = partitions(spread_addresses(lake_of(spark, n, size_bytes=lambda i: i // 4), task_images, n))
+    assert sum(map(len, found.values())) == n
+    assert max(map(len, found.values())) <= 2 * task_images
+    places = defaultdict(set)
+    for partition, rows in found.items():
+        for row in rows:
+            places[row["size_bytes"]].add(partition)
+    n_split = sum(len(at) - 1 for at in places.values())
+    assert n_split < len(found)  # each border between two tasks splits the images of one size at most
+
+
+def test_a_size_that_all_files_share_makes_no_giant_task(spark: SparkSession) -> None:
+    found = partitions(spread_addresses(lake_of(spark, 600, size_bytes=36_000_054), 50, 600))
+    assert max(map(len, found.values())) <= 100
+
+
+def test_a_container_is_read_by_one_task_in_the_order_of_its_members(spark: SparkSession) -> None:
+    """Members have ids that share their high bits; one size or many sizes, they stay together."""
+    rows = [
+        listed((container << 40) + i * 7919, uri=f"file:///{container}.tar", member=f"{i:03d}.jpg", position=512 * i,
+               size_bytes=i % 5)
+        for container, i in itertools.product((-3, 5, 9), range(120))
+    ]  # fmt: skip
+    found = partitions(spread_addresses(images(spark, rows), 50, len(rows)))
+    at = Counter((row["uri"], partition) for partition, inside in found.items() for row in inside)
+    assert sorted(at.values()) == [120] * 3
+    for inside in found.values():
+        assert [(r["uri"], r["position"]) for r in inside] == sorted((r["uri"], r["position"]) for r in inside)
