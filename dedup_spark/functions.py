@@ -1,0 +1,224 @@
+"""Hashes, thumbnails and embeddings as pandas UDFs, for notebooks and SQL over Spark's own `binaryFile` source.
+
+    import dedup_spark.functions as dedup
+    dedup.register(spark)
+    files = spark.read.load("s3a://bucket/photos", format="binaryFile", recursiveFileLookup=True)
+    files.createOrReplaceTempView("files")
+    spark.sql("SELECT phash(content).value AS hash, count(*) AS n FROM files GROUP BY 1 HAVING n > 1")
+    files.select("path", dedup.thumbnail("content").value)
+
+They compute what the step extract computes, by the same code in the same decoder processes: values equal those of
+`features` for the same file and settings. What all that decode have in common:
+
+* A null in gives nulls out. A file that is no image, or a damaged one, is no error: `value` is null, `reject_reason` is
+  one of those of `features`, `reject_message` says more. A decoder that crashes or hangs costs that file alone.
+* Each call decodes the image anew, and Spark sends its bytes once for all calls of one query. Of several values ask
+  `signature(content)`, which decodes once.
+* Memory: Spark sends a task `spark.sql.execution.arrow.maxRecordsPerBatch` files at a time, 10,000 by default, which no
+  executor can hold; `register` says so where the session has not bounded that.
+
+`make` gives the functions with other settings: those of `extract`, as for `dedup_spark.run`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]  # its overloads know no struct by DDL
+
+from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.kernels import vectors
+from dedup_spark.stages.reading import contents
+
+log = logging.getLogger(__name__)
+
+_REJECTED = "reject_reason string, reject_message string"
+_SIGNATURE = {
+    "pixel_hash": "string", "phash": "bigint", "dhash": "bigint", "width_px": "int", "height_px": "int",
+    "format": "string", "thumbnail": "binary",
+}  # fmt: skip
+_WIDEST_BATCH_ROWS, _LARGEST_BATCH_BYTES = 256, 256 * 2**20
+_BATCH_ROWS, _BATCH_BYTES = "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.execution.arrow.maxBytesPerBatch"
+
+
+@dataclass(frozen=True)
+class Functions:
+    """The functions with one set of settings. Each takes columns and gives a column.
+
+    Attributes:
+        phash: `phash(content)`: struct<value: bigint, reject_reason: string, reject_message: string>; 64 bits, those of
+            `imagehash.phash`, as in `features.phash`.
+        dhash: `dhash(content)`: the same struct, with the bits of `imagehash.dhash`.
+        pixel_hash: `pixel_hash(content)`: struct<value: string, ...>; equal for lossless copies in other formats.
+        thumbnail: `thumbnail(content)`: struct<value: binary, ...>; a JPEG, upright, longest side
+            `extract.thumbnail_px`.
+        signature: `signature(content)`: all of these from one decoding, with size and format: struct<pixel_hash, phash,
+            dhash, width_px, height_px, format, thumbnail, reject_reason, reject_message>.
+        embed: `embed(content, model, weights, weights_sha256)`, of which the last three may be left out: struct<value:
+            binary, model_id: string, reject_reason: string, reject_message: string>. The value is as in
+            `features.embedding`: a unit vector, little-endian float16. `model` is a name of `extract.embedding`;
+            `weights` a URI that executors reach, for models that are not installed. The model runs on the GPU that
+            the task holds (`spark.task.resource.gpu.amount`), else on the CPU, and is loaded once per worker.
+        hamming: `hamming(a, b)`: int, in how many of 64 bits two hashes differ; null where one is null. Not a pandas
+            UDF: pandas makes float64 of a BIGINT column with nulls, which loses bits, and Spark has `bit_count(a ^ b)`.
+        cosine: `cosine(a, b)`: float; of embeddings as BINARY (`features.embedding`, `embed(content).value`) or as
+            arrays of numbers; null where one is null. Vectors of two lengths are of two models and raise ValueError.
+    """
+
+    phash: Any
+    dhash: Any
+    pixel_hash: Any
+    thumbnail: Any
+    signature: Any
+    embed: Any
+    hamming: Any
+    cosine: Any
+
+
+def make(settings: Mapping[str, Any] | None = None) -> Functions:
+    """The functions with `settings`: `{"extract.embedding": "sscd"}`; other sections change nothing here.
+
+    Raises:
+        ConfigError: with all settings that are wrong.
+    """
+    return _made(load_config(given=settings).extract)
+
+
+def register(spark: SparkSession, settings: Mapping[str, Any] | None = None, prefix: str = "") -> list[str]:
+    """Give the functions names in SQL, for this session; returns the names, each `prefix` and the function's own.
+
+    A warning is logged where the session lets a task have more than 256 files or 256 MB at a time.
+
+    Raises:
+        ConfigError: as `make`.
+    """
+    made, names = make(settings), []
+    for field in fields(made):
+        name = f"{prefix}{field.name}"
+        if field.name == "hamming":
+            spark.sql(f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(a BIGINT, b BIGINT) RETURNS INT "
+                      "RETURN bit_count(a ^ b)")  # fmt: skip
+        else:
+            spark.udf.register(name, getattr(made, field.name))
+        names.append(name)
+    _warn_of_wide_batches(spark)
+    return names
+
+
+def _hamming(a: Column | str, b: Column | str) -> Column:
+    first, second = (F.col(c) if isinstance(c, str) else c for c in (a, b))
+    return F.bit_count(first.bitwiseXOR(second))
+
+
+def _made(extract: ExtractSettings) -> Functions:
+    return Functions(
+        phash=_of_content("bigint", "phash", extract),
+        dhash=_of_content("bigint", "dhash", extract),
+        pixel_hash=_of_content("string", "pixel_hash", extract),
+        thumbnail=_of_content("binary", "thumbnail", extract),
+        signature=_signature(extract),
+        embed=_embed(extract),
+        hamming=_hamming,
+        cosine=_cosine(),
+    )
+
+
+def _of_content(value_type: str, part: str, extract: ExtractSettings) -> Any:
+    def of_content(content: pd.Series) -> pd.DataFrame:
+        return _frame(contents.parts_of(content, (part,), extract), {"value": (part, value_type)})
+
+    of_content.__name__ = part  # as plans and error messages name it
+    return pandas_udf(of_content, f"struct<value: {value_type}, {_REJECTED}>")
+
+
+def _signature(extract: ExtractSettings) -> Any:
+    def signature(content: pd.Series) -> pd.DataFrame:
+        rows = contents.parts_of(content, tuple(_SIGNATURE), extract)
+        return _frame(rows, {name: (name, kind) for name, kind in _SIGNATURE.items()})
+
+    returned = ", ".join(f"{name} {kind}" for name, kind in _SIGNATURE.items())
+    return pandas_udf(signature, f"struct<{returned}, {_REJECTED}>")
+
+
+def _embed(extract: ExtractSettings) -> Any:
+    def embed(
+        content: pd.Series,
+        model: pd.Series = None,  # type: ignore[assignment]  # pandas_udf takes no other hint
+        weights: pd.Series = None,  # type: ignore[assignment]
+        weights_sha256: pd.Series = None,  # type: ignore[assignment]
+    ) -> pd.DataFrame:
+        rows = _embedded(content, (model, weights, weights_sha256), extract)
+        return _frame(rows, {"value": ("embedding", "binary"), "model_id": ("model_id", "string")})
+
+    return pandas_udf(embed, f"struct<value: binary, model_id: string, {_REJECTED}>")
+
+
+def _embedded(
+    content: pd.Series, choices: tuple[pd.Series | None, ...], extract: ExtractSettings
+) -> Iterator[dict[str, Any]]:
+    """Rows in the order of `content`; files of one model are embedded together, whatever their places."""
+    chosen = list(zip(*([None] * len(content) if c is None else c for c in choices), strict=True))
+    rows: list[dict[str, Any]] = [{}] * len(content)
+    for choice in dict.fromkeys(chosen):
+        places = [i for i, other in enumerate(chosen) if other == choice]
+        with_model = contents.choice_of(extract, *choice)
+        for i, row in zip(places, contents.embeddings_of(content.iloc[places], with_model), strict=True):
+            rows[i] = row
+    return iter(rows)
+
+
+def _cosine() -> Any:
+    def cosine(a: pd.Series, b: pd.Series) -> pd.Series:
+        is_known = (a.notna() & b.notna()).to_numpy()
+        found = pd.Series(np.full(len(a), np.nan), dtype="Float32")
+        found[:] = pd.NA
+        if is_known.any():
+            found[is_known] = vectors.cosines(_vectors(a[is_known]), _vectors(b[is_known]))
+        return found
+
+    return pandas_udf(cosine, "float")
+
+
+def _vectors(column: pd.Series) -> Any:
+    """(n, d): BINARY is little-endian float16, an array of numbers is float32. Raises ValueError where d differs."""
+    rows = [np.frombuffer(v, "<f2") if isinstance(v, bytes | bytearray) else np.asarray(v, np.float32) for v in column]
+    lengths = sorted({len(row) for row in rows})
+    if len(lengths) > 1:
+        raise ValueError(f"vectors of {lengths[0]} and {lengths[-1]} dimensions are of two models: they have no cosine")
+    return np.stack(rows)
+
+
+def _frame(rows: Iterator[dict[str, Any]], values: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """The columns of a struct: `values` names for each the key in `rows` and the type; integers stay integers."""
+    done = list(rows)
+    columns = values | {name: (name, "string") for name in ("reject_reason", "reject_message")}
+    kinds = {"bigint": "Int64", "int": "Int32"}
+    return pd.DataFrame(
+        {
+            name: pd.Series([row.get(key) for row in done], dtype=kinds.get(kind, "object"))
+            for name, (key, kind) in columns.items()
+        }
+    )
+
+
+def _warn_of_wide_batches(spark: SparkSession) -> None:
+    n_rows, n_bytes = (int(spark.conf.get(key, "0") or 0) for key in (_BATCH_ROWS, _BATCH_BYTES))
+    if 0 < n_rows <= _WIDEST_BATCH_ROWS or 0 < n_bytes <= _LARGEST_BATCH_BYTES:
+        return
+    log.warning(
+        "%s is %s: a Python worker gets so many files at once, at 2 MB each %s GB; set it to 64, or from Spark 4.1 on "
+        "%s to 67108864", _BATCH_ROWS, f"{n_rows:,}", f"{n_rows * 2e6 / 1e9:,.0f}", _BATCH_BYTES,
+    )  # fmt: skip
+
+
+_plain = make()
+phash, dhash, pixel_hash, thumbnail = _plain.phash, _plain.dhash, _plain.pixel_hash, _plain.thumbnail
+signature, embed, hamming, cosine = _plain.signature, _plain.embed, _plain.hamming, _plain.cosine
+"""The functions with the default settings: see `Functions`."""
