@@ -4,7 +4,8 @@
     dedup_spark.run(spark, lake="s3a://bucket/photos", tables="s3a://bucket/dedup")
 
 The functions are those of `dedup_spark.api`; they and Spark are loaded when the first of them is used, because the
-processes that decode images import this package too. `dedup_spark.functions` has functions for SQL. `read_table` and `open_table` (`store/reader.py`) need no Spark.
+processes that decode images import this package too. `read_table` and `open_table` (`store/reader.py`) need no Spark.
+`dedup_spark.functions` has functions for SQL.
 """
 
 from __future__ import annotations

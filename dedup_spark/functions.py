@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]  # its overloads know no struct by DDL
 
 from dedup_spark.config import ExtractSettings, load_config
@@ -39,11 +40,15 @@ from dedup_spark.stages.reading import contents
 
 log = logging.getLogger(__name__)
 
-_REJECTED = "reject_reason string, reject_message string"
-_SIGNATURE = {
-    "pixel_hash": "string", "phash": "bigint", "dhash": "bigint", "width_px": "int", "height_px": "int",
-    "format": "string", "thumbnail": "binary",
+_BIGINT, _INT, _STRING, _BINARY = T.LongType(), T.IntegerType(), T.StringType(), T.BinaryType()
+"""Types as objects: those written as DDL need a session, and workers import this module without one."""
+_REJECTED: dict[str, T.DataType] = {"reject_reason": _STRING, "reject_message": _STRING}
+_SIGNATURE: dict[str, T.DataType] = {
+    "pixel_hash": _STRING, "phash": _BIGINT, "dhash": _BIGINT, "width_px": _INT, "height_px": _INT, "format": _STRING,
+    "thumbnail": _BINARY,
 }  # fmt: skip
+_INTEGERS: dict[T.DataType, Any] = {_BIGINT: "Int64", _INT: "Int32"}
+"""Of pandas, with nulls; its own int64 becomes float64 beside a null."""
 _WIDEST_BATCH_ROWS, _LARGEST_BATCH_BYTES = 256, 256 * 2**20
 _BATCH_ROWS, _BATCH_BYTES = "spark.sql.execution.arrow.maxRecordsPerBatch", "spark.sql.execution.arrow.maxBytesPerBatch"
 
@@ -119,10 +124,10 @@ def _hamming(a: Column | str, b: Column | str) -> Column:
 
 def _made(extract: ExtractSettings) -> Functions:
     return Functions(
-        phash=_of_content("bigint", "phash", extract),
-        dhash=_of_content("bigint", "dhash", extract),
-        pixel_hash=_of_content("string", "pixel_hash", extract),
-        thumbnail=_of_content("binary", "thumbnail", extract),
+        phash=_of_content(_BIGINT, "phash", extract),
+        dhash=_of_content(_BIGINT, "dhash", extract),
+        pixel_hash=_of_content(_STRING, "pixel_hash", extract),
+        thumbnail=_of_content(_BINARY, "thumbnail", extract),
         signature=_signature(extract),
         embed=_embed(extract),
         hamming=_hamming,
@@ -130,12 +135,12 @@ def _made(extract: ExtractSettings) -> Functions:
     )
 
 
-def _of_content(value_type: str, part: str, extract: ExtractSettings) -> Any:
+def _of_content(value_type: T.DataType, part: str, extract: ExtractSettings) -> Any:
     def of_content(content: pd.Series) -> pd.DataFrame:
         return _frame(contents.parts_of(content, (part,), extract), {"value": (part, value_type)})
 
     of_content.__name__ = part  # as plans and error messages name it
-    return pandas_udf(of_content, f"struct<value: {value_type}, {_REJECTED}>")
+    return pandas_udf(of_content, _struct({"value": value_type}))
 
 
 def _signature(extract: ExtractSettings) -> Any:
@@ -143,8 +148,7 @@ def _signature(extract: ExtractSettings) -> Any:
         rows = contents.parts_of(content, tuple(_SIGNATURE), extract)
         return _frame(rows, {name: (name, kind) for name, kind in _SIGNATURE.items()})
 
-    returned = ", ".join(f"{name} {kind}" for name, kind in _SIGNATURE.items())
-    return pandas_udf(signature, f"struct<{returned}, {_REJECTED}>")
+    return pandas_udf(signature, _struct(_SIGNATURE))
 
 
 def _embed(extract: ExtractSettings) -> Any:
@@ -155,9 +159,9 @@ def _embed(extract: ExtractSettings) -> Any:
         weights_sha256: pd.Series = None,  # type: ignore[assignment]
     ) -> pd.DataFrame:
         rows = _embedded(content, (model, weights, weights_sha256), extract)
-        return _frame(rows, {"value": ("embedding", "binary"), "model_id": ("model_id", "string")})
+        return _frame(rows, {"value": ("embedding", _BINARY), "model_id": ("model_id", _STRING)})
 
-    return pandas_udf(embed, f"struct<value: binary, model_id: string, {_REJECTED}>")
+    return pandas_udf(embed, _struct({"value": _BINARY, "model_id": _STRING}))
 
 
 def _embedded(
@@ -183,7 +187,7 @@ def _cosine() -> Any:
             found[is_known] = vectors.cosines(_vectors(a[is_known]), _vectors(b[is_known]))
         return found
 
-    return pandas_udf(cosine, "float")
+    return pandas_udf(cosine, T.FloatType())
 
 
 def _vectors(column: pd.Series) -> Any:
@@ -195,14 +199,17 @@ def _vectors(column: pd.Series) -> Any:
     return np.stack(rows)
 
 
-def _frame(rows: Iterator[dict[str, Any]], values: dict[str, tuple[str, str]]) -> pd.DataFrame:
+def _struct(values: dict[str, T.DataType]) -> T.StructType:
+    return T.StructType([T.StructField(name, kind) for name, kind in (values | _REJECTED).items()])
+
+
+def _frame(rows: Iterator[dict[str, Any]], values: dict[str, tuple[str, T.DataType]]) -> pd.DataFrame:
     """The columns of a struct: `values` names for each the key in `rows` and the type; integers stay integers."""
     done = list(rows)
-    columns = values | {name: (name, "string") for name in ("reject_reason", "reject_message")}
-    kinds = {"bigint": "Int64", "int": "Int32"}
+    columns = values | {name: (name, kind) for name, kind in _REJECTED.items()}
     return pd.DataFrame(
         {
-            name: pd.Series([row.get(key) for row in done], dtype=kinds.get(kind, "object"))
+            name: pd.Series([row.get(key) for row in done], dtype=_INTEGERS.get(kind, "object"))
             for name, (key, kind) in columns.items()
         }
     )

@@ -211,11 +211,11 @@ def test_a_session_with_wide_batches_is_warned_of(
 
 def test_structs_keep_whole_numbers_whole() -> None:
     rows_ = iter([{"phash": 2**63 - 1}, {}, {"reject_reason": "empty", "reject_message": "0 bytes"}])
-    frame = functions._frame(rows_, {"value": ("phash", "bigint")})
+    frame = functions._frame(rows_, {"value": ("phash", functions._BIGINT)})
     assert frame["value"].dtype == pd.Int64Dtype()
     assert frame["value"][0] == 2**63 - 1
     assert frame["reject_reason"].tolist() == [None, None, "empty"]
-    assert functions._frame(iter([]), {"value": ("phash", "bigint")}).columns.tolist() == [
+    assert functions._frame(iter([]), {"value": ("phash", functions._BIGINT)}).columns.tolist() == [
         "value", "reject_reason", "reject_message",
     ]  # fmt: skip
 

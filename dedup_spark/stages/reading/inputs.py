@@ -26,9 +26,11 @@ _EXPLAINED = _ADDRESSED + Columns("reject_reason string, reject_message string")
 
 
 def is_read_by_spark(settings: TaskSettings) -> bool:
-    """Whether Spark reads the bytes; `extract.bytes_from=auto` lets it where Spark also lists the lake."""
-    chosen = settings.extract.bytes_from
-    return chosen == "spark" or (chosen == "auto" and isinstance(settings.source, BinaryFileSource))
+    """Whether Spark reads the bytes: where it also lists the lake, unless `extract.bytes_from` says otherwise.
+
+    A source that makes images of those of a lake, as calibrate has one, is read by Python in any case.
+    """
+    return settings.extract.bytes_from != "fsspec" and isinstance(settings.source, BinaryFileSource)
 
 
 def planned_for_inputs(spark: SparkSession, settings: TaskSettings) -> AbstractContextManager[None]:
