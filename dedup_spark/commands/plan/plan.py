@@ -32,9 +32,9 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS, Source
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.stages.extract.step import task_settings
 from dedup_spark.stages.extract.task import extract_batches
-from dedup_spark.stages.reading.inputs import inputs_of_tasks, is_read_by_spark, planned_for_inputs
 from dedup_spark.stages.inventory.step import list_lake
 from dedup_spark.stages.match.floors import lowest_floor
+from dedup_spark.stages.reading.inputs import inputs_of_tasks, is_read_by_spark, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
