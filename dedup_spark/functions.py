@@ -108,8 +108,8 @@ def register(spark: SparkSession, settings: Mapping[str, Any] | None = None, pre
     for field in fields(made):
         name = f"{prefix}{field.name}"
         if field.name == "hamming":
-            spark.sql(f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(a BIGINT, b BIGINT) RETURNS INT "
-                      "RETURN bit_count(a ^ b)")  # fmt: skip
+            body = "(a BIGINT, b BIGINT) RETURNS INT RETURN bit_count(a ^ b)"
+            spark.sql(f"CREATE OR REPLACE TEMPORARY FUNCTION `{name}`{body}")
         else:
             spark.udf.register(name, getattr(made, field.name))
         names.append(name)
