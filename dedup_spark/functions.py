@@ -14,8 +14,9 @@ They compute what the step extract computes, by the same code in the same decode
   one of those of `features`, `reject_message` says more. A decoder that crashes or hangs costs that file alone.
 * Each call decodes the image anew, and Spark sends its bytes once for all calls of one query. Of several values ask
   `signature(content)`, which decodes once.
-* Memory: Spark sends a task `spark.sql.execution.arrow.maxRecordsPerBatch` files at a time, 10,000 by default, which no
-  executor can hold; `register` says so where the session has not bounded that.
+* Memory: Spark sends a task batches of files, which a function cannot make smaller from inside. They are bounded by
+  `spark.sql.execution.arrow.maxBytesPerBatch` (64 MB by default in Spark 4.1) and `...maxRecordsPerBatch` (10,000 rows,
+  whatever they hold); `register` logs a warning where the session bounds neither.
 
 `make` gives the functions with other settings: those of `extract`, as for `dedup_spark.run`.
 """
@@ -23,6 +24,7 @@ They compute what the step extract computes, by the same code in the same decode
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -99,7 +101,7 @@ def make(settings: Mapping[str, Any] | None = None) -> Functions:
 def register(spark: SparkSession, settings: Mapping[str, Any] | None = None, prefix: str = "") -> list[str]:
     """Give the functions names in SQL, for this session; returns the names, each `prefix` and the function's own.
 
-    A warning is logged where the session lets a task have more than 256 files or 256 MB at a time.
+    A warning is logged where the session lets a task have more than 256 files and more than 256 MB at a time.
 
     Raises:
         ConfigError: as `make`.
@@ -216,13 +218,19 @@ def _frame(rows: Iterator[dict[str, Any]], values: dict[str, tuple[str, T.DataTy
 
 
 def _warn_of_wide_batches(spark: SparkSession) -> None:
-    n_rows, n_bytes = (int(spark.conf.get(key, "0") or 0) for key in (_BATCH_ROWS, _BATCH_BYTES))
+    n_rows, n_bytes = int(spark.conf.get(_BATCH_ROWS, "0") or 0), _bytes_of(spark.conf.get(_BATCH_BYTES, None))
     if 0 < n_rows <= _WIDEST_BATCH_ROWS or 0 < n_bytes <= _LARGEST_BATCH_BYTES:
         return
     log.warning(
-        "%s is %s: a Python worker gets so many files at once, at 2 MB each %s GB; set it to 64, or from Spark 4.1 on "
-        "%s to 67108864", _BATCH_ROWS, f"{n_rows:,}", f"{n_rows * 2e6 / 1e9:,.0f}", _BATCH_BYTES,
+        "%s is %s, and no limit in bytes is below 256 MB: a Python worker may get so many files at once; set it to 64, "
+        "or %s to 64m", _BATCH_ROWS, f"{n_rows:,}", _BATCH_BYTES,
     )  # fmt: skip
+
+
+def _bytes_of(text: str | None) -> int:
+    """The bytes that a setting of Spark's names, as 67108864, 64MB or 64m; 0 where there is none."""
+    number, unit = re.fullmatch(r"(\d*)\s*([kmgtp]?)b?", (text or "").lower().strip()).groups()  # type: ignore[union-attr]
+    return int(number or 0) << 10 * " kmgtp".index(unit or " ")
 
 
 _plain = make()

@@ -33,12 +33,12 @@ spark = dedup_spark.get_session("notebook")
 # %% [markdown]
 # ## Give the functions their names
 #
-# One call does it for a session. Spark sends the files of a task to Python in batches; 10,000 rows, the default, are
-# far too many of images, so the second line makes them small.
+# One call does it for a session. Spark sends the files of a task to Python in batches; the second line makes them
+# small, as 64 MB are, where Spark does not do so by itself.
 
 # %%
 print(dedup.register(spark))
-spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "64")
+spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", "64m")
 
 # %% [markdown]
 # ## Files as Spark reads them

@@ -189,24 +189,31 @@ def test_functions_with_other_settings_stand_beside_the_plain_ones(spark: SparkS
         functions.make({"extract.thumbnail_px": 1})
 
 
-def test_a_session_with_wide_batches_is_warned_of(
-    spark: SparkSession, names: list[str], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("n_rows", "n_bytes", "is_warned"),
+    [("16", "1g", False), ("10000", "64MB", False), ("10000", "2147483647", True), ("0", "1g", True)],
+)
+def test_a_session_that_bounds_neither_rows_nor_bytes_of_a_batch_is_warned_of(
+    spark: SparkSession, names: list[str], caplog: pytest.LogCaptureFixture, n_rows: str, n_bytes: str, is_warned: bool
 ) -> None:
-    rows_per_batch, bytes_per_batch = functions._BATCH_ROWS, functions._BATCH_BYTES
-    before = spark.conf.get(rows_per_batch)
+    keys = (functions._BATCH_ROWS, functions._BATCH_BYTES)
+    before = [str(spark.conf.get(key)) for key in keys]
     try:
-        for value, n_warnings in (("16", 0), ("10000", 1), ("0", 1)):
-            spark.conf.set(rows_per_batch, value)
-            caplog.clear()
-            functions.register(spark)
-            assert len(caplog.messages) == n_warnings
-        spark.conf.set(bytes_per_batch, str(64 * 2**20))
-        caplog.clear()
+        for key, value in zip(keys, (n_rows, n_bytes), strict=True):
+            spark.conf.set(key, value)
         functions.register(spark)
-        assert not caplog.messages
     finally:
-        spark.conf.set(rows_per_batch, str(before))
-        spark.conf.unset(bytes_per_batch)
+        for key, value in zip(keys, before, strict=True):
+            spark.conf.set(key, value)
+    assert bool(caplog.messages) is is_warned
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [(None, 0), ("67108864", 2**26), ("64MB", 2**26), ("64m", 2**26), ("1 g", 2**30), ("2kb", 2048), ("7b", 7)],
+)
+def test_sizes_are_read_as_spark_writes_them(text: str | None, n_bytes: int) -> None:
+    assert functions._bytes_of(text) == n_bytes
 
 
 def test_structs_keep_whole_numbers_whole() -> None:

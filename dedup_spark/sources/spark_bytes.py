@@ -41,7 +41,7 @@ def scan_settings(spark: SparkSession, limits: ExtractSettings) -> Iterator[None
     """In the block the session plans scans of files as extract needs them; then it is as it was.
 
     About `extract.task_images` files per task, and Arrow batches of at most 64 files, which end when they hold a
-    quarter of `extract.inflight_bytes`. Spark before 4.1 knows no limit in bytes: there each batch has one file.
+    quarter of `extract.inflight_bytes`. Where a Spark knows no limit in bytes, each batch has one file.
     """
     knows_bytes = spark.conf.get(_MAX_BYTES, None) is not None
     wanted = {
