@@ -5,6 +5,7 @@
 
 The functions are those of `dedup_spark.api`; they and Spark are loaded when the first of them is used, because the
 processes that decode images import this package too. `read_table` and `open_table` (`store/reader.py`) need no Spark.
+`dedup_spark.functions` has functions for SQL.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ read_zips_once()
 
 
 def __getattr__(name: str) -> object:
+    if name == "functions":  # a module of this package, for which `import dedup_spark` is enough
+        return importlib.import_module("dedup_spark.functions")
     if name not in _HOMES:
         raise AttributeError(f"module 'dedup_spark' has no attribute '{name}'")
     value = getattr(importlib.import_module(_HOMES[name]), name)

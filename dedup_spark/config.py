@@ -63,6 +63,7 @@ class ExtractSettings:
     embed_batch_images: int = _setting(0, 0, 4096)
     slice_images: int = _setting(200_000, 1)
     task_images: int = _setting(500, 1)
+    bytes_from: str = _setting("auto", choices=("auto", "fsspec", "spark"))
     fetch_threads: int = _setting(8, 1, 256)
     fetch_patience_seconds: float = _setting(300.0, 0)
     trust_etags: bool = _setting(True)
@@ -226,6 +227,11 @@ def load_config(
 
 def _contradictions(config: Config) -> list[str]:
     problems = _contradictions_of_extract(config.extract)
+    if config.extract.bytes_from == "spark" and config.inventory.source != "binary_file":
+        problems.append(
+            f"extract.bytes_from=spark needs inventory.source=binary_file, which is {config.inventory.source}: Spark "
+            "reads the files that Spark has listed, and no members of tar files or tables"
+        )
     if config.match.min_similarity > config.cluster.min_similarity:
         problems.append(
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "

@@ -28,7 +28,7 @@ PACKAGE = ROOT / "dedup_spark"
 TO_WRITE = "write it: .venv/bin/python docs/generate.py"
 UNWRITTEN = "TODO: say it in docs/"
 
-FOR_PYTHON = ("api", "config", "errors", "store.reader", "sources.addresses")
+FOR_PYTHON = ("api", "functions", "config", "errors", "store.reader", "sources.addresses")
 """Modules in the reference of Python functions. `api` has what most people need."""
 
 

@@ -23,7 +23,7 @@ LAYERS = (
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),
     ("commands/", "pipeline.py"),
-    ("api/",),
+    ("api/", "functions.py"),
     ("cli/", "__main__.py"),
 )
 """From the bottom to the top: a module imports of its own layer and of those below it."""

@@ -114,9 +114,9 @@ def _float16_codec(d: int) -> faiss.ScalarQuantizer:
     return faiss.ScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16)
 
 
-def cosines(a: Float16, b: Float16) -> Float32:
+def cosines(a: Float16 | Float32, b: Float16 | Float32) -> Float32:
     """Row-wise cosine of (n, d) and (n, d), in double precision: a row's does not depend on the rows beside it."""
-    expect(a=(a, "n d", np.float16), b=(b, "n d", np.float16))
+    expect(a=(a, "n d", np.floating), b=(b, "n d", np.floating))
     x, y = a.astype(np.float64), b.astype(np.float64)
     dots = np.einsum("ij,ij->i", x, y)
     norms = np.einsum("ij,ij->i", x, x) * np.einsum("ij,ij->i", y, y)

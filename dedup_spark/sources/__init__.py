@@ -10,6 +10,7 @@ Where things stand:
 - Fetching and its faults: `objects.py` (one request), `parquet_rows.py` (one value of a table's file), `faults.py`
   (what an error means), `pacing.py` (how fast), `patience.py` (how long), `fetching.py` (all of them for one image),
   `object_state.py` (what is at an address now).
+- Bytes that Spark reads, for stores that Python cannot open: `spark_bytes.py`.
 - What listings share: `spark_reader.py` (Spark's readers, columns of LISTING), `spelling.py` (addresses that others
   spelled), `passed_over.py` (entries that are no images), `times.py` (modification times of fsspec).
 

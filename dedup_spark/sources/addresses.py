@@ -187,6 +187,15 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
     return f"{store}/" + (re.sub(r"([\[\]{}*?\\])", r"\\\1", path) if literal else path)
 
 
+def to_hadoop_column(spark: SparkSession, uri: Column, root: str) -> Column:
+    """`to_hadoop` of each address below `root`."""
+    store, there = split_store(root)[0], to_hadoop(spark, root, literal=False)
+    is_dbfs = there.startswith("dbfs:")
+    prefix = "dbfs:/" if is_dbfs else f"{split_store(there)[0]}/"
+    path = F.regexp_replace(uri, f"^{re.escape(store)}/{'(dbfs/)?' if is_dbfs else ''}", "")
+    return F.concat(F.lit(prefix), F.regexp_replace(path, r"([\[\]{}*?\\])", r"\\$1"))
+
+
 def from_hadoop(path: Column, root: str) -> Column:
     """Addresses of files below `root` as Hadoop writes them (`file:/a`, `s3a://b/a`), in the spelling of `root`.
 

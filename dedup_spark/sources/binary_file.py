@@ -1,7 +1,8 @@
 """Spark's `binaryFile` reader as a lister: the simple mode, for stores that only Hadoop knows, and for small lakes.
 
-Spark reads only path, length and modification time here; extract fetches the bytes like those of a folder, so the
-executors need fsspec's package for the scheme all the same.
+Spark reads only path, length and modification time here. Extract gets the bytes from Spark too (`spark_bytes.py`);
+with extract.bytes_from=fsspec, and in commands that read single images, they are fetched like those of a folder, and
+executors need fsspec's package for the scheme.
 
 Cost: Spark lists every file on the driver, which takes about 1 KB of its heap per file, and gives 30 files to a task.
 Therefore the files are counted before Spark begins (in stores one by one, some thousands per second), and the run is

@@ -7,7 +7,7 @@ those of its own stores, and each has error types of its own, so they are recogn
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from dedup_spark.kernels.decoding.images import ImageRejected
@@ -58,6 +58,10 @@ _THROTTLED = frozenset(
 _PASSING = frozenset({"RequestTimeout", "OperationAborted", "OperationTimedOut", "InternalError", "IncompleteBody"})
 """Codes of faults that may pass; some of them come with a status of 400."""
 _PASSING_STATUS = frozenset({307, 408, 409, 425})
+_MISSING_IN_JAVA = frozenset({"java.io.FileNotFoundException", "java.nio.file.NoSuchFileException"})
+_FORBIDDEN_IN_JAVA = frozenset(
+    {"java.nio.file.AccessDeniedException", "org.apache.hadoop.security.AccessControlException"}
+)
 _NO_SUCH_NAME = frozenset({errno.ELOOP, errno.ENAMETOOLONG})
 _OF_THE_MACHINE = frozenset(
     {
@@ -88,6 +92,19 @@ def fault_of(error: Exception, *, on_disk: bool = False) -> Exception:
         return OSError(f"{type(error).__name__}: {error}")
     is_of_disk = on_disk and type(error) is OSError and error.errno not in _OF_THE_MACHINE
     return DiskFault(*error.args) if is_of_disk else error
+
+
+def reason_of_java(classes: Set[str], text: str) -> tuple[str, str]:
+    """Reason and message for an exception of Hadoop's connectors: by the names of its class and of those above, and by
+    its text, in which they quote the store's own code. `store_unavailable` is a fault that may pass."""
+    message = " ".join(text.split())[:500]
+    if any(code in text for code in _ARCHIVED):
+        return "archived", message
+    if any(code in text for code in _EXPIRED):
+        return "expired_credentials", message
+    if classes & _FORBIDDEN_IN_JAVA or "(Permission denied)" in text:  # of a local file: a FileNotFoundException
+        return "forbidden", message
+    return ("missing" if classes & _MISSING_IN_JAVA else "store_unavailable"), message
 
 
 def answer_of(error: BaseException) -> Answer:

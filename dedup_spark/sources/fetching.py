@@ -36,11 +36,16 @@ def fetch_patiently(source: Source, address: Address, patience_seconds: float, m
     if (address.size_bytes or 0) > max_bytes:
         raise _too_large(address.size_bytes or 0, max_bytes)
     data, failed = _read(source, address, patience_seconds)
-    if len(data) > max_bytes:
-        raise _too_large(len(data), max_bytes)
-    if address.size_bytes is not None and len(data) != address.size_bytes:
-        raise ImageRejected("changed_since_listing", f"{len(data):,} bytes, listed with {address.size_bytes:,}")
+    require_listed(len(data), address.size_bytes, max_bytes)
     return data, failed
+
+
+def require_listed(n_bytes: int, listed_bytes: int | None, max_bytes: int) -> None:
+    """Raise ImageRejected where an object has more bytes than are allowed, or not as many as were listed."""
+    if n_bytes > max_bytes:
+        raise _too_large(n_bytes, max_bytes)
+    if listed_bytes is not None and n_bytes != listed_bytes:
+        raise ImageRejected("changed_since_listing", f"{n_bytes:,} bytes, listed with {listed_bytes:,}")
 
 
 class Outage:

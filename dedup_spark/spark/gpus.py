@@ -98,11 +98,21 @@ def device_of_task(share_of_gpus: float) -> str:
     """
     if not share_of_gpus:
         return "cpu"
+    held = _gpus_held()
+    if not held:
+        raise ConfigError("this task was to hold a GPU and got none: the stage's resource profile was not applied")
+    return f"cuda:{held[0]}"
+
+
+def holds_gpu() -> bool:
+    """On executors: whether Spark gave this task a GPU, by spark.task.resource.gpu.amount or by a profile."""
+    return bool(_gpus_held())
+
+
+def _gpus_held() -> list[str]:
     task = TaskContext.get()
     held = task.resources().get("gpu") if task else None
-    if held is None or not held.addresses:
-        raise ConfigError("this task was to hold a GPU and got none: the stage's resource profile was not applied")
-    return f"cuda:{held.addresses[0]}"
+    return list(held.addresses) if held else []
 
 
 def _gpus_per_executor(conf: SparkConf) -> float:

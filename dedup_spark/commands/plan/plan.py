@@ -35,6 +35,7 @@ from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.inventory.step import list_lake
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.formats_here import count_rare_suffixes, undecodable
+from dedup_spark.stages.reading.inputs import inputs_of_tasks, is_read_by_spark, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
@@ -157,14 +158,23 @@ def _read_sample(run: Run, config: Config, settings: TaskSettings, images: DataF
     drawn = run.tables.stage(
         "drawn", images.orderBy(seeded_hash(config.plan.seed), "image_id").limit(config.plan.sample_images)
     )
-    n_tasks = max(1, min(run.tables.spark.sparkContext.defaultParallelism, drawn.count() // _IMAGES_PER_TASK))
-    address = drawn.select("image_id", "object_version", *ADDRESS_COLUMNS)
-    spread = address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
-    rows = spread.mapInArrow(
-        functools.partial(_timed_batches, settings=settings), _SAMPLE.ddl, profile=stage_profile(settings)
-    )
-    table = run.tables.stage("sample", rows).orderBy(seeded_hash(config.plan.seed), "image_id").toArrow()
+    with planned_for_inputs(run.tables.spark, settings):
+        rows = _inputs(drawn, settings).mapInArrow(
+            functools.partial(_timed_batches, settings=settings), _SAMPLE.ddl, profile=stage_profile(settings)
+        )
+        read = run.tables.stage("sample", rows)
+    table = read.orderBy(seeded_hash(config.plan.seed), "image_id").toArrow()
     return Sample(table, pc.sum(table["busy_seconds"]).as_py() or 0.0)
+
+
+def _inputs(drawn: DataFrame, settings: TaskSettings) -> DataFrame:
+    """What the tasks read: few images each, so that all cores take part."""
+    n_images = drawn.count()
+    if is_read_by_spark(settings):
+        return inputs_of_tasks(drawn, settings, n_images)
+    n_tasks = max(1, min(drawn.sparkSession.sparkContext.defaultParallelism, n_images // _IMAGES_PER_TASK))
+    address = drawn.select("image_id", "object_version", *ADDRESS_COLUMNS)
+    return address.repartition(n_tasks, "image_id").sortWithinPartitions("image_id")
 
 
 def _timed_batches(batches: Iterable[pa.RecordBatch], settings: TaskSettings) -> Iterator[pa.RecordBatch]:

@@ -45,8 +45,24 @@ def phash(image: DecodedImage) -> int:
 
     Deep and rare modes, which imagehash would clip, are hashed by their 8-bit rendering.
     """
-    source: Image.Image = image.source if image.source.mode in _IMAGEHASH_MODES else to_8_bit(image.pixels)
-    bits: Bools = imagehash.phash(source).hash.ravel()
+    return _packed(imagehash.phash(_hashable(image)))
+
+
+def dhash(image: DecodedImage) -> int:
+    """64-bit dHash as a signed integer; its bits are those of `imagehash.dhash` of the upright image.
+
+    Each bit says whether a pixel of the 9 x 8 grey image is darker than its right neighbour. Cheaper than pHash, and
+    less robust: it is for people who compare with other programs; no step uses it. Modes as for `phash`.
+    """
+    return _packed(imagehash.dhash(_hashable(image)))
+
+
+def _hashable(image: DecodedImage) -> Image.Image:
+    return image.source if image.source.mode in _IMAGEHASH_MODES else to_8_bit(image.pixels)
+
+
+def _packed(found: imagehash.ImageHash) -> int:
+    bits: Bools = found.hash.ravel()
     return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
 
 

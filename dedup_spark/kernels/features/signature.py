@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,6 +52,14 @@ class SignatureSettings:
     def reduced_px(self) -> int:
         """The shorter side that thumbnail and model input need."""
         return max(self.thumbnail_px, self.input.shorter_px)
+
+
+@dataclass(frozen=True, slots=True)
+class PartsSettings:
+    """Which of PARTS an image is asked for, and how they are made."""
+
+    names: tuple[str, ...]
+    signature: SignatureSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,55 @@ def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
         return model_input(reduced, settings.input)
     except MemoryError as e:
         raise out_of_memory(e) from e
+
+
+def parts_of_image(data: bytes, settings: PartsSettings) -> dict[str, Any]:
+    """The named values, as `sign_image` makes them from the same bytes, and `dhash`; the others are not computed.
+
+    Raises ImageRejected.
+    """
+    signed = settings.signature
+    image = decode_image(data, max_pixels=signed.max_pixels, min_side_px=signed.min_side_px)
+    try:
+        reduced = _Reduced(image, signed)
+        return {name: PARTS[name](image, reduced) for name in settings.names}
+    except MemoryError as e:
+        raise out_of_memory(e) from e
+
+
+class _Reduced:
+    """The small renderings of an image, each made when it is first asked for."""
+
+    def __init__(self, image: DecodedImage, settings: SignatureSettings) -> None:
+        self._image, self._settings = image, settings
+
+    @functools.cached_property
+    def rgb(self) -> Image.Image:
+        image, settings = self._image, self._settings
+        side_px = max(settings.thumbnail_px, settings.input_px)
+        return render(image.pixels, image.source, image.icc_profile, side_px)
+
+    @functools.cached_property
+    def thumbnail(self) -> bytes:
+        return _jpeg(_fit(self.rgb, self._settings.thumbnail_px), self._settings.thumbnail_quality)
+
+    @functools.cached_property
+    def model_input(self) -> UInt8:
+        stored = self.thumbnail if self._settings.from_thumbnail else b""
+        return _input_of(self.rgb, stored, self._settings)
+
+
+PARTS: dict[str, Callable[[DecodedImage, _Reduced], Any]] = {
+    "pixel_hash": lambda image, _: hashing.pixel_hash(image),
+    "phash": lambda image, _: hashing.phash(image),
+    "dhash": lambda image, _: hashing.dhash(image),
+    "width_px": lambda image, _: image.size[0],
+    "height_px": lambda image, _: image.size[1],
+    "format": lambda image, _: image.format,
+    "thumbnail": lambda _, reduced: reduced.thumbnail,
+    "model_input": lambda _, reduced: reduced.model_input,
+}
+"""What `parts_of_image` can give, named as in `Signature`."""
 
 
 def input_of_thumbnail(jpeg: bytes, settings: SignatureSettings) -> UInt8:

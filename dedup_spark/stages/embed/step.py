@@ -30,10 +30,11 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
+from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TaskSettings
-from dedup_spark.stages.reading.slices import slice_bounds, spread_addresses
+from dedup_spark.stages.reading.slices import slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -109,8 +110,11 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         n_slice, inside = here.count(), _between(low, high)
         ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
-        watch = progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice)
-        with watch, unaccelerated(tables.spark):
+        with (
+            progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice),
+            unaccelerated(tables.spark),
+            planned_for_inputs(tables.spark, settings),
+        ):
             vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
         clocks.count()
         _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
@@ -132,8 +136,7 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
         return wanted.mapInArrow(
             functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl, profile=model.share.profile
         )
-    in_order = spread_addresses(images, settings.extract.task_images, n_images)
-    return in_order.mapInArrow(
+    return inputs_of_tasks(images, settings, n_images).mapInArrow(
         functools.partial(embed_originals, settings=settings), EMBEDDED.ddl, profile=model.share.profile
     )
 
@@ -168,7 +171,7 @@ def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: i
     if "uri" not in part.columns:
         return
     listed = part.where("uri IS NOT NULL").select("image_id")
-    n_without = vectors.where("embedding IS NULL").join(listed, "image_id", "left_semi").count()
+    n_without = listed.join(vectors.where("embedding IS NOT NULL"), "image_id", "left_anti").count()
     if is_too_much(n_without, n_images, max_share):
         raise GuardError(
             f"{n_without:,} of {n_images:,} images of the last slice could not be read again, more than "

@@ -12,6 +12,7 @@ with a row is never read again, whichever run wrote the row. What tasks do is in
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 
@@ -30,6 +31,7 @@ from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_et
 from dedup_spark.stages.extract.task import READ, extract_batches
 from dedup_spark.stages.extract.versions import versions_in_use
 from dedup_spark.stages.reading.formats_here import say_undecodable
+from dedup_spark.stages.reading.inputs import explained, inputs_of_tasks, is_read_by_spark, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
@@ -38,7 +40,7 @@ from dedup_spark.stages.reading.model_choice import (
 )
 from dedup_spark.stages.reading.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
 from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE, TaskSettings
-from dedup_spark.stages.reading.slices import reading_key, slice_bounds, spread_addresses
+from dedup_spark.stages.reading.slices import reading_key, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -87,9 +89,9 @@ def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]
 
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
     """READ from rows of `images` (about `n_images`); lazy. One container is read by one task."""
-    in_order = spread_addresses(images, settings.extract.task_images, n_images)
+    inputs = inputs_of_tasks(images, settings, n_images)
     profile = settings.model.share.profile if settings.model else None
-    return in_order.mapInArrow(functools.partial(extract_batches, settings=settings), READ.ddl, profile=profile)
+    return inputs.mapInArrow(functools.partial(extract_batches, settings=settings), READ.ddl, profile=profile)
 
 
 def _pending(tables: Tables, lake: str) -> DataFrame:
@@ -134,13 +136,30 @@ def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: 
     progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("reading_key").between(low, high))
-        watch = progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice)
-        with watch, unaccelerated(tables.spark):
+        with (
+            progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice),
+            unaccelerated(tables.spark),
+            planned_for_inputs(tables.spark, settings),
+        ):
             rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
             tables.append(FEATURES, rows.select(FEATURES.column_names))
         guard.add(clocks.count(), low, high)
+        if is_read_by_spark(settings) and _explain_absent(tables, settings, part, low, high):
+            guard.add(None, low, high)
         progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
         guard.check()
+
+
+def _explain_absent(tables: Tables, settings: TaskSettings, part: DataFrame, low: int, high: int) -> bool:
+    """Append the rows of the images of a slice that Spark did not give; returns whether there are any."""
+    written = tables.read(FEATURES).where(F.col("reading_key").between(low, high)).select("image_id")
+    absent = tables.stage("absent", part.join(written, "image_id", "left_anti"))
+    if absent.isEmpty():
+        return False
+    reading = functools.partial(extract_batches, settings=dataclasses.replace(settings, model=None))
+    rows = explained(absent, settings).mapInArrow(reading, READ.ddl)
+    tables.append(FEATURES, rows.select(FEATURES.column_names))
+    return True
 
 
 def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
@@ -149,7 +168,7 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
         part = not_given.where(F.col("reading_key").between(low, high))
-        with unaccelerated(tables.spark):
+        with unaccelerated(tables.spark), planned_for_inputs(tables.spark, settings):
             rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
         clocks.count()
         changed = rows.join(part.select("image_id", "before"), "image_id").where(

@@ -1,9 +1,9 @@
 """The child process that decodes: `python -m dedup_spark.stages.reading.decoder_child`.
 
-Only `decoder_pool.py` starts it. It reads frames on standard input (first the pickled settings, then the bytes of one
-image each) and answers each with ("ok", Signature) or ("rejected", reason, message). It ends with its input. It is a
-process of its own, with a memory limit, because image decoders are C libraries that read unknown bytes: they may crash
-or hang.
+Only `decoder_pool.py` starts it. It reads frames on standard input (first what to derive of an image, pickled with its
+settings, then the bytes of one image each) and answers each with ("ok", what was derived) or ("rejected", reason,
+message). It ends with its input. It is a process of its own, with a memory limit, because image decoders are C
+libraries that read unknown bytes: they may crash or hang.
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ def main() -> None:
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a C library prints must not get between the frames
-    settings, memory_bytes, input_only = pickle.loads(_read_frame(requests))
+    derive, settings, memory_bytes = pickle.loads(_read_frame(requests))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     from dedup_spark.kernels.decoding.images import ImageRejected
-    from dedup_spark.kernels.features.signature import input_of_image, sign_image
 
-    derive = input_of_image if input_only else sign_image
     write_message(answers, ("ready",))
     while True:
         try:

@@ -16,8 +16,9 @@ import selectors
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ import numpy.typing as npt
 import dedup_spark
 from dedup_spark.errors import DedupError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.kernels.features.signature import Signature, SignatureSettings
+from dedup_spark.kernels.features.signature import Signature, sign_image
 from dedup_spark.stages.reading import decoder_child
 from dedup_spark.stages.reading.decoder_child import FRAME, write_frame, write_message
 
@@ -35,20 +36,28 @@ _START_SECONDS = 120.0
 """Limit for the first answer of a child, which loads Python and NumPy; ample even for a cold disk under load."""
 
 
+Derive = Callable[[bytes, Any], Any]
+"""What a decoder process makes of the bytes of an image and the settings of its pool: a function of a module in
+kernels/, which the process imports by its name. It raises ImageRejected."""
+
+
 class DecoderPool:
-    """`n` decoder processes; `sign` may be called from any number of threads, `n` of which make progress."""
+    """`n` decoder processes; `sign` may be called from any number of threads, `n` of which make progress.
+
+    With another `derive` than `sign_image` use `derive`, or `input_of` for that of `input_of_image`.
+    """
 
     def __init__(
         self,
         n: int,
-        settings: SignatureSettings,
+        settings: Any,
         memory_bytes: int,
         timeout_seconds: float,
         *,
-        input_only: bool = False,
+        derive: Derive = sign_image,
     ) -> None:
         self._settings, self._memory_bytes, self._timeout_seconds = settings, memory_bytes, timeout_seconds
-        self._input_only = input_only
+        self._derive = derive
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
         for _ in range(n):
@@ -71,8 +80,12 @@ class DecoderPool:
             raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
 
     def input_of(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """`kernels.features.signature.input_of_image` in a child of an `input_only` pool. Raises as `sign` does."""
+        """`kernels.features.signature.input_of_image` in a child of such a pool. Raises as `sign` does."""
         return cast("npt.NDArray[np.uint8]", self.sign(data))
+
+    def derive(self, data: bytes) -> Any:
+        """What the function of this pool makes of `data`, in a child. Raises as `sign` does."""
+        return self.sign(data)
 
     def _sign_once(self, data: bytes) -> Signature:
         child = self._idle.get()
@@ -103,13 +116,13 @@ class DecoderPool:
         self._children = []
 
     def _start(self) -> _Child:
-        child = _Child(self._settings, self._memory_bytes, self._input_only)
+        child = _Child(self._derive, self._settings, self._memory_bytes)
         self._children.append(child)
         return child
 
 
 class _Child:
-    def __init__(self, settings: SignatureSettings, memory_bytes: int, input_only: bool) -> None:
+    def __init__(self, derive: Derive, settings: Any, memory_bytes: int) -> None:
         # The package may be in a zip that Spark put on sys.path; a child does not inherit that path.
         package_root = str(Path(dedup_spark.__file__).resolve().parent.parent)
         environment = os.environ | {
@@ -129,7 +142,7 @@ class _Child:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
-            write_message(self._requests, (settings, memory_bytes, input_only))
+            write_message(self._requests, (derive, settings, memory_bytes))
             self._answer(_START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import ExtractSettings
-from dedup_spark.kernels.features.signature import SignatureSettings
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.features.signature import SignatureSettings, input_of_image
 from dedup_spark.sources.base import Address, Source
-from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.fetching import fetch_patiently, require_listed
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask
 
@@ -66,7 +67,7 @@ def read_ahead(
     bytes_under_way = 0
     n_threads, n_ahead = _ahead(settings)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="fetch") as pool:
-        for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+        for row in itertools.chain.from_iterable(map(_rows_of, batches)):
             size = min(row["size_bytes"] or _UNKNOWN_SIZE_BYTES, limits.max_object_bytes)
             while under_way and (bytes_under_way + size > limits.inflight_bytes or len(under_way) >= n_ahead):
                 done_size, first = under_way.popleft()
@@ -76,6 +77,14 @@ def read_ahead(
             bytes_under_way += size
         for _, rest in under_way:
             yield rest.result()
+
+
+def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows as Python values; only `content` stays in the batch until its image is read."""
+    if "content" not in batch.schema.names:
+        return batch.to_pylist()
+    rows = batch.drop_columns(["content"]).to_pylist()
+    return [row | {"content": content} for row, content in zip(rows, batch.column("content"), strict=True)]
 
 
 def _ahead(settings: TaskSettings) -> tuple[int, int]:
@@ -88,8 +97,17 @@ def _ahead(settings: TaskSettings) -> tuple[int, int]:
 
 
 def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
-    """The bytes of the object at a row's address, and the number of failed attempts. Raises ImageRejected."""
+    """The bytes of the object at a row's address, and the number of failed attempts. Raises ImageRejected.
+
+    A row with `content` has the bytes with it, one with `reject_reason` the reason why there are none: see `inputs.py`.
+    """
     limits = settings.extract
+    if "reject_reason" in row:
+        raise ImageRejected(row["reject_reason"], row["reject_message"])
+    if "content" in row:
+        data = row["content"].as_py()
+        require_listed(len(data), row["size_bytes"], limits.max_object_bytes)
+        return data, 0
     return fetch_patiently(settings.source, Address.of(row), limits.fetch_patience_seconds, limits.max_object_bytes)
 
 
@@ -107,4 +125,4 @@ def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_s
 
 @functools.cache
 def _input_decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
-    return DecoderPool(n, signature, memory_bytes, timeout_seconds, input_only=True)
+    return DecoderPool(n, signature, memory_bytes, timeout_seconds, derive=input_of_image)

@@ -1,0 +1,178 @@
+"""The bytes of files by Spark's `binaryFile` reader, for stores that only Spark can read.
+
+A store that only Hadoop's connectors reach, or a location of Unity Catalog that gives its credentials to Spark alone,
+can be read neither by fsspec nor by Python on executors. Here Spark reads the files in the JVM, and a task gets their
+bytes in small Arrow batches. What Spark does not give (a file that is gone, that may not be read, that is too large)
+has no row in the end; `why_absent` finds out the reasons, file by file on the driver.
+
+Cost per file: the driver keeps its path and state (1 KB) while a slice is read; two or three requests of metadata
+before the one that reads it, where fsspec makes one. No bytes are shuffled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from dedup_spark.config import ExtractSettings
+from dedup_spark.errors import SourceError
+from dedup_spark.sources import addresses, spark_reader
+from dedup_spark.sources.faults import reason_of_java
+
+_COST_OF_A_FILE = 1 << 30
+"""Bytes that each file counts for when Spark packs files into tasks: so many more than a file has that the number of
+files decides, and not their sizes."""
+_LARGEST_ARRAY = 2**31 - 1
+_MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
+_BATCH_ROWS = 64
+_BATCHES_IN_FLIGHT = 4
+"""One in the JVM, one under way, and two in Python: of the last one images are decoded while the next one comes."""
+
+
+@contextmanager
+def scan_settings(spark: SparkSession, limits: ExtractSettings) -> Iterator[None]:
+    """In the block the session plans scans of files as extract needs them; then it is as it was.
+
+    About `extract.task_images` files per task, and Arrow batches of at most 64 files, which end when they hold a
+    quarter of `extract.inflight_bytes`. Where a Spark knows no limit in bytes, each batch has one file.
+    """
+    knows_bytes = spark.conf.get(_MAX_BYTES, None) is not None
+    wanted = {
+        "spark.sql.files.openCostInBytes": _COST_OF_A_FILE,
+        "spark.sql.files.maxPartitionBytes": limits.task_images * _COST_OF_A_FILE,
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": spark.sparkContext.defaultParallelism,
+        "spark.sql.sources.binaryFile.maxLength": _LARGEST_ARRAY,
+        "spark.sql.execution.arrow.maxRecordsPerBatch": _BATCH_ROWS if knows_bytes else 1,
+    }
+    if knows_bytes:
+        wanted[_MAX_BYTES] = max(1, limits.inflight_bytes // _BATCHES_IN_FLIGHT)
+    before = {key: spark.conf.get(key, None) for key in wanted}
+    try:
+        for key, value in wanted.items():
+            spark.conf.set(key, str(value))
+        yield
+    finally:
+        for key, earlier in before.items():
+            if earlier is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, earlier)
+
+
+def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
+    """The rows of `images` (with `uri` and `size_bytes`) that Spark can read, with their bytes as `content`; lazy.
+
+    Use it, and what is made of it, inside `scan_settings`. The driver collects the addresses, and Spark lists those
+    files. Files above `max_bytes` are not read. The small side of the join is broadcast, so the bytes stay in the task
+    that reads them.
+
+    Raises:
+        SourceError: Spark cannot list files of this lake.
+    """
+    spark = images.sparkSession
+    small = images.where(F.col("uri").isNotNull() & (F.coalesce("size_bytes", F.lit(0)) <= max_bytes))
+    files = _files(spark, _texts(small.select(addresses.to_hadoop_column(spark, F.col("uri"), root))), root)
+    if files is None:
+        return images.limit(0).withColumn("content", F.lit(None).cast("binary"))
+    read = files.where(F.col("length") <= max_bytes)  # Spark looks at it before it reads
+    found = read.select(addresses.from_hadoop(F.col("path"), root).alias("uri"), "content")
+    return found.join(F.broadcast(small), "uri").select(*images.columns, "content")
+
+
+def why_absent(
+    spark: SparkSession, files: Iterable[tuple[str, int | None]], limits: ExtractSettings
+) -> Iterator[tuple[str, str]]:
+    """For each (uri, listed size) that Spark did not read: reason and message, in order. The driver asks Hadoop.
+
+    After `extract.fetch_patience_seconds` the rest are `store_unavailable` without a request: the next run asks again.
+    """
+    deadline = time.monotonic() + limits.fetch_patience_seconds
+    for uri, size_bytes in files:
+        if size_bytes is not None and size_bytes > limits.max_object_bytes:
+            yield "too_large", _too_large(size_bytes, limits.max_object_bytes)
+        elif time.monotonic() > deadline:
+            yield "store_unavailable", "Spark did not give it, and too many others were to be asked for before it"
+        else:
+            yield _why(spark, uri, size_bytes, limits.max_object_bytes)
+
+
+def _files(spark: SparkSession, paths: Any, root: str) -> DataFrame | None:
+    """The files of a Java list of paths, of which some may be gone; None where all are."""
+    options = {"recursiveFileLookup": True, "ignoreMissingFiles": True, "ignoreCorruptFiles": True}
+    reader = spark.read.options(**options).format("binaryFile")
+    jvm: Any = spark.sparkContext._jvm
+    try:
+        while paths.size():
+            try:
+                return reader._df(reader._jreader.load(jvm.PythonUtils.toSeq(paths)))
+            except AnalysisException as e:
+                if e.getCondition() != "PATH_NOT_FOUND":
+                    raise
+                paths = _present(reader, jvm, paths)
+    except (PySparkException, Py4JError) as e:
+        raise SourceError(f"{root}: Spark cannot list its files: {spark_reader.first_line(e)}") from e
+    return None
+
+
+def _present(reader: Any, jvm: Any, paths: Any) -> Any:
+    """The paths of a Java list at which there is something, by halves: m missing ones of n cost n log m look-ups.
+
+    Spark refuses a list with one path that leads nowhere, and names the first.
+    """
+    try:
+        reader._jreader.load(jvm.PythonUtils.toSeq(paths))
+    except AnalysisException as e:
+        if e.getCondition() != "PATH_NOT_FOUND":
+            raise
+    else:
+        return paths
+    found, middle = jvm.java.util.ArrayList(), paths.size() // 2
+    for half in (paths.subList(0, middle), paths.subList(middle, paths.size())) if middle else ():
+        found.addAll(_present(reader, jvm, half))
+    return found
+
+
+def _texts(column: DataFrame) -> Any:
+    """The values of a column of text as a Java list: they do not pass through Python."""
+    spark: Any = column.sparkSession
+    typed = getattr(column._jdf, "as")(spark._jvm.org.apache.spark.sql.Encoders.STRING())
+    return typed.collectAsList()
+
+
+def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
+    jvm: Any = spark.sparkContext._jvm
+    path = jvm.org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
+    try:
+        filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+        state = filesystem.getFileStatus(path)
+        if state.isDirectory():
+            return "missing", "there is a folder of this name now"
+        if state.getLen() > max_bytes:
+            return "too_large", _too_large(state.getLen(), max_bytes)
+        if size_bytes is not None and state.getLen() != size_bytes:
+            return "changed_since_listing", f"{state.getLen():,} bytes, listed with {size_bytes:,}"
+        stream = filesystem.open(path)
+        stream.read()
+        stream.close()
+    except Py4JJavaError as e:
+        error = e.java_exception
+        return reason_of_java(set(_classes(error)), str(error.toString()))
+    return "store_unavailable", "Spark did not give it, though it can be opened now; the next run reads it"
+
+
+def _classes(error: Any) -> Iterator[str]:
+    kind = error.getClass()
+    while kind is not None:
+        yield str(kind.getName())
+        kind = kind.getSuperclass()
+
+
+def _too_large(size_bytes: int, max_bytes: int) -> str:
+    return f"{size_bytes:,} bytes; extract.max_object_bytes is {max_bytes:,}"

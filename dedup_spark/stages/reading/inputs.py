@@ -1,0 +1,61 @@
+"""What the tasks of a step get: addresses, whose bytes they fetch, or bytes that Spark has read (extract.bytes_from).
+
+Both ways end in the same code: `read_ahead.fetch_row` takes the bytes of a row from where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+
+from pyspark.sql import DataFrame, SparkSession
+
+from dedup_spark.columns import Columns
+from dedup_spark.sources import spark_bytes
+from dedup_spark.sources.base import ADDRESS_COLUMNS
+from dedup_spark.sources.binary_file import BinaryFileSource
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.reading.read_ahead import TaskSettings
+from dedup_spark.stages.reading.slices import reading_key, spread_addresses
+from dedup_spark.store.schema import IMAGES
+
+log = logging.getLogger(__name__)
+
+_ADDRESSED = IMAGES.schema.only("image_id", "object_version", *ADDRESS_COLUMNS) + Columns("reading_key bigint")
+_EXPLAINED = _ADDRESSED + Columns("reject_reason string, reject_message string")
+
+
+def is_read_by_spark(settings: TaskSettings) -> bool:
+    """Whether Spark reads the bytes: where it also lists the lake, unless `extract.bytes_from` says otherwise.
+
+    A source that makes images of those of a lake, as calibrate has one, is read by Python in any case.
+    """
+    return settings.extract.bytes_from != "fsspec" and isinstance(settings.source, BinaryFileSource)
+
+
+def planned_for_inputs(spark: SparkSession, settings: TaskSettings) -> AbstractContextManager[None]:
+    """Inside it `inputs_of_tasks` is made and used: settings of the session that its scan needs are set so long."""
+    if is_read_by_spark(settings):
+        return spark_bytes.scan_settings(spark, settings.extract)
+    return nullcontext()
+
+
+def inputs_of_tasks(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
+    """image_id, object_version and the address of about `n_images` rows, in tasks of extract.task_images; lazy.
+
+    Where Spark reads them also `content`, and no row for an image that Spark does not give.
+    """
+    if not is_read_by_spark(settings):
+        return spread_addresses(images, settings.extract.task_images, n_images)
+    addressed = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key())
+    return spark_bytes.with_content(addressed, settings.source.root, settings.extract.max_object_bytes)
+
+
+def explained(absent: DataFrame, settings: TaskSettings) -> DataFrame:
+    """The images that Spark did not give, with `reject_reason` and `reject_message`: the driver asks for each."""
+    spark = absent.sparkSession
+    rows = [tuple(row) for row in absent.select(*_ADDRESSED.names).collect()]
+    log.info("extract: Spark did not give %s images; asking for each why", f"{len(rows):,}")
+    place, size = (_ADDRESSED.names.index(name) for name in ("uri", "size_bytes"))
+    reasons = spark_bytes.why_absent(spark, ((row[place], row[size]) for row in rows), settings.extract)
+    return local_relation(spark, [(*row, *why) for row, why in zip(rows, reasons, strict=True)], _EXPLAINED)
