@@ -26,9 +26,10 @@ def slice_bounds(pending: DataFrame, n_pending: int, slice_images: int) -> list[
 def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> DataFrame:
     """The address of each image, about `task_images` per partition, in the order that stores read fastest.
 
-    One container is read by one task. Only addresses are shuffled.
+    One container is read by one task. Only addresses are shuffled, with the `embedding` of each where `images` has one.
     """
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // task_images))
-    address = images.select("image_id", "object_version", *ADDRESS_COLUMNS)
+    beside = [name for name in images.columns if name == "embedding"]
+    address = images.select("image_id", "object_version", *ADDRESS_COLUMNS, *beside)
     spread = address.repartition(n_tasks, F.shiftright("image_id", 40))
     return spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")
