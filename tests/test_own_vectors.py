@@ -1,4 +1,4 @@
-"""The whole job with vectors that the user brings, of dimensions that no model of ours has, and the index given back."""
+"""The whole job with vectors that users bring, of dimensions that no model of ours has, and the index given back."""
 
 from __future__ import annotations
 
