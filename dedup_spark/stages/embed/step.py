@@ -120,7 +120,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         ids = F.broadcast(todo.where(inside))  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
         with progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice):
-            made = _in_no_time(given.between(low, high)) if given else vectors_of(part, settings, n_slice)
+            made = _in_no_time(given.with_model_id().where(inside)) if given else vectors_of(part, settings, n_slice)
             vectors = tables.stage("vectors", clocks.watch(made).select(VECTORS.names))
         clocks.count()
         if not given:

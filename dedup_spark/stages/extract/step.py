@@ -181,14 +181,11 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
 def _give_late(run: Run, given: Given) -> None:
     """Give images that were read before their vector was there, and copies of equal objects, their vector now."""
     tables = run.tables
-    waiting = tables.read(FEATURES).where("status = 'ok' AND model_id IS NULL").drop("model_id", "embedding")
-    ids = tables.stage("late", waiting.select("image_id").join(given.rows.select("image_id"), "image_id", "left_semi"))
-    n_late = ids.count()
-    for low, high in slice_bounds(ids, n_late, run.config.extract.slice_images):
-        inside = F.col("image_id").between(low, high)
-        part = waiting.where(inside).join(ids.where(inside), "image_id", "left_semi")
-        new = tables.stage("with_vectors", part.join(given.between(low, high), "image_id"))
-        tables.upsert(FEATURES, new.select(FEATURES.column_names))
+    waiting = tables.read(FEATURES).where("status = 'ok' AND model_id IS NULL").select("image_id")
+    late = tables.stage("late", given.with_model_id().join(waiting, "image_id", "left_semi"))
+    n_late = late.count()
+    if n_late:
+        tables.update(FEATURES, late)
     run.count(vectors_of_read_images=n_late)
 
 

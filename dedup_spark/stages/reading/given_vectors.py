@@ -47,12 +47,11 @@ class Given:
 
     def of(self, images: DataFrame, low: int, high: int) -> DataFrame:
         """`images`, whose ids are between the two, with `embedding` beside their columns; null where there is none."""
-        return images.join(self.between(low, high).select("image_id", "embedding"), "image_id", "left")
+        return images.join(self.rows.where(F.col("image_id").between(low, high)), "image_id", "left")
 
-    def between(self, low: int, high: int) -> DataFrame:
-        """image_id, model_id and embedding of the images with these ids."""
-        part = self.rows.where(F.col("image_id").between(low, high))
-        return part.select("image_id", F.lit(self.model_id).alias("model_id"), "embedding")
+    def with_model_id(self) -> DataFrame:
+        """image_id, model_id and embedding."""
+        return self.rows.select("image_id", F.lit(self.model_id).alias("model_id"), "embedding")
 
 
 def images_without_vector(run: Run, lake: str) -> DataFrame:
@@ -123,11 +122,13 @@ def _joined(wanted: DataFrame, vectors: DataFrame) -> DataFrame:
 
 def _one_per_image(rows: DataFrame) -> DataFrame:
     """(image_id, embedding, fault, differ): a fault counts only where no row of the image has a vector to use."""
-    each = rows.groupBy("image_id").agg(
-        F.min("embedding").alias("embedding"), F.max("embedding").alias("other"), F.min("fault").alias("fault")
-    )
+    hashed = F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding"))  # so that one vector is shuffled, not two
+    each = rows.withColumn("hashed", hashed).groupBy("image_id").agg(
+        F.min("embedding").alias("embedding"), F.min("fault").alias("fault"),
+        F.min("hashed").alias("least"), F.max("hashed").alias("most"),
+    )  # fmt: skip
     fault = F.when(F.col("embedding").isNull(), F.col("fault"))
-    differ = F.coalesce(F.col("embedding") != F.col("other"), F.lit(False))
+    differ = F.coalesce(F.col("least") != F.col("most"), F.lit(False))
     return each.select("image_id", "embedding", fault.alias("fault"), differ.alias("differ"))
 
 
