@@ -32,7 +32,8 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.sources.vector_table import dimensions_of
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
-from dedup_spark.stages.reading.given_vectors import Given, give_vectors, is_given, say_missing, settings_of_given
+from dedup_spark.stages.reading.given_vectors import Given, give_vectors, is_given, settings_of_given
+from dedup_spark.stages.reading.given_vectors import finish as finish_given
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
@@ -80,10 +81,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     _guard_against_unreadable(n_unreadable, n_pending, config.extract.max_reject_share)
     columns = FEATURES.column_names
     tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
+    finish_given(run, settings)
     tables.drop_staged()
     tables.drop_progress()
-    if is_given(config):
-        say_missing(run, settings.source.root)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:

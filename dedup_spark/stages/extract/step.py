@@ -35,9 +35,9 @@ from dedup_spark.stages.reading.given_vectors import (
     give_vectors,
     images_without_vector,
     is_given,
-    say_missing,
     settings_of_given,
 )
+from dedup_spark.stages.reading.given_vectors import finish as finish_given
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
@@ -80,9 +80,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         _ask_again(run, settings, not_given, backlog.n_not_given)
     if given:
         _give_late(run, given)
+    finish_given(run, settings)
     tables.drop_staged()
-    if is_given(config):
-        say_missing(run, lake)
 
     totals = _require_conservation(tables, lake, run.run_id)
     n_read = backlog.n_pending - n_copied

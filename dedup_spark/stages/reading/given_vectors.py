@@ -26,6 +26,7 @@ from dedup_spark.store.schema import FEATURES, IMAGES
 log = logging.getLogger(__name__)
 
 _EXAMPLES = 3
+_IS_WAITING = "status = 'ok' AND model_id IS NULL"
 
 
 def is_given(config: Config) -> bool:
@@ -96,9 +97,36 @@ def give_vectors(run: Run, settings: TaskSettings, images: DataFrame) -> Given |
     return Given(found.where("embedding IS NOT NULL").select("image_id", "embedding"), model_id)
 
 
-def say_missing(run: Run, lake: str) -> None:
-    """Count and name the readable images of this lake that have no vector."""
-    without = run.tables.read(FEATURES).where("status = 'ok' AND model_id IS NULL").select("image_id")
+def finish(run: Run, settings: TaskSettings) -> None:
+    """Share vectors between images of equal pixels; count and name the readable images of this lake that have none."""
+    if settings.given_model_id is not None:
+        _share_with_equals(run, settings.given_model_id)
+        _say_missing(run, settings.source.root)
+
+
+def _share_with_equals(run: Run, model_id: str) -> None:
+    """Give images without a vector that of an image with the same pixels: a model would give both the same.
+
+    So it is enough to embed one of several copies. Two columns of all images are joined, and the vectors of the donors
+    alone are read.
+    """
+    tables = run.tables
+    waiting = tables.read(FEATURES).where(_IS_WAITING).select("image_id", "pixel_hash")
+    if waiting.isEmpty():
+        return
+    with_vector = tables.read(FEATURES).where(F.col("model_id") == model_id)
+    first = with_vector.select("pixel_hash", F.col("image_id").alias("donor_id")).join(waiting, "pixel_hash")
+    donors = first.groupBy("image_id").agg(F.min("donor_id").alias("donor_id"))
+    vectors = with_vector.select(F.col("image_id").alias("donor_id"), "model_id", "embedding")
+    shared = tables.stage("shared", donors.join(vectors, "donor_id").select("image_id", "model_id", "embedding"))
+    n_shared = shared.count()
+    if n_shared:
+        tables.update(FEATURES, shared)
+    run.count(vectors_of_equal_pixels=n_shared)
+
+
+def _say_missing(run: Run, lake: str) -> None:
+    without = run.tables.read(FEATURES).where(_IS_WAITING).select("image_id")
     here = run.tables.read(IMAGES).where(F.col("lake") == lake).select("image_id", "uri", "member")
     missing = here.join(without, "image_id", "left_semi")
     n = missing.count()
