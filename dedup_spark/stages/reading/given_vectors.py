@@ -107,16 +107,16 @@ def finish(run: Run, settings: TaskSettings) -> None:
 def _share_with_equals(run: Run, model_id: str) -> None:
     """Give images without a vector that of an image with the same pixels: a model would give both the same.
 
-    So it is enough to embed one of several copies. Two columns of all images are joined, and the vectors of the donors
-    alone are read.
+    So it is enough to embed one of several copies. Two columns of all images are shuffled; vectors are not where so few
+    images wait that Spark broadcasts their ids.
     """
     tables = run.tables
     waiting = tables.read(FEATURES).where(_IS_WAITING).select("image_id", "pixel_hash")
     if waiting.isEmpty():
         return
     with_vector = tables.read(FEATURES).where(F.col("model_id") == model_id)
-    first = with_vector.select("pixel_hash", F.col("image_id").alias("donor_id")).join(waiting, "pixel_hash")
-    donors = first.groupBy("image_id").agg(F.min("donor_id").alias("donor_id"))
+    first = with_vector.groupBy("pixel_hash").agg(F.min("image_id").alias("donor_id"))
+    donors = tables.stage("donors", waiting.join(first, "pixel_hash").select("image_id", "donor_id"))  # of known size
     vectors = with_vector.select(F.col("image_id").alias("donor_id"), "model_id", "embedding")
     shared = tables.stage("shared", donors.join(vectors, "donor_id").select("image_id", "model_id", "embedding"))
     n_shared = shared.count()
