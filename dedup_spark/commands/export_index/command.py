@@ -8,6 +8,7 @@ holds a row per file.
 from __future__ import annotations
 
 import functools
+import itertools
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
@@ -111,16 +112,20 @@ def _require_one_file(index: list[Row]) -> None:
 def _written(tables: Tables, index: list[Row], settings: ExportSettings, *, merged: bool) -> DataFrame:
     """WRITTEN; to compute it writes the FAISS files."""
     names = ["index.faiss"] * len(index) if merged else [f"shard-{row['shard']:05d}.faiss" for row in index]
-    listed = [(name, row["path"], row["sha256"]) for name, row in zip(names, index, strict=True)]
+    ends = itertools.accumulate(row["n_images"] for row in index)
+    listed = [
+        (name, row["path"], row["sha256"], end - row["n_images"])
+        for name, row, end in zip(names, index, ends, strict=True)
+    ]
     rows = local_relation(tables.spark, listed, SHARD)
-    in_tasks = rows.repartitionByRange(1 if merged else len(listed), "file").sortWithinPartitions("file", "path")
+    in_tasks = rows.repartitionByRange(1 if merged else len(listed), "file").sortWithinPartitions("file", "first_id")
     return in_tasks.mapInArrow(functools.partial(export_batches, settings=settings), WRITTEN.ddl)
 
 
 def _ids(tables: Tables, written: DataFrame) -> DataFrame:
     """The map: a row per image, ordered by faiss_id, so that few of its parts are read to look one up."""
-    same = with_representative(tables.read(FEATURES)).select("image_id", F.col("representative_id").alias("faiss_id"))
-    named = written.select("file", "faiss_id").join(same, "faiss_id")
+    same = with_representative(tables.read(FEATURES)).select("image_id", "representative_id")
+    named = written.select("file", "faiss_id", "representative_id").join(same, "representative_id")
     rows = named.join(tables.read(IMAGES).select("image_id", "uri", "member"), "image_id")
     n_files = max(1, -(-written.count() // _IDS_PER_FILE))
     in_order = rows.repartitionByRange(n_files, "faiss_id").sortWithinPartitions("faiss_id", "image_id")

@@ -57,9 +57,9 @@ def readme_of(exported: ExportedIndex) -> str:
 
 *.faiss       FAISS indexes: faiss.read_index opens them, and each answers a search by itself. Their vectors have
               {exported.n_dimensions} dimensions and length 1, so the inner product that a search gives is the cosine.
-ids/          Parquet: the images behind the ids that a search gives (file, faiss_id, image_id, uri, member). Ids are
-              unique over all files. Images of equal pixels share one vector, so an id can have several rows. The rows
-              are ordered by faiss_id.
+ids/          Parquet: the images behind the ids that a search gives (file, faiss_id, image_id, uri, member), ordered by
+              faiss_id, which counts from 0 over all files. Images of equal pixels share one vector, so an id can have
+              several rows.
 manifest.json model, dimensions, number of vectors, and each file with its size and SHA-256. It was written last.
 
 A query is a vector of the same model; divide it by its L2 norm. A search visits the {exported.nprobe} nearest of

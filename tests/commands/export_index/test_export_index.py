@@ -64,10 +64,14 @@ def test_a_stranger_with_faiss_and_pyarrow_finds_the_neighbours_by_the_script_of
         named = {row["faiss_id"] for row in ids_of(to) if row["file"] == file["name"]}
         assert faiss.read_index(str(to / file["name"])).ntotal == file["vectors"] == len(named)
         found |= named
-    assert found == set(groups)
-    assert {(r["faiss_id"], r["image_id"], r["uri"]) for r in ids_of(to)} == {
-        (first, image_id, uris[image_id]) for first, group in groups.items() for image_id in group
-    }
+    assert found == set(range(len(groups)))
+    listed = ids_of(to)
+    assert sorted(r["image_id"] for r in listed) == sorted(embedded(root))
+    assert all(r["uri"] == uris[r["image_id"]] for r in listed)
+    by_id: dict[int, set[int]] = {}
+    for row in listed:
+        by_id.setdefault(row["faiss_id"], set()).add(row["image_id"])
+    assert {min(group): group for group in by_id.values()} == groups
 
     script = re.search(r"```py\n(.*?)```", (DOCS / "vectors.md").read_text(), re.DOTALL)
     assert script is not None
@@ -135,17 +139,19 @@ def test_an_index_that_is_missing_stale_or_too_large_for_one_file_is_refused(
 def test_a_task_writes_its_files_to_a_store_and_names_every_vector(tmp_path: Path, merged: bool) -> None:
     rng = np.random.default_rng(3)
     centroids = np.eye(4, 16, dtype=np.float32)
-    ids = [rng.integers(1, 1 << 62, n) for n in (30, 1, 50)]
+    ids = [rng.integers(-(1 << 62), 1 << 62, n) for n in (30, 1, 50)]
     listed = []
     for i, some in enumerate(ids):
         vectors = rng.standard_normal((len(some), 16)).astype(np.float16)
         index = build_shard(some, vectors, np.full(len(some), i, np.int32), centroids)
         _, sha256 = shards.write_shard(str(tmp_path), f"s{i}", index)
-        listed.append({"file": "all.faiss" if merged else f"{i}.faiss", "path": f"s{i}", "sha256": sha256})
+        name, first_id = "all.faiss" if merged else f"{i}.faiss", (0, 30, 31)[i]
+        listed.append({"file": name, "path": f"s{i}", "sha256": sha256, "first_id": first_id})
     batches = [pa.RecordBatch.from_pylist(listed, schema=SHARD.arrow)]
     to = f"memory://exports/{tmp_path.name}"
     made = pa.Table.from_batches(export_batches(batches, ExportSettings(str(tmp_path), to)), schema=WRITTEN.arrow)
-    assert sorted(made["faiss_id"].to_pylist()) == sorted(np.concatenate(ids).tolist())
+    assert made["faiss_id"].to_pylist() == list(range(81))
+    assert made["representative_id"].to_pylist() == np.concatenate(ids).tolist()
     for row in made.group_by("file").aggregate([("faiss_id", "count"), ("file_bytes", "max")]).to_pylist():
         data = files.read_bytes(f"{to}/{row['file']}")
         assert len(data) == row["file_bytes_max"]
