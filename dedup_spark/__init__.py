@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dedup_spark.api import dendrogram as dendrogram
     from dedup_spark.api import embed as embed
     from dedup_spark.api import explain as explain
+    from dedup_spark.api import export_index as export_index
     from dedup_spark.api import open_views as open_views
     from dedup_spark.api import plan as plan
     from dedup_spark.api import repair as repair
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _API = (
-    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "open_views", "plan", "repair",
-    "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "export_index", "open_views",
+    "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
 )  # fmt: skip
 _HOMES = dict.fromkeys(_API, "dedup_spark.api") | {
     "get_session": "dedup_spark.spark.session",

@@ -28,6 +28,10 @@ def _setting(default: Any, low: float | None = None, high: float | None = None, 
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
 
 
+MIN_DIMENSIONS, MAX_DIMENSIONS = 8, 8192
+"""Of vectors that users bring: fewer tell no images apart, more belong to no image model that we know."""
+
+
 @dataclass(frozen=True, slots=True)
 class InventorySettings:
     source: str = _setting(
@@ -45,7 +49,7 @@ class InventorySettings:
 @dataclass(frozen=True, slots=True)
 class ExtractSettings:
     embedding: str = _setting(
-        "sscd_distilled", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "off")
+        "sscd_distilled", choices=("sscd", "sscd_distilled", "resnet50", "onnx", "torchscript", "table", "off")
     )
     weights: str = _setting("")
     weights_sha256: str = _setting("")
@@ -80,6 +84,19 @@ class ExtractSettings:
     max_unavailable_share: float = _setting(0.02, 0, 1)
     thumbnail_px: int = _setting(256, 32, 1024)
     thumbnail_quality: int = _setting(80, 1, 95)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorsSettings:
+    table: str = _setting("")
+    model: str = _setting("")
+    format: str = _setting("auto")
+    key_column: str = _setting("")
+    member_column: str = _setting("")
+    vector_column: str = _setting("")
+    numbers: str = _setting("auto", choices=("auto", "float16", "float32"))
+    dimensions: int = _setting(0, 0, MAX_DIMENSIONS)
+    max_missing_share: float = _setting(0.5, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +177,7 @@ class Config:
 
     inventory: InventorySettings = InventorySettings()
     extract: ExtractSettings = ExtractSettings()
+    vectors: VectorsSettings = VectorsSettings()
     index: IndexSettings = IndexSettings()
     match: MatchSettings = MatchSettings()
     cluster: ClusterSettings = ClusterSettings()
@@ -226,7 +244,7 @@ def load_config(
 
 
 def _contradictions(config: Config) -> list[str]:
-    problems = _contradictions_of_extract(config.extract)
+    problems = _contradictions_of_extract(config.extract) + _contradictions_of_vectors(config)
     if config.extract.bytes_from == "spark" and config.inventory.source != "binary_file":
         problems.append(
             f"extract.bytes_from=spark needs inventory.source=binary_file, which is {config.inventory.source}: Spark "
@@ -252,6 +270,19 @@ def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
         )
     if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
         problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
+    return problems
+
+
+def _contradictions_of_vectors(config: Config) -> list[str]:
+    embedding, vectors, problems = config.extract.embedding, config.vectors, []
+    if embedding == "table" and not vectors.table:
+        problems.append("extract.embedding=table needs vectors.table: the table with one vector per image")
+    if embedding == "table" and not vectors.model.strip():
+        problems.append("extract.embedding=table needs vectors.model: the name of the model that made the vectors")
+    if embedding != "table" and vectors.table:
+        problems.append(f"vectors.table is not read with extract.embedding={embedding}; set extract.embedding=table")
+    if 0 < vectors.dimensions < MIN_DIMENSIONS:
+        problems.append(f"vectors.dimensions must be {MIN_DIMENSIONS} or more, or 0, got {vectors.dimensions}")
     return problems
 
 

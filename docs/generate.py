@@ -153,16 +153,25 @@ EVERYWHERE = ("--help", "--tables", "--database", "--config", "--set", "--lake",
 
 def commands_part(_: str) -> str:
     """The commands with their own options, from the parser of the command line."""
-    actions = [a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)]
     rows = [
         (f"`{name}`", (sub.description or "").rstrip("."), "; ".join(_own_options(sub)) or "")
-        for name, sub in actions[0].choices.items()
+        for name, sub in _commands_below(make_parser())
     ]
     return grid(("command", "does", "options of its own"), rows)
 
 
+def _commands_below(parser: argparse.ArgumentParser) -> list[tuple[str, argparse.ArgumentParser]]:
+    """The commands with their parsers, each followed by the commands of two words below it."""
+    found = []
+    for action in (a for a in parser._actions if isinstance(a, argparse._SubParsersAction)):
+        for name, sub in action.choices.items():
+            found += [(name, sub), *((f"{name} {below}", p) for below, p in _commands_below(sub))]
+    return found
+
+
 def _own_options(parser: argparse.ArgumentParser) -> list[str]:
-    own = [a for a in parser._actions if not set(a.option_strings) & set(EVERYWHERE)]
+    options = [a for a in parser._actions if not isinstance(a, argparse._SubParsersAction)]
+    own = [a for a in options if not set(a.option_strings) & set(EVERYWHERE)]
     return [f"`{_typed(a)}` {(a.help or '').replace('<', '&lt;')}".strip() for a in own]
 
 

@@ -113,6 +113,8 @@ def _complete(words: list[str]) -> list[str]:
         "explain": ["explain", "--uri", "x", "--uri", "y"],
         "dendrogram": ["dendrogram", "--cluster", "1"],
     }
+    if words == ["index", "export"]:
+        return [*words, "--to", "x"]
     return bare.get(words[0], words) if len(words) == 1 else words
 
 

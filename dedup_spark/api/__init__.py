@@ -29,9 +29,9 @@ the same tables at the same time are two runs: the second one is refused.
 from dedup_spark.api.measures import Calibration, calibrate, plan
 from dedup_spark.api.questions import dendrogram, explain, open_views, sql, summary, trace
 from dedup_spark.api.runs import RunResult, demo, embed, run, run_step
-from dedup_spark.api.upkeep import repair, upgrade, verify_removal
+from dedup_spark.api.upkeep import export_index, repair, upgrade, verify_removal
 
 __all__ = [
-    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "open_views", "plan", "repair",
-    "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "export_index", "open_views",
+    "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
 ]  # fmt: skip

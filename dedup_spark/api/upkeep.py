@@ -1,4 +1,4 @@
-"""Functions that check a list for removal, upgrade tables of an older version, and repair tables of two writers."""
+"""Functions that check a list for removal, export the index, upgrade tables of an older version, and repair tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import opening
 from dedup_spark.commands import repair as repairing
 from dedup_spark.commands import upgrade as upgrading
+from dedup_spark.commands.export_index import command as exporting
+from dedup_spark.commands.export_index.values import ExportedIndex
 from dedup_spark.commands.opening import Opening, Place
 from dedup_spark.commands.verify_removal import command as verifying
 from dedup_spark.commands.verify_removal.command import VerifiedRemovals
@@ -39,6 +41,26 @@ def verify_removal(
     verifying.require_file(os.fspath(out))  # before Spark starts
     with told_in_a_sentence(), opening.to_read(Opening("verify-removal", spark, tables, database)) as found:
         return verifying.verify_removal(found, config, wanted, os.fspath(out))
+
+
+def export_index(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    to: Place,
+    merged: bool = False,
+    database: str | None = None,
+) -> ExportedIndex:
+    """Write the index as plain FAISS files with a map from their ids to addresses, for people without dedup_spark.
+
+    Args:
+        to: A folder outside tables and lakes that is empty or not there: a path or a URI.
+        merged: One file for the whole index, up to 4 GiB, in place of one per shard.
+    """
+    asked = Opening("index export", spark, tables, database)
+    exporting.require_place(os.fspath(to), asked.root)  # before Spark starts
+    with told_in_a_sentence(), opening.to_read(asked) as found:
+        return exporting.export_index(found, os.fspath(to), merged=merged)
 
 
 def upgrade(

@@ -20,6 +20,7 @@ from dedup_spark.commands.demo import QUERIES
 from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, write_dendrogram
 from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
 from dedup_spark.commands.explain import describe_explanation
+from dedup_spark.commands.export_index.text import describe_export
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
 from dedup_spark.commands.trace import describe_trace
@@ -114,6 +115,13 @@ def _verify_removal(options: Options, config: Config) -> Iterator[str]:
     yield describe_removals(api.verify_removal(None, **asked, **_place(options, config)))
 
 
+def _export_index(options: Options, _: Config) -> Iterator[str]:
+    if options.lake or options.force:
+        raise ConfigError("index export: found --lake or --force, which are options of the step index alone")
+    place = {"tables": options.tables, "database": options.database}
+    yield describe_export(api.export_index(None, to=options.to, merged=options.merged, **place))
+
+
 def _trace(options: Options, _: Config) -> Iterator[str]:
     for found in api.trace(None, options.uri, tables=options.tables, database=options.database):
         yield describe_trace(found)
@@ -172,6 +180,7 @@ def _demo(options: Options, config: Config) -> Iterator[str]:
 ANSWERS: dict[str, Answer] = {
     "run": _run,
     **{step.name: _step for step in pipeline.STEPS},
+    "index export": _export_index,
     "plan": _plan,
     "embed": _embed,
     "sql": _sql,

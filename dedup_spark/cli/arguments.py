@@ -42,16 +42,7 @@ class _Commands:
     def add(self, name: str, text: str, *, lake: bool = False, writes: bool = False) -> argparse.ArgumentParser:
         """`lake`: the command works on a lake, in a run. `writes`: it takes the lease, as commands on a lake do too."""
         sub = self._commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--tables", default="tables", metavar="PATH", help="where the tables are (default: ./tables)")
-        sub.add_argument("--database", metavar="NAME", help="catalog schema for the tables, e.g. main.dedup")
-        sub.add_argument("--config", metavar="FILE", help="TOML settings; see conf/base.toml")
-        sub.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="one setting, e.g. match.min_similarity=0.5; may be repeated",
-        )
+        _add_common(sub)
         if lake:
             sub.add_argument("--lake", metavar="URI", help="folder or URI of the images")
             sub.add_argument(
@@ -66,12 +57,42 @@ class _Commands:
         sub.set_defaults(command=name)
         return sub
 
+    @staticmethod
+    def add_below(parser: argparse.ArgumentParser, name: str, text: str) -> argparse.ArgumentParser:
+        """A command of two words, below that of `parser`: what stands before its name counts too."""
+        below = parser.add_subparsers(required=False, metavar=f"[{name}]", title="commands below it")
+        sub = below.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
+        _add_common(sub, is_below=True)
+        sub.set_defaults(command=f"{parser.get_default('command')} {name}")
+        return sub
+
+
+def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> None:
+    """The options of all commands. `is_below`: an option that is not given leaves what the command above it says."""
+    none = argparse.SUPPRESS if is_below else None
+    parser.add_argument(
+        "--tables", default=none or "tables", metavar="PATH", help="where the tables are (default: ./tables)"
+    )
+    parser.add_argument(
+        "--database", default=none, metavar="NAME", help="catalog schema for the tables, e.g. main.dedup"
+    )
+    parser.add_argument("--config", default=none, metavar="FILE", help="TOML settings; see conf/base.toml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=none or [],
+        metavar="KEY=VALUE",
+        help="one setting, e.g. match.min_similarity=0.5; may be repeated",
+    )
+
 
 def _add_steps(commands: _Commands) -> None:
     _add_full(commands.add("run", "run all six steps, in order", lake=True))
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")
+        if step == "index":
+            _add_export(commands, sub)
         if step == "match":
             _add_full(sub)
         if step == "extract":
@@ -81,6 +102,12 @@ def _add_steps(commands: _Commands) -> None:
                 metavar="REASON",
                 help="read images with these reject reasons again (default: the reasons that time may mend)",
             )
+
+
+def _add_export(commands: _Commands, index: argparse.ArgumentParser) -> None:
+    sub = commands.add_below(index, "export", "write the index as plain FAISS files, with a map from ids to addresses")
+    sub.add_argument("--to", required=True, metavar="DIR", help="an empty or new folder, as path or URI")
+    sub.add_argument("--merged", action="store_true", default=False, help="write one file, up to 4 GiB")
 
 
 def _add_full(parser: argparse.ArgumentParser) -> None:

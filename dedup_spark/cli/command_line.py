@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def job(command: str) -> None:
-    """A file of jobs/: the command with the arguments of the process, which ends with its exit code."""
-    sys.exit(main([command, *sys.argv[1:]]))
+    """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code."""
+    sys.exit(main([*command.split(), *sys.argv[1:]]))
 
 
 def _failed(arguments: list[str]) -> int:

@@ -20,8 +20,8 @@ from dedup_spark import pipeline
 from dedup_spark.commands.upgrade import make_current
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, LeaseError
-from dedup_spark.models.registry import require_model
-from dedup_spark.sources import addresses
+from dedup_spark.models.registry import TABLE, require_model
+from dedup_spark.sources import addresses, vector_table
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.stages.cluster.cut import require_linkage
@@ -174,6 +174,7 @@ def _require_all(asked: Opening, config: Config) -> None:
         lambda: _require_apart(asked),
         lambda: require_model(config.extract),
         lambda: require_linkage(config, config.extract.embedding),
+        lambda: _require_vectors(config),
     )
     for check in checks:
         try:
@@ -182,6 +183,12 @@ def _require_all(asked: Opening, config: Config) -> None:
             problems += [p for p in e.problems if p not in problems]
     if problems:
         raise ConfigError(problems)
+
+
+def _require_vectors(config: Config) -> None:
+    """Raise ConfigError where embeddings shall come from a table that is not there."""
+    if config.extract.embedding == TABLE:
+        vector_table.require_vectors(config.vectors)
 
 
 def _canonical_lake(asked: Opening, config: Config) -> str:

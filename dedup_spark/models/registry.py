@@ -17,7 +17,8 @@ from dedup_spark.models.base import Embedder, ModelSettings, input_of
 from dedup_spark.models.flips import FlipAveraged
 from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of, wanted_file
 
-OFF = "off"
+OFF, TABLE = "off", "table"
+"""Values of `extract.embedding` that name no model to run: no embeddings, and vectors of a table of the user."""
 
 _TORCH_NUMBERS = ("fp32", "fp16", "bf16")
 _RUNTIMES: dict[tuple[str, bool], dict[str, tuple[str, tuple[str, ...]]]] = {
@@ -80,7 +81,7 @@ def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
 
 def require_model(extract: ExtractSettings) -> None:
     """Raise ConfigError or ArtifactError unless model, weights and runtime are there, as far as a driver can tell."""
-    if extract.embedding != OFF:
+    if extract.embedding not in (OFF, TABLE):
         _require_large_thumbnails(extract)
         _choice(extract, on_gpu=False)
         read_weights(extract.embedding, extract.weights, extract.weights_sha256)

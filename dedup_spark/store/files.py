@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,16 @@ def write_atomically(uri: str, data: bytes) -> None:
         os.replace(temporary, path)
 
 
+def put_file(local: Path, uri: str) -> None:
+    """Copy a local file, however large, so that no reader ever sees a part of it: renamed on disks, else one upload."""
+    filesystem, path = open_filesystem(uri)
+    if "file" not in _protocols(filesystem):
+        filesystem.put_file(str(local), path)
+        return
+    with _written_beside(Path(path), local) as temporary:
+        os.replace(temporary, path)
+
+
 def creates_exclusively(uri: str) -> bool:
     """Whether `create_exclusively` is a promise at this place: on disks, S3, ADLS and GCS."""
     return bool(_EXCLUSIVE & set(_protocols(open_filesystem(uri)[0])))
@@ -72,12 +83,16 @@ def create_exclusively(uri: str, data: bytes) -> None:
 
 
 @contextmanager
-def _written_beside(target: Path, data: bytes) -> Iterator[Path]:
-    """A file with the whole data in the folder of `target`, which is made; gone at the end, unless it was moved."""
+def _written_beside(target: Path, data: bytes | Path) -> Iterator[Path]:
+    """A file with the whole data, or with that of a file, in the folder of `target`, which is made; gone at the end,
+    unless it was moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_bytes(data)
+        if isinstance(data, Path):
+            shutil.copyfile(data, temporary)
+        else:
+            temporary.write_bytes(data)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

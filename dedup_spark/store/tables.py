@@ -193,6 +193,13 @@ class Tables:
         merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
         self._commit(merge.whenMatchedUpdateAll(only_if).whenNotMatchedInsertAll().execute)
 
+    def update(self, table: Table, rows: DataFrame) -> None:
+        """Set the columns of `rows` where the key is equal, in one atomic commit; one source row per key."""
+        same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
+        values = {c: f"new.{c}" for c in rows.columns if c not in table.key}
+        merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
+        self._commit(merge.whenMatchedUpdate(set=values).execute)  # type: ignore[arg-type]
+
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
         same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)

@@ -153,9 +153,9 @@ def test_a_wrong_checksum_is_found_before_anything_starts(tmp_path: Path) -> Non
             check(extract)
 
 
-def test_every_choice_of_the_setting_is_a_model_or_off() -> None:
+def test_every_choice_of_the_setting_is_a_model_or_a_table_or_off() -> None:
     choices = ExtractSettings.__dataclass_fields__["embedding"].metadata["choices"]
-    assert set(choices) == {*(name for name, _ in registry._RUNTIMES), registry.OFF}
+    assert set(choices) == {*(name for name, _ in registry._RUNTIMES), registry.TABLE, registry.OFF}
 
 
 @pytest.mark.parametrize(

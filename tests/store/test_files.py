@@ -51,6 +51,18 @@ def test_what_is_written_is_read_back_under_any_name(root: str, name: str) -> No
     assert files.list_names(f"{root}/new folder") == [name]
 
 
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_local_file_is_put_whole_under_any_name_and_stays_where_it_is(
+    root: str, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    local = tmp_path_factory.mktemp("local") / "large"
+    for data in (b"\0\xff first", b"second"):
+        local.write_bytes(data)
+        files.put_file(local, f"{root}/new folder/{name}")
+        assert files.read_bytes(f"{root}/new folder/{name}") == local.read_bytes() == data
+    assert files.list_names(f"{root}/new folder") == [name]
+
+
 def test_a_later_write_replaces_the_file(root: str) -> None:
     for data in (b"a long first version", b"short", b""):
         files.write_atomically(f"{root}/file", data)

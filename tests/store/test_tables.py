@@ -102,6 +102,13 @@ def test_an_upsert_replaces_rows_with_the_same_key_and_inserts_the_others(place:
     assert stored(place) == as_tuples(pair(1, 2), pair(1, 3, method="phash", similarity=None), pair(1, 4), pair(4, 5))
 
 
+def test_an_update_sets_the_columns_given_in_rows_that_are_there_and_inserts_none(place: Tables) -> None:
+    place.append(PAIRS, pairs(place, pair(1, 2), pair(1, 3)))
+    new = "image_id_a bigint, image_id_b bigint, method string, hamming_bits int"
+    place.update(PAIRS, local_relation(place.spark, [(1, 3, "phash", 2), (7, 8, "phash", 3)], new))
+    assert stored(place) == as_tuples(pair(1, 2), pair(1, 3, method="phash", hamming_bits=2))
+
+
 def test_a_delete_takes_the_rows_of_its_keys_and_no_others(place: Tables) -> None:
     place.append(PAIRS, pairs(place, pair(1, 2), pair(1, 3), pair(2, 3), pair(9, 10)))
     place.delete(PAIRS, local_relation(place.spark, [(1, 3), (7, 8)], "image_id_a bigint, image_id_b bigint"))

@@ -123,8 +123,11 @@ def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
         TableError: `features` holds no image of this lake.
     """
     tables, settings, features = run.tables, config.calibrate, run.tables.read(FEATURES)
-    if task.model_id is None:
-        raise ConfigError("calibrate needs embeddings, and extract.embedding is off: name a model there")
+    if task.model is None:
+        raise ConfigError(
+            f"calibrate embeds edited copies of images, and extract.embedding={task.extract.embedding} has no model "
+            "for that: name a model there, or measure on labelled pairs"
+        )
     sample = sample_images(features, tables.read(IMAGES), task.source.root, settings)
     listed = tables.stage("calibration_listing", edited_copies(sample))
     n_copies = listed.count()

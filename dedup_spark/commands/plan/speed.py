@@ -47,7 +47,7 @@ def measure(
     cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE, profile=stage_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
-    if settings.model_id is None:
+    if settings.model is None:
         found["embed_seconds"] = 0.0
     return replace(Rates(), **found), tuple(found)
 

@@ -11,6 +11,8 @@ Vectors are made from stored thumbnails when these are large enough for the mode
 side that its input is made of), else from the lake; the model_id says which, so the two never mix. Finished slices wait
 below `_embed`, in a folder of the model, and survive other runs: a row that was read again since is not taken from
 them. features changes at the end, in one commit, so that it never holds two models.
+
+With `extract.embedding=table` no model runs and nothing is decoded: the vectors are those of a table of the user.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.sources.base import ADDRESS_COLUMNS
+from dedup_spark.sources.vector_table import dimensions_of
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
+from dedup_spark.stages.reading.given_vectors import Given, give_vectors, is_given, settings_of_given
+from dedup_spark.stages.reading.given_vectors import finish as finish_given
 from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
-from dedup_spark.stages.reading.read_ahead import TaskSettings
+from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.stages.reading.slices import slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
@@ -41,8 +46,9 @@ from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_MAX_IMAGES_PER_SLICE = (
-    400_000  # their vectors are broadcast: 400 MB at 512 dimensions, below spark.driver.maxResultSize
+_USUAL_DIMENSIONS = 512
+_MAX_NUMBERS_PER_SLICE = (
+    400_000 * _USUAL_DIMENSIONS  # vectors are broadcast: 400 MB in float16, below spark.driver.maxResultSize
 )
 _MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 _MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
@@ -65,8 +71,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         _require_thumbnails(pending, settings)
     staged = _embed_slices(run, config, settings, pending)
 
-    n_staged, n_unreadable = staged.count(), staged.where("embedding IS NULL").count()
-    run.count(embedded=n_staged - n_unreadable, unreadable=n_unreadable, of_other_lakes=n_pending - n_staged)
+    n_staged, n_without = staged.count(), staged.where("embedding IS NULL").count()
+    n_unreadable = 0 if is_given(config) else n_without
+    run.count(embedded=n_staged - n_without, unreadable=n_unreadable, of_other_lakes=n_pending - n_staged)
     if n_staged < n_pending:
         log.warning(
             "embed: %s images are of other lakes: the same command with their --lake", f"{n_pending - n_staged:,}"
@@ -76,6 +83,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     _guard_against_unreadable(n_unreadable, n_pending, config.extract.max_reject_share)
     columns = FEATURES.column_names
     tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
+    finish_given(run, settings)
     tables.drop_staged()
     tables.drop_progress()
 
@@ -84,6 +92,8 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
     """Decide on the driver what all tasks must share."""
     if config.extract.embedding == models.OFF:
         raise ConfigError("extract.embedding=off: there is no model to embed with; choose one by --set")
+    if is_given(config):
+        return settings_of_given(spark, config, run)
     fits = models.fits_thumbnails(config.extract)
     held = held_models(run.tables.read(FEATURES))
     model = choose_model(spark, config.extract, held, prefer_thumbnails=fits)
@@ -103,9 +113,10 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
     todo = tables.stage("todo", todo.select("image_id", "reading_key"))
     n_todo = todo.count()
+    given = _given(run, settings, pending, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    for low, high in slice_bounds(todo, n_todo, min(config.extract.slice_images, _MAX_IMAGES_PER_SLICE)):
+    for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
         here = todo.where(F.col("reading_key").between(low, high)).select("image_id")
         n_slice, inside = here.count(), _between(low, high)
         ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
@@ -115,9 +126,11 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
             unaccelerated(tables.spark),
             planned_for_inputs(tables.spark, settings),
         ):
-            vectors = tables.stage("vectors", clocks.watch(vectors_of(part, settings, n_slice)).select(VECTORS.names))
+            made = _in_no_time(given.within(low, high)) if given else vectors_of(part, settings, n_slice)
+            vectors = tables.stage("vectors", clocks.watch(made).select(VECTORS.names))
         clocks.count()
-        _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
+        if not given:
+            _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
         old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
         tables.add_progress(name, new.select(FEATURES.column_names))
@@ -139,6 +152,24 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
     return inputs_of_tasks(images, settings, n_images).mapInArrow(
         functools.partial(embed_originals, settings=settings), EMBEDDED.ddl, profile=model.share.profile
     )
+
+
+def _given(run: Run, settings: TaskSettings, pending: DataFrame, todo: DataFrame) -> Given | None:
+    """The vectors of the images `todo`, where a table of the user gives them."""
+    if settings.given_model_id is None:
+        return None
+    listed = _addresses(run, settings, pending).where("uri IS NOT NULL").join(todo, "image_id", "left_semi")
+    return give_vectors(run, settings, listed.select("image_id", "uri", "member", "reading_key"))
+
+
+def _in_no_time(given: Given) -> DataFrame:
+    """EMBEDDED from vectors that no model had to make."""
+    return given.with_model_id().withColumns({name: F.lit(0.0) for name in TIMINGS.names})
+
+
+def _images_per_slice(config: Config, settings: TaskSettings) -> int:
+    n_dimensions = dimensions_of(settings.given_model_id) if settings.given_model_id else _USUAL_DIMENSIONS
+    return min(config.extract.slice_images, max(1, _MAX_NUMBERS_PER_SLICE // n_dimensions))
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:

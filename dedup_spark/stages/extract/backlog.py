@@ -105,7 +105,7 @@ def _why_outdated(kind: Row, settings: TaskSettings, versions: OtherVersions) ->
         return _NO_OBJECT
     if kind["reject_reason"] in e.retry_rejects:
         return "asked for by extract.retry_rejects"
-    if settings.model_id is not None and kind["reject_reason"] is None and kind["model_id"] is None:
+    if settings.model is not None and kind["reject_reason"] is None and kind["model_id"] is None:
         return "made without a model"
     if versions.is_outdated(kind):
         return f"made by version {kind['signature_version']}"

@@ -2,12 +2,15 @@
 
 Reads: images, features
 Writes: features
-Kernels: decoding, features
+Kernels: decoding, features, given_vectors
 Scale: it reads the bytes of the lake once, over the network; one decode per content of a task and one forward pass per
 distinct model input that a worker meets; it writes about 12 KB per row.
 
 Work is done in slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. An image
 with a row is never read again, whichever run wrote the row. What tasks do is in `task.py`.
+
+With `extract.embedding=table` no model runs: vectors of a table of the user travel with the addresses into the tasks,
+and images that were read before their vector was there get it without being read again.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_et
 from dedup_spark.stages.extract.task import READ, extract_batches
 from dedup_spark.stages.extract.versions import versions_in_use
 from dedup_spark.stages.reading.formats_here import say_undecodable
+from dedup_spark.stages.reading.given_vectors import (
+    Given,
+    give_vectors,
+    images_without_vector,
+    is_given,
+    settings_of_given,
+)
+from dedup_spark.stages.reading.given_vectors import finish as finish_given
 from dedup_spark.stages.reading.inputs import explained, inputs_of_tasks, is_read_by_spark, planned_for_inputs
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
@@ -70,9 +81,13 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     guard = _RejectGuard(run, config.extract, backlog)
     guard.check()  # also when a stopped run had read them all
 
-    n_copied = _read_pending(run, settings, guard, lake, backlog)
+    given = _vectors_of_table(run, settings, lake)
+    n_copied = _read_pending(run, settings, guard, backlog, given)
     if not_given is not None:
         _ask_again(run, settings, not_given, backlog.n_not_given)
+    if given:
+        _give_late(run, given)
+    finish_given(run, settings)
     tables.drop_staged()
 
     totals = _require_conservation(tables, lake, run.run_id)
@@ -83,6 +98,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]) -> TaskSettings:
     """Decide on the driver what all tasks must share; `held` are the model_ids in features."""
+    if is_given(config):
+        return settings_of_given(spark, config, run)
     model = choose_model(spark, config.extract, held) if config.extract.embedding != models.OFF else None
     return settings_of_tasks(spark, config, run, model)
 
@@ -98,21 +115,26 @@ def _pending(tables: Tables, lake: str) -> DataFrame:
     return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.read(FEATURES))
 
 
-def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, lake: str, backlog: Backlog) -> int:
+def _vectors_of_table(run: Run, settings: TaskSettings, lake: str) -> Given | None:
+    """The vectors for the images of this lake that have none, where a table of the user gives them."""
+    return give_vectors(run, settings, images_without_vector(run, lake)) if settings.given_model_id else None
+
+
+def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, backlog: Backlog, given: Given | None) -> int:
     """Read the images without a row, one of several equal objects; returns how many rows were copied."""
-    tables, n_left, n_copied = run.tables, backlog.n_pending, 0
+    tables, lake, n_left, n_copied = run.tables, settings.source.root, backlog.n_pending, 0
     buckets = _trusted_buckets(run, settings) if settings.extract.trust_etags and backlog.n_pending_with_etag else []
     if buckets:
         first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake), buckets))
         n_first = first.count()
-        _read_slices(run, settings, guard, first, n_first)
+        _read_slices(run, settings, guard, first, n_first, given)
         n_copied = _copy_equals(tables, run.run_id, lake, buckets)
         n_left -= n_first + n_copied
     if n_left:
         rest = _pending(tables, lake)
         is_one_slice = n_left <= settings.extract.slice_images
         in_order = rest.select("*", reading_key()) if is_one_slice else _in_slices(tables, rest)
-        _read_slices(run, settings, guard, in_order, n_left)
+        _read_slices(run, settings, guard, in_order, n_left, given)
     return n_copied
 
 
@@ -128,14 +150,18 @@ def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
     return tables.stage("chosen", chosen.select("*", reading_key()).orderBy("reading_key"))
 
 
-def _read_slices(run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int) -> None:
-    """Read the `n_chosen` images and append their rows, one slice after another."""
+def _read_slices(
+    run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int, given: Given | None
+) -> None:
+    """Read the `n_chosen` images and append their rows, with the vectors `given`, one slice after another."""
     tables = run.tables
     bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
     n_slice = -(-n_chosen // max(1, len(bounds)))
     progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("reading_key").between(low, high))
+        if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
+            part = given.within(low, high).beside(part)
         with (
             progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice),
             unaccelerated(tables.spark),
@@ -176,6 +202,17 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
         )
         if not changed.isEmpty():
             tables.upsert(FEATURES, changed.select(FEATURES.column_names))
+
+
+def _give_late(run: Run, given: Given) -> None:
+    """Give images that were read before their vector was there, and copies of equal objects, their vector now."""
+    tables = run.tables
+    waiting = tables.read(FEATURES).where("status = 'ok' AND model_id IS NULL").select("image_id")
+    late = tables.stage("late", given.with_model_id().join(waiting, "image_id", "left_semi"))
+    n_late = late.count()
+    if n_late:
+        tables.update(FEATURES, late)
+    run.count(vectors_of_read_images=n_late)
 
 
 def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:

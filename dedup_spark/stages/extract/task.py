@@ -73,7 +73,13 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
         version = rejected_version(settings.signature)
         return done | rejected | {"status": FeatureStatus.REJECTED, "signature_version": version}
     found = {name: getattr(signature, name) for name in _SIGNATURE_COLUMNS}
-    return done | found | {"status": FeatureStatus.OK, "model_input": model_input}
+    return done | found | _given(row, settings) | {"status": FeatureStatus.OK, "model_input": model_input}
+
+
+def _given(row: dict[str, Any], settings: TaskSettings) -> dict[str, Any]:
+    """The vector that stands beside the address, where a table of the user has one for this image."""
+    embedding = row.get("embedding")
+    return {} if embedding is None else {"embedding": embedding, "model_id": settings.given_model_id}
 
 
 class _Recent:

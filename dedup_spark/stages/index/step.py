@@ -13,7 +13,7 @@ import functools
 import math
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ _ASSIGNED = "image_id bigint, cell int, embedding binary"
 _SHARD_FILE = Columns("shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>")
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
 _TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
+_USUAL_BYTES = 1024  # of a vector of 512 numbers, for which the bounds of the settings are measured
 _ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
 
 
@@ -58,7 +59,14 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         .where("embedding IS NOT NULL")
         .select("image_id", "model_id", "embedding")
     )
-    vectors, seen = stage_with(tables, "vectors", vectors, set_hash=set_hash(F.xxhash64("embedding")))
+    vectors, seen = stage_with(
+        tables,
+        "vectors",
+        vectors,
+        set_hash=set_hash(F.xxhash64("embedding")),
+        vector_bytes=F.max(F.octet_length("embedding")),
+    )
+    settings = within_memory(config.index, seen["vector_bytes"])
     model_id, n_vectors = _the_only_model(vectors)
     build = f"{run.run_id}-{secrets.token_hex(2)}"  # a name of its own: a run that lost its lease may still write files
     if n_vectors == 0:
@@ -66,20 +74,33 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         tables.overwrite(SHARDS, local_relation(spark, [], SHARDS.schema))
         n_cells = n_shards = 0
     else:
-        n_cells, n_shards = _build(run, vectors, n_vectors, (model_id, set_name(n_vectors, seen["set_hash"])), build)
+        made_of = (model_id, set_name(n_vectors, seen["set_hash"]))
+        n_cells, n_shards = _build(run, vectors, n_vectors, made_of, build, settings)
     _delete_older_builds(tables.root, keep=build)
     tables.drop_staged()
     run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
 
 
-def _build(run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str], build: str) -> tuple[int, int]:
+def within_memory(settings: IndexSettings, vector_bytes: int | None) -> IndexSettings:
+    """`settings` with as many fewer rows per shard and in the sample as a vector is longer than 512 numbers."""
+    longer = max(1, (vector_bytes or 0) / _USUAL_BYTES)
+    return replace(
+        settings,
+        max_shard_rows=max(256, int(settings.max_shard_rows / longer)),
+        max_train_rows=max(256, int(settings.max_train_rows / longer)),
+    )
+
+
+def _build(
+    run: Run, vectors: DataFrame, n_vectors: int, made_of: tuple[str, str], build: str, settings: IndexSettings
+) -> tuple[int, int]:
     """Write cells and shards; returns how many of each. `made_of` is the model_id and the name of the set of images."""
-    tables, config, spark = run.tables, run.config, run.tables.spark
+    tables, spark = run.tables, run.tables.spark
     model_id, built_from = made_of
-    centroids = train(vectors, n_vectors, config.index)
+    centroids = train(vectors, n_vectors, settings)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
-    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, config.index)
+    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings)
     shard_of = pack_cells(sizes, rows_per_shard)
     places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
     folder = f"{shards.FOLDER}/{build}"

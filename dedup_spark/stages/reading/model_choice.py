@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -57,16 +57,23 @@ def choose_model(
     return ModelTask(thumbnail if from_thumbnail else original, share, extract.embed_batch_images)
 
 
-def settings_of_tasks(spark: SparkSession, config: Config, run: Run, model: ModelTask | None) -> TaskSettings:
-    """What all tasks of a stage share; the model is logged and noted in `runs`."""
-    if model:
-        log.info("%s", model.describe())
-        run.note(model=model.describe())
+def settings_of_tasks(
+    spark: SparkSession, config: Config, run: Run, model: ModelTask | None, given_model_id: str | None = None
+) -> TaskSettings:
+    """What all tasks of a stage share; the model is logged and noted in `runs`.
+
+    `given_model_id`: of the vectors that a table of the user gives, where there is no model to run.
+    """
+    described = model.describe() if model else f"vectors of model {given_model_id}, from vectors.table"
+    if model or given_model_id:
+        log.info("%s", described)
+        run.note(model=described)
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
         signature=signature_settings(config.extract, model),
         extract=config.extract,
         model=model,
+        given_model_id=given_model_id,
         run_id=run.run_id,
         task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
     )
@@ -106,14 +113,15 @@ def require_one_model(held: list[str], model_id: str | None, run: Run) -> None:
 
 def embed_command(run: Run) -> str:
     """The command that embeds these tables again with the model of this run's settings."""
-    extract, plain = run.config.extract, ExtractSettings()
+    settings, plain = run.config, Config()
     words = ["dedup-spark", "embed", "--lake", run.lake, "--tables", run.tables.root]
     if run.tables.database:
         words += ["--database", run.tables.database]
-    for name in (f.name for f in fields(ExtractSettings) if f.name in _MODEL_SETTINGS):
-        value = getattr(extract, name)
-        if name == "embedding" or value != getattr(plain, name):
-            words += ["--set", f"extract.{name}={value}"]
+    for section, names in (("extract", _MODEL_SETTINGS), ("vectors", tuple(asdict(plain.vectors)))):
+        for name in names:
+            value = getattr(getattr(settings, section), name)
+            if name == "embedding" or value != getattr(getattr(plain, section), name):
+                words += ["--set", f"{section}.{name}={value}"]
     return shlex.join(words)
 
 

@@ -52,10 +52,12 @@ class TaskSettings:
     model: ModelTask | None
     run_id: str
     task_cpus: int
+    given_model_id: str | None = None
+    """Of the vectors that stand beside the addresses, where a table of the user gives them: then `model` is None."""
 
     @property
     def model_id(self) -> str | None:
-        return self.model.model.model_id if self.model else None
+        return self.model.model.model_id if self.model else self.given_model_id
 
 
 def read_ahead(

@@ -48,9 +48,11 @@ def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> Data
     """The address of each image and its `reading_key`, about `task_images` per partition.
 
     A partition is a range of keys; within it images come in the order that stores read fastest. Only addresses are
-    shuffled; to find the ranges Spark samples them first, in one more pass over `images`.
+    shuffled, with the `embedding` of each where `images` has one; to find the ranges Spark samples them first, in one
+    more pass over `images`.
     """
     n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // task_images))
-    address = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key())
+    beside = [name for name in images.columns if name == "embedding"]
+    address = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key(), *beside)
     spread = address.repartitionByRange(n_tasks, "reading_key")
     return spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")
