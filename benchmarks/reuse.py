@@ -48,6 +48,7 @@ from dedup_spark.store.tables import Tables
 SEED = 20_246
 WARM_UP_IMAGES = 32
 PRECISION = 0.99
+COUNTED = ("forward_passes", "model_seconds")
 
 
 # --- lakes with byte copies ------------------------------------------------------------------------------------
@@ -101,25 +102,33 @@ def n_different(a: Tables, b: Tables) -> int:
 
 
 def measure_lakes(options: argparse.Namespace, photos: list[bytes], scratch: Path) -> dict[str, Any]:
-    table = Table(("byte copies", "images", "passes off", "passes", "seconds off", "seconds", "ratio", "rows unlike"))
+    table = Table(
+        (
+            "byte copies",
+            "distinct",
+            "passes off",
+            "passes",
+            "model s off",
+            "model s",
+            "step s off",
+            "step s",
+            "rows unlike",
+        )
+    )
     figures: dict[str, Any] = {}
-    warm = make_copied_lake(scratch / "warm", WARM_UP_IMAGES, 0, [photo + b"warm" for photo in photos])
-    assert warm
+    make_copied_lake(scratch / "warm", WARM_UP_IMAGES, 0, [photo + b"warm" for photo in photos])
     for k, share in enumerate(options.shares):
         name = f"{share:.0%}"
-        make_copied_lake(scratch / name, options.n, share, photos)
+        n_distinct = make_copied_lake(scratch / name, options.n, share, photos)
         extracted(scratch / "warm", scratch / f"warm-{k}", "off", options.set)
         order = ("off", "pixels") if k % 2 else ("pixels", "off")
         done = {reuse: extracted(scratch / name, scratch / f"{name}-{reuse}", reuse, options.set) for reuse in order}
         (off, off_counts, off_seconds), (pixels, counts, seconds) = done["off"], done["pixels"]
-        unlike, passes = n_different(off, pixels), counts["forward_passes"]
-        table.add(
-            name, options.n, off_counts["forward_passes"], passes, off_seconds, seconds, off_seconds / seconds, unlike
-        )
-        figures |= {
-            f"passes_{name}": passes, f"saved_{name}": counts["forward_passes_saved"], f"seconds_off_{name}":
-            off_seconds, f"seconds_{name}": seconds, f"rows_unlike_{name}": unlike,
-        }  # fmt: skip
+        both = {f"{key}{suffix}": c[key] for key in COUNTED for suffix, c in (("_off", off_counts), ("", counts))}
+        both |= {"seconds_off": off_seconds, "seconds": seconds}
+        unlike = n_different(off, pixels)
+        table.add(name, n_distinct, *both.values(), unlike)
+        figures |= {f"{key}_{name}": value for key, value in (both | {"rows_unlike": unlike}).items()}
         get_session("benchmark").stop()  # the next lake shall find no vectors in the workers
     table.show()
     return figures
