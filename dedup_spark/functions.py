@@ -38,6 +38,7 @@ from pyspark.sql.functions import pandas_udf  # type: ignore[attr-defined]  # it
 
 from dedup_spark.config import ExtractSettings, load_config
 from dedup_spark.kernels import vectors
+from dedup_spark.spark.session import setting_of
 from dedup_spark.stages.reading import contents
 
 log = logging.getLogger(__name__)
@@ -218,7 +219,7 @@ def _frame(rows: Iterator[dict[str, Any]], values: dict[str, tuple[str, T.DataTy
 
 
 def _warn_of_wide_batches(spark: SparkSession) -> None:
-    n_rows, n_bytes = int(spark.conf.get(_BATCH_ROWS, "0") or 0), _bytes_of(spark.conf.get(_BATCH_BYTES, None))
+    n_rows, n_bytes = int(setting_of(spark, _BATCH_ROWS) or 0), _bytes_of(setting_of(spark, _BATCH_BYTES))
     if 0 < n_rows <= _WIDEST_BATCH_ROWS or 0 < n_bytes <= _LARGEST_BATCH_BYTES:
         return
     log.warning(

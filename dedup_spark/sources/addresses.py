@@ -36,6 +36,7 @@ _TREES = ("hdfs", "viewfs", "webhdfs", "swebhdfs")
 _DEFAULT_PORT = {"hdfs": ":8020", "http": ":80", "https": ":443"}
 _AZURE_ENDPOINT = re.compile(r"\.(dfs|blob)\.")
 _LOCALHOST = re.compile(r"^localhost(?=/|$)", re.IGNORECASE)
+_GLOB_CHARACTER = r"[\[\]{}*?\\]"
 _HERE = re.compile(r"^(\./+)+")
 """`./` in front of a relative address is no part of a key."""
 
@@ -184,16 +185,22 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
         store = "s3a://" + store.removeprefix("s3://")
     if uri.startswith(("file:///Volumes/", "file:///dbfs/")) and conf.get("fs.dbfs.impl"):
         store, path = "dbfs:", path.removeprefix("dbfs/")
-    return f"{store}/" + (re.sub(r"([\[\]{}*?\\])", r"\\\1", path) if literal else path)
+    return f"{store}/" + (re.sub(f"({_GLOB_CHARACTER})", r"\\\1", path) if literal else path)
 
 
-def to_hadoop_column(spark: SparkSession, uri: Column, root: str) -> Column:
+def to_hadoop_column(spark: SparkSession, uri: Column, root: str, *, literal: bool = True) -> Column:
     """`to_hadoop` of each address below `root`."""
     store, there = split_store(root)[0], to_hadoop(spark, root, literal=False)
     is_dbfs = there.startswith("dbfs:")
     prefix = "dbfs:/" if is_dbfs else f"{split_store(there)[0]}/"
     path = F.regexp_replace(uri, f"^{re.escape(store)}/{'(dbfs/)?' if is_dbfs else ''}", "")
-    return F.concat(F.lit(prefix), F.regexp_replace(path, r"([\[\]{}*?\\])", r"\\$1"))
+    return F.concat(F.lit(prefix), F.regexp_replace(path, rf"({_GLOB_CHARACTER})", r"\\$1") if literal else path)
+
+
+def is_globbed_in_vain(uri: Column) -> Column:
+    """Whether Hadoop's globbing fails on the escaped address: it takes a name with a colon for one with a scheme."""
+    path = F.regexp_replace(uri, "^[^:]*://[^/]*/", "")
+    return path.contains(":") & path.rlike(_GLOB_CHARACTER)
 
 
 def from_hadoop(path: Column, root: str) -> Column:

@@ -11,6 +11,7 @@ before the one that reads it, where fsspec makes one. No bytes are shuffled.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,11 +26,13 @@ from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import SourceError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.faults import reason_of_java
+from dedup_spark.spark.session import setting_of
 
 _COST_OF_A_FILE = 1 << 30
 """Bytes that each file counts for when Spark packs files into tasks: so many more than a file has that the number of
 files decides, and not their sizes."""
 _LARGEST_ARRAY = 2**31 - 1
+_GROUP_WITHOUT_GLOBS, _MOST_GLOBBED_IN_VAIN = 16, 2_000
 _MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_ROWS = 64
 _BATCHES_IN_FLIGHT = 4
@@ -43,7 +46,7 @@ def scan_settings(spark: SparkSession, limits: ExtractSettings) -> Iterator[None
     About `extract.task_images` files per task, and Arrow batches of at most 64 files, which end when they hold a
     quarter of `extract.inflight_bytes`. Where a Spark knows no limit in bytes, each batch has one file.
     """
-    knows_bytes = spark.conf.get(_MAX_BYTES, None) is not None
+    knows_bytes = setting_of(spark, _MAX_BYTES) is not None
     wanted = {
         "spark.sql.files.openCostInBytes": _COST_OF_A_FILE,
         "spark.sql.files.maxPartitionBytes": limits.task_images * _COST_OF_A_FILE,
@@ -76,9 +79,8 @@ def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
     Raises:
         SourceError: Spark cannot list files of this lake.
     """
-    spark = images.sparkSession
     small = images.where(F.col("uri").isNotNull() & (F.coalesce("size_bytes", F.lit(0)) <= max_bytes))
-    files = _files(spark, _texts(small.select(addresses.to_hadoop_column(spark, F.col("uri"), root))), root)
+    files = _files(small, root)
     if files is None:
         return images.limit(0).withColumn("content", F.lit(None).cast("binary"))
     read = files.where(F.col("length") <= max_bytes)  # Spark looks at it before it reads
@@ -103,22 +105,53 @@ def why_absent(
             yield _why(spark, uri, size_bytes, limits.max_object_bytes)
 
 
-def _files(spark: SparkSession, paths: Any, root: str) -> DataFrame | None:
-    """The files of a Java list of paths, of which some may be gone; None where all are."""
-    options = {"recursiveFileLookup": True, "ignoreMissingFiles": True, "ignoreCorruptFiles": True}
-    reader = spark.read.options(**options).format("binaryFile")
-    jvm: Any = spark.sparkContext._jvm
+def _files(images: DataFrame, root: str) -> DataFrame | None:
+    """The files of the addresses, of which some may be gone; None where all are."""
+    spark, uri = images.sparkSession, F.col("uri")
+    in_vain = addresses.is_globbed_in_vain(uri)
+    plain = _texts(images.where(~in_vain).select(addresses.to_hadoop_column(spark, uri, root)))
+    others = _texts(images.where(in_vain).select(addresses.to_hadoop_column(spark, uri, root, literal=False)))
+    if others.size() > _MOST_GLOBBED_IN_VAIN:
+        raise SourceError(
+            f"{root}: {others.size():,} files of a slice have a colon and one of []{{}}*?\\ in their path, which Spark "
+            "reads one by one; take fewer per slice (extract.slice_images), or let Python read them by --set "
+            "extract.bytes_from=fsspec"
+        )
     try:
-        while paths.size():
-            try:
-                return reader._df(reader._jreader.load(jvm.PythonUtils.toSeq(paths)))
-            except AnalysisException as e:
-                if e.getCondition() != "PATH_NOT_FOUND":
-                    raise
-                paths = _present(reader, jvm, paths)
+        found = [*_loaded(spark, plain), *_loaded_without_globs(spark, others)]
     except (PySparkException, Py4JError) as e:
         raise SourceError(f"{root}: Spark cannot list its files: {spark_reader.first_line(e)}") from e
-    return None
+    return functools.reduce(DataFrame.union, found) if found else None
+
+
+def _reader(spark: SparkSession, **options: bool) -> Any:
+    passing = {"recursiveFileLookup": True, "ignoreMissingFiles": True, "ignoreCorruptFiles": True}
+    return spark.read.options(**passing, **options).format("binaryFile")
+
+
+def _loaded(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
+    """The files of a Java list of escaped paths, if any of them is there."""
+    reader, jvm = _reader(spark), _jvm(spark)
+    while paths.size():
+        try:
+            yield reader._df(reader._jreader.load(jvm.PythonUtils.toSeq(paths)))
+            return
+        except AnalysisException as e:
+            if e.getCondition() != "PATH_NOT_FOUND":
+                raise
+            paths = _present(reader, jvm, paths)
+
+
+def _loaded_without_globs(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
+    """The files of a Java list of paths as they are.
+
+    Spark has an option for that, of its streaming sources; with it the list is taken once for each of its paths, so the
+    groups are small.
+    """
+    reader = _reader(spark, __globPaths__=False)
+    for start in range(0, paths.size(), _GROUP_WITHOUT_GLOBS):
+        group = paths.subList(start, min(paths.size(), start + _GROUP_WITHOUT_GLOBS))
+        yield reader._df(reader._jreader.load(_jvm(spark).PythonUtils.toSeq(group)))
 
 
 def _present(reader: Any, jvm: Any, paths: Any) -> Any:
@@ -141,14 +174,16 @@ def _present(reader: Any, jvm: Any, paths: Any) -> Any:
 
 def _texts(column: DataFrame) -> Any:
     """The values of a column of text as a Java list: they do not pass through Python."""
-    spark: Any = column.sparkSession
-    typed = getattr(column._jdf, "as")(spark._jvm.org.apache.spark.sql.Encoders.STRING())
-    return typed.collectAsList()
+    strings = _jvm(column.sparkSession).org.apache.spark.sql.Encoders.STRING()
+    return getattr(column._jdf, "as")(strings).collectAsList()
+
+
+def _jvm(spark: SparkSession) -> Any:
+    return spark.sparkContext._jvm
 
 
 def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
-    jvm: Any = spark.sparkContext._jvm
-    path = jvm.org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
+    path = _jvm(spark).org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
     try:
         filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
         state = filesystem.getFileStatus(path)

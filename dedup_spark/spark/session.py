@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
@@ -107,6 +109,17 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+def setting_of(spark: SparkSession, key: str) -> str | None:
+    """What a setting of SQL is, by default too; None where this Spark knows none of that name.
+
+    `spark.conf.get(key, None)` gives None also where nobody has set it.
+    """
+    try:
+        return spark.conf.get(key)
+    except (PySparkException, Py4JError):
+        return None
 
 
 @contextmanager

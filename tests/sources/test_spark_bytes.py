@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from listings import ODD_NAME, plan_of
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.config import ExtractSettings
@@ -31,6 +33,10 @@ def lake(tmp_path: Path) -> Path:
 def images_of(spark: SparkSession, folder: Path, *names: str, size_bytes: int | None = None) -> DataFrame:
     rows = [(i, f"{addresses.to_uri(str(folder))}/{name}", size_bytes) for i, name in enumerate(names)]
     return local_relation(spark, rows, "image_id bigint, uri string, size_bytes bigint")
+
+
+def as_they_are(batches: Iterable[Any]) -> Iterator[Any]:
+    yield from batches
 
 
 def given(images: DataFrame, folder: Path, max_bytes: int = 2**20) -> dict[int, bytes]:
@@ -67,6 +73,14 @@ def test_a_lake_that_spark_cannot_list_is_one_sentence(spark: SparkSession) -> N
         spark_bytes.with_content(images, "nosuch://a", 2**20)
 
 
+def test_too_many_names_that_spark_reads_one_by_one_are_refused(
+    lake: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spark_bytes, "_MOST_GLOBBED_IN_VAIN", 0)
+    with pytest.raises(SourceError, match="1 files of a slice have a colon and one of"):
+        given(images_of(spark, lake, *NAMES), lake)
+
+
 def test_no_bytes_are_shuffled_and_a_task_has_the_images_asked_for(tmp_path: Path, spark: SparkSession) -> None:
     names = [f"{i}.jpg" for i in range(60)]
     for i, name in enumerate(names):
@@ -75,7 +89,7 @@ def test_no_bytes_are_shuffled_and_a_task_has_the_images_asked_for(tmp_path: Pat
     with spark_bytes.scan_settings(spark, few):
         root = addresses.to_uri(str(tmp_path))
         found = spark_bytes.with_content(images_of(spark, tmp_path, *names), root, 2**20)
-        plan = plan_of(found.mapInArrow(iter, found.schema))
+        plan = plan_of(found.mapInArrow(as_they_are, found.schema))
         per_task = found.rdd.mapPartitions(lambda rows: [sum(1 for _ in rows)]).collect()
     exchanges = [line for line in plan.splitlines() if "Exchange" in line]
     assert all("BroadcastExchange" in line for line in exchanges)
@@ -113,8 +127,10 @@ def test_spark_that_knows_no_limit_in_bytes_gets_batches_of_one_file() -> None:
             self.conf: Any = self
             self.sparkContext: Any = type("Context", (), {"defaultParallelism": 4})
 
-        def get(self, key: str, default: str | None = None) -> str | None:
-            return self.values.get(key, default)
+        def get(self, key: str, *default: str | None) -> str | None:
+            if key not in self.values and not default:
+                raise PySparkException("no such setting")
+            return self.values.get(key, *default)
 
         def set(self, key: str, value: str) -> None:
             self.values[key] = value
