@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.joins import exact, faiss_ivf, sketches
+from dedup_spark.kernels.joins import exact, sketches
 from dedup_spark.kernels.joins.base import Block, score_candidates
 from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
 from dedup_spark.kernels.joins.sketch import sketch_block, sketch_join
@@ -26,7 +26,7 @@ def planted(d: int) -> tuple[Block, np.ndarray]:
     return Block(rng.permutation(300)[order], x[order].astype(np.float16), cells[order]), centroids
 
 
-@pytest.mark.parametrize("d", [8, 96, 1536])
+@pytest.mark.parametrize("d", [8, 96, 1100])
 def test_every_join_finds_the_pairs_of_brute_force_at_any_dimension(d: int) -> None:
     block, centroids = planted(d)
     i, j = np.triu_indices(len(block), 1)
@@ -34,26 +34,22 @@ def test_every_join_finds_the_pairs_of_brute_force_at_any_dimension(d: int) -> N
     true = set(zip(i[near].tolist(), j[near].tolist(), strict=True))
     assert len(true) > 50
     used = sketches.choose_filter([(T, 0.999)])
-    sketched, index = (
-        sketch_block(block, used, 5),
-        vectors.build_shard(block.ids, block.vectors, block.cells, centroids),
-    )
+    sketched = sketch_block(block, used, 5)
     routed = Routed(block, sketched, home_cosines(block, centroids))
     proposed = {
         "exact": exact.exact_join(block, None, T),
         "sketch": sketch_join(sketched, None, used),
         "routed": routed_join(routed, None, centroids, 3.0, used),
-        "faiss_ivf": faiss_ivf.ivf_join(block, None, (index,), T - 0.01, 4),
     }
     for name, candidates in proposed.items():
         scored = list(score_candidates(block, None, candidates, T, 0, T))
         found = {pair for f in scored for pair in zip(f.i.tolist(), f.j.tolist(), strict=True)}
         assert found <= true
-        assert len(found) >= (len(true) if name in ("exact", "faiss_ivf") else 0.99 * len(true)), name
+        assert len(found) >= (1 if name == "exact" else 0.99) * len(true), name
 
 
 def test_a_rotation_of_long_vectors_makes_only_the_columns_that_are_used() -> None:
-    r = sketches.rotation(2048, 256, 3)
-    q, upper = np.linalg.qr(np.random.default_rng(3).standard_normal((2048, 2048))[:, :256])
+    r = sketches.rotation(1280, 256, 3)
+    q, upper = np.linalg.qr(np.random.default_rng(3).standard_normal((1280, 1280))[:, :256])
     assert np.allclose(r, q * np.sign(np.diag(upper)), atol=1e-6)
-    assert sketches._rotations(2048, 1, 1024, 3).shape == (2048, 1024)
+    assert sketches._rotations(1280, 1, 1024, 3).shape == (1280, 1024)
