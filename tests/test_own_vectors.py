@@ -40,7 +40,7 @@ def write(path: Path, vectors: dict[str, np.ndarray]) -> None:
     pq.write_table(pa.table({"uri": list(vectors), "embedding": listed}), path)
 
 
-@pytest.mark.parametrize(("d", "engine"), [(96, "auto"), (1536, "routed")])
+@pytest.mark.parametrize(("d", "engine"), [(96, "auto"), (768, "routed")])
 def test_own_vectors_find_the_copies_and_the_index_is_searched_by_faiss_alone(
     tables: Tables, tmp_path: Path, d: int, engine: str
 ) -> None:

@@ -67,7 +67,8 @@ def export_index(tables: Tables, to: str, *, merged: bool = False) -> ExportedIn
     settings = ExportSettings(tables.root, _for_files(place))
     written = tables.stage("exported", _written(tables, index, settings, merged=merged))
     counted, ids = Observed(), _ids(tables, written)
-    exports.write_parquet(counted.watch(ids, n=F.count("*")), addresses.to_hadoop(tables.spark, f"{place}/ids"))
+    hadoop_place = addresses.to_hadoop(tables.spark, f"{place}/ids", literal=False)  # writers expand no globs
+    exports.write_parquet(counted.watch(ids, n=F.count("*")), hadoop_place)
     exported = _describe(tables, to, index[0]["model_id"], written, counted.get_or_query(lambda: ids)["n"])
     tables.drop_staged()
     exports.write_text(readme_of(exported), f"{settings.to}/README.txt")

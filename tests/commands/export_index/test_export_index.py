@@ -49,7 +49,7 @@ def of_same_pixels(root: str) -> dict[int, set[int]]:
 def test_a_stranger_with_faiss_and_pyarrow_finds_the_neighbours_by_the_script_of_the_documents(
     finished: FinishedRun, tmp_path: Path, merged: bool
 ) -> None:
-    root, to = finished.tables.root, tmp_path / "an export" / "faiss"
+    root, to = finished.tables.root, tmp_path / "an [export] {1}" / "faiss"
     done = command.export_index(finished.tables, str(to), merged=merged)
     groups, uris = of_same_pixels(root), {r["image_id"]: r["uri"] for r in rows(root, "images")}
 
@@ -122,13 +122,11 @@ def test_an_index_that_is_missing_stale_or_too_large_for_one_file_is_refused(
     monkeypatch.setattr(command, "MAX_MERGED_BYTES", 1000)
     with pytest.raises(ConfigError, match=r"--merged: the index has .*IndexShards searches them as one"):
         command.export_index(finished.tables, str(tmp_path / "to"), merged=True)
-    for name in ("runs", "shards", "features"):
-        shutil.rmtree(f"{tables.root}/{name}")
-        shutil.copytree(f"{finished.tables.root}/{name}", f"{tables.root}/{name}")
-    gone = tables.stage("gone", tables.read(FEATURES).where("embedding IS NOT NULL").select("image_id").limit(1))
-    tables.delete(FEATURES, gone)
+    stale = Tables(tables.spark, str(shutil.copytree(finished.tables.root, tmp_path / "stale")))
+    gone = stale.stage("gone", stale.read(FEATURES).where("embedding IS NOT NULL").select("image_id").limit(1))
+    stale.delete(FEATURES, gone)
     with pytest.raises(ArtifactError, match="the index is not that of the images as they are now"):
-        command.export_index(tables, str(tmp_path / "to"))
+        command.export_index(stale, str(tmp_path / "to"))
     assert not (tmp_path / "to").exists()
 
 
