@@ -2,7 +2,7 @@
 
 Reads: images, features
 Writes: features
-Kernels: features
+Kernels: clusters, features
 Scale: it reads the bytes of the lake once, over the network; one decode and one forward pass per image; it writes about
 12 KB per row.
 
