@@ -15,9 +15,11 @@ from pyspark.sql import SparkSession
 from table_contents import rows
 
 import dedup_spark
-from dedup_spark import pipeline
+from dedup_spark import api, pipeline
 from dedup_spark.cli import main
 from dedup_spark.cli.arguments import make_parser
+from dedup_spark.commands.calibrate.calibration import OperatingPoint, Share
+from dedup_spark.errors import UncalibratedError
 from dedup_spark.spark import session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -359,6 +361,42 @@ def test_an_empty_lake_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[
     [problem] = problems(capsys)
     assert "empty" in problem
     assert str(tmp_path / "lake") in problem
+
+
+@pytest.mark.usefixtures("no_spark")
+def test_a_run_that_stops_for_want_of_a_calibration_does_not_say_that_the_same_command_goes_on(
+    lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise UncalibratedError("model m has no calibration: `dedup-spark calibrate`, then `dedup-spark run`")
+
+    monkeypatch.setattr(api, "run", stop)
+    assert main(["run", "--lake", lake, "--tables", str(tmp_path / "tables")]) == 1
+    reason, advice = problems(capsys)
+    assert "has no calibration" in reason
+    assert advice.endswith("stopped. Finished work is kept; continue with the commands above")
+
+
+@pytest.mark.usefixtures("no_spark")
+def test_calibrate_reads_its_labels_before_spark_and_says_exactly_what_to_run_next(
+    lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, place = tmp_path / "my settings.toml", ["--lake", lake, "--tables", str(tmp_path / "tables")]
+    asked = ["calibrate", *place, "--database", "d", "--out", str(out)]
+    assert main([*asked, "--pairs", str(tmp_path / "nowhere.csv")]) == 2
+    assert "nowhere.csv: no such file" in problems(capsys)[0]
+
+    share = Share(1.0, 0.9, 1.0, 40, 40, 40)
+    found = api.Calibration(
+        "r1", OperatingPoint(0.9, share, share, {}), {}, "[cluster]\n", "40 labelled pairs were used."
+    )
+    monkeypatch.setattr(api, "calibrate", lambda *_, **__: found)
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert out.read_text() == "[cluster]\n"
+    assert said.startswith("40 labelled pairs were used.\n")
+    words = shlex.split(said.splitlines()[-1].rpartition("Go on with them: ")[2])
+    assert words == ["dedup-spark", "run", *place, "--database", "d", "--config", str(out)]
 
 
 @pytest.mark.slow

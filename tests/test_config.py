@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dedup_spark.config import Config, load_config
+from dedup_spark.config import Config, as_overrides, as_toml, changed_settings, load_config
 from dedup_spark.errors import ConfigError
 
 BASE = Path(__file__).parent.parent / "conf" / "base.toml"
@@ -39,6 +39,28 @@ def test_set_beats_file_beats_default(tmp_path: Path) -> None:
     assert (config.match.min_similarity, config.match.max_hamming_bits) == (0.4, 1)
     assert config.extract.embedding == "off"
     assert config.match.seed == Config().match.seed
+
+
+_ODD_TEXTS = [
+    "plain", "two words", "1.5", "true", "[]", 'a "b" \\ c', "ü😀", "tab\tand\nline", "del\x7f", "#x", "'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", _ODD_TEXTS)
+def test_changed_settings_are_read_back_as_overrides_and_as_toml(text: str, tmp_path: Path) -> None:
+    given = {
+        "extract.weights": text, "cluster.protected_prefixes": (text, "b"), "inventory.skip_hidden": False,
+        "cluster.prior": (1.0, 1e-7, -2.0, 4.0), "match.neighbours": 0, "cluster.target_precision": 0.9,
+    }  # fmt: skip
+    config = load_config(given=given)
+    changed = changed_settings(config)
+    assert sum(map(len, changed.values())) == len(given)
+    assert load_config(None, as_overrides(changed)) == config
+    file = tmp_path / "mine.toml"
+    lines = [f"{s}.{k} = {as_toml(v)}" for s, values in changed.items() for k, v in values.items()]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    assert load_config(str(file)) == config
+    assert changed_settings(config, "match") == {"match": {"neighbours": 0}}
 
 
 def test_all_problems_are_named_at_once() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from model_files import a_resnet_file
 from sample_images import PX, sample_images
 
 from dedup_spark.config import ExtractSettings
@@ -35,6 +38,15 @@ def test_cuda_and_cpu_agree(name: str, numbers: str, least: float) -> None:
     assert (
         cosines(on("cuda:0", embedding=name, numbers=numbers), on("cpu", embedding=name, numbers="fp32")).min() > least
     )
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("resnet50", ""), ("sscd", "backbone.")])
+@pytest.mark.parametrize(("numbers", "least"), [("fp32", 0.9999), ("fp16", 0.999), ("bf16", 0.99)])
+def test_a_resnet_50_from_a_file_is_the_same_on_cuda(
+    name: str, prefix: str, numbers: str, least: float, tmp_path: Path
+) -> None:
+    given = {"embedding": name, "weights": str(a_resnet_file(tmp_path / "resnet.pt", 512, prefix))}
+    assert cosines(on("cuda:0", numbers=numbers, **given), on("cpu", numbers="fp32", **given)).min() > least
 
 
 def test_auto_on_a_gpu_is_fp16() -> None:

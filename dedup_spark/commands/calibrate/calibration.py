@@ -114,7 +114,7 @@ def wilson_interval(share: float, n: int, confidence: float = 0.95) -> tuple[flo
 
 
 def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float:
-    """The smallest cut above which the finite scores reach the precision; above the largest score when none does.
+    """The smallest cut above which the finite scores reach the precision; infinite when there is none.
 
     The cut lies midway between two scores that occur, so that rounding of stored scores cannot move a pair over it.
     """
@@ -127,7 +127,7 @@ def choose_cut(score: Float64, is_copy: Bools, target_precision: float) -> float
     last_of_ties = np.r_[descending[1:] != descending[:-1], True]
     reached = np.flatnonzero((precision >= target_precision) & last_of_ties)
     if not len(reached):
-        return float(np.nextafter(descending[0], np.inf))
+        return math.inf
     i = int(reached[-1])
     return float((descending[i] + descending[i + 1]) / 2) if i + 1 < len(descending) else float(descending[i])
 

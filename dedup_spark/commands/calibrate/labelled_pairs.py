@@ -102,8 +102,8 @@ def known_images(tables: Tables, labels: Labels, lake: str) -> dict[str, Known]:
     keys = sorted({*labels.a, *labels.b})
     if labels.by_id:
         rows = [(key, int(key)) for key in keys if -(2**63) <= int(key) < 2**63]
-        named = local_relation(tables.spark, rows, "key string, image_id bigint")
-        named = named.join(tables.read(IMAGES).select("image_id"), "image_id")
+        asked = F.broadcast(local_relation(tables.spark, rows, "key string, image_id bigint"))
+        named = tables.read(IMAGES).select("image_id").join(asked, "image_id").select("key", "image_id")
     else:
         named = by_address(tables, keys, lake)
     named = tables.stage("labelled_images", named)
@@ -118,10 +118,10 @@ def known_images(tables: Tables, labels: Labels, lake: str) -> dict[str, Known]:
 def by_address(tables: Tables, keys: list[str], lake: str) -> DataFrame:
     """(key, image_id) of the addresses that are in `images`; the whole key as a uri goes before uri and member."""
     rows = [(key, *spelling) for key in keys for spelling in spellings(key, lake)]
-    asked = local_relation(tables.spark, rows, "key string, uri string, member string, place int")
+    asked = F.broadcast(local_relation(tables.spark, rows, "key string, uri string, member string, place int"))
     images = tables.read(IMAGES).select("image_id", "uri", "member").alias("i")
     same = (F.col("i.uri") == F.col("a.uri")) & F.col("i.member").eqNullSafe(F.col("a.member"))
-    return asked.alias("a").join(images, same).groupBy("key").agg(F.min_by("i.image_id", "a.place").alias("image_id"))
+    return images.join(asked.alias("a"), same).groupBy("key").agg(F.min_by("i.image_id", "a.place").alias("image_id"))
 
 
 def spellings(key: str, lake: str) -> list[tuple[str, str | None, int]]:

@@ -39,6 +39,8 @@ def shown_pictures(
     log.info("calibrate: there are no clusters yet; thumbnails say which images show the same picture as a sampled one")
     originals = copies.select(F.col("copy_of").alias("query_id")).distinct()
     near = tables.stage("calibration_candidates", candidates_of(originals, tables.read(PAIRS), n))
+    if near.isEmpty():
+        return local_relation(tables.spark, [], _SHOWN)
     evidence = evidence_of(near, tables.read(DENSITIES), unique, tables, settings)
     rows = evidence.where(is_shown()).select("image_id_a", "image_id_b").toArrow()
     a, b = (rows[c].to_numpy().astype(np.int64) for c in ("image_id_a", "image_id_b"))

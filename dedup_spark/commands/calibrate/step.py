@@ -37,6 +37,7 @@ from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import Float16, Int64
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.kernels.vectors import from_bytes
+from dedup_spark.models.registry import computes
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings, with_prior
@@ -93,6 +94,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     """Make copies, find and label their neighbours, fit a prior, get evidence on all pairs with it, choose a cut."""
     tables, features = run.tables, run.tables.read(FEATURES)
     held = held_models(features)
+    _require_own_vectors(held)
     task = task_settings(spark, config, run, held)
     require_one_model(held, task.model_id, run)
     copies = make_copies(run, config, task)
@@ -113,6 +115,16 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     write_quality(run, point, "on edited copies of the lake's own images")
     run.count(pairs=len(found.score), negatives=int((~found.is_copy).sum()))
     return Calibrated(prior, point)
+
+
+def _require_own_vectors(held: list[str]) -> None:
+    """Raise ConfigError where a copy cannot get a vector: the model is somewhere else."""
+    others = [model_id for model_id in held if not computes(model_id)]
+    if others:
+        raise ConfigError(
+            f"the vectors of model {others[0]} were not made here, so that edited copies cannot get any: calibrate by "
+            "pairs that you have labelled, with --pairs FILE"
+        )
 
 
 def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:

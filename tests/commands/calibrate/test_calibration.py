@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -86,7 +88,8 @@ def test_the_cut_is_the_lowest_that_reaches_the_precision(seed: int) -> None:
 
 def test_a_cut_that_nothing_reaches_lets_nothing_through() -> None:
     score = np.array([0.2, 0.9])
-    assert choose_cut(score, np.zeros(2, bool), 0.9) > 0.9
+    assert choose_cut(score, np.zeros(2, bool), 0.9) == math.inf
+    assert choose_cut(np.full(2, -np.inf), np.ones(2, bool), 0.9) == math.inf
 
 
 def test_originals_that_were_not_proposed_stay_below_every_cut() -> None:

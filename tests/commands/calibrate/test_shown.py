@@ -61,7 +61,7 @@ def test_the_nearest_candidates_of_each_original_are_compared_with_it_each_pair_
     found = pairs(
         tables,
         (1, 2, "embedding", 0.9, 9), (1, 3, "embedding", 0.8, 9), (1, 4, "embedding", 0.7, 9),
-        (2, 5, "phash", 0.6, 2), (3, 4, "embedding", 0.9, 9), (1, 9, "pixel_hash", 1.0, 0),
+        (2, 5, "phash", 0.6, 2), (3, 4, "embedding", 0.9, 9), (1, 9, "same_pixels", 1.0, 0),
     )  # fmt: skip
     asked = frame(tables.spark, "query_id bigint", [{"query_id": 1}, {"query_id": 2}])
     near = {(r["image_id_a"], r["image_id_b"]): r["query_id"] for r in candidates_of(asked, found, 2).collect()}

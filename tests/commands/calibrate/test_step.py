@@ -237,6 +237,13 @@ def test_an_empty_lake_is_refused_with_the_step_to_run(tables: Tables, tmp_path:
         calibrate.run(tables.spark, config, Run(tables, config, str(tmp_path / "lake"), "r1"))
 
 
+def test_vectors_of_a_model_that_is_not_here_are_refused_with_the_way_that_is_left() -> None:
+    calibrate._require_own_vectors([])
+    calibrate._require_own_vectors(["onnx/1", "sscd/2"])
+    with pytest.raises(ConfigError, match=r"vectors of model table/mine were not made here, .* with --pairs FILE"):
+        calibrate._require_own_vectors(["table/mine"])
+
+
 def test_hashes_alone_are_refused(tables: Tables, tmp_path: Path) -> None:
     config = load_config(None, ["extract.embedding=off"])
     with pytest.raises(ConfigError, match="needs embeddings"):

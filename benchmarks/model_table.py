@@ -4,9 +4,9 @@ Every model embeds the same images, in turn and in small chunks, so that whateve
 them alike. Speed is that of the model alone. Recall is that of all pairs of one group at the threshold of precision
 0.99, by cosine and by normalised cosine, as in operating_point.py.
 
-    python benchmarks/models.py --corpus /my/corpus --weights resnet50-0676ba61.pth
-    python benchmarks/models.py --photos /my/photos --n-photos 100     # five edits of each photo
-    python benchmarks/models.py --quick                                # sample photos with six edits each
+    python benchmarks/model_table.py --corpus /my/corpus --weights resnet50-0676ba61.pth
+    python benchmarks/model_table.py --photos /my/photos --n-photos 100     # five edits of each photo
+    python benchmarks/model_table.py --quick                                # sample photos with six edits each
 
 Without `--weights` the rows of resnet50 run with the convolutions of SSCD, from its installed file, under torchvision's
 pooling and without SSCD's head: that measures the way of the pictures, not ImageNet's weights, and the table says so.
