@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.joins.faiss_ivf import FLOAT16_ERROR
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, filter_cost
 from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
 from dedup_spark.stages.match.survey import Survey
@@ -29,6 +30,8 @@ class Choice:
     sketch_filter: SketchFilter | None = None
     margin: float = 0.0
     n_probes: int = 0
+    faiss_margin: float = FLOAT16_ERROR
+    on_gpu: bool = False
 
 
 def predict(
