@@ -86,7 +86,7 @@ class ShardSearch:
         return np.argsort(self.block.ids)
 
     def best(self, queries: Float32, k: int, n_probes: int) -> tuple[Float32, Int64]:
-        """(n, k) scores and ids; where there are fewer, the lowest float32 and -1. Raises FaissGpuUnusable where it works on a GPU."""
+        """(n, k) scores and ids; where there are fewer, the lowest float32 and -1. Raises FaissGpuUnusable on a GPU."""
         if self.gpu is None:
             _probe(self.index, n_probes)
             scores, ids = self.index.search(queries, k)
