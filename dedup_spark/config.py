@@ -210,7 +210,7 @@ def _contradictions(config: Config) -> list[str]:
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
         )
-    problems += _wrong_share("match", config.match.gpus_per_task)
+    problems += _wrong_share("match", config.match.gpus_per_task) + _contradictions_of_faiss(config.match)
     if len(config.cluster.prior) not in (0, _PRIOR_NUMBERS):
         problems.append(f"cluster.prior must hold {_PRIOR_NUMBERS} numbers or none, got {len(config.cluster.prior)}")
     return problems
@@ -225,6 +225,26 @@ def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
         )
     if extract.weights_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", extract.weights_sha256):
         problems.append("extract.weights_sha256 must be 64 hexadecimal digits, as sha256sum prints them")
+    return problems
+
+
+_FAISS_LONGEST = 2048
+
+
+def _contradictions_of_faiss(match: MatchSettings) -> list[str]:
+    problems = []
+    if 0 < match.faiss_k <= match.neighbours:
+        problems.append(
+            f"match.faiss_k ({match.faiss_k}) must be above match.neighbours ({match.neighbours}), or 0: an image is "
+            "among its own nearest"
+        )
+    if match.engine == "faiss_ivf" and match.gpus_per_task > 0:
+        problems += [
+            f"match.{name} ({getattr(match, name):,}) is above {_FAISS_LONGEST:,}, the longest list of FAISS on a GPU: "
+            "lower it, or use match.gpus_per_task=0"
+            for name in ("faiss_k", "faiss_probes")
+            if getattr(match, name) > _FAISS_LONGEST
+        ]
     return problems
 
 

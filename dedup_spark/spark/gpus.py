@@ -61,12 +61,13 @@ def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
 
 
 def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
-    """What a task of match gets where it multiplies on a GPU, by match.gpus_per_task on this cluster.
+    """What a task of match gets where it multiplies or searches on a GPU, by match.gpus_per_task on this cluster.
 
     Raises:
         ConfigError: the settings, or the engine exact_gpu, ask for GPUs that the executors do not have.
     """
-    by_engine = {"auto": match.gpus_per_task, "exact_gpu": match.gpus_per_task if match.gpus_per_task > 0 else 1.0}
+    asked = match.gpus_per_task
+    by_engine = {"auto": asked, "faiss_ivf": asked, "exact_gpu": asked if asked > 0 else 1.0}
     return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
 
 

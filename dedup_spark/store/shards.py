@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -87,6 +88,13 @@ def read_shard(root: str, path: str, sha256: str, index_file: tuple[str, str] | 
 def _one_for_all(centroids: Float32) -> Float32:
     """Of equal arrays the one given first, so that one is held: 32 MB at 16,384 cells of 512 dimensions."""
     return centroids
+
+
+def index_file_of(row: Mapping[str, Any], side: str = "") -> tuple[str, str]:
+    """Path and SHA-256 of the index that FAISS searches, of a row of `shards`: a file of its own, or the shard."""
+    if row[f"{side}index_path"]:
+        return row[f"{side}index_path"], row[f"{side}index_sha256"]
+    return row[f"{side}path"], row[f"{side}sha256"]
 
 
 def read_centroids(root: str, path: str, sha256: str) -> Float32:

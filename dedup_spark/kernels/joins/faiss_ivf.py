@@ -100,6 +100,16 @@ class ShardSearch:
             labels = np.where(labels < 0, -1, faiss.vector_to_array(self.index.id_map)[labels])
         return scores, labels
 
+    def n_scanned(self, queries: Float32, n_probes: int) -> int:
+        """Rows that a search visits, of all queries together."""
+        if not _has_cells(self.index):
+            return len(queries) * len(self.block)
+        sizes = np.zeros(self.index.nlist, np.int64)
+        cells, counts = np.unique(self.block.cells, return_counts=True)
+        sizes[cells] = counts
+        visited = self.index.quantizer.search(queries, min(n_probes, self.index.nlist))[1]
+        return int(sizes[visited].sum())
+
     def above(self, queries: Float32, lowest: float, n_probes: int) -> tuple[Rows, Int64]:
         """Queries and ids of all rows with at least this score, by the CPU."""
         _probe(self.index, n_probes)
@@ -129,16 +139,20 @@ def ivf_join(
 
 
 def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts) -> Candidates:
-    k = limits.k or (GPU_K if base.gpu else 0)
     step = _QUERIES if base.gpu is None else _GPU_QUERIES
     for start in range(0, len(queries), step):
         x = queries.unit_vectors(slice(start, start + step))
-        counted.n_queries += len(x)
-        if k and len(base.block):
-            i, ids = _of_best(base, x, min(k, len(base.block)), limits, counted)
-        else:
-            i, ids = base.above(x, limits.lowest - limits.margin, limits.n_probes)
+        i, ids = near_of(base, x, limits, counted)
         yield i + start, base.rows(ids)
+
+
+def near_of(base: ShardSearch, queries: Float32, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:
+    """Queries (n, d) and the ids that are near them, of one search."""
+    k = min(limits.k or (GPU_K if base.gpu else 0), len(base.block))
+    counted.n_queries += len(queries)
+    if k:
+        return _of_best(base, queries, k, limits, counted)
+    return base.above(queries, limits.lowest - limits.margin, limits.n_probes)
 
 
 def _of_best(base: ShardSearch, x: Float32, k: int, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:

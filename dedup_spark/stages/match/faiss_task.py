@@ -12,7 +12,7 @@ from dedup_spark.config import MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.base import Candidates
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
-from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits, ShardSearch, ivf_join
+from dedup_spark.kernels.joins.faiss_ivf import GPU_K, SearchCounts, SearchLimits, ShardSearch, ivf_join
 from dedup_spark.spark.gpus import device_of_task
 from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.store.shards import Shard, bounded_cache
@@ -38,7 +38,8 @@ class FaissSettings:
     def of(cls, chosen: Choice, settings: MatchSettings) -> Self:
         """Those of the choice. `lowest` is the floor where nearest neighbours are wanted."""
         lowest = chosen.floor if settings.neighbours else settings.min_similarity
-        limits = SearchLimits(chosen.n_probes, settings.faiss_k, lowest, settings.min_similarity, chosen.faiss_margin)
+        k = settings.faiss_k or (max(GPU_K, settings.neighbours + 1) if chosen.on_gpu else 0)
+        limits = SearchLimits(chosen.n_probes, k, lowest, settings.min_similarity, chosen.faiss_margin)
         return cls(limits, settings.faiss_without_gpu, chosen.on_gpu)
 
 

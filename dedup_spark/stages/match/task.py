@@ -27,7 +27,7 @@ from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.stages.match.engine_choice import EXACT, Choice
 from dedup_spark.stages.match.faiss_task import FaissSettings, search_shards
 from dedup_spark.stages.match.gpu import open_device
-from dedup_spark.store.shards import Shard, bounded_cache, read_shard
+from dedup_spark.store.shards import Shard, bounded_cache, index_file_of, read_shard
 
 JOINED = Columns(
     "image_id_a bigint, image_id_b bigint, similarity float, best_of_a boolean, best_of_b boolean, "
@@ -92,15 +92,8 @@ def join_items(
 def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
     """The two shards of an item, each read once; None where it joins a shard with itself."""
     a_file, b_file = ((settings.root, item[f"{side}_path"], item[f"{side}_sha256"]) for side in "ab")
-    a_index, b_index = (_index_file(item, side) if settings.engine == "faiss_ivf" else None for side in "ab")
+    a_index, b_index = (index_file_of(item, f"{side}_") if settings.engine == "faiss_ivf" else None for side in "ab")
     return read_shard(*a_file, a_index), None if a_file == b_file else read_shard(*b_file, b_index)
-
-
-def _index_file(item: dict[str, Any], side: str) -> tuple[str, str]:
-    """Path and SHA-256 of the index that FAISS searches: its own file where index.faiss_index is not the default."""
-    if item.get(f"{side}_index_path"):
-        return item[f"{side}_index_path"], item[f"{side}_index_sha256"]
-    return item[f"{side}_path"], item[f"{side}_sha256"]
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:

@@ -36,7 +36,7 @@ def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettin
 def run_items(rows: list[dict[str, Any]], which: list[tuple[int, int]], settings: JoinSettings) -> pa.Table:
     items = [
         {"item": n, "a_path": rows[a]["path"], "a_sha256": rows[a]["sha256"], "b_path": rows[b]["path"],
-         "b_sha256": rows[b]["sha256"]}
+         "b_sha256": rows[b]["sha256"], "a_index_path": None, "b_index_path": None}
         for n, (a, b) in enumerate(which)
     ]  # fmt: skip
     batches = list(match_tasks.join_items([pa.RecordBatch.from_pylist(items)], settings))
