@@ -28,6 +28,9 @@ def _setting(default: Any, low: float | None = None, high: float | None = None, 
     return field(default=default, metadata={"low": low, "high": high, "choices": choices})
 
 
+_MOST_CELLS = 65_536
+
+
 @dataclass(frozen=True, slots=True)
 class InventorySettings:
     source: str = _setting(
@@ -81,10 +84,24 @@ class ExtractSettings:
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    n_cells: int = _setting(0, 0, 65536)
+    n_cells: int = _setting(0, 0, _MOST_CELLS)
     max_train_rows: int = _setting(262_144, 256)
     max_shard_rows: int = _setting(65_536, 256)
+    faiss_index: str = _setting("IVF,SQfp16")
+    gpus_per_task: float = _setting(-1.0, -1, 16)
+    faiss_without_gpu: str = _setting("cpu", choices=("cpu", "stop"))
     seed: int = _setting(20_240, 0)
+
+    @property
+    def n_cells_asked(self) -> int:
+        """Of n_cells or of the string of faiss_index; 0: from the number of images."""
+        number = re.match(r"IVF(\d+),", self.faiss_index)
+        return int(number[1]) if number else self.n_cells
+
+    @property
+    def faiss_index_type(self) -> str:
+        """`IVF1024,PQ64` as `IVF,PQ64`."""
+        return re.sub(r"^IVF\d+,", "IVF,", self.faiss_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +228,7 @@ def _contradictions(config: Config) -> list[str]:
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
         )
     problems += _wrong_share("match", config.match.gpus_per_task) + _contradictions_of_faiss(config.match)
+    problems += _wrong_share("index", config.index.gpus_per_task) + _contradictions_of_index(config.index)
     if len(config.cluster.prior) not in (0, _PRIOR_NUMBERS):
         problems.append(f"cluster.prior must hold {_PRIOR_NUMBERS} numbers or none, got {len(config.cluster.prior)}")
     return problems
@@ -229,6 +247,22 @@ def _contradictions_of_extract(extract: ExtractSettings) -> list[str]:
 
 
 _FAISS_LONGEST = 2048
+_FAISS_INDEX = re.compile(r"(IVF(\d*),)?(Flat|SQ(4|6|8|fp16|bf16)|PQ[1-9]\d*(x([4-9]|1[0-2]))?)")
+
+
+def _contradictions_of_index(index: IndexSettings) -> list[str]:
+    found = _FAISS_INDEX.fullmatch(index.faiss_index)
+    if not found:
+        return [
+            f"index.faiss_index={index.faiss_index}: expected Flat, SQ4, SQ6, SQ8, SQfp16, SQbf16 or PQ<n>, alone or "
+            "behind IVF, or IVF<cells>, as in IVF,SQfp16 or IVF1024,PQ64. Transforms, graphs, other quantisers and "
+            "refinement are left out: see docs/faiss.md"
+        ]
+    if found[2] and not 1 <= int(found[2]) <= _MOST_CELLS:
+        return [f"index.faiss_index={index.faiss_index}: cells must be between 1 and {_MOST_CELLS:,}"]
+    if found[2] and index.n_cells not in (0, int(found[2])):
+        return [f"index.faiss_index={index.faiss_index} and index.n_cells={index.n_cells} name two numbers of cells"]
+    return []
 
 
 def _contradictions_of_faiss(match: MatchSettings) -> list[str]:

@@ -14,7 +14,7 @@ from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
-from dedup_spark.config import ExtractSettings, MatchSettings
+from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,15 @@ def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
     return share
 
 
+def index_share(spark: SparkSession, index: IndexSettings) -> TaskShare:
+    """What a task of index gets where it trains or assigns cells on a GPU, by index.gpus_per_task on this cluster.
+
+    Raises:
+        ConfigError: the setting asks for GPUs that the executors do not have.
+    """
+    return _share(spark, index.gpus_per_task, 0, "index")
+
+
 def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
     """What a task of match gets where it multiplies or searches on a GPU, by match.gpus_per_task on this cluster.
 
@@ -79,7 +88,7 @@ def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> 
         return TaskShare(task_cpus, 0.0)
     gpus = 1.0 if asked < 0 else asked
     if gpus > n_gpus:
-        instead = "match.engine=auto" if section == "match" else "extract.gpus_per_task=0"
+        instead = "match.engine=auto" if section == "match" else f"{section}.gpus_per_task=0"
         raise ConfigError(
             f"{section}.gpus_per_task={gpus:g}, and executors have {n_gpus:g} GPUs ({_PER_EXECUTOR} at master "
             f"{master}): submit with --platform standalone-gpu, k8s or emr, set that, or use --set {instead}"

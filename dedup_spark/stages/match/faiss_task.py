@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,9 +10,9 @@ from cachetools import cached
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.base import Candidates
-from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
+from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable
 from dedup_spark.kernels.joins.faiss_ivf import GPU_K, SearchCounts, SearchLimits, ShardSearch, ivf_join
-from dedup_spark.spark.gpus import device_of_task
+from dedup_spark.stages.faiss_gpu import gpu_of_task
 from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.store.shards import Shard, bounded_cache
 
@@ -53,7 +52,7 @@ def search_shards(
     """
     if settings.on_gpu:
         try:
-            gpu = gpu_of_task(device_of_task(gpus_per_task))
+            gpu = gpu_of_task(gpus_per_task)
             yield from ivf_join(_on_gpu(a, gpu), _on_gpu(b, gpu) if b else None, settings.limits, counts)
             return
         except FaissGpuUnusable as e:
@@ -61,12 +60,6 @@ def search_shards(
                 raise ConfigError(f"match.faiss_without_gpu=stop: {e}; {WAYS_OUT}") from e
             counts.gave_up_gpu = str(e)
     yield from ivf_join(_on_cpu(a), _on_cpu(b) if b else None, settings.limits, counts)
-
-
-@functools.cache
-def gpu_of_task(device: str) -> FaissGpu:
-    """Opened once per worker. Raises FaissGpuUnusable."""
-    return open_gpu(device)
 
 
 def _on_cpu(shard: Shard) -> ShardSearch:

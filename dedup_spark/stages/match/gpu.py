@@ -15,7 +15,7 @@ from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpuUnusable
 from dedup_spark.kernels.joins.faiss_ivf import GPU_K, ShardSearch
 from dedup_spark.spark.gpus import TaskShare, device_of_task
-from dedup_spark.stages.match.faiss_task import gpu_of_task
+from dedup_spark.stages.faiss_gpu import gpu_of_task
 from dedup_spark.stages.match.speed import faiss_nanoseconds, nanoseconds
 from dedup_spark.store.shards import Shard, index_file_of, read_shard
 
@@ -53,7 +53,7 @@ def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: Mat
             exact_ns = exact_nanoseconds(shard.block, open_device(share.gpus)) if exact else None
             faiss_ns, unusable = None, ""
             if settings.engine != "exact_gpu":
-                faiss_ns, unusable = faiss_on_gpu(shard, device_of_task(share.gpus), settings.faiss_k)
+                faiss_ns, unusable = faiss_on_gpu(shard, share.gpus, settings.faiss_k)
             row = {"exact_ns": exact_ns, "faiss_ns": faiss_ns, "faiss_unusable": unusable}
             yield pa.RecordBatch.from_pylist([row], schema=pa.schema(_ARROW))
 
@@ -72,10 +72,10 @@ def exact_nanoseconds(block: Block, device: str) -> float:
     return nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)
 
 
-def faiss_on_gpu(shard: Shard, device: str, k: int) -> tuple[float | None, str]:
-    """Nanoseconds per row that FAISS scans on this GPU, by wall clock; or why it cannot."""
+def faiss_on_gpu(shard: Shard, gpus_per_task: float, k: int) -> tuple[float | None, str]:
+    """Nanoseconds per row that FAISS scans on the GPU of this task, by wall clock; or why it cannot."""
     try:
-        search = ShardSearch.on(gpu_of_task(device), shard.block, shard.index)
+        search = ShardSearch.on(gpu_of_task(gpus_per_task), shard.block, shard.index)
         return faiss_nanoseconds(search, k or GPU_K, _TIMED_QUERIES, time.perf_counter), ""
     except FaissGpuUnusable as e:
         return None, str(e)
