@@ -6,7 +6,7 @@ those of `vectors.py`, in shards by cells as the step index writes them, and eve
 match does, with the exact scores of what was proposed. Each engine finds the pairs above the threshold alone.
 
     python benchmarks/faiss_join.py --quick
-    python benchmarks/faiss_join.py --n 30000 --cpu                   # exact, sketch and faiss_ivf on the CPU
+    python benchmarks/faiss_join.py --n 30000 --cpu                   # exact, sketch, routed and faiss_ivf on the CPU
     python benchmarks/faiss_join.py --n 100000 300000 --gpu cuda:0    # exact_gpu, and FAISS on the GPU by type of index
 
 The truth is the exact join of the same device. `n_probes` of `faiss` is the smallest of a few that finds 99.9 % of the
@@ -36,6 +36,7 @@ from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
 from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits, ShardSearch, ivf_join
+from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
 from dedup_spark.kernels.joins.sketch import sketch_block, sketch_join
 from dedup_spark.kernels.joins.sketches import choose_filter, negatives_of
 
@@ -127,19 +128,36 @@ def faiss_of(lake: Lake, indexes: list[Any], limits: SearchLimits, gpu: FaissGpu
     return lambda a, b: ivf_join(search(a), None if b is None else search(b), limits, counts)
 
 
-def probes_for(lake: Lake, truth: Keys, recall: float) -> int:
-    """The smallest of PROBES with which one of two near images visits the cell of the other, for that share."""
+@dataclass(frozen=True)
+class Routes:
+    """What a share of the pairs needs: probes of FAISS, and the margin of the routed join."""
+
+    n_probes: int
+    margin: float
+
+
+def routes_for(lake: Lake, truth: Keys, recall: float) -> Routes:
+    """The smallest of PROBES, and the margin, with which one of two near images visits the cell of the other."""
     some = truth[np.random.default_rng(SEED).permutation(len(truth))[:N_SAMPLED]]
+    if not len(some):
+        return Routes(1, 0.4)
     place = np.argsort(np.concatenate([block.ids for block in lake.blocks]))
-    cells = np.concatenate([block.cells for block in lake.blocks])[place]
+    cells = np.concatenate([block.cells for block in lake.blocks])[place].astype(np.int64)
     rows = np.concatenate([block.vectors for block in lake.blocks])[place]
-    ranks = []
+    ranks, gaps = [], []
     for one, other in ((some // lake.n, some % lake.n), (some % lake.n, some // lake.n)):
         products = vectors.to_float32(rows[one]) @ lake.centroids.T
-        there = np.take_along_axis(products, cells[other][:, None].astype(np.int64), 1)
+        there, home = (np.take_along_axis(products, cells[x][:, None], 1) for x in (other, one))
         ranks.append(1 + (products > there).sum(1))
-    needed = np.quantile(np.minimum(*ranks), recall) if len(some) else 1
-    return next((n for n in PROBES if n >= needed), PROBES[-1])
+        gaps.append(np.where(cells[one] == cells[other], -1, (home - there)[:, 0]))
+    needed, margin = np.quantile(np.minimum(*ranks), recall), np.quantile(np.minimum(*gaps), recall)
+    return Routes(next((n for n in PROBES if n >= needed), PROBES[-1]), float(margin))
+
+
+def routed_of(lake: Lake, low: float, recall: float, margin: float) -> Join:
+    chosen = choose_filter([(low, recall)], negatives_of(lake.sample))
+    routed = [Routed(b, sketch_block(b, chosen, SEED), home_cosines(b, lake.centroids)) for b in lake.blocks]
+    return lambda a, b: routed_join(routed[a], None if b is None else routed[b], lake.centroids, margin, chosen)
 
 
 def run(lake: Lake, options: argparse.Namespace, table: Table) -> None:
@@ -165,10 +183,12 @@ def run(lake: Lake, options: argparse.Namespace, table: Table) -> None:
         table.add(lake.n, engine, seconds, seconds / exact_seconds, recall, proposed, *own)
         print_json(figures | {"pairs": len(found), "candidates": proposed} | more)
 
+    routes = routes_for(lake, truth, options.recall)
     report(exact_name, exact_seconds, truth, n_candidates)
     if not device:
         report("sketch", *timed(lake, sketch_of(lake, low, options.recall), low))
-    n_probes = options.probes or probes_for(lake, truth, options.recall)
+        report("routed", *timed(lake, routed_of(lake, low, options.recall, routes.margin), low))
+    n_probes = options.probes or routes.n_probes
     for index_type in options.types:
         begin = time.perf_counter()
         indexes = indexes_of(lake, index_type)
