@@ -163,13 +163,11 @@ def test_a_query_with_more_near_images_than_the_gpu_lists_loses_none(gpu: FaissG
     assert len(few.keys() ^ every.keys()) <= 0.001 * len(every)
 
 
-def test_longer_lists_and_more_cells_than_a_gpu_selects_are_refused_in_words(gpu: FaissGpu) -> None:
+def test_longer_lists_than_a_gpu_selects_are_refused_in_words(gpu: FaissGpu) -> None:
     search = ShardSearch.on(gpu, lake()[0], index_of("IVF,Flat"))
     with pytest.raises(FaissGpuUnusable, match="at most 2,048"):
         search.best(lake()[0].unit_vectors(slice(0, 9)), 2049, 5)
-    with pytest.raises(FaissGpuUnusable, match="at most 2,048"):
-        search.best(lake()[0].unit_vectors(slice(0, 9)), 5, 2049)
-    assert search.best(lake()[0].unit_vectors(slice(0, 9)), 2048, N_CELLS)[1].shape == (9, 2048)
+    assert search.best(lake()[0].unit_vectors(slice(0, 9)), 2048, 2049)[1].shape == (9, 2048)  # of 40 cells
 
 
 def test_cells_trained_on_a_gpu_are_as_good_as_those_of_the_cpu(gpu: FaissGpu) -> None:

@@ -21,6 +21,8 @@ _TEMPORARY_BYTES = 512 << 20
 """Memory that FAISS takes at once for its products and lists; its default of 1.5 GB leaves less for tasks that share a
 GPU."""
 
+_SHARED_BYTES = 48 << 10
+
 _FEWEST_QUERIES = 256
 """A search of so few that runs out of memory is not divided further."""
 
@@ -45,8 +47,10 @@ class FaissGpu:
         Raises:
             FaissGpuUnusable: its type has no form for GPUs, or the memory of the GPU is full.
         """
+        options = self._library.GpuClonerOptions()
+        options.useFloat16 = _has_large_tables(index)
         try:
-            return self._library.index_cpu_to_gpu(self._resources, self.number, index, self._library.GpuClonerOptions())
+            return self._library.index_cpu_to_gpu(self._resources, self.number, index, options)
         except (RuntimeError, MemoryError) as e:
             what = f"a copy of an index ({type(index).__name__}, {index.ntotal:,} vectors of {index.d} dimensions)"
             raise self._unusable(what, e) from e
@@ -136,6 +140,12 @@ def spherical_clustering(n_dimensions: int, n_cells: int, seed: int) -> Any:
     clustering = faiss.Clustering(n_dimensions, n_cells)
     clustering.niter, clustering.seed, clustering.spherical, clustering.min_points_per_centroid = 10, seed, True, 1
     return clustering
+
+
+def _has_large_tables(index: Any) -> bool:
+    """Of a product quantiser: whether its float32 tables are larger than the shared memory of a block of threads."""
+    quantiser = getattr(index, "pq", None)
+    return quantiser is not None and quantiser.M * quantiser.ksub * 4 > _SHARED_BYTES
 
 
 def _is_out_of_memory(error: Exception) -> bool:

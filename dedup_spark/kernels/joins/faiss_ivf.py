@@ -91,10 +91,8 @@ class ShardSearch:
             _probe(self.index, n_probes)
             scores, ids = self.index.search(queries, k)
             return scores, ids
-        if n_probes > MAX_K and _has_cells(self.index):
-            raise FaissGpuUnusable(f"FAISS visits at most {MAX_K:,} cells on a GPU, not {n_probes:,}")
         if _has_cells(self.index):
-            self.on_gpu.nprobe = n_probes
+            self.on_gpu.nprobe = _probes_on_gpu(min(n_probes, self.index.nlist))
         scores, labels = self.gpu.search(self.on_gpu, queries, k)
         if _numbers_rows(self.index):
             labels = np.where(labels < 0, -1, faiss.vector_to_array(self.index.id_map)[labels])
@@ -175,6 +173,12 @@ def _of_best(base: ShardSearch, x: Float32, k: int, limits: SearchLimits, counte
 def _probe(index: Any, n_probes: int) -> None:
     if _has_cells(index):
         index.nprobe = n_probes
+
+
+def _probes_on_gpu(n_probes: int) -> int:
+    if n_probes > MAX_K:
+        raise FaissGpuUnusable(f"FAISS visits at most {MAX_K:,} cells on a GPU, not {n_probes:,}")
+    return n_probes
 
 
 def _has_cells(index: Any) -> bool:

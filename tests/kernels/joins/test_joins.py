@@ -197,7 +197,10 @@ def test_the_flat_index_of_a_gpu_numbers_rows_and_gives_their_ids() -> None:
 
 
 def test_more_cells_than_a_gpu_visits_are_refused_in_words() -> None:
-    search = shard_search(A, open_gpu("cuda:0", Library()))
+    many = np.eye(2100, 64, dtype=np.float32)
+    index = vectors.build_shard(A.ids, A.vectors, A.cells, many)
+    search = ShardSearch.on(open_gpu("cuda:0", Library()), A, index)
+    assert list(ivf_join(search, None, SearchLimits(2048, 5, 0.5, 0.5)))
     with pytest.raises(FaissGpuUnusable, match="visits at most 2,048 cells on a GPU, not 2,049"):
         list(ivf_join(search, None, SearchLimits(2049, 5, 0.5, 0.5)))
 
