@@ -227,6 +227,13 @@ def time_cells(lake: Lake, gpu: FaissGpu) -> None:
         print_json({"n": lake.n, "engine": f"cells on the {where}"} | sizes | times)
 
 
+def require_gpu(device: str) -> None:
+    try:
+        open_gpu(device)
+    except FaissGpuUnusable as e:
+        raise SystemExit(f"--gpu {device}: {e}") from e
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=[30_000], help="numbers of vectors")
@@ -248,6 +255,8 @@ def main() -> None:
     if options.quick:
         options.n, options.shard_rows = [3_000], 2_000
     print(f"{describe_machine()}; FAISS {faiss.__version__}, {faiss.get_num_gpus()} GPUs", flush=True)
+    if options.gpu:
+        require_gpu(options.gpu)
     table = Table(("vectors", "engine", "seconds", "vs_exact", "recall", "candidates", "probes", "k", "full"))
     for n in options.n:
         run(make_lake(n, options.shard_rows), options, table)

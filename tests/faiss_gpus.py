@@ -68,6 +68,11 @@ class Library:
             raise RuntimeError(
                 f"Error in index_cpu_to_gpu at /x.cpp:1: Error: {type(index).__name__} is no type of GPUs"
             )
+        if hasattr(index, "pq") and not options.useFloat16 and index.pq.M * index.pq.ksub * 4 > 49_152:
+            raise RuntimeError("Error in verify at /x.cu:1: Error: 'required <= 48 KB' failed: useFloat16LookupTables")
+        assert (
+            not hasattr(index, "sq") or index.sq.qtype != faiss.ScalarQuantizer.QT_bf16
+        )  # FAISS would end the process
         self.copies.append(_Bounded(index, self.most_queries))
         return self.copies[-1]
 

@@ -93,7 +93,7 @@ def gpu() -> FaissGpu:
 
 
 N, D, N_CELLS = 6_000, 512, 40
-INDEX_TYPES = ("IVF,SQfp16", "IVF,Flat", "IVF,SQ8", "IVF,PQ64", "Flat")
+INDEX_TYPES = ("IVF,SQfp16", "IVF,Flat", "IVF,SQ8", "IVF,PQ32", "IVF,PQ64", "Flat")
 
 
 @functools.cache

@@ -23,6 +23,8 @@ GPU."""
 
 _SHARED_BYTES = 48 << 10
 
+_SCALAR_TYPES = tuple(getattr(faiss.ScalarQuantizer, f"QT_{name}") for name in ("4bit", "6bit", "8bit", "fp16"))
+
 _FEWEST_QUERIES = 256
 """A search of so few that runs out of memory is not divided further."""
 
@@ -47,6 +49,7 @@ class FaissGpu:
         Raises:
             FaissGpuUnusable: its type has no form for GPUs, or the memory of the GPU is full.
         """
+        _require_supported(index)
         options = self._library.GpuClonerOptions()
         options.useFloat16 = _has_large_tables(index)
         try:
@@ -140,6 +143,13 @@ def spherical_clustering(n_dimensions: int, n_cells: int, seed: int) -> Any:
     clustering = faiss.Clustering(n_dimensions, n_cells)
     clustering.niter, clustering.seed, clustering.spherical, clustering.min_points_per_centroid = 10, seed, True, 1
     return clustering
+
+
+def _require_supported(index: Any) -> None:
+    """FAISS checks this type only after it copied the lists, and then ends the process. Raises FaissGpuUnusable."""
+    quantiser = getattr(index, "sq", None)
+    if quantiser is not None and quantiser.qtype not in _SCALAR_TYPES:
+        raise FaissGpuUnusable("scalar quantisers other than SQ4, SQ6, SQ8 and SQfp16 have no form for GPUs in FAISS")
 
 
 def _has_large_tables(index: Any) -> bool:

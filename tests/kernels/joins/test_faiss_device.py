@@ -100,3 +100,17 @@ def test_cells_are_trained_and_assigned_as_on_a_cpu() -> None:
 def test_training_that_does_not_fit_is_said_in_words() -> None:
     with pytest.raises(FaissGpuUnusable, match=r"k-means of 1,000 vectors to 4 cells: its memory is full"):
         open_gpu("cuda:0", Library(is_full=True)).train_centroids(ROWS, 4, seed=1)
+
+
+def test_large_tables_of_a_product_quantiser_are_halved_so_that_they_fit_a_block_of_threads() -> None:
+    for n_bytes in (16, 64):
+        index = faiss.index_factory(64, f"IVF4,PQ{n_bytes}np", faiss.METRIC_INNER_PRODUCT)
+        assert open_gpu("cuda:0", Library()).copy(index).nprobe == 1
+
+
+def test_scalars_that_would_end_the_process_are_refused_before_the_copy() -> None:
+    gpu = open_gpu("cuda:0", Library())
+    for codec in ("SQ4", "SQ6", "SQ8", "SQfp16"):
+        assert gpu.copy(faiss.index_factory(32, f"IVF4,{codec}", faiss.METRIC_INNER_PRODUCT))
+    with pytest.raises(FaissGpuUnusable, match="SQ4, SQ6, SQ8 and SQfp16 have no form for GPUs"):
+        gpu.copy(faiss.index_factory(32, "IVF4,SQbf16", faiss.METRIC_INNER_PRODUCT))
