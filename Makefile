@@ -7,7 +7,7 @@ TABLES ?= demo/tables
 LAKE ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu test-rapids test-raw test-browser mutants lint types docs check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser mutants lint types docs check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,10 +35,23 @@ test: setup  ## the tests that every change must pass
 test-all: setup docs  ## every test, also the slow ones and those that kill processes; and the site
 	$(PYTEST) -m 'not gpu and not browser and not rapids and not camera'
 
-test-gpu: setup  ## the tests that need CUDA; without it they fail and say so
-	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("test-gpu: no CUDA device here (PyTorch %s): nothing was tested" % torch.__version__)'
-	$(BIN)/python -m pytest -m gpu tests/test_cuda.py
-	$(BIN)/python benchmarks/embed.py --quick
+# The extra `gpu` has its own environment: faiss-gpu and faiss-cpu install the same module, and the lock file names the latter.
+GPU_VENV := .venv-gpu
+GPU_PYTHON ?= $(if $(wildcard $(GPU_VENV)/bin/python),$(GPU_VENV)/bin/python,$(BIN)/python)
+
+test-gpu-install:  ## the extra `gpu` in an environment of its own, .venv-gpu (8 GB), and what it sees here
+	@./check-machine.sh --python > /dev/null && rm -rf $(GPU_VENV) && "$$(./check-machine.sh --python)" -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[gpu,demo]' pytest
+	@$(GPU_VENV)/bin/python -m pip check
+	@$(GPU_VENV)/bin/python tests/gpu_packages.py
+
+test-gpu:  ## the tests that need CUDA, by .venv-gpu or what is there; what is missing fails and is named
+	@[ -x $(GPU_PYTHON) ] || $(MAKE) --no-print-directory setup
+	@$(GPU_PYTHON) tests/gpu_packages.py --must-have-a-gpu
+	$(GPU_PYTHON) -m pytest -m gpu tests/test_cuda.py
+	$(GPU_PYTHON) benchmarks/faiss_join.py --gpu cuda:0
+	@if $(GPU_PYTHON) -c 'import pyspark' 2> /dev/null; then $(GPU_PYTHON) benchmarks/embed.py --quick; \
+	else echo 'test-gpu: benchmarks/embed.py was not run: $(GPU_PYTHON) has no PySpark'; fi
 
 test-rapids: setup  ## the whole job with NVIDIA's RAPIDS accelerator, which explains and needs no GPU (fetches 1 GB once)
 	$(BIN)/python -m pytest -m rapids tests/test_rapids.py

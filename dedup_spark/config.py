@@ -31,6 +31,8 @@ def _setting(default: Any, low: float | None = None, high: float | None = None, 
 MIN_DIMENSIONS, MAX_DIMENSIONS = 8, 8192
 """Of vectors that users bring: fewer tell no images apart, more belong to no image model that we know."""
 
+_MOST_CELLS = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class InventorySettings:
@@ -101,10 +103,24 @@ class VectorsSettings:
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    n_cells: int = _setting(0, 0, 65536)
+    n_cells: int = _setting(0, 0, _MOST_CELLS)
     max_train_rows: int = _setting(262_144, 256)
     max_shard_rows: int = _setting(65_536, 256)
+    faiss_index: str = _setting("IVF,SQfp16")
+    gpus_per_task: float = _setting(-1.0, -1, 16)
+    faiss_without_gpu: str = _setting("cpu", choices=("cpu", "stop"))
     seed: int = _setting(20_240, 0)
+
+    @property
+    def n_cells_asked(self) -> int:
+        """Of n_cells or of the string of faiss_index; 0: from the number of images."""
+        number = re.match(r"IVF(\d+),", self.faiss_index)
+        return int(number[1]) if number else self.n_cells
+
+    @property
+    def faiss_index_type(self) -> str:
+        """`IVF1024,PQ64` as `IVF,PQ64`."""
+        return re.sub(r"^IVF\d+,", "IVF,", self.faiss_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +132,9 @@ class MatchSettings:
     engine: str = _setting("auto", choices=("auto", *Engine))
     gpus_per_task: float = _setting(-1.0, -1, 16)
     cpus_per_gpu_task: int = _setting(0, 0, 1024)
+    faiss_probes: int = _setting(0, 0, 65536)
+    faiss_k: int = _setting(0, 0)
+    faiss_without_gpu: str = _setting("cpu", choices=("cpu", "stop"))
     min_recall: float = _setting(0.999, 0.5, 0.999_999)
     audit_queries: int = _setting(1_000, 1, 100_000)
     max_hamming_bits: int = _setting(3, 0, 3)
@@ -255,7 +274,8 @@ def _contradictions(config: Config) -> list[str]:
             f"match.min_similarity ({config.match.min_similarity}) is above cluster.min_similarity "
             f"({config.cluster.min_similarity}): pairs that clusters need would not be found; lower the first"
         )
-    problems += _wrong_share("match", config.match.gpus_per_task)
+    problems += _wrong_share("match", config.match.gpus_per_task) + _contradictions_of_faiss(config.match)
+    problems += _wrong_share("index", config.index.gpus_per_task) + _contradictions_of_index(config.index)
     if len(config.cluster.prior) not in (0, _PRIOR_NUMBERS):
         problems.append(f"cluster.prior must hold {_PRIOR_NUMBERS} numbers or none, got {len(config.cluster.prior)}")
     return problems
@@ -283,6 +303,42 @@ def _contradictions_of_vectors(config: Config) -> list[str]:
         problems.append(f"vectors.table is not read with extract.embedding={embedding}; set extract.embedding=table")
     if 0 < vectors.dimensions < MIN_DIMENSIONS:
         problems.append(f"vectors.dimensions must be {MIN_DIMENSIONS} or more, or 0, got {vectors.dimensions}")
+    return problems
+
+
+_FAISS_LONGEST = 2048
+_FAISS_INDEX = re.compile(r"(IVF(\d*),)?(Flat|SQ(4|6|8|fp16|bf16)|PQ[1-9]\d*(x([4-9]|1[0-2]))?)")
+
+
+def _contradictions_of_index(index: IndexSettings) -> list[str]:
+    found = _FAISS_INDEX.fullmatch(index.faiss_index)
+    if not found:
+        return [
+            f"index.faiss_index={index.faiss_index}: expected Flat, SQ4, SQ6, SQ8, SQfp16, SQbf16 or PQ<n>, alone or "
+            "behind IVF, or IVF<cells>, as in IVF,SQfp16 or IVF1024,PQ64. Transforms, graphs, other quantisers and "
+            "refinement are left out: see docs/faiss.md"
+        ]
+    if found[2] and not 1 <= int(found[2]) <= _MOST_CELLS:
+        return [f"index.faiss_index={index.faiss_index}: cells must be between 1 and {_MOST_CELLS:,}"]
+    if found[2] and index.n_cells not in (0, int(found[2])):
+        return [f"index.faiss_index={index.faiss_index} and index.n_cells={index.n_cells} name two numbers of cells"]
+    return []
+
+
+def _contradictions_of_faiss(match: MatchSettings) -> list[str]:
+    problems = []
+    if 0 < match.faiss_k <= match.neighbours:
+        problems.append(
+            f"match.faiss_k ({match.faiss_k}) must be above match.neighbours ({match.neighbours}), or 0: an image is "
+            "among its own nearest"
+        )
+    if match.engine == "faiss_ivf" and match.gpus_per_task > 0:
+        problems += [
+            f"match.{name} ({getattr(match, name):,}) is above {_FAISS_LONGEST:,}, the longest list of FAISS on a GPU: "
+            "lower it, or use match.gpus_per_task=0"
+            for name in ("faiss_k", "faiss_probes")
+            if getattr(match, name) > _FAISS_LONGEST
+        ]
     return problems
 
 

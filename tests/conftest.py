@@ -1,4 +1,7 @@
-"""One Spark session for all tests, and one finished run of the tiny lake for tests that only read its results."""
+"""One Spark session for all tests, and one finished run of the tiny lake for tests that only read its results.
+
+Spark is imported by the fixtures that use it: the tests of GPUs run on machines without Spark and Java.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from processes import in_a_shell
-from pyspark.sql import SparkSession
 from tiny_lake import TinyLake, build_tiny_lake
 
-from dedup_spark import pipeline
-from dedup_spark.config import Config
-from dedup_spark.sources.registry import open_source
-from dedup_spark.spark.session import DELTA_JAR, get_session
-from dedup_spark.store.runs import Run
-from dedup_spark.store.tables import Tables
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from dedup_spark.config import Config
+    from dedup_spark.store.runs import Run
+    from dedup_spark.store.tables import Tables
 
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ["PYSPARK_PYTHON"] = sys.executable  # workers with the packages of this environment
@@ -71,6 +74,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    from dedup_spark.spark.session import get_session
+
     scratch = tmp_path_factory.mktemp("spark")
     with alone(tmp_path_factory, "start of Spark"):  # the first one may have to download Delta
         session = _start(scratch)
@@ -79,6 +84,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 
 def _start(scratch: Path) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    from dedup_spark.spark.session import DELTA_JAR
+
     return (
         SparkSession.builder.master("local[2,4]")  # as on a laptop: a task is retried
         .config("spark.jars.packages", DELTA_JAR)
@@ -110,12 +119,16 @@ def _start(scratch: Path) -> SparkSession:
 @pytest.fixture(scope="session")
 def empty_tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of tables without rows. Read only: a copy takes milliseconds, new tables take seconds."""
+    from dedup_spark.store.tables import Tables
+
     return made_once(tmp_path_factory, "empty", lambda root: Tables(spark, str(root)).create_missing())
 
 
 @pytest.fixture
 def tables(spark: SparkSession, empty_tables: Path, tmp_path: Path) -> Tables:
     """Empty tables for one test alone."""
+    from dedup_spark.store.tables import Tables
+
     return Tables(spark, str(shutil.copytree(empty_tables, tmp_path / "tables")))
 
 
@@ -130,6 +143,8 @@ class FinishedRun:
 @pytest.fixture(scope="session")
 def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """Read only: shared by all tests that ask for it. Made as users make it: see `_run_the_command`."""
+    from dedup_spark.store.tables import Tables
+
     root = made_once(tmp_path_factory, "finished", _run_the_command)
     lake = pickle.loads((root / "lake.pickle").read_bytes())
     return FinishedRun(lake, Tables(spark, str(root / "tables")))
@@ -148,6 +163,10 @@ def _run_the_command(root: Path) -> None:
 
 def run_everything(tables: Tables, lake: Path, config: Config, run_id: str | None = None) -> Run:
     """What `dedup-spark run` does after its checks, on the session of the tests."""
+    from dedup_spark import pipeline
+    from dedup_spark.sources.registry import open_source
+    from dedup_spark.store.runs import Run
+
     root = open_source(str(lake), config.inventory).root
     run = Run(tables, config, root, pipeline.run_id_to_use(tables, root, run_id))
     pipeline.run_all(tables.spark, config, run)

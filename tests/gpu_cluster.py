@@ -2,7 +2,7 @@
 
     python tests/gpu_cluster.py FOLDER
 
-It prints one JSON object with the GPUs that tasks held and the results of extract.
+It prints one JSON object with the GPUs that tasks held and the results of extract and of faiss_ivf.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import own_cluster
 import pyarrow as pa
+from fabricated import families, far_hash, fill, near_pairs, random_ids, readable
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
@@ -26,7 +28,7 @@ from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import device_of_task, task_share
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import FEATURES, RUNS
+from dedup_spark.store.schema import FEATURES, PAIRS, RUNS
 from dedup_spark.store.tables import Tables
 
 
@@ -85,6 +87,29 @@ def extract(spark: SparkSession, folder: Path, name: str, overrides: list[str]) 
     }
 
 
+def search(spark: SparkSession, folder: Path, name: str, overrides: list[str]) -> dict[str, object]:
+    """One run of index and match by faiss_ivf over made-up features. Returns what was noted and found, or the error."""
+    rng = np.random.default_rng(1)
+    vectors, ids = families([3] * 40, 0.75, rng), random_ids(120, rng)
+    config = load_config(None, ["match.engine=faiss_ivf", "match.neighbours=0", *overrides])
+    tables = Tables(spark, str(folder / name))
+    tables.create_missing()
+    fill(tables, feature_rows=[readable(i, v, phash=far_hash(i)) for i, v in zip(ids, vectors, strict=True)])
+    run, error = Run(tables, config, "file:///lake", name), None
+    try:
+        for step in ("index", "match"):
+            run_step(spark, config, run, find_step(step))
+    except DedupError as e:
+        error = f"{type(e).__name__}: {e}"
+    marks = tables.read(RUNS).where("status = 'complete' AND step IN ('index', 'match')").collect()
+    found = {(r["image_id_a"], r["image_id_b"]) for r in tables.read(PAIRS).collect()}
+    return {
+        "error": error,
+        "notes": {mark["step"]: mark["notes"] for mark in marks},
+        "is_right": found == near_pairs(ids, vectors, 0.45),
+    }
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     spark = start(folder)
@@ -93,6 +118,9 @@ def main() -> None:
         "half": seen_with(spark, folder, 0.5),
         "onnx": extract(spark, folder, "onnx", ["extract.gpus_per_task=1", "extract.runtime=onnx"]),
         "no_cuda": extract(spark, folder, "no_cuda", []),
+        "faiss": search(spark, folder, "faiss", []),
+        "faiss_stops": search(spark, folder, "faiss_stops", ["match.faiss_without_gpu=stop"]),
+        "index_stops": search(spark, folder, "index_stops", ["index.faiss_without_gpu=stop"]),
     }
     spark.stop()
     sys.stdout.write(json.dumps(seen) + "\n")

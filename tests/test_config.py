@@ -123,7 +123,7 @@ def test_an_integer_is_a_fine_float_and_one_string_a_fine_list() -> None:
 
 
 def test_json_holds_the_sections_asked_for() -> None:
-    assert Config().to_json("index").startswith('{"index": {"max_shard_rows"')
+    assert Config().to_json("index").startswith('{"index": {"faiss_index"')
     assert '"cluster"' in Config().to_json()
 
 
@@ -159,3 +159,34 @@ def test_a_dict_that_says_something_wrong_is_told_as_on_the_command_line(given: 
         load_config(given=given)
     [problem] = e.value.problems
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["index.faiss_index=IVF,HNSW32"], r"index\.faiss_index=IVF,HNSW32: expected Flat, SQ4.*IVF1024,PQ64"),
+        (["index.faiss_index=OPQ16,IVF,PQ16"], "Transforms, graphs"),
+        (["index.faiss_index=IVF99999,Flat"], "cells must be between 1 and 65,536"),
+        (["index.faiss_index=IVF100,Flat", "index.n_cells=200"], "name two numbers of cells"),
+        (["match.faiss_k=32"], r"match\.faiss_k \(32\) must be above match\.neighbours \(32\)"),
+        (["match.engine=faiss_ivf", "match.gpus_per_task=1", "match.faiss_k=4000"], r"faiss_k \(4,000\) is above"),
+        (["match.engine=faiss_ivf", "match.gpus_per_task=1", "match.faiss_probes=3000"], r"faiss_probes \(3,000\)"),
+        (["match.faiss_without_gpu=ask"], "must be one of cpu, stop"),
+        (["index.gpus_per_task=1.5"], r"index\.gpus_per_task \(1\.5\) must be a share"),
+    ],
+)  # fmt: skip
+def test_what_faiss_cannot_do_is_said_before_anything_starts(settings: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config(None, settings)
+
+
+@pytest.mark.parametrize("text", ["Flat", "SQ8", "PQ64", "PQ16x6", "IVF,Flat", "IVF1024,SQ4", "IVF65536,PQ64x10"])
+def test_types_of_index_that_faiss_ivf_searches_are_taken(text: str) -> None:
+    index = load_config(None, [f"index.faiss_index={text}"]).index
+    assert index.n_cells_asked == {"IVF1024,SQ4": 1024, "IVF65536,PQ64x10": 65536}.get(text, 0)
+    assert index.faiss_index_type == text.replace("1024", "").replace("65536", "")
+
+
+def test_on_a_cpu_lists_are_as_long_as_anybody_asks() -> None:
+    asked = ["match.engine=faiss_ivf", "match.faiss_k=5000", "match.faiss_probes=5000", "match.gpus_per_task=0"]
+    assert load_config(None, asked).match.faiss_k == 5000

@@ -8,6 +8,7 @@ import faiss
 import numpy as np
 
 from dedup_spark.kernels.arrays import Float16, Float32, Int32, Int64, expect
+from dedup_spark.kernels.faiss_index import PROBES_IN_FILE
 
 _MAX_FLAT_CELLS = 1024
 
@@ -71,6 +72,7 @@ def build_shard(ids: Int64, vectors: Float16, cells: Int32, centroids: Float32) 
     quantiser.this.disown()  # type: ignore[attr-defined]  # SWIG: the index owns it from here
     index.own_fields = True
     index.is_trained = True
+    index.nprobe = min(PROBES_IN_FILE, n_cells)
     # Named, because swig_ptr keeps no reference: a temporary would be freed before the call.
     x, xids, assigned = np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(ids), cells.astype(np.int64)
     index.add_core(len(x), faiss.swig_ptr(x), faiss.swig_ptr(xids), faiss.swig_ptr(assigned))

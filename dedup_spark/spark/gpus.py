@@ -14,7 +14,7 @@ from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
-from dedup_spark.config import ExtractSettings, MatchSettings
+from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -60,13 +60,23 @@ def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
     return share
 
 
+def index_share(spark: SparkSession, index: IndexSettings) -> TaskShare:
+    """What a task of index gets where it trains or assigns cells on a GPU, by index.gpus_per_task on this cluster.
+
+    Raises:
+        ConfigError: the setting asks for GPUs that the executors do not have.
+    """
+    return _share(spark, index.gpus_per_task, 0, "index")
+
+
 def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
-    """What a task of match gets where it multiplies on a GPU, by match.gpus_per_task on this cluster.
+    """What a task of match gets where it multiplies or searches on a GPU, by match.gpus_per_task on this cluster.
 
     Raises:
         ConfigError: the settings, or the engine exact_gpu, ask for GPUs that the executors do not have.
     """
-    by_engine = {"auto": match.gpus_per_task, "exact_gpu": match.gpus_per_task if match.gpus_per_task > 0 else 1.0}
+    asked = match.gpus_per_task
+    by_engine = {"auto": asked, "faiss_ivf": asked, "exact_gpu": asked if asked > 0 else 1.0}
     return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
 
 
@@ -78,7 +88,7 @@ def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> 
         return TaskShare(task_cpus, 0.0)
     gpus = 1.0 if asked < 0 else asked
     if gpus > n_gpus:
-        instead = "match.engine=auto" if section == "match" else "extract.gpus_per_task=0"
+        instead = "match.engine=auto" if section == "match" else f"{section}.gpus_per_task=0"
         raise ConfigError(
             f"{section}.gpus_per_task={gpus:g}, and executors have {n_gpus:g} GPUs ({_PER_EXECUTOR} at master "
             f"{master}): submit with --platform standalone-gpu, k8s or emr, set that, or use --set {instead}"

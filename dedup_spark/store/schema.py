@@ -157,6 +157,13 @@ SHARDS = Table(
         ("size_bytes", "bigint", "Size of the file, bytes"),
         ("sha256", "string", "SHA-256 of the file, hex; checked before use"),
         ("cells", "array<int>", "Cells in the file"),
+        ("index_type", "string", "What faiss_ivf searches, as a factory string of FAISS; null in older rows"),
+        (
+            "index_path",
+            "string",
+            "Path of the file of that type, with the same ids; null where it is the type of the file in `path`",
+        ),
+        ("index_sha256", "string", "SHA-256 of the file in `index_path`, hex; null without one"),
         ("model_id", "string", "Model of the embeddings"),
         (
             "built_from",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import faiss
 import numpy as np
@@ -37,7 +38,7 @@ class Shard:
         name: root, path and SHA-256: the same name, the same vectors.
         block: its vectors, by cell.
         centroids: (cells, d) float32 of all cells of the index, which every shard holds; one array for all shards.
-        index: the file as FAISS opened it, where it was asked for: it holds the vectors a second time.
+        index: what FAISS searches, where it was asked for: this file or another, with the vectors a second time.
     """
 
     name: tuple[str, str, str]
@@ -68,22 +69,32 @@ _KEPT_BYTES = 128 << 20
 _kept: LRUCache[Hashable, Shard] = bounded_cache(_KEPT_BYTES, lambda shard: shard.nbytes)
 
 
-@cached(_kept, key=lambda root, path, sha256, with_index=False: (root, path, sha256, with_index))
-def read_shard(root: str, path: str, sha256: str, with_index: bool = False) -> Shard:
+@cached(_kept, key=lambda root, path, sha256, index_file=None: (root, path, sha256, index_file))
+def read_shard(root: str, path: str, sha256: str, index_file: tuple[str, str] | None = None) -> Shard:
     """A shard. The last two stay in memory, as work comes in pairs of shards; of small shards, more than two.
 
+    `index_file` is the path and the SHA-256 of the index to search: this file itself, or one with the same ids.
+
     Raises:
-        ArtifactError: the file is missing, or is not the one that the table lists.
+        ArtifactError: a file is missing, or is not the one that the table lists.
     """
-    index = _open(root, path, sha256)
-    block, centroids = Block(*shard_vectors(index)), _one_for_all(shard_centroids(index))
-    return Shard((root, path, sha256), block, centroids, index if with_index else None)
+    held = _open(root, path, sha256)
+    block, centroids = Block(*shard_vectors(held)), _one_for_all(shard_centroids(held))
+    index = None if index_file is None else held if index_file == (path, sha256) else _open(root, *index_file)
+    return Shard((root, path, sha256), block, centroids, index)
 
 
 @cached(LRUCache(1), key=lambda centroids: (centroids.shape, hashlib.sha256(centroids).digest()))
 def _one_for_all(centroids: Float32) -> Float32:
     """Of equal arrays the one given first, so that one is held: 32 MB at 16,384 cells of 512 dimensions."""
     return centroids
+
+
+def index_file_of(row: Mapping[str, Any], side: str = "") -> tuple[str, str]:
+    """Path and SHA-256 of the index that FAISS searches, of a row of `shards`: a file of its own, or the shard."""
+    if row[f"{side}index_path"]:
+        return row[f"{side}index_path"], row[f"{side}index_sha256"]
+    return row[f"{side}path"], row[f"{side}sha256"]
 
 
 def read_centroids(root: str, path: str, sha256: str) -> Float32:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dedup_spark.kernels import vectors
+from dedup_spark.kernels import faiss_index, vectors
 from dedup_spark.kernels.clusters import components, geometry, grouping, keeping, linkage, probability
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.joins import base, hashes, recall, sketch, sketches
@@ -19,6 +19,8 @@ SINGLES, CENTROIDS, DOUBLES = HALVES.astype(np.float32), np.eye(2, 8, dtype=np.f
 GREY, SQUARE = np.zeros((20, 30), np.uint8), np.eye(6)
 BYTES, WORDS = np.zeros((6, 16), np.uint8), np.zeros((6, 2), np.uint64)
 
+FLAT = faiss_index.train_index("Flat", CENTROIDS, SINGLES)
+
 DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (vectors.train_centroids, {"sample": SINGLES, "n_cells": 2, "seed": 1}),
     (vectors.nearest_cells, {"vectors": SINGLES, "centroids": CENTROIDS}),
@@ -27,6 +29,11 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (vectors.build_shard, {"ids": IDS, "vectors": HALVES, "cells": CELLS, "centroids": CENTROIDS}),
     (vectors.to_float32, {"vectors": HALVES}),
     (vectors.cosines, {"a": HALVES, "b": HALVES}),
+    (faiss_index.train_index, {"text": "IVF,Flat", "centroids": CENTROIDS, "sample": SINGLES}),
+    (faiss_index.fill_index, {"trained": FLAT, "ids": IDS, "vectors": SINGLES, "cells": CELLS}),
+    (faiss_index.scores_of, {
+        "index": faiss_index.fill_index(FLAT, IDS, SINGLES, CELLS), "queries": SINGLES, "ids": IDS
+    }),
     (base.Block, {"ids": IDS, "vectors": HALVES, "cells": CELLS}),
     (base.best, {"row": IDS, "other_id": IDS, "similarity": SINGLES[0, :6].copy(), "k": 1}),
     (hashes.near_in_buckets, {"keys": IDS, "hashes": IDS, "max_bits": 3, "max_bucket": 9}),
@@ -80,7 +87,7 @@ def test_recall_needs_as_many_found_as_true_counts() -> None:
         recall.estimate([1, 2, 3], [1, 2], 100)
 
 
-ALL_OF = [vectors, components, keeping, hashing, quality, hashes]
+ALL_OF = [vectors, faiss_index, components, keeping, hashing, quality, hashes]
 
 
 @pytest.mark.parametrize("module", ALL_OF, ids=lambda m: m.__name__)

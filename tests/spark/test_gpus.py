@@ -15,10 +15,10 @@ import pytest
 from pyspark.sql import SparkSession
 from sample_images import sample_images
 
-from dedup_spark.config import ExtractSettings, MatchSettings, load_config
+from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import gpus
-from dedup_spark.spark.gpus import TaskShare, device_of_task, match_share, task_share
+from dedup_spark.spark.gpus import TaskShare, device_of_task, index_share, match_share, task_share
 
 Seen = dict[str, Any]
 ONE_GPU = {"spark.executor.resource.gpu.amount": "1", "spark.executor.cores": "14"}
@@ -60,9 +60,23 @@ def test_match_takes_a_gpu_for_the_engines_that_use_one() -> None:
     assert of_match(ONE_GPU) == TaskShare(14, 1.0)  # auto tries it
     assert of_match(ONE_GPU, gpus_per_task=0) == of_match(ONE_GPU, engine="sketch") == TaskShare(1, 0.0)
     assert of_match(ONE_GPU, engine="exact_gpu", cpus_per_gpu_task=2) == TaskShare(2, 1.0)
+    assert of_match(ONE_GPU, engine="faiss_ivf") == TaskShare(14, 1.0)
+    assert of_match({}, engine="faiss_ivf") == TaskShare(1, 0.0)  # on CPUs
     assert of_match({}) == of_match({}, engine="exact") == TaskShare(1, 0.0)
     with pytest.raises(ConfigError, match=r"match\.gpus_per_task=1, and executors have 0 GPUs .*match\.engine=auto"):
         of_match({}, engine="exact_gpu")
+
+
+def test_index_takes_a_gpu_where_executors_have_them() -> None:
+    def of_index(conf: dict[str, str], **index: Any) -> TaskShare:
+        return index_share(cluster(**conf), IndexSettings(**index))
+
+    assert of_index(ONE_GPU) == TaskShare(14, 1.0)
+    assert of_index(ONE_GPU, gpus_per_task=0) == of_index({}) == TaskShare(1, 0.0)
+    with pytest.raises(
+        ConfigError, match=r"index\.gpus_per_task=1, and executors have 0 GPUs .*index\.gpus_per_task=0"
+    ):
+        of_index({}, gpus_per_task=1.0)
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_an_error_with_the_way_out() -> None:
@@ -162,3 +176,20 @@ def test_a_gpu_without_cuda_stops_the_run_with_a_clear_error_and_no_row(seen: Se
     assert done["error"].startswith("ConfigError: this task holds GPU 0, and PyTorch ")
     assert "sees 0 CUDA devices here" in done["message"]
     assert done["n_rows"] == 0
+
+
+@pytest.mark.slow
+def test_tasks_that_hold_a_gpu_say_once_that_faiss_has_none_and_search_on_the_cpu(seen: Seen) -> None:
+    done = seen["faiss"]
+    assert (done["error"], done["is_right"]) == (None, True)
+    for step in ("index", "match"):
+        why = json.loads(done["notes"][step])["faiss_unusable_on_gpu"]
+        assert "here was built for CPUs" in why or "sees 0 GPUs here, and the task holds GPU 0" in why
+
+
+@pytest.mark.slow
+def test_a_step_stops_where_its_setting_says_so(seen: Seen) -> None:
+    assert seen["faiss_stops"]["error"].startswith("ConfigError: match.faiss_without_gpu=stop: FAISS ")
+    assert list(seen["faiss_stops"]["notes"]) == ["index"]
+    assert seen["index_stops"]["error"].startswith("ConfigError: index.faiss_without_gpu=stop: FAISS ")
+    assert seen["index_stops"]["notes"] == {}

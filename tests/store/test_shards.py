@@ -150,7 +150,7 @@ def test_a_shard_holds_the_centroids_of_its_index_in_one_array_for_all(tmp_path:
 def test_the_index_is_kept_where_it_was_asked_for(tmp_path: Path) -> None:
     _, sha256 = write(str(tmp_path), 60, 11)
     assert shards.read_shard(str(tmp_path), PATH, sha256).index is None
-    assert shards.read_shard(str(tmp_path), PATH, sha256, with_index=True).index.ntotal == 60
+    assert shards.read_shard(str(tmp_path), PATH, sha256, index_file=(PATH, sha256)).index.ntotal == 60
 
 
 # --- what stays in memory

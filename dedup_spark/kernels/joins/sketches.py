@@ -57,6 +57,10 @@ class CosineHistogram:
         middle, share = (edges[:-1] + edges[1:])[held] / 2, counts[held] / max(1, counts.sum())
         return cls(tuple(middle.tolist()), tuple(share.tolist()))
 
+    def share_above(self, cosine: float) -> float:
+        """Share of random pairs with at least this cosine."""
+        return sum(share for middle, share in zip(self.cosines, self.shares, strict=True) if middle >= cosine)
+
 
 NEGATIVES = CosineHistogram.of([NormalDist(0.03, 0.06).inv_cdf(q) for q in np.linspace(0.0005, 0.9995, 1000)])
 """Where nothing was measured: SSCD embeddings of unlike photos (mean 0.03, standard deviation 0.06)."""

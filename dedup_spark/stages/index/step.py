@@ -2,15 +2,15 @@
 
 Reads: features
 Writes: centroids, shards
-Kernels: vectors
-Scale: k-means on at most index.max_train_rows rows on the driver; every vector is assigned once (n x cells products)
-and shuffled once (1 KB per row); one file per shard, built in one task (about 2 KB of memory per row).
+Kernels: vectors, faiss_index, joins
+Scale: k-means on at most index.max_train_rows rows, on the driver or in a task that holds a GPU; every vector is
+assigned once (n x cells products) and shuffled once (1 KB per row); one file per shard, built in one task (about 2 KB
+of memory per row).
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,15 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32, train_centroids
-from dedup_spark.spark.draw import seeded_place
+from dedup_spark.kernels.faiss_index import fill_index
+from dedup_spark.kernels.vectors import build_shard, from_bytes, to_float32
+from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.index.training import NO_GPU, finder, gpu_share, train, train_type
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import files, shards
 from dedup_spark.store.observed import stage_with
@@ -35,11 +38,21 @@ from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
 
 _ASSIGNED = "image_id bigint, cell int, embedding binary"
-_SHARD_FILE = Columns("shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>")
+_SHARD_FILE = Columns(
+    "shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>, index_path string, "
+    "index_sha256 string"
+)
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
-_TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
 _USUAL_BYTES = 1024  # of a vector of 512 numbers, for which the bounds of the settings are measured
 _ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
+
+
+@dataclass(frozen=True)
+class OwnType:
+    """A type of index that is not that of every shard, and the index of that type without rows."""
+
+    index_type: str
+    trained: Broadcast[bytes]
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,7 @@ class ShardSettings:
     root: str
     folder: str
     centroids: npt.NDArray[np.float32]
+    own_type: OwnType | None = None
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
@@ -97,37 +111,34 @@ def _build(
     """Write cells and shards; returns how many of each. `made_of` is the model_id and the name of the set of images."""
     tables, spark = run.tables, run.tables.spark
     model_id, built_from = made_of
-    centroids = train(vectors, n_vectors, settings)
-    assigned = tables.stage("assigned", assign_cells(vectors, centroids))
+    share, unusable = gpu_share(spark, settings)
+    if unusable:
+        run.note(faiss_unusable_on_gpu=unusable)
+    centroids = train(vectors, n_vectors, settings, share)
+    trained = train_type(vectors, n_vectors, centroids, settings)
+    assigned = tables.stage("assigned", assign_cells(vectors, centroids, settings, share))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
     rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings)
     shard_of = pack_cells(sizes, rows_per_shard)
     places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
     folder = f"{shards.FOLDER}/{build}"
-    written = tables.stage("written", write_shards(assigned, places, ShardSettings(tables.root, folder, centroids)))
+    own = None if trained is None else OwnType(settings.faiss_index_type, spark.sparkContext.broadcast(trained))
+    to_write = ShardSettings(tables.root, folder, centroids, own)
+    written = tables.stage("written", write_shards(assigned, places, to_write))
     tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
-    tables.overwrite(SHARDS, written.withColumns({"model_id": F.lit(model_id), "built_from": F.lit(built_from)}))
+    alike = {"model_id": model_id, "built_from": built_from, "index_type": settings.faiss_index_type}
+    tables.overwrite(SHARDS, written.withColumns({name: F.lit(value) for name, value in alike.items()}))
     return len(centroids), written.count()
 
 
-def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings) -> npt.NDArray[np.float32]:
-    """Centroids from a sample that depends only on the ids and the seed, not on order or partitions."""
-    n_cells = settings.n_cells or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
-    n_cells = min(n_cells, n_vectors)
-    wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
-    draw = seeded_place(settings.seed)
-    sample = vectors.where(draw < 1.2 * wanted / n_vectors) if wanted < n_vectors else vectors
-    rows = sample.orderBy(draw, "image_id").limit(wanted).select("embedding").toArrow()
-    matrix = from_bytes(rows["embedding"].to_pylist()).astype(np.float32)
-    return train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
-
-
-def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> DataFrame:
-    """Rows of image_id, cell and embedding; lazy."""
-    shared = vectors.sparkSession.sparkContext.broadcast(centroids)
+def assign_cells(
+    vectors: DataFrame, centroids: npt.NDArray[np.float32], settings: IndexSettings, share: TaskShare = NO_GPU
+) -> DataFrame:
+    """Rows of image_id, cell and embedding; lazy. By tasks that hold a GPU where `share` has one."""
+    shared, gpus = vectors.sparkSession.sparkContext.broadcast(centroids), share.gpus
 
     def assign(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        quantiser = Quantiser(shared.value)
+        quantiser = finder(shared.value, settings, gpus)
         for batch in batches:
             matrix = to_float32(from_bytes(batch["embedding"].to_pylist()))
             cells = pa.array(quantiser.nearest(matrix), pa.int32())
@@ -135,7 +146,7 @@ def assign_cells(vectors: DataFrame, centroids: npt.NDArray[np.float32]) -> Data
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
             )
 
-    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED)
+    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED, profile=share.profile)
 
 
 def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
@@ -188,6 +199,10 @@ def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.Record
     size, sha256 = shards.write_shard(settings.root, path, build_shard(ids, vectors, cells, settings.centroids))
     held = sorted(set(cells.tolist()))
     row = {"shard": shard, "path": path, "n_images": len(ids), "size_bytes": size, "sha256": sha256, "cells": held}
+    if settings.own_type is not None:
+        index = fill_index(settings.own_type.trained.value, ids, to_float32(vectors), cells)
+        beside = path.replace(".faiss", f".{settings.own_type.index_type.replace(',', '-')}.faiss")
+        row |= {"index_path": beside, "index_sha256": shards.write_shard(settings.root, beside, index)[1]}
     return pa.RecordBatch.from_pylist([row], schema=_SHARD_FILE.arrow)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.faiss_index import DEFAULT, has_cells_of
+from dedup_spark.kernels.joins.faiss_device import MAX_K
+from dedup_spark.kernels.joins.faiss_ivf import FLOAT16_ERROR
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, filter_cost
 from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
 from dedup_spark.stages.match.survey import Survey
@@ -29,14 +33,23 @@ class Choice:
     sketch_filter: SketchFilter | None = None
     margin: float = 0.0
     n_probes: int = 0
+    faiss_margin: float = FLOAT16_ERROR
+    on_gpu: bool = False
+    reaches_recall: bool = True
 
 
 def predict(
-    survey: Survey, n_comparisons: float, settings: MatchSettings, gpu_ns: float | None = None
+    survey: Survey,
+    n_comparisons: float,
+    settings: MatchSettings,
+    gpu_ns: float | None = None,
+    faiss_gpu_ns: float | None = None,
+    index_type: str = DEFAULT,
 ) -> dict[str, Choice]:
     """Each engine with its cost, by the survey's measurements. Exact joins have recall 1, the others match.min_recall.
 
     `gpu_ns`: nanoseconds per comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
+    `faiss_gpu_ns`: the same per row that FAISS scans on it. `index_type`: of what FAISS searches.
     """
     exact_floor, floor = (raised_floor(settings, survey, of(settings)) for of in (lowest_floor, sketch_floor))
     demands = [(settings.min_similarity, settings.min_recall)]
@@ -50,15 +63,38 @@ def predict(
         Choice("exact", seconds * survey.gemm_ns, exact_floor),
         Choice("sketch", seconds * sketch_ns, floor, sketch_filter),
         Choice("routed", seconds * (visited * sketch_ns + _ROUTING_NS), floor, sketch_filter, margin=survey.margin),
-        Choice("faiss_ivf", seconds * visited * 2 * survey.gemm_ns, floor, n_probes=survey.n_probes),
+        _faiss(survey, seconds, floor, settings, (gpu_ns, faiss_gpu_ns), index_type),
     ]
     if gpu_ns is not None:
         choices = [Choice("exact_gpu", seconds * gpu_ns, exact_floor), *choices]
     return {choice.engine: choice for choice in choices}
 
 
+def _faiss(
+    survey: Survey,
+    seconds: float,
+    floor: float,
+    settings: MatchSettings,
+    gpu: tuple[float | None, float | None],
+    index_type: str,
+) -> Choice:
+    """FAISS scans the cells that each row probes, in both directions; before, it compares the row with all cells."""
+    n_probes = settings.faiss_probes or survey.n_probes
+    product_ns, scan_ns = gpu
+    on_gpu = scan_ns is not None and n_probes <= MAX_K
+    has_cells = has_cells_of(index_type)
+    share = survey.probed_share(n_probes) if has_cells else 1.0
+    cells_ns = survey.cells_per_row * ((product_ns or 0.0) if on_gpu else survey.gemm_ns) if has_cells else 0.0
+    scored_ns = survey.negatives.share_above(floor - survey.faiss_margin) * survey.costs.score
+    per_row = share * ((scan_ns if on_gpu and scan_ns is not None else survey.faiss_ns) + scored_ns) + cells_ns
+    return Choice(
+        "faiss_ivf", seconds * 2 * per_row, floor, n_probes=n_probes, faiss_margin=survey.faiss_margin, on_gpu=on_gpu,
+        reaches_recall=not has_cells or n_probes >= survey.n_probes,
+    )  # fmt: skip
+
+
 def choose(choices: dict[str, Choice], engine: str) -> Choice:
-    """The engine asked for; for `auto` the cheapest. `auto` never chooses faiss_ivf, which is there to compare with.
+    """The engine asked for; for `auto` the cheapest of those that reach the recall.
 
     Where the exact join is cheap, it is chosen: it has recall 1, and small timing differences then change nothing.
     """
@@ -66,14 +102,16 @@ def choose(choices: dict[str, Choice], engine: str) -> Choice:
         return choices[engine]
     if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
         return choices["exact"]
-    return min((c for c in choices.values() if c.engine != "faiss_ivf"), key=lambda c: c.core_seconds)
+    return min((c for c in choices.values() if c.reaches_recall), key=lambda c: c.core_seconds)
 
 
 def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[str, Any]:
     """Why this engine, for runs.notes."""
     return {
         "engine": chosen.engine,
-        "predicted_core_seconds": {name: round(c.core_seconds, 3) for name, c in choices.items()},
+        "predicted_core_seconds": {
+            name: round(c.core_seconds, 3) for name, c in choices.items() if math.isfinite(c.core_seconds)
+        },
         "floor": chosen.floor,
         "sketch": asdict(chosen.sketch_filter) if chosen.sketch_filter else None,
         "margin": chosen.margin,
@@ -81,4 +119,6 @@ def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[st
         "surveyed": survey.n_queries,
         "neighbours_per_image_above_floor": round(survey.neighbours_per_image(chosen.floor), 3),
         "gemm_ns": round(survey.gemm_ns, 2),
+        **({"faiss_ns": round(survey.faiss_ns, 2)} if math.isfinite(survey.faiss_ns) else {}),
+        **({"faiss_on_gpu": chosen.on_gpu} if chosen.engine == "faiss_ivf" else {}),
     }

@@ -1,18 +1,38 @@
-"""The GPU that a task of match holds, and how fast it compares vectors."""
+"""The GPU that a task of match holds: how fast PyTorch and FAISS compare vectors there, and whether FAISS can."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.faiss_device import FaissGpuUnusable
+from dedup_spark.kernels.joins.faiss_ivf import GPU_K, ShardSearch
 from dedup_spark.spark.gpus import TaskShare, device_of_task
-from dedup_spark.stages.match.speed import nanoseconds
-from dedup_spark.store.shards import read_shard
+from dedup_spark.stages.faiss_gpu import gpu_of_task
+from dedup_spark.stages.match.speed import faiss_nanoseconds, nanoseconds
+from dedup_spark.store.shards import Shard, index_file_of, read_shard
+
+_TIMED_QUERIES = 4096
+_MEASURED = "exact_ns double, faiss_ns double, faiss_unusable string"
+
+
+@dataclass(frozen=True)
+class GpuSpeeds:
+    """Nanoseconds per comparison on a GPU, for all cores that its task holds; None: not there, or not asked for.
+
+    `faiss_unusable` says why FAISS cannot use it.
+    """
+
+    exact_ns: float | None = None
+    faiss_ns: float | None = None
+    faiss_unusable: str = ""
 
 
 def open_device(gpus: float) -> str:
@@ -22,21 +42,40 @@ def open_device(gpus: float) -> str:
     return str(open_device(device_of_task(gpus)))
 
 
-def gpu_nanoseconds(shard_rows: DataFrame, root: str, share: TaskShare) -> float:
-    """Nanoseconds per comparison by exact_gpu, measured by one task that holds a GPU, on the first shard."""
-    first = shard_rows.where("shard = 0").select("path", "sha256").repartition(1)
+def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: MatchSettings) -> GpuSpeeds:
+    """Measured by one task that holds a GPU, on the first shard, for the engines that may be chosen."""
+    first = shard_rows.where("shard = 0").select("path", "sha256", "index_path", "index_sha256").repartition(1)
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for file in (row for batch in batches for row in batch.to_pylist()):
-            shard, device = read_shard(root, file["path"], file["sha256"]), open_device(share.gpus)
-            yield pa.RecordBatch.from_pylist([{"ns": _exact_nanoseconds(shard.block, device)}])
+            shard = read_shard(root, file["path"], file["sha256"], index_file_of(file))
+            exact = settings.engine != "faiss_ivf"
+            exact_ns = exact_nanoseconds(shard.block, open_device(share.gpus)) if exact else None
+            faiss_ns, unusable = None, ""
+            if settings.engine != "exact_gpu":
+                faiss_ns, unusable = faiss_on_gpu(shard, share.gpus, settings.faiss_k)
+            row = {"exact_ns": exact_ns, "faiss_ns": faiss_ns, "faiss_unusable": unusable}
+            yield pa.RecordBatch.from_pylist([row], schema=pa.schema(_ARROW))
 
-    row = first.mapInArrow(measure, "ns double", profile=share.profile).first()
+    row = first.mapInArrow(measure, _MEASURED, profile=share.profile).first()
     assert row is not None
-    return float(row["ns"])
+    exact_ns, faiss_ns = (None if ns is None else float(ns) * share.cpus for ns in (row["exact_ns"], row["faiss_ns"]))
+    return GpuSpeeds(exact_ns, faiss_ns, row["faiss_unusable"])
 
 
-def _exact_nanoseconds(block: Block, device: str) -> float:
+_ARROW = {"exact_ns": pa.float64(), "faiss_ns": pa.float64(), "faiss_unusable": pa.string()}
+
+
+def exact_nanoseconds(block: Block, device: str) -> float:
     """By wall clock: the processor time of this process does not hold the time of a GPU."""
     n = len(block) ** 2 // 2
     return nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)
+
+
+def faiss_on_gpu(shard: Shard, gpus_per_task: float, k: int) -> tuple[float | None, str]:
+    """Nanoseconds per row that FAISS scans on the GPU of this task, by wall clock; or why it cannot."""
+    try:
+        search = ShardSearch.on(gpu_of_task(gpus_per_task), shard.block, shard.index)
+        return faiss_nanoseconds(search, k or GPU_K, _TIMED_QUERIES, time.perf_counter), ""
+    except FaissGpuUnusable as e:
+        return None, str(e)

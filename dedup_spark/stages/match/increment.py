@@ -27,8 +27,8 @@ from dedup_spark.vocabulary import Method
 _FILE = Columns("shard int, path string, n_images bigint, sha256 string")
 
 _NOT_DECIDING = {
-    "audit_queries", "cpus_per_gpu_task", "gpus_per_task", "max_hamming_bits", "max_pairs_per_image",
-    "max_phash_bucket",
+    "audit_queries", "cpus_per_gpu_task", "faiss_k", "faiss_without_gpu", "gpus_per_task", "max_hamming_bits",
+    "max_pairs_per_image", "max_phash_bucket",
 }  # fmt: skip
 
 
@@ -45,6 +45,8 @@ def fingerprint(model_id: str, settings: MatchSettings) -> str:
     """Hash of the model and of all that decides which embeddings are pairs, code included. Guards, audit and pHash are
     left out, as they do not."""
     deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
+    if not settings.faiss_probes:
+        del deciding["faiss_probes"]  # matches of versions without it are still good
     text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

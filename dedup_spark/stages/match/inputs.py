@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ArtifactError
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.spark.background import Start
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import increment, sample
@@ -18,7 +19,9 @@ from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, SHARDS
 
-_FILE = SHARDS.schema.only("shard", "path", "sha256", "n_images", "model_id", "built_from")
+_FILE = SHARDS.schema.only(
+    "shard", "path", "sha256", "n_images", "model_id", "built_from", "index_type", "index_path", "index_sha256"
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Inputs:
     n_embedded: int
     shard_rows: DataFrame
     n_shards: int
+    index_type: str  # of what faiss_ivf searches
     fingerprint: str
     is_remembered: bool  # rows of densities have this fingerprint
 
@@ -74,6 +78,7 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         n_embedded=counts["n_embedded"],
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
+        index_type=next((row["index_type"] for row in index if row["index_type"]), DEFAULT),
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )

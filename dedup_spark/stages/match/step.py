@@ -2,7 +2,7 @@
 
 Reads: features, shards, densities, pairs
 Writes: pairs, densities, quality
-Kernels: joins, vectors
+Kernels: joins, vectors, faiss_index
 Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when
 routed; m new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side;
 490 bytes of hashes per image (250 up to 200,000 images).
@@ -26,11 +26,11 @@ from dedup_spark.config import Config
 from dedup_spark.spark.background import Start, background
 from dedup_spark.spark.gpus import TaskShare, match_share
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.match import audit, engine_choice, hash_pairs, neighbours
+from dedup_spark.stages.match import audit, engine_choice, faiss_report, hash_pairs, neighbours
 from dedup_spark.stages.match.comparisons import Comparisons, comparisons_to_make
 from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.stages.match.floors import lowest_floor
-from dedup_spark.stages.match.gpu import gpu_nanoseconds
+from dedup_spark.stages.match.gpu import GpuSpeeds, gpu_speeds
 from dedup_spark.stages.match.guards import PairGuard
 from dedup_spark.stages.match.inputs import Inputs, read_inputs
 from dedup_spark.stages.match.joining import join
@@ -92,8 +92,9 @@ def _match_embeddings(
 
     sources = by_hash.result()  # nothing else runs while the join shows its progress
     joining = JoinSettings.of(tables.root, chosen, settings, share.gpus)
-    profile = share.profile if chosen.engine == "exact_gpu" else None
+    profile = share.profile if chosen.engine == "exact_gpu" or chosen.on_gpu else None
     pairs, totals = join(run, _in_tasks(wanted, chosen), joining, guard, profile)
+    faiss_report.say_what_searches_came_to(run, totals)
     if wanted.known is not None:
         pairs = pairs.unionByName(wanted.known)
     top = neighbours.nearest(pairs, settings.neighbours)
@@ -113,8 +114,9 @@ def _survey(run: Run, given: Inputs) -> tuple[DataFrame, Survey]:
     settings = run.config.match
     sample = draw(given.drawable, given.n_queries, settings.seed)
     of_task = SurveySettings(
-        run.tables.root, settings.min_similarity, lowest_floor(settings), settings.neighbours, settings.seed
-    )
+        run.tables.root, settings.min_similarity, lowest_floor(settings), settings.neighbours, settings.seed,
+        settings.faiss_k if settings.engine in ("auto", "faiss_ivf") else None,
+    )  # fmt: skip
     spread = one_task_per_shard(given.shard_rows, given.n_shards)
     surveyed = run.tables.stage("surveyed", compare_with_shards(spread, sample, of_task))
     return surveyed, summarise(surveyed, sample[1], settings.min_recall)
@@ -123,8 +125,11 @@ def _survey(run: Run, given: Inputs) -> tuple[DataFrame, Survey]:
 def _choose_engine(run: Run, given: Inputs, wanted: Comparisons, survey: Survey, share: TaskShare) -> Choice:
     """The engine that match.engine names, or the cheapest; noted in `runs` with the reasons."""
     settings = run.config.match
-    gpu_ns = gpu_nanoseconds(given.shard_rows, run.tables.root, share) * share.cpus if share.gpus else None
-    choices = engine_choice.predict(survey, wanted.n_comparisons, settings, gpu_ns)
+    gpu = gpu_speeds(given.shard_rows, run.tables.root, share, settings) if share.gpus else GpuSpeeds()
+    faiss_report.say_whether_faiss_has_a_gpu(run, gpu.faiss_unusable)
+    choices = engine_choice.predict(
+        survey, wanted.n_comparisons, settings, gpu.exact_ns, gpu.faiss_ns, given.index_type
+    )
     chosen = engine_choice.choose(choices, settings.engine)
     run.note(**engine_choice.notes(choices, chosen, survey))
     log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)

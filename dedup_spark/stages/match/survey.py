@@ -17,9 +17,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels.arrays import Float16, Int64
+from dedup_spark.kernels.joins.faiss_ivf import FLOAT16_ERROR
 from dedup_spark.kernels.joins.sketches import FIRST_BITS, CosineHistogram, SketchCosts, negatives_of
-from dedup_spark.stages.match.survey_task import GAP_BINS, SURVEYED, SurveySettings, survey_shard
-from dedup_spark.store.shards import read_shard
+from dedup_spark.stages.match.survey_task import GAP_BINS, RANK_BINS, SURVEYED, SurveySettings, survey_shard
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store.shards import index_file_of, read_shard
 
 _UNKNOWN_MARGIN = 0.4  # without a pair to measure: SSCD copies at cosine 0.45 are within 0.3 of each other's cells
 
@@ -40,6 +42,10 @@ class Survey:
     gemm_ns: float
     costs: SketchCosts
     exploded: bool
+    ranks: tuple[int, ...] = ()  # vectors by the probes that visit their cell, by RANK_BINS
+    faiss_ns: float = math.inf  # per vector that FAISS scans; not measured: never chosen
+    faiss_margin: float = FLOAT16_ERROR
+    cells_per_row: float = 0.0  # all cells over the rows of a shard: what choosing the cells costs beside a scan
 
     def neighbours_per_image(self, cosine: float) -> float:
         """Mean number of other representatives with at least this cosine, in steps of 0.01."""
@@ -50,6 +56,12 @@ class Survey:
         inside = sum(n for n, low in zip(self.gaps, GAP_BINS.tolist(), strict=False) if low <= margin)
         return inside / max(1, sum(self.gaps))
 
+    def probed_share(self, n_probes: int) -> float:
+        """Share of the lake that lies in the `n_probes` cells nearest to an image; 1 where it was not counted."""
+        inside = sum(n for n, most in zip(self.ranks, RANK_BINS.tolist(), strict=False) if most <= n_probes)
+        between = next((n for n, most in zip(self.ranks, RANK_BINS.tolist(), strict=False) if most > n_probes), 0)
+        return (inside + between) / sum(self.ranks) if self.ranks else 1.0
+
 
 def compare_with_shards(shard_rows: DataFrame, sample: tuple[Int64, Float16], settings: SurveySettings) -> DataFrame:
     """The sample's neighbours in each shard, and a row of counts and times for each; lazy. The sample is broadcast."""
@@ -57,10 +69,13 @@ def compare_with_shards(shard_rows: DataFrame, sample: tuple[Int64, Float16], se
 
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for shard in (row for batch in batches for row in batch.to_pylist()):
-            read = read_shard(settings.root, shard["path"], shard["sha256"])
-            yield from survey_shard(read, *shared.value, settings, times_sketches=shard["shard"] == 0)
+            is_first = shard["shard"] == 0
+            searched = settings.faiss_k is not None and (is_first or shard["index_path"])
+            index_file = index_file_of(shard) if searched else None
+            read = read_shard(settings.root, shard["path"], shard["sha256"], index_file)
+            yield from survey_shard(read, *shared.value, settings, times_sketches=is_first)
 
-    return shard_rows.select("shard", "path", "sha256").mapInArrow(compare, SURVEYED.ddl)
+    return shard_rows.select("shard", *FILES).mapInArrow(compare, SURVEYED.ddl)
 
 
 def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey:
@@ -71,12 +86,12 @@ def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey
     answer = surveyed.agg(
         F.collect_list(of_shard).alias("shards"),
         F.count("gap").alias("n"),
-        *[F.percentile(c, F.lit(enough)).alias(c) for c in ("gap", "rank")],
-        *[F.max(c).alias(f"max_{c}") for c in ("gap", "rank")],
+        *[F.percentile(c, F.lit(enough)).alias(c) for c in ("gap", "rank", "faiss_error")],
+        *[F.max(c).alias(f"max_{c}") for c in ("gap", "rank", "faiss_error")],
     ).first()
     assert answer is not None
     rows = answer["shards"]
-    totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "gaps")}
+    totals = {name: np.sum([r["histograms"][name] for r in rows], axis=0) for name in ("near", "gaps", "ranks")}
     compared = sum(r["measured"]["n_compared"] for r in rows)
     seconds = sum(r["measured"]["gemm_ns"] * r["measured"]["n_compared"] for r in rows)
     few = answer["n"] < 3 / (1 - enough)  # then the quantile is the largest value, and is unreliable
@@ -94,7 +109,18 @@ def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey
         gemm_ns=seconds / max(1, compared),
         costs=_costs(timed),
         exploded=any(r["measured"]["exploded"] for r in rows),
+        ranks=tuple(totals["ranks"].tolist()),
+        faiss_ns=(timed or {}).get("faiss_ns", math.inf),
+        faiss_margin=_faiss_margin(answer["max_faiss_error"] if few else answer["faiss_error"], few),
+        cells_per_row=(timed or {}).get("n_cells", 0.0) * n_queries * len(rows) / max(1, compared),
     )
+
+
+def _faiss_margin(error: float | None, few: bool) -> float:
+    """What FAISS's scores are lowered by: that of float16, or what a coarser type of index was measured to need."""
+    if error is None:
+        return FLOAT16_ERROR
+    return max(FLOAT16_ERROR, 1.5 * error + 0.01 if few else error)
 
 
 def _costs(measured: dict[str, float] | None) -> SketchCosts:

@@ -11,23 +11,29 @@ import pyarrow as pa
 
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Float16, Float32, Int64
+from dedup_spark.kernels.faiss_index import scores_of
 from dedup_spark.kernels.joins.base import FLOAT32_ERROR, Block, Candidates, Rows, ScoredPairs, score_candidates, tiles
+from dedup_spark.kernels.joins.faiss_ivf import ShardSearch
 from dedup_spark.kernels.joins.routed import home_cosines
 from dedup_spark.kernels.joins.sketches import FIRST_BITS
 from dedup_spark.kernels.vectors import Quantiser, to_float32
-from dedup_spark.stages.match.speed import sketch_costs
+from dedup_spark.stages.match.speed import faiss_nanoseconds, sketch_costs
 from dedup_spark.store.shards import Shard
 
 SURVEYED = Columns(
-    "query_id bigint, neighbour_id bigint, similarity float, gap float, rank int, "
+    "query_id bigint, neighbour_id bigint, similarity float, gap float, rank int, faiss_error float, "
     "histograms map<string, array<bigint>>, measured map<string, double>"
 )
 
 COSINE_BINS = np.linspace(-1, 1, 201)
 GAP_BINS = np.linspace(-1, 3, 401)
+RANK_BINS = np.unique(np.round(2 ** (np.arange(65) / 4)).astype(np.int64))
+"""Numbers of probes, from 1 to 65,536, about a fifth apart."""
 
 _MAX_SHARD_PAIRS = 1_000_000
 """Neighbours that the sample may have in one shard (20 MB); more than that is an explosion, and is only counted."""
+
+_TIMED_QUERIES = 256
 
 _MAX_ROUTED_PAIRS = 4_096  # of a shard, whose distances to all cells are computed
 
@@ -41,6 +47,8 @@ class SurveySettings:
     floor: float
     neighbours: int
     seed: int
+    faiss_k: int | None = None
+    """match.faiss_k where faiss_ivf may be chosen; None: it is not timed."""
 
     @property
     def lowest(self) -> float:
@@ -50,7 +58,8 @@ class SurveySettings:
 def survey_shard(
     shard: Shard, ids: Int64, vectors: Float16, settings: SurveySettings, *, times_sketches: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of SURVEYED for one shard. The last has counts and times, with `times_sketches` those of sketches, too."""
+    """Rows of SURVEYED for one shard. The last has counts and times, with `times_sketches` those of sketches and of
+    FAISS, too. Of a shard that was read with its index, rows say how far FAISS's score lies below the cosine."""
     block, centroids = shard.block, shard.centroids
     queries = _by_cell(ids, vectors, centroids)
     counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
@@ -65,12 +74,16 @@ def survey_shard(
     }
     measured["exploded"] = float(counts.sum() > _MAX_SHARD_PAIRS)
     if not measured["exploded"]:
-        yield from _neighbours(queries, block, near, centroids, settings)
+        yield from _neighbours(queries, shard, near, settings)
     if times_sketches:
         costs = sketch_costs(block, settings.seed)
         measured |= {f"first_{bits}": ns for bits, ns in zip(FIRST_BITS, costs.first, strict=True)}
-        measured["score"] = costs.score
+        measured |= {"score": costs.score, "n_cells": float(len(centroids))}
+        if settings.faiss_k is not None:
+            search = ShardSearch(block, shard.index)
+            measured["faiss_ns"] = faiss_nanoseconds(search, settings.faiss_k, _TIMED_QUERIES, time.process_time)
     histograms = {"near": counts, "gaps": _gap_counts(queries, block, centroids)}
+    histograms["ranks"] = _rank_counts(queries, block, centroids)
     yield _counts_row(histograms, measured)
 
 
@@ -94,9 +107,10 @@ def _propose(queries: Block, block: Block, lowest: float, counts: np.ndarray) ->
 
 
 def _neighbours(
-    queries: Block, block: Block, near: list[ScoredPairs], centroids: Float32, settings: SurveySettings
+    queries: Block, shard: Shard, near: list[ScoredPairs], settings: SurveySettings
 ) -> Iterator[pa.RecordBatch]:
-    """The pairs that `pairs` must hold; those above min_similarity with the gap and rank that routing needs."""
+    """The pairs that `pairs` must hold; those above min_similarity with what routing and FAISS need to find them."""
+    block, centroids = shard.block, shard.centroids
     to_cells = queries.unit_vectors(slice(None)) @ centroids.T
     for found in near:
         own = found.best_of_a | (found.similarity >= np.float32(settings.min_similarity))
@@ -105,9 +119,12 @@ def _neighbours(
         gap, rank, unknown = np.zeros(len(i), np.float32), np.zeros(len(i), np.int32), np.ones(len(i), bool)
         gap[routed], rank[routed] = _routes(queries, block, i[routed], j[routed], to_cells, centroids)
         unknown[routed] = False
-        nulls = [pa.nulls(len(i), kind) for kind in SURVEYED.arrow.types[5:]]
+        error, is_unknown = np.zeros(len(i), np.float32), unknown | (shard.index is None)
+        if shard.index is not None:
+            error[routed] = _faiss_errors(queries, shard, i[routed], j[routed], similarity[routed])
+        nulls = [pa.nulls(len(i), kind) for kind in SURVEYED.arrow.types[6:]]
         pairs = [pa.array(x) for x in (queries.ids[i], block.ids[j], similarity)]
-        routes = [pa.array(gap, mask=unknown), pa.array(rank, mask=unknown)]
+        routes = [pa.array(gap, mask=unknown), pa.array(rank, mask=unknown), pa.array(error, mask=is_unknown)]
         yield pa.RecordBatch.from_arrays([*pairs, *routes, *nulls], schema=SURVEYED.arrow)
 
 
@@ -124,6 +141,23 @@ def _routes(
         gap = np.take_along_axis(sims, home[:, None], 1)[:, 0] - there[:, 0]
         ways.append((np.where(home == other, np.float32(-1), gap), 1 + (sims > there).sum(1)))
     return np.minimum(ways[0][0], ways[1][0]), np.minimum(ways[0][1], ways[1][1]).astype(np.int32)
+
+
+def _faiss_errors(queries: Block, shard: Shard, i: Rows, j: Rows, similarity: Float32) -> Float32:
+    """How far below the cosine of each pair FAISS's score lies."""
+    return similarity - scores_of(shard.index, queries.unit_vectors(i), shard.block.ids[j])
+
+
+def _rank_counts(queries: Block, block: Block, centroids: Float32) -> np.ndarray:
+    """Rows of the shard by how many probes a query needs to visit their cell, by RANK_BINS."""
+    cells = np.array(list(block.cell_bounds), np.int64)
+    sizes = np.array([rows.stop - rows.start for rows in block.cell_bounds.values()], np.int64)
+    counts = np.zeros(len(RANK_BINS), np.int64)
+    for to_cells in queries.unit_vectors(slice(None)) @ centroids.T:
+        n_farther = np.searchsorted(np.sort(to_cells), to_cells[cells], side="right")
+        ranks = len(centroids) - n_farther + 1
+        counts += np.bincount(np.searchsorted(RANK_BINS, ranks), sizes, len(RANK_BINS)).astype(np.int64)
+    return counts
 
 
 def _gap_counts(queries: Block, block: Block, centroids: Float32) -> np.ndarray:

@@ -20,26 +20,28 @@ from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.arrays import Float32, Int64
 from dedup_spark.kernels.joins.base import Block, Candidates, ScoredPairs, score_candidates
 from dedup_spark.kernels.joins.exact import exact_join
-from dedup_spark.kernels.joins.faiss_ivf import ivf_join
+from dedup_spark.kernels.joins.faiss_ivf import SearchCounts
 from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
 from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
 from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.stages.match.engine_choice import EXACT, Choice
+from dedup_spark.stages.match.faiss_task import FaissSettings, search_shards
 from dedup_spark.stages.match.gpu import open_device
-from dedup_spark.store.shards import Shard, bounded_cache, read_shard
+from dedup_spark.store.shards import Shard, bounded_cache, index_file_of, read_shard
 
 JOINED = Columns(
     "image_id_a bigint, image_id_b bigint, similarity float, best_of_a boolean, best_of_b boolean, "
-    "item bigint, n_candidates bigint, overflow boolean"
+    "item bigint, n_candidates bigint, overflow boolean, n_full_queries bigint, gave_up_gpu string"
 )
-"""Pairs, and after those of each item one row with its number, its candidates, and whether it was cut off."""
+"""Pairs, and after those of each item one row with its number, its candidates, whether it was cut off, and of faiss_ivf
+the queries that had more near images than a search returns, and why it left its GPU."""
 
 _MIN_ITEM_PAIRS = 1_000_000  # below this no item is cut off: 25 MB of rows
 
 
 @dataclass(frozen=True)
 class JoinSettings:
-    """What a task needs to join two shards. `margin` is of routed, `n_probes` of faiss_ivf."""
+    """What a task needs to join two shards. `margin` is of routed, `faiss` of faiss_ivf."""
 
     root: str
     engine: str
@@ -48,7 +50,7 @@ class JoinSettings:
     neighbours: int
     sketch_filter: SketchFilter | None
     margin: float
-    n_probes: int
+    faiss: FaissSettings
     seed: int
     max_pairs_per_image: int
     gpus_per_task: float = 0.0
@@ -64,7 +66,7 @@ class JoinSettings:
             neighbours=settings.neighbours,
             sketch_filter=chosen.sketch_filter,
             margin=chosen.margin,
-            n_probes=chosen.n_probes,
+            faiss=FaissSettings.of(chosen, settings),
             seed=settings.seed,
             max_pairs_per_image=settings.max_pairs_per_image,
             gpus_per_task=gpus_per_task,
@@ -82,26 +84,26 @@ def join_items(
     """Work items (see work_items.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
     for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
         a, b = _shards_of(item, settings)
-        blocks = a.block, b.block if b else None
-        yield from _join_item(item["item"], blocks, propose(a, b, settings), settings, n_pairs)
+        counts = SearchCounts()
+        proposed = propose(a, b, settings, counts)
+        yield from _join_item(item["item"], (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
 
 
 def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
     """The two shards of an item, each read once; None where it joins a shard with itself."""
     a_file, b_file = ((settings.root, item[f"{side}_path"], item[f"{side}_sha256"]) for side in "ab")
-    with_index = settings.engine == "faiss_ivf"
-    return read_shard(*a_file, with_index), None if a_file == b_file else read_shard(*b_file, with_index)
+    a_index, b_index = (index_file_of(item, f"{side}_") if settings.engine == "faiss_ivf" else None for side in "ab")
+    return read_shard(*a_file, a_index), None if a_file == b_file else read_shard(*b_file, b_index)
 
 
-def propose(a: Shard, b: Shard | None, settings: JoinSettings) -> Candidates:
-    """Rows that the engine proposes; with `b` None: pairs within `a`."""
+def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:
+    """Rows that the engine proposes; with `b` None: pairs within `a`. `counts` are those of faiss_ivf."""
     a_block, b_block = a.block, b.block if b else None
     if settings.engine in EXACT:
         device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
         return exact_join(a_block, b_block, settings.lowest, device)
     if settings.engine == "faiss_ivf":
-        indexes = tuple(shard.index for shard in (a, b) if shard and shard.index is not None)
-        return ivf_join(a_block, b_block, indexes, settings.lowest, settings.n_probes)
+        return search_shards(a, b, settings.faiss, settings.gpus_per_task, counts)
     assert settings.sketch_filter is not None
     a_sketched = _sketched(a, settings.sketch_filter, settings.seed)
     b_sketched = _sketched(b, settings.sketch_filter, settings.seed) if b else None
@@ -132,6 +134,7 @@ def _join_item(
     proposed: Candidates,
     settings: JoinSettings,
     counter: Accumulator[int] | None,
+    counts: SearchCounts,
 ) -> Iterator[pa.RecordBatch]:
     n_found = n_candidates = 0
     a, b = blocks
@@ -145,7 +148,8 @@ def _join_item(
             yield _pairs(found, a.ids[found.i], base.ids[found.j])
     if counter is not None:
         counter.add(n_found)
-    end = {"item": item, "n_candidates": n_candidates, "overflow": n_found > allowed}
+    of_search = {"n_full_queries": counts.n_full, "gave_up_gpu": counts.gave_up_gpu or None}
+    end = {"item": item, "n_candidates": n_candidates, "overflow": n_found > allowed, **of_search}
     yield pa.RecordBatch.from_pylist([end], schema=JOINED.arrow)
 
 
@@ -155,5 +159,5 @@ def _pairs(found: ScoredPairs, a: Int64, b: Int64) -> pa.RecordBatch:
         np.minimum(a, b), np.maximum(a, b), found.similarity,
         np.where(swap, found.best_of_b, found.best_of_a), np.where(swap, found.best_of_a, found.best_of_b),
     ]  # fmt: skip
-    nulls = [pa.nulls(len(a), kind) for kind in (pa.int64(), pa.int64(), pa.bool_())]
+    nulls = [pa.nulls(len(a), kind) for kind in JOINED.arrow.types[5:]]
     return pa.RecordBatch.from_arrays([*(pa.array(c) for c in columns), *nulls], schema=JOINED.arrow)

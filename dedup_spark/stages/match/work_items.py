@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
+
+FILES = ("path", "sha256", "index_path", "index_sha256")
 
 _CORE_SECONDS_PER_TASK = 1.0  # with less, Spark's own 0.1 s per task with Python would be noticeable
 
@@ -38,7 +40,7 @@ def items_of_queries(query_rows: DataFrame, n_files: int, shard_rows: DataFrame,
 def one_task_per_shard(shard_rows: DataFrame, n_shards: int) -> DataFrame:
     """The rows of `shards` with a `shard` from 0, a task for each."""
     numbers = _range(shard_rows, n_shards).select(F.col("id").cast("int").alias("shard"))
-    return numbers.join(F.broadcast(shard_rows.select("shard", "path", "sha256")), "shard")
+    return numbers.join(F.broadcast(shard_rows.select("shard", *FILES)), "shard")
 
 
 def n_tasks(n_items: int, core_seconds: float, parallelism: int) -> int:
@@ -51,8 +53,13 @@ def _range(like: DataFrame, n_items: int) -> DataFrame:
 
 
 def _with_files(items: DataFrame, a_rows: DataFrame, b_rows: DataFrame) -> DataFrame:
-    """item, a, b, a_path, a_sha256, b_path, b_sha256; the tables of files are small and go to every executor."""
+    """item, a, b, and FILES of both with a_ and b_ before; the tables of files are small and go to every executor."""
     for side, rows in (("a", a_rows), ("b", b_rows)):
-        files = rows.select(F.col("shard").alias(side), *(F.col(c).alias(f"{side}_{c}") for c in ("path", "sha256")))
-        items = items.join(F.broadcast(files), side)
-    return items.select("item", "a", "b", "a_path", "a_sha256", "b_path", "b_sha256")
+        named = [_file_column(rows, c).alias(f"{side}_{c}") for c in FILES]
+        items = items.join(F.broadcast(rows.select(F.col("shard").alias(side), *named)), side)
+    return items.select("item", "a", "b", *(f"{side}_{c}" for side in "ab" for c in FILES))
+
+
+def _file_column(rows: DataFrame, name: str) -> Column:
+    """Null where the rows have none: files of queries are of the type of every shard."""
+    return F.col(name) if name in rows.columns else F.lit(None).cast("string")

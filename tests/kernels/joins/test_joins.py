@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import faiss
 import numpy as np
 import pytest
+from faiss_gpus import Library
 
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.joins import base, exact, faiss_ivf, routed, sketch
 from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
+from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
+from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits, ShardSearch, ivf_join
 from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
 from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, make_sketches
@@ -32,7 +36,7 @@ def block(n: int, seed: int, d: int = 64, n_cells: int = 6) -> tuple[Block, np.n
     cells = vectors.nearest_cells(x.astype(np.float32), centroids)
     order = np.argsort(cells, kind="stable")
     return Block(
-        rng.permutation(10 * n)[:n][order] - 5 * n + 10_000 * seed, x[order].astype(np.float16), cells[order]
+        rng.permutation(10 * n)[:n][order] - 5 * n + 10_000 * (-seed) ** seed, x[order].astype(np.float16), cells[order]
     ), centroids
 
 
@@ -59,6 +63,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
             ("_GPU_TILE_ROWS", 90),
             ("_SCORED_ROWS", 33),
             ("_QUERIES", 50),
+            ("_GPU_QUERIES", 70),
         ):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)
@@ -131,21 +136,73 @@ def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block |
         assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(other))
 
 
-def test_the_faiss_join_with_all_probes_finds_what_brute_force_finds() -> None:
-    indexes = [vectors.build_shard(x.ids, x.vectors, x.cells, CENTROIDS) for x in (A, B)]
-    for a, b, used in ((A, None, indexes[:1]), (A, B, indexes)):
-        portions = [
-            list(zip(i.tolist(), j.tolist(), strict=True)) for i, j in faiss_ivf.ivf_join(a, b, tuple(used), 0.6, 6)
-        ]
-        assert all(
-            len(set(portion)) == len(portion) for portion in portions
-        )  # each place among the nearest is one image's
-        found = {pair for portion in portions for pair in portion}
-        i, j = np.array(sorted(found)).T
-        near = vectors.cosines(a.vectors[i], (a if b is None else b).vectors[j]) >= 0.6
-        found = set(zip(i[near].tolist(), j[near].tolist(), strict=True))
-        unit = {p for p in near_pairs(a, b, 0.6) if both_unit(a, p[0]) and both_unit(a if b is None else b, p[1])}
-        assert unit <= found <= near_pairs(a, b, 0.6)
+def shard_search(a: Block, on: FaissGpu | None = None) -> ShardSearch:
+    index = vectors.build_shard(a.ids, a.vectors, a.cells, CENTROIDS)
+    return ShardSearch.on(on, a, index) if on else ShardSearch(a, index)
+
+
+def portions_of(a: ShardSearch, b: ShardSearch | None, limits: SearchLimits, counts: SearchCounts) -> list[list]:
+    found = ivf_join(a, b, limits, counts)
+    return [list(zip(i.tolist(), j.tolist(), strict=True)) for i, j in found]
+
+
+@pytest.mark.parametrize("is_gpu", [False, True], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("k", [0, 3, 64, 2048])
+@pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (B, A), (ONE, A), (A, ONE), (NONE, A), (ONE, None)])
+def test_the_faiss_join_with_all_probes_finds_what_brute_force_finds(
+    a: Block, b: Block | None, k: int, is_gpu: bool
+) -> None:
+    """On a GPU, which has no range search, and with any k: queries with more near rows are asked again."""
+    gpu = open_gpu("cuda:0", Library()) if is_gpu else None
+    searches = shard_search(a, gpu), None if b is None else shard_search(b, gpu)
+    counts = SearchCounts()
+    portions = portions_of(*searches, SearchLimits(6, k, 0.6, 0.6), counts)
+    assert all(len(set(portion)) == len(portion) for portion in portions)  # each place among the nearest is one image's
+    found = sorted({pair for portion in portions for pair in portion}) or np.empty((0, 2), np.int64)
+    i, j = np.array(found).T
+    near = vectors.cosines(a.vectors[i], (a if b is None else b).vectors[j]) >= 0.6
+    found = set(zip(i[near].tolist(), j[near].tolist(), strict=True))
+    unit = {p for p in near_pairs(a, b, 0.6) if both_unit(a, p[0]) and both_unit(a if b is None else b, p[1])}
+    assert unit <= found <= near_pairs(a, b, 0.6)
+    assert counts.n_queries == len(a) + (0 if b is None else len(b))
+    if min(len(a), len(a if b is None else b)) > 100:
+        assert (counts.n_full > 0) == (k == 3)
+
+
+@pytest.mark.parametrize("is_gpu", [False, True], ids=["cpu", "gpu"])
+def test_the_nearest_below_the_similarity_of_pairs_are_found_without_a_second_search(is_gpu: bool) -> None:
+    """Between floor and similarity k rows suffice: a query is full only where its k-th is near enough to be a pair."""
+    gpu = open_gpu("cuda:0", Library()) if is_gpu else None
+    counts, k, low, high = SearchCounts(), 8, 0.05, 0.9
+    a, b = (Block(x.ids, x.unit_vectors(slice(None)).astype(np.float16), x.cells) for x in (A, B))
+    used = shard_search(a, gpu), shard_search(b, gpu)
+    found = {p for portion in portions_of(*used, SearchLimits(6, k, low, high), counts) for p in portion}
+    assert counts.n_full == 0
+    cosine = vectors.cosines(np.repeat(A.vectors, len(B), 0), np.tile(B.vectors, (len(A), 1))).reshape(len(A), len(B))
+    for i in range(len(A)):
+        top = np.argsort(-cosine[i])[: k - 2].tolist()  # the last may be ties of others
+        assert {(i, j) for j in top if cosine[i, j] >= low} <= found
+
+
+def test_the_flat_index_of_a_gpu_numbers_rows_and_gives_their_ids() -> None:
+    searches = []
+    for x in (A, B):
+        index = faiss.IndexIDMap2(faiss.IndexFlatIP(64))
+        index.add_with_ids(x.unit_vectors(slice(None)), x.ids)
+        searches.append(ShardSearch.on(open_gpu("cuda:0", Library()), x, index))
+    found = {p for portion in portions_of(*searches, SearchLimits(0, 50, 0.6, 0.6), SearchCounts()) for p in portion}
+    i, j = np.array(sorted(found)).T
+    near = vectors.cosines(A.vectors[i], B.vectors[j]) >= 0.6
+    assert set(zip(i[near].tolist(), j[near].tolist(), strict=True)) == near_pairs(A, B, 0.6)
+
+
+def test_more_cells_than_a_gpu_visits_are_refused_in_words() -> None:
+    many = np.eye(2100, 64, dtype=np.float32)
+    index = vectors.build_shard(A.ids, A.vectors, A.cells, many)
+    search = ShardSearch.on(open_gpu("cuda:0", Library()), A, index)
+    assert list(ivf_join(search, None, SearchLimits(2048, 5, 0.5, 0.5)))
+    with pytest.raises(FaissGpuUnusable, match="visits at most 2,048 cells on a GPU, not 2,049"):
+        list(ivf_join(search, None, SearchLimits(2049, 5, 0.5, 0.5)))
 
 
 def both_unit(a: Block, row: int) -> bool:
@@ -264,10 +321,9 @@ def test_the_faiss_join_with_two_probes_finds_what_either_row_probes_the_first_r
     assert back - forth
     for first, second in ((min(forth - back)[0], 0), (0, min(back - forth)[1])):
         a, b = starting_with(A, first), starting_with(B, second)
-        indexes = tuple(vectors.build_shard(x.ids, x.vectors, x.cells, CENTROIDS) for x in (a, b))
         found = {
             (a.ids[i], b.ids[j])
-            for rows in faiss_ivf.ivf_join(a, b, indexes, 0.3, 2)
+            for rows in ivf_join(shard_search(a), shard_search(b), SearchLimits(2, 0, 0.3, 0.3))
             for i, j in zip(*(r.tolist() for r in rows), strict=True)
         }
         assert {(A.ids[i], B.ids[j]) for i, j in forth | back} <= found

@@ -9,8 +9,12 @@ import pytest
 from surveys import survey
 
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.joins.faiss_ivf import SearchLimits
+from dedup_spark.kernels.joins.sketches import CosineHistogram
 from dedup_spark.stages.match.engine_choice import Choice, choose, notes, predict
 from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
+from dedup_spark.stages.match.survey import Survey
+from dedup_spark.stages.match.survey_task import RANK_BINS
 from dedup_spark.stages.match.task import JoinSettings
 
 SETTINGS = MatchSettings()
@@ -34,11 +38,66 @@ def test_a_gpu_is_used_where_it_is_cheaper_for_all_the_cores_that_it_keeps_busy(
     assert (joining.engine, joining.floor, joining.gpus_per_task) == ("exact_gpu", 0.3, 0.5)
 
 
-def test_faiss_is_used_when_asked_for_and_never_by_itself() -> None:
-    choices = predict(survey(), 1e9, SETTINGS)
-    assert choose(choices, "faiss_ivf").n_probes == 8
-    free = choices | {"faiss_ivf": replace(choices["faiss_ivf"], core_seconds=0.0)}
-    assert choose(free, "auto").engine != "faiss_ivf"
+def scans(faiss_ns: float = 20.0, probed: float = 0.03, **facts: Any) -> Survey:
+    """A survey that timed FAISS, with that share of the lake in the 8 cells that recall asks for."""
+    ranks = [0] * len(RANK_BINS)
+    ranks[RANK_BINS.tolist().index(8)], ranks[-1] = round(1000 * probed), 1000 - round(1000 * probed)
+    return survey(ranks=tuple(ranks), faiss_ns=faiss_ns, **facts)
+
+
+def test_faiss_is_taken_where_it_is_predicted_cheaper_at_the_recall_asked_for() -> None:
+    def chosen(measured: Survey, **settings: Any) -> str:
+        return choose(predict(measured, 1e9, MatchSettings(**settings)), "auto").engine
+
+    assert chosen(scans(faiss_ns=0.5)) == "faiss_ivf"
+    assert chosen(scans()) == "routed"  # rows of 1 KB are slower to scan than sketches of 16 bytes
+    assert chosen(scans(faiss_ns=0.5, probed=0.9, margin=3.0)) == "faiss_ivf"
+    assert chosen(scans(faiss_ns=20.0, probed=0.9, margin=3.0)) == "sketch"
+    assert chosen(scans(faiss_ns=0.5), faiss_probes=4) == "routed"  # fewer cells than the recall needs
+    assert chosen(scans(faiss_ns=0.5), faiss_probes=16) == "faiss_ivf"
+    assert chosen(survey()) == "routed"  # not timed, so not known
+
+
+def test_faiss_on_a_gpu_is_taken_where_it_is_cheaper_than_products_there() -> None:
+    def chosen(gpu_ns: float, faiss_gpu_ns: float | None, **settings: Any) -> tuple[str, bool]:
+        taken = choose(predict(scans(), 1e9, MatchSettings(**settings), gpu_ns, faiss_gpu_ns), "auto")
+        return taken.engine, taken.on_gpu
+
+    assert chosen(1.0, 0.001) == ("faiss_ivf", True)
+    assert chosen(0.003, 2.0) == ("exact_gpu", False)
+    assert chosen(1.0, None)[1] is False
+    named = choose(predict(scans(n_probes=4096), 1e9, SETTINGS, 1.0, 0.001), "faiss_ivf")
+    assert (named.engine, named.on_gpu) == ("faiss_ivf", False)  # a GPU visits 2,048 cells at most
+
+
+def test_faiss_pays_for_both_directions_for_choosing_cells_and_for_scores() -> None:
+    free = {"negatives": CosineHistogram((0.0,), (1.0,))}
+    cost = predict(scans(10.0, probed=0.25, **free), 1e9, SETTINGS)["faiss_ivf"].core_seconds
+    assert cost == pytest.approx(2 * 0.25 * 10)
+    with_cells = predict(scans(10.0, probed=0.25, cells_per_row=0.05, **free), 1e9, SETTINGS)["faiss_ivf"]
+    assert with_cells.core_seconds == pytest.approx(cost + 2 * 0.05 * 16)
+    near = CosineHistogram((0.0, 0.5), (0.999, 0.001))
+    scored = predict(scans(10.0, probed=0.25, negatives=near), 1e9, SETTINGS)["faiss_ivf"]
+    assert scored.core_seconds == pytest.approx(cost + 2 * 0.25 * 0.001 * 1000)
+
+
+def test_an_index_without_cells_is_scanned_whole() -> None:
+    flat = predict(scans(10.0), 1e9, SETTINGS, index_type="SQ8")["faiss_ivf"]
+    assert flat.core_seconds >= 2 * 10.0
+    assert flat.reaches_recall
+
+
+def test_the_search_takes_its_probes_and_its_margin_from_the_choice() -> None:
+    chosen = choose(predict(scans(faiss_margin=0.07), 1e9, SETTINGS), "faiss_ivf")
+    settings = JoinSettings.of("/t", chosen, MatchSettings(faiss_k=99, faiss_without_gpu="stop")).faiss
+    assert settings.limits == SearchLimits(8, 99, chosen.floor, 0.45, 0.07)
+    assert (settings.without_gpu, settings.on_gpu) == ("stop", False)
+    many = MatchSettings(neighbours=500)
+    on_gpu = JoinSettings.of("/t", replace(chosen, on_gpu=True), many).faiss
+    assert on_gpu.limits.k == 501  # all nearest of an image, itself among them
+    alone = JoinSettings.of("/t", chosen, MatchSettings(neighbours=0)).faiss
+    assert (alone.limits.k, alone.limits.lowest) == (0, 0.45)
+    assert choose(predict(scans(), 1e9, MatchSettings(faiss_probes=3)), "faiss_ivf").n_probes == 3
 
 
 def test_exact_engines_reach_the_lowest_floor_and_sketches_the_one_that_they_can_afford() -> None:

@@ -13,7 +13,9 @@ from fabricated import directions, families, random_ids, write_shards
 
 from dedup_spark.kernels.joins import base as joins
 from dedup_spark.kernels.joins import sketches
+from dedup_spark.kernels.joins.faiss_ivf import SearchLimits
 from dedup_spark.stages.match import task as match_tasks
+from dedup_spark.stages.match.faiss_task import FaissSettings
 from dedup_spark.stages.match.survey_task import SurveySettings, survey_shard
 from dedup_spark.stages.match.task import JoinSettings
 from dedup_spark.store import files, shards
@@ -26,7 +28,7 @@ def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettin
     values: dict[str, Any] = {
         "root": str(root), "engine": engine, "min_similarity": 0.45, "floor": 0.45, "neighbours": 0,
         "sketch_filter": chosen,
-        "margin": 3.0, "n_probes": 1, "seed": 1, "max_pairs_per_image": 200,
+        "margin": 3.0, "faiss": FaissSettings(SearchLimits(1, 0, 0.45, 0.45)), "seed": 1, "max_pairs_per_image": 200,
     }  # fmt: skip
     return JoinSettings(**values | facts)
 
@@ -34,7 +36,7 @@ def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettin
 def run_items(rows: list[dict[str, Any]], which: list[tuple[int, int]], settings: JoinSettings) -> pa.Table:
     items = [
         {"item": n, "a_path": rows[a]["path"], "a_sha256": rows[a]["sha256"], "b_path": rows[b]["path"],
-         "b_sha256": rows[b]["sha256"]}
+         "b_sha256": rows[b]["sha256"], "a_index_path": None, "b_index_path": None}
         for n, (a, b) in enumerate(which)
     ]  # fmt: skip
     batches = list(match_tasks.join_items([pa.RecordBatch.from_pylist(items)], settings))

@@ -1,0 +1,74 @@
+"""What tasks of match do for faiss_ivf: search two shards by FAISS, on the GPU that the task holds if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from cachetools import cached
+
+from dedup_spark.config import MatchSettings
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.joins.base import Candidates
+from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable
+from dedup_spark.kernels.joins.faiss_ivf import GPU_K, SearchCounts, SearchLimits, ShardSearch, ivf_join
+from dedup_spark.stages.faiss_gpu import gpu_of_task
+from dedup_spark.stages.match.engine_choice import Choice
+from dedup_spark.store.shards import Shard, bounded_cache
+
+WAYS_OUT = (
+    "use --set match.faiss_without_gpu=cpu to search on the CPU, match.gpus_per_task=0 to ask for no GPU, or "
+    "match.engine=exact_gpu to multiply by PyTorch"
+)
+
+_GPU_BYTES = 1 << 30
+"""Copies of indexes that a worker keeps on its GPU: sixteen shards of 65,536 float16 rows of 512 dimensions."""
+
+
+@dataclass(frozen=True)
+class FaissSettings:
+    """How faiss_ivf searches a shard; see SearchLimits. `without_gpu`: match.faiss_without_gpu."""
+
+    limits: SearchLimits
+    without_gpu: str = "cpu"
+    on_gpu: bool = False
+
+    @classmethod
+    def of(cls, chosen: Choice, settings: MatchSettings) -> Self:
+        """Those of the choice. `lowest` is the floor where nearest neighbours are wanted."""
+        lowest = chosen.floor if settings.neighbours else settings.min_similarity
+        k = settings.faiss_k or (max(GPU_K, settings.neighbours + 1) if chosen.on_gpu else 0)
+        limits = SearchLimits(chosen.n_probes, k, lowest, settings.min_similarity, chosen.faiss_margin)
+        return cls(limits, settings.faiss_without_gpu, chosen.on_gpu)
+
+
+def search_shards(
+    a: Shard, b: Shard | None, settings: FaissSettings, gpus_per_task: float, counts: SearchCounts
+) -> Candidates:
+    """Rows that FAISS proposes. Where the GPU cannot, all are proposed again by the CPU, and `counts` says why.
+
+    Raises:
+        ConfigError: the GPU cannot, and match.faiss_without_gpu is `stop`.
+    """
+    if settings.on_gpu:
+        try:
+            gpu = gpu_of_task(gpus_per_task)
+            yield from ivf_join(_on_gpu(a, gpu), _on_gpu(b, gpu) if b else None, settings.limits, counts)
+            return
+        except FaissGpuUnusable as e:
+            if settings.without_gpu == "stop":
+                raise ConfigError(f"match.faiss_without_gpu=stop: {e}; {WAYS_OUT}") from e
+            counts.gave_up_gpu = str(e)
+    yield from ivf_join(_on_cpu(a), _on_cpu(b) if b else None, settings.limits, counts)
+
+
+def _on_cpu(shard: Shard) -> ShardSearch:
+    return ShardSearch(shard.block, shard.index)
+
+
+@cached(
+    bounded_cache(_GPU_BYTES, lambda found: found.block.vectors.nbytes),
+    key=lambda shard, gpu: (shard.name, gpu.number),
+)
+def _on_gpu(shard: Shard, gpu: FaissGpu) -> ShardSearch:
+    return ShardSearch.on(gpu, shard.block, shard.index)

@@ -1,0 +1,94 @@
+"""A FAISS library whose GPUs are CPU indexes, for the code that calls FAISS on GPUs; and devices that fail.
+
+It has the names and arguments of `faiss-gpu` 1.15, and refuses what a GPU refuses: lists above 2,048, range searches.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import numpy as np
+
+OUT_OF_MEMORY = (
+    "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const AllocRequest&) at "
+    "/project/faiss/gpu/StandardGpuResources.cpp:530: Error: 'err == cudaSuccess' failed: StandardGpuResources: alloc "
+    "fail type FlatData dev 0 space Device stream 0x1 size 67108864 bytes (cudaMalloc error out of memory [2])"
+)
+"""As FAISS says it."""
+
+GPU_TYPES = ("IndexFlat", "IndexFlatIP", "IndexIVFFlat", "IndexIVFScalarQuantizer", "IndexIVFPQ")
+
+
+class OnGpu:
+    """A copy of an index that can what a GPU can; it remembers how many queries each search had."""
+
+    def __init__(self, index: Any) -> None:
+        self._index, self.searched = faiss.clone_index(index), list[int]()
+
+    @property
+    def nprobe(self) -> int:
+        return self._index.nprobe
+
+    @nprobe.setter
+    def nprobe(self, n: int) -> None:
+        assert n <= 2048
+        self._index.nprobe = n
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        assert queries.flags.c_contiguous
+        assert queries.dtype == np.float32
+        assert 0 < k <= 2048
+        self.searched.append(len(queries))
+        return self._index.search(queries, k)
+
+
+class Library:
+    """`faiss` with `n_gpus` GPUs. Searches of more than `most_queries` and copies where `is_full` run out of memory."""
+
+    __version__ = "1.15.1"
+    GpuClonerOptions = GpuIndexFlatConfig = SimpleNamespace
+
+    def __init__(self, n_gpus: int = 1, *, is_full: bool = False, most_queries: int = 10**9) -> None:
+        self.n_gpus, self.is_full, self.most_queries = n_gpus, is_full, most_queries
+        self.copies = list[OnGpu]()
+
+    def get_num_gpus(self) -> int:
+        return self.n_gpus
+
+    def StandardGpuResources(self) -> Any:  # noqa: N802
+        return SimpleNamespace(setTempMemory=lambda n_bytes: None)
+
+    def index_cpu_to_gpu(self, resources: Any, number: int, index: Any, options: Any) -> OnGpu:
+        assert 0 <= number < self.n_gpus
+        if self.is_full:
+            raise RuntimeError(OUT_OF_MEMORY)
+        if type(index).__name__ not in GPU_TYPES:
+            raise RuntimeError(
+                f"Error in index_cpu_to_gpu at /x.cpp:1: Error: {type(index).__name__} is no type of GPUs"
+            )
+        if hasattr(index, "pq") and not options.useFloat16 and index.pq.M * index.pq.ksub * 4 > 49_152:
+            raise RuntimeError("Error in verify at /x.cu:1: Error: 'required <= 48 KB' failed: useFloat16LookupTables")
+        assert (
+            not hasattr(index, "sq") or index.sq.qtype != faiss.ScalarQuantizer.QT_bf16
+        )  # FAISS would end the process
+        self.copies.append(_Bounded(index, self.most_queries))
+        return self.copies[-1]
+
+    def GpuIndexFlatIP(self, resources: Any, d: int, config: Any) -> Any:  # noqa: N802
+        assert 0 <= config.device < self.n_gpus
+        if self.is_full:
+            raise RuntimeError(OUT_OF_MEMORY)
+        return faiss.IndexFlatIP(d)
+
+
+class _Bounded(OnGpu):
+    def __init__(self, index: Any, most_queries: int) -> None:
+        super().__init__(index)
+        self._most = most_queries
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        if len(queries) > self._most:
+            raise RuntimeError(OUT_OF_MEMORY)
+        return super().search(queries, k)
