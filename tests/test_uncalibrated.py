@@ -25,7 +25,7 @@ def test_a_model_that_nobody_calibrated_stops_after_match_and_goes_on_with_what_
     lake = build_tiny_lake(tmp_path / "lake").folder
     weights = installed_weights("sscd_distilled")
     given = ["extract.embedding=onnx", f"extract.weights={weights}", "extract.normalisation=none"]
-    given += ["calibrate.n_images=8", "cluster.target_precision=0.9"]
+    given += ["calibrate.n_images=8", "calibrate.neighbours=12", "cluster.target_precision=0.9"]
     config = load_config(None, given)
     with pytest.raises(UncalibratedError, match="dedup-spark calibrate --lake"):
         run_everything(tables, lake, config)

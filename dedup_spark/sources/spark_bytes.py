@@ -33,6 +33,7 @@ _COST_OF_A_FILE = 1 << 30
 files decides, and not their sizes."""
 _LARGEST_ARRAY = 2**31 - 1
 _GROUP_WITHOUT_GLOBS, _MOST_GLOBBED_IN_VAIN = 16, 2_000
+"""Paths per scan, and per slice, that no pattern finds (`addresses.is_globbed_in_vain`): the plan has all scans."""
 _MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_ROWS = 64
 _BATCHES_IN_FLIGHT = 4

@@ -10,6 +10,7 @@ import pytest
 from listings import ODD_NAME, plan_of
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import SourceError
@@ -17,7 +18,13 @@ from dedup_spark.sources import addresses, spark_bytes
 from dedup_spark.sources.faults import reason_of_java
 from dedup_spark.spark.local_relation import local_relation
 
-NAMES = ("a.jpg", f"sub/{ODD_NAME}", "sub/{b,c}/k=v/d e.jpg", "sub/back\\slash.jpg", "sub/new\nline.jpg")
+NAMES = (
+    "a.jpg",
+    f"sub/{ODD_NAME.replace(':', ';')}",
+    "sub/{b,c}/k=v/d e.jpg",
+    "sub/back\\slash.jpg",
+    "sub/new\nline.jpg",
+)
 LIMITS = ExtractSettings()
 
 
@@ -73,12 +80,20 @@ def test_a_lake_that_spark_cannot_list_is_one_sentence(spark: SparkSession) -> N
         spark_bytes.with_content(images, "nosuch://a", 2**20)
 
 
-def test_too_many_names_that_spark_reads_one_by_one_are_refused(
+def test_names_that_no_pattern_of_hadoop_finds_are_listed_one_by_one_up_to_a_number(
     lake: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spark_bytes, "_MOST_GLOBBED_IN_VAIN", 0)
-    with pytest.raises(SourceError, match="1 files of a slice have a colon and one of"):
-        given(images_of(spark, lake, *NAMES), lake)
+    names = [ODD_NAME, *(f"12:30:{i:02d} [x].jpg" for i in range(40))]
+    for name in names:
+        (lake / name).write_bytes(b"1")
+    images, root = images_of(spark, lake, "a.jpg", *names, "gone: [x].jpg"), addresses.to_uri(str(lake))
+    files = spark_bytes._files(images, root)
+    assert files is not None
+    listed = files.select(addresses.from_hadoop(F.col("path"), root).alias("uri")).collect()
+    assert sorted(row.uri for row in listed) == sorted(f"{root}/{name}" for name in ("a.jpg", *names))
+    monkeypatch.setattr(spark_bytes, "_MOST_GLOBBED_IN_VAIN", 41)
+    with pytest.raises(SourceError, match="42 files of a slice have a colon and one of"):
+        spark_bytes._files(images, root)
 
 
 def test_no_bytes_are_shuffled_and_a_task_has_the_images_asked_for(tmp_path: Path, spark: SparkSession) -> None:

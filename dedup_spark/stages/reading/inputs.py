@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.columns import Columns
-from dedup_spark.sources import spark_bytes
+from dedup_spark.sources import addresses, spark_bytes
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.sources.binary_file import BinaryFileSource
 from dedup_spark.spark.local_relation import local_relation
@@ -26,11 +26,14 @@ _EXPLAINED = _ADDRESSED + Columns("reject_reason string, reject_message string")
 
 
 def is_read_by_spark(settings: TaskSettings) -> bool:
-    """Whether Spark reads the bytes: where it also lists the lake, unless `extract.bytes_from` says otherwise.
+    """Whether Spark reads the bytes; `extract.bytes_from=auto` lets it where Spark lists a lake in a store.
 
     A source that makes images of those of a lake, as calibrate has one, is read by Python in any case.
     """
-    return settings.extract.bytes_from != "fsspec" and isinstance(settings.source, BinaryFileSource)
+    chosen, source = settings.extract.bytes_from, settings.source
+    if not isinstance(source, BinaryFileSource):
+        return False
+    return chosen == "spark" or (chosen == "auto" and addresses.is_remote(source.root))
 
 
 def planned_for_inputs(spark: SparkSession, settings: TaskSettings) -> AbstractContextManager[None]:
