@@ -14,8 +14,8 @@ from dedup_spark.commands import opening
 from dedup_spark.commands.calibrate import labelled_pairs
 from dedup_spark.commands.calibrate import step as calibrating
 from dedup_spark.commands.calibrate.calibration import OperatingPoint
-from dedup_spark.commands.calibrate.labels import read_labels
 from dedup_spark.commands.calibrate.settings_file import fitted_settings, overlay
+from dedup_spark.commands.labels import read_labels
 from dedup_spark.commands.opening import Opening, Place
 from dedup_spark.commands.plan import plan as planning
 from dedup_spark.commands.plan.forecast import parse_cluster

@@ -192,7 +192,7 @@ def _add_dendrogram(commands: _Commands) -> None:
     sub.add_argument(
         "--pairs",
         metavar="FILE",
-        help="labelled pairs (CSV or Parquet: uri_a, uri_b, label), for their precision and recall",
+        help="labelled pairs (CSV or Parquet: uri_a, uri_b, duplicate), for their precision and recall",
     )
     sub.add_argument(
         "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
@@ -18,11 +19,21 @@ Settings = dict[str, dict[str, Any]]
 
 def last_settings(tables: Tables, command: str) -> Settings:
     """The settings of the last finished step cluster. Raises ConfigError where none has finished."""
+    settings: Settings = json.loads(_last_step(tables, command)["config"])
+    return settings
+
+
+def last_lake(tables: Tables, command: str) -> str:
+    """The lake of that run. Raises ConfigError where none has finished."""
+    lake: str = _last_step(tables, command)["lake"]
+    return lake
+
+
+def _last_step(tables: Tables, command: str) -> Row:
     done = tables.read(RUNS).where("step = 'cluster' AND status = 'complete'").orderBy(F.desc("at")).first()
     if done is None:
         raise ConfigError(f"{command}: no step cluster has finished on these tables; run it first")
-    settings: Settings = json.loads(done["config"])
-    return settings
+    return done
 
 
 def least_probability(settings: Settings) -> float:

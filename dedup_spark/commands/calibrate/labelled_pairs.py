@@ -19,20 +19,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.commands.calibrate import calibration
-from dedup_spark.commands.calibrate.labels import Known, LabelCounts, Labels, UsablePairs, usable_pairs
 from dedup_spark.commands.calibrate.step import PULL, PULL_OF_UNKNOWN, UNKNOWN, Calibrated, write_quality
+from dedup_spark.commands.labelled_images import known_images
+from dedup_spark.commands.labels import LabelCounts, Labels, UsablePairs, usable_pairs
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels.arrays import Float64
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.models.registry import computes
-from dedup_spark.sources import addresses
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings, with_prior
 from dedup_spark.stages.reading.model_choice import held_models
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import DENSITIES, FEATURES, IMAGES, PAIRS
+from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import IDENTICAL
 
@@ -95,40 +95,6 @@ def require_enough(found: UsablePairs, counts: LabelCounts, file: str) -> None:
             f"--pairs {file}: the pairs are of too few pictures to fit on some of them and to measure on others; label "
             f"pairs of more pictures. {counts.in_words(file)}"
         )
-
-
-def known_images(tables: Tables, labels: Labels, lake: str) -> dict[str, Known]:
-    """By the key that the file has for it, what the tables say of each image that they know."""
-    keys = sorted({*labels.a, *labels.b})
-    if labels.by_id:
-        rows = [(key, int(key)) for key in keys if -(2**63) <= int(key) < 2**63]
-        asked = F.broadcast(local_relation(tables.spark, rows, "key string, image_id bigint"))
-        named = tables.read(IMAGES).select("image_id").join(asked, "image_id").select("key", "image_id")
-    else:
-        named = by_address(tables, keys, lake)
-    named = tables.stage("labelled_images", named)
-    readable = tables.read(FEATURES).where("status = 'ok'").select("image_id", "pixel_hash", "model_id")
-    mine = tables.stage("labelled_hashes", readable.join(F.broadcast(named), "image_id").select("key", "pixel_hash"))
-    same_pixels = readable.join(F.broadcast(mine.select("pixel_hash").distinct()), "pixel_hash").groupBy("pixel_hash")
-    first = same_pixels.agg(F.min("image_id").alias("id"), F.min_by("model_id", "image_id").alias("model_id"))
-    found = named.join(mine.join(first, "pixel_hash"), "key", "left").select("key", "id", "model_id").collect()
-    return {row["key"]: Known(row["id"], row["model_id"] is not None) for row in found}
-
-
-def by_address(tables: Tables, keys: list[str], lake: str) -> DataFrame:
-    """(key, image_id) of the addresses that are in `images`; the whole key as a uri goes before uri and member."""
-    rows = [(key, *spelling) for key in keys for spelling in spellings(key, lake)]
-    asked = F.broadcast(local_relation(tables.spark, rows, "key string, uri string, member string, place int"))
-    images = tables.read(IMAGES).select("image_id", "uri", "member").alias("i")
-    same = (F.col("i.uri") == F.col("a.uri")) & F.col("i.member").eqNullSafe(F.col("a.member"))
-    return images.join(asked.alias("a"), same).groupBy("key").agg(F.min_by("i.image_id", "a.place").alias("image_id"))
-
-
-def spellings(key: str, lake: str) -> list[tuple[str, str | None, int]]:
-    """(uri, member, place) that a key may stand for, the likeliest first: `#` may be a part of either name."""
-    splits = [i for i, character in enumerate(key) if character == "#"]
-    parts = [(key, None), *((key[:i], key[i + 1 :]) for i in splits)]
-    return [(addresses.canonical(uri, lake), member, place) for place, (uri, member) in enumerate(parts) if uri]
 
 
 def labelled(spark: SparkSession, found: UsablePairs) -> DataFrame:

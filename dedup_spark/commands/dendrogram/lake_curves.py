@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.commands.dendrogram.curves import Curve, Scored, cuts_near_zero, even_cuts, points_of
-from dedup_spark.commands.labelled_pairs import with_ids
-from dedup_spark.commands.last_settings import Settings, least_probability
+from dedup_spark.commands.labelled_images import known_images
+from dedup_spark.commands.labels import Labels, UsablePairs, usable_pairs
+from dedup_spark.commands.last_settings import Settings, last_lake, least_probability
+from dedup_spark.errors import ConfigError
+from dedup_spark.kernels.arrays import Bools, Float64
 from dedup_spark.kernels.clusters.trees import joined_at
+from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.component_tree import ComponentTree
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.schema import CLUSTERS, EVIDENCE, FEATURES, QUALITY
 from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import ComparedFor, DistanceUnit, FeatureStatus, Metric
+from dedup_spark.vocabulary import ComparedFor, DistanceUnit, Metric
 
 _STEPS = 10_000
 """Of 1 - copy_probability: so many numbers at most come to the driver, whatever the lake holds."""
@@ -82,25 +85,26 @@ def _recall_of_match(tables: Tables) -> str:
     return f"; by the audit of the last match these are {last['value']:.1%} of the pairs that an exact search finds"
 
 
-def curve_of_labelled_pairs(tables: Tables, labelled: pa.Table, settings: Settings, unit: DistanceUnit) -> Curve:
+def curve_of_labelled_pairs(tables: Tables, labels: Labels, settings: Settings, unit: DistanceUnit) -> Curve:
     """Of pairs that somebody labelled, by their distance in the unit that decides in these tables.
 
-    A pair without evidence is joined by no cut, and a pair of equal pixels by each.
+    A pair without evidence is joined by no cut. Pairs of equal pixels are left out: each cut joins them.
+
+    Raises:
+        ConfigError: no pair can be used.
     """
-    pairs = with_ids(tables, labelled)
-    rows = _distances(tables, pairs, unit).toArrow()
-    height = rows["distance"].to_numpy(zero_copy_only=False).astype(np.float64)
-    is_copy = rows["is_copy"].to_numpy(zero_copy_only=False)
-    height = np.where(np.isnan(height), np.inf, height)
-    together = rows["together"].to_numpy(zero_copy_only=False)
+    known = known_images(tables, labels, last_lake(tables, "dendrogram"), embedded=unit != DistanceUnit.HAMMING_BITS)
+    found, counts = usable_pairs(labels, known)
+    if not len(found.a):
+        raise ConfigError(f"--pairs {labels.file}: {counts.in_words(labels.file)}")
+    is_copy, height, together = _with_distances(tables, found, unit)
     used, cuts, axis = _cuts(settings, unit)
     return Curve(
         "Labelled pairs",
         axis,
-        f"Counted on {len(is_copy):,} labelled pairs, {int(is_copy.sum()):,} of them copies; it says of the lake "
-        "what these pairs say of it: choose them at random among those in question. "
-        f"{int(np.isinf(height).sum()):,} of them are no pair that was weighed, so that no cut joins them. The "
-        f"published clusters hold {_shares(is_copy, together)}.",
+        f"{counts.in_words(labels.file)} They say of the lake what they are chosen for: choose them at random among "
+        f"those in question. {int(np.isinf(height).sum()):,} of them are no pair that was compared, so that no cut "
+        f"joins them. The published clusters hold {_shares(is_copy, together)}.",
         used,
         points_of(Scored.each(height, is_copy.astype(np.float64)), cuts),
     )
@@ -125,41 +129,31 @@ def _cuts(settings: Settings, unit: DistanceUnit) -> tuple[float, list[float], s
     return used, even_cuts(20.0, used), "bits of 64 that differ in a pair, up to which it joins its two images"
 
 
-def _distances(tables: Tables, pairs: DataFrame, unit: DistanceUnit) -> DataFrame:
-    """(is_copy, distance, together): the distance of the representatives of each pair, and whether it is published."""
-    features = tables.read(FEATURES).where(F.col("status") == FeatureStatus.OK)
-    ends = pairs.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")).distinct()
-    shown = features.select("image_id", "pixel_hash").join(F.broadcast(ends), "image_id")
-    first = features.join(F.broadcast(shown.select("pixel_hash").distinct()), "pixel_hash", "left_semi")
-    stands_for = first.groupBy("pixel_hash").agg(F.min("image_id").alias("stands_for"))
-    named = shown.join(stands_for, "pixel_hash").select("image_id", "stands_for")
-    cluster = tables.read(CLUSTERS).select("image_id", "cluster_id").join(F.broadcast(ends), "image_id", "left_semi")
-    known = pairs
+def _with_distances(tables: Tables, found: UsablePairs, unit: DistanceUnit) -> tuple[Bools, Float64, Bools]:
+    """Of each pair whether it is a copy, its distance (infinite where it has none), and whether it is published."""
+    rows = zip(found.a.tolist(), found.b.tolist(), found.is_copy.tolist(), strict=True)
+    asked = local_relation(tables.spark, list(rows), "image_id_a bigint, image_id_b bigint, is_copy boolean")
+    ends = asked.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")).distinct()
+    cluster = tables.read(CLUSTERS).select("image_id", "cluster_id").join(F.broadcast(ends), "image_id")
+    measured = asked.join(_measured(tables, asked, unit), ["image_id_a", "image_id_b"], "left")
     for side in "ab":
-        of_side = named.join(cluster, "image_id", "left").select(
-            F.col("image_id").alias(f"image_id_{side}"),
-            F.col("stands_for").alias(f"stands_for_{side}"),
-            F.col("cluster_id").alias(f"cluster_{side}"),
+        of_side = cluster.select(
+            F.col("image_id").alias(f"image_id_{side}"), F.col("cluster_id").alias(f"cluster_{side}")
         )
-        known = known.join(of_side, f"image_id_{side}", "left")
-    asked = known.select(
-        F.least("stands_for_a", "stands_for_b").alias("image_id_a"),
-        F.greatest("stands_for_a", "stands_for_b").alias("image_id_b"),
-        "is_copy",
-        F.coalesce(F.col("cluster_a") == F.col("cluster_b"), F.lit(False)).alias("together"),
-    )
-    distance = F.when(F.col("image_id_a") == F.col("image_id_b"), 0.0).otherwise(F.col("distance")).alias("distance")
-    measured = _measured(tables, asked, unit)
-    return asked.join(measured, ["image_id_a", "image_id_b"], "left").select("is_copy", distance, "together")
+        measured = measured.join(of_side, f"image_id_{side}", "left")
+    is_together = F.coalesce(F.col("cluster_a") == F.col("cluster_b"), F.lit(False)).alias("together")
+    table = measured.select("is_copy", F.coalesce("distance", F.lit(np.inf)).alias("distance"), is_together).toArrow()
+    is_copy, distance, together = (table[name].to_numpy() for name in table.column_names)
+    return is_copy.astype(bool), distance.astype(np.float64), together.astype(bool)
 
 
 def _measured(tables: Tables, asked: DataFrame, unit: DistanceUnit) -> DataFrame:
     """(image_id_a, image_id_b, distance) of pairs of representatives, in the unit of the curve."""
     ids = ["image_id_a", "image_id_b"]
-    pairs = asked.where("image_id_a < image_id_b").select(*ids).distinct()
+    pairs = asked.select(*ids)
     if unit == DistanceUnit.COPY_PROBABILITY:
-        weighed = tables.read(EVIDENCE).join(F.broadcast(pairs), ids, "left_semi")
-        return weighed.select(*ids, (1 - F.col("copy_probability").cast("double")).alias("distance"))
+        compared = tables.read(EVIDENCE).join(F.broadcast(pairs), ids, "left_semi")
+        return compared.select(*ids, (1 - F.col("copy_probability").cast("double")).alias("distance"))
     signatures = tables.read(FEATURES).select("image_id", "phash", "embedding")
     by: Column = 1 - F.col("similarity").cast("double") if unit == DistanceUnit.SIMILARITY else F.col("hamming_bits")
     return score_pairs(F.broadcast(pairs), signatures).select(*ids, by.cast("double").alias("distance"))

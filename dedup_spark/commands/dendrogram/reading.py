@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.cluster.hierarchy import leaves_list
@@ -15,7 +14,7 @@ from scipy.cluster.hierarchy import leaves_list
 from dedup_spark.commands.dendrogram.curves import Curve
 from dedup_spark.commands.dendrogram.lake_curves import curve_of_component, curve_of_labelled_pairs, curve_of_lake
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf, axis_of, require_height
-from dedup_spark.commands.labelled_pairs import read_labelled_pairs
+from dedup_spark.commands.labels import Labels, read_labels
 from dedup_spark.commands.last_settings import Settings, last_settings, least_probability
 from dedup_spark.commands.trace import find_images
 from dedup_spark.errors import ConfigError
@@ -76,7 +75,7 @@ def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
     Cost: about ten scans of narrow columns; n squared memory on the driver (stages/cluster/component_tree.py), for n up
     to cluster.max_component_images.
     """
-    labelled = read_labelled_pairs(asked.pairs) if asked.pairs else None
+    labels = read_labels(asked.pairs) if asked.pairs else None
     settings = last_settings(tables, "dendrogram")
     image_id = _image_id(tables, asked)
     representative = _representative(tables, image_id)
@@ -104,20 +103,20 @@ def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
         joins_at=None if branch.joins_at is None else branch.joins_at * axis.scale,
         joined_by=_joined_by(tree, settings),
         decided_by=dict(Counter(tree.pairs.decided_by).most_common()),
-        curves=tuple(_curves(tables, asked, tree, settings, labelled)),
+        curves=tuple(_curves(tables, asked, tree, settings, labels)),
     )
 
 
 def _curves(
-    tables: Tables, asked: Asked, tree: ComponentTree, settings: Settings, labelled: pa.Table | None
+    tables: Tables, asked: Asked, tree: ComponentTree, settings: Settings, labels: Labels | None
 ) -> Iterator[Curve]:
     """Of the component where it was cut by probabilities, and those that were asked for."""
     if len(tree.pairs.a):
         yield curve_of_component(tree)
     if asked.of_lake:
         yield from curve_of_lake(tables, settings)
-    if labelled is not None:
-        yield curve_of_labelled_pairs(tables, labelled, settings, tree.unit)
+    if labels is not None:
+        yield curve_of_labelled_pairs(tables, labels, settings, tree.unit)
 
 
 def _cut_settings(settings: Settings) -> CutSettings:

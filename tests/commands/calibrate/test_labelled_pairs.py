@@ -10,15 +10,16 @@ from clustering import append_pairs
 from fabricated import MODEL, directions, far_hash, fill, frame, listed, readable, rejected, unit_rows
 from table_contents import rows
 
+from dedup_spark.commands import labelled_images
 from dedup_spark.commands.calibrate import labelled_pairs
-from dedup_spark.commands.calibrate.labels import Known, Labels
 from dedup_spark.commands.calibrate.settings_file import fitted_settings
+from dedup_spark.commands.labels import Known, Labels
 from dedup_spark.config import load_config
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.clusters.probability import prior
 from dedup_spark.stages.calibration import lacks_calibration
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import DENSITIES
+from dedup_spark.store.schema import DENSITIES, FEATURES
 from dedup_spark.store.tables import Tables
 
 LAKE = "file:///lake"
@@ -82,7 +83,7 @@ def test_a_prior_and_a_cut_are_fitted_and_measured_on_other_pictures(matched: Ta
 
 def test_images_are_known_by_id_too_and_equal_pixels_by_their_representative(matched: Tables) -> None:
     asked = Labels("l", ["0", "301"], ["300", str(2**70)], np.array([True, False]), True, 0)
-    known = labelled_pairs.known_images(matched, asked, LAKE)
+    known = labelled_images.known_images(matched, asked, LAKE)
     assert known == {"0": Known(0), "301": Known(0), "300": Known(None, False)}
 
 
@@ -92,8 +93,8 @@ def test_tables_without_matched_vectors_are_refused_with_the_step_to_run(tables:
 
 
 def test_labels_of_vectors_that_other_settings_made_are_refused(matched: Tables) -> None:
-    made_here = matched.read(labelled_pairs.FEATURES).selectExpr("* EXCEPT (model_id)", "'onnx/1' AS model_id")
-    matched.overwrite(labelled_pairs.FEATURES, made_here.select(labelled_pairs.FEATURES.column_names))
+    made_here = matched.read(FEATURES).selectExpr("* EXCEPT (model_id)", "'onnx/1' AS model_id")
+    matched.overwrite(FEATURES, made_here.select(FEATURES.column_names))
     with pytest.raises(TableError, match=r"embeddings of model onnx/1, and extract\.embedding is sscd_distilled"):
         labelled_pairs.run(matched.spark, CONFIG, Run(matched, CONFIG, LAKE, "r1"), labels_of())
     same = replace(CONFIG, extract=replace(CONFIG.extract, embedding="onnx"))

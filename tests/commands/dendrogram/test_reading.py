@@ -77,7 +77,7 @@ def found(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> De
     other = next(m["uri"] for m in members if m["cluster_id"] != cluster_id and m["member"] is None)
     file = tmp_path_factory.mktemp("labelled") / "pairs.csv"
     lines = [f'"{uris[0]}","{uri}",1' for uri in uris[1:]] + [f'"{uris[0]}","{other}",0']
-    file.write_text("\n".join(["uri_a,uri_b,label", *lines]))
+    file.write_text("\n".join(["uri_a,uri_b,duplicate", *lines]))
     return dedup_spark.dendrogram(
         finished.tables.spark, cluster_id, tables=finished.tables.root, at=0.9, max_thumbnails=3, of_lake=True,
         pairs=file,
