@@ -8,7 +8,6 @@ would have cells of their own, graphs (`HNSW`) no number of probes that a recall
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import faiss
@@ -86,8 +85,3 @@ def scores_of(index: Any, queries: Float32, ids: Int64) -> Float32:
 def has_cells_of(text: str) -> bool:
     """Whether an index of this type has cells."""
     return text.startswith("IVF")
-
-
-def without_number(text: str) -> str:
-    """`IVF1024,PQ64` as `IVF,PQ64`."""
-    return re.sub(r"^IVF\d+", "IVF", text)

@@ -8,7 +8,7 @@ import pytest
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.faiss_index import PROBES_IN_FILE, fill_index, scores_of, train_index, without_number
+from dedup_spark.kernels.faiss_index import PROBES_IN_FILE, fill_index, scores_of, train_index
 
 RNG = np.random.default_rng(4)
 CENTRES = RNG.standard_normal((12, 64))
@@ -63,7 +63,3 @@ def test_what_faiss_does_not_make_of_these_vectors_is_said_with_the_setting() ->
         train_index("IVF,PQ7", CENTROIDS, X)
     with pytest.raises(ConfigError, match=r"index\.faiss_index=PQ8: .*from 100 images: .*at least as large as"):
         train_index("PQ8", CENTROIDS, X[:100])
-
-
-def test_the_number_of_cells_in_a_string_is_a_setting_of_its_own() -> None:
-    assert [without_number(t) for t in ("IVF1024,PQ64", "IVF,Flat", "PQ64")] == ["IVF,PQ64", "IVF,Flat", "PQ64"]
