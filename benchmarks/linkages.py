@@ -1,8 +1,8 @@
 """Claim: average linkage loses no recall that complete linkage or Ward's method would keep at the same precision.
 
-By copy probability the whole pipeline runs with each linkage (the second run repeats the step cluster alone). By cosine
-the groups are those of the kernels, before keepers are chosen: connected components of the pairs from the cut on, and
-the linkage cut at it, for several cuts. Corpora as in `accuracy.py`.
+The whole pipeline runs once for each corpus. All groups are those of the kernels, before keepers are chosen. By copy
+probability: the components of that run, cut twice by its evidence (the leaders are those of the run's own linkage). By
+cosine: components of the pairs from each cut on, and the linkage cut at it. Corpora as in `accuracy.py`.
 
     python benchmarks/linkages.py --photos /my/photos --n-photos 30
 """
@@ -24,12 +24,15 @@ from harness import Table, describe_machine, photo_bytes, print_json
 from dedup_spark import read_table
 from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import components, linkage
+from dedup_spark.kernels.clusters.grouping import group_component
+from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY as CUT_OF_PROBABILITIES
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.session import get_session
+from dedup_spark.stages.cluster.cut import pairs_inside
 
 LINKAGES_OF_PROBABILITIES = ("average", "complete")
 LINKAGES_OF_COSINES = ("average", "complete", "ward")
-CUTS = (0.45, 0.6, 0.7, 0.8)
+CUTS = (0.2, 0.3, 0.45, 0.6)
 
 
 def by_cosine(names: list[str], cosines: np.ndarray, cut: float, method: str) -> Clusters:
@@ -43,6 +46,43 @@ def by_cosine(names: list[str], cosines: np.ndarray, cut: float, method: str) ->
         for member, group in zip(members.tolist(), members[cut_into].tolist(), strict=True):
             groups[group].append(names[member])
     return [group for group in groups.values() if len(group) > 1]
+
+
+def by_probability(tables: Path, method: str) -> Clusters:
+    """Groups of two or more pictures with all their images: each component of a finished run, cut twice."""
+    evidence = read_table("evidence", tables=tables)
+    a, b = (evidence[f"image_id_{side}"].to_numpy() for side in "ab")
+    probability = evidence["copy_probability"].to_numpy().astype(np.float64)
+    compared_for = np.array(evidence["compared_for"].to_pylist())
+    seen = {settled: np.isin(compared_for, ["match", "leaders"] if settled else ["match"]) for settled in (False, True)}
+    rows = read_table("components", tables=tables, columns=["component_id", "image_id"]).sort_by("image_id")
+    ids, label = rows["image_id"].to_numpy(), rows["component_id"].to_numpy()
+    for settled in (False, True):
+        cut_into = np.empty_like(label)
+        for group in np.unique(label):
+            members, chosen = ids[label == group], seen[settled]
+            pairs = pairs_inside(members, a[chosen], b[chosen], probability[chosen])
+            cut_into[label == group] = members[
+                group_component(len(members), *pairs, CUT_OF_PROBABILITIES, method, settled=settled)
+            ]
+        label = cut_into
+    names = same_pixels(tables)
+    groups: dict[int, list[str]] = defaultdict(list)
+    for member, group in zip(ids.tolist(), label.tolist(), strict=True):
+        groups[group] += names.pop(member)
+    return [group for group in [*groups.values(), *names.values()] if len(group) > 1]
+
+
+def same_pixels(tables: Path) -> dict[int, list[str]]:
+    """The names of all images of the same pixels, by the smallest image id of them."""
+    uris = {
+        r["image_id"]: r["uri"] for r in read_table("images", tables=tables, columns=["image_id", "uri"]).to_pylist()
+    }
+    ids: dict[str, list[int]] = defaultdict(list)
+    for row in read_table("features", tables=tables, columns=["image_id", "pixel_hash"]).to_pylist():
+        if row["pixel_hash"]:
+            ids[row["pixel_hash"]].append(row["image_id"])
+    return {min(equal): [uris[i].rsplit("/", 1)[-1] for i in equal] for equal in ids.values()}
 
 
 def embedded(tables: Path) -> tuple[list[str], np.ndarray]:
@@ -76,10 +116,9 @@ def main() -> None:
         for corpus in options.corpora:
             folder, tables = write_corpus(corpus, scratch / corpus, photos), (options.tables or scratch) / f"{corpus}-t"
             names = [path.name for path in folder.iterdir()]
+            our_clusters(folder, tables, load_config())
             found = {
-                ("copy probability", method, 0.5): our_clusters(
-                    folder, tables, load_config(None, [f"cluster.linkage={method}"])
-                )
+                ("copy probability", method, CUT_OF_PROBABILITIES): by_probability(tables, method)
                 for method in LINKAGES_OF_PROBABILITIES
             }
             images, cosines = embedded(tables)
