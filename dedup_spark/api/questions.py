@@ -132,8 +132,8 @@ def dendrogram(
         max_pictures: The most leaves; of a larger component the largest branch around the keeper, or the image.
         max_thumbnails: The most leaves that get a thumbnail.
         of_lake: Whether `curves` hold how precision and recall of all pairs of the lake move with the cut.
-        pairs: A CSV or Parquet file of labelled pairs (uri_a, uri_b, duplicate, or image_id_a, image_id_b, duplicate), for
-            their precision and recall.
+        pairs: A CSV or Parquet file of labelled pairs (uri_a, uri_b or image_id_a, image_id_b; duplicate), for their
+            precision and recall.
     """
     labelled = os.fspath(pairs) if pairs is not None else None
     asked = Asked(cluster_id, image, at, max_pictures, max_thumbnails, of_lake, labelled)
