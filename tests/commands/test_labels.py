@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dedup_spark.commands.calibrate import calibration
-from dedup_spark.commands.calibrate.labelled_pairs import LEAST_OF_A_KIND, fitted_prior, require_enough, spellings
+from dedup_spark.commands.calibrate.labelled_pairs import LEAST_OF_A_KIND, fitted_prior, require_enough
 from dedup_spark.commands.calibrate.step import PULL_OF_UNKNOWN, UNKNOWN
+from dedup_spark.commands.labelled_images import spellings
 from dedup_spark.commands.labels import Known, Labels, UsablePairs, read_labels, usable_pairs
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.clusters.probability import prior
