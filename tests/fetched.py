@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+from processes import ROOT
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dedup_spark"
 
 RAPIDS_VERSION = "26.08.1"
 _RAPIDS_JAR = f"rapids-4-spark_2.13-{RAPIDS_VERSION}.jar"
-_RAPIDS_URL = f"https://repo1.maven.org/maven2/com/nvidia/rapids-4-spark_2.13/{RAPIDS_VERSION}/{_RAPIDS_JAR}"
 _RAPIDS_SHA256 = "d5224e1c07bc881e93829ea341b33a9a7896d1ced7783262b62d027a1e48b1f9"
 
 _CAMERA_PACKAGE = "libraw-cffi==0.19.0"
@@ -28,9 +27,9 @@ _CAMERA_SHA256 = "42ec55eef6047c1bfbd1fd05fdcae78993f3513814138eff4cbcf9498c57d4
 def rapids_jar() -> Path:
     """NVIDIA's accelerator, 1 GB (Apache License 2.0).
 
-    By its address, not by Spark's resolver: its parent POM is not on Maven Central, so Ivy and Maven cannot resolve it.
+    By Spark's own Ivy as conf/rapids/README.md says: its parent POM is not on Maven Central, so POMs are not read.
     """
-    return _kept(_RAPIDS_JAR, _RAPIDS_SHA256, lambda target: _download(_RAPIDS_URL, target))
+    return _kept(_RAPIDS_JAR, _RAPIDS_SHA256, _by_ivy)
 
 
 def camera_raw() -> Path:
@@ -60,9 +59,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(url: str, target: Path) -> None:
-    with urllib.request.urlopen(url, timeout=60) as answer, target.open("wb") as out:
-        shutil.copyfileobj(answer, out, 1 << 20)
+def _by_ivy(target: Path) -> None:
+    import pyspark
+
+    [ivy] = (Path(pyspark.__file__).parent / "jars").glob("ivy-*.jar")
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        what = ["-dependency", "com.nvidia", "rapids-4-spark_2.13", RAPIDS_VERSION]
+        where = ["-cache", f"{folder}/cache", "-retrieve", f"{folder}/[artifact]-[revision].[ext]"]
+        settings = str(ROOT / "conf" / "rapids" / "ivysettings.xml")
+        subprocess.run(["java", "-jar", str(ivy), "-settings", settings, *what, *where], check=True)
+        Path(folder, _RAPIDS_JAR).rename(target)
 
 
 def _from_package(target: Path) -> None:
