@@ -52,10 +52,10 @@ def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings, share: Ta
     n_cells = min(n_cells, n_vectors)
     wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
     sample = _sample(vectors, n_vectors, wanted, settings.seed)
-    n_cells = min(n_cells, wanted)
     if share.gpus and n_cells > 1:
         return _train_in_task(sample, n_cells, settings, share)
-    return train_centroids(_matrix(sample.toArrow()), n_cells, settings.seed)
+    matrix = _matrix(sample.toArrow())
+    return train_centroids(matrix, min(n_cells, len(matrix)), settings.seed)
 
 
 def train_type(vectors: DataFrame, n_vectors: int, centroids: Float32, settings: IndexSettings) -> bytes | None:
