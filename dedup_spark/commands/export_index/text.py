@@ -11,6 +11,7 @@ from dedup_spark.stages.report.values import readable_bytes
 SCRIPT = """\
 import json, sys
 import faiss, numpy as np, pyarrow.dataset as ds
+
 folder, query = sys.argv[1], np.load(sys.argv[2]).astype("float32").reshape(1, -1)
 about = json.load(open(f"{folder}/manifest.json"))
 parts = [faiss.read_index(f"{folder}/{file['name']}") for file in about["files"]]
