@@ -187,19 +187,20 @@ def _cosine() -> Any:
         found = pd.Series(np.full(len(a), np.nan), dtype="Float32")
         found[:] = pd.NA
         if is_known.any():
-            found[is_known] = vectors.cosines(_vectors(a[is_known]), _vectors(b[is_known]))
+            both = _vectors(pd.concat([a[is_known], b[is_known]]))
+            found[is_known] = vectors.cosines(*np.split(both, 2))
         return found
 
     return pandas_udf(cosine, T.FloatType())
 
 
 def _vectors(column: pd.Series) -> Any:
-    """(n, d): BINARY is little-endian float16, an array of numbers is float32. Raises ValueError where d differs."""
-    rows = [np.frombuffer(v, "<f2") if isinstance(v, bytes | bytearray) else np.asarray(v, np.float32) for v in column]
+    """(n, d) float32: BINARY is little-endian float16, or arrays of numbers. Raises ValueError where d differs."""
+    rows = [np.frombuffer(v, "<f2") if isinstance(v, bytes | bytearray) else v for v in column]
     lengths = sorted({len(row) for row in rows})
     if len(lengths) > 1:
         raise ValueError(f"vectors of {lengths[0]} and {lengths[-1]} dimensions are of two models: they have no cosine")
-    return np.stack(rows)
+    return np.array(rows, np.float32)
 
 
 def _struct(values: dict[str, T.DataType]) -> T.StructType:

@@ -164,8 +164,8 @@ def test_vectors_that_differ_and_keys_that_fit_nothing_stop_a_run_before_an_imag
 
 def test_members_of_containers_are_told_apart_and_a_fault_yields_to_a_vector(tables: Tables) -> None:
     local, spark = local_relation, tables.spark
-    images = local(spark, [(1, "s3://b/a.tar", "x"), (2, "s3://b/a.tar", "y"), (3, "s3://b/c.jpg", None)],
-                   "image_id bigint, uri string, member string")  # fmt: skip
+    images = local(spark, [(1, "s3://b/a.tar", "x", 7), (2, "s3://b/a.tar", "y", 7), (3, "s3://b/c.jpg", None, 8)],
+                   "image_id bigint, uri string, member string, reading_key bigint")  # fmt: skip
     given = local(spark, [("s3://b/a.tar", "y", b"22", None), ("s3://b/c.jpg", None, b"33", None),
                           ("s3://b/a.tar", None, b"00", None), ("s3://b/c.jpg", None, None, "bad"),
                           ("s3://b/a.tar", "x", None, "bad"), ("s3://b/a.tar", "y", b"22", None)],
