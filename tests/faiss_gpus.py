@@ -45,13 +45,16 @@ class OnGpu:
 
 
 class Library:
-    """`faiss` with `n_gpus` GPUs. Searches of more than `most_queries` and copies where `is_full` run out of memory."""
+    """`faiss` with `n_gpus` GPUs. Searches of more than `most_queries`, those after `n_searches` in all, and copies where
+    `is_full` run out of memory."""
 
     __version__ = "1.15.1"
     GpuClonerOptions = GpuIndexFlatConfig = SimpleNamespace
 
-    def __init__(self, n_gpus: int = 1, *, is_full: bool = False, most_queries: int = 10**9) -> None:
-        self.n_gpus, self.is_full, self.most_queries = n_gpus, is_full, most_queries
+    def __init__(
+        self, n_gpus: int = 1, *, is_full: bool = False, most_queries: int = 10**9, n_searches: int = 10**9
+    ) -> None:
+        self.n_gpus, self.is_full, self.most_queries, self.n_searches = n_gpus, is_full, most_queries, n_searches
         self.copies = list[OnGpu]()
 
     def get_num_gpus(self) -> int:
@@ -73,7 +76,7 @@ class Library:
         assert (
             not hasattr(index, "sq") or index.sq.qtype != faiss.ScalarQuantizer.QT_bf16
         )  # FAISS would end the process
-        self.copies.append(_Bounded(index, self.most_queries))
+        self.copies.append(_Bounded(index, self))
         return self.copies[-1]
 
     def GpuIndexFlatIP(self, resources: Any, d: int, config: Any) -> Any:  # noqa: N802
@@ -84,11 +87,12 @@ class Library:
 
 
 class _Bounded(OnGpu):
-    def __init__(self, index: Any, most_queries: int) -> None:
+    def __init__(self, index: Any, library: Library) -> None:
         super().__init__(index)
-        self._most = most_queries
+        self._library = library
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if len(queries) > self._most:
+        if len(queries) > self._library.most_queries or self._library.n_searches == 0:
             raise RuntimeError(OUT_OF_MEMORY)
+        self._library.n_searches -= 1
         return super().search(queries, k)

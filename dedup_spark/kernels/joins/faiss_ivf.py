@@ -53,7 +53,7 @@ class SearchLimits:
 
 @dataclass
 class SearchCounts:
-    """What searches came to: all queries, those of them with more near rows than k, and why a GPU was given up."""
+    """What searches came to: queries answered, those of them with more near rows than k, why a GPU was given up."""
 
     n_queries: int = 0
     n_full: int = 0
@@ -116,41 +116,49 @@ class ShardSearch:
 
 
 def ivf_join(
-    a: ShardSearch, b: ShardSearch | None, limits: SearchLimits, counted: SearchCounts | None = None
+    a: ShardSearch,
+    b: ShardSearch | None,
+    limits: SearchLimits,
+    counted: SearchCounts | None = None,
+    n_answered: int = 0,
 ) -> Candidates:
     """Candidates that FAISS finds; with `b` None of a with itself. `counted` is added to.
+
+    `n_answered` queries, of the rows of a and then of b, are left out: where a join failed, another goes on from there.
 
     Raises:
         FaissGpuUnusable: the GPU cannot search, or its memory is full.
     """
     counted = SearchCounts() if counted is None else counted
     if b is None:
-        for i, j in _search(a.block, a, limits, counted):
+        for i, j in _search(a.block, a, limits, counted, n_answered):
             # Two queries of one search that find each other would take two places among the nearest of both.
             keep = i != j
             keys = np.unique(np.minimum(i, j)[keep] * len(a.block) + np.maximum(i, j)[keep])
             yield keys // len(a.block), keys % len(a.block)
         return
-    yield from _search(a.block, b, limits, counted)
-    for j, i in _search(b.block, a, limits, counted):
+    yield from _search(a.block, b, limits, counted, n_answered)
+    for j, i in _search(b.block, a, limits, counted, max(0, n_answered - len(a.block))):
         yield i, j
 
 
-def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts) -> Candidates:
+def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts, first: int) -> Candidates:
     step = _QUERIES if base.gpu is None else _GPU_QUERIES
-    for start in range(0, len(queries), step):
+    for start in range(first, len(queries), step):
         x = queries.unit_vectors(slice(start, start + step))
         i, ids = near_of(base, x, limits, counted)
         yield i + start, base.rows(ids)
 
 
 def near_of(base: ShardSearch, queries: Float32, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:
-    """Queries (n, d) and the ids that are near them, of one search."""
+    """Queries (n, d) and the ids that are near them, of one search. Queries are counted when they are answered."""
     k = min(limits.k or (GPU_K if base.gpu else 0), len(base.block))
-    counted.n_queries += len(queries)
     if k:
-        return _of_best(base, queries, k, limits, counted)
-    return base.above(queries, limits.lowest - limits.margin, limits.n_probes)
+        found = _of_best(base, queries, k, limits, counted)
+    else:
+        found = base.above(queries, limits.lowest - limits.margin, limits.n_probes)
+    counted.n_queries += len(queries)
+    return found
 
 
 def _of_best(base: ShardSearch, x: Float32, k: int, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:

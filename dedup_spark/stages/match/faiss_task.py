@@ -45,7 +45,9 @@ class FaissSettings:
 def search_shards(
     a: Shard, b: Shard | None, settings: FaissSettings, gpus_per_task: float, counts: SearchCounts
 ) -> Candidates:
-    """Rows that FAISS proposes. Where the GPU cannot, all are proposed again by the CPU, and `counts` says why.
+    """Rows that FAISS proposes. Where the GPU cannot, the CPU answers the queries that are left; `counts` says why.
+
+    No query is answered twice: its pairs would count twice towards the bounds on pairs.
 
     Raises:
         ConfigError: the GPU cannot, and match.faiss_without_gpu is `stop`.
@@ -59,7 +61,7 @@ def search_shards(
             if settings.without_gpu == "stop":
                 raise ConfigError(f"match.faiss_without_gpu=stop: {e}; {WAYS_OUT}") from e
             counts.gave_up_gpu = str(e)
-    yield from ivf_join(_on_cpu(a), _on_cpu(b) if b else None, settings.limits, counts)
+    yield from ivf_join(_on_cpu(a), _on_cpu(b) if b else None, settings.limits, counts, counts.n_queries)
 
 
 def _on_cpu(shard: Shard) -> ShardSearch:

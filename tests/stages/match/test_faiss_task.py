@@ -16,6 +16,7 @@ from faiss_gpus import Library
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.faiss_index import fill_index, train_index
+from dedup_spark.kernels.joins import faiss_ivf
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, open_gpu
 from dedup_spark.kernels.joins.faiss_ivf import SearchLimits
@@ -100,6 +101,24 @@ def test_a_gpu_that_faiss_cannot_use_is_said_and_the_cpu_finds_the_pairs(
     found = join(tmp_path, 0)
     assert pairs_of(found) == near_pairs(IDS, VECTORS, 0.45)
     assert all(why in said for said in ends_of(found, "gave_up_gpu"))
+
+
+@pytest.mark.parametrize("n_searches", range(9))
+def test_a_gpu_that_fails_within_an_item_leaves_the_other_queries_to_the_cpu_and_no_pair_is_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_searches: int
+) -> None:
+    """The items have 2, 2 + 2 and 2 searches: with 8 the GPU answers all that it is asked."""
+    for queries in ("_QUERIES", "_GPU_QUERIES"):
+        monkeypatch.setattr(faiss_ivf, queries, 100)
+    hold(monkeypatch, Library())
+    unhurt = join(tmp_path, 0)
+    faiss_task._on_gpu.cache.clear()  # type: ignore[attr-defined]
+    hold(monkeypatch, Library(n_searches=n_searches))
+    found = join(tmp_path, 0)
+    assert pairs_of(found) == pairs_of(unhurt) == near_pairs(IDS, VECTORS, 0.45)
+    across = [sorted((r["image_id_a"], r["image_id_b"]) for r in rows if r["item"] is None) for rows in (found, unhurt)]
+    assert across[0] == across[1]  # as often as without a failure
+    assert (ends_of(found, "gave_up_gpu") == [None] * 3) == (n_searches == 8)
 
 
 def test_a_gpu_that_faiss_cannot_use_stops_the_task_where_the_setting_says_so(
