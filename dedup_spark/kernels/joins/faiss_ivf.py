@@ -75,7 +75,7 @@ class ShardSearch:
     @classmethod
     def on(cls, gpu: FaissGpu, block: Block, index: Any) -> ShardSearch:
         """With a copy on that GPU. Raises FaissGpuUnusable."""
-        return cls(block, index, gpu, gpu.copy(faiss.downcast_index(index.index) if _numbers_rows(index) else index))
+        return cls(block, index, gpu, copy_to(gpu, index))
 
     def rows(self, ids: Int64) -> Rows:
         """The rows of these ids."""
@@ -113,6 +113,11 @@ class ShardSearch:
         _probe(self.index, n_probes)
         limits, _, ids = self.index.range_search(queries, lowest)
         return np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(limits.astype(np.int64))), ids
+
+
+def copy_to(gpu: FaissGpu, index: Any) -> Any:
+    """The copy of an index that `ShardSearch` searches. Raises FaissGpuUnusable."""
+    return gpu.copy(faiss.downcast_index(index.index) if _numbers_rows(index) else index)
 
 
 def ivf_join(
