@@ -29,7 +29,8 @@ GPU_K = 128
 """Neighbours that a search on a GPU asks for where no setting says so: four times the default of match.neighbours."""
 
 _QUERIES = 256  # per range search: with 65,536 rows, all of them near, FAISS returns 200 MB
-_GPU_QUERIES = 16_384  # 32 MB of queries and, at k 128, 25 MB of answers
+_GPU_QUERIES = 16_384  # per search on a GPU, at most
+_GPU_SEARCH_BYTES = 56 << 20  # of its queries and answers: 16,384 of 512 dimensions at k 128
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,16 @@ def ivf_join(
 
 
 def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts, first: int) -> Candidates:
-    step = _QUERIES if base.gpu is None else _GPU_QUERIES
+    step = _QUERIES if base.gpu is None else _queries_on_gpu(queries.vectors.shape[1], limits.k or GPU_K)
     for start in range(first, len(queries), step):
         x = queries.unit_vectors(slice(start, start + step))
         i, ids = near_of(base, x, limits, counted)
         yield i + start, base.rows(ids)
+
+
+def _queries_on_gpu(n_dimensions: int, k: int) -> int:
+    """Queries per search: float32 numbers, and k scores of 4 bytes with ids of 8 for each."""
+    return max(_QUERIES, min(_GPU_QUERIES, _GPU_SEARCH_BYTES // (4 * n_dimensions + 12 * k)))
 
 
 def near_of(base: ShardSearch, queries: Float32, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:

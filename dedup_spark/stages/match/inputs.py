@@ -34,6 +34,7 @@ class Inputs:
     embedded: DataFrame  # image_id, vector_hash
     drawable: DataFrame  # image_id, embedding of those that the survey may draw
     n_queries: int  # of those it draws
+    vector_bytes: int | None  # of the longest of drawable
     n_unique: int
     n_embedded: int
     shard_rows: DataFrame
@@ -63,7 +64,8 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
     unique, counts = stage_with(
         run.tables, "unique", representatives_with(features, *columns),
         n=F.count("*"), n_with_copies=F.count_if(F.col("n_equal") > 1),
-        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), set_hash=set_hash(F.col("vector_hash")),
+        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), vector_bytes=F.max(F.octet_length("embedding")),
+        set_hash=set_hash(F.col("vector_hash")),
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
     fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
@@ -74,6 +76,7 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
         drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
         n_queries=n_queries,
+        vector_bytes=counts["vector_bytes"],
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),

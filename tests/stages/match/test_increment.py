@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
 
-from dedup_spark.config import MatchSettings
+from dedup_spark.config import IndexSettings, MatchSettings
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
+from dedup_spark.stages.match.comparisons import n_query_files
 from dedup_spark.stages.match.task import JoinSettings
 
 CHANGED = {
@@ -45,6 +46,17 @@ def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.
     before = increment.fingerprint("m", MatchSettings())
     monkeypatch.setattr(increment, "RESULTS_VERSION", RESULTS_VERSION + 1)
     assert increment.fingerprint("m", MatchSettings()) != before
+
+
+@pytest.mark.parametrize(
+    ("n_queries", "vector_bytes", "n_files"),
+    [(0, None, 1), (65_536, None, 1), (65_537, 1024, 2), (65_536, 128, 1), (65_536, 16_384, 16), (65_537, 16_384, 17)],
+)
+def test_files_of_queries_hold_as_many_bytes_as_a_shard_may(
+    n_queries: int, vector_bytes: int | None, n_files: int
+) -> None:
+    """16,384 bytes are 8,192 float16 numbers: sixteen times those that the bound on rows is measured for."""
+    assert n_query_files(n_queries, IndexSettings().max_shard_rows, vector_bytes) == n_files
 
 
 def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:
