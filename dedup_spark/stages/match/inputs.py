@@ -68,7 +68,8 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         set_hash=set_hash(F.col("vector_hash")),
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
-    fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
+    index_type = next((row["index_type"] for row in index if row["index_type"]), DEFAULT)
+    fingerprint = increment.fingerprint(counts["model_id"] or "", settings, index_type)
     return Inputs(
         unique=unique.select("image_id", "phash", "vector_hash"),
         with_copies=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
@@ -81,7 +82,7 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         n_embedded=counts["n_embedded"],
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
-        index_type=next((row["index_type"] for row in index if row["index_type"]), DEFAULT),
+        index_type=index_type,
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )

@@ -11,19 +11,21 @@ import pytest
 from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
 
 from dedup_spark.config import IndexSettings, MatchSettings
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.comparisons import n_query_files
 from dedup_spark.stages.match.task import JoinSettings
+from dedup_spark.vocabulary import Engine
 
 CHANGED = {
     "min_similarity": 0.5, "neighbours": 5, "floor_similarity": 0.35, "floor_recall": 0.5, "engine": "exact",
-    "min_recall": 0.9, "seed": 1,
+    "min_recall": 0.9, "seed": 1, "faiss_probes": 16,
 }  # fmt: skip
 FREE = {
     "audit_queries": 7, "max_hamming_bits": 1, "max_phash_bucket": 9, "max_pairs_per_image": 3, "gpus_per_task": 0.5,
-    "cpus_per_gpu_task": 3,
+    "cpus_per_gpu_task": 3, "faiss_k": 64, "faiss_without_gpu": "stop",
 }  # fmt: skip
 
 
@@ -40,6 +42,14 @@ def test_only_settings_that_decide_change_the_fingerprint(name: str) -> None:
 
 def test_another_model_changes_the_fingerprint() -> None:
     assert increment.fingerprint("m", MatchSettings()) != increment.fingerprint("n", MatchSettings())
+
+
+@pytest.mark.parametrize("engine", ["auto", *Engine])
+def test_another_type_of_index_changes_the_fingerprint_where_faiss_may_search_it(engine: str) -> None:
+    settings = replace(MatchSettings(), engine=engine)
+    found = [increment.fingerprint("m", settings, kind) for kind in ("IVF,PQ16", "IVF,SQ8", DEFAULT)]
+    assert len(set(found)) == (3 if engine in ("auto", "faiss_ivf") else 1)
+    assert found[2] == increment.fingerprint("m", settings)  # that of matches before there was another type
 
 
 def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
