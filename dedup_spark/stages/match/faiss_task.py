@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Self
 
-from cachetools import cached
+from cachetools import LRUCache, cached
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import ConfigError
@@ -106,7 +106,7 @@ class _Copy:
     n_bytes: int
 
 
-_copies = bounded_cache(_GPU_BYTES, lambda copy: copy.n_bytes)
+_copies: LRUCache[Hashable, _Copy] = bounded_cache(_GPU_BYTES, lambda copy: copy.n_bytes)
 
 
 def _key(shard: Shard, gpu: FaissGpu) -> Hashable:
