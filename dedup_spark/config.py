@@ -209,6 +209,18 @@ class Config:
         values = asdict(self)
         return json.dumps({s: values[s] for s in sections or values}, sort_keys=True)
 
+    def deciding_json(self, *sections: str) -> str:
+        """As `to_json`, with settings that decide nothing at their defaults: the text of defaults stays what it is."""
+        plain, values = asdict(Config()), asdict(self)
+        return json.dumps(
+            {s: {k: plain[s][k] if k in _DECIDE_NOTHING else v for k, v in values[s].items()} for s in sections},
+            sort_keys=True,
+        )
+
+
+_DECIDE_NOTHING = {"gpus_per_task", "cpus_per_gpu_task", "faiss_without_gpu"}
+"""Where index and match compute, and what they do without a GPU: tables made with others are as good."""
+
 
 def changed_settings(config: Config, *sections: str) -> dict[str, dict[str, Any]]:
     """By section, the settings that are not the defaults; of the named sections, or of all."""

@@ -5,6 +5,7 @@ It has the names and arguments of `faiss-gpu` 1.15, and refuses what a GPU refus
 
 from __future__ import annotations
 
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,14 +46,24 @@ class OnGpu:
 
 
 class Library:
-    """`faiss` with `n_gpus` GPUs. Searches of more than `most_queries` and copies where `is_full` run out of memory."""
+    """`faiss` with `n_gpus` GPUs. Searches of more than `most_queries`, those after `n_searches` in all, copies where
+    `is_full`, and copies beside `most_copies` that are in use run out of memory."""
 
     __version__ = "1.15.1"
     GpuClonerOptions = GpuIndexFlatConfig = SimpleNamespace
 
-    def __init__(self, n_gpus: int = 1, *, is_full: bool = False, most_queries: int = 10**9) -> None:
-        self.n_gpus, self.is_full, self.most_queries = n_gpus, is_full, most_queries
-        self.copies = list[OnGpu]()
+    def __init__(
+        self,
+        n_gpus: int = 1,
+        *,
+        is_full: bool = False,
+        most_queries: int = 10**9,
+        n_searches: int = 10**9,
+        most_copies: int = 10**9,
+    ) -> None:
+        self.n_gpus, self.is_full, self.most_queries, self.n_searches = n_gpus, is_full, most_queries, n_searches
+        self.most_copies, self.n_copies, self.n_refused = most_copies, 0, 0
+        self._in_use = weakref.WeakSet[OnGpu]()
 
     def get_num_gpus(self) -> int:
         return self.n_gpus
@@ -62,7 +73,8 @@ class Library:
 
     def index_cpu_to_gpu(self, resources: Any, number: int, index: Any, options: Any) -> OnGpu:
         assert 0 <= number < self.n_gpus
-        if self.is_full:
+        if self.is_full or len(self._in_use) >= self.most_copies:
+            self.n_refused += 1
             raise RuntimeError(OUT_OF_MEMORY)
         if type(index).__name__ not in GPU_TYPES:
             raise RuntimeError(
@@ -73,8 +85,10 @@ class Library:
         assert (
             not hasattr(index, "sq") or index.sq.qtype != faiss.ScalarQuantizer.QT_bf16
         )  # FAISS would end the process
-        self.copies.append(_Bounded(index, self.most_queries))
-        return self.copies[-1]
+        copy = _Bounded(index, self)
+        self._in_use.add(copy)
+        self.n_copies += 1
+        return copy
 
     def GpuIndexFlatIP(self, resources: Any, d: int, config: Any) -> Any:  # noqa: N802
         assert 0 <= config.device < self.n_gpus
@@ -84,11 +98,12 @@ class Library:
 
 
 class _Bounded(OnGpu):
-    def __init__(self, index: Any, most_queries: int) -> None:
+    def __init__(self, index: Any, library: Library) -> None:
         super().__init__(index)
-        self._most = most_queries
+        self._library = library
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        if len(queries) > self._most:
+        if len(queries) > self._library.most_queries or self._library.n_searches == 0:
             raise RuntimeError(OUT_OF_MEMORY)
+        self._library.n_searches -= 1
         return super().search(queries, k)

@@ -127,6 +127,22 @@ def test_json_holds_the_sections_asked_for() -> None:
     assert '"cluster"' in Config().to_json()
 
 
+def test_json_of_what_decides_is_all_settings_but_those_of_where_it_is_computed() -> None:
+    sections = ("index", "match", "cluster")
+    assert Config().deciding_json(*sections) == Config().to_json(*sections)  # so that hashes of defaults stay the same
+    elsewhere = load_config(
+        None,
+        [
+            "index.gpus_per_task=0.5", "index.faiss_without_gpu=stop", "match.gpus_per_task=0",
+            "match.cpus_per_gpu_task=2", "match.faiss_without_gpu=stop",
+        ],
+    )  # fmt: skip
+    assert elsewhere.deciding_json(*sections) == Config().to_json(*sections)
+    for decides in ("index.faiss_index=IVF,PQ64", "index.seed=1", "match.engine=exact", "cluster.linkage=complete"):
+        other = load_config(None, [decides])
+        assert other.deciding_json(*sections) == other.to_json(*sections) != Config().to_json(*sections)
+
+
 def test_a_setting_that_was_replaced_names_what_took_its_place() -> None:
     with pytest.raises(ConfigError, match=r"'extract\.fetch_attempts'; it was replaced by 'extract\.fetch_pati"):
         load_config(None, ["extract.fetch_attempts=5"])

@@ -107,10 +107,10 @@ class Run:
         return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
 
     def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
-        """Hash of the versions of package, results and input tables, and of the settings of `sections`."""
+        """Hash of the versions of package, results and input tables, and of the settings of `sections` that decide."""
         versions = [f"{t.name}@{self.tables.version(t)}" for t in inputs]
         text = "\n".join(
-            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *versions, self.config.to_json(*sections)]
+            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *versions, self.config.deciding_json(*sections)]
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

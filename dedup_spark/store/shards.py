@@ -23,6 +23,14 @@ FOLDER = "shard_files"
 REBUILD = "rebuild the index: `dedup-spark index --force` with the same --tables"
 
 
+_USUAL_BYTES = 1024  # of a vector of 512 numbers, for which the bounds of the settings are measured
+
+
+def rows_within_memory(n_rows: int, vector_bytes: int | None) -> int:
+    """A bound on rows, lower by as much as a vector is longer than 512 numbers, but at least 256."""
+    return max(256, int(n_rows / max(1, (vector_bytes or 0) / _USUAL_BYTES)))
+
+
 def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:
     """Write `index` to `path` below `root`, atomically. Returns its size in bytes and its SHA-256, hex."""
     data = faiss.serialize_index(index).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,11 +16,11 @@ from table_contents import rows
 import dedup_spark
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import DedupError, GuardError
-from dedup_spark.pipeline import Step, run_step
+from dedup_spark.pipeline import STEPS, Step, run_step
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import runs
 from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
-from dedup_spark.store.schema import FEATURES, IMAGES, RUNS
+from dedup_spark.store.schema import FEATURES, IMAGES, RUNS, Table
 from dedup_spark.store.tables import Tables
 
 LAKE = "file:///lake"
@@ -232,6 +233,27 @@ def test_the_run_to_continue_is_the_newest_of_the_lake_if_it_did_not_complete(ta
 
 
 # --- without Spark ---------------------------------------------------------------------------------------
+
+
+class Versions:
+    """Stands in for tables: their versions are looked at."""
+
+    def version(self, table: Table) -> int:
+        return 7
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if step.sections], ids=lambda step: step.name)
+def test_an_index_or_a_match_stands_where_only_gpus_are_given_or_taken(step: Step) -> None:
+    def fingerprint(*overrides: str) -> str:
+        run = new_run(Versions(), "r1", *overrides)  # type: ignore[arg-type]
+        return run.fingerprint(*step.inputs, *step.outputs, sections=step.sections)
+
+    of_defaults = [dedup_spark.__version__, f"results {RESULTS_VERSION}"]
+    of_defaults += [f"{table.name}@7" for table in (*step.inputs, *step.outputs)] + [Config().to_json(*step.sections)]
+    assert fingerprint() == hashlib.sha256("\n".join(of_defaults).encode()).hexdigest()[:16]
+    gpus = ("index.gpus_per_task=1", "match.gpus_per_task=1", "match.cpus_per_gpu_task=4")
+    assert fingerprint(*gpus, "index.faiss_without_gpu=stop", "match.faiss_without_gpu=stop") == fingerprint()
+    assert fingerprint("index.faiss_index=Flat", "match.seed=1") != fingerprint()
 
 
 def test_run_ids_sort_by_time_and_differ() -> None:

@@ -29,7 +29,8 @@ GPU_K = 128
 """Neighbours that a search on a GPU asks for where no setting says so: four times the default of match.neighbours."""
 
 _QUERIES = 256  # per range search: with 65,536 rows, all of them near, FAISS returns 200 MB
-_GPU_QUERIES = 16_384  # 32 MB of queries and, at k 128, 25 MB of answers
+_GPU_QUERIES = 16_384  # per search on a GPU, at most
+_GPU_SEARCH_BYTES = 56 << 20  # of its queries and answers: 16,384 of 512 dimensions at k 128
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SearchLimits:
 
 @dataclass
 class SearchCounts:
-    """What searches came to: all queries, those of them with more near rows than k, and why a GPU was given up."""
+    """What searches came to: queries answered, those of them with more near rows than k, why a GPU was given up."""
 
     n_queries: int = 0
     n_full: int = 0
@@ -75,7 +76,7 @@ class ShardSearch:
     @classmethod
     def on(cls, gpu: FaissGpu, block: Block, index: Any) -> ShardSearch:
         """With a copy on that GPU. Raises FaissGpuUnusable."""
-        return cls(block, index, gpu, gpu.copy(faiss.downcast_index(index.index) if _numbers_rows(index) else index))
+        return cls(block, index, gpu, copy_to(gpu, index))
 
     def rows(self, ids: Int64) -> Rows:
         """The rows of these ids."""
@@ -115,42 +116,60 @@ class ShardSearch:
         return np.repeat(np.arange(len(queries), dtype=np.int64), np.diff(limits.astype(np.int64))), ids
 
 
+def copy_to(gpu: FaissGpu, index: Any) -> Any:
+    """The copy of an index that `ShardSearch` searches. Raises FaissGpuUnusable."""
+    return gpu.copy(faiss.downcast_index(index.index) if _numbers_rows(index) else index)
+
+
 def ivf_join(
-    a: ShardSearch, b: ShardSearch | None, limits: SearchLimits, counted: SearchCounts | None = None
+    a: ShardSearch,
+    b: ShardSearch | None,
+    limits: SearchLimits,
+    counted: SearchCounts | None = None,
+    n_answered: int = 0,
 ) -> Candidates:
     """Candidates that FAISS finds; with `b` None of a with itself. `counted` is added to.
+
+    `n_answered` queries, of the rows of a and then of b, are left out: where a join failed, another goes on from there.
 
     Raises:
         FaissGpuUnusable: the GPU cannot search, or its memory is full.
     """
     counted = SearchCounts() if counted is None else counted
     if b is None:
-        for i, j in _search(a.block, a, limits, counted):
+        for i, j in _search(a.block, a, limits, counted, n_answered):
             # Two queries of one search that find each other would take two places among the nearest of both.
             keep = i != j
             keys = np.unique(np.minimum(i, j)[keep] * len(a.block) + np.maximum(i, j)[keep])
             yield keys // len(a.block), keys % len(a.block)
         return
-    yield from _search(a.block, b, limits, counted)
-    for j, i in _search(b.block, a, limits, counted):
+    yield from _search(a.block, b, limits, counted, n_answered)
+    for j, i in _search(b.block, a, limits, counted, max(0, n_answered - len(a.block))):
         yield i, j
 
 
-def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts) -> Candidates:
-    step = _QUERIES if base.gpu is None else _GPU_QUERIES
-    for start in range(0, len(queries), step):
+def _search(queries: Block, base: ShardSearch, limits: SearchLimits, counted: SearchCounts, first: int) -> Candidates:
+    step = _QUERIES if base.gpu is None else _queries_on_gpu(queries.vectors.shape[1], limits.k or GPU_K)
+    for start in range(first, len(queries), step):
         x = queries.unit_vectors(slice(start, start + step))
         i, ids = near_of(base, x, limits, counted)
         yield i + start, base.rows(ids)
 
 
+def _queries_on_gpu(n_dimensions: int, k: int) -> int:
+    """Queries per search: float32 numbers, and k scores of 4 bytes with ids of 8 for each."""
+    return max(_QUERIES, min(_GPU_QUERIES, _GPU_SEARCH_BYTES // (4 * n_dimensions + 12 * k)))
+
+
 def near_of(base: ShardSearch, queries: Float32, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:
-    """Queries (n, d) and the ids that are near them, of one search."""
+    """Queries (n, d) and the ids that are near them, of one search. Queries are counted when they are answered."""
     k = min(limits.k or (GPU_K if base.gpu else 0), len(base.block))
-    counted.n_queries += len(queries)
     if k:
-        return _of_best(base, queries, k, limits, counted)
-    return base.above(queries, limits.lowest - limits.margin, limits.n_probes)
+        found = _of_best(base, queries, k, limits, counted)
+    else:
+        found = base.above(queries, limits.lowest - limits.margin, limits.n_probes)
+    counted.n_queries += len(queries)
+    return found
 
 
 def _of_best(base: ShardSearch, x: Float32, k: int, limits: SearchLimits, counted: SearchCounts) -> tuple[Rows, Int64]:

@@ -43,7 +43,6 @@ _SHARD_FILE = Columns(
     "index_sha256 string"
 )
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
-_USUAL_BYTES = 1024  # of a vector of 512 numbers, for which the bounds of the settings are measured
 _ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
 
 
@@ -97,11 +96,10 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 
 def within_memory(settings: IndexSettings, vector_bytes: int | None) -> IndexSettings:
     """`settings` with as many fewer rows per shard and in the sample as a vector is longer than 512 numbers."""
-    longer = max(1, (vector_bytes or 0) / _USUAL_BYTES)
     return replace(
         settings,
-        max_shard_rows=max(256, int(settings.max_shard_rows / longer)),
-        max_train_rows=max(256, int(settings.max_train_rows / longer)),
+        max_shard_rows=shards.rows_within_memory(settings.max_shard_rows, vector_bytes),
+        max_train_rows=shards.rows_within_memory(settings.max_train_rows, vector_bytes),
     )
 
 

@@ -11,6 +11,7 @@ from dedup_spark.stages.match import increment, neighbours, work_items
 from dedup_spark.stages.match.inputs import Inputs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, PAIRS
+from dedup_spark.store.shards import rows_within_memory
 
 _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs less than new against all
 
@@ -40,12 +41,17 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
     n_to_compare = ids.count()
     if n_to_compare > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)
-    n_files = max(1, -(-n_to_compare // run.config.index.max_shard_rows))
+    n_files = n_query_files(n_to_compare, run.config.index.max_shard_rows, given.vector_bytes)
     files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
     items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
     return Comparisons(items, n_files * given.n_shards, n_to_compare, float(n_to_compare) * given.n_embedded, known)
+
+
+def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> int:
+    """A task holds a file of queries as it does a shard, so the same bound holds for its rows."""
+    return max(1, -(-n_queries // rows_within_memory(max_rows, vector_bytes)))
 
 
 def _all_with_all(given: Inputs) -> Comparisons:

@@ -19,10 +19,11 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import shards
-from dedup_spark.vocabulary import Method
+from dedup_spark.vocabulary import Engine, Method
 
 _FILE = Columns("shard int, path string, n_images bigint, sha256 string")
 
@@ -41,12 +42,14 @@ class FileSettings:
     shard: tuple[str, str]
 
 
-def fingerprint(model_id: str, settings: MatchSettings) -> str:
+def fingerprint(model_id: str, settings: MatchSettings, index_type: str = DEFAULT) -> str:
     """Hash of the model and of all that decides which embeddings are pairs, code included. Guards, audit and pHash are
-    left out, as they do not."""
+    left out, as they do not. `index_type`: of what faiss_ivf searches, where that is or may be the engine."""
     deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
     if not settings.faiss_probes:
         del deciding["faiss_probes"]  # matches of versions without it are still good
+    if index_type != DEFAULT and settings.engine in ("auto", Engine.FAISS_IVF):
+        deciding["index_type"] = index_type  # a coarse one loses pairs, which a finer one must look for
     text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

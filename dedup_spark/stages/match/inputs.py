@@ -34,6 +34,7 @@ class Inputs:
     embedded: DataFrame  # image_id, vector_hash
     drawable: DataFrame  # image_id, embedding of those that the survey may draw
     n_queries: int  # of those it draws
+    vector_bytes: int | None  # of the longest of drawable
     n_unique: int
     n_embedded: int
     shard_rows: DataFrame
@@ -63,10 +64,12 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
     unique, counts = stage_with(
         run.tables, "unique", representatives_with(features, *columns),
         n=F.count("*"), n_with_copies=F.count_if(F.col("n_equal") > 1),
-        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), set_hash=set_hash(F.col("vector_hash")),
+        n_embedded=F.count("vector_hash"), model_id=F.max("model_id"), vector_bytes=F.max(F.octet_length("embedding")),
+        set_hash=set_hash(F.col("vector_hash")),
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
-    fingerprint = increment.fingerprint(counts["model_id"] or "", settings)
+    index_type = next((row["index_type"] for row in index if row["index_type"]), DEFAULT)
+    fingerprint = increment.fingerprint(counts["model_id"] or "", settings, index_type)
     return Inputs(
         unique=unique.select("image_id", "phash", "vector_hash"),
         with_copies=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
@@ -74,11 +77,12 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         embedded=unique.where("vector_hash IS NOT NULL").select("image_id", "vector_hash"),
         drawable=unique.where("embedding IS NOT NULL").select("image_id", "embedding"),
         n_queries=n_queries,
+        vector_bytes=counts["vector_bytes"],
         n_unique=counts["n"],
         n_embedded=counts["n_embedded"],
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
-        index_type=next((row["index_type"] for row in index if row["index_type"]), DEFAULT),
+        index_type=index_type,
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )

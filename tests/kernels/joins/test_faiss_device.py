@@ -55,9 +55,10 @@ def test_a_search_on_the_gpu_answers_as_the_cpu_does() -> None:
 def test_a_search_that_runs_out_of_memory_is_divided_and_loses_no_query() -> None:
     library = Library(most_queries=300)
     gpu = open_gpu("cuda:0", library)
-    _, labels = gpu.search(gpu.copy(flat()), ROWS, 1)
+    copy = gpu.copy(flat())
+    _, labels = gpu.search(copy, ROWS, 1)
     assert labels[:, 0].tolist() == list(range(1000))
-    assert library.copies[0].searched == [250] * 4
+    assert copy.searched == [250] * 4
 
 
 def test_memory_that_is_too_small_for_few_queries_is_said_in_words() -> None:

@@ -196,6 +196,17 @@ def test_the_flat_index_of_a_gpu_numbers_rows_and_gives_their_ids() -> None:
     assert set(zip(i[near].tolist(), j[near].tolist(), strict=True)) == near_pairs(A, B, 0.6)
 
 
+@pytest.mark.parametrize(("k", "expected"), [(4, [70, 70, 70, 20]), (32, [62, 62, 62, 44]), (64, [50] * 4 + [30])])
+def test_queries_and_answers_of_a_search_on_a_gpu_stay_within_bytes(
+    monkeypatch: pytest.MonkeyPatch, k: int, expected: list[int]
+) -> None:
+    """Long vectors and many neighbours make fewer queries; at most 70 and at least 50 here."""
+    monkeypatch.setattr(faiss_ivf, "_GPU_SEARCH_BYTES", 40_000)
+    search = shard_search(A, open_gpu("cuda:0", Library()))
+    list(ivf_join(search, None, SearchLimits(6, k, 0.6, 0.6)))
+    assert search.on_gpu.searched == expected
+
+
 def test_more_cells_than_a_gpu_visits_are_refused_in_words() -> None:
     many = np.eye(2100, 64, dtype=np.float32)
     index = vectors.build_shard(A.ids, A.vectors, A.cells, many)

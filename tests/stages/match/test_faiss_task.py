@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +18,10 @@ from faiss_gpus import Library
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.faiss_index import fill_index, train_index
+from dedup_spark.kernels.joins import faiss_ivf
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, open_gpu
-from dedup_spark.kernels.joins.faiss_ivf import SearchLimits
+from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits
 from dedup_spark.kernels.vectors import nearest_cells, train_centroids
 from dedup_spark.stages.match import faiss_report, faiss_task, gpu, survey_task
 from dedup_spark.stages.match import task as match_tasks
@@ -35,7 +38,8 @@ IDS = random_ids(300, RNG)
 @pytest.fixture(autouse=True)
 def nothing_in_memory() -> None:
     shards._kept.clear()
-    faiss_task._on_gpu.cache.clear()  # type: ignore[attr-defined]
+    faiss_task._given_up.clear()
+    faiss_task._copies.clear()
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
@@ -81,7 +85,7 @@ def test_a_gpu_finds_what_brute_force_finds_and_counts_what_it_asked_twice(
     assert pairs_of(found) == near_pairs(IDS, VECTORS, 0.45)
     assert (sum(ends_of(found, "n_full_queries")) > 0) == (k == 4)
     assert ends_of(found, "gave_up_gpu") == [None] * 3
-    assert len(library.copies) == 2  # one of each shard, for all items
+    assert library.n_copies == 2  # one of each shard, for all items
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,24 @@ def test_a_gpu_that_faiss_cannot_use_is_said_and_the_cpu_finds_the_pairs(
     assert all(why in said for said in ends_of(found, "gave_up_gpu"))
 
 
+@pytest.mark.parametrize("n_searches", range(9))
+def test_a_gpu_that_fails_within_an_item_leaves_the_other_queries_to_the_cpu_and_no_pair_is_counted_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_searches: int
+) -> None:
+    """The items have 2, 2 + 2 and 2 searches: with 8 the GPU answers all that it is asked."""
+    for queries in ("_QUERIES", "_GPU_QUERIES"):
+        monkeypatch.setattr(faiss_ivf, queries, 100)
+    hold(monkeypatch, Library())
+    unhurt = join(tmp_path, 0)
+    faiss_task._copies.clear()
+    hold(monkeypatch, Library(n_searches=n_searches))
+    found = join(tmp_path, 0)
+    assert pairs_of(found) == pairs_of(unhurt) == near_pairs(IDS, VECTORS, 0.45)
+    across = [sorted((r["image_id_a"], r["image_id_b"]) for r in rows if r["item"] is None) for rows in (found, unhurt)]
+    assert across[0] == across[1]  # as often as without a failure
+    assert (ends_of(found, "gave_up_gpu") == [None] * 3) == (n_searches == 8)
+
+
 def test_a_gpu_that_faiss_cannot_use_stops_the_task_where_the_setting_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +137,51 @@ def test_a_gpu_that_faiss_cannot_use_stops_the_task_where_the_setting_says_so(
 def test_a_task_without_a_gpu_asks_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hold(monkeypatch, None)
     assert pairs_of(join(tmp_path, 0, on_gpu=False)) == near_pairs(IDS, VECTORS, 0.45)
+
+
+def test_a_worker_that_gave_its_gpu_up_asks_it_no_more_in_this_join_and_keeps_nothing_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item of two shards does not fit: those of one do before it, and are not tried after it."""
+    library = Library(most_copies=1)
+    hold(monkeypatch, library)
+    assert pairs_of(join(tmp_path, 0)) == near_pairs(IDS, VECTORS, 0.45)
+    assert (library.n_copies, library.n_refused, len(faiss_task._copies)) == (1, 1, 0)
+    found = join(tmp_path, 0)
+    assert (library.n_copies, library.n_refused) == (1, 1)
+    assert all("its memory is full" in said for said in ends_of(found, "gave_up_gpu"))
+    join(tmp_path, 7)  # asks for something else
+    assert (library.n_copies, library.n_refused) == (2, 2)
+
+
+def test_copies_of_other_shards_make_room_before_a_gpu_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(most_copies=2)
+    hold(monkeypatch, library)
+    for part in range(3):
+        found = join(tmp_path / str(part), 0, without_gpu="stop")
+        assert pairs_of(found) == near_pairs(IDS, VECTORS, 0.45)
+        assert ends_of(found, "gave_up_gpu") == [None] * 3
+    assert (library.n_refused, len(faiss_task._copies)) == (2, 2)
+
+
+def test_a_worker_keeps_copies_of_many_shards_on_its_gpu_and_the_vectors_of_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, blocks = Library(), weakref.WeakSet[Block]()
+    hold(monkeypatch, library)
+    for part in range(5):
+        row = write_shards(tmp_path / str(part), IDS, VECTORS, [300])[0]
+        file = row["path"], row["sha256"]
+        shard = shards.read_shard.__wrapped__(str(tmp_path / str(part)), *file, file)
+        blocks.add(shard.block)
+        settings = FaissSettings(SearchLimits(1, 0, 0.45, 0.45), on_gpu=True)
+        assert list(faiss_task.search_shards(shard, None, settings, 1.0, SearchCounts()))
+        del shard
+    gc.collect()
+    assert (library.n_copies, len(faiss_task._copies), len(blocks)) == (5, 5, 0)
+    assert faiss_task._copies.currsize == 5 * 300 * (2 * VECTORS.shape[1] + 8)
 
 
 # --- what is measured

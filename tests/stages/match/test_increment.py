@@ -10,19 +10,22 @@ import pyarrow as pa
 import pytest
 from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
 
-from dedup_spark.config import MatchSettings
+from dedup_spark.config import IndexSettings, MatchSettings
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
+from dedup_spark.stages.match.comparisons import n_query_files
 from dedup_spark.stages.match.task import JoinSettings
+from dedup_spark.vocabulary import Engine
 
 CHANGED = {
     "min_similarity": 0.5, "neighbours": 5, "floor_similarity": 0.35, "floor_recall": 0.5, "engine": "exact",
-    "min_recall": 0.9, "seed": 1,
+    "min_recall": 0.9, "seed": 1, "faiss_probes": 16,
 }  # fmt: skip
 FREE = {
     "audit_queries": 7, "max_hamming_bits": 1, "max_phash_bucket": 9, "max_pairs_per_image": 3, "gpus_per_task": 0.5,
-    "cpus_per_gpu_task": 3,
+    "cpus_per_gpu_task": 3, "faiss_k": 64, "faiss_without_gpu": "stop",
 }  # fmt: skip
 
 
@@ -41,10 +44,29 @@ def test_another_model_changes_the_fingerprint() -> None:
     assert increment.fingerprint("m", MatchSettings()) != increment.fingerprint("n", MatchSettings())
 
 
+@pytest.mark.parametrize("engine", ["auto", *Engine])
+def test_another_type_of_index_changes_the_fingerprint_where_faiss_may_search_it(engine: str) -> None:
+    settings = replace(MatchSettings(), engine=engine)
+    found = [increment.fingerprint("m", settings, kind) for kind in ("IVF,PQ16", "IVF,SQ8", DEFAULT)]
+    assert len(set(found)) == (3 if engine in ("auto", "faiss_ivf") else 1)
+    assert found[2] == increment.fingerprint("m", settings)  # that of matches before there was another type
+
+
 def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = increment.fingerprint("m", MatchSettings())
     monkeypatch.setattr(increment, "RESULTS_VERSION", RESULTS_VERSION + 1)
     assert increment.fingerprint("m", MatchSettings()) != before
+
+
+@pytest.mark.parametrize(
+    ("n_queries", "vector_bytes", "n_files"),
+    [(0, None, 1), (65_536, None, 1), (65_537, 1024, 2), (65_536, 128, 1), (65_536, 16_384, 16), (65_537, 16_384, 17)],
+)
+def test_files_of_queries_hold_as_many_bytes_as_a_shard_may(
+    n_queries: int, vector_bytes: int | None, n_files: int
+) -> None:
+    """16,384 bytes are 8,192 float16 numbers: sixteen times those that the bound on rows is measured for."""
+    assert n_query_files(n_queries, IndexSettings().max_shard_rows, vector_bytes) == n_files
 
 
 def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:
