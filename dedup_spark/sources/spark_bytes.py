@@ -26,7 +26,7 @@ from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import SourceError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.faults import reason_of_java
-from dedup_spark.spark.session import setting_of
+from dedup_spark.spark.session import putting_back, setting_of
 
 _COST_OF_A_FILE = 1 << 30
 """Bytes that each file counts for when Spark packs files into tasks: so many more than a file has that the number of
@@ -58,16 +58,18 @@ def scan_settings(spark: SparkSession, limits: ExtractSettings) -> Iterator[None
     if knows_bytes:
         wanted[_MAX_BYTES] = max(1, limits.inflight_bytes // _BATCHES_IN_FLIGHT)
     before = {key: spark.conf.get(key, None) for key in wanted}
-    try:
+    with putting_back(lambda: _put_back(spark, before)):
         for key, value in wanted.items():
             spark.conf.set(key, str(value))
         yield
-    finally:
-        for key, earlier in before.items():
-            if earlier is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, earlier)
+
+
+def _put_back(spark: SparkSession, before: dict[str, str | None]) -> None:
+    for key, earlier in before.items():
+        if earlier is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, earlier)
 
 
 def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
