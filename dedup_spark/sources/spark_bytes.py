@@ -188,7 +188,7 @@ def _jvm(spark: SparkSession) -> Any:
 def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
     path = _jvm(spark).org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
     try:
-        filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+        filesystem = path.getFileSystem(addresses.hadoop_conf(spark))
         state = filesystem.getFileStatus(path)
         if state.isDirectory():
             return "missing", "there is a folder of this name now"

@@ -179,6 +179,14 @@ def test_the_reason_of_what_spark_did_not_give_is_found_on_the_driver(lake: Path
     ]  # fmt: skip
 
 
+def test_hadoop_is_asked_with_the_settings_of_the_session(spark: SparkSession) -> None:
+    spark.conf.set("fs.s3.impl", "org.example.Connector")
+    try:
+        assert addresses.to_hadoop(spark, "s3://b/k") == "s3://b/k"
+    finally:
+        spark.conf.unset("fs.s3.impl")
+
+
 @pytest.mark.parametrize(
     ("classes", "text", "reason"),
     [
