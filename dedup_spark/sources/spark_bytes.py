@@ -12,8 +12,10 @@ before the one that reads it, where fsspec makes one. No bytes are shuffled.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +36,9 @@ files decides, and not their sizes."""
 _LARGEST_ARRAY = 2**31 - 1
 _GROUP_WITHOUT_GLOBS, _MOST_GLOBBED_IN_VAIN = 16, 2_000
 """Paths per scan, and per slice, that no pattern finds (`addresses.is_globbed_in_vain`): the plan has all scans."""
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_QUESTIONS_AT_ONCE = 32
+"""Threads of the driver that ask Hadoop about single files."""
 _MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_ROWS = 64
 _BATCHES_IN_FLIGHT = 4
@@ -142,7 +147,10 @@ def _loaded(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
         except AnalysisException as e:
             if e.getCondition() != "PATH_NOT_FOUND":
                 raise
-            paths = _present(reader, jvm, paths)
+            left = _present(spark, paths)
+            if left.size() == paths.size():  # there is something, and Spark finds it not
+                raise
+            paths = left
 
 
 def _loaded_without_globs(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
@@ -157,22 +165,29 @@ def _loaded_without_globs(spark: SparkSession, paths: Any) -> Iterator[DataFrame
         yield reader._df(reader._jreader.load(_jvm(spark).PythonUtils.toSeq(group)))
 
 
-def _present(reader: Any, jvm: Any, paths: Any) -> Any:
-    """The paths of a Java list at which there is something, by halves: m missing ones of n cost n log m look-ups.
+def _present(spark: SparkSession, paths: Any) -> Any:
+    """The paths of a Java list of escaped paths at which there is something, as a new list.
 
-    Spark refuses a list with one path that leads nowhere, and names the first.
+    Spark refuses a list with one path that leads nowhere, and names the first. So threads of the driver ask Hadoop
+    for each, once: some hundred per second of a store. A path for which Hadoop has an error counts as not there:
+    `why_absent` finds out what it is.
     """
-    try:
-        reader._jreader.load(jvm.PythonUtils.toSeq(paths))
-    except AnalysisException as e:
-        if e.getCondition() != "PATH_NOT_FOUND":
-            raise
-    else:
-        return paths
-    found, middle = jvm.java.util.ArrayList(), paths.size() // 2
-    for half in (paths.subList(0, middle), paths.subList(middle, paths.size())) if middle else ():
-        found.addAll(_present(reader, jvm, half))
-    return found
+    jvm, conf = _jvm(spark), addresses.hadoop_conf(spark)
+
+    def is_there(path: str) -> bool:
+        place = jvm.org.apache.hadoop.fs.Path(_ESCAPED.sub(r"\1", path))
+        try:
+            return bool(place.getFileSystem(conf).exists(place))
+        except Py4JJavaError:
+            return False
+
+    texts = list(paths)
+    left = jvm.java.util.ArrayList()
+    with ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="present") as pool:
+        for text, found in zip(texts, pool.map(is_there, texts), strict=True):
+            if found:
+                left.add(text)
+    return left
 
 
 def _texts(column: DataFrame) -> Any:

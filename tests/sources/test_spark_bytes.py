@@ -66,6 +66,22 @@ def test_files_that_are_gone_or_too_large_are_left_out_and_the_others_read(lake:
     assert given(images_of(spark, lake, "a.jpg", size_bytes=2**21), lake) == {}  # by the listing: not even listed again
 
 
+def test_each_file_of_a_list_with_many_gone_is_asked_for_once(
+    lake: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = spark_bytes._present
+
+    def counting(session: SparkSession, paths: Any) -> Any:
+        asked.append(paths.size())
+        return ask(session, paths)
+
+    monkeypatch.setattr(spark_bytes, "_present", counting)
+    names = [*NAMES, *(f"sub/gone [{i}{{ x.jpg" for i in range(200))]
+    assert sorted(given(images_of(spark, lake, *names), lake).values()) == sorted(name.encode() for name in NAMES)
+    assert asked == [len(names)]
+
+
 def test_a_file_that_goes_or_grows_after_spark_listed_it_is_left_out(lake: Path, spark: SparkSession) -> None:
     with spark_bytes.scan_settings(spark, LIMITS):
         found = spark_bytes.with_content(images_of(spark, lake, *NAMES), addresses.to_uri(str(lake)), 2**20)

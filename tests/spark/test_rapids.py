@@ -73,9 +73,13 @@ def test_where_it_is_not_on_nothing_is_set(settings: dict[str, str]) -> None:
 
 def test_the_error_of_a_block_is_raised_where_its_session_died(caplog: pytest.LogCaptureFixture) -> None:
     spark = session(**LOADED)
-    with pytest.raises(ValueError, match="a write failed"), unaccelerated(spark):
+
+    def fail() -> None:
         spark.conf = None
         raise ValueError("a write failed")
+
+    with pytest.raises(ValueError, match="a write failed"), unaccelerated(spark):
+        fail()
     assert "settings of the session could not be put back" in caplog.text
     with pytest.raises(AttributeError), unaccelerated(alive := session(**LOADED)):
         alive.conf = None  # nothing else failed: then this is the error
