@@ -3,7 +3,7 @@
 A store that only Hadoop's connectors reach, or a location of Unity Catalog that gives its credentials to Spark alone,
 can be read neither by fsspec nor by Python on executors. Here Spark reads the files in the JVM, and a task gets their
 bytes in small Arrow batches. What Spark does not give (a file that is gone, that may not be read, that is too large)
-has no row in the end; `why_absent` finds out the reasons, file by file on the driver.
+has no row in the end; `why_absent` finds out the reasons, by threads of the driver.
 
 Cost per file: the driver keeps its path and state (1 KB) while a slice is read; two or three requests of metadata
 before the one that reads it, where fsspec makes one. No bytes are shuffled.
@@ -39,6 +39,7 @@ _GROUP_WITHOUT_GLOBS, _MOST_GLOBBED_IN_VAIN = 16, 2_000
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _QUESTIONS_AT_ONCE = 32
 """Threads of the driver that ask Hadoop about single files."""
+_OPENS = ("store_unavailable", "Spark did not give it, though it can be opened now; the next run reads it")
 _MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_ROWS = 64
 _BATCHES_IN_FLIGHT = 4
@@ -99,18 +100,27 @@ def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
 def why_absent(
     spark: SparkSession, files: Iterable[tuple[str, int | None]], limits: ExtractSettings
 ) -> Iterator[tuple[str, str]]:
-    """For each (uri, listed size) that Spark did not read: reason and message, in order. The driver asks Hadoop.
+    """For each (uri, listed size) that Spark did not read: reason and message, in order.
 
-    After `extract.fetch_patience_seconds` the rest are `store_unavailable` without a request: the next run asks again.
+    Threads of the driver ask Hadoop for each, for as long as any gets an answer about its file. When none got one for
+    `extract.fetch_patience_seconds`, the store fails, and the rest are `store_unavailable` without a request.
     """
-    deadline = time.monotonic() + limits.fetch_patience_seconds
-    for uri, size_bytes in files:
+    conf, answered = addresses.hadoop_conf(spark), time.monotonic()
+
+    def ask(file: tuple[str, int | None]) -> tuple[str, str]:
+        nonlocal answered
+        uri, size_bytes = file
         if size_bytes is not None and size_bytes > limits.max_object_bytes:
-            yield "too_large", _too_large(size_bytes, limits.max_object_bytes)
-        elif time.monotonic() > deadline:
-            yield "store_unavailable", "Spark did not give it, and too many others were to be asked for before it"
-        else:
-            yield _why(spark, uri, size_bytes, limits.max_object_bytes)
+            return "too_large", _too_large(size_bytes, limits.max_object_bytes)
+        if time.monotonic() > answered + limits.fetch_patience_seconds:
+            return "store_unavailable", "Spark did not give it, and the store answers no questions about others"
+        why = _why(spark, conf, uri, size_bytes, limits.max_object_bytes)
+        if why is _OPENS or why[0] != "store_unavailable":
+            answered = time.monotonic()
+        return why
+
+    with ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="why") as pool:
+        yield from pool.map(ask, files)
 
 
 def _files(images: DataFrame, root: str) -> DataFrame | None:
@@ -200,10 +210,10 @@ def _jvm(spark: SparkSession) -> Any:
     return spark.sparkContext._jvm
 
 
-def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
+def _why(spark: SparkSession, conf: Any, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
     path = _jvm(spark).org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
     try:
-        filesystem = path.getFileSystem(addresses.hadoop_conf(spark))
+        filesystem = path.getFileSystem(conf)
         state = filesystem.getFileStatus(path)
         if state.isDirectory():
             return "missing", "there is a folder of this name now"
@@ -217,7 +227,7 @@ def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) 
     except Py4JJavaError as e:
         error = e.java_exception
         return reason_of_java(set(_classes(error)), str(error.toString()))
-    return "store_unavailable", "Spark did not give it, though it can be opened now; the next run reads it"
+    return _OPENS
 
 
 def _classes(error: Any) -> Iterator[str]:

@@ -195,6 +195,31 @@ def test_the_reason_of_what_spark_did_not_give_is_found_on_the_driver(lake: Path
     ]  # fmt: skip
 
 
+def asked_of(monkeypatch: pytest.MonkeyPatch, seconds_per_file: float, *answers: tuple[str, str]) -> list[str]:
+    """The reasons of `why_absent` where the store gives `answers` after `seconds_per_file`, and has half a second."""
+    clock = iter(float(i) * seconds_per_file for i in range(10_000))
+    left = iter(answers)
+    monkeypatch.setattr(addresses, "hadoop_conf", lambda session: None)
+    monkeypatch.setattr(spark_bytes, "_QUESTIONS_AT_ONCE", 1)
+    monkeypatch.setattr(spark_bytes, "_why", lambda *of_file: next(left))
+    monkeypatch.setattr(spark_bytes.time, "monotonic", lambda: next(clock))
+    files = [(f"s3://b/{i}", 1) for i in range(len(answers))]
+    session: Any = None
+    return [why for why, _ in spark_bytes.why_absent(session, files, ExtractSettings(fetch_patience_seconds=0.5))]
+
+
+def test_every_file_is_asked_for_while_the_store_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [("forbidden", "403")] * 500
+    assert asked_of(monkeypatch, 0.1, *answers) == ["forbidden"] * 500  # far more time than the patience
+
+
+def test_a_store_that_answers_nothing_is_asked_for_as_long_as_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [("store_unavailable", "timed out")] * 500 + [("forbidden", "403")]
+    assert asked_of(monkeypatch, 0.1, *answers) == ["store_unavailable"] * 501
+    opens = [spark_bytes._OPENS, spark_bytes._OPENS] * 10 + [("forbidden", "403")]
+    assert asked_of(monkeypatch, 0.1, *opens)[-1] == "forbidden"  # that a file opens is an answer
+
+
 def test_hadoop_is_asked_with_the_settings_of_the_session(spark: SparkSession) -> None:
     spark.conf.set("fs.s3.impl", "org.example.Connector")
     try:
