@@ -180,7 +180,7 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
     With `literal` false glob characters stay as they are, for readers that expand no globs (Delta).
     """
     store, path = split_store(uri)
-    conf = _hadoop_conf(spark)
+    conf = hadoop_conf(spark)
     if store.startswith("s3://") and not conf.get("fs.s3.impl"):
         store = "s3a://" + store.removeprefix("s3://")
     if uri.startswith(("file:///Volumes/", "file:///dbfs/")) and conf.get("fs.dbfs.impl"):
@@ -219,8 +219,9 @@ def file_uri(path: str) -> str:
     return re.sub("^file:/+", "file:///", path)
 
 
-def _hadoop_conf(spark: SparkSession) -> Any:
-    return spark.sparkContext._jsc.hadoopConfiguration()
+def hadoop_conf(spark: SparkSession) -> Any:
+    """A copy of Hadoop's settings as Spark's readers see them: with what was set on this session, credentials too."""
+    return spark._jsparkSession.sessionState().newHadoopConf()
 
 
 @functools.cache

@@ -72,7 +72,7 @@ class BinaryFileSource(Listed):
         path = jvm.org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, self.root, literal=False))
         n_files = 0
         try:
-            filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+            filesystem = path.getFileSystem(addresses.hadoop_conf(spark))
             if filesystem.getScheme() in _QUICK_TO_COUNT:
                 n_files = filesystem.getContentSummary(path).getFileCount()
             else:  # page by page, and no further than the cap

@@ -3,7 +3,7 @@
 A store that only Hadoop's connectors reach, or a location of Unity Catalog that gives its credentials to Spark alone,
 can be read neither by fsspec nor by Python on executors. Here Spark reads the files in the JVM, and a task gets their
 bytes in small Arrow batches. What Spark does not give (a file that is gone, that may not be read, that is too large)
-has no row in the end; `why_absent` finds out the reasons, file by file on the driver.
+has no row in the end; `why_absent` finds out the reasons, by threads of the driver.
 
 Cost per file: the driver keeps its path and state (1 KB) while a slice is read; two or three requests of metadata
 before the one that reads it, where fsspec makes one. No bytes are shuffled.
@@ -12,8 +12,10 @@ before the one that reads it, where fsspec makes one. No bytes are shuffled.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +28,7 @@ from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import SourceError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.faults import reason_of_java
-from dedup_spark.spark.session import setting_of
+from dedup_spark.spark.session import putting_back, setting_of
 
 _COST_OF_A_FILE = 1 << 30
 """Bytes that each file counts for when Spark packs files into tasks: so many more than a file has that the number of
@@ -34,6 +36,10 @@ files decides, and not their sizes."""
 _LARGEST_ARRAY = 2**31 - 1
 _GROUP_WITHOUT_GLOBS, _MOST_GLOBBED_IN_VAIN = 16, 2_000
 """Paths per scan, and per slice, that no pattern finds (`addresses.is_globbed_in_vain`): the plan has all scans."""
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_QUESTIONS_AT_ONCE = 32
+"""Threads of the driver that ask Hadoop about single files."""
+_OPENS = ("store_unavailable", "Spark did not give it, though it can be opened now; the next run reads it")
 _MAX_BYTES = "spark.sql.execution.arrow.maxBytesPerBatch"
 _BATCH_ROWS = 64
 _BATCHES_IN_FLIGHT = 4
@@ -58,16 +64,18 @@ def scan_settings(spark: SparkSession, limits: ExtractSettings) -> Iterator[None
     if knows_bytes:
         wanted[_MAX_BYTES] = max(1, limits.inflight_bytes // _BATCHES_IN_FLIGHT)
     before = {key: spark.conf.get(key, None) for key in wanted}
-    try:
+    with putting_back(lambda: _put_back(spark, before)):
         for key, value in wanted.items():
             spark.conf.set(key, str(value))
         yield
-    finally:
-        for key, earlier in before.items():
-            if earlier is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, earlier)
+
+
+def _put_back(spark: SparkSession, before: dict[str, str | None]) -> None:
+    for key, earlier in before.items():
+        if earlier is None:
+            spark.conf.unset(key)
+        else:
+            spark.conf.set(key, earlier)
 
 
 def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
@@ -92,18 +100,27 @@ def with_content(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
 def why_absent(
     spark: SparkSession, files: Iterable[tuple[str, int | None]], limits: ExtractSettings
 ) -> Iterator[tuple[str, str]]:
-    """For each (uri, listed size) that Spark did not read: reason and message, in order. The driver asks Hadoop.
+    """For each (uri, listed size) that Spark did not read: reason and message, in order.
 
-    After `extract.fetch_patience_seconds` the rest are `store_unavailable` without a request: the next run asks again.
+    Threads of the driver ask Hadoop for each, for as long as any gets an answer about its file. When none got one for
+    `extract.fetch_patience_seconds`, the store fails, and the rest are `store_unavailable` without a request.
     """
-    deadline = time.monotonic() + limits.fetch_patience_seconds
-    for uri, size_bytes in files:
+    conf, answered = addresses.hadoop_conf(spark), time.monotonic()
+
+    def ask(file: tuple[str, int | None]) -> tuple[str, str]:
+        nonlocal answered
+        uri, size_bytes = file
         if size_bytes is not None and size_bytes > limits.max_object_bytes:
-            yield "too_large", _too_large(size_bytes, limits.max_object_bytes)
-        elif time.monotonic() > deadline:
-            yield "store_unavailable", "Spark did not give it, and too many others were to be asked for before it"
-        else:
-            yield _why(spark, uri, size_bytes, limits.max_object_bytes)
+            return "too_large", _too_large(size_bytes, limits.max_object_bytes)
+        if time.monotonic() > answered + limits.fetch_patience_seconds:
+            return "store_unavailable", "Spark did not give it, and the store answers no questions about others"
+        why = _why(spark, conf, uri, size_bytes, limits.max_object_bytes)
+        if why is _OPENS or why[0] != "store_unavailable":
+            answered = time.monotonic()
+        return why
+
+    with ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="why") as pool:
+        yield from pool.map(ask, files)
 
 
 def _files(images: DataFrame, root: str) -> DataFrame | None:
@@ -140,7 +157,10 @@ def _loaded(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
         except AnalysisException as e:
             if e.getCondition() != "PATH_NOT_FOUND":
                 raise
-            paths = _present(reader, jvm, paths)
+            left = _present(spark, paths)
+            if left.size() == paths.size():  # there is something, and Spark finds it not
+                raise
+            paths = left
 
 
 def _loaded_without_globs(spark: SparkSession, paths: Any) -> Iterator[DataFrame]:
@@ -155,22 +175,29 @@ def _loaded_without_globs(spark: SparkSession, paths: Any) -> Iterator[DataFrame
         yield reader._df(reader._jreader.load(_jvm(spark).PythonUtils.toSeq(group)))
 
 
-def _present(reader: Any, jvm: Any, paths: Any) -> Any:
-    """The paths of a Java list at which there is something, by halves: m missing ones of n cost n log m look-ups.
+def _present(spark: SparkSession, paths: Any) -> Any:
+    """The paths of a Java list of escaped paths at which there is something, as a new list.
 
-    Spark refuses a list with one path that leads nowhere, and names the first.
+    Spark refuses a list with one path that leads nowhere, and names the first. So threads of the driver ask Hadoop
+    for each, once: some hundred per second of a store. A path for which Hadoop has an error counts as not there:
+    `why_absent` finds out what it is.
     """
-    try:
-        reader._jreader.load(jvm.PythonUtils.toSeq(paths))
-    except AnalysisException as e:
-        if e.getCondition() != "PATH_NOT_FOUND":
-            raise
-    else:
-        return paths
-    found, middle = jvm.java.util.ArrayList(), paths.size() // 2
-    for half in (paths.subList(0, middle), paths.subList(middle, paths.size())) if middle else ():
-        found.addAll(_present(reader, jvm, half))
-    return found
+    jvm, conf = _jvm(spark), addresses.hadoop_conf(spark)
+
+    def is_there(path: str) -> bool:
+        place = jvm.org.apache.hadoop.fs.Path(_ESCAPED.sub(r"\1", path))
+        try:
+            return bool(place.getFileSystem(conf).exists(place))
+        except Py4JJavaError:
+            return False
+
+    texts = list(paths)
+    left = jvm.java.util.ArrayList()
+    with ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="present") as pool:
+        for text, found in zip(texts, pool.map(is_there, texts), strict=True):
+            if found:
+                left.add(text)
+    return left
 
 
 def _texts(column: DataFrame) -> Any:
@@ -183,10 +210,10 @@ def _jvm(spark: SparkSession) -> Any:
     return spark.sparkContext._jvm
 
 
-def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
+def _why(spark: SparkSession, conf: Any, uri: str, size_bytes: int | None, max_bytes: int) -> tuple[str, str]:
     path = _jvm(spark).org.apache.hadoop.fs.Path(addresses.to_hadoop(spark, uri, literal=False))
     try:
-        filesystem = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+        filesystem = path.getFileSystem(conf)
         state = filesystem.getFileStatus(path)
         if state.isDirectory():
             return "missing", "there is a folder of this name now"
@@ -200,7 +227,7 @@ def _why(spark: SparkSession, uri: str, size_bytes: int | None, max_bytes: int) 
     except Py4JJavaError as e:
         error = e.java_exception
         return reason_of_java(set(_classes(error)), str(error.toString()))
-    return "store_unavailable", "Spark did not give it, though it can be opened now; the next run reads it"
+    return _OPENS
 
 
 def _classes(error: Any) -> Iterator[str]:

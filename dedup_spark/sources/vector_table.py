@@ -57,8 +57,18 @@ def dimensions_of(model_id: str) -> int:
 
 def require_vectors(settings: VectorsSettings) -> None:
     """Raise ConfigError unless there is something at `vectors.table`, as far as a driver can tell without Spark."""
-    if settings.format != CATALOG and addresses.kind_of(addresses.to_uri(settings.table)) is None:
-        raise ConfigError(f"vectors.table {settings.table}: no such file or table")
+    if settings.format == CATALOG:
+        return
+    by_spark = (
+        "a table of a catalog, and a place that Spark alone reaches, need vectors.format=catalog and a name that "
+        "Spark's SQL takes: main.lake.vectors, or delta.`s3://bucket/vectors`"
+    )
+    try:
+        kind = addresses.kind_of(addresses.to_uri(settings.table))
+    except ConfigError as e:
+        raise ConfigError(f"vectors.table {e}; {by_spark}") from e
+    if kind is None:
+        raise ConfigError(f"vectors.table {settings.table}: no such file or table; {by_spark}")
 
 
 @dataclass(frozen=True)

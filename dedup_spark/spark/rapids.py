@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
+from dedup_spark.spark.session import putting_back
+
 _PLUGIN = "com.nvidia.spark.SQLPlugin"
 _ENABLED = "spark.rapids.sql.enabled"
 _BLOCKS = "spark.dedup_spark.unaccelerated"
@@ -35,11 +37,8 @@ def unaccelerated(spark: SparkSession) -> Iterator[None]:
         if switches:
             spark.conf.set(_BLOCKS, str(n_before + 1))
             spark.conf.set(_ENABLED, "false")
-    try:
+    with putting_back(lambda: _leave(spark) if switches else None):
         yield
-    finally:
-        if switches:
-            _leave(spark)
 
 
 def _leave(spark: SparkSession) -> None:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,6 +109,23 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+@contextmanager
+def putting_back(put_back: Callable[[], None]) -> Iterator[None]:
+    """`put_back` is called after the block. Where the block failed, its error is raised, and that of `put_back` logged.
+
+    A session that died cannot be put back, and that is not why the step failed.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            put_back()
+        except Exception as e:
+            log.warning("settings of the session could not be put back after an error: %s: %s", type(e).__name__, e)
+        raise
+    put_back()
 
 
 def setting_of(spark: SparkSession, key: str) -> str | None:

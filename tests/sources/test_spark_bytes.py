@@ -66,6 +66,22 @@ def test_files_that_are_gone_or_too_large_are_left_out_and_the_others_read(lake:
     assert given(images_of(spark, lake, "a.jpg", size_bytes=2**21), lake) == {}  # by the listing: not even listed again
 
 
+def test_each_file_of_a_list_with_many_gone_is_asked_for_once(
+    lake: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    ask = spark_bytes._present
+
+    def counting(session: SparkSession, paths: Any) -> Any:
+        asked.append(paths.size())
+        return ask(session, paths)
+
+    monkeypatch.setattr(spark_bytes, "_present", counting)
+    names = [*NAMES, *(f"sub/gone [{i}{{ x.jpg" for i in range(200))]
+    assert sorted(given(images_of(spark, lake, *names), lake).values()) == sorted(name.encode() for name in NAMES)
+    assert asked == [len(names)]
+
+
 def test_a_file_that_goes_or_grows_after_spark_listed_it_is_left_out(lake: Path, spark: SparkSession) -> None:
     with spark_bytes.scan_settings(spark, LIMITS):
         found = spark_bytes.with_content(images_of(spark, lake, *NAMES), addresses.to_uri(str(lake)), 2**20)
@@ -177,6 +193,39 @@ def test_the_reason_of_what_spark_did_not_give_is_found_on_the_driver(lake: Path
     assert [reason for reason, _ in spark_bytes.why_absent(spark, asked[:1] + asked[-1:], late)] == [
         "store_unavailable", "too_large",
     ]  # fmt: skip
+
+
+def asked_of(monkeypatch: pytest.MonkeyPatch, seconds_per_file: float, *answers: tuple[str, str]) -> list[str]:
+    """The reasons of `why_absent` where the store gives `answers` after `seconds_per_file`, and has half a second."""
+    clock = iter(float(i) * seconds_per_file for i in range(10_000))
+    left = iter(answers)
+    monkeypatch.setattr(addresses, "hadoop_conf", lambda session: None)
+    monkeypatch.setattr(spark_bytes, "_QUESTIONS_AT_ONCE", 1)
+    monkeypatch.setattr(spark_bytes, "_why", lambda *of_file: next(left))
+    monkeypatch.setattr(spark_bytes.time, "monotonic", lambda: next(clock))
+    files = [(f"s3://b/{i}", 1) for i in range(len(answers))]
+    session: Any = None
+    return [why for why, _ in spark_bytes.why_absent(session, files, ExtractSettings(fetch_patience_seconds=0.5))]
+
+
+def test_every_file_is_asked_for_while_the_store_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [("forbidden", "403")] * 500
+    assert asked_of(monkeypatch, 0.1, *answers) == ["forbidden"] * 500  # far more time than the patience
+
+
+def test_a_store_that_answers_nothing_is_asked_for_as_long_as_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [("store_unavailable", "timed out")] * 500 + [("forbidden", "403")]
+    assert asked_of(monkeypatch, 0.1, *answers) == ["store_unavailable"] * 501
+    opens = [spark_bytes._OPENS, spark_bytes._OPENS] * 10 + [("forbidden", "403")]
+    assert asked_of(monkeypatch, 0.1, *opens)[-1] == "forbidden"  # that a file opens is an answer
+
+
+def test_hadoop_is_asked_with_the_settings_of_the_session(spark: SparkSession) -> None:
+    spark.conf.set("fs.s3.impl", "org.example.Connector")
+    try:
+        assert addresses.to_hadoop(spark, "s3://b/k") == "s3://b/k"
+    finally:
+        spark.conf.unset("fs.s3.impl")
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,14 @@ def test_what_holds_no_vector_or_no_key_is_refused(spark: SparkSession, tmp_path
         opened(spark, "nowhere.nothing", format="catalog")
 
 
+@pytest.mark.parametrize("table", ["main.lake.vectors", "viewfs://mount/vectors"])
+def test_what_python_does_not_reach_is_refused_with_the_setting_for_it(table: str) -> None:
+    with pytest.raises(ConfigError, match=r"vectors\.format=catalog.*delta\.`s3://") as refused:
+        vector_table.require_vectors(VectorsSettings(table=table, model="mine"))
+    assert f"vectors.table {table}: " in str(refused.value)
+    vector_table.require_vectors(VectorsSettings(table=table, model="mine", format="catalog"))
+
+
 def test_delta_json_orc_and_catalog_tables_are_read(spark: SparkSession, tmp_path: Path) -> None:
     rows = pa.table({"image_id": [7], "vector": [[2] + [0] * (D - 1)]})
     write_deltalake(str(tmp_path / "delta"), rows)

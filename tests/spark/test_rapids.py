@@ -69,3 +69,17 @@ def test_where_it_is_not_on_nothing_is_set(settings: dict[str, str]) -> None:
     with unaccelerated(spark):
         assert spark.conf == settings
     assert spark.conf == settings
+
+
+def test_the_error_of_a_block_is_raised_where_its_session_died(caplog: pytest.LogCaptureFixture) -> None:
+    spark = session(**LOADED)
+
+    def fail() -> None:
+        spark.conf = None
+        raise ValueError("a write failed")
+
+    with pytest.raises(ValueError, match="a write failed"), unaccelerated(spark):
+        fail()
+    assert "settings of the session could not be put back" in caplog.text
+    with pytest.raises(AttributeError), unaccelerated(alive := session(**LOADED)):
+        alive.conf = None  # nothing else failed: then this is the error

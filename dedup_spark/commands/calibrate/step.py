@@ -38,11 +38,13 @@ from dedup_spark.kernels.arrays import Float16, Int64
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.models.registry import computes
+from dedup_spark.sources import addresses
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings, with_prior
 from dedup_spark.stages.extract.step import extract_features, task_settings
 from dedup_spark.stages.match.floors import lowest_floor
+from dedup_spark.stages.reading.inputs import is_read_by_spark
 from dedup_spark.stages.reading.model_choice import held_models, require_one_model
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.representatives import representatives
@@ -97,6 +99,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> Calibrated:
     _require_own_vectors(held)
     task = task_settings(spark, config, run, held)
     require_one_model(held, task.model_id, run)
+    _require_python_reaches(task)
     copies = make_copies(run, config, task)
     everything = lake_and_copies(features, copies)
     near = tables.stage("calibration_near", neighbours(copies, everything, config))
@@ -124,6 +127,25 @@ def _require_own_vectors(held: list[str]) -> None:
         raise ConfigError(
             f"the vectors of model {others[0]} were not made here, so that edited copies cannot get any: calibrate by "
             "pairs that you have labelled, with --pairs FILE"
+        )
+
+
+def _require_python_reaches(task: TaskSettings) -> None:
+    """Raise ConfigError where Spark reads this lake (extract.bytes_from) and Python cannot: copies are made in Python.
+
+    The driver asks for the root of the lake, once.
+    """
+    if not is_read_by_spark(task):
+        return
+    root = task.source.root
+    try:
+        why = None if addresses.kind_of(root) else "it finds nothing there"
+    except ConfigError as e:
+        why = str(e)
+    if why:
+        raise ConfigError(
+            f"edited copies are made of bytes that Python reads by fsspec, and it does not reach this lake, {root}, "
+            f"which Spark reads ({why}): calibrate by pairs that you have labelled, with --pairs FILE"
         )
 
 
@@ -176,7 +198,10 @@ def neighbours(copies: DataFrame, everything: DataFrame, config: Config) -> Data
     """
     columns = copies.select("image_id", "embedding").toArrow()
     if not len(columns):
-        raise TableError("no edited copy could be read: are the images of this lake still there?")
+        raise TableError(
+            "no edited copy could be read: are the images of this lake still there, and does Python reach them (by "
+            "fsspec, also where Spark reads the lake)? Otherwise calibrate by labelled pairs, with --pairs FILE"
+        )
     queries = Queries(columns["image_id"].to_numpy(), from_bytes(columns["embedding"].to_pylist()))
     n = config.calibrate.neighbours
     search = functools.partial(

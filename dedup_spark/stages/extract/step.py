@@ -18,6 +18,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import time
+from collections.abc import Callable
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -25,6 +28,7 @@ from pyspark.sql import functions as F
 from dedup_spark.config import Config, ExtractSettings
 from dedup_spark.errors import GuardError, TableError
 from dedup_spark.models import registry as models
+from dedup_spark.sources.patience import Patience
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
@@ -42,7 +46,14 @@ from dedup_spark.stages.reading.given_vectors import (
     settings_of_given,
 )
 from dedup_spark.stages.reading.given_vectors import finish as finish_given
-from dedup_spark.stages.reading.inputs import explained, inputs_of_tasks, is_read_by_spark, planned_for_inputs
+from dedup_spark.stages.reading.inputs import (
+    explained,
+    inputs_of_tasks,
+    inputs_to_try_again,
+    is_read_by_spark,
+    planned_for_inputs,
+    rejected_inputs,
+)
 from dedup_spark.stages.reading.model_choice import (
     ModelClocks,
     choose_model,
@@ -162,30 +173,62 @@ def _read_slices(
         part = chosen.where(F.col("reading_key").between(low, high))
         if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
             part = given.within(low, high).beside(part)
-        with (
-            progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice),
-            unaccelerated(tables.spark),
-            planned_for_inputs(tables.spark, settings),
-        ):
-            rows = clocks.watch(extract_features(part, settings, n_slice), **guard.sums())
-            tables.append(FEATURES, rows.select(FEATURES.column_names))
-        guard.add(clocks.count(), low, high)
-        if is_read_by_spark(settings) and _explain_absent(tables, settings, part, low, high):
-            guard.add(None, low, high)
+        appended = _Appended(tables, clocks, low, high)
+        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+            _write_each(tables, settings, part, n_slice, appended)
+        guard.add(appended.seen, low, high)
         progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
         guard.check()
 
 
-def _explain_absent(tables: Tables, settings: TaskSettings, part: DataFrame, low: int, high: int) -> bool:
-    """Append the rows of the images of a slice that Spark did not give; returns whether there are any."""
-    written = tables.read(FEATURES).where(F.col("reading_key").between(low, high)).select("image_id")
-    absent = tables.stage("absent", part.join(written, "image_id", "left_anti"))
-    if absent.isEmpty():
-        return False
+class _Appended:
+    """Appends rows of a slice to features; `seen` are the aggregates over all of them that the guard takes."""
+
+    def __init__(self, tables: Tables, clocks: ModelClocks, low: int, high: int) -> None:
+        self._tables, self._clocks, self._of_slice = tables, clocks, F.col("reading_key").between(low, high)
+        self.seen: dict[str, float] | None = dict.fromkeys(_RejectGuard.sums(), 0.0)
+
+    def __call__(self, rows: DataFrame) -> DataFrame:
+        watched = self._clocks.watch(rows, **_RejectGuard.sums())
+        self._tables.append(FEATURES, watched.select(FEATURES.column_names))
+        seen = self._clocks.count()
+        self.seen = {name: n + seen[name] for name, n in self.seen.items()} if seen and self.seen else None
+        return self._tables.read(FEATURES).where(self._of_slice)
+
+
+def _write_each(
+    tables: Tables, settings: TaskSettings, part: DataFrame, n_images: int, write: Callable[[DataFrame], DataFrame]
+) -> None:
+    """Read the images of a slice; each has one row (READ) in what `write` gets. It returns what it has written.
+
+    What Spark does not give is asked for: an answer about the file is its row, and what only failed Spark reads again,
+    for `extract.fetch_patience_seconds`, as Python's readers would.
+    """
+    spark, patience = tables.spark, Patience(settings.extract.fetch_patience_seconds)
+    while True:
+        with unaccelerated(spark), planned_for_inputs(spark, settings):
+            written = write(extract_features(part, settings, n_images))
+        if not is_read_by_spark(settings):
+            return
+        began, written = time.monotonic(), written.select("image_id")
+        absent = explained(tables.stage("absent", part.join(written, "image_id", "left_anti")), settings)
+        passing = [row for row in absent if row[-2] in UNAVAILABLE]
+        pause = patience.pause_after(OSError(), began, time.monotonic()) if passing else None
+        final = absent if pause is None else [row for row in absent if row[-2] not in UNAVAILABLE]
+        if final:
+            with unaccelerated(spark):
+                write(_rejected(spark, settings, final))
+        if pause is None:
+            return
+        log.info("extract: Spark reads %s of them again in %.1f s", f"{len(passing):,}", pause)
+        time.sleep(pause)
+        part, n_images = inputs_to_try_again(spark, passing), len(passing)
+
+
+def _rejected(spark: SparkSession, settings: TaskSettings, absent: list[tuple[Any, ...]]) -> DataFrame:
+    """READ of images for which there are no bytes, from what `explained` gave."""
     reading = functools.partial(extract_batches, settings=dataclasses.replace(settings, model=None))
-    rows = explained(absent, settings).mapInArrow(reading, READ.ddl)
-    tables.append(FEATURES, rows.select(FEATURES.column_names))
-    return True
+    return rejected_inputs(spark, absent).mapInArrow(reading, READ.ddl)
 
 
 def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
@@ -194,14 +237,19 @@ def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images:
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
         part = not_given.where(F.col("reading_key").between(low, high))
-        with unaccelerated(tables.spark), planned_for_inputs(tables.spark, settings):
-            rows = tables.stage("asked_again", clocks.watch(extract_features(part, settings, n_slice)))
-        clocks.count()
-        changed = rows.join(part.select("image_id", "before"), "image_id").where(
-            ~F.col("before").eqNullSafe(F.col("reject_reason"))
-        )
-        if not changed.isEmpty():
-            tables.upsert(FEATURES, changed.select(FEATURES.column_names))
+        _write_each(tables, settings, part, n_slice, functools.partial(_change, tables, clocks, part))
+
+
+def _change(tables: Tables, clocks: ModelClocks, part: DataFrame, rows: DataFrame) -> DataFrame:
+    """Put the rows into features whose outcome is another than `before` in `part`; returns all rows."""
+    rows = tables.stage("asked_again", clocks.watch(rows))
+    clocks.count()
+    changed = rows.join(part.select("image_id", "before"), "image_id").where(
+        ~F.col("before").eqNullSafe(F.col("reject_reason"))
+    )
+    if not changed.isEmpty():
+        tables.upsert(FEATURES, changed.select(FEATURES.column_names))
+    return rows
 
 
 def _give_late(run: Run, given: Given) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -54,11 +55,22 @@ def inputs_of_tasks(images: DataFrame, settings: TaskSettings, n_images: int) ->
     return spark_bytes.with_content(addressed, settings.source.root, settings.extract.max_object_bytes)
 
 
-def explained(absent: DataFrame, settings: TaskSettings) -> DataFrame:
-    """The images that Spark did not give, with `reject_reason` and `reject_message`: the driver asks for each."""
+def explained(absent: DataFrame, settings: TaskSettings) -> list[tuple[Any, ...]]:
+    """The images that Spark did not give, with `reject_reason` and `reject_message` last: the driver asks for each."""
     spark = absent.sparkSession
     rows = [tuple(row) for row in absent.select(*_ADDRESSED.names).collect()]
-    log.info("extract: Spark did not give %s images; asking for each why", f"{len(rows):,}")
+    if rows:
+        log.info("extract: Spark did not give %s images; asking for each why", f"{len(rows):,}")
     place, size = (_ADDRESSED.names.index(name) for name in ("uri", "size_bytes"))
     reasons = spark_bytes.why_absent(spark, ((row[place], row[size]) for row in rows), settings.extract)
-    return local_relation(spark, [(*row, *why) for row, why in zip(rows, reasons, strict=True)], _EXPLAINED)
+    return [(*row, *why) for row, why in zip(rows, reasons, strict=True)]
+
+
+def rejected_inputs(spark: SparkSession, explained: list[tuple[Any, ...]]) -> DataFrame:
+    """What tasks get of the images that are not given: their addresses, with the reason in place of the bytes."""
+    return local_relation(spark, explained, _EXPLAINED)
+
+
+def inputs_to_try_again(spark: SparkSession, explained: list[tuple[Any, ...]]) -> DataFrame:
+    """The addresses of these images, without the reason, as `inputs_of_tasks` takes them."""
+    return local_relation(spark, [row[:-2] for row in explained], _ADDRESSED)

@@ -19,10 +19,11 @@ from dedup_spark.cli import main
 from dedup_spark.commands.calibrate import step as calibrate
 from dedup_spark.commands.calibrate.calibration import LabelledPairs, operating_point
 from dedup_spark.commands.calibrate.settings_file import overlay
-from dedup_spark.config import CalibrateSettings, load_config
+from dedup_spark.config import CalibrateSettings, ExtractSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior, prior_of
+from dedup_spark.sources.binary_file import BinaryFileSource
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import evidence_settings, joined_pairs
 from dedup_spark.store.runs import Run
@@ -242,6 +243,16 @@ def test_vectors_of_a_model_that_is_not_here_are_refused_with_the_way_that_is_le
     calibrate._require_own_vectors(["onnx/1", "sscd/2"])
     with pytest.raises(ConfigError, match=r"vectors of model table/mine were not made here, .* with --pairs FILE"):
         calibrate._require_own_vectors(["table/mine"])
+
+
+def test_a_lake_that_spark_alone_reaches_is_refused_with_the_way_that_is_left(tmp_path: Path) -> None:
+    def task(lake: str, **extract: Any) -> Any:
+        return SimpleNamespace(source=BinaryFileSource(lake), extract=ExtractSettings(**extract))
+
+    with pytest.raises(ConfigError, match=r"does not reach this lake, viewfs://mount/lake, .* with --pairs FILE"):
+        calibrate._require_python_reaches(task("viewfs://mount/lake"))
+    calibrate._require_python_reaches(task(str(tmp_path), bytes_from="spark"))
+    calibrate._require_python_reaches(task("viewfs://mount/lake", bytes_from="fsspec"))  # extract would have failed
 
 
 def test_hashes_alone_are_refused(tables: Tables, tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 import fsspec
 import pytest
 from conftest import FinishedRun
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from table_contents import TIMELESS, counts_of, rows
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.pipeline import find_step, run_step
+from dedup_spark.sources import spark_bytes
 from dedup_spark.sources.registry import open_source
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES
@@ -84,6 +86,35 @@ def test_what_changed_since_the_listing_is_a_row_with_its_reason(tables: Tables,
     (folder / "gone.jpg").write_bytes(b"gone")  # it is back: every later run asks for what is missing
     run_steps(tables, lake, "extract.max_object_bytes=2000", "extract.fetch_threads=2", steps=("extract",))
     assert by_name(tables.root, lake)["gone.jpg"]["reject_reason"] == "not_an_image"
+
+
+def test_what_failed_once_is_read_again_in_the_same_slice(
+    tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    for name in ("gone", "late", "sound"):
+        (folder / f"{name}.jpg").write_bytes(name.encode())
+    lake = mounted_for_spark_alone(tables.spark, folder, "stumbling")
+    run_steps(tables, lake, steps=("inventory",))
+    (folder / "gone.jpg").unlink()
+    asked, read = list[int](), spark_bytes.with_content
+
+    def stumbling(images: DataFrame, root: str, max_bytes: int) -> DataFrame:
+        """Spark passes over a file that fails while it is read, as it does over one that is gone."""
+        found = read(images, root, max_bytes)
+        asked.append(images.count())
+        return found.where(~F.col("uri").endswith("late.jpg")) if len(asked) == 1 else found
+
+    monkeypatch.setattr(spark_bytes, "with_content", stumbling)
+    run_steps(tables, lake, steps=("extract",))
+    reasons = {name: row["reject_reason"] for name, row in by_name(tables.root, lake).items()}
+    assert reasons == {"gone.jpg": "missing", "late.jpg": "not_an_image", "sound.jpg": "not_an_image"}
+    assert asked == [3, 1]
+
+    (folder / "gone.jpg").write_bytes(bytes(5000))  # asked for again, and Spark does not give it for another reason
+    run_steps(tables, lake, "extract.max_object_bytes=2000", "extract.fetch_threads=2", steps=("extract",))
+    assert by_name(tables.root, lake)["gone.jpg"]["reject_reason"] == "too_large"
 
 
 def test_spark_reads_only_what_spark_has_listed() -> None:
