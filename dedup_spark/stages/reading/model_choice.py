@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import asdict
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.config import Config, ExtractSettings
+from dedup_spark.config import Config, ExtractSettings, changed_settings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.features.signature import SignatureSettings, thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import ModelSettings
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
+from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.store.observed import Observed
@@ -23,11 +23,8 @@ from dedup_spark.store.runs import Run
 
 log = logging.getLogger(__name__)
 
-_MODEL_SETTINGS = (
-    "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "square", "normalisation",
-    "views", "gpus_per_task",
-)  # fmt: skip
-"""The fields of ExtractSettings that decide the model_id."""
+_DECIDING_VECTORS = ("inventory", "extract", "vectors")
+"""The sections that say which vectors `embed` makes, and how it reads the lake for them."""
 
 
 def choose_model(
@@ -113,16 +110,8 @@ def require_one_model(held: list[str], model_id: str | None, run: Run) -> None:
 
 def embed_command(run: Run) -> str:
     """The command that embeds these tables again with the model of this run's settings."""
-    settings, plain = run.config, Config()
-    words = ["dedup-spark", "embed", "--lake", run.lake, "--tables", run.tables.root]
-    if run.tables.database:
-        words += ["--database", run.tables.database]
-    for section, names in (("extract", _MODEL_SETTINGS), ("vectors", tuple(asdict(plain.vectors)))):
-        for name in names:
-            value = getattr(getattr(settings, section), name)
-            if name == "embedding" or value != getattr(getattr(plain, section), name):
-                words += ["--set", f"{section}.{name}={value}"]
-    return shlex.join(words)
+    changed = changed_settings(run.config, *_DECIDING_VECTORS)
+    return command_line("embed", run.lake, run.tables.root, run.tables.database, changed=changed)
 
 
 class ModelClocks:
