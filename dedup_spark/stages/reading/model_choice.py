@@ -115,7 +115,9 @@ def embed_command(run: Run) -> str:
 
 
 class ModelClocks:
-    """Adds up, over the slices of a step, how long models worked and waited for pixels, and what they saw.
+    """Adds up, over all slices of a step, how long models worked and waited for pixels, and what they saw.
+
+    A step makes one and hands it to all that reads: `count` sets the step's counts to the sums so far.
 
     The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too. The
     write is in a block of `unaccelerated`; as its rows come from Python, the accelerator could do nothing of it.

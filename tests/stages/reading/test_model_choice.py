@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from dedup_spark.cli.answers import load_settings
 from dedup_spark.cli.arguments import make_parser
 from dedup_spark.config import load_config
-from dedup_spark.stages.reading.model_choice import embed_command
+from dedup_spark.stages.extract import step as extract
+from dedup_spark.stages.reading.model_choice import ModelClocks, embed_command
 from dedup_spark.store.runs import Run
 
 
@@ -39,3 +41,18 @@ def test_the_command_that_embeds_again_is_understood_and_reads_the_lake_as_the_r
     assert (options.command, options.lake, options.tables) == ("embed", run.lake, "/my tables")
     assert options.database == "main.dedup"
     assert load_settings(options) == run.config
+
+
+def test_what_models_did_is_added_up_over_all_slices_of_a_step() -> None:
+    run = run_with()
+    clocks: Any = ModelClocks(run)
+    slices = ((1.25, 0.5, 10, 90), (0.5, 0.25, 1, 0))  # the second is one image that is tried again
+    names = ("model_seconds", "waited_seconds", "forward_passes", "forward_passes_saved")
+    for seen in slices:
+        clocks._observed = SimpleNamespace(get=lambda seen=seen: dict(zip(names, seen, strict=True)))
+        clocks.count()
+    assert run._mark.counts == dict(zip(names, (2, 1, 11, 90), strict=True))
+
+
+def test_extract_makes_one_sum_for_all_that_it_reads() -> None:
+    assert inspect.getsource(extract).count("ModelClocks(") == 1
