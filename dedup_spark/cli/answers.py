@@ -132,6 +132,11 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
 
 
 def _dendrogram(options: Options, _: Config) -> Iterator[str]:
+    if options.set or options.config:
+        raise ConfigError(
+            "dendrogram: found --set or --config, which would change nothing: it takes the settings of the run that "
+            "cut the tree from the tables. --at shows another cut; for other settings run the step cluster with them"
+        )
     suffix = require_kind(options.out) if options.out else ""  # before Spark starts
     is_page = suffix == ".html"
     if options.pairs and suffix not in (".html", ".json"):
