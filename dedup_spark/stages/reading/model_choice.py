@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.config import Config, ExtractSettings, changed_settings
+from dedup_spark.config import Config, ExtractSettings, as_overrides, changed_settings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.features.signature import SignatureSettings, thumbnail_kind
 from dedup_spark.models import registry as models
-from dedup_spark.models.base import ModelSettings
+from dedup_spark.models.base import ModelSettings, settings_named
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
 from dedup_spark.stages.command_lines import command_line
@@ -101,11 +101,23 @@ def require_one_model(held: list[str], model_id: str | None, run: Run) -> None:
         return
     found = f"features holds embeddings of model {others[0]}, and the settings ask for {model_id or 'no model'}"
     if model_id is None:
-        raise TableError(f"{found}. Use the settings of that model, or other --tables")
+        raise TableError(f"{found}. Use the settings of that model{_in_brackets(others[0], '')}, or other --tables")
     raise TableError(
-        f"{found}: vectors of two models cannot be compared. Use the settings of the first, other --tables, or embed "
-        f"all images again (hashes and thumbnails are kept): {embed_command(run)}"
+        f"{found}: vectors of two models cannot be compared. Use the settings of the first"
+        f"{_in_brackets(others[0], model_id)}, other --tables, or embed all images again (hashes and thumbnails are "
+        f"kept): {embed_command(run)}"
     )
+
+
+def _in_brackets(held: str, asked: str) -> str:
+    """The settings that would give the model `held` where `asked` is given now, as far as its id names them."""
+    mine, now = settings_named(held), settings_named(asked)
+    differing = {name: value for name, value in mine.items() if now.get(name) != value}
+    words = " ".join(f"--set {setting}" for setting in as_overrides({"extract": differing}))
+    sha256 = held.split("/")[1]
+    if mine and sha256 not in asked.split("/"):
+        words += f"{', ' if words else ''}and weights whose SHA-256 begins with {sha256}"
+    return f" ({words})" if words else ""
 
 
 def embed_command(run: Run) -> str:
