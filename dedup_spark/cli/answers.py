@@ -9,7 +9,6 @@ import argparse
 import functools
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import REJECT_REASONS
 from dedup_spark.spark.session import configure_logging
+from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.read_ahead import RETRIABLE
 from dedup_spark.stages.report.summary import describe
 
@@ -99,9 +99,7 @@ def _calibrate(options: Options, config: Config) -> Iterator[str]:
     if found.labels:
         yield found.labels
     yield describe_operating_point(found.point, config)
-    words = ["dedup-spark", "run", "--lake", options.lake, "--tables", options.tables]
-    words += ["--database", options.database] if options.database else []
-    go_on = shlex.join([*words, "--config", options.out])
+    go_on = command_line("run", options.lake, options.tables, options.database, "--config", options.out)
     yield f"All settings were written to {options.out}. Go on with them: {go_on}"
 
 
@@ -134,6 +132,11 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
 
 
 def _dendrogram(options: Options, _: Config) -> Iterator[str]:
+    if options.set or options.config:
+        raise ConfigError(
+            "dendrogram: found --set or --config, which would change nothing: it takes the settings of the run that "
+            "cut the tree from the tables. --at shows another cut; for other settings run the step cluster with them"
+        )
     suffix = require_kind(options.out) if options.out else ""  # before Spark starts
     is_page = suffix == ".html"
     if options.pairs and suffix not in (".html", ".json"):

@@ -27,9 +27,11 @@ def known_images(tables: Tables, labels: Labels, lake: str, *, embedded: bool = 
         named = tables.read(IMAGES).select("image_id").join(asked, "image_id").select("key", "image_id")
     else:
         named = by_address(tables, keys, lake)
-    named = tables.stage("labelled_images", named)
+    # Both are as few as the labels: held here, they need no folder, so that a command that only reads can ask too.
+    named = local_relation(tables.spark, named.collect(), "key string, image_id bigint")
     readable = tables.read(FEATURES).where("status = 'ok'").select("image_id", "pixel_hash", "model_id")
-    mine = tables.stage("labelled_hashes", readable.join(F.broadcast(named), "image_id").select("key", "pixel_hash"))
+    hashes = readable.join(F.broadcast(named), "image_id").select("key", "pixel_hash")
+    mine = local_relation(tables.spark, hashes.collect(), "key string, pixel_hash string")
     same_pixels = readable.join(F.broadcast(mine.select("pixel_hash").distinct()), "pixel_hash").groupBy("pixel_hash")
     first = same_pixels.agg(F.min("image_id").alias("id"), F.min_by("model_id", "image_id").alias("model_id"))
     found = named.join(mine.join(first, "pixel_hash"), "key", "left").select("key", "id", "model_id").collect()

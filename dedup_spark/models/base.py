@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,6 +96,22 @@ class ModelSettings:
         pixels = "" if self.pixels == "original" else f"-of-{self.pixels}"
         made = f"{self.input.name}{pixels}"
         return f"{self.name}/{self.sha256[:12]}/{self.numbers}/{made}/{self.normalisation}-l2/views-{self.views}"
+
+
+_MODEL_ID = re.compile(
+    r"(?P<embedding>[^/]+)/[0-9a-f]{12}/(?P<numbers>\w+)/(?P<square>squash|crop)-(?P<resize>[a-z]+)-(\d+-)?(?P<input_px>\d+)"
+    r"(-of-thumbnail-(?P<thumbnail_px>\d+)-q(?P<thumbnail_quality>\d+))?/(?P<normalisation>\w+)-l2/views-(?P<views>\d+)"
+)
+
+
+def settings_named(model_id: str) -> dict[str, str | int]:
+    """The settings of the section extract that `ModelSettings.model_id` wrote into it; empty for another form."""
+    found = _MODEL_ID.fullmatch(model_id)
+    if not found:
+        return {}
+    named = {name: value for name, value in found.groupdict().items() if value is not None}
+    named["embed_from"] = "thumbnail" if "thumbnail_px" in named else "original"
+    return {name: int(value) if value.isdigit() else value for name, value in named.items()}
 
 
 def unit_rows(vectors: npt.NDArray[np.float32], model_id: str) -> npt.NDArray[np.float32]:

@@ -7,12 +7,12 @@ model that has no calibration is told so when it begins to read, and stops befor
 from __future__ import annotations
 
 import logging
-import shlex
 
-from dedup_spark.config import Config, as_overrides, changed_settings
+from dedup_spark.config import Config, changed_settings
 from dedup_spark.errors import UncalibratedError
 from dedup_spark.kernels.clusters.probability import prior_of
 from dedup_spark.models.registry import computes
+from dedup_spark.stages.command_lines import command_line
 from dedup_spark.store.runs import Run
 
 log = logging.getLogger(__name__)
@@ -62,12 +62,7 @@ def command(run: Run, name: str, *options: str, config: str | None = None) -> st
 
     With the settings of the run, or with those of the file `config`, which has them all.
     """
-    words = ["dedup-spark", name, "--lake", run.lake, "--tables", run.tables.root]
-    if run.tables.database:
-        words += ["--database", run.tables.database]
+    place = (run.lake, run.tables.root, run.tables.database)
     if config:
-        words += ["--config", config]
-    else:
-        for setting in as_overrides(changed_settings(run.config, *_EARLIER)):
-            words += ["--set", setting]
-    return shlex.join([*words, *options])
+        return command_line(name, *place, "--config", config, *options)
+    return command_line(name, *place, *options, changed=changed_settings(run.config, *_EARLIER))

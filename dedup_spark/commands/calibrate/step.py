@@ -177,12 +177,16 @@ def make_copies(run: Run, config: Config, task: TaskSettings) -> DataFrame:
 
 
 def copying(task: TaskSettings, settings: CalibrateSettings) -> TaskSettings:
-    """The settings of extract's tasks, with edited copies in place of the objects."""
+    """The settings of extract's tasks, with edited copies in place of the objects.
+
+    Edits of one photo are read by one task. With extract.reuse_embedding=near they would take each other's vectors, and
+    recall would be measured on vectors that the copies do not have; `pixels` changes no vector.
+    """
     limits = task.extract
     source = EditedCopies(
         task.source, settings.seed, settings.max_pixels, limits.max_object_bytes, limits.fetch_patience_seconds
     )
-    return replace(task, source=source)
+    return replace(task, source=source, extract=replace(limits, reuse_embedding="pixels"))
 
 
 def lake_and_copies(features: DataFrame, copies: DataFrame) -> DataFrame:

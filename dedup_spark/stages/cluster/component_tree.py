@@ -72,9 +72,9 @@ def read_component_tree(tables: Tables, component_id: int, image_id: int, settin
     """
     members = _piece(tables, component_id, image_id, settings.max_component_images)
     ids = members["image_id"].to_numpy()
-    weighed = _weighed(tables, ids)
-    signatures = weighed if len(weighed) else _signatures(tables, ids)
-    return tree_of_rows(members, signatures, settings)
+    # A piece that was cut by evidence may have none inside: all its pairs may lead out of it.
+    was_weighed = members["first_group_id"].null_count == 0
+    return tree_of_rows(members, (_weighed if was_weighed else _signatures)(tables, ids), settings)
 
 
 def among(tables: Tables, ids: Int64, name: str = "image_id") -> DataFrame:
@@ -106,8 +106,8 @@ def tree_of_rows(members: pa.Table, known: pa.Table, settings: CutSettings) -> C
 
     Args:
         members: Rows of `components`, ascending by image_id: what was cut together.
-        known: The rows of `evidence` between members; where there are none, their rows (image_id, phash, embedding) of
-            `features`.
+        known: The rows of `evidence` between members, or none; where they were cut by likeness, their rows (image_id,
+            phash, embedding) of `features`.
 
     Raises:
         TableError: see `read_component_tree`.

@@ -93,9 +93,10 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     guard.check()  # also when a stopped run had read them all
 
     given = _vectors_of_table(run, settings, lake)
-    n_copied = _read_pending(run, settings, guard, backlog, given)
+    clocks = ModelClocks(run)
+    n_copied = _read_pending(run, settings, clocks, guard, backlog, given)
     if not_given is not None:
-        _ask_again(run, settings, not_given, backlog.n_not_given)
+        _ask_again(run, settings, clocks, not_given, backlog.n_not_given)
     if given:
         _give_late(run, given)
     finish_given(run, settings)
@@ -131,21 +132,23 @@ def _vectors_of_table(run: Run, settings: TaskSettings, lake: str) -> Given | No
     return give_vectors(run, settings, images_without_vector(run, lake)) if settings.given_model_id else None
 
 
-def _read_pending(run: Run, settings: TaskSettings, guard: _RejectGuard, backlog: Backlog, given: Given | None) -> int:
+def _read_pending(
+    run: Run, settings: TaskSettings, clocks: ModelClocks, guard: _RejectGuard, backlog: Backlog, given: Given | None
+) -> int:
     """Read the images without a row, one of several equal objects; returns how many rows were copied."""
     tables, lake, n_left, n_copied = run.tables, settings.source.root, backlog.n_pending, 0
     buckets = _trusted_buckets(run, settings) if settings.extract.trust_etags and backlog.n_pending_with_etag else []
     if buckets:
         first = _in_slices(tables, first_of_equal_etags(_pending(tables, lake), buckets))
         n_first = first.count()
-        _read_slices(run, settings, guard, first, n_first, given)
+        _read_slices(run, settings, clocks, guard, first, n_first, given)
         n_copied = _copy_equals(tables, run.run_id, lake, buckets)
         n_left -= n_first + n_copied
     if n_left:
         rest = _pending(tables, lake)
         is_one_slice = n_left <= settings.extract.slice_images
         in_order = rest.select("*", reading_key()) if is_one_slice else _in_slices(tables, rest)
-        _read_slices(run, settings, guard, in_order, n_left, given)
+        _read_slices(run, settings, clocks, guard, in_order, n_left, given)
     return n_copied
 
 
@@ -162,13 +165,19 @@ def _in_slices(tables: Tables, chosen: DataFrame) -> DataFrame:
 
 
 def _read_slices(
-    run: Run, settings: TaskSettings, guard: _RejectGuard, chosen: DataFrame, n_chosen: int, given: Given | None
+    run: Run,
+    settings: TaskSettings,
+    clocks: ModelClocks,
+    guard: _RejectGuard,
+    chosen: DataFrame,
+    n_chosen: int,
+    given: Given | None,
 ) -> None:
     """Read the `n_chosen` images and append their rows, with the vectors `given`, one slice after another."""
     tables = run.tables
     bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
     n_slice = -(-n_chosen // max(1, len(bounds)))
-    progress, clocks = Progress("extract", "images", n_chosen), ModelClocks(run)
+    progress = Progress("extract", "images", n_chosen)
     for i, (low, high) in enumerate(bounds):
         part = chosen.where(F.col("reading_key").between(low, high))
         if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
@@ -231,9 +240,9 @@ def _rejected(spark: SparkSession, settings: TaskSettings, absent: list[tuple[An
     return rejected_inputs(spark, absent).mapInArrow(reading, READ.ddl)
 
 
-def _ask_again(run: Run, settings: TaskSettings, not_given: DataFrame, n_images: int) -> None:
+def _ask_again(run: Run, settings: TaskSettings, clocks: ModelClocks, not_given: DataFrame, n_images: int) -> None:
     """Read these images again. Only rows with another outcome change, so that the later steps can keep their work."""
-    tables, clocks, n_slice = run.tables, ModelClocks(run), min(n_images, settings.extract.slice_images)
+    tables, n_slice = run.tables, min(n_images, settings.extract.slice_images)
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
     for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
         part = not_given.where(F.col("reading_key").between(low, high))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import asdict
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.config import Config, ExtractSettings
+from dedup_spark.config import Config, ExtractSettings, as_overrides, changed_settings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.features.signature import SignatureSettings, thumbnail_kind
 from dedup_spark.models import registry as models
-from dedup_spark.models.base import ModelSettings
+from dedup_spark.models.base import ModelSettings, settings_named
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
+from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.store.observed import Observed
@@ -23,11 +23,8 @@ from dedup_spark.store.runs import Run
 
 log = logging.getLogger(__name__)
 
-_MODEL_SETTINGS = (
-    "embedding", "weights", "weights_sha256", "runtime", "numbers", "input_px", "resize", "square", "normalisation",
-    "views", "gpus_per_task",
-)  # fmt: skip
-"""The fields of ExtractSettings that decide the model_id."""
+_DECIDING_VECTORS = ("inventory", "extract", "vectors")
+"""The sections that say which vectors `embed` makes, and how it reads the lake for them."""
 
 
 def choose_model(
@@ -104,29 +101,35 @@ def require_one_model(held: list[str], model_id: str | None, run: Run) -> None:
         return
     found = f"features holds embeddings of model {others[0]}, and the settings ask for {model_id or 'no model'}"
     if model_id is None:
-        raise TableError(f"{found}. Use the settings of that model, or other --tables")
+        raise TableError(f"{found}. Use the settings of that model{_in_brackets(others[0], '')}, or other --tables")
     raise TableError(
-        f"{found}: vectors of two models cannot be compared. Use the settings of the first, other --tables, or embed "
-        f"all images again (hashes and thumbnails are kept): {embed_command(run)}"
+        f"{found}: vectors of two models cannot be compared. Use the settings of the first"
+        f"{_in_brackets(others[0], model_id)}, other --tables, or embed all images again (hashes and thumbnails are "
+        f"kept): {embed_command(run)}"
     )
+
+
+def _in_brackets(held: str, asked: str) -> str:
+    """The settings that would give the model `held` where `asked` is given now, as far as its id names them."""
+    mine, now = settings_named(held), settings_named(asked)
+    differing = {name: value for name, value in mine.items() if now.get(name) != value}
+    words = " ".join(f"--set {setting}" for setting in as_overrides({"extract": differing}))
+    sha256 = held.split("/")[1]
+    if mine and sha256 not in asked.split("/"):
+        words += f"{', ' if words else ''}and weights whose SHA-256 begins with {sha256}"
+    return f" ({words})" if words else ""
 
 
 def embed_command(run: Run) -> str:
     """The command that embeds these tables again with the model of this run's settings."""
-    settings, plain = run.config, Config()
-    words = ["dedup-spark", "embed", "--lake", run.lake, "--tables", run.tables.root]
-    if run.tables.database:
-        words += ["--database", run.tables.database]
-    for section, names in (("extract", _MODEL_SETTINGS), ("vectors", tuple(asdict(plain.vectors)))):
-        for name in names:
-            value = getattr(getattr(settings, section), name)
-            if name == "embedding" or value != getattr(getattr(plain, section), name):
-                words += ["--set", f"{section}.{name}={value}"]
-    return shlex.join(words)
+    changed = changed_settings(run.config, *_DECIDING_VECTORS)
+    return command_line("embed", run.lake, run.tables.root, run.tables.database, changed=changed)
 
 
 class ModelClocks:
-    """Adds up, over the slices of a step, how long models worked and waited for pixels, and what they saw.
+    """Adds up, over all slices of a step, how long models worked and waited for pixels, and what they saw.
+
+    A step makes one and hands it to all that reads: `count` sets the step's counts to the sums so far.
 
     The sums are observed in the pass that writes the rows, so they cost no second one; others can be observed too. The
     write is in a block of `unaccelerated`; as its rows come from Python, the accelerator could do nothing of it.

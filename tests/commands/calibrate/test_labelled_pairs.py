@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,7 @@ def test_images_are_known_by_id_too_and_equal_pixels_by_their_representative(mat
     asked = Labels("l", ["0", "301"], ["300", str(2**70)], np.array([True, False]), True, 0)
     known = labelled_images.known_images(matched, asked, LAKE)
     assert known == {"0": Known(0), "301": Known(0), "300": Known(None, False)}
+    assert not (Path(matched.root) / matched.staging).exists(), "commands that only read ask this too"
 
 
 def test_tables_without_matched_vectors_are_refused_with_the_step_to_run(tables: Tables) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior, prior
 from dedup_spark.sources.binary_file import BinaryFileSource
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import evidence_settings, joined_pairs
+from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS
 from dedup_spark.store.tables import Tables
@@ -73,6 +75,17 @@ def test_every_sampled_image_has_an_address_for_each_edit(spark: SparkSession) -
     assert len({r["image_id"] for r in rows}) == 2 * len(edits.EDITS)
     assert {r["member"] for r in rows if r["copy_of"] == 2} == {f"page.jpg#{edit}" for edit in edits.EDITS}
     assert {(r["location"], r["position"], r["size_bytes"]) for r in rows if r["copy_of"] == 2} == {("l", 7, None)}
+
+
+@pytest.mark.parametrize("reuse", ["off", "pixels", "near"])
+def test_no_copy_takes_the_vector_of_one_that_looks_the_same(reuse: str) -> None:
+    limits = load_config(None, [f"extract.reuse_embedding={reuse}"]).extract
+    source: Any = SimpleNamespace(root="file:///lake")
+    signature: Any = None
+    task = TaskSettings(source=source, signature=signature, extract=limits, model=None, run_id="r", task_cpus=1)
+    made = calibrate.copying(task, SETTINGS)
+    assert made.extract == replace(limits, reuse_embedding="pixels")
+    assert made.source.root == "file:///lake"
 
 
 def copies_among_near_images() -> tuple[list[int], np.ndarray]:

@@ -56,6 +56,7 @@ def test_another_cut_is_listed_and_a_page_is_written_with_thumbnails_and_the_cur
         (["--out", "tree.png"], "must end with one of .html, .svg, .json, .nwk"),
         (["--pairs", "p.csv"], "give --out with .html or .json"),
         (["--pairs", "p.csv", "--out", "t.svg"], "give --out with .html or .json"),
+        (["--set", "cluster.linkage=complete"], "it takes the settings of the run that cut the tree from the tables"),
     ],
 )
 def test_what_cannot_be_written_is_said_before_anything_is_read(
@@ -63,4 +64,14 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(
 ) -> None:
     assert main(["dendrogram", "--cluster", "10", *options]) == 2
     assert said in capsys.readouterr().err
+    assert not asked
+
+
+def test_a_settings_file_is_refused_as_it_would_change_nothing(
+    asked: dict[str, Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[cluster]\nlinkage = 'complete'\n")
+    assert main(["dendrogram", "--cluster", "10", "--config", str(file)]) == 2
+    assert "found --set or --config" in capsys.readouterr().err
     assert not asked

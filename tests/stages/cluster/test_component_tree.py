@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from scipy.cluster.hierarchy import is_valid_linkage
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import TableError
+from dedup_spark.stages.cluster import component_tree
 from dedup_spark.stages.cluster.component_tree import tree_of_rows
 from dedup_spark.stages.cluster.cut import (
     CutSettings,
@@ -90,6 +92,24 @@ def test_pairs_of_possible_keepers_are_not_among_what_was_cut_by() -> None:
     as_leaders = pa.array(["leaders" if c == "keepers" else c for c in evidence["compared_for"].to_pylist()])
     with pytest.raises(TableError, match="its tree gives other groups"):
         tree_of_rows(members, evidence.set_column(4, "compared_for", as_leaders), settings)
+
+
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_a_piece_whose_pairs_all_lead_out_of_it_is_a_tree_of_probabilities(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such pieces are made where a component has more than cluster.max_component_images images."""
+    members = pa.table({"image_id": [3, 5, 8], "component_id": [1] * 3, "raised_to": [0.99] * 3,
+                        "first_group_id": [3, 5, 8], "group_id": [3, 5, 8]})  # fmt: skip
+    none = weighed({"match": {(3, 5): 0.9}}).slice(0, 0)
+    monkeypatch.setattr(component_tree, "_piece", lambda *_: members)
+    monkeypatch.setattr(component_tree, "_weighed", lambda *_: none)
+    nowhere: Any = None
+    tree = component_tree.read_component_tree(
+        nowhere, 1, 5, cut_settings(load_config(None, [f"cluster.linkage={method}"]))
+    )
+    assert (tree.unit, tree.group.tolist(), len(tree.pairs.a)) == (DistanceUnit.COPY_PROBABILITY, [0, 1, 2], 0)
+    assert is_valid_linkage(tree.merges)
 
 
 @pytest.mark.parametrize("method", ["average", "complete", "ward"])
