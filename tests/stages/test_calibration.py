@@ -72,7 +72,12 @@ def test_the_commands_that_are_named_are_understood_and_have_the_settings_of_the
 
 
 def test_vectors_that_are_not_made_here_are_calibrated_by_labelled_pairs_alone() -> None:
-    given = ["extract.embedding=table", "vectors.table=/my vectors", "vectors.model='2024.1'", "vectors.key_column=path"]
+    given = [
+        "extract.embedding=table",
+        "vectors.table=/my vectors",
+        "vectors.model='2024.1'",
+        "vectors.key_column=path",
+    ]
     commands = [shlex.split(part) for part in said(OWN_VECTORS, *given).split("`")[1::2]]
     assert [c[1] for c in commands] == ["calibrate", "run"]
     assert "--pairs" in commands[0]

@@ -87,7 +87,7 @@ def give_vectors(run: Run, settings: TaskSettings, images: DataFrame) -> Given |
     if not n_wanted:
         return None
     table = vector_table.open_vectors(tables.spark, config)
-    vectors = table.embeddings(vector_table.dimensions_of(model_id), _folder_of(settings.source.root))
+    vectors = table.embeddings(vector_table.dimensions_of(model_id), addresses.folder_of(settings.source.root))
     found = tables.stage("given_vectors", _one_per_image(_joined(wanted, vectors)).orderBy("reading_key"))
     seen = found.agg(
         F.count("embedding").alias("given"), F.count_if("differ").alias("differ"),
@@ -166,11 +166,6 @@ def _one_per_image(rows: DataFrame) -> DataFrame:
     fault = F.when(F.col("embedding").isNull(), F.col("fault"))
     differ = F.coalesce(F.col("least") != F.col("most"), F.lit(False))
     return each.select("image_id", "reading_key", "embedding", fault.alias("fault"), differ.alias("differ"))
-
-
-def _folder_of(root: str) -> str:
-    """What relative addresses count from: the lake, or the folder of a lake that is one file."""
-    return root.rpartition("/")[0] if addresses.kind_of(root) == "file" else root
 
 
 def _say_faults(counts: dict[VectorFault, int], found: DataFrame, wanted: DataFrame) -> None:
