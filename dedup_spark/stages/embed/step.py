@@ -21,7 +21,7 @@ import functools
 import hashlib
 import logging
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -39,17 +39,13 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, in_slice, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_USUAL_DIMENSIONS = 512
-_MAX_NUMBERS_PER_SLICE = (
-    400_000 * _USUAL_DIMENSIONS  # vectors are broadcast: 400 MB in float16, below spark.driver.maxResultSize
-)
 _MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 _MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
 """Columns of features that change when the image is read again."""
@@ -118,7 +114,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     n_done = 0
     for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
         here = todo.where(F.col("reading_key").between(low, high)).select("image_id")
-        n_slice, inside = here.count(), _between(low, high)
+        n_slice, inside = here.count(), in_slice(low, high)
         ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
         part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
         with (
@@ -168,8 +164,8 @@ def _in_no_time(given: Given) -> DataFrame:
 
 
 def _images_per_slice(config: Config, settings: TaskSettings) -> int:
-    n_dimensions = dimensions_of(settings.given_model_id) if settings.given_model_id else _USUAL_DIMENSIONS
-    return min(config.extract.slice_images, max(1, _MAX_NUMBERS_PER_SLICE // n_dimensions))
+    n_dimensions = [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
+    return broadcast_images(config.extract.slice_images, *n_dimensions)
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:
@@ -184,12 +180,6 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS_COLUMNS)
     joined = rows.join(listed, ["image_id", "object_version"], "left")
     return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
-
-
-def _between(low: int, high: int) -> Column:
-    """Rows of features in a slice; written so that Delta skips the files of other slices."""
-    of_older_version = F.col("reading_key").isNull() & F.col("image_id").between(low, high)
-    return F.col("reading_key").between(low, high) | of_older_version
 
 
 def _progress_name(settings: TaskSettings) -> str:
