@@ -107,16 +107,17 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
-    todo = tables.stage("todo", todo.select("image_id", "reading_key"))
+    todo = tables.stage("todo", todo.drop("thumbnail").orderBy("reading_key"))  # so a slice reads its own part
     n_todo = todo.count()
-    given = _given(run, settings, pending, todo)
+    given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
     for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
-        here = todo.where(F.col("reading_key").between(low, high)).select("image_id")
-        n_slice, inside = here.count(), in_slice(low, high)
-        ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
-        part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
+        here = todo.where(F.col("reading_key").between(low, high))
+        n_slice = here.count()
+        ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
+        old = pending.where(in_slice(low, high)).join(ids, "image_id", "left_semi")
+        part = old if settings.signature.from_thumbnail else here
         with (
             progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice),
             unaccelerated(tables.spark),
@@ -127,7 +128,6 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         clocks.count()
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
-        old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
         tables.add_progress(name, new.select(FEATURES.column_names))
         n_done += n_slice
@@ -150,12 +150,12 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
     )
 
 
-def _given(run: Run, settings: TaskSettings, pending: DataFrame, todo: DataFrame) -> Given | None:
+def _given(run: Run, settings: TaskSettings, todo: DataFrame) -> Given | None:
     """The vectors of the images `todo`, where a table of the user gives them."""
     if settings.given_model_id is None:
         return None
-    listed = _addresses(run, settings, pending).where("uri IS NOT NULL").join(todo, "image_id", "left_semi")
-    return give_vectors(run, settings, listed.select("image_id", "uri", "member", "reading_key"))
+    listed = todo.where("uri IS NOT NULL").select("image_id", "uri", "member", "reading_key")
+    return give_vectors(run, settings, listed)
 
 
 def _in_no_time(given: Given) -> DataFrame:
@@ -179,7 +179,7 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     rows = pending.select("image_id", "object_version", key)
     listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS_COLUMNS)
     joined = rows.join(listed, ["image_id", "object_version"], "left")
-    return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
+    return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root)).drop("lake")
 
 
 def _progress_name(settings: TaskSettings) -> str:
