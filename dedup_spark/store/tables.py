@@ -277,9 +277,11 @@ class Tables:
         is_there = DeltaTable.isDeltaTable(self.spark, path)
         return self.spark.read.format("delta").load(path) if is_there else None
 
-    def delete_progress(self, name: str, condition: str) -> None:
-        """Delete rows that `add_progress` wrote."""
-        self._commit(lambda: DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").delete(condition))
+    def delete_progress(self, name: str, keys: DataFrame) -> None:
+        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
+        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
+        rows = DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").alias("old")
+        self._commit(rows.merge(F.broadcast(keys).alias("gone"), same_key).whenMatchedDelete().execute)
 
     def drop_progress(self, *, keep: str | None = None) -> None:
         """Delete all that `add_progress` wrote, except under the name `keep`."""

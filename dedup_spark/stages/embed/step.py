@@ -103,7 +103,8 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
     tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
-    tables.delete_progress(name, "embedding IS NULL")  # the store did not give these; it may do so now
+    if not is_given(config):  # the table that gave no vector is the same now: see _progress_name
+        _forget_not_given(tables, name, todo)
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
@@ -134,6 +135,20 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         progress.show(n_done, force=True)
     done = tables.read_progress(name)
     return _still_right(tables, done, pending) if done is not None else pending.limit(0)
+
+
+def _forget_not_given(tables: Tables, name: str, todo: DataFrame) -> None:
+    """Delete finished rows of this lake that have no vector: the store did not give these images, and may do so now.
+
+    Those of another lake stay, as only the command for that lake can do them again.
+    """
+    done = tables.read_progress(name)
+    if done is None:
+        return
+    without = done.where("embedding IS NULL").select("image_id")
+    again = tables.stage("not_given", without.join(todo.select("image_id"), "image_id", "left_semi"))
+    if not again.isEmpty():
+        tables.delete_progress(name, again)
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:

@@ -212,3 +212,26 @@ def test_a_model_that_needs_more_pixels_than_thumbnails_have_reads_the_lake(extr
 def test_no_model_is_no_reason_to_embed(extracted: Run) -> None:
     with pytest.raises(ConfigError, match="there is no model to embed with"):
         do_embed(extracted, ["extract.embedding=off"])
+
+
+def test_images_without_a_vector_in_two_lakes_do_not_keep_embed_from_ending(extracted: Run, lake: Path) -> None:
+    other = lake.parent / "other"
+    other.mkdir()
+    for i, pixels in enumerate(sample_images(300)[N : N + 2]):
+        Image.fromarray(pixels).save(other / f"{i}.png")
+    second = a_run(extracted.tables, other, FIRST)
+    for step in ("inventory", "extract"):
+        run_step(second.tables.spark, second.config, second, find_step(step))
+    settings = [*SECOND, "extract.embed_from=original"]
+    (lake / "0.png").unlink()
+    (other / "0.png").unlink()
+    before = by_id(extracted)
+    assert do_embed(extracted, settings)["of_other_lakes"] == 2
+    assert by_id(extracted) == before
+    counts = do_embed(second, settings)
+    assert (counts["embedded"], counts["unreadable"], counts["of_other_lakes"]) == (N, 2, 0)
+    assert len(model_ids(extracted) - {None}) == 1
+    version = extracted.tables.version(FEATURES)
+    assert do_embed(second, settings)["embedded"] == 0
+    assert do_embed(extracted, settings)["embedded"] == 0
+    assert extracted.tables.version(FEATURES) == version
