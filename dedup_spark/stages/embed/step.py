@@ -77,8 +77,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         log.warning("embed: until then the tables keep the vectors that they have")
         return
     _guard_against_unreadable(n_unreadable, n_pending, config.extract.max_reject_share)
-    columns = FEATURES.column_names
-    tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
+    if n_staged > n_without or not pending.where("model_id IS NOT NULL").isEmpty():  # else all rows stay as they are
+        columns = FEATURES.column_names
+        tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
     finish_given(run, settings)
     tables.drop_staged()
     tables.drop_progress()

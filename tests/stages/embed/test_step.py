@@ -164,6 +164,9 @@ def test_an_image_that_is_gone_has_no_vector_and_the_rest_have_theirs(extracted:
     assert (counts["embedded"], counts["unreadable"]) == (N - 1, 1)
     missing = [r for r in by_id(extracted).values() if r["status"] == "ok" and r["embedding"] is None]
     assert [r["model_id"] for r in missing] == [None]
+    version = extracted.tables.version(FEATURES)
+    assert do_embed(extracted, [*SECOND, "extract.embed_from=original"])["embedded"] == 0
+    assert extracted.tables.version(FEATURES) == version  # so the later steps keep their work
 
 
 def test_a_lake_that_is_not_there_changes_nothing(extracted: Run, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
