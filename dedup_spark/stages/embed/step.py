@@ -29,7 +29,7 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.sources.base import ADDRESS_COLUMNS
-from dedup_spark.sources.vector_table import dimensions_of
+from dedup_spark.sources.vector_table import content_of, dimensions_of
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
@@ -100,7 +100,8 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
 def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:
     """The rows of `pending` that are of this lake, with new vectors; finished slices are not done again."""
     tables = run.tables
-    name = _progress_name(settings)
+    content = content_of(tables.spark, config.vectors) if is_given(config) else ""
+    name = _progress_name(settings, content)
     tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
     tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
@@ -198,9 +199,9 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root)).drop("lake")
 
 
-def _progress_name(settings: TaskSettings) -> str:
-    """One name per model and per set of columns that a version of dedup_spark knows."""
-    return hashlib.sha256(f"{settings.model_id} {FEATURES.schema.ddl}".encode()).hexdigest()[:16]
+def _progress_name(settings: TaskSettings, content: str = "") -> str:
+    """One name per model, per set of columns that a version of dedup_spark knows, and per content of a vector table."""
+    return hashlib.sha256(f"{settings.model_id} {FEATURES.schema.ddl}{content}".encode()).hexdigest()[:16]
 
 
 def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -238,3 +239,9 @@ def test_images_without_a_vector_in_two_lakes_do_not_keep_embed_from_ending(extr
     assert do_embed(second, settings)["embedded"] == 0
     assert do_embed(extracted, settings)["embedded"] == 0
     assert extracted.tables.version(FEATURES) == version
+
+
+def test_slices_of_other_vectors_or_of_another_model_are_not_taken() -> None:
+    one, other = (SimpleNamespace(model_id=f"table/{name}/8") for name in ("mine", "yours"))
+    found = [embed._progress_name(*asked) for asked in ((one,), (one, "a 1"), (one, "a 2"), (other, "a 1"))]
+    assert len(set(found)) == 4
