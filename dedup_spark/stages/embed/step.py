@@ -172,7 +172,8 @@ def _given(run: Run, settings: TaskSettings, todo: DataFrame) -> Given | None:
     if settings.given_model_id is None:
         return None
     listed = todo.where("uri IS NOT NULL").select("image_id", "uri", "member", "reading_key")
-    return give_vectors(run, settings, listed)
+    nothing = todo.limit(0).select("image_id", "reading_key", F.lit(None).cast("binary").alias("embedding"))
+    return give_vectors(run, settings, listed) or Given(nothing, settings.given_model_id)  # none of `todo` is listed
 
 
 def _in_no_time(given: Given) -> DataFrame:
