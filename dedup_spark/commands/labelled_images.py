@@ -16,7 +16,7 @@ def known_images(tables: Tables, labels: Labels, lake: str, *, embedded: bool = 
     """By the key that the file has for it, what the tables say of each image that they know.
 
     Args:
-        lake: What relative addresses are relative to.
+        lake: That of the tables; relative addresses count from it (`addresses.folder_of`).
         embedded: Whether it matters that an image has a vector.
     Cost: two scans of the ids and hashes of features, one of the addresses in images.
     """
@@ -40,15 +40,16 @@ def known_images(tables: Tables, labels: Labels, lake: str, *, embedded: bool = 
 
 def by_address(tables: Tables, keys: list[str], lake: str) -> DataFrame:
     """(key, image_id) of the addresses that are in `images`; the whole key as a uri goes before uri and member."""
-    rows = [(key, *spelling) for key in keys for spelling in spellings(key, lake)]
+    folder = addresses.folder_of(lake)
+    rows = [(key, *spelling) for key in keys for spelling in spellings(key, folder)]
     asked = F.broadcast(local_relation(tables.spark, rows, "key string, uri string, member string, place int"))
     images = tables.read(IMAGES).select("image_id", "uri", "member").alias("i")
     same = (F.col("i.uri") == F.col("a.uri")) & F.col("i.member").eqNullSafe(F.col("a.member"))
     return images.join(asked.alias("a"), same).groupBy("key").agg(F.min_by("i.image_id", "a.place").alias("image_id"))
 
 
-def spellings(key: str, lake: str) -> list[tuple[str, str | None, int]]:
+def spellings(key: str, folder: str) -> list[tuple[str, str | None, int]]:
     """(uri, member, place) that a key may stand for, the likeliest first: `#` may be a part of either name."""
     splits = [i for i, character in enumerate(key) if character == "#"]
     parts = [(key, None), *((key[:i], key[i + 1 :]) for i in splits)]
-    return [(addresses.canonical(uri, lake), member, place) for place, (uri, member) in enumerate(parts) if uri]
+    return [(addresses.canonical(uri, folder), member, place) for place, (uri, member) in enumerate(parts) if uri]

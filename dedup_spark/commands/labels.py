@@ -1,7 +1,8 @@
 """A file of pairs that people have labelled: `image_id_a`, `image_id_b` or `uri_a`, `uri_b`, and `duplicate`.
 
-CSV (with a header, UTF-8) or Parquet. An address may be relative to the lake; `#` and the name follow it where the
-image is a member of a container. Rows without a label are those that nobody has looked at yet.
+CSV (with a header, UTF-8) or Parquet. An address may be relative to the lake, or to the folder of a lake
+that is one file; `#` and the name follow it where the image is a member of a container. Rows without a label are those
+that nobody has looked at yet.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ _DEFAULT_PORT = {"hdfs": ":8020", "http": ":80", "https": ":443"}
 _AZURE_ENDPOINT = re.compile(r"\.(dfs|blob)\.")
 _LOCALHOST = re.compile(r"^localhost(?=/|$)", re.IGNORECASE)
 _GLOB_CHARACTER = r"[\[\]{}*?\\]"
+_GLOB = re.compile(r"[*?\[]")
 _HERE = re.compile(r"^(\./+)+")
 """`./` in front of a relative address is no part of a key."""
 
@@ -160,6 +161,26 @@ def kind_of(uri: str) -> str | None:
     except Exception as e:  # each store has error types of its own, not all of them OSError
         raise ConfigError(f"{uri}: cannot be looked at: {type(e).__name__}: {e}") from e
     return "folder" if facts["type"] == "directory" else "file"
+
+
+def folder_of(lake: str) -> str:
+    """What relative addresses count from, in a file of the user about `lake`: the lake, or the folder of its files
+    where it is one file or a glob. The driver asks.
+
+    A lake in a store that no package of Python's knows is a folder: only Spark lists it.
+
+    Raises:
+        ConfigError: as kind_of, for other reasons.
+    """
+    try:
+        kind = kind_of(lake)
+    except ConfigError as e:
+        if isinstance(e.__cause__, ValueError | ImportError):  # fsspec's errors for a scheme that it cannot serve
+            return lake
+        raise
+    glob = _GLOB.search(lake) if kind is None else None
+    end = len(lake) if kind == "file" else glob.start() if glob else None
+    return lake if end is None else lake[: lake.rfind("/", 0, end)]
 
 
 def last_written(uri: str) -> datetime | None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.errors import PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -120,6 +120,24 @@ class VectorTable:
             return rows.mapInArrow(functools.partial(_by_id, convert=convert), BY_ID.ddl)
         rows = keyed.select(F.col("key").alias("uri"), "member", "vector")
         return rows.mapInArrow(functools.partial(_by_address, convert=convert, folder=folder), BY_ADDRESS.ddl)
+
+
+def content_of(spark: SparkSession, settings: VectorsSettings) -> str:
+    """A text that is another one where the rows of the table of `settings` may have changed.
+
+    By the names, sizes, times and numbers of rows of its data files; for a view, which has no files, by its rows, in
+    one more pass. Raises ConfigError as open_vectors.
+    """
+    rows = _read(spark, settings)
+    try:
+        parts = rows.select("_metadata.file_path", "_metadata.file_size", "_metadata.file_modification_time")
+    except AnalysisException:
+        parts = open_vectors(spark, settings).rows.select(F.xxhash64("key", "member", "vector").alias("row"))
+    counted = parts.groupBy(*parts.columns).agg(F.count("*").alias("n"))
+    with spark_reader.listing_errors(settings.table):
+        seen = counted.agg(F.sum("n").alias("n"), F.bit_xor(F.xxhash64(*counted.columns)).alias("hash")).first()
+    assert seen is not None
+    return f"{settings.table} {seen['n']} {seen['hash']}"
 
 
 def open_vectors(spark: SparkSession, settings: VectorsSettings) -> VectorTable:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 CALIBRATED_FILE = "calibrated.toml"
 """The file that `dedup-spark calibrate` writes by default."""
-_EARLIER = ("inventory", "extract", "index", "match", "cluster", "calibrate")
+_EARLIER = ("inventory", "extract", "vectors", "index", "match", "cluster", "calibrate")
 
 
 def lacks_calibration(config: Config, model_id: str | None) -> bool:

@@ -18,7 +18,7 @@ from delta.tables import DeltaTable
 from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -193,11 +193,15 @@ class Tables:
         merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
         self._commit(merge.whenMatchedUpdateAll(only_if).whenNotMatchedInsertAll().execute)
 
-    def update(self, table: Table, rows: DataFrame) -> None:
-        """Set the columns of `rows` where the key is equal, in one atomic commit; one source row per key."""
-        same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
+    def update(self, table: Table, rows: DataFrame, *, where: Column | None = None) -> None:
+        """Set the columns of `rows` where the key is equal, in one atomic commit; one source row per key.
+
+        `where`: of the columns of `old`, true for the rows to change, so that Delta passes over files without any.
+        """
+        same_key = F.expr(" AND ".join(f"old.{k} = new.{k}" for k in table.key))
         values = {c: f"new.{c}" for c in rows.columns if c not in table.key}
-        merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
+        condition = same_key if where is None else same_key & where
+        merge = self._delta(table).alias("old").merge(rows.alias("new"), condition)
         self._commit(merge.whenMatchedUpdate(set=values).execute)  # type: ignore[arg-type]
 
     def delete(self, table: Table, keys: DataFrame) -> None:
@@ -273,9 +277,11 @@ class Tables:
         is_there = DeltaTable.isDeltaTable(self.spark, path)
         return self.spark.read.format("delta").load(path) if is_there else None
 
-    def delete_progress(self, name: str, condition: str) -> None:
-        """Delete rows that `add_progress` wrote."""
-        self._commit(lambda: DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").delete(condition))
+    def delete_progress(self, name: str, keys: DataFrame) -> None:
+        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
+        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
+        rows = DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").alias("old")
+        self._commit(rows.merge(F.broadcast(keys).alias("gone"), same_key).whenMatchedDelete().execute)
 
     def drop_progress(self, *, keep: str | None = None) -> None:
         """Delete all that `add_progress` wrote, except under the name `keep`."""

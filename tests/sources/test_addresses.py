@@ -185,3 +185,14 @@ def test_what_is_a_store_is_told_by_the_scheme_alone() -> None:
     assert [addresses.is_absolute(a) for a in ("/a", "s3a://b", "dbfs:/a", "file:/a", "a/b", "a:b")] == [True] * 4 + [
         False
     ] * 2
+
+
+def test_relative_addresses_count_from_the_lake_or_from_the_folder_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    for name in ("list.csv", "a.tar", "b [1].tar"):
+        (tmp_path / "lake" / name).touch()
+    lake = f"file://{tmp_path}/lake"
+    for one in ("", "/list.csv", "/a.tar", "/b [1].tar", "/*.tar", "/[ab]*/c?.tar"):
+        assert addresses.folder_of(f"{lake}{one}") == lake
+    assert addresses.folder_of(f"{lake}/gone") == f"{lake}/gone"
+    assert addresses.folder_of("viewfs://name/lake") == "viewfs://name/lake"  # Python has no package for it

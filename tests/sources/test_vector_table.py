@@ -17,7 +17,7 @@ from dedup_spark.config import VectorsSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.given_vectors import VectorFault
 from dedup_spark.sources import vector_table
-from dedup_spark.sources.vector_table import open_vectors
+from dedup_spark.sources.vector_table import content_of, open_vectors
 
 D = 8
 UNIT = np.eye(D, dtype=np.float32)
@@ -159,3 +159,20 @@ def test_delta_json_orc_and_catalog_tables_are_read(spark: SparkSession, tmp_pat
     for table in found:
         (row,) = table.embeddings(table.n_dimensions, "/").collect()
         assert (row["image_id"], np.frombuffer(row["embedding"], "<f2").tolist()) == (7, UNIT[0].tolist())
+
+
+def test_a_table_that_changed_is_told_from_what_it_was(spark: SparkSession, tmp_path: Path) -> None:
+    def content(table: str, **settings: Any) -> str:
+        return content_of(spark, VectorsSettings(table=table, model="mine", **settings))
+
+    path, delta = str(tmp_path / "a.parquet"), str(tmp_path / "delta")
+    seen = []
+    for vectors in (UNIT[:2], UNIT[1:3], UNIT[:3]):
+        rows = {"uri": [str(i) for i in range(len(vectors))], "vector": vectors.tolist()}
+        write(tmp_path / "a.parquet", **rows)
+        write_deltalake(delta, pa.table(rows), mode="overwrite")
+        spark.read.parquet(path).selectExpr("uri", "vector").createOrReplaceTempView("my_changing_vectors")
+        asked = (content(path), content(delta), content("my_changing_vectors", format="catalog"))
+        assert asked == (content(path), content(delta), content("my_changing_vectors", format="catalog"))
+        seen += asked
+    assert len(set(seen)) == 9

@@ -72,9 +72,16 @@ def test_the_commands_that_are_named_are_understood_and_have_the_settings_of_the
 
 
 def test_vectors_that_are_not_made_here_are_calibrated_by_labelled_pairs_alone() -> None:
-    commands = [shlex.split(part) for part in said(OWN_VECTORS).split("`")[1::2]]
+    given = [
+        "extract.embedding=table",
+        "vectors.table=/my vectors",
+        "vectors.model='2024.1'",
+        "vectors.key_column=path",
+    ]
+    commands = [shlex.split(part) for part in said(OWN_VECTORS, *given).split("`")[1::2]]
     assert [c[1] for c in commands] == ["calibrate", "run"]
     assert "--pairs" in commands[0]
+    assert load_settings(make_parser().parse_args(commands[0][1:])) == load_config(None, given)
 
 
 def test_the_way_out_by_hand_is_named_with_its_price() -> None:

@@ -16,6 +16,7 @@ import pytest
 from deltalake import DeltaTable
 from fabricated import fill, frame, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from dedup_spark.errors import LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
@@ -107,6 +108,13 @@ def test_an_update_sets_the_columns_given_in_rows_that_are_there_and_inserts_non
     new = "image_id_a bigint, image_id_b bigint, method string, hamming_bits int"
     place.update(PAIRS, local_relation(place.spark, [(1, 3, "phash", 2), (7, 8, "phash", 3)], new))
     assert stored(place) == as_tuples(pair(1, 2), pair(1, 3, method="phash", hamming_bits=2))
+
+
+def test_an_update_of_some_rows_leaves_the_others_with_their_keys(place: Tables) -> None:
+    place.append(PAIRS, pairs(place, pair(1, 2), pair(1, 3)))
+    new = local_relation(place.spark, [(1, 2, 5), (1, 3, 6)], "image_id_a bigint, image_id_b bigint, hamming_bits int")
+    place.update(PAIRS, F.broadcast(new), where=F.col("old.image_id_b") > 2)
+    assert stored(place) == as_tuples(pair(1, 2), pair(1, 3, hamming_bits=6))
 
 
 def test_a_delete_takes_the_rows_of_its_keys_and_no_others(place: Tables) -> None:

@@ -21,7 +21,7 @@ import functools
 import hashlib
 import logging
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -29,7 +29,7 @@ from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels.features.signature import thumbnail_kind
 from dedup_spark.models import registry as models
 from dedup_spark.sources.base import ADDRESS_COLUMNS
-from dedup_spark.sources.vector_table import dimensions_of
+from dedup_spark.sources.vector_table import content_of, dimensions_of
 from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.embed.task import EMBEDDED, VECTORS, embed_originals, embed_thumbnails
@@ -39,17 +39,13 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, in_slice, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_USUAL_DIMENSIONS = 512
-_MAX_NUMBERS_PER_SLICE = (
-    400_000 * _USUAL_DIMENSIONS  # vectors are broadcast: 400 MB in float16, below spark.driver.maxResultSize
-)
 _MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 _MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
 """Columns of features that change when the image is read again."""
@@ -81,8 +77,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         log.warning("embed: until then the tables keep the vectors that they have")
         return
     _guard_against_unreadable(n_unreadable, n_pending, config.extract.max_reject_share)
-    columns = FEATURES.column_names
-    tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
+    if n_staged > n_without or not pending.where("model_id IS NOT NULL").isEmpty():  # else all rows stay as they are
+        columns = FEATURES.column_names
+        tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
     finish_given(run, settings)
     tables.drop_staged()
     tables.drop_progress()
@@ -103,24 +100,27 @@ def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings
 def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: DataFrame) -> DataFrame:
     """The rows of `pending` that are of this lake, with new vectors; finished slices are not done again."""
     tables = run.tables
-    name = _progress_name(settings)
+    content = content_of(tables.spark, config.vectors) if is_given(config) else ""
+    name = _progress_name(settings, content)
     tables.drop_progress(keep=name)
     todo = _addresses(run, settings, pending)
     tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
-    tables.delete_progress(name, "embedding IS NULL")  # the store did not give these; it may do so now
+    if not is_given(config):  # the table that gave no vector is the same now: see _progress_name
+        _forget_not_given(tables, name, todo)
     done = tables.read_progress(name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
-    todo = tables.stage("todo", todo.select("image_id", "reading_key"))
+    todo = tables.stage("todo", todo.drop("thumbnail").orderBy("reading_key"))  # so a slice reads its own part
     n_todo = todo.count()
-    given = _given(run, settings, pending, todo)
+    given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
     for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
-        here = todo.where(F.col("reading_key").between(low, high)).select("image_id")
-        n_slice, inside = here.count(), _between(low, high)
-        ids = F.broadcast(here)  # without this Spark might shuffle the thumbnails
-        part = _addresses(run, settings, pending.where(inside)).join(ids, "image_id", "left_semi")
+        here = todo.where(F.col("reading_key").between(low, high))
+        n_slice = here.count()
+        ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
+        old = pending.where(in_slice(low, high)).join(ids, "image_id", "left_semi")
+        part = old if settings.signature.from_thumbnail else here
         with (
             progress.watching(tables.spark, done_before=n_done, n_under_way=n_slice),
             unaccelerated(tables.spark),
@@ -131,13 +131,26 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         clocks.count()
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
-        old = pending.where(inside).join(ids, "image_id", "left_semi")
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
         tables.add_progress(name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)
     done = tables.read_progress(name)
     return _still_right(tables, done, pending) if done is not None else pending.limit(0)
+
+
+def _forget_not_given(tables: Tables, name: str, todo: DataFrame) -> None:
+    """Delete finished rows of this lake that have no vector: the store did not give these images, and may do so now.
+
+    Those of another lake stay, as only the command for that lake can do them again.
+    """
+    done = tables.read_progress(name)
+    if done is None:
+        return
+    without = done.where("embedding IS NULL").select("image_id")
+    again = tables.stage("not_given", without.join(todo.select("image_id"), "image_id", "left_semi"))
+    if not again.isEmpty():
+        tables.delete_progress(name, again)
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
@@ -154,12 +167,13 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
     )
 
 
-def _given(run: Run, settings: TaskSettings, pending: DataFrame, todo: DataFrame) -> Given | None:
+def _given(run: Run, settings: TaskSettings, todo: DataFrame) -> Given | None:
     """The vectors of the images `todo`, where a table of the user gives them."""
     if settings.given_model_id is None:
         return None
-    listed = _addresses(run, settings, pending).where("uri IS NOT NULL").join(todo, "image_id", "left_semi")
-    return give_vectors(run, settings, listed.select("image_id", "uri", "member", "reading_key"))
+    listed = todo.where("uri IS NOT NULL").select("image_id", "uri", "member", "reading_key")
+    nothing = todo.limit(0).select("image_id", "reading_key", F.lit(None).cast("binary").alias("embedding"))
+    return give_vectors(run, settings, listed) or Given(nothing, settings.given_model_id)  # none of `todo` is listed
 
 
 def _in_no_time(given: Given) -> DataFrame:
@@ -168,8 +182,8 @@ def _in_no_time(given: Given) -> DataFrame:
 
 
 def _images_per_slice(config: Config, settings: TaskSettings) -> int:
-    n_dimensions = dimensions_of(settings.given_model_id) if settings.given_model_id else _USUAL_DIMENSIONS
-    return min(config.extract.slice_images, max(1, _MAX_NUMBERS_PER_SLICE // n_dimensions))
+    n_dimensions = [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
+    return broadcast_images(config.extract.slice_images, *n_dimensions)
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:
@@ -183,18 +197,12 @@ def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFram
     rows = pending.select("image_id", "object_version", key)
     listed = run.tables.read(IMAGES).select("image_id", "object_version", "lake", *ADDRESS_COLUMNS)
     joined = rows.join(listed, ["image_id", "object_version"], "left")
-    return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root))
+    return joined.where(F.col("lake").isNull() | (F.col("lake") == settings.source.root)).drop("lake")
 
 
-def _between(low: int, high: int) -> Column:
-    """Rows of features in a slice; written so that Delta skips the files of other slices."""
-    of_older_version = F.col("reading_key").isNull() & F.col("image_id").between(low, high)
-    return F.col("reading_key").between(low, high) | of_older_version
-
-
-def _progress_name(settings: TaskSettings) -> str:
-    """One name per model and per set of columns that a version of dedup_spark knows."""
-    return hashlib.sha256(f"{settings.model_id} {FEATURES.schema.ddl}".encode()).hexdigest()[:16]
+def _progress_name(settings: TaskSettings, content: str = "") -> str:
+    """One name per model, per set of columns that a version of dedup_spark knows, and per content of a vector table."""
+    return hashlib.sha256(f"{settings.model_id} {FEATURES.schema.ddl}{content}".encode()).hexdigest()[:16]
 
 
 def _guard_against_a_lost_store(part: DataFrame, vectors: DataFrame, n_images: int, max_share: float) -> None:

@@ -40,6 +40,7 @@ from dedup_spark.stages.extract.versions import versions_in_use
 from dedup_spark.stages.reading.formats_here import say_undecodable
 from dedup_spark.stages.reading.given_vectors import (
     Given,
+    give_late,
     give_vectors,
     images_without_vector,
     is_given,
@@ -98,7 +99,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     if not_given is not None:
         _ask_again(run, settings, clocks, not_given, backlog.n_not_given)
     if given:
-        _give_late(run, given)
+        give_late(run, given)
     finish_given(run, settings)
     tables.drop_staged()
 
@@ -259,17 +260,6 @@ def _change(tables: Tables, clocks: ModelClocks, part: DataFrame, rows: DataFram
     if not changed.isEmpty():
         tables.upsert(FEATURES, changed.select(FEATURES.column_names))
     return rows
-
-
-def _give_late(run: Run, given: Given) -> None:
-    """Give images that were read before their vector was there, and copies of equal objects, their vector now."""
-    tables = run.tables
-    waiting = tables.read(FEATURES).where("status = 'ok' AND model_id IS NULL").select("image_id")
-    late = tables.stage("late", given.with_model_id().join(waiting, "image_id", "left_semi"))
-    n_late = late.count()
-    if n_late:
-        tables.update(FEATURES, late)
-    run.count(vectors_of_read_images=n_late)
 
 
 def _copy_equals(tables: Tables, run_id: str, lake: str, buckets: list[str]) -> int:

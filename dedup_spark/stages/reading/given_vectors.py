@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -20,7 +20,7 @@ from dedup_spark.models.registry import TABLE
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.stages.reading.model_choice import settings_of_tasks
 from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, TaskSettings
-from dedup_spark.stages.reading.slices import reading_key
+from dedup_spark.stages.reading.slices import broadcast_images, in_slice, reading_key, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 
@@ -87,7 +87,7 @@ def give_vectors(run: Run, settings: TaskSettings, images: DataFrame) -> Given |
     if not n_wanted:
         return None
     table = vector_table.open_vectors(tables.spark, config)
-    vectors = table.embeddings(vector_table.dimensions_of(model_id), _folder_of(settings.source.root))
+    vectors = table.embeddings(vector_table.dimensions_of(model_id), addresses.folder_of(settings.source.root))
     found = tables.stage("given_vectors", _one_per_image(_joined(wanted, vectors)).orderBy("reading_key"))
     seen = found.agg(
         F.count("embedding").alias("given"), F.count_if("differ").alias("differ"),
@@ -105,6 +105,14 @@ def give_vectors(run: Run, settings: TaskSettings, images: DataFrame) -> Given |
     return Given(found.where("embedding IS NOT NULL").select("image_id", "reading_key", "embedding"), model_id)
 
 
+def give_late(run: Run, given: Given) -> None:
+    """Give images that were read before their vector was there, and copies of equal objects, their vector now."""
+    tables = run.tables
+    waiting = tables.read(FEATURES).where(_IS_WAITING).select("image_id", _key())
+    late = tables.stage("late", given.with_model_id().join(waiting, "image_id").orderBy("reading_key"))
+    run.count(vectors_of_read_images=_set_vectors(run, late, given.model_id))
+
+
 def finish(run: Run, settings: TaskSettings) -> None:
     """Share vectors between images of equal pixels; count and name the readable images of this lake that have none."""
     if settings.given_model_id is not None:
@@ -119,18 +127,33 @@ def _share_with_equals(run: Run, model_id: str) -> None:
     images wait that Spark broadcasts their ids.
     """
     tables = run.tables
-    waiting = tables.read(FEATURES).where(_IS_WAITING).select("image_id", "pixel_hash")
+    waiting = tables.read(FEATURES).where(_IS_WAITING).select("image_id", _key(), "pixel_hash")
     if waiting.isEmpty():
         return
     with_vector = tables.read(FEATURES).where(F.col("model_id") == model_id)
     first = with_vector.groupBy("pixel_hash").agg(F.min("image_id").alias("donor_id"))
-    donors = tables.stage("donors", waiting.join(first, "pixel_hash").select("image_id", "donor_id"))  # of known size
+    donors = tables.stage("donors", waiting.join(first, "pixel_hash").drop("pixel_hash"))  # of known size
     vectors = with_vector.select(F.col("image_id").alias("donor_id"), "model_id", "embedding")
-    shared = tables.stage("shared", donors.join(vectors, "donor_id").select("image_id", "model_id", "embedding"))
-    n_shared = shared.count()
-    if n_shared:
-        tables.update(FEATURES, shared)
-    run.count(vectors_of_equal_pixels=n_shared)
+    shared = tables.stage("shared", donors.join(vectors, "donor_id").drop("donor_id").orderBy("reading_key"))
+    run.count(vectors_of_equal_pixels=_set_vectors(run, shared, model_id))
+
+
+def _set_vectors(run: Run, vectors: DataFrame, model_id: str) -> int:
+    """Give rows of features the `vectors` (staged: image_id, reading_key, model_id, embedding); returns how many.
+
+    Slice by slice, so that vectors are broadcast, and neither thumbnails nor the rest of a row are shuffled. Each slice
+    is a commit of its own: after a kill the next run goes on with the rows that still wait.
+    """
+    n = vectors.count()
+    n_slice = broadcast_images(run.config.extract.slice_images, vector_table.dimensions_of(model_id))
+    for low, high in slice_bounds(vectors, n, n_slice):
+        part = vectors.where(F.col("reading_key").between(low, high)).drop("reading_key")
+        run.tables.update(FEATURES, F.broadcast(part), where=in_slice(low, high, "old."))
+    return n
+
+
+def _key() -> Column:
+    return F.coalesce("reading_key", "image_id").alias("reading_key")
 
 
 def _say_missing(run: Run, lake: str) -> None:
@@ -166,11 +189,6 @@ def _one_per_image(rows: DataFrame) -> DataFrame:
     fault = F.when(F.col("embedding").isNull(), F.col("fault"))
     differ = F.coalesce(F.col("least") != F.col("most"), F.lit(False))
     return each.select("image_id", "reading_key", "embedding", fault.alias("fault"), differ.alias("differ"))
-
-
-def _folder_of(root: str) -> str:
-    """What relative addresses count from: the lake, or the folder of a lake that is one file."""
-    return root.rpartition("/")[0] if addresses.kind_of(root) == "file" else root
 
 
 def _say_faults(counts: dict[VectorFault, int], found: DataFrame, wanted: DataFrame) -> None:

@@ -16,6 +16,8 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS
 
 _LOW_BITS = 40  # image_ids of one container share all higher bits: see stages/inventory/step.py
 _MIN_KEY, _MAX_KEY = -(1 << 63), (1 << 63) - 1
+_USUAL_DIMENSIONS = 512
+_MAX_BROADCAST_NUMBERS = 400_000 * _USUAL_DIMENSIONS  # in float16
 _IS_IN_CONTAINER = "member IS NOT NULL OR position IS NOT NULL"
 
 
@@ -42,6 +44,20 @@ def slice_bounds(keys: DataFrame, n_images: int, slice_images: int) -> list[tupl
     quantiles = keys.agg(F.percentile_approx("reading_key", shares).alias("cuts")).first() if shares else None
     starts = sorted({_MIN_KEY, *(quantiles["cuts"] if quantiles else ())})
     return list(zip(starts, [start - 1 for start in starts[1:]] + [_MAX_KEY], strict=True))
+
+
+def in_slice(low: int, high: int, of: str = "") -> Column:
+    """Rows of features in a slice, written so that Delta skips the files of other slices; `of`: an alias and a dot.
+
+    A row of an older version without reading_key has its image_id instead.
+    """
+    key, image_id = F.col(f"{of}reading_key"), F.col(f"{of}image_id")
+    return key.between(low, high) | (key.isNull() & image_id.between(low, high))
+
+
+def broadcast_images(slice_images: int, n_dimensions: int = _USUAL_DIMENSIONS) -> int:
+    """Images per slice whose vectors are broadcast: at most 400 MB, below spark.driver.maxResultSize."""
+    return min(slice_images, max(1, _MAX_BROADCAST_NUMBERS // n_dimensions))
 
 
 def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> DataFrame:

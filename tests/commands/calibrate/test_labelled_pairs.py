@@ -18,6 +18,7 @@ from dedup_spark.commands.labels import Known, Labels
 from dedup_spark.config import load_config
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.clusters.probability import prior
+from dedup_spark.sources import addresses
 from dedup_spark.stages.calibration import lacks_calibration
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES
@@ -87,6 +88,15 @@ def test_images_are_known_by_id_too_and_equal_pixels_by_their_representative(mat
     known = labelled_images.known_images(matched, asked, LAKE)
     assert known == {"0": Known(0), "301": Known(0), "300": Known(None, False)}
     assert not (Path(matched.root) / matched.staging).exists(), "commands that only read ask this too"
+
+
+def test_relative_addresses_of_a_manifest_count_from_its_folder(
+    matched: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "kind_of", lambda uri: "file")
+    asked = Labels("l", ["0.jpg"], [f"{LAKE}/1.jpg"], np.array([True]), False, 0)
+    known = labelled_images.known_images(matched, asked, f"{LAKE}/list.csv")
+    assert known == {"0.jpg": Known(0), f"{LAKE}/1.jpg": Known(1)}
 
 
 def test_tables_without_matched_vectors_are_refused_with_the_step_to_run(tables: Tables) -> None:

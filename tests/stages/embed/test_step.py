@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,9 @@ def test_an_image_that_is_gone_has_no_vector_and_the_rest_have_theirs(extracted:
     assert (counts["embedded"], counts["unreadable"]) == (N - 1, 1)
     missing = [r for r in by_id(extracted).values() if r["status"] == "ok" and r["embedding"] is None]
     assert [r["model_id"] for r in missing] == [None]
+    version = extracted.tables.version(FEATURES)
+    assert do_embed(extracted, [*SECOND, "extract.embed_from=original"])["embedded"] == 0
+    assert extracted.tables.version(FEATURES) == version  # so the later steps keep their work
 
 
 def test_a_lake_that_is_not_there_changes_nothing(extracted: Run, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +216,32 @@ def test_a_model_that_needs_more_pixels_than_thumbnails_have_reads_the_lake(extr
 def test_no_model_is_no_reason_to_embed(extracted: Run) -> None:
     with pytest.raises(ConfigError, match="there is no model to embed with"):
         do_embed(extracted, ["extract.embedding=off"])
+
+
+def test_images_without_a_vector_in_two_lakes_do_not_keep_embed_from_ending(extracted: Run, lake: Path) -> None:
+    other = lake.parent / "other"
+    other.mkdir()
+    for i, pixels in enumerate(sample_images(300)[N : N + 2]):
+        Image.fromarray(pixels).save(other / f"{i}.png")
+    second = a_run(extracted.tables, other, FIRST)
+    for step in ("inventory", "extract"):
+        run_step(second.tables.spark, second.config, second, find_step(step))
+    settings = [*SECOND, "extract.embed_from=original"]
+    (lake / "0.png").unlink()
+    (other / "0.png").unlink()
+    before = by_id(extracted)
+    assert do_embed(extracted, settings)["of_other_lakes"] == 2
+    assert by_id(extracted) == before
+    counts = do_embed(second, settings)
+    assert (counts["embedded"], counts["unreadable"], counts["of_other_lakes"]) == (N, 2, 0)
+    assert len(model_ids(extracted) - {None}) == 1
+    version = extracted.tables.version(FEATURES)
+    assert do_embed(second, settings)["embedded"] == 0
+    assert do_embed(extracted, settings)["embedded"] == 0
+    assert extracted.tables.version(FEATURES) == version
+
+
+def test_slices_of_other_vectors_or_of_another_model_are_not_taken() -> None:
+    one, other = (SimpleNamespace(model_id=f"table/{name}/8") for name in ("mine", "yours"))
+    found = [embed._progress_name(*asked) for asked in ((one,), (one, "a 1"), (one, "a 2"), (other, "a 1"))]
+    assert len(set(found)) == 4

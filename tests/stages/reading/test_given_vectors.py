@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fabricated import fill, readable, rejected
 from PIL import Image
 from sample_images import sample_images
 from table_contents import counts_of, rows
@@ -173,6 +174,22 @@ def test_members_of_containers_are_told_apart_and_a_fault_yields_to_a_vector(tab
     made = given_vectors._one_per_image(given_vectors._joined(images, given)).collect()
     found = {r["image_id"]: (r["embedding"] and bytes(r["embedding"]), r["fault"], r["differ"]) for r in made}
     assert found == {1: (None, "bad", False), 2: (b"22", None, False), 3: (b"33", None, False)}
+
+
+def test_vectors_reach_all_who_wait_slice_by_slice_with_a_reading_key_or_without(tables: Tables) -> None:
+    model_id, keys = f"table/mine/{D}", {1: None, 2: 7, -3: None, 4: -(2**63), 5: 2**63 - 1, 6: 0}
+    same = [readable(i, pixel_hash="same", reading_key=key) for i, key in keys.items()]
+    donor = readable(9, VECTORS[0], pixel_hash="same") | {"model_id": model_id}
+    fill(tables, (), [*same, donor, readable(10), rejected(11)])
+    config = load_config(None, ["extract.slice_images=2"])
+    run = Run(tables, config, "file:///lake", "a-run")
+    with run.step("extract"):
+        given_vectors._share_with_equals(run, model_id)
+    assert counts_of(tables.root, "extract") == {"vectors_of_equal_pixels": len(keys)}
+    found = {row["image_id"]: row for row in rows(tables.root, "features")}
+    assert {i for i, row in found.items() if row["model_id"]} == {*keys, 9}
+    assert all(found[i]["embedding"] == found[9]["embedding"] for i in keys)
+    assert {i: found[i]["reading_key"] for i in keys} == keys
 
 
 def test_a_table_that_is_not_there_is_named_before_spark_starts(lake: Path, tmp_path: Path) -> None:

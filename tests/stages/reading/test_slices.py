@@ -12,7 +12,8 @@ from fabricated import images, listed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.stages.reading.slices import reading_key, slice_bounds, spread_addresses
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.reading.slices import broadcast_images, in_slice, reading_key, slice_bounds, spread_addresses
 
 
 def lake_of(spark: SparkSession, n: int, **facts: Any) -> DataFrame:
@@ -79,3 +80,15 @@ def test_a_container_is_read_by_one_task_in_the_order_of_its_members(spark: Spar
     assert sorted(at.values()) == [120] * 3
     for inside in found.values():
         assert [(r["uri"], r["position"]) for r in inside] == sorted((r["uri"], r["position"]) for r in inside)
+
+
+@pytest.mark.parametrize(("n_dimensions", "n_images"), [(8, 250_000), (512, 250_000), (2048, 100_000), (8192, 25_000)])
+def test_a_slice_has_no_more_vectors_than_can_be_broadcast(n_dimensions: int, n_images: int) -> None:
+    assert broadcast_images(250_000, n_dimensions) == n_images
+    assert broadcast_images(5, n_dimensions) == 5
+
+
+def test_rows_without_reading_key_are_in_the_slice_of_their_id(spark: SparkSession) -> None:
+    rows = [(1, 50), (2, None), (50, None), (50, 1), (99, 60), (61, None)]
+    found = local_relation(spark, rows, "image_id bigint, reading_key bigint").where(in_slice(50, 60))
+    assert {tuple(row) for row in found.collect()} == {(1, 50), (50, None), (99, 60)}
