@@ -25,12 +25,11 @@ from dedup_spark.sources.base import Address
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.embed.step import _between
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.reading import read_ahead, reuse
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.stages.reading.read_ahead import TaskSettings
-from dedup_spark.stages.reading.slices import reading_key
+from dedup_spark.stages.reading.slices import in_slice, reading_key
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import IMAGES
 from dedup_spark.store.tables import Tables
@@ -247,5 +246,5 @@ def by_id(tables: Tables) -> dict[int, dict[str, Any]]:
 
 def test_a_row_of_an_older_version_is_in_the_slice_of_its_id(tables: Tables) -> None:
     kept = local_relation(tables.spark, [(1, None), (2, 50), (60, None), (3, 5)], "image_id bigint, reading_key bigint")
-    assert {r["image_id"] for r in kept.where(_between(0, 10)).collect()} == {1, 3}
-    assert {r["image_id"] for r in kept.where(_between(11, 60)).collect()} == {2, 60}
+    assert {r["image_id"] for r in kept.where(in_slice(0, 10)).collect()} == {1, 3}
+    assert {r["image_id"] for r in kept.where(in_slice(11, 60)).collect()} == {2, 60}
