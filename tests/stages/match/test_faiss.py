@@ -29,7 +29,7 @@ def run_with(tables: Tables, run_id: str, *overrides: str) -> dict[str, Any]:
     run = Run(tables, load_config(None, [*COMMON, *overrides]), "file:///lake", run_id, full=True)
     for step in ("index", "match"):
         run_step(tables.spark, run.config, run, find_step(step), force=True)
-    (recall,) = (r for r in rows(tables.root, "quality") if r["metric"] == "recall")
+    (recall,) = (r for r in rows(tables.root, "quality") if (r["run_id"], r["metric"]) == (run_id, "recall"))
     found = {(r["image_id_a"], r["image_id_b"]) for r in rows(tables.root, "pairs") if r["similarity"] >= 0.45}
     (notes,) = (
         r["notes"] for r in rows(tables.root, "runs") if (r["run_id"], r["step"]) == (run_id, "match") and r["notes"]
