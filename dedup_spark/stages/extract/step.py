@@ -22,11 +22,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.config import Config, ExtractSettings
-from dedup_spark.errors import GuardError, TableError
+from dedup_spark.config import Config
 from dedup_spark.models import registry as models
 from dedup_spark.sources.patience import Patience
 from dedup_spark.sources.registry import open_source
@@ -34,6 +33,7 @@ from dedup_spark.spark.progress import Progress
 from dedup_spark.spark.rapids import unaccelerated
 from dedup_spark.stages.calibration import announce_stop
 from dedup_spark.stages.extract.backlog import Backlog, kinds_of_rows, models_of, pending_images
+from dedup_spark.stages.extract.checks import RejectGuard, require_conservation
 from dedup_spark.stages.extract.etags import copies_of_equals, first_of_equal_etags, trusted_buckets
 from dedup_spark.stages.extract.task import READ, extract_batches
 from dedup_spark.stages.extract.versions import versions_in_use
@@ -61,16 +61,14 @@ from dedup_spark.stages.reading.model_choice import (
     require_one_model,
     settings_of_tasks,
 )
-from dedup_spark.stages.reading.not_given import images_not_given, in_words, is_too_much, require_store, say_not_given
-from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE, TaskSettings
+from dedup_spark.stages.reading.not_given import images_not_given, say_not_given
+from dedup_spark.stages.reading.read_ahead import UNAVAILABLE, TaskSettings
 from dedup_spark.stages.reading.slices import reading_key, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
-
-_MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
@@ -90,7 +88,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     backlog.versions.say_what_stays()
     say_undecodable(spark, backlog.pending_suffixes)
     not_given = images_not_given(tables, lake) if backlog.n_not_given else None
-    guard = _RejectGuard(run, config.extract, backlog)
+    guard = RejectGuard(run, config.extract, backlog)
     guard.check()  # also when a stopped run had read them all
 
     given = _vectors_of_table(run, settings, lake)
@@ -103,7 +101,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     finish_given(run, settings)
     tables.drop_staged()
 
-    totals = _require_conservation(tables, lake, run.run_id)
+    totals = require_conservation(tables, lake, run.run_id)
     n_read = backlog.n_pending - n_copied
     run.count(read=n_read, copied=n_copied, forgotten=sum(backlog.forgotten.values()), **totals)
     say_not_given(tables, lake, totals, config.extract.max_unavailable_share)
@@ -134,7 +132,7 @@ def _vectors_of_table(run: Run, settings: TaskSettings, lake: str) -> Given | No
 
 
 def _read_pending(
-    run: Run, settings: TaskSettings, clocks: ModelClocks, guard: _RejectGuard, backlog: Backlog, given: Given | None
+    run: Run, settings: TaskSettings, clocks: ModelClocks, guard: RejectGuard, backlog: Backlog, given: Given | None
 ) -> int:
     """Read the images without a row, one of several equal objects; returns how many rows were copied."""
     tables, lake, n_left, n_copied = run.tables, settings.source.root, backlog.n_pending, 0
@@ -169,7 +167,7 @@ def _read_slices(
     run: Run,
     settings: TaskSettings,
     clocks: ModelClocks,
-    guard: _RejectGuard,
+    guard: RejectGuard,
     chosen: DataFrame,
     n_chosen: int,
     given: Given | None,
@@ -196,10 +194,10 @@ class _Appended:
 
     def __init__(self, tables: Tables, clocks: ModelClocks, low: int, high: int) -> None:
         self._tables, self._clocks, self._of_slice = tables, clocks, F.col("reading_key").between(low, high)
-        self.seen: dict[str, float] | None = dict.fromkeys(_RejectGuard.sums(), 0.0)
+        self.seen: dict[str, float] | None = dict.fromkeys(RejectGuard.sums(), 0.0)
 
     def __call__(self, rows: DataFrame) -> DataFrame:
-        watched = self._clocks.watch(rows, **_RejectGuard.sums())
+        watched = self._clocks.watch(rows, **RejectGuard.sums())
         self._tables.append(FEATURES, watched.select(FEATURES.column_names))
         seen = self._clocks.count()
         self.seen = {name: n + seen[name] for name, n in self.seen.items()} if seen and self.seen else None
@@ -281,94 +279,3 @@ def _forget(tables: Tables, backlog: Backlog) -> None:
     if backlog.forgotten:
         ids = backlog.forgotten_ids(tables.read(IMAGES), tables.read(FEATURES))
         tables.delete(FEATURES, tables.stage("forgotten", ids))
-
-
-class _RejectGuard:
-    """Stops a run that rejects too much: the lake is the wrong one, a decoder is missing, a key lost its rights.
-
-    After a slice it also stops a run whose store does not give the bytes, which is no fault of those images.
-    """
-
-    def __init__(self, run: Run, limits: ExtractSettings, backlog: Backlog) -> None:
-        self._run, self._max_share, self._max_unavailable = run, limits.max_reject_share, limits.max_unavailable_share
-        self._n_read, self._n_rejected = backlog.n_read_in_run, backlog.n_rejected_in_run
-
-    @staticmethod
-    def sums() -> dict[str, Column]:
-        """The aggregates over the rows of a slice that `add` takes."""
-        is_given = ~F.coalesce(F.col("reject_reason"), F.lit("")).isin(*NOT_GIVEN)
-        return {
-            "n_rows": F.count("*"),
-            "n_read": F.count_if(is_given),
-            "n_rejected": F.count_if(is_given & (F.col("status") == "rejected")),
-            "n_unavailable": F.count_if(F.col("reject_reason").isin(*UNAVAILABLE)),
-        }
-
-    def add(self, seen: dict[str, float] | None, low: int, high: int) -> None:
-        """Count the rows of a slice; `seen` is None where this Spark did not report them. Raises GuardError."""
-        if seen is None:
-            self._count()
-        else:
-            self._n_read += int(seen["n_read"])
-            self._n_rejected += int(seen["n_rejected"])
-        if seen is None or is_too_much(seen["n_unavailable"], seen["n_rows"], self._max_unavailable):
-            require_store(self._written().where(F.col("reading_key").between(low, high)), self._max_unavailable)
-
-    def check(self) -> None:
-        """Raise GuardError when too many of the images that this run read were rejected."""
-        if not self._is_too_much():
-            return
-        reasons = self._count()  # tasks that Spark ran twice may count twice, so the table decides
-        if self._is_too_much():
-            raise GuardError(
-                f"{self._n_rejected:,} of {self._n_read:,} images read were rejected ({reasons}), more than "
-                f"extract.max_reject_share ({self._max_share:g}); look at the view quarantine, or allow it with "
-                "--set extract.max_reject_share=1"
-            )
-
-    def _is_too_much(self) -> bool:
-        return self._n_read >= _MIN_IMAGES_FOR_GUARD and self._n_rejected > self._max_share * self._n_read
-
-    def _count(self) -> str:
-        """Count in the table; returns the reasons, in words."""
-        sums = self._written().agg(*(column.alias(name) for name, column in self.sums().items())).first()
-        assert sums is not None
-        self._n_read, self._n_rejected = sums["n_read"], sums["n_rejected"]
-        return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN)))
-
-    def _written(self) -> DataFrame:
-        """The rows that this run wrote."""
-        return self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
-
-
-def _require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:
-    """Check that every image of this lake has one row of features, and every row its image; returns other counts.
-
-    One shuffle of 30 bytes per row of both tables. Raises TableError.
-    """
-    of_run = F.when(F.col("run_id") == run_id, F.col("n_retries"))
-    reason = F.col("reject_reason")
-    rows = tables.read(FEATURES).groupBy("image_id").agg(
-        F.count("*").alias("n"),
-        F.count_if(F.col("status") == "rejected").alias("rejected"),
-        F.count_if(reason == "archived").alias("archived_row"),
-        F.count_if(reason.isin(*UNAVAILABLE)).alias("unavailable_row"),
-        F.coalesce(F.sum(of_run), F.lit(0)).alias("retries"),
-    )  # fmt: skip
-    images = tables.read(IMAGES).select("image_id", (F.col("lake") == lake).alias("is_here"))
-    found = images.join(rows, "image_id", "full").agg(
-        F.count_if(F.col("is_here") & F.col("n").isNull()).alias("unread"),
-        F.count_if(F.col("is_here").isNull()).alias("orphans"),
-        F.coalesce(F.sum(F.col("n") - 1), F.lit(0)).alias("twice"),
-        *[F.coalesce(F.sum(c), F.lit(0)).alias(c) for c in ("rejected", "retries")],
-        F.count_if(F.col("is_here") & (F.col("archived_row") > 0)).alias("archived"),
-        F.count_if(F.col("is_here") & (F.col("unavailable_row") > 0)).alias("unavailable"),
-    ).first()  # fmt: skip
-    assert found is not None
-    if found["unread"] or found["orphans"] or found["twice"]:
-        raise TableError(
-            f"after extract {found['unread']:,} images have no features, {found['orphans']:,} features no image and "
-            f"{found['twice']:,} are there twice: two runs wrote to these tables at once; `dedup-spark repair` with "
-            "the same --tables mends them"
-        )
-    return {name: found[name] for name in ("rejected", "retries", "archived", "unavailable")}

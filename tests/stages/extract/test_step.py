@@ -22,7 +22,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import SignatureSettings, rejected_version
 from dedup_spark.pipeline import find_step, run_step
 from dedup_spark.sources.base import Address
-from dedup_spark.stages.extract import step as extract
+from dedup_spark.stages.extract import checks
 from dedup_spark.stages.extract import task as extract_task
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.reading import read_ahead
@@ -232,7 +232,7 @@ def test_rows_without_a_model_are_made_again_when_a_model_is_asked_for_but_model
 def test_too_many_rejects_stop_the_run_with_the_reasons(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "_MIN_IMAGES_FOR_GUARD", 3)
+    monkeypatch.setattr(checks, "_MIN_IMAGES_FOR_GUARD", 3)
     for i in range(4):
         (tmp_path / "lake").mkdir(exist_ok=True)
         (tmp_path / "lake" / f"{i}.jpg").write_text("not an image")
