@@ -24,7 +24,7 @@ from dedup_spark.models import registry as models
 from dedup_spark.models.base import input_of
 from dedup_spark.spark.gpus import TaskShare, holds_gpu
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
-from dedup_spark.stages.reading.embedding import ModelTask, with_embeddings
+from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature, with_embeddings
 from dedup_spark.stages.reading.reuse import Planner, planner_of
 
 Row = dict[str, Any]
@@ -103,18 +103,8 @@ def _parts_of_one(data: Any, decoders: DecoderPool) -> Row:
 
 def _signature_settings(extract: ExtractSettings) -> SignatureSettings:
     """As extract makes them for a run with these settings."""
-    return SignatureSettings(
-        max_pixels=extract.max_pixels,
-        min_side_px=extract.min_side_px,
-        thumbnail_px=extract.thumbnail_px,
-        thumbnail_quality=extract.thumbnail_quality,
-        from_thumbnail=extract.embed_from == "thumbnail",
-        **(
-            dataclasses.asdict(input_of(extract))
-            if extract.embedding not in (models.OFF, models.TABLE)
-            else {"input_px": 0}
-        ),
-    )
+    made = None if extract.embedding in (models.OFF, models.TABLE) else input_of(extract)
+    return settings_of_signature(extract, made, from_thumbnail=extract.embed_from == "thumbnail")
 
 
 def _limits(extract: ExtractSettings) -> tuple[int, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -16,7 +15,7 @@ from dedup_spark.models.base import ModelSettings, settings_named
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
 from dedup_spark.stages.command_lines import command_line
-from dedup_spark.stages.reading.embedding import ModelTask
+from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
@@ -78,14 +77,9 @@ def settings_of_tasks(
 
 def signature_settings(extract: ExtractSettings, model: ModelTask | None) -> SignatureSettings:
     """How images become signatures and, with a model, its input."""
-    return SignatureSettings(
-        max_pixels=extract.max_pixels,
-        min_side_px=extract.min_side_px,
-        thumbnail_px=extract.thumbnail_px,
-        thumbnail_quality=extract.thumbnail_quality,
-        from_thumbnail=model is not None and model.model.pixels != "original",
-        **(asdict(model.model.input) if model else {"input_px": 0}),
-    )
+    if model is None:
+        return settings_of_signature(extract, None)
+    return settings_of_signature(extract, model.model.input, from_thumbnail=model.model.pixels != "original")
 
 
 def held_models(features: DataFrame) -> list[str]:
