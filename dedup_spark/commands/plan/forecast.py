@@ -6,11 +6,11 @@ long as the step runs, whether the step keeps it busy or not. Nothing is read or
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.shards import usual_cells
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
@@ -164,11 +164,6 @@ def total(steps: list[StepCost]) -> StepCost:
     return StepCost("all", "", node_memory_bytes=max(cost.node_memory_bytes for cost in chosen), **sums)
 
 
-def cells_of(n_distinct: int) -> int:
-    """Number of cells, as in stages/index/step.py: half the square root, at most 16,384."""
-    return max(1, min(16_384, round(math.sqrt(n_distinct) / 2)))
-
-
 def _inventory(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     rows = 250 * lake.n_images
     return _on_cores(cluster, rates, "inventory", "", lake.n_images * rates.list_seconds, shuffle=rows, table=rows)
@@ -194,7 +189,7 @@ def _extract(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
 
 def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """k-means on the driver (64 rows per cell, at most 262,144, 10 rounds), then one assignment of every vector."""
-    cells, d = cells_of(lake.n_distinct), lake.n_dimensions
+    cells, d = usual_cells(lake.n_distinct), lake.n_dimensions
     trained = min(262_144, 64 * cells)
     on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)
     flop = 2.0 * lake.n_distinct * cells * d
