@@ -144,13 +144,18 @@ def _add_steps(commands: _Commands) -> None:
 
 
 def _add_export(commands: _Commands, index: argparse.ArgumentParser) -> None:
-    sub = commands.add_below(index, "export", "write the index as plain FAISS files, with a map from ids to addresses")
+    sub = commands.add_below(
+        index,
+        "export",
+        "write the vectors of the index as plain FAISS files (IVF,SQfp16), with a map from ids to addresses",
+    )
     sub.add_argument("--to", required=True, metavar="DIR", help="an empty or new folder, as path or URI")
     sub.add_argument("--merged", action="store_true", default=False, help="write one file, up to 4 GiB")
     _ignore(
         sub,
         [*_SETTINGS, "--lake", "--run-id", "--break-lock", "--force"],
-        "it writes the index as the step index made it, and changes no table",
+        "it writes the vectors and cells of the index that is there, in float16 whatever index.faiss_index says, and "
+        "changes no table",
     )
 
 
