@@ -21,7 +21,7 @@ from dedup_spark.store import files
 FOLDER = "shard_files"
 """Below the tables root; one folder in it for each build of the index."""
 
-REBUILD = "rebuild the index: `dedup-spark index --force` with the same --tables"
+REBUILD = "rebuild the index: `dedup-spark index --force` with the same --lake and --tables"
 
 
 _MOST_USUAL_CELLS = 16_384

@@ -93,7 +93,7 @@ def _require_outside_of_lakes(tables: Tables, to: str, place: str) -> None:
 def _require_index(tables: Tables, index: list[Row]) -> None:
     """Raise where there is no index, or it is not that of the images as they are."""
     if not index:
-        raise TableError("there is no index with vectors: run `dedup-spark index` with the same --tables")
+        raise TableError("there is no index with vectors: run `dedup-spark index` with the lake and the same --tables")
     vector_hash = F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash")
     hashed = representatives_with(tables.read(FEATURES), vector_hash)
     seen = hashed.agg(F.count("vector_hash").alias("n"), set_hash(F.col("vector_hash")).alias("set_hash")).first()
