@@ -17,9 +17,9 @@ from table_contents import rows
 import dedup_spark
 from dedup_spark import api, pipeline
 from dedup_spark.cli import main
-from dedup_spark.cli.arguments import make_parser
+from dedup_spark.cli.arguments import make_parser, require_effect
 from dedup_spark.commands.calibrate.calibration import OperatingPoint, Share
-from dedup_spark.errors import UncalibratedError
+from dedup_spark.errors import ConfigError, UncalibratedError
 from dedup_spark.spark import session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +28,11 @@ COMMANDS = [
     "explain", "dendrogram", "upgrade", "repair", "demo",
 ]  # fmt: skip
 WITHOUT_A_LAKE = ("sql", "verify-removal", "trace", "explain", "dendrogram", "upgrade", "repair")
+WITHOUT_SETTINGS = {
+    "trace": ["--uri", "a.jpg"], "explain": ["--uri", "a", "--uri", "b"], "dendrogram": ["--cluster", "1"],
+    "upgrade": [], "repair": [], "index export": ["--to", "x"],
+}  # fmt: skip
+"""Commands that settings would not change, with what they ask for."""
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate"]
 
 
@@ -254,9 +259,65 @@ def test_help_explains_every_command(command: str, capsys: pytest.CaptureFixture
     assert left.value.code == 0
     said = capsys.readouterr().out
     assert said.startswith(f"usage: dedup-spark {command}")
-    assert all(option in said for option in ("--tables PATH", "--database NAME", "--set KEY=VALUE", "--config FILE"))
+    assert all(option in said for option in ("--tables PATH", "--database NAME"))
+    assert all((option in said) == (command not in WITHOUT_SETTINGS) for option in ("--set KEY=VALUE", "--config FILE"))
     assert ("--lake URI" in said) == (command not in WITHOUT_A_LAKE)
     assert ("--run-id ID" in said) == (command in ON_A_LAKE)
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("option", ["--set", "--config"])
+@pytest.mark.parametrize("command", WITHOUT_SETTINGS)
+def test_settings_are_refused_where_they_would_change_nothing(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), *WITHOUT_SETTINGS[command], option, "match.min_similarity=0.5"]) == 2
+    [problem] = problems(capsys)
+    assert problem.startswith(f"{command}: found {option}, which would change nothing: ")
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        (["--lake", "l"], "--lake"),
+        (["--run-id", "r"], "--run-id"),
+        (["--force", "--break-lock"], "--break-lock and --force"),
+        (["--set", "a.b=1", "--config", "c"], "--config and --set"),
+    ],
+)
+def test_options_of_the_index_are_refused_where_it_is_exported(
+    before: list[str], found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["index", *before, "export", "--to", "x"]) == 2
+    [problem] = problems(capsys)
+    assert problem.startswith(f"index export: found {found}, which would change nothing: ")
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("step", pipeline.STEPS, ids=lambda step: step.name)
+def test_force_is_refused_by_steps_that_are_never_skipped(
+    step: pipeline.Step, lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = make_parser().parse_args([step.name, "--force"])
+    assert ("--force" in options.ignored) == (not step.inputs)
+    if step.inputs:
+        require_effect(options)
+        return
+    assert main([step.name, "--force"]) == 2
+    [problem] = problems(capsys)
+    assert problem.startswith(f"{step.name}: found --force, which would change nothing: it ")
+    with pytest.raises(ConfigError, match="that step is never skipped"):
+        api.run_step(None, step.name, lake=lake, tables=tmp_path / "t", force=True)
+
+
+@pytest.mark.usefixtures("no_spark")
+@pytest.mark.parametrize("step", [step for step in pipeline.STEPS if not step.remembers], ids=lambda step: step.name)
+def test_a_full_comparison_is_refused_by_steps_that_compare_nothing(
+    step: pipeline.Step, lake: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"full=True would change nothing in {step.name}"):
+        api.run_step(None, step.name, lake=lake, tables=tmp_path / "t", full=True)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import tomllib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from operating_point import PRESETS
 
 import dedup_spark
 from dedup_spark import api
-from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.config import Config, ExtractSettings, load_config
 from dedup_spark.models.base import input_of
 from dedup_spark.pipeline import StepResult
 from dedup_spark.spark.session import DELTA_JAR
@@ -67,6 +67,16 @@ def test_on_gpu_platforms_only_the_stage_with_a_profile_holds_a_gpu(platform: st
     assert "spark.task.resource.gpu.amount" not in settings
     assert settings["spark.dynamicAllocation.enabled"] == "false"
     assert "spark.executor.pyspark.memory" not in settings
+
+
+@pytest.mark.parametrize("platform", GPU_PLATFORMS)
+def test_gpu_platforms_name_every_stage_that_asks_for_a_gpu(platform: str) -> None:
+    in_words = {"extract": "embedding", "index": "cells of the index", "match": "match"}
+    assert set(in_words) == {f.name for f in fields(Config) if hasattr(f.default, "gpus_per_task")}
+    text = re.sub(r"\s*\n# ?", " ", (CONF / platform / "spark-defaults.conf").read_text())
+    said = re.findall(r"spark\.task\.resource\.gpu\.amount stays unset: (.*?) Set here", text)
+    assert len(said) == 1
+    assert all(word in said[0] for word in in_words.values())
 
 
 def commands_of(platform: str) -> str:

@@ -14,6 +14,7 @@ from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import opening
 from dedup_spark.commands.demo_lake import build_demo_lake
 from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.errors import ConfigError
 from dedup_spark.pipeline import StepResult
 from dedup_spark.spark.session import require_startable
 from dedup_spark.spark.task_errors import told_in_a_sentence
@@ -109,12 +110,22 @@ def run_step(
     Args:
         step: Its name.
         full: In match: compare all images again, also those that were matched before.
-        force: Do it even if nothing changed since it was last done.
+        force: In index, match and cluster: do it even if nothing changed since it was last done. The others find out
+            themselves what is new, and are never skipped.
     """
     config, found = config_of(settings, settings_file), pipeline.find_step(step)
+    _require_effect(found, full=full, force=force)
     asked = Opening(step, spark, tables, database, lake, run_id, full, break_lock)
     with told_in_a_sentence(), opening.open_run(asked, config) as run:
         return pipeline.run_step(run.tables.spark, config, run, found, force=force)
+
+
+def _require_effect(step: pipeline.Step, *, full: bool, force: bool) -> None:
+    """Raise ConfigError for an argument that would change nothing."""
+    if full and not step.remembers:
+        raise ConfigError(f"full=True would change nothing in {step.name}: match alone leaves out what it did before")
+    if force and not step.inputs:
+        raise ConfigError(f"force=True would change nothing in {step.name}: that step is never skipped")
 
 
 def embed(

@@ -53,6 +53,8 @@ def export_index(
 ) -> ExportedIndex:
     """Write the index as plain FAISS files with a map from their ids to addresses, for people without dedup_spark.
 
+    The files are float16 by cells (`IVF,SQfp16`), whatever type of index `index.faiss_index` names for match.
+
     Args:
         to: A folder outside tables and lakes that is empty or not there: a path or a URI.
         merged: One file for the whole index, up to 4 GiB, in place of one per shard.

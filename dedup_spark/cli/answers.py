@@ -37,6 +37,8 @@ __all__ = ["ANSWERS", "configure_logging", "load_settings"]
 Options = argparse.Namespace
 Answer = Callable[[Options, Config], Iterator[str]]
 
+_THUMBNAILS = 200
+
 
 def load_settings(options: Options) -> Config:
     """The settings from --config, --set and the options that stand for a setting. Raises ConfigError."""
@@ -114,8 +116,6 @@ def _verify_removal(options: Options, config: Config) -> Iterator[str]:
 
 
 def _export_index(options: Options, _: Config) -> Iterator[str]:
-    if options.lake or options.force:
-        raise ConfigError("index export: found --lake or --force, which are options of the step index alone")
     place = {"tables": options.tables, "database": options.database}
     yield describe_export(api.export_index(None, to=options.to, merged=options.merged, **place))
 
@@ -132,22 +132,19 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
 
 
 def _dendrogram(options: Options, _: Config) -> Iterator[str]:
-    if options.set or options.config:
-        raise ConfigError(
-            "dendrogram: found --set or --config, which would change nothing: it takes the settings of the run that "
-            "cut the tree from the tables. --at shows another cut; for other settings run the step cluster with them"
-        )
     suffix = require_kind(options.out) if options.out else ""  # before Spark starts
-    is_page = suffix == ".html"
+    is_page, n_thumbnails = suffix == ".html", _THUMBNAILS if options.thumbnails is None else options.thumbnails
     if options.pairs and suffix not in (".html", ".json"):
         raise ConfigError("--pairs: precision and recall are written to a page or JSON: give --out with .html or .json")
+    if options.thumbnails and not has_pictures(suffix):
+        raise ConfigError("--thumbnails: they are shown in a page or a drawing: give --out with .html or .svg")
     found = api.dendrogram(
         None,
         options.cluster,
         image=options.image,
         at=options.at,
         max_pictures=options.max_pictures,
-        max_thumbnails=options.thumbnails if has_pictures(suffix) else 0,
+        max_thumbnails=n_thumbnails if has_pictures(suffix) else 0,
         of_lake=is_page,
         pairs=options.pairs,
         tables=options.tables,

@@ -6,8 +6,10 @@ A command's answer has the same name in `answers.py`; all the places of a new on
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import dedup_spark
+from dedup_spark.errors import ConfigError
 from dedup_spark.vocabulary import Relation
 
 STEPS = {
@@ -19,6 +21,18 @@ STEPS = {
     "report": "write the views for SQL and the page with the figures",
 }
 """What each step of `pipeline.STEPS` does, in their order."""
+_NEVER_SKIPPED = {
+    "inventory": "it lists the lake every time",
+    "extract": "it reads what is new or changed every time; --retry-rejects and extract.on_version_change read "
+    "again what was read",
+    "report": "it is made anew every time",
+}
+"""Steps that --force would not change, and why."""
+UPKEEP = {
+    "upgrade": "bring tables that an older version wrote to the format of this one",
+    "repair": "mend tables in which two runs wrote at once",
+}
+_SETTINGS = ("--config", "--set")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,16 +47,31 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def require_effect(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that were given and would change nothing in this command."""
+    given = [option for option in options.ignored if getattr(options, option.strip("-").replace("-", "_"), None)]
+    if given:
+        raise ConfigError(
+            f"{options.command}: found {' and '.join(given)}, which would change nothing: {options.ignored_as}"
+        )
+
+
 class _Commands:
     """Adds commands with the options that all of them have."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self._commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(self, name: str, text: str, *, lake: bool = False, writes: bool = False) -> argparse.ArgumentParser:
-        """`lake`: the command works on a lake, in a run. `writes`: it takes the lease, as commands on a lake do too."""
+    def add(
+        self, name: str, text: str, *, lake: bool = False, writes: bool = False, why_no_settings: str = ""
+    ) -> argparse.ArgumentParser:
+        """`lake`: the command works on a lake, in a run. `writes`: it takes the lease, as commands on a lake do too.
+
+        `why_no_settings`: why settings would change nothing; they are then refused with it.
+        """
         sub = self._commands.add_parser(name, help=text, description=text)
         _add_common(sub)
+        _ignore(sub, _SETTINGS if why_no_settings else (), why_no_settings)
         if lake:
             sub.add_argument("--lake", metavar="URI", help="folder or URI of the images")
             sub.add_argument(
@@ -65,6 +94,14 @@ class _Commands:
         _add_common(sub, is_below=True)
         sub.set_defaults(command=f"{parser.get_default('command')} {name}")
         return sub
+
+
+def _ignore(parser: argparse.ArgumentParser, options: Sequence[str], why: str) -> None:
+    """`options` would change nothing in this command: `require_effect` refuses them, and --help does not list them."""
+    parser.set_defaults(ignored=tuple(options), ignored_as=why)
+    for action in parser._actions:
+        if set(action.option_strings) & set(options):
+            action.help = argparse.SUPPRESS
 
 
 def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> None:
@@ -91,6 +128,8 @@ def _add_steps(commands: _Commands) -> None:
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")
+        if step in _NEVER_SKIPPED:
+            _ignore(sub, ["--force"], _NEVER_SKIPPED[step])
         if step == "index":
             _add_export(commands, sub)
         if step == "match":
@@ -105,9 +144,19 @@ def _add_steps(commands: _Commands) -> None:
 
 
 def _add_export(commands: _Commands, index: argparse.ArgumentParser) -> None:
-    sub = commands.add_below(index, "export", "write the index as plain FAISS files, with a map from ids to addresses")
+    sub = commands.add_below(
+        index,
+        "export",
+        "write the vectors of the index as plain FAISS files (IVF,SQfp16), with a map from ids to addresses",
+    )
     sub.add_argument("--to", required=True, metavar="DIR", help="an empty or new folder, as path or URI")
     sub.add_argument("--merged", action="store_true", default=False, help="write one file, up to 4 GiB")
+    _ignore(
+        sub,
+        [*_SETTINGS, "--lake", "--run-id", "--break-lock", "--force"],
+        "it writes the vectors and cells of the index that is there, in float16 whatever index.faiss_index says, and "
+        "changes no table",
+    )
 
 
 def _add_full(parser: argparse.ArgumentParser) -> None:
@@ -150,7 +199,11 @@ def _add_verify_removal(commands: _Commands) -> None:
 
 
 def _add_questions(commands: _Commands) -> None:
-    sub = commands.add("trace", "show what became of one image, from its listing to its cluster")
+    sub = commands.add(
+        "trace",
+        "show what became of one image, from its listing to its cluster",
+        why_no_settings="it shows what the tables hold",
+    )
     sub.add_argument("--uri", required=True, help="address of the image, or the end of its address")
     sub = commands.add(
         "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True
@@ -167,7 +220,12 @@ def _add_questions(commands: _Commands) -> None:
         help="measure on pairs that you have labelled instead: CSV or Parquet with image_id_a and image_id_b, or uri_a "
         "and uri_b, and duplicate (1 or 0)",
     )
-    sub = commands.add("explain", "show why two images are joined, or are not, with the evidence side by side")
+    sub = commands.add(
+        "explain",
+        "show why two images are joined, or are not, with the evidence side by side",
+        why_no_settings="it takes the settings of the run that made the clusters from the tables; for other settings "
+        "run the step cluster with them",
+    )
     sub.add_argument(
         "--uri", action="append", required=True, help="address of an image, or the end of its address; give it twice"
     )
@@ -176,7 +234,10 @@ def _add_questions(commands: _Commands) -> None:
 
 def _add_dendrogram(commands: _Commands) -> None:
     sub = commands.add(
-        "dendrogram", "show how one component was cut into groups, and what another cut would make of it"
+        "dendrogram",
+        "show how one component was cut into groups, and what another cut would make of it",
+        why_no_settings="it takes the settings of the run that cut the tree from the tables. --at shows another cut; "
+        "for other settings run the step cluster with them",
     )
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("--cluster", type=int, metavar="ID", help="the component that this cluster_id is a part of")
@@ -197,13 +258,11 @@ def _add_dendrogram(commands: _Commands) -> None:
     sub.add_argument(
         "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"
     )
-    sub.add_argument(
-        "--thumbnails", type=int, default=200, metavar="N", help="thumbnails in a page or drawing (default: 200)"
-    )
+    sub.add_argument("--thumbnails", type=int, metavar="N", help="thumbnails in a page or drawing (default: 200)")
 
 
 def _add_upkeep(commands: _Commands) -> None:
-    commands.add("upgrade", "bring tables that an older version wrote to the format of this one", writes=True)
-    commands.add("repair", "mend tables in which two runs wrote at once", writes=True)
+    for name, text in UPKEEP.items():
+        commands.add(name, text, writes=True, why_no_settings="what it changes depends on the tables alone")
     sub = commands.add("demo", "run all steps on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")

@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from dedup_spark.cli.arguments import make_parser
+from dedup_spark.cli.arguments import make_parser, require_effect
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
 
 log = logging.getLogger(__name__)
@@ -23,16 +23,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = make_parser().parse_args(arguments)
-    answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: --help does not wait for it
+    try:
+        require_effect(options)
+    except ConfigError as e:
+        return _wrong(e)
+    answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: what is above does not wait
     answers.configure_logging()
     try:
         config = answers.load_settings(options)
         for text in answers.ANSWERS[options.command](options, config):
             _say(text)
     except ConfigError as e:
-        for problem in e.problems:
-            _say(f"dedup-spark: {problem}", error=True)
-        return 2
+        return _wrong(e)
     except UncalibratedError as e:
         _say(f"dedup-spark: {e}", error=True)
         _say("dedup-spark: stopped. Finished work is kept; continue with the commands above", error=True)
@@ -49,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def job(command: str) -> None:
     """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code."""
     sys.exit(main([*command.split(), *sys.argv[1:]]))
+
+
+def _wrong(e: ConfigError) -> int:
+    for problem in e.problems:
+        _say(f"dedup-spark: {problem}", error=True)
+    return 2
 
 
 def _failed(arguments: list[str]) -> int:

@@ -36,6 +36,7 @@ from dedup_spark.sources.passed_over import HIDDEN_FILE, HIDDEN_FOLDER, LINK_TO_
 from dedup_spark.sources.patience import ask_patiently
 from dedup_spark.sources.times import modified_at
 from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.vocabulary import RejectReason
 
 _ROWS_PER_BATCH = 4096
 _MAX_DRIVER_ENTRIES = 200_000
@@ -83,7 +84,11 @@ class FolderSource(Listed):
         try:
             return read_object(address.uri, etag=address.etag)
         except ImageRejected as e:
-            if e.reason == "missing" and not addresses.is_remote(self.root) and addresses.kind_of(self.root) is None:
+            if (
+                e.reason == RejectReason.MISSING
+                and not addresses.is_remote(self.root)
+                and addresses.kind_of(self.root) is None
+            ):
                 raise OSError(errno.ENOTCONN, f"the lake {self.root} is not there: is it mounted?") from e
             raise
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dedup_spark.errors import SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.faults import DiskFault, fault_of
+from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
         except Exception as e:  # each store has error types of its own
             fault = fault_of(e)
             if isinstance(e, PermissionError) or isinstance(fault, ImageRejected):
-                is_gone = isinstance(fault, ImageRejected) and fault.reason == "missing"
+                is_gone = isinstance(fault, ImageRejected) and fault.reason == RejectReason.MISSING
                 why = "there is nothing of this name" if is_gone else "the store refuses to list it"
                 raise SourceError(f"{place}: {why}: {_told(e)}; nothing was changed") from e
             pause = patience.pause_after(fault, began, time.monotonic())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,15 +21,21 @@ from dedup_spark.store import files
 FOLDER = "shard_files"
 """Below the tables root; one folder in it for each build of the index."""
 
-REBUILD = "rebuild the index: `dedup-spark index --force` with the same --tables"
+REBUILD = "rebuild the index: `dedup-spark index --force` with the same --lake and --tables"
 
 
+_MOST_USUAL_CELLS = 16_384
 _USUAL_BYTES = 1024  # of a vector of 512 numbers, for which the bounds of the settings are measured
 
 
 def rows_within_memory(n_rows: int, vector_bytes: int | None) -> int:
     """A bound on rows, lower by as much as a vector is longer than 512 numbers, but at least 256."""
     return max(256, int(n_rows / max(1, (vector_bytes or 0) / _USUAL_BYTES)))
+
+
+def usual_cells(n_vectors: int) -> int:
+    """Cells of an index of so many vectors where no setting says how many: half the square root, at most 16,384."""
+    return max(1, min(_MOST_USUAL_CELLS, round(math.sqrt(n_vectors) / 2)))
 
 
 def write_shard(root: str, path: str, index: faiss.Index) -> tuple[int, str]:

@@ -75,7 +75,7 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path, 
     with pytest.raises(ArtifactError) as e:
         shards.read_shard(root, PATH, "0" * 64)
     assert f"{root}/{PATH} is missing" in str(e.value)
-    assert "`dedup-spark index --force`" in str(e.value)
+    assert "`dedup-spark index --force` with the same --lake and --tables" in str(e.value)
 
 
 def damaged(data: bytes, how: str) -> bytes:
@@ -100,7 +100,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, how: str) -> None:
         shards.read_shard(str(tmp_path), PATH, sha256)
     assert f"{tmp_path}/{PATH}" in str(e.value)
     assert sha256[:12] in str(e.value)
-    assert "`dedup-spark index --force`" in str(e.value)
+    assert "`dedup-spark index --force` with the same --lake and --tables" in str(e.value)
 
 
 def test_a_sound_file_of_another_build_is_refused(tmp_path: Path) -> None:

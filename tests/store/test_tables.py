@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -115,6 +116,56 @@ def test_an_update_of_some_rows_leaves_the_others_with_their_keys(place: Tables)
     new = local_relation(place.spark, [(1, 2, 5), (1, 3, 6)], "image_id_a bigint, image_id_b bigint, hamming_bits int")
     place.update(PAIRS, F.broadcast(new), where=F.col("old.image_id_b") > 2)
     assert stored(place) == as_tuples(pair(1, 2), pair(1, 3, hamming_bits=6))
+
+
+@pytest.fixture
+def broadcasts_if_told(spark: SparkSession) -> Iterator[None]:
+    """Spark broadcasts what a hint says and nothing else, however small it is."""
+    name = "spark.sql.autoBroadcastJoinThreshold"
+    before = spark.conf.get(name)
+    spark.conf.set(name, "-1")
+    yield
+    spark.conf.set(name, before)
+
+
+def joins_of(spark: SparkSession, write: Callable[[], object], column: str) -> set[str]:
+    """The kinds of join in the physical plans that ran while `write` did and that name `column`."""
+    jvm_context, store = spark.sparkContext._jsc.sc(), spark._jsparkSession.sharedState().statusStore()
+
+    def executions() -> dict[int, str]:
+        jvm_context.listenerBus().waitUntilEmpty()
+        listed = store.executionsList()
+        found = (listed.apply(i) for i in range(listed.size()))
+        return {execution.executionId(): execution.physicalPlanDescription() for execution in found}
+
+    before = executions()
+    write()
+    plans = [plan for number, plan in executions().items() if number not in before and column in plan]
+    return {kind for plan in plans for kind in re.findall(r"\b\w+Join\b", plan)}
+
+
+@pytest.mark.usefixtures("broadcasts_if_told")
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_update_shuffles_no_row_of_the_table_where_its_rows_are_broadcast(tables: Tables, is_told: bool) -> None:
+    """Delta joins twice, to find the files and to write them anew, and must keep the hint in both."""
+    tables.append(PAIRS, pairs(tables, pair(1, 2), pair(1, 3)))
+    new = local_relation(tables.spark, [(1, 3, 6)], "image_id_a bigint, image_id_b bigint, hamming_bits int")
+    given = F.broadcast(new) if is_told else new
+    found = joins_of(tables.spark, lambda: tables.update(PAIRS, given), "image_id_a")
+    assert found == {"BroadcastHashJoin" if is_told else "SortMergeJoin"}
+    assert stored(tables) == as_tuples(pair(1, 2), pair(1, 3, hamming_bits=6))
+
+
+@pytest.mark.usefixtures("broadcasts_if_told")
+def test_deleting_progress_shuffles_no_row_of_it(tables: Tables) -> None:
+    rows_of_work = local_relation(tables.spark, [(i, i * i) for i in range(20)], "item int, n_found int")
+    tables.add_progress("work", rows_of_work)
+    done = local_relation(tables.spark, [(3,), (4,)], "item int")
+    found = joins_of(tables.spark, lambda: tables.delete_progress("work", done), "item")
+    assert found == {"BroadcastHashJoin"}
+    left = tables.read_progress("work")
+    assert left is not None
+    assert left.count() == 18
 
 
 def test_a_delete_takes_the_rows_of_its_keys_and_no_others(place: Tables) -> None:

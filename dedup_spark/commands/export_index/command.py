@@ -17,6 +17,7 @@ from dedup_spark.commands.export_index.task import SHARD, WRITTEN, ExportSetting
 from dedup_spark.commands.export_index.text import manifest_of, readme_of
 from dedup_spark.commands.export_index.values import ExportedFile, ExportedIndex
 from dedup_spark.errors import ArtifactError, ConfigError, TableError
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.plain_index import n_probes
 from dedup_spark.sources import addresses
 from dedup_spark.spark.local_relation import local_relation
@@ -30,7 +31,7 @@ from dedup_spark.store.tables import Tables
 MAX_MERGED_BYTES = 4 << 30
 """Of an index in one file: one task holds it in memory."""
 _IDS_PER_FILE = 2_000_000
-_FACTS = ("path", "sha256", "n_images", "size_bytes", "model_id", "built_from")
+_FACTS = ("path", "sha256", "n_images", "size_bytes", "model_id", "built_from", "index_type")
 
 
 def require_place(to: str, root: str) -> str:
@@ -69,7 +70,7 @@ def export_index(tables: Tables, to: str, *, merged: bool = False) -> ExportedIn
     counted, ids = Observed(), _ids(tables, written)
     hadoop_place = addresses.to_hadoop(tables.spark, f"{place}/ids", literal=False)  # writers expand no globs
     exports.write_parquet(counted.watch(ids, n=F.count("*")), hadoop_place)
-    exported = _describe(tables, to, index[0]["model_id"], written, counted.get_or_query(lambda: ids)["n"])
+    exported = _describe(tables, to, index[0], written, counted.get_or_query(lambda: ids)["n"])
     tables.drop_staged()
     exports.write_text(readme_of(exported), f"{settings.to}/README.txt")
     exports.write_text(manifest_of(exported), f"{settings.to}/manifest.json")
@@ -92,7 +93,7 @@ def _require_outside_of_lakes(tables: Tables, to: str, place: str) -> None:
 def _require_index(tables: Tables, index: list[Row]) -> None:
     """Raise where there is no index, or it is not that of the images as they are."""
     if not index:
-        raise TableError("there is no index with vectors: run `dedup-spark index` with the same --tables")
+        raise TableError("there is no index with vectors: run `dedup-spark index` with the lake and the same --tables")
     vector_hash = F.when(F.col("embedding").isNotNull(), F.xxhash64("embedding")).alias("vector_hash")
     hashed = representatives_with(tables.read(FEATURES), vector_hash)
     seen = hashed.agg(F.count("vector_hash").alias("n"), set_hash(F.col("vector_hash")).alias("set_hash")).first()
@@ -133,7 +134,8 @@ def _ids(tables: Tables, written: DataFrame) -> DataFrame:
     return in_order.select("file", "faiss_id", "image_id", "uri", "member")
 
 
-def _describe(tables: Tables, to: str, model_id: str, written: DataFrame, n_images: int) -> ExportedIndex:
+def _describe(tables: Tables, to: str, shard: Row, written: DataFrame, n_images: int) -> ExportedIndex:
+    """`shard`: any row of the index."""
     facts = (F.count("*").alias("n"), F.max("file_bytes").alias("size"), F.max("file_sha256").alias("sha256"))
     found = written.groupBy("file").agg(*facts).orderBy("file").collect()
     made = tuple(ExportedFile(row["file"], row["n"], row["size"], row["sha256"]) for row in found)
@@ -142,4 +144,7 @@ def _describe(tables: Tables, to: str, model_id: str, written: DataFrame, n_imag
     )
     assert cells is not None
     n_vectors = sum(file.n_vectors for file in made)
-    return ExportedIndex(to, model_id, cells["bytes"] // 4, n_vectors, n_images, cells["n"], n_probes(cells["n"]), made)
+    d, n_cells, searched = cells["bytes"] // 4, cells["n"], shard["index_type"] or DEFAULT
+    return ExportedIndex(
+        to, shard["model_id"], d, n_vectors, n_images, n_cells, n_probes(n_cells), made, searched
+    )  # fmt: skip

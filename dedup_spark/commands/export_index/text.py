@@ -6,6 +6,7 @@ import json
 
 import dedup_spark
 from dedup_spark.commands.export_index.values import ExportedIndex
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.stages.report.values import readable_bytes
 
 SCRIPT = """\
@@ -78,4 +79,15 @@ def describe_export(exported: ExportedIndex) -> str:
     return (
         f"{exported.n_vectors:,} vectors of {exported.n_images:,} images were written to {exported.to}: "
         f"{n:,} FAISS {'file' if n == 1 else 'files'}, {size}; README.txt there says how to search them"
+        f"{_other_type(exported)}"
+    )
+
+
+def _other_type(exported: ExportedIndex) -> str:
+    """What is said where the tables hold an index of another type too."""
+    if exported.searched_type == DEFAULT:
+        return ""
+    return (
+        f". The files are float16 by cells ({DEFAULT}), as of every export; the index of type {exported.searched_type} "
+        "that match searches stays in the tables, in the files of shards.index_path, whose ids are image_id"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dedup_spark.kernels.faiss_index import DEFAULT
+
 
 @dataclass(frozen=True)
 class ExportedFile:
@@ -25,6 +27,7 @@ class ExportedIndex:
         n_images: Rows of the map from ids to addresses.
         n_cells: Of the coarse quantiser, in every file all of them.
         nprobe: Cells that a search visits unless somebody changes it.
+        searched_type: What faiss_ivf searches in the tables, by index.faiss_index; the files are `IVF,SQfp16` always.
     """
 
     to: str
@@ -35,3 +38,4 @@ class ExportedIndex:
     n_cells: int
     nprobe: int
     files: tuple[ExportedFile, ...]
+    searched_type: str = DEFAULT

@@ -6,11 +6,11 @@ long as the step runs, whether the step keeps it busy or not. Nothing is read or
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.shards import usual_cells
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
@@ -69,17 +69,18 @@ class Rates:
     """Speeds of one core, GPU or node.
 
     `plan` measures what it can on the executors and replaces those. The defaults marked M were measured as processor
-    time of one thread on a cloud machine (AMD EPYC with AVX2, no VNNI); those marked A are assumed, with the reason.
+    time of one thread on a cloud machine (AMD EPYC with AVX2, no VNNI), those marked G on one H100 (docs/benchmarks.md,
+    "Speed on one H100"); those marked A are assumed, with the reason.
     """
 
     list_seconds: float = 2e-4  # per object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
     decode_seconds: float = 0.014  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
     decode_byte_seconds: float = 1.05e-7  # M: for each byte of a JPEG, 45 to 610 kB
     embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
-    gpu_embed_seconds: float = 4e-4  # A: ResNet-50 in float16, 2,500 images/s, 2 % of an H100's peak
+    gpu_embed_seconds: float = 1e-4  # G: SSCD's ResNet-50 at 224 px, float16, batches of 256; distilled: 4e-5
     core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)
     exact_pair_ns: float = 14.3  # M: 512 dimensions, float32
-    gpu_pair_ns: float = 0.0026  # A: 1,024 FLOP at 400 TFLOP/s, 40 % of an H100's float16 peak
+    gpu_pair_ns: float = 0.007  # G: exact_gpu, of 1,000,000 vectors of 512 dimensions, float16
     sketch_pair_ns: float = 4.6  # M: joins/sketches.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
@@ -163,11 +164,6 @@ def total(steps: list[StepCost]) -> StepCost:
     return StepCost("all", "", node_memory_bytes=max(cost.node_memory_bytes for cost in chosen), **sums)
 
 
-def cells_of(n_distinct: int) -> int:
-    """Number of cells, as in stages/index/step.py: half the square root, at most 16,384."""
-    return max(1, min(16_384, round(math.sqrt(n_distinct) / 2)))
-
-
 def _inventory(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     rows = 250 * lake.n_images
     return _on_cores(cluster, rates, "inventory", "", lake.n_images * rates.list_seconds, shuffle=rows, table=rows)
@@ -193,7 +189,7 @@ def _extract(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
 
 def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """k-means on the driver (64 rows per cell, at most 262,144, 10 rounds), then one assignment of every vector."""
-    cells, d = cells_of(lake.n_distinct), lake.n_dimensions
+    cells, d = usual_cells(lake.n_distinct), lake.n_dimensions
     trained = min(262_144, 64 * cells)
     on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)
     flop = 2.0 * lake.n_distinct * cells * d

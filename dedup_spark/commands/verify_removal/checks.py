@@ -19,6 +19,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.object_state import ObjectState, object_state
+from dedup_spark.vocabulary import RejectReason
 
 IN_A_CONTAINER = "inside a container, of which no image is removed by itself"
 ONE_FILE = "one file with its keeper"
@@ -98,7 +99,7 @@ def check_object(known: Known) -> Checked:
             state = object_state(known["uri"], read=True)
             is_same = _is_same(known, state)
     except ImageRejected as e:
-        return Checked(None, _GONE if e.reason == "missing" else "cannot be read, or is a link")
+        return Checked(None, _GONE if e.reason == RejectReason.MISSING else "cannot be read, or is a link")
     except OSError:
         return Checked(None, _NO_ANSWER)
     return Checked(state, None) if is_same else Checked(None, _CHANGED)

@@ -20,7 +20,9 @@ from pyspark.sql import functions as F
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.base import ADDRESS_COLUMNS, Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.stages.reading.read_ahead import UNAVAILABLE
 from dedup_spark.stages.reading.slices import reading_key
+from dedup_spark.vocabulary import FeatureStatus, RejectReason
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ SAME_ETAG = ("bucket", "size_bytes", "etag")
 """Columns of `with_bucket` that are equal for equal bytes, in a bucket whose ETags are MD5 sums."""
 
 _ABOUT_CONTENT = (
-    "ok", "empty", "not_an_image", "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small",
+    FeatureStatus.OK, RejectReason.EMPTY, RejectReason.NOT_AN_IMAGE, RejectReason.UNSUPPORTED_FORMAT,
+    RejectReason.TRUNCATED, RejectReason.CORRUPT, RejectReason.TOO_MANY_PIXELS, RejectReason.TOO_SMALL,
 )  # fmt: skip
 """Outcomes that depend only on the bytes; the other reasons concern one object."""
 _SINGLE_PART = "NOT contains(etag, '-')"
@@ -127,7 +130,7 @@ def _is_proven(source: Source, bucket: str, objects: list[Row], n_saved: int) ->
         try:
             data, _ = fetch_patiently(source, address, _PATIENCE_SECONDS, _MOST_BYTES)
         except ImageRejected as e:
-            if e.reason in ("store_unavailable", "expired_credentials"):  # the next object would take as long
+            if e.reason in UNAVAILABLE:  # the next object would take as long
                 _say_untrusted(bucket, f"the store does not answer ({e.message})", n_saved)
                 return False
             why = f"{row['uri']} could not be read to see what they are ({e.reason}: {e.message})"

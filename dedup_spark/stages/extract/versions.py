@@ -24,14 +24,15 @@ from dedup_spark.kernels.features.signature import (
     own_version,
 )
 from dedup_spark.spark.executors import ask_an_executor
+from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
 
 _MIN_ROWS_FOR_GUARD = 200  # a share of so few rows means nothing
 _DECODER_MAY_MEND = frozenset(
     {
-        "unsupported_format", "truncated", "corrupt", "too_many_pixels", "too_small", "decoder_crashed",
-        "decoder_timeout",
+        RejectReason.UNSUPPORTED_FORMAT, RejectReason.TRUNCATED, RejectReason.CORRUPT, RejectReason.TOO_MANY_PIXELS,
+        RejectReason.TOO_SMALL, RejectReason.DECODER_CRASHED, RejectReason.DECODER_TIMEOUT,
     }
 )  # fmt: skip
 """Reasons that may not occur with another decoder or another limit on pixels."""

@@ -6,7 +6,6 @@ Cells are trained and assigned on the GPUs of tasks where FAISS can, else on the
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -22,6 +21,7 @@ from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32, train
 from dedup_spark.spark.draw import seeded_place
 from dedup_spark.spark.gpus import TaskShare, index_share
 from dedup_spark.stages.faiss_gpu import gpu_of_task, why_unusable
+from dedup_spark.store.shards import usual_cells
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def gpu_share(spark: SparkSession, settings: IndexSettings) -> tuple[TaskShare, 
 
 def train(vectors: DataFrame, n_vectors: int, settings: IndexSettings, share: TaskShare = NO_GPU) -> Float32:
     """Centroids from a sample that depends only on the ids and the seed, not on order or partitions."""
-    n_cells = settings.n_cells_asked or max(1, min(16384, round(math.sqrt(n_vectors) / 2)))
+    n_cells = settings.n_cells_asked or usual_cells(n_vectors)
     n_cells = min(n_cells, n_vectors)
     wanted = min(settings.max_train_rows, n_cells * _TRAIN_ROWS_PER_CELL)
     sample = _sample(vectors, n_vectors, wanted, settings.seed)

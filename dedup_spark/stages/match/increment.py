@@ -42,16 +42,30 @@ class FileSettings:
     shard: tuple[str, str]
 
 
-def fingerprint(model_id: str, settings: MatchSettings, index_type: str = DEFAULT) -> str:
+def fingerprint(model_id: str, settings: MatchSettings, index_type: str = DEFAULT, n_cells: int = 0) -> str:
     """Hash of the model and of all that decides which embeddings are pairs, code included. Guards, audit and pHash are
-    left out, as they do not. `index_type`: of what faiss_ivf searches, where that is or may be the engine."""
+    left out, as they do not.
+
+    Args:
+        index_type: Of what faiss_ivf searches, where that is or may be the engine.
+        n_cells: Of the index, where somebody chose the number; 0 where it follows from the number of images. Of more
+            cells a fixed number of probes finds less.
+    """
     deciding = {name: value for name, value in asdict(settings).items() if name not in _NOT_DECIDING}
     if not settings.faiss_probes:
         del deciding["faiss_probes"]  # matches of versions without it are still good
-    if index_type != DEFAULT and settings.engine in ("auto", Engine.FAISS_IVF):
-        deciding["index_type"] = index_type  # a coarse one loses pairs, which a finer one must look for
+    if may_be_faiss(settings):
+        if index_type != DEFAULT:
+            deciding["index_type"] = index_type  # a coarse one loses pairs, which a finer one must look for
+        if settings.faiss_probes and n_cells:
+            deciding["n_cells"] = n_cells
     text = f"results {RESULTS_VERSION}\n{model_id}\n{sorted(deciding.items())}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def may_be_faiss(settings: MatchSettings) -> bool:
+    """Whether faiss_ivf is the engine, or may be."""
+    return settings.engine in ("auto", Engine.FAISS_IVF)
 
 
 def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:

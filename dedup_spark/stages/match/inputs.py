@@ -17,7 +17,8 @@ from dedup_spark.stages.representatives import representatives_with, set_hash, s
 from dedup_spark.store import shards
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import DENSITIES, SHARDS
+from dedup_spark.store.schema import CENTROIDS, DENSITIES, SHARDS
+from dedup_spark.store.shards import usual_cells
 
 _FILE = SHARDS.schema.only(
     "shard", "path", "sha256", "n_images", "model_id", "built_from", "index_type", "index_path", "index_sha256"
@@ -69,7 +70,8 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
     )  # fmt: skip
     _require_index_of(counts, index, run.tables.place(SHARDS))
     index_type = next((row["index_type"] for row in index if row["index_type"]), DEFAULT)
-    fingerprint = increment.fingerprint(counts["model_id"] or "", settings, index_type)
+    n_cells = _chosen_cells(run, n_indexed) if settings.faiss_probes and increment.may_be_faiss(settings) else 0
+    fingerprint = increment.fingerprint(counts["model_id"] or "", settings, index_type, n_cells)
     return Inputs(
         unique=unique.select("image_id", "phash", "vector_hash"),
         with_copies=unique.where("n_equal > 1").select("image_id", "pixel_hash", "content_hash"),
@@ -86,6 +88,12 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )
+
+
+def _chosen_cells(run: Run, n_indexed: int) -> int:
+    """The number of cells of the index; 0 where it is that of so many images, which grows with the lake."""
+    n_cells = run.tables.read(CENTROIDS).count()
+    return 0 if n_cells == usual_cells(n_indexed) else n_cells
 
 
 def _fingerprints(run: Run) -> set[str]:

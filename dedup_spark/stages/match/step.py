@@ -1,6 +1,6 @@
 """Match: find the pairs of images that may show the same picture, score each exactly, and measure what was missed.
 
-Reads: features, shards, densities, pairs
+Reads: features, centroids, shards, densities, pairs
 Writes: pairs, densities, quality
 Kernels: joins, vectors, faiss_index
 Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when

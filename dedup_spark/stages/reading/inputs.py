@@ -45,7 +45,8 @@ def planned_for_inputs(spark: SparkSession, settings: TaskSettings) -> AbstractC
 
 
 def inputs_of_tasks(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
-    """image_id, object_version and the address of about `n_images` rows, in tasks of extract.task_images; lazy.
+    """image_id, object_version and the address of about `n_images` rows, in tasks of extract.task_images; lazy
+    but for a count.
 
     Where Spark reads them also `content`, and no row for an image that Spark does not give.
     """

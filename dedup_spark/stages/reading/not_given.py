@@ -16,6 +16,7 @@ from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, UNAVAILABLE
 from dedup_spark.stages.reading.slices import reading_key
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def _store_is_down(n_unavailable: int, n_images: int, of_what: str, max_share: f
 
 def _storage_classes(tables: Tables, lake: str) -> str:
     """Storage classes of the archived images of this lake, by their listing."""
-    archived = tables.read(FEATURES).where(F.col("reject_reason") == "archived").select("image_id")
+    archived = tables.read(FEATURES).where(F.col("reject_reason") == RejectReason.ARCHIVED).select("image_id")
     listed = F.coalesce(F.col("attributes")["storage_class"], F.lit("of a class that the listing does not say"))
     here = tables.read(IMAGES).where(F.col("lake") == lake).join(archived, "image_id", "left_semi")
     counts = here.groupBy(listed.alias("storage_class")).count().orderBy(F.desc("count"), "storage_class")

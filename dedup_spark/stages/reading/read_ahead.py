@@ -24,14 +24,18 @@ from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently, require_listed
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask
+from dedup_spark.vocabulary import RejectReason
 
-UNAVAILABLE = frozenset({"store_unavailable", "expired_credentials"})
+UNAVAILABLE = frozenset({RejectReason.STORE_UNAVAILABLE, RejectReason.EXPIRED_CREDENTIALS})
 """Reasons: the store gave no answer about the object, so every later run asks again."""
-NOT_GIVEN = UNAVAILABLE | {"archived"}
+NOT_GIVEN = UNAVAILABLE | {RejectReason.ARCHIVED}
 """Reasons: the store did not give the bytes, so every later run asks again; for archived ones once per image."""
-ASKED_AGAIN = NOT_GIVEN | {"missing"}
+ASKED_AGAIN = NOT_GIVEN | {RejectReason.MISSING}
 """Reasons that every later run asks again for while the image is listed: its folder may not have been mounted."""
-RETRIABLE = NOT_GIVEN | {"missing", "forbidden", "changed_since_listing", "decoder_crashed", "decoder_timeout"}
+RETRIABLE = NOT_GIVEN | {
+    RejectReason.MISSING, RejectReason.FORBIDDEN, RejectReason.CHANGED_SINCE_LISTING, RejectReason.DECODER_CRASHED,
+    RejectReason.DECODER_TIMEOUT,
+}  # fmt: skip
 """Reasons that may pass with time; the others need other bytes, another setting or another decoder."""
 
 TIMINGS = Columns("model_seconds double, waited_seconds double, forward_passes bigint, forward_passes_saved bigint")

@@ -3,11 +3,15 @@
 Copies have equal sizes, and a listing knows sizes before anything is read. So files are ordered by a hash of their
 size, and those of one size by their ids. A slice is a range of this order, and so is a task. Byte copies are neighbours
 then: a task decodes and embeds them once. That costs nothing but the addresses, which are shuffled in any case. However
-many files have one size (scans, raw pictures of one camera), a range ends where it is full. The members of a container
-stay together, so that one task reads it.
+many files have one size (scans, raw pictures of one camera), a range ends where it is full. A task of large files has
+fewer of them: 500 scans of one size would be a hundred gigabytes for one task, where others read some hundred
+megabytes. The members of a container stay together, so that one task reads it.
 """
 
 from __future__ import annotations
+
+import functools
+import operator
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -18,6 +22,9 @@ _LOW_BITS = 40  # image_ids of one container share all higher bits: see stages/i
 _MIN_KEY, _MAX_KEY = -(1 << 63), (1 << 63) - 1
 _USUAL_DIMENSIONS = 512
 _MAX_BROADCAST_NUMBERS = 400_000 * _USUAL_DIMENSIONS  # in float16
+_LARGE_BYTES = (16 << 20, 128 << 20)
+"""From each of these sizes on a task has an eighth of the images: tasks of 500 then read about 8 GB at most."""
+_FEWER = 8
 _IS_IN_CONTAINER = "member IS NOT NULL OR position IS NOT NULL"
 
 
@@ -61,14 +68,47 @@ def broadcast_images(slice_images: int, n_dimensions: int = _USUAL_DIMENSIONS) -
 
 
 def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> DataFrame:
-    """The address of each image and its `reading_key`, about `task_images` per partition.
+    """The address of each of about `n_images` and its `reading_key`, about `task_images` per partition, fewer if large.
 
-    A partition is a range of keys; within it images come in the order that stores read fastest. Only addresses are
-    shuffled, with the `embedding` of each where `images` has one; to find the ranges Spark samples them first, in one
-    more pass over `images`.
+    A partition is a range of keys, of files of one class of size; the largest come first, as they take longest. Within
+    it images come in the order that stores read fastest. Only addresses are shuffled, with the `embedding` of each
+    where `images` has one. One pass over `images` counts the large ones here; to find the ranges Spark samples the
+    addresses of each class that occurs, in one more pass for each.
     """
-    n_tasks = max(images.sparkSession.sparkContext.defaultParallelism, -(-n_images // task_images))
     beside = [name for name in images.columns if name == "embedding"]
     address = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key(), *beside)
-    spread = address.repartitionByRange(n_tasks, "reading_key")
+    parallelism, n_large = images.sparkSession.sparkContext.defaultParallelism, _count_large(images)
+    if not any(n_large):
+        return _in_ranges(address, n_tasks(n_images, task_images, parallelism))
+    n_of_class = [max(0, n_images - sum(n_large)), *n_large]
+    parts = [
+        _in_ranges(address.where(_size_class() == i), n_tasks(n, task_images, parallelism, i))
+        for i, n in reversed(list(enumerate(n_of_class)))
+        if n or i == 0  # there may be more ordinary ones than `n_images` says, which is about right
+    ]
+    return functools.reduce(DataFrame.unionByName, parts)
+
+
+def n_tasks(n_images: int, task_images: int, parallelism: int, size_class: int = 0) -> int:
+    """Tasks for so many images of one class of size, 0 ordinary, 1 and 2 large; at least one per core."""
+    least = parallelism if size_class == 0 else min(parallelism, n_images)
+    return max(least, -(-n_images // max(1, task_images // _FEWER**size_class)))
+
+
+def _size_class() -> Column:
+    """How many of _LARGE_BYTES a file reaches; 0 where the size is not known, and inside a container, which one task
+    reads."""
+    reached = [F.coalesce(F.col("size_bytes") >= n, F.lit(False)).cast("int") for n in _LARGE_BYTES]
+    return F.when(F.expr(_IS_IN_CONTAINER), 0).otherwise(functools.reduce(operator.add, reached))
+
+
+def _count_large(images: DataFrame) -> list[int]:
+    """The number of files of each class of size but the first."""
+    classes = range(1, len(_LARGE_BYTES) + 1)
+    row = images.agg(*(F.count_if(_size_class() == i).alias(f"n{i}") for i in classes)).first()
+    return [row[f"n{i}"] for i in classes] if row else []
+
+
+def _in_ranges(address: DataFrame, n_ranges: int) -> DataFrame:
+    spread = address.repartitionByRange(n_ranges, "reading_key")
     return spread.sortWithinPartitions(F.coalesce("location", "uri"), "position", "member")

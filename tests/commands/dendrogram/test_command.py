@@ -56,6 +56,8 @@ def test_another_cut_is_listed_and_a_page_is_written_with_thumbnails_and_the_cur
         (["--out", "tree.png"], "must end with one of .html, .svg, .json, .nwk"),
         (["--pairs", "p.csv"], "give --out with .html or .json"),
         (["--pairs", "p.csv", "--out", "t.svg"], "give --out with .html or .json"),
+        (["--thumbnails", "9"], "--thumbnails: they are shown in a page or a drawing"),
+        (["--thumbnails", "9", "--out", "t.nwk"], "give --out with .html or .svg"),
         (["--set", "cluster.linkage=complete"], "it takes the settings of the run that cut the tree from the tables"),
     ],
 )
@@ -73,5 +75,5 @@ def test_a_settings_file_is_refused_as_it_would_change_nothing(
     file = tmp_path / "mine.toml"
     file.write_text("[cluster]\nlinkage = 'complete'\n")
     assert main(["dendrogram", "--cluster", "10", "--config", str(file)]) == 2
-    assert "found --set or --config" in capsys.readouterr().err
+    assert "found --config, which would change nothing" in capsys.readouterr().err
     assert not asked

@@ -21,8 +21,10 @@ from fabricated import MODEL, fill, listed, random_ids, readable, rejected
 from dedup_spark.cli.arguments import make_parser
 from dedup_spark.commands.export_index import command, text
 from dedup_spark.commands.export_index.task import SHARD, WRITTEN, ExportSettings, export_batches
+from dedup_spark.commands.export_index.values import ExportedFile, ExportedIndex
 from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, ConfigError, TableError
+from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.vectors import build_shard
 from dedup_spark.stages.index import step as index
 from dedup_spark.store import files, shards
@@ -172,6 +174,17 @@ def test_a_task_writes_its_files_to_a_store_and_names_every_vector(tmp_path: Pat
         assert len(data) == row["file_bytes_max"]
         assert faiss.deserialize_index(np.frombuffer(data, np.uint8)).ntotal == row["faiss_id_count"]
     assert len(set(made["file"].to_pylist())) == (1 if merged else 3)
+
+
+@pytest.mark.parametrize("searched_type", [DEFAULT, "IVF,PQ64"])
+def test_an_export_says_that_its_type_is_not_the_one_that_match_searches(searched_type: str) -> None:
+    made = (ExportedFile("shard-00000.faiss", 10, 1000, "0" * 64),)
+    exported = ExportedIndex("/to", MODEL, D, 10, 12, 4, 4, made, searched_type)
+    said = text.describe_export(exported)
+    assert said.startswith("10 vectors of 12 images were written to /to: 1 FAISS file, ")
+    assert ("float16 by cells (IVF,SQfp16)" in said) == (searched_type != DEFAULT)
+    assert ("index of type IVF,PQ64 that match searches stays in the tables" in said) == (searched_type != DEFAULT)
+    assert json.loads(text.manifest_of(exported))["index"] == "IndexIVFScalarQuantizer, float16"
 
 
 def test_the_script_of_the_documents_is_the_one_in_the_folder_and_is_short() -> None:

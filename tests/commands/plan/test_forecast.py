@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from dedup_spark.commands.plan.forecast import (
 )
 from dedup_spark.errors import ConfigError
 
+BENCHMARKS = Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md"
 PRICES = Prices(0.05, 5.0)
 LAKE = Workload(n_images=1_000_000, n_bytes=10**11, n_distinct=900_000, n_pairs=500_000)
 TEN = SparkCluster(10, 16)
@@ -81,10 +84,21 @@ def test_the_quicker_of_the_engines_of_known_recall_is_chosen_and_alone_counted(
 
 def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
     steps = by_engine(forecast(LAKE, SparkCluster(10, 16, 1), Rates(), PRICES))
-    assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * 0.0026e-9 / HOUR, rel=1e-3)
+    assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * Rates().gpu_pair_ns * 1e-9 / HOUR, rel=1e-3)
     assert steps["extract"].gpu_hours > 0
     assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
     assert steps["extract"].dollars == pytest.approx(steps["extract"].hours * 10 * 5.0)
+
+
+def test_the_speeds_of_a_gpu_are_those_of_the_benchmarks() -> None:
+    """SSCD's ResNet-50 in float16 at 224 px, in images per second; exact_gpu of a million vectors, in seconds."""
+    page = BENCHMARKS.read_text().partition("## Speed on one H100")[2]
+    images_per_second = float(
+        re.findall(r"\| `sscd` \(ResNet-50\) \| fp16 \| 224 px \| ([\d,]+) ", page)[0].replace(",", "")
+    )
+    assert 1 / Rates().gpu_embed_seconds == pytest.approx(images_per_second, rel=0.05)
+    seconds = float(re.findall(r"\| 1,000,000 \| [\d,]+ \| [\d.]+ \| [\d.]+ \| ([\d.]+) ", page)[0])
+    assert Rates().gpu_pair_ns == pytest.approx(seconds * 1e9 / (1e6**2 / 2), rel=0.05)
 
 
 def test_a_slow_network_bounds_the_reading() -> None:

@@ -52,6 +52,17 @@ def test_another_type_of_index_changes_the_fingerprint_where_faiss_may_search_it
     assert found[2] == increment.fingerprint("m", settings)  # that of matches before there was another type
 
 
+@pytest.mark.parametrize("engine", ["auto", *Engine])
+@pytest.mark.parametrize("faiss_probes", [0, 8])
+def test_another_number_of_cells_changes_the_fingerprint_where_faiss_may_probe_a_fixed_number_of_them(
+    engine: str, faiss_probes: int
+) -> None:
+    """Of 1,000 cells 8 hold a tenth of the images that 8 of 100 hold: pairs of the one index lack some of the other."""
+    settings = replace(MatchSettings(), engine=engine, faiss_probes=faiss_probes)
+    found = {increment.fingerprint("m", settings, n_cells=n) for n in (0, 100, 1000)}
+    assert len(found) == (3 if engine in ("auto", "faiss_ivf") and faiss_probes else 1)
+
+
 def test_another_version_of_results_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     before = increment.fingerprint("m", MatchSettings())
     monkeypatch.setattr(increment, "RESULTS_VERSION", RESULTS_VERSION + 1)

@@ -32,7 +32,8 @@ from dedup_spark.kernels.joins import sketches
 from dedup_spark.stages.match import engine_choice
 from dedup_spark.stages.match import step as match
 from dedup_spark.store.runs import Mark, Run
-from dedup_spark.store.schema import FEATURES, PAIRS, SHARDS
+from dedup_spark.store.schema import CENTROIDS, FEATURES, PAIRS, SHARDS
+from dedup_spark.store.shards import usual_cells
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import Method
 
@@ -203,6 +204,26 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
     assert (
         21 <= asked[2] < 55
     )  # 20 new, one changed, and those that had one of the six that are gone among their nearest
+
+
+def centroids(tables: Tables, n_cells: int) -> None:
+    """As many rows in the table of cells."""
+    row = {"n_images": 0, "model_id": MODEL, "centroid": b""}
+    tables.overwrite(CENTROIDS, frame(tables.spark, CENTROIDS.schema, [row | {"cell": i} for i in range(n_cells)]))
+
+
+def test_pairs_that_as_many_probes_of_other_cells_found_are_looked_for_again(tables: Tables) -> None:
+    """The number of cells that grows with the lake is none that somebody chose: then only new images are compared."""
+    ids, vectors = lake(13)
+    probing = ("match.engine=faiss_ivf", "match.faiss_probes=2")
+    asked = []
+    states = [(48, usual_cells(48)), (52, usual_cells(52)), (52, 12), (54, 12), (54, 8)]
+    for n, (n_images, n_cells) in enumerate(states):
+        embed(tables, ids[:n_images], vectors[:n_images], [n_images // 2, n_images - n_images // 2])
+        centroids(tables, n_cells)
+        asked.append(run_match(tables, *probing, run_id=f"r{n}").counts["asked"])
+    assert usual_cells(48) < usual_cells(52) < 8
+    assert asked == [48, 4, 52, 2, 54]
 
 
 def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_written(tables: Tables) -> None:

@@ -13,7 +13,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.reading.slices import broadcast_images, in_slice, reading_key, slice_bounds, spread_addresses
+from dedup_spark.stages.reading.slices import (
+    broadcast_images,
+    in_slice,
+    n_tasks,
+    reading_key,
+    slice_bounds,
+    spread_addresses,
+)
 
 
 def lake_of(spark: SparkSession, n: int, **facts: Any) -> DataFrame:
@@ -66,6 +73,57 @@ def test_copies_are_in_one_task_and_tasks_are_bounded(spark: SparkSession) -> No
 def test_a_size_that_all_files_share_makes_no_giant_task(spark: SparkSession) -> None:
     found = partitions(spread_addresses(lake_of(spark, 600, size_bytes=36_000_054), 50, 600))
     assert max(map(len, found.values())) <= 100
+
+
+GB, MB = 10**9, 10**6
+
+
+def test_files_of_one_large_size_are_shared_out_among_tasks_of_few(spark: SparkSession) -> None:
+    """Scans of 200 MB and raw pictures of 42 MB among small photos: no task reads a hundred times what others do."""
+    n, task_images = 900, 100
+    found = partitions(
+        spread_addresses(
+            lake_of(spark, n, size_bytes=lambda i: 200 * MB if i < 60 else 42 * MB if i < 160 else i * 1000),
+            task_images,
+            n,
+        )
+    )
+    rows = [row for inside in found.values() for row in inside]
+    assert len({row["image_id"] for row in rows}) == len(rows) == n
+    by_bytes = {partition: sum(row["size_bytes"] for row in inside) for partition, inside in found.items()}
+    assert max(by_bytes.values()) < 2.5 * GB  # 60 scans of one size were 12 GB in one task
+    assert max(map(len, found.values())) <= 2 * task_images
+    kinds = [{row["size_bytes"] // (20 * MB) for row in found[partition]} for partition in sorted(found)]
+    assert all(len(kind) == 1 for kind in kinds)
+    assert [max(kind) for kind in kinds] == sorted((max(kind) for kind in kinds), reverse=True)  # the longest first
+
+
+def test_no_image_is_lost_where_there_are_more_than_was_said(spark: SparkSession) -> None:
+    found = partitions(spread_addresses(lake_of(spark, 60, size_bytes=lambda i: 1 if i < 20 else 50 * MB), 10, 30))
+    assert sum(map(len, found.values())) == 60
+
+
+def test_large_members_of_a_container_stay_together(spark: SparkSession) -> None:
+    rows = [
+        listed(
+            (5 << 40) + i, uri="file:///5.tar", member=f"{i:03d}.tif", position=i, size_bytes=(1 + 199 * (i % 2)) * MB
+        )
+        for i in range(40)
+    ]
+    found = partitions(spread_addresses(images(spark, rows), 10, len(rows)))
+    assert [len(inside) for inside in found.values()] == [40]
+
+
+@pytest.mark.parametrize(
+    ("n", "size_class", "expected"),
+    [(0, 0, 4), (1, 0, 4), (10_001, 0, 21), (1, 1, 1), (3, 2, 3), (62, 1, 4), (630, 1, 11), (1000, 2, 143)],
+)
+def test_tasks_of_large_files_hold_fewer(n: int, size_class: int, expected: int) -> None:
+    assert n_tasks(n, 500, 4, size_class) == expected
+
+
+def test_a_task_has_one_image_at_least() -> None:
+    assert n_tasks(30, 3, 4, 2) == 30
 
 
 def test_a_container_is_read_by_one_task_in_the_order_of_its_members(spark: SparkSession) -> None:
