@@ -42,7 +42,7 @@ def n_pairs(groups: list[tuple[str, ...]]) -> int:
 
 
 @pytest.mark.slow
-def test_a_sample_of_everything_counts_the_lake_exactly_and_writes_its_mark_alone(tables: Tables, lake: TinyLake) -> None:
+def test_a_sample_of_everything_counts_the_lake_and_leaves_only_its_mark(tables: Tables, lake: TinyLake) -> None:
     config = load_config(None, [*QUICK, "plan.sample_images=1000"])
     made = make_plan(tables.spark, config, run_of(tables, lake.folder, config), [parse_cluster("100xgpu")])
 
