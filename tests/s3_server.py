@@ -61,9 +61,13 @@ class Fault:
 
 @dataclass
 class S3Server:
-    """`endpoint` is the proxy; `requests` are (method, path and query) in order of arrival."""
+    """`endpoint` is the proxy; `requests` are (method, path and query) in order of arrival.
+
+    `etags`, by `/bucket/key`, are what the store says in place of moto's, which are MD5 sums, as stores do that encrypt.
+    """
 
     endpoint: str
+    etags: dict[str, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -178,12 +182,19 @@ class _Proxy(BaseHTTPRequestHandler):
         if fault and fault.body is not None:
             self._send(200, {"Content-Type": "application/xml"}, fault.body)
             return
+        own_etag = self.s3.etags.get(path.partition("?")[0])
+        asked = dict(self.headers)
+        if own_etag and asked.pop("If-Match", f'"{own_etag}"') != f'"{own_etag}"':
+            self._send(412, {"Content-Type": "application/xml"}, b"<Error><Code>PreconditionFailed</Code></Error>")
+            return
         moto = http.client.HTTPConnection("127.0.0.1", self.port)
-        moto.request(self.command, self.path, body, dict(self.headers))
+        moto.request(self.command, self.path, body, asked)
         response = moto.getresponse()
-        data = response.read()
+        data, headers = response.read(), dict(response.getheaders())
         moto.close()
-        self._send(response.status, dict(response.getheaders()), data, cut=bool(fault and fault.cut))
+        if own_etag:
+            headers = {**{k: v for k, v in headers.items() if k.lower() != "etag"}, "ETag": f'"{own_etag}"'}
+        self._send(response.status, headers, data, cut=bool(fault and fault.cut))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 

@@ -173,7 +173,7 @@ def test_extract_runs_in_tasks_that_hold_a_gpu(seen: Seen) -> None:
 def test_a_gpu_without_cuda_stops_the_run_with_a_clear_error_and_no_row(seen: Seen) -> None:
     """`auto`, on executors that have GPUs: PyTorch on CUDA or nothing."""
     done = seen["no_cuda"]
-    assert done["error"].startswith("ConfigError: this task holds GPU 0, and PyTorch ")
+    assert done["error"].startswith("TaskError: this task holds GPU 0, and PyTorch ")
     assert "sees 0 CUDA devices here" in done["message"]
     assert done["n_rows"] == 0
 
