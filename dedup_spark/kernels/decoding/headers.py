@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 Size = tuple[int, int]
 
 _TIFF_INTEGERS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_TIFF_TAGS_READ = frozenset({254, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
+_TIFF_TAGS_READ = frozenset({254, 255, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
 _MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
 _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 
@@ -23,7 +23,7 @@ def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, t
 
     Tags with more than `max_values` values are left out.
     """
-    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
+    order, big = _tiff_layout(data)
     first = unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
     waiting: list[int] = list(first)
     seen: set[int] = set()
@@ -34,6 +34,22 @@ def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, t
             tags, after = _tiff_directory(data, offset, order, big, max_values)
             waiting = [*tags.get(330, ())[:16], *waiting, after]
             yield tags
+
+
+def tiff_pages(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
+    """The tags that are used here, of each directory of the chain that has a size, which is a page; as long as it goes.
+
+    A chain that comes back to where it was, or leads out of the file, ends there.
+    """
+    order, big = _tiff_layout(data)
+    waiting = sum(unpack(order + ("Q" if big else "I"), data, 8 if big else 4))
+    seen: set[int] = set()
+    while waiting not in seen and 8 <= waiting < len(data):
+        seen.add(waiting)
+        tags, waiting = _tiff_directory(data, waiting, order, big, max_values=4)
+        if not (any(tags.get(256, ())) and any(tags.get(257, ()))):
+            return
+        yield tags
 
 
 def claimed_size(data: bytes, image_format: str) -> Size | None:
@@ -73,6 +89,11 @@ def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
         return struct.unpack_from(layout, data, at)
     except (struct.error, OverflowError):
         return ()
+
+
+def _tiff_layout(data: bytes) -> tuple[str, bool]:
+    """The byte order, for `struct`, and whether it is a BigTIFF."""
+    return "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
 
 
 def _tiff_directory(
