@@ -95,7 +95,7 @@ FEATURES = Table(
         (
             "phash",
             "bigint",
-            "64-bit pHash of what is seen; of opaque sRGB the bits of imagehash.phash, first bit highest",
+            "64-bit pHash of what is seen, first bit highest; of opaque sRGB that of imagehash",
         ),
         ("width_px", "int", "Width after EXIF orientation, pixels"),
         ("height_px", "int", "Height after EXIF orientation, pixels"),
@@ -112,8 +112,8 @@ FEATURES = Table(
         (
             "frame_phashes",
             "array<bigint>",
-            "pHash of each page, or of a film at 64 moments spread evenly over its time, 0 where nothing is seen; null for "
-            "a single frame, and where not all frames could be decoded within bounds",
+            "pHash of each page, or of a film at 64 moments spread evenly over its time, 0 where nothing is seen; null "
+            "for a single frame, and where not all frames could be decoded within bounds",
         ),
         ("duration_ms", "int", "How long all frames are shown, milliseconds; null where the file does not say it"),
         ("described_frame", "int", "The frame that pHash, facts, thumbnail and embedding are of, from 0"),

@@ -1,8 +1,8 @@
 """Colour profiles: what they do to colours decides, not what they are called.
 
-A profile is tried on a grid of colours once, and the answer is kept: ICC profiles are few, and nearly all images have
-one of a dozen. What changes no colour of the grid by more than `_EQUAL_LEVELS` is sRGB, whatever its name; profiles that
-change all of them alike (Display P3 of two cameras) are one.
+A profile is tried on a grid of colours once, and the answer is kept, as nearly all images have one of a dozen profiles.
+What changes no colour of the grid by more than `_EQUAL_LEVELS` is sRGB, whatever its name. Profiles that change all of
+them alike (Display P3 of two cameras) are one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Colours:
     _transform: ImageCms.ImageCmsTransform
 
     def shown(self, image: Image.Image) -> Image.Image:
-        """8-bit sRGB of an image of `mode`, by relative colours of the profile. 15 ms per megapixel."""
+        """8-bit sRGB of an image of `mode`, by the perceptual intent, as viewers show it."""
         return ImageCms.applyTransform(image, self._transform) or image.convert("RGB")
 
 

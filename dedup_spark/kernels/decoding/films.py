@@ -1,9 +1,9 @@
 """Decodes the frames of a film, or the pages of a document, one after the other: what all of them show, and which one
 describes the file.
 
-Only two frames are held at a time. Work is bounded: frames are decoded until `MAX_PIXELS` pixels or `MAX_FRAMES` frames.
-Of a longer file, and of one with frames that cannot be decoded, nobody knows all that it shows: its digests cover its
-bytes, so that it equals byte copies alone, and it has no moments to be compared by.
+Only two frames are held at a time. Work is bounded: no frame is decoded after `MAX_PIXELS` pixels or `MAX_FRAMES`
+frames. Of a longer file, and of one with frames that cannot be decoded, nobody knows all that it shows: its digests
+cover its bytes, so that it equals byte copies alone, and it has no moments to be compared by.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,10 @@ _MOMENT_OFFSET = 0.13
 SMALL_PX = 32
 
 _ENOUGH_LEVELS, _RATIO = 20.0, 1.6
-"""A frame takes the place of an earlier one that describes the film where its contrast is 1.6 times as large, counted up
-to 20 levels of 255. So an opening of 12.5 levels or more stays, a black, blank or fading one does not; and a copy that
-was compressed again, whose contrast is a few percent off, is described by the same frame but where a frame is just at
-the limit, which in a fade shows the same picture."""
+"""A frame takes the place of an earlier one that describes the film where its contrast is 1.6 times as large, counted
+up to 20 levels of 255. So an opening of 12.5 levels or more stays, a black, blank or fading one does not. A copy that
+was compressed again, whose contrast is a few percent off, is described by the same frame, but where a frame is just at
+the limit; in a fade the next one shows the same picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,7 @@ class _Reader:
 
     def __init__(self, frames: Frames) -> None:
         self._frames = frames
-        self._moments = _frames_of_moments(frames)
-        self._wanted = set(self._moments)
+        self._wanted = None if _says_times_late(frames) else set(_frames_of_moments(frames, frames.durations_ms))
         self._small: dict[int, Image.Image] = {}
         self._digests: list[bytes] = []
         self._shown_ms: list[int | None] = []
@@ -105,7 +104,7 @@ class _Reader:
     def add(self, i: int, picture: Picture, shown_ms: int | None) -> None:
         self._digests.append(picture_digest(picture).digest())
         self._shown_ms.append(shown_ms)
-        if i in self._wanted or i in (0, self._frames.main):
+        if self._wanted is None or i in self._wanted or i in (0, self._frames.main):
             self._small[i] = hashable(picture).convert("L").resize((SMALL_PX, SMALL_PX), Image.Resampling.LANCZOS)
             self._consider(i, picture, contrast_of(self._small[i]))
 
@@ -116,27 +115,29 @@ class _Reader:
             self.described, self._place, self._contrast = picture, i, says_enough
 
     def film(self, data: bytes) -> Film:
-        n = len(self._frames.places)
-        durations = self._durations()
+        n, durations = len(self._frames.places), self._durations()
         is_whole = len(self._digests) == n
         rest = b"" if is_whole else hashlib.sha256(data).digest()
         runs = _runs(self._digests, durations) if self._frames.is_film else [(d, 0) for d in self._digests]
-        pictures = b"".join(digest for digest, _ in runs)
-        timed = b"".join(digest + ms.to_bytes(8, "little") for digest, ms in runs)
+        moments = _frames_of_moments(self._frames, durations) if is_whole else []
         return Film(
             n_frames=n,
             duration_ms=sum(durations) if durations and len(durations) == n else None,
-            pictures_digest=_joined(pictures, rest),
-            digest=_joined(timed, rest),
-            moments=tuple(self._small[i] for i in self._moments) if is_whole else (),
+            pictures_digest=_joined((digest for digest, _ in runs), rest),
+            digest=_joined((digest + ms.to_bytes(8, "little") for digest, ms in runs), rest),
+            moments=tuple(self._small[i] for i in moments),
             described=self._place,
         )
 
-    def _durations(self) -> list[int]:
-        """In milliseconds, of each frame that was decoded, or of all by the headers; empty for pages."""
-        if self._frames.durations_ms is not None:
-            return list(self._frames.durations_ms)
-        return [ms for ms in self._shown_ms if ms is not None]
+    def _durations(self) -> tuple[int, ...]:
+        """In milliseconds: of all frames by the headers, or of those that were decoded; empty for pages."""
+        if self._frames.durations_ms is not None or not self._frames.is_film:
+            return self._frames.durations_ms or ()
+        return tuple(ms for ms in self._shown_ms if ms is not None)
+
+
+def _says_times_late(frames: Frames) -> bool:
+    return frames.is_film and frames.durations_ms is None
 
 
 def contrast_of(small: Image.Image) -> float:
@@ -144,22 +145,23 @@ def contrast_of(small: Image.Image) -> float:
     return float(np.asarray(small).std(dtype=np.float64))
 
 
-def _frames_of_moments(frames: Frames) -> list[int]:
+def _frames_of_moments(frames: Frames, durations: Sequence[int] | None) -> list[int]:
     """The number of the frame at each moment; of a document each page, but none of a longer one."""
     n = len(frames.places)
     if not frames.is_film:
         return list(range(n)) if n <= MAX_MOMENTS else []
-    ends = list(itertools.accumulate(frames.durations_ms or [1] * n))
+    known = durations if durations and len(durations) == n and any(durations) else [1] * n
+    ends = list(itertools.accumulate(known))
     times = ((i + _MOMENT_OFFSET) * ends[-1] / MAX_MOMENTS for i in range(MAX_MOMENTS))
     return [min(bisect.bisect_right(ends, t), n - 1) for t in times]
 
 
-def _runs(digests: list[bytes], durations: list[int]) -> list[tuple[bytes, int]]:
+def _runs(digests: list[bytes], durations: Sequence[int]) -> list[tuple[bytes, int]]:
     """Each picture once for all its neighbours that show the same, and how long it is shown."""
     shown = itertools.zip_longest(digests, durations[: len(digests)], fillvalue=0)
     groups = itertools.groupby(shown, key=lambda one: one[0])
     return [(bytes(digest), sum(ms for _, ms in run)) for digest, run in groups]
 
 
-def _joined(pictures: bytes, rest: bytes) -> str:
-    return hashlib.sha256(b"frames:" + pictures + rest).hexdigest()
+def _joined(pictures: Iterable[bytes], rest: bytes) -> str:
+    return hashlib.sha256(b"frames:" + b"".join(pictures) + rest).hexdigest()

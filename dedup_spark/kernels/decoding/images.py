@@ -48,8 +48,8 @@ class ImageRejected(Exception):
 class DecodedImage(Picture):
     """The picture that describes the file, upright: the only frame, or the one that `films.py` chose.
 
-    `size` is the width and height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column of
-    `features`. `film` is what all frames show together; None where there is one.
+    `size` is the width and height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column
+    of `features`. `film` is what all frames show together; None where there is one.
     """
 
     size: tuple[int, int]

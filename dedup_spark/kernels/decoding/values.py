@@ -1,4 +1,4 @@
-"""From the image that a decoder returned to a `Picture`: its values without loss, what is transparent, what is no value."""
+"""From the image that a decoder returned to a `Picture`: its values without loss, and which of them are seen."""
 
 from __future__ import annotations
 
