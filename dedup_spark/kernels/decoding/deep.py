@@ -17,9 +17,12 @@ _NO_MAGNITUDE = 1e19
 """From here on a number is no measurement but the fill value of a program: -3.4e38, 1e20, 9.97e36, -1.8e308."""
 _FILL_VALUES = frozenset(
     {sign * float(10**n - 1) for n in range(3, 8) for sign in (1, -1)}
-    | {-32768.0, -32767.0, 32767.0, -2147483648.0, 2147483647.0}
+    | {-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0}
 )
-"""What else programs write where there is no value; taken for that only far from all other values (`_fill_value`)."""
+"""What else programs write where there is no value; taken for that where it is further from all other values than these
+are from each other. Any other number but 0 is taken for it `_FAR` times as far away, where it would leave the others no
+more than a few grey levels."""
+_FAR = 20
 _DARK = 16_384
 """16-bit values that stay below this (14 bits) are shown by their range, as cameras, scanners and microscopes store 10
 to 14 bits in 16; their high byte would show next to nothing."""
@@ -30,13 +33,12 @@ Values = np.ndarray[Any, Any]
 def void_of(pixels: Image.Image, no_data: float | None) -> Image.Image | None:
     """255 where a pixel of a deep mode holds no value, else 0; None where all do.
 
-    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or a usual fill value that is
-    further from all other values than these are from each other. Two passes over the pixels at most.
+    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or a fill value by its
+    distance from all others. Four passes over the pixels at most.
     """
-    if pixels.mode == "I;16":
-        return _mask(pixels, {no_data}) if no_data is not None and 0 <= no_data <= 65_535 else None
     known = {np.float32(no_data) if pixels.mode == "F" else no_data} if no_data is not None else set()
-    return _mask(pixels, known | _fill_value(pixels, known))
+    fills = known | _fill_values(pixels, known)
+    return _mask(pixels, fills) if fills or pixels.mode == "F" else None
 
 
 def _mask(pixels: Image.Image, fills: set[Any]) -> Image.Image | None:
@@ -51,16 +53,16 @@ def _is_value(values: Values, fills: set[Any]) -> Values:
     return good
 
 
-def _fill_value(pixels: Image.Image, known: set[Any]) -> set[float]:
-    """The lowest or the highest value where it is one of _FILL_VALUES that lies apart."""
-    found: set[float] = set()
+def _fill_values(pixels: Image.Image, known: set[Any]) -> set[float]:
+    """The lowest and the highest value, where they are fill values by their distance from all others."""
     low, high = _range(_values(pixels, known))
-    for fill in {low, high} & _FILL_VALUES:
-        rest_low, rest_high = _range(_values(pixels, known | {fill}))
-        gap = max(rest_low - fill, fill - rest_high)
-        if rest_low < rest_high < np.inf and gap > rest_high - rest_low:
-            found.add(fill)
-    return found
+    return {fill for fill in (low, high) if fill and _is_apart(fill, _range(_values(pixels, known | {fill})))}
+
+
+def _is_apart(fill: float, others: tuple[float, float]) -> bool:
+    low, high = others
+    gap = max(low - fill, fill - high)
+    return low < high < np.inf and gap > (1 if fill in _FILL_VALUES else _FAR) * (high - low)
 
 
 def _values(pixels: Image.Image, fills: set[Any]) -> Iterator[Values]:

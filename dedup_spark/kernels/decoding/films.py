@@ -1,9 +1,10 @@
 """Decodes the frames of a film, or the pages of a document, one after the other: what all of them show, and which one
 describes the file.
 
-Only two frames are held at a time. Work is bounded: no frame is decoded after `MAX_PIXELS` pixels or `MAX_FRAMES`
-frames. Of a longer file, and of one with frames that cannot be decoded, nobody knows all that it shows: its digests
-cover its bytes, so that it equals byte copies alone, and it has no moments to be compared by.
+Only two frames are held at a time. Work is bounded: no frame is decoded after so many pixels (`MAX_FILM_PIXELS`,
+`MAX_PAGE_PIXELS`) or `MAX_FRAMES` frames. Of a longer file, and of one with frames that cannot be decoded, nobody knows
+all that it shows: its digests cover its bytes, so that it equals byte copies alone, and it has no moments to be compared
+by.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.rendering import hashable
 
-MAX_PIXELS, MAX_FRAMES = 1 << 28, 4_096
-"""268 million pixels are 31 pages of A4 at 300 dots per inch, or 1,500 frames of 480 x 360; 5 to 15 seconds."""
+MAX_FILM_PIXELS, MAX_PAGE_PIXELS, MAX_FRAMES = 1 << 27, 1 << 28, 4_096
+"""134 million pixels are 775 frames of 480 x 360: 6 to 9 seconds of GIF, AVIF and WebP, 23 of PNG. 268 million are 31
+pages of A4 at 300 dots per inch."""
 MAX_MOMENTS = 64
 _MOMENT_OFFSET = 0.13
 """Of a moment's share of the time, so that frames of equal length, at any usual number, do not begin at a moment."""
@@ -75,9 +77,9 @@ def read_film(frames: Frames, first: Timed, decode: Callable[[int], Timed | None
 
 def _decoded(frames: Frames, first: Timed, decode: Callable[[int], Timed | None]) -> Iterator[Timed]:
     yield first
-    n_pixels = _area(first)
+    n_pixels, most_pixels = _area(first), MAX_FILM_PIXELS if frames.is_film else MAX_PAGE_PIXELS
     for place in frames.places[1:MAX_FRAMES]:
-        found = decode(place) if n_pixels < MAX_PIXELS else None
+        found = decode(place) if n_pixels < most_pixels else None
         if found is None:
             return
         yield found

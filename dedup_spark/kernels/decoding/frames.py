@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding.headers import tiff_pages, unpack
+from dedup_spark.kernels.decoding.headers import is_jxl_film, tiff_pages, unpack
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 
-MAX_COUNTED = 65_536
+MAX_COUNTED = 16_384
 _UNSET_MS, _LEAST_MS = 100, 11
 """Viewers show a frame whose delay is none or next to none for a tenth of a second."""
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
@@ -92,6 +92,11 @@ def _of_mpo(image: Image.Image, data: bytes) -> Frames:
     return Frames(tuple(places), main=0) if len(places) > 1 else _ONE
 
 
+def _of_jxl(image: Image.Image, data: bytes) -> Frames:
+    """Its decoder gives the first frame alone: of a film it is said that there are more, which cannot be decoded."""
+    return Frames((0, 1), is_film=True) if is_jxl_film(data) else _ONE
+
+
 def _of_tiff(image: Image.Image, data: bytes) -> Frames:
     """The chain of directories, but for reduced copies and masks, where there are whole pages too."""
     pages = list(itertools.islice(tiff_pages(data), MAX_COUNTED))
@@ -159,5 +164,5 @@ def _webp_delays(data: bytes) -> Iterator[int]:
 
 _COUNTS: dict[str, Callable[[Image.Image, bytes], Frames]] = {
     "GIF": _of_gif, "PNG": _of_png, "WEBP": _of_webp, "AVIF": _of_avif, "HEIF": _of_heif, "JPEG": _of_mpo,
-    "TIFF": _of_tiff,
+    "TIFF": _of_tiff, "JXL": _of_jxl,
 }  # fmt: skip

@@ -52,6 +52,10 @@ def test_deep_values_become_8_bits(values: list[float], dtype: type, expected: l
         ([0.0, 510.0, 0.1], np.float32, 0.1, [0, 255, 128]),  # in single precision
         ([0, 1000, 40], np.uint16, 40.0, [0, 255, 128]),
         ([-9999.0, -9000.0, 5000.0], np.float32, None, [0, 16, 255]),  # not apart: a value like others
+        ([300, 900, 65535], np.uint16, None, [0, 255, 128]),
+        ([60_000, 65_535], np.uint16, None, [234, 255]),
+        ([300.0, 900.0, 1e10], np.float32, None, [0, 255, 128]),
+        ([5.0, 5.1, 0.0], np.float32, None, [250, 255, 0]),  # an object on an empty ground
         ([-9999.0, 5.0, 5.0], np.float32, None, [0, 255, 255]),  # two levels are a drawing
         ([np.nan, np.nan], np.float32, None, [0, 0]),
     ],
