@@ -3,8 +3,8 @@ describes the file.
 
 Only two frames are held at a time. Work is bounded: no frame is decoded after so many pixels (`MAX_FILM_PIXELS`,
 `MAX_PAGE_PIXELS`) or `MAX_FRAMES` frames. Of a longer file, and of one with frames that cannot be decoded, nobody knows
-all that it shows: its digests cover its bytes, so that it equals byte copies alone, and it has no moments to be compared
-by.
+all that it shows: its digests cover its bytes, so that it equals byte copies alone, and it has no moments to be
+compared by.
 """
 
 from __future__ import annotations
