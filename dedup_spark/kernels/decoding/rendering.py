@@ -12,7 +12,7 @@ from dedup_spark.kernels.decoding.picture import Picture
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
 _HASHED_PX = 256
-_FAINT_LEVELS = 16
+_FAINT_LEVELS = 20
 """Mean distance from white, in levels of 255, below which what is drawn would hardly show on a white ground. Yellow and
 light grey (29 and 23) show, and so match their copies that were saved on white."""
 _UPRIGHT = {
