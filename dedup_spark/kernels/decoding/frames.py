@@ -148,18 +148,18 @@ def _table_bytes(data: bytes, at: int) -> int:
 
 def _png_delays(data: bytes) -> Iterator[int]:
     at = 8
-    while (head := unpack(">I4s", data, at)) and head[1] != b"IEND":
-        if head[1] == b"fcTL" and (delay := unpack(">HH", data, at + 28)):
+    while (length := unpack(">I", data, at)) and data[at + 4 : at + 8] != b"IEND":
+        if data[at + 4 : at + 8] == b"fcTL" and (delay := unpack(">HH", data, at + 28)):
             yield _shown_ms(1000 * delay[0] / (delay[1] or 100))
-        at += 12 + int(head[0])
+        at += 12 + length[0]
 
 
 def _webp_delays(data: bytes) -> Iterator[int]:
     at = 12
-    while head := unpack("<4sI", data, at):
-        if head[0] == b"ANMF":  # type: ignore[comparison-overlap]
+    while length := unpack("<I", data, at + 4):
+        if data[at : at + 4] == b"ANMF":
             yield _shown_ms(int.from_bytes(data[at + 20 : at + 23], "little"))
-        at += 8 + int(head[1]) + int(head[1]) % 2
+        at += 8 + length[0] + length[0] % 2
 
 
 _COUNTS: dict[str, Callable[[Image.Image, bytes], Frames]] = {

@@ -206,18 +206,16 @@ def _jxl_header(data: bytes) -> tuple[int, int, int, int]:
         value, bits = bits & ((1 << n) - 1), bits >> n
         return value
 
-    def side() -> int:
+    def side(is_small: int) -> int:
         return (take(5) + 1) * 8 if is_small else take((9, 13, 18, 30)[take(2)]) + 1
 
     def size() -> Size:
-        nonlocal is_small
         is_small = take(1)
-        height = side()
+        height = side(is_small)
         ratio = take(3)
         numerator, denominator = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-        return height * numerator // denominator if ratio else side(), height
+        return height * numerator // denominator if ratio else side(is_small), height
 
-    is_small = 0
     width, height = size()
     all_default = take(1)
     has_extra_fields = 0 if all_default else take(1)
