@@ -69,8 +69,8 @@ def test_two_films_are_compared_by_all_their_frames(spark: SparkSession) -> None
 
 @pytest.fixture
 def look_alikes(tables: Tables) -> Tables:
-    """Films 1 and 2 are copies, 3 is another with their opening, 4 and 5 are stills of it, 6 is a document behind it, and
-    every pair looks alike."""
+    """Films 1 and 2 are copies, 3 is another with their opening, 4 and 5 are stills of it, 6 is a document that begins
+    with it, and every pair looks alike."""
     facts = {1: A, 2: A, 3: B, 4: STILL, 5: STILL, 6: document(OPENING, 8)}
     fill(tables, map(listed, facts), (readable(i, **one) for i, one in facts.items()))
     append_pairs(tables, [(i, j, "phash", None, 0) for i in facts for j in facts if i < j])
