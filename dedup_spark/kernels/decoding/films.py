@@ -31,9 +31,9 @@ _MOMENT_OFFSET = 0.13
 """Of a moment's share of the time, so that frames of equal length, at any usual number, do not begin at a moment."""
 SMALL_PX = 32
 
-_ENOUGH_LEVELS, _RATIO = 20.0, 1.6
+_ENOUGH_LEVELS, _RATIO = 32.0, 1.6
 """A frame takes the place of an earlier one that describes the film where its contrast is 1.6 times as large, counted
-up to 20 levels of 255. So an opening of 12.5 levels or more stays, a black, blank or fading one does not. A copy that
+up to 32 levels of 255. So an opening of 20 levels or more stays, a black, blank or fading one does not. A copy that
 was compressed again, whose contrast is a few percent off, is described by the same frame, but where a frame is just at
 the limit; in a fade the next one shows the same picture."""
 
