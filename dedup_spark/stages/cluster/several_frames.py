@@ -4,9 +4,10 @@ Part of the step cluster. pHash, thumbnail and embedding of such a file are thos
 opening, or two letters behind one cover sheet, look the same by every score. So of the pairs that are compared
 
 - two files with several frames stay only where their `frame_phashes` agree. Of films 62 of 64 moments differ in at most
-  6 bits: GIF, WebP, APNG and AVIF copies of 40 made-up films, half the size or strongly compressed, do, but for fades
-  of which a copy loses the darkest frames; trimmed and reversed films and those with another scene do not. Of documents
-  every page differs in at most 2 bits, and there are as many;
+  6 bits. Of 40 made-up films (8 each of pans, slides, fades, memes and drawings) all copies as GIF, WebP, APNG and AVIF
+  do, and all of half the size but one fade; at WebP quality 30 one pan and half of the fades do not, and at half the
+  frame rate most do not. Trimmed and reversed films do not either, but where nothing moves. Of documents every page
+  differs in at most 2 bits, and there are as many;
 - a film and a single picture (its still) stay, but a picture is joined to one film and its copies only, the first by
   id: through a common still two films would meet in one cluster.
 
