@@ -105,7 +105,7 @@ def make_inputs(data: bytes, sides: list[int]) -> dict[int, Images]:
     image = decode_image(data, max_pixels=limits.max_pixels, min_side_px=limits.min_side_px)
     inputs = {}
     for side in sides:
-        reduced = render(image.pixels, image.source, image.icc_profile, max(limits.thumbnail_px, side))
+        reduced = render(image, max(limits.thumbnail_px, side))
         inputs[side] = model_input(reduced, InputSettings(side))
     return inputs
 

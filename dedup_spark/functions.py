@@ -61,10 +61,12 @@ class Functions:
     """The functions with one set of settings. Each takes columns and gives a column.
 
     Attributes:
-        phash: `phash(content)`: struct<value: bigint, reject_reason: string, reject_message: string>; 64 bits, those of
-            `imagehash.phash`, as in `features.phash`.
-        dhash: `dhash(content)`: the same struct, with the bits of `imagehash.dhash`.
-        pixel_hash: `pixel_hash(content)`: struct<value: string, ...>; equal for lossless copies in other formats.
+        phash: `phash(content)`: struct<value: bigint, reject_reason: string, reject_message: string>; 64 bits, as in
+            `features.phash`: those of `imagehash.phash`, but of what is seen where that differs from the pixels of the
+            file (transparency, a profile other than sRGB, deep values), and of the described frame of several.
+        dhash: `dhash(content)`: the same struct, with the bits of `imagehash.dhash` of the same picture.
+        pixel_hash: `pixel_hash(content)`: struct<value: string, ...>; equal for lossless copies in other formats,
+            of all frames.
         thumbnail: `thumbnail(content)`: struct<value: binary, ...>; a JPEG, upright, longest side
             `extract.thumbnail_px`.
         signature: `signature(content)`: all of these from one decoding, with size and format: struct<pixel_hash, phash,

@@ -49,7 +49,7 @@ class EditedCopies(Listed):
         original = replace(address, member=member or None, size_bytes=None)
         data, _ = fetch_patiently(self.inner, original, self.patience_seconds, self.max_object_bytes)
         image = decode_image(data, max_pixels=self.max_pixels, min_side_px=1)
-        photo = render(image.pixels, image.source, image.icc_profile, _WORKING_PX)
+        photo = render(image, _WORKING_PX)
         named = hashlib.sha256(f"{original.uri}\0{member}".encode()).digest()
         rng = edits.copy_generator(self.seed, int.from_bytes(named[:8]), edits.EDITS.index(edit))
         return edits.edited_copy(photo, [edit], rng)

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 Size = tuple[int, int]
 
 _TIFF_INTEGERS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_TIFF_TAGS_READ = frozenset({254, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
+_TIFF_TAGS_READ = frozenset({254, 255, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
 _MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
+_ENTRIES_OF_PAGE = 64
+"""Tags are in rising order, and those of a page's kind and size are the first; so a chain of hostile directories costs
+no more than 0.1 ms each."""
 _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 
 
@@ -23,7 +26,7 @@ def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, t
 
     Tags with more than `max_values` values are left out.
     """
-    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
+    order, big = _tiff_layout(data)
     first = unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
     waiting: list[int] = list(first)
     seen: set[int] = set()
@@ -34,6 +37,22 @@ def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, t
             tags, after = _tiff_directory(data, offset, order, big, max_values)
             waiting = [*tags.get(330, ())[:16], *waiting, after]
             yield tags
+
+
+def tiff_pages(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
+    """The tags that are used here, of each directory of the chain that has a size, which is a page; as long as it goes.
+
+    A chain that comes back to where it was, or leads out of the file, ends there.
+    """
+    order, big = _tiff_layout(data)
+    waiting = sum(unpack(order + ("Q" if big else "I"), data, 8 if big else 4))
+    seen: set[int] = set()
+    while waiting not in seen and 8 <= waiting < len(data):
+        seen.add(waiting)
+        tags, waiting = _tiff_directory(data, waiting, order, big, max_values=4, max_entries=_ENTRIES_OF_PAGE)
+        if not (any(tags.get(256, ())) and any(tags.get(257, ()))):
+            return
+        yield tags
 
 
 def claimed_size(data: bytes, image_format: str) -> Size | None:
@@ -67,6 +86,11 @@ def jxl_orientation(data: bytes) -> int:
     return _jxl_header(data)[2] or 1
 
 
+def is_jxl_film(data: bytes) -> bool:
+    """Whether a JPEG XL file says that it has several frames, of which its decoder gives the first."""
+    return bool(_jxl_header(data)[3])
+
+
 def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
     """The integers at `at`; none at all where the data end before the last of them."""
     try:
@@ -75,15 +99,21 @@ def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
         return ()
 
 
+def _tiff_layout(data: bytes) -> tuple[str, bool]:
+    """The byte order, for `struct`, and whether it is a BigTIFF."""
+    return "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
+
+
 def _tiff_directory(
-    data: bytes, offset: int, order: str, big: bool, max_values: int
+    data: bytes, offset: int, order: str, big: bool, max_values: int, max_entries: int = _MAX_ENTRIES
 ) -> tuple[dict[int, tuple[int, ...]], int]:
     """Tags and the offset of the next directory in the chain, 0 for none."""
     count_layout, entry_layout, pointer, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
     n_entries = sum(unpack(order + count_layout, data, offset))
     at, step = offset + struct.calcsize(order + count_layout), struct.calcsize(order + entry_layout) + inline
     tags: dict[int, tuple[int, ...]] = {}
-    for _ in range(min(n_entries, _MAX_ENTRIES)):
+    end = at + n_entries * step
+    for _ in range(min(n_entries, max_entries)):
         tag, kind, count = unpack(order + entry_layout, data, at) or (0, 0, 0)
         value_at = at + step - inline
         if kind in _TIFF_INTEGERS and tag in _TIFF_TAGS_READ and tag not in tags and count <= max_values:
@@ -92,7 +122,7 @@ def _tiff_directory(
                 value_at = sum(unpack(order + pointer, data, value_at))
             tags[tag] = unpack(layout, data, value_at)
         at += step
-    return tags, sum(unpack(order + pointer, data, at))
+    return tags, sum(unpack(order + pointer, data, end))
 
 
 def _tiff_sizes(data: bytes) -> Iterator[Size]:
@@ -160,32 +190,42 @@ def box(data: bytes, at: int) -> tuple[int, int]:
     return at + head, at + length if length >= head else len(data) + 1
 
 
-def _jxl_header(data: bytes) -> tuple[int, int, int]:
-    """Width, height and orientation by ISO/IEC 18181-1: bit fields, lowest bit first. Zeros where there is none."""
+def _jxl_header(data: bytes) -> tuple[int, int, int, int]:
+    """Width, height, orientation and whether it is a film, by ISO/IEC 18181-1: bit fields, lowest bit first. Zeros
+    where there is none; whether it is a film is not read behind a preview."""
     start = 0
     if not data.startswith(b"\xff\x0a"):
         content = {kind: at for kind, at in _boxes(data) if kind in (b"jxlc", b"jxlp")}
         start = content[b"jxlc"] if b"jxlc" in content else data.find(b"\xff\x0a", 0, 1 << 16)
     bits = int.from_bytes(data[start + 2 : start + 18], "little") if start >= 0 else 0
     if not bits:
-        return 0, 0, 0
+        return 0, 0, 0, 0
 
     def take(n: int) -> int:
         nonlocal bits
         value, bits = bits & ((1 << n) - 1), bits >> n
         return value
 
-    def side() -> int:
+    def side(is_small: int) -> int:
         return (take(5) + 1) * 8 if is_small else take((9, 13, 18, 30)[take(2)]) + 1
 
-    is_small = take(1)
-    height = side()
-    ratio = take(3)
-    numerator, denominator = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    width = height * numerator // denominator if ratio else side()
+    def size() -> Size:
+        is_small = take(1)
+        height = side(is_small)
+        ratio = take(3)
+        numerator, denominator = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+        return height * numerator // denominator if ratio else side(is_small), height
+
+    width, height = size()
     all_default = take(1)
     has_extra_fields = 0 if all_default else take(1)
-    return width, height, take(3) + 1 if has_extra_fields else 1
+    if not has_extra_fields:
+        return width, height, 1, 0
+    orientation, has_intrinsic_size = take(3) + 1, take(1)
+    if has_intrinsic_size:
+        size()
+    has_preview = take(1)
+    return width, height, orientation, 0 if has_preview else take(1)
 
 
 def _jxl_sizes(data: bytes) -> Iterator[Size]:

@@ -6,9 +6,7 @@ What cannot be decoded raises `ImageRejected` with one of `REJECT_REASONS`; the 
 from __future__ import annotations
 
 import resource
-import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,10 +14,14 @@ from PIL import Image, features
 
 from dedup_spark.kernels.decoding import formats, openers
 from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
+from dedup_spark.kernels.decoding.films import Film, read_film
 from dedup_spark.kernels.decoding.formats import sniff_format
-from dedup_spark.kernels.decoding.headers import claimed_size, is_turned, jpeg_frame, jxl_orientation
+from dedup_spark.kernels.decoding.frames import frames_of
+from dedup_spark.kernels.decoding.headers import claimed_size, jpeg_frame
+from dedup_spark.kernels.decoding.opened import Opened
+from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
+from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.raw import decode_raw
-from dedup_spark.kernels.decoding.rendering import turn
 from dedup_spark.vocabulary import RejectReason
 
 __all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
@@ -29,19 +31,9 @@ REJECT_REASONS = tuple(RejectReason)
 
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
 
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What the plugins raise on damaged files. Any other exception counts as a crash of the decoder."""
-
 _TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
 _UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
-
-_OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
-_ORIENTATION = 0x0112
 
 
 class ImageRejected(Exception):
@@ -52,23 +44,24 @@ class ImageRejected(Exception):
         self.reason, self.message = RejectReason(reason), message
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """The first frame, upright.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedImage(Picture):
+    """The picture that describes the file, upright: the only frame, or the one that `films.py` chose.
 
-    `pixels` holds the decoded values without loss (RGB, RGBA, or a 16-bit, 32-bit or float mode); `source` is the image
-    as the decoder returned it, upright, in its own mode; `icc_profile` is not applied yet. `size` is the width and
-    height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column of `features`.
+    `size` is the width and height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column
+    of `features`. `film` is what all frames show together; None where there is one.
     """
 
-    pixels: Image.Image
-    source: Image.Image
     size: tuple[int, int]
     format: str
     decoder: str
-    n_frames: int
     exif_orientation: int
-    icc_profile: bytes | None
+    film: Film | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """In the file, reduced copies of a page not counted."""
+        return self.film.n_frames if self.film else 1
 
 
 def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedImage:
@@ -100,8 +93,8 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
             check_size(*claimed)
         if decoder is formats.RAW:
             return _decode_raw(data, image_format, check_size)
-        return _decode(data, image_format, decoder, check_size)
-    except _DECODER_ERRORS as e:
+        return _decode(data, image_format, decoder, max_pixels, check_size)
+    except DECODER_ERRORS as e:
         raise _rejection(data, image_format, e) from e
 
 
@@ -133,30 +126,25 @@ def _require_decoder(image_format: str) -> formats.Decoder:
 
 
 def _decode(
-    data: bytes, image_format: str, decoder: formats.Decoder, check_size: Callable[[int, int], None]
+    data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
 ) -> DecodedImage:
     image = openers.open_image(data, image_format)
-    check_size(*image.size)
-    n_frames = 1 if image_format == "PSD" else int(getattr(image, "n_frames", 1))  # of a PSD: its layers
-    tagged = _exif_orientation(image) if image_format == "TIFF" else 1  # Pillow turns a TIFF while it loads
-    image.load()
-    orientation = {
-        "TIFF": lambda: tagged,
-        "HEIF": lambda: int(image.info.get("original_orientation") or 1) if is_turned(data) else 1,
-        "JXL": lambda: jxl_orientation(data),
-    }.get(image_format, lambda: _exif_orientation(image))()
-    has_jpeg = getattr(image, "jpeg", False)  # a JPEG inside JPEG XL comes out as it went in
-    is_upright = image_format in ("TIFF", "HEIF") or (image_format == "JXL" and not has_jpeg)
-    source = image if is_upright else turn(image, orientation)
+    frames = frames_of(image, data, image_format)
+    opened = Opened(image, data, image_format, frames)
+    picture, film = opened.picture(frames.places[0], check_size), None
+    if len(frames.places) > 1:
+        picture, film = read_film(frames, (picture, opened.shown_ms), lambda i: opened.frame(i, max_pixels), data)
     return DecodedImage(
-        pixels=_lossless(source),
-        source=source,
-        size=source.size,
+        pixels=picture.pixels,
+        source=picture.source,
+        icc_profile=picture.icc_profile,
+        void=picture.void,
+        alpha=picture.alpha,
+        size=picture.source.size,
         format=image.format or image_format,
         decoder=decoder.ways[0],
-        n_frames=n_frames,
-        exif_orientation=orientation,
-        icc_profile=image.info.get("icc_profile"),
+        exif_orientation=opened.orientation,
+        film=film,
     )
 
 
@@ -170,33 +158,9 @@ def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int],
         size=picture.size,
         format=image_format,
         decoder=picture.way,
-        n_frames=1,
         exif_orientation=picture.orientation,
         icc_profile=picture.pixels.info.get("icc_profile"),
     )
-
-
-def _exif_orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except _DECODER_ERRORS:  # broken metadata around sound pixels
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _lossless(image: Image.Image) -> Image.Image:
-    has_alpha = image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info
-    if has_alpha:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        lowest_alpha = rgba.getchannel("A").getextrema()[0]
-        return rgba if lowest_alpha != 255 else rgba.convert("RGB")
-    if image.mode.startswith("I;16"):  # whatever the byte order of the file; Pillow's direct way would clip
-        return image if image.mode == "I;16" else image.convert("I").convert("I;16")
-    if image.mode in ("I", "F", "RGB"):
-        return image
-    if image.mode not in _OPAQUE_8_BIT:
-        raise ImageRejected("unsupported_format", f"pixel mode {image.mode}")
-    return image.convert("RGB")
 
 
 def _rejection(data: bytes, image_format: str, error: BaseException) -> ImageRejected:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,13 @@ _PILLOW_PLUGINS = {
     "DDS": ("DdsImagePlugin", "DdsImageFile"),
     "QOI": ("QoiImagePlugin", "QoiImageFile"),
 }
+DECODER_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
+    NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What the plugins raise on damaged files. Any other exception counts as a crash of the decoder."""
+
 PILLOW_FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Formats that Pillow decodes only when it was built with a library for it, as all its wheels are."""
 
@@ -44,7 +53,7 @@ XMP."""
 
 
 def open_image(data: bytes, image_format: str) -> Image.Image:
-    """Raises what the plugin raises; see `images._DECODER_ERRORS`."""
+    """Raises what the plugin raises; see DECODER_ERRORS."""
     if image_format == "HEIF":
         return _open_heif(data)
     if image_format == "JXL":

@@ -1,16 +1,20 @@
-"""Decoded pixels as people see them: upright, 8 bits, sRGB, over white, reduced to the size that is needed."""
+"""Decoded pixels as people see them: upright, 8 bits, sRGB, over a ground, reduced to the size that is needed."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
-_STRIP_BYTES = 1 << 20
+from dedup_spark.kernels.decoding import deep
+from dedup_spark.kernels.decoding.colours import Colours, colours_of
+from dedup_spark.kernels.decoding.picture import Picture
+
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
+_HASHED_PX = 256
+_FAINT_LEVELS = 20
+"""Mean distance from white, in levels of 255, below which what is drawn would hardly show on a white ground. Yellow and
+light grey (29 and 23) show, and so match their copies that were saved on white."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -23,91 +27,71 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def strips(image: Image.Image) -> Iterator[Image.Image]:
-    """The image from top to bottom in pieces of about 1 MiB, so that temporary copies stay small."""
-    rows = max(1, _STRIP_BYTES // (4 * image.width))
-    if rows >= image.height:
-        yield image
-        return
-    for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(image.height, top + rows)))
-
-
-def render(pixels: Image.Image, source: Image.Image, icc_profile: bytes | None, side_px: int) -> Image.Image:
+def render(picture: Picture, side_px: int) -> Image.Image:
     """8-bit sRGB, box-reduced by the largest whole factor that leaves the shorter side at 3 x side_px or more.
 
     The same compromise as Pillow's `reducing_gap=3`: the result is about one grey level off the slow way, in one pass
     for all users. Colour profiles and alpha are applied to the reduced image: both work per pixel, so the order does
-    not matter to the eye, and for 12 megapixels they would cost more than decoding.
-
-    Args:
-        pixels: as `DecodedImage.pixels`.
-        source: as `DecodedImage.source`; a CMYK one is converted by its own profile if it has one.
+    not matter to the eye, and for 12 megapixels they would cost more than decoding. A CMYK image is converted by its
+    own profile if it has one.
     """
-    full = source if source.mode == "CMYK" and icc_profile else to_8_bit(pixels)
+    colours = colours_of_picture(picture)
+    full = picture.source if colours is not None and colours.mode == "CMYK" else _in_8_bits(picture)
     factor = min(full.size) // (3 * side_px)
-    return to_srgb(full.reduce(factor) if factor > 1 else full, icc_profile, is_grey=source.mode in _GREY_MODES)
+    return _to_srgb(full.reduce(factor) if factor > 1 else full, colours)
 
 
-def to_rgb(pixels: Image.Image) -> Image.Image:
-    """8-bit RGB: alpha over white, deep modes scaled to 8 bits."""
-    pixels = to_8_bit(pixels)
-    if pixels.mode == "RGBA":
-        white = Image.new("RGBA", pixels.size, "white")
-        return Image.alpha_composite(white, pixels).convert("RGB")
-    return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
+def hashable(picture: Picture) -> Image.Image:
+    """The image whose grey values are hashed: that of the decoder, or, where a person sees something else, the render.
 
-
-def to_8_bit(pixels: Image.Image) -> Image.Image:
-    """Deep grey modes to L: 16-bit by its high byte, floats in 0..1 by 255, others by their range."""
-    if pixels.mode not in _GREY_MODES or pixels.mode in ("1", "L", "LA", "La"):
-        return pixels
-    extremes = [(float(v.min()), float(v.max())) for v in map(_finite, strips(pixels))]
-    low, high = min(e[0] for e in extremes), max(e[1] for e in extremes)
-    result, top = Image.new("L", pixels.size), 0
-    for strip in strips(pixels):
-        result.paste(Image.fromarray(_scaled(_finite(strip), low, high, pixels.mode)), (0, top))
-        top += strip.height
-    return result
-
-
-def to_srgb(image: Image.Image, icc_profile: bytes | None, is_grey: bool = False) -> Image.Image:
-    """8-bit RGB with an embedded profile (RGB, grey or CMYK) applied; one that is broken or of another kind is not.
-
-    Args:
-        image: 8-bit, of any mode.
-        icc_profile: as embedded.
-        is_grey: whether the file holds grey values.
+    Something else is seen where pixels are transparent, under a colour profile that is not sRGB, and in deep and rare
+    modes.
     """
-    rgb = to_rgb(image)
-    is_cmyk = image.mode == "CMYK"
-    if not icc_profile or (is_srgb(icc_profile) and not is_cmyk):
-        return rgb
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-        space = profile.profile.xcolor_space.strip()
-        if not {"RGB": not is_cmyk, "CMYK": is_cmyk, "GRAY": is_grey}.get(space, False):
-            return rgb
-        colours = image if is_cmyk else rgb.getchannel(0) if space == "GRAY" else rgb
-        return ImageCms.profileToProfile(colours, profile, ImageCms.createProfile("sRGB"), outputMode="RGB") or rgb
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return rgb
+    is_plain = picture.source.mode in _IMAGEHASH_MODES and picture.pixels.mode == "RGB"
+    return picture.source if is_plain and colours_of_picture(picture) is None else render(picture, _HASHED_PX)
 
 
-def is_srgb(icc_profile: bytes) -> bool:
-    """Whether the profile calls itself sRGB (in ASCII or UTF-16), as nearly all embedded ones do."""
-    return b"sRGB" in icc_profile or "sRGB".encode("utf-16-be") in icc_profile
+def colours_of_picture(picture: Picture) -> Colours | None:
+    """How its profile shows its values; None where they are shown as they are."""
+    mode = picture.source.mode
+    return colours_of(picture.icc_profile, mode, mode in _GREY_MODES)
 
 
-def _finite(strip: Image.Image) -> np.ndarray[Any, Any]:
-    return np.nan_to_num(np.asarray(strip).astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of an 8-bit image; alpha over the ground of `over_ground`."""
+    if image.mode in ("LA", "RGBA"):
+        return over_ground(image if image.mode == "RGBA" else image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _scaled(values: np.ndarray[Any, Any], low: float, high: float, mode: str) -> np.ndarray[Any, Any]:
-    if mode != "F" and low >= 0 and high <= 65535:
-        values = values / 256 if high > 255 or mode != "I" else values
-    elif low >= 0 and high <= 1:
-        values = values * 255
-    else:
-        values = (values - low) / max(high - low, 1e-12) * 255
-    return values.astype(np.uint8)
+def over_ground(rgba: Image.Image) -> Image.Image:
+    """Composed over white, or over black where white would hide it: where the visible pixels, weighted by their alpha,
+    are on average less than `_FAINT_LEVELS` darker than white, as of white icons.
+
+    Copies of other sizes and formats have the same mean, and so the same ground; the colour of fully transparent pixels
+    has no weight.
+    """
+    alpha = np.asarray(rgba.getchannel("A")).astype(np.float32)
+    luma = np.asarray(rgba.convert("RGB").convert("L")).astype(np.float32)
+    faintness = float(((255 - luma) * alpha).sum(dtype=np.float64)), float(alpha.sum(dtype=np.float64))
+    ground = "black" if faintness[0] < _FAINT_LEVELS * faintness[1] else "white"
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
+
+
+def _in_8_bits(picture: Picture) -> Image.Image:
+    return deep.in_8_bits(picture) if picture.pixels.mode in deep.MODES else picture.pixels
+
+
+def _to_srgb(image: Image.Image, colours: Colours | None) -> Image.Image:
+    """8-bit RGB, with the profile applied before what is transparent is composed over the ground."""
+    if colours is None:
+        return to_rgb(image)
+    if colours.mode == "CMYK":
+        return colours.shown(image)
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    rgb = image.convert("RGB")
+    shown = colours.shown(rgb.getchannel(0) if colours.mode == "L" else rgb)
+    if alpha is None:
+        return shown
+    shown.putalpha(alpha)
+    return over_ground(shown)

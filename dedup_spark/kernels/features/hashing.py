@@ -9,14 +9,17 @@ import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.arrays import Bools, Int32, Int64, expect
+from dedup_spark.kernels.decoding.digests import picture_digest
+from dedup_spark.kernels.decoding.films import contrast_of
 from dedup_spark.kernels.decoding.images import DecodedImage
-from dedup_spark.kernels.decoding.rendering import is_srgb, strips, to_8_bit
+from dedup_spark.kernels.decoding.rendering import hashable
 
-PIXEL_HASH_VERSION = 1
+PIXEL_HASH_VERSION = 2
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
-are never equal, whatever the pixels. Version 1 adds no prefix to what is hashed."""
+are never equal, whatever the pixels. Version 1 added no prefix to what is hashed."""
 
-_IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
+BLANK_LEVELS = 2.0
+"""Standard deviation, levels of 255, below which a frame shows nothing: its pHash would be that of noise."""
 
 
 def content_hash(data: bytes) -> str:
@@ -25,40 +28,45 @@ def content_hash(data: bytes) -> str:
 
 
 def pixel_hash(image: DecodedImage) -> str:
-    """SHA-256 of size, mode and decoded pixels, hex.
+    """SHA-256 of size, mode and visible pixels, hex; of several frames those of all, and how long each is shown.
 
-    Lossless copies in other formats agree. A colour profile other than sRGB is part of it: the same numbers
-    under another profile show other colours. Cost: one pass over the pixels, about 1.5 GB/s with SHA-NI.
+    Lossless copies in other formats agree. See `digests.picture_digest` for what is visible, and `films.py` for the
+    files too long to be decoded to their end.
     """
-    pixels = image.pixels
-    salt = f"version {PIXEL_HASH_VERSION}:" if PIXEL_HASH_VERSION > 1 else ""
-    digest = hashlib.sha256(f"{salt}{pixels.width}x{pixels.height}:{pixels.mode}:".encode())
-    if image.icc_profile and not is_srgb(image.icc_profile):
-        digest.update(image.icc_profile)
-    for strip in strips(pixels):  # a copy of all pixels would be the largest allocation in decoding an image
-        digest.update(strip.tobytes())
-    return digest.hexdigest()
+    salt = f"version {PIXEL_HASH_VERSION}:"
+    if image.film is None:
+        return picture_digest(image, salt).hexdigest()
+    return hashlib.sha256(f"{salt}{image.film.digest}".encode()).hexdigest()
 
 
 def phash(image: DecodedImage) -> int:
     """64-bit pHash as a signed integer; its bits are those of `imagehash.phash` of the upright image.
 
-    Deep and rare modes, which imagehash would clip, are hashed by their 8-bit rendering.
+    Where a person sees other pixels than those of the file, it is the pHash of what is seen: of transparent images over
+    their ground, of images with a colour profile that is not sRGB, and of deep and rare modes, which imagehash would
+    clip. Of several frames it is that of the described one.
     """
-    return _packed(imagehash.phash(_hashable(image)))
+    return _packed(imagehash.phash(hashable(image)))
+
+
+def frame_phashes(image: DecodedImage) -> list[int] | None:
+    """The pHash of each of `Film.moments`, 0 for a blank one; None for a single frame, and where not all are known."""
+    if image.film is None or not image.film.moments:
+        return None
+    return [_phash_of_moment(small) for small in image.film.moments]
 
 
 def dhash(image: DecodedImage) -> int:
     """64-bit dHash as a signed integer; its bits are those of `imagehash.dhash` of the upright image.
 
     Each bit says whether a pixel of the 9 x 8 grey image is darker than its right neighbour. Cheaper than pHash, and
-    less robust: it is for people who compare with other programs; no step uses it. Modes as for `phash`.
+    less robust: it is for people who compare with other programs; no step uses it. Of what is seen, as for `phash`.
     """
-    return _packed(imagehash.dhash(_hashable(image)))
+    return _packed(imagehash.dhash(hashable(image)))
 
 
-def _hashable(image: DecodedImage) -> Image.Image:
-    return image.source if image.source.mode in _IMAGEHASH_MODES else to_8_bit(image.pixels)
+def _phash_of_moment(small: Image.Image) -> int:
+    return _packed(imagehash.phash(small)) if contrast_of(small) >= BLANK_LEVELS else 0
 
 
 def _packed(found: imagehash.ImageHash) -> int:

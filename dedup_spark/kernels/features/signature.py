@@ -18,13 +18,14 @@ from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.features.model_input import InputSettings, model_input
 
-_PREPROCESSING = 2
+_PREPROCESSING = 3
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
 pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
-OLDEST_DECIDING = 2
+OLDEST_DECIDING = 3
 """The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
 the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or define it otherwise."""
 _REJECTED_BY = "/rejected by "
+_MAX_INT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,10 @@ class Signature:
     format: str
     mode: str
     n_frames: int
+    frames_hash: str | None
+    frame_phashes: list[int] | None
+    duration_ms: int | None
+    described_frame: int
     exif_orientation: int
     sharpness: float
     luma_stddev: float
@@ -147,7 +152,7 @@ def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) ->
 
 
 def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
-    reduced = render(image.pixels, image.source, image.icc_profile, settings.reduced_px)
+    reduced = render(image, settings.reduced_px)
     thumbnail = _fit(reduced, settings.thumbnail_px)
     grey = np.asarray(thumbnail.convert("L"))
     stored = _jpeg(thumbnail, settings.thumbnail_quality)
@@ -159,6 +164,7 @@ def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
         format=image.format,
         mode=image.source.mode,
         n_frames=image.n_frames,
+        **_film_facts(image),
         exif_orientation=image.exif_orientation,
         sharpness=quality.sharpness(grey),
         luma_stddev=quality.luma_stddev(grey),
@@ -170,11 +176,22 @@ def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
     )
 
 
+def _film_facts(image: DecodedImage) -> dict[str, Any]:
+    """What is known of several frames; nothing of a single one."""
+    film = image.film
+    return {
+        "frames_hash": film.pictures_digest if film else None,
+        "frame_phashes": hashing.frame_phashes(image),
+        "duration_ms": min(film.duration_ms, _MAX_INT) if film and film.duration_ms is not None else None,
+        "described_frame": film.described if film else 0,
+    }
+
+
 def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
     """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
     image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
     try:
-        reduced = render(image.pixels, image.source, image.icc_profile, settings.reduced_px)
+        reduced = render(image, settings.reduced_px)
         return model_input(reduced, settings.input)
     except MemoryError as e:
         raise out_of_memory(e) from e
@@ -202,8 +219,7 @@ class _Reduced:
 
     @functools.cached_property
     def rgb(self) -> Image.Image:
-        image = self._image
-        return render(image.pixels, image.source, image.icc_profile, self._settings.reduced_px)
+        return render(self._image, self._settings.reduced_px)
 
     @functools.cached_property
     def thumbnail(self) -> bytes:

@@ -21,6 +21,7 @@ from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distanc
 from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs
 from dedup_spark.stages.cluster.guarded_images import FACTS, guarded_images, trusted_pairs
 from dedup_spark.stages.cluster.keepers import bounds_of
+from dedup_spark.stages.cluster.several_frames import ByFrames, several_frames, with_agreeing_frames
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import EVIDENCE, FEATURES, PAIRS
@@ -52,9 +53,10 @@ def group_pairs(run: Run, config: Config) -> tuple[Groups, Distances]:
     model = model_of(features)
     require_linkage(config, model)
     prior = prior_of(model, config.cluster.prior)
+    several = several_frames(features, tables)
     if prior is None:
-        return _by_likeness(run, config, unique)
-    return _by_evidence(run, config, unique, prior)
+        return _by_likeness(run, config, unique, several)
+    return _by_evidence(run, config, unique, several, prior)
 
 
 def model_of(features: DataFrame) -> str | None:
@@ -63,14 +65,15 @@ def model_of(features: DataFrame) -> str | None:
     return row["model_id"] if row else None
 
 
-def _by_likeness(run: Run, config: Config, unique: DataFrame) -> tuple[Groups, Distances]:
+def _by_likeness(run: Run, config: Config, unique: DataFrame, several: DataFrame | None) -> tuple[Groups, Distances]:
     tables = run.tables
-    near = near_pairs(tables.read(PAIRS), config.cluster)
+    near = with_agreeing_frames(near_pairs(tables.read(PAIRS), config.cluster), several)
     guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
     cut = as_components(components, None, labels)
-    return Groups(labels, edges, cut, guarded), ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
+    distances = ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
+    return Groups(labels, edges, cut, guarded), ByFrames(distances, several)
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -94,11 +97,14 @@ def _components(run: Run, config: Config, pairs: DataFrame, similarity: Column) 
     return edges, bounded_components(edges, tables, settings.max_component_images, settings.max_driver_pairs)
 
 
-def _by_evidence(run: Run, config: Config, unique: DataFrame, prior: Prior) -> tuple[Groups, Distances]:
+def _by_evidence(
+    run: Run, config: Config, unique: DataFrame, several: DataFrame | None, prior: Prior
+) -> tuple[Groups, Distances]:
     """Components of likely pairs, a first cut, evidence on its leaders and all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
-    found = tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL))
-    distances = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found, ComparedFor.MATCH)
+    found = with_agreeing_frames(tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL)), several)
+    added = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found, ComparedFor.MATCH)
+    distances: Distances = ByFrames(added, several)
 
     likely = joined_pairs(distances.evidence, config.cluster)
     guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))

@@ -11,9 +11,9 @@ from odd_bytes import encoded
 from PIL import Image
 from tiny_lake import TinyLake, build_tiny_lake
 
-from dedup_spark.kernels.decoding import images
+from dedup_spark.kernels.decoding import images, opened
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected, decode_image, sniff_format
-from dedup_spark.kernels.decoding.rendering import to_rgb
+from dedup_spark.kernels.decoding.rendering import render, to_rgb
 
 LIMITS = {"max_pixels": 400_000_000, "min_side_px": 16}
 
@@ -100,7 +100,7 @@ def test_opaque_alpha_is_no_alpha_and_real_alpha_is_shown_over_white() -> None:
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     deep = Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16))
-    rgb = np.asarray(to_rgb(decode_image(encoded(deep, "PNG"), **LIMITS).pixels))
+    rgb = np.asarray(render(decode_image(encoded(deep, "PNG"), **LIMITS), 64))
     assert rgb.min() == 0
     assert rgb.max() == 255
     assert 120 < rgb.mean() < 135
@@ -133,7 +133,7 @@ def test_the_file_name_is_not_asked(lake: TinyLake) -> None:
 def test_an_exif_orientation_that_is_none_is_upright(tag: object, expected: int) -> None:
     image = gradient()
     image.getexif()[0x0112] = tag
-    assert images._exif_orientation(image) == expected
+    assert opened._exif_orientation(image) == expected
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError("decoder: Out of Memory"), OSError("Cannot allocate memory")])

@@ -1,4 +1,4 @@
-"""Deep grey values to 8 bits, and the previews of camera RAW that may stand for the image."""
+"""The previews of camera RAW that may stand for the image."""
 
 from __future__ import annotations
 
@@ -10,25 +10,6 @@ from PIL import Image
 
 from dedup_spark.kernels.decoding import raw
 from dedup_spark.kernels.decoding.images import decode_image
-from dedup_spark.kernels.decoding.rendering import to_8_bit
-
-
-@pytest.mark.parametrize(
-    ("values", "dtype", "expected"),
-    [
-        ([1_000, 65_535], np.uint16, [3, 255]),  # by the high byte, whatever the range
-        ([0, 255], np.int32, [0, 255]),  # 8 bits in a wide mode
-        ([0, 256], np.int32, [0, 1]),  # more than 8 bits
-        ([0, 65_536], np.int32, [0, 255]),  # more than 16: by the range
-        ([-10, 30], np.int32, [0, 255]),
-        ([0.0, 0.5], np.float32, [0, 127]),  # a share of white
-        ([1.0, 3.0], np.float32, [0, 255]),  # by the range
-        ([0.25, np.inf], np.float32, [63, 0]),  # what is no number is black
-    ],
-)
-def test_deep_values_become_8_bits(values: list[float], dtype: type, expected: list[int]) -> None:
-    image = Image.fromarray(np.array([values], dtype))
-    assert np.asarray(to_8_bit(image)).tolist() == [expected]
 
 
 @pytest.mark.parametrize(

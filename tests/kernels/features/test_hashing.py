@@ -6,7 +6,7 @@ import imagehash
 import numpy as np
 import pytest
 from odd_bytes import encoded
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels.decoding.images import decode_image
@@ -20,7 +20,7 @@ def as_hex(phash: int) -> str:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "LA", "CMYK"])
-@pytest.mark.parametrize("photo", ["chelsea.png", "coffee.png", "rocket.jpg"])
+@pytest.mark.parametrize("photo", ["chelsea.png", "coffee.png", "astronaut.png"])
 def test_phash_is_that_of_imagehash_bit_for_bit(photo: str, mode: str) -> None:
     data = encoded(load_sample_photo(photo).convert(mode), "TIFF" if mode == "CMYK" else "PNG")
     expected = str(imagehash.phash(Image.open(io.BytesIO(data))))
@@ -40,7 +40,7 @@ def test_hashes_of_a_fixed_image_never_change() -> None:
     x, y = np.meshgrid(np.arange(96), np.arange(64))
     pixels = np.stack([x * 2, y * 3, (x * y) % 251], axis=2).astype(np.uint8)
     image = decode_image(encoded(Image.fromarray(pixels), "PNG"), **LIMITS)
-    assert hashing.pixel_hash(image) == "2b69165ee3ff990848ed48650c839d9f2f8112adc393f7fda91adf697bcbec12"
+    assert hashing.pixel_hash(image) == "a0c11e3c276aab9adb8cb4335a58a3de383e1e00a1c588a5a282ff813465be1a"
     assert as_hex(hashing.phash(image)) == "8000071f3f1f3f3f"
 
 
@@ -57,12 +57,12 @@ def test_what_shows_other_colours_has_another_pixel_hash() -> None:
     one_pixel.putpixel((5, 5), (1, 2, 3))
     clear = photo.convert("RGBA")
     clear.putpixel((5, 5), (*photo.getpixel((5, 5)), 0))
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    adobe = load_sample_photo("rocket.jpg").info["icc_profile"]
     variants = [
         encoded(photo, "PNG"),
         encoded(one_pixel, "PNG"),
         encoded(clear, "PNG"),
-        encoded(photo, "PNG", icc_profile=lab),
+        encoded(photo, "PNG", icc_profile=adobe),
     ]
     assert len({hashing.pixel_hash(decode_image(v, **LIMITS)) for v in variants}) == 4
 

@@ -14,6 +14,7 @@ from fabricated import arc, families, fill, flip_bits, listed, readable
 from pyspark.sql import DataFrame, SparkSession
 from table_contents import rows
 
+from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store.schema import PAIRS, Table
 from dedup_spark.store.tables import Tables
@@ -148,7 +149,7 @@ def going(
     old = [listed(i, size_bytes=1, uri=f"s3://b/{i}.jpg", object_version=2) for i in (21, 22, 23)]
     picture = {**dict.fromkeys(inode, "a"), 11: "b", 12: "b"}
     read = [readable(i, None, pixel_hash=p, content_hash=p, phash=0) for i, p in picture.items()]
-    made_by = {21: "1/pillow", 22: "2/pillow", 23: "2/pillow"}
+    made_by = {21: "1/pillow", 22: f"{OLDEST_DECIDING}/pillow", 23: f"{OLDEST_DECIDING}/pillow"}
     read += [
         readable(i, None, pixel_hash="c", content_hash="c", phash=-1, signature_version=made_by[i]) for i in made_by
     ]

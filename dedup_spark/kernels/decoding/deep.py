@@ -1,0 +1,138 @@
+"""Deep values of one channel (16-bit, 32-bit, floats): which of them are values, and how they are shown in 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.strips import mapped, strips
+
+MODES = frozenset({"I", "F", "I;16"})
+
+_NO_MAGNITUDE = 1e19
+"""From here on a number is no measurement but the fill value of a program: -3.4e38, 1e20, 9.97e36, -1.8e308."""
+_FILL_VALUES = frozenset(
+    {sign * float(10**n - 1) for n in range(3, 8) for sign in (1, -1)}
+    | {-32768.0, -32767.0, 32767.0, 65535.0, -2147483648.0, 2147483647.0}
+)
+"""What else programs write where there is no value; taken for that where it is further from all other values than these
+are from each other. Any other number but 0 is taken for it `_FAR` times as far away, where it would leave the others no
+more than a few grey levels."""
+_FAR = 20
+_DARK = 16_384
+"""16-bit values that stay below this (14 bits) are shown by their range, as cameras, scanners and microscopes store 10
+to 14 bits in 16; their high byte would show next to nothing."""
+
+Values = np.ndarray[Any, Any]
+
+
+def void_of(pixels: Image.Image, no_data: float | None) -> Image.Image | None:
+    """255 where a pixel of a deep mode holds no value, else 0; None where all do.
+
+    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or a fill value by its
+    distance from all others. Four passes over the pixels at most.
+    """
+    known = {np.float32(no_data) if pixels.mode == "F" else no_data} if no_data is not None else set()
+    fills = known | _fill_values(pixels, known)
+    return _mask(pixels, fills) if fills or pixels.mode == "F" else None
+
+
+def _mask(pixels: Image.Image, fills: set[Any]) -> Image.Image | None:
+    mask = mapped(pixels, lambda values: np.where(_is_value(values, fills), 0, 255).astype(np.uint8))
+    return mask if mask.getextrema()[1] else None
+
+
+def _is_value(values: Values, fills: set[Any]) -> Values:
+    good = np.abs(values) < _NO_MAGNITUDE if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    for fill in fills:
+        good &= values != fill
+    return good
+
+
+def _fill_values(pixels: Image.Image, known: set[Any]) -> set[float]:
+    """The lowest and the highest value, where they are fill values by their distance from all others."""
+    low, high = _range(_values(pixels, known))
+    return {fill for fill in (low, high) if fill and _is_apart(fill, _range(_values(pixels, known | {fill})))}
+
+
+def _is_apart(fill: float, others: tuple[float, float]) -> bool:
+    low, high = others
+    gap = max(low - fill, fill - high)
+    return low < high < np.inf and gap > (1 if fill in _FILL_VALUES else _FAR) * (high - low)
+
+
+def _values(pixels: Image.Image, fills: set[Any]) -> Iterator[Values]:
+    for strip in strips(pixels):
+        values = np.asarray(strip)
+        yield values[_is_value(values, fills)]
+
+
+def _range(pieces: Iterator[Values]) -> tuple[float, float]:
+    low, high = np.inf, -np.inf
+    for values in pieces:
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return low, high
+
+
+def in_8_bits(picture: Picture) -> Image.Image:
+    """L, or LA where pixels are transparent. What holds no value is shown as the mean of what does, so that it adds no
+    structure of its own; a picture without any value is black.
+
+    Integers up to 255 are 8 bits; from `_DARK` to 65,535 the high byte counts; floats in 0..1 are shares of white; all
+    others are spread over their range.
+    """
+    seen = _seen(picture)
+    low, high = _range(_shown_values(picture, seen))
+    if low > high:
+        return Image.new("L", picture.pixels.size)
+    scale, offset = _scale(low, high, picture.pixels.mode)
+    grey = mapped(picture.pixels, lambda values: _scaled(values, scale, offset))
+    if picture.void is not None:
+        total = n = 0.0
+        for shown, void in zip(strips(grey), strips(picture.void), strict=True):
+            kept = np.asarray(shown)[np.asarray(void) == 0]
+            total, n = total + float(kept.sum(dtype=np.float64)), n + kept.size
+        grey.paste(round(total / n), None, picture.void)
+    return grey if picture.alpha is None else Image.merge("LA", (grey, picture.alpha))
+
+
+def _seen(picture: Picture) -> Image.Image | None:
+    """255 for each pixel that counts for the range; None where all do."""
+    if picture.void is None:
+        return picture.alpha
+    seen = picture.void.point(lambda v: 255 - v)
+    return seen if picture.alpha is None else Image.fromarray(np.minimum(np.asarray(seen), np.asarray(picture.alpha)))
+
+
+def _shown_values(picture: Picture, seen: Image.Image | None) -> Iterator[Values]:
+    if seen is None:
+        yield from (np.asarray(strip) for strip in strips(picture.pixels))
+        return
+    for strip, mask in zip(strips(picture.pixels), strips(seen), strict=True):
+        yield np.asarray(strip)[np.asarray(mask) > 0]
+
+
+def _scale(low: float, high: float, mode: str) -> tuple[float, float]:
+    """(factor, offset): a value v is shown as (v - offset) x factor."""
+    if mode != "F" and low >= 0 and high <= 255:
+        return 1.0, 0.0
+    if mode != "F" and low >= 0 and _DARK <= high <= 65_535:
+        return 1 / 256, 0.0
+    if mode == "F" and low >= 0 and high <= 1:
+        return 255.0, 0.0
+    return 255 / max(high - low, 1e-12), low
+
+
+def _scaled(values: Values, factor: float, offset: float) -> Values:
+    shown = (np.nan_to_num(values.astype(np.float64), nan=offset, posinf=offset, neginf=offset) - offset) * factor
+    return np.clip(shown, 0, 255).astype(np.uint8)
+
+
+def other_than(pixels: Image.Image, key: float) -> Image.Image:
+    """255 where a pixel of a deep mode is not `key`, else 0."""
+    return mapped(pixels, lambda values: np.where(values == key, 0, 255).astype(np.uint8))

@@ -1,0 +1,90 @@
+"""An opened file whose frames are decoded one at a time, upright."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from dedup_spark.kernels.decoding.frames import Frames
+from dedup_spark.kernels.decoding.headers import is_turned, jxl_orientation
+from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
+from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.rendering import turn
+from dedup_spark.kernels.decoding.values import picture_of
+
+_ORIENTATION = 0x0112
+
+
+class Opened:
+    """The image as its plugin opened it, with its file.
+
+    Attributes:
+        orientation: EXIF orientation 1-8 of the frame decoded last.
+    """
+
+    def __init__(self, image: Image.Image, data: bytes, image_format: str, frames: Frames) -> None:
+        self._image, self._data, self._format, self._frames = image, data, image_format, frames
+        self._at = frames.main or 0
+        self.orientation = 1
+
+    def picture(self, place: int, check_size: Callable[[int, int], None]) -> Picture:
+        """Of the frame at a place; `check_size` is called before its pixels are allocated. Raises as plugins do."""
+        image = self._image
+        if place != self._at:
+            image.seek(place)
+            self._at = place
+        check_size(*image.size)
+        tagged = _exif_orientation(image) if self._format == "TIFF" else 1  # Pillow turns a TIFF while it loads
+        image.load()
+        self.orientation = self._find_orientation(tagged)
+        return picture_of(self._upright(), image, self._data)
+
+    def frame(self, place: int, max_pixels: int) -> tuple[Picture, int | None] | None:
+        """A further frame, and for how many milliseconds it is shown where the decoder knows; None where it is damaged
+        or larger than `max_pixels`.
+
+        Raises:
+            MemoryError: The frame is not damaged.
+        """
+
+        def check_size(width: int, height: int) -> None:
+            if width * height > max_pixels:
+                raise Image.DecompressionBombError(f"a frame of {width} x {height} pixels")
+
+        try:
+            return self.picture(place, check_size), self.shown_ms
+        except MemoryError:
+            raise
+        except DECODER_ERRORS:
+            return None
+
+    @property
+    def shown_ms(self) -> int | None:
+        """How long the frame decoded last is shown, by the decoder."""
+        shown = self._image.info.get("duration")
+        return round(shown) if isinstance(shown, int | float) else None
+
+    def _find_orientation(self, tagged: int) -> int:
+        image = self._image
+        return {
+            "TIFF": lambda: tagged,
+            "HEIF": lambda: int(image.info.get("original_orientation") or 1) if is_turned(self._data) else 1,
+            "JXL": lambda: jxl_orientation(self._data),
+        }.get(self._format, lambda: _exif_orientation(image))()
+
+    def _upright(self) -> Image.Image:
+        """Of several frames a copy, as the plugin puts the next frame into the same image."""
+        image = self._image
+        has_jpeg = getattr(image, "jpeg", False)  # a JPEG inside JPEG XL comes out as it went in
+        is_upright = self._format in ("TIFF", "HEIF") or (self._format == "JXL" and not has_jpeg)
+        source = image if is_upright else turn(image, self.orientation)
+        return source.copy() if source is image and len(self._frames.places) > 1 else source
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except DECODER_ERRORS:  # broken metadata around sound pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -1,0 +1,26 @@
+"""One picture as it was decoded: its values, and what is needed to show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """Upright, in the values of its file.
+
+    Attributes:
+        pixels: The values without loss: RGB, RGBA, or a 16-bit, 32-bit or float mode of one channel.
+        source: The image as the decoder returned it, upright, in its own mode.
+        icc_profile: As embedded; it is not applied yet.
+        void: Of a deep mode: 255 where a pixel holds no value (no-data, not finite), else 0; None where all do.
+        alpha: Of a deep mode: 0 where a pixel is transparent, else 255; None where none is.
+    """
+
+    pixels: Image.Image
+    source: Image.Image
+    icc_profile: bytes | None
+    void: Image.Image | None = None
+    alpha: Image.Image | None = None
