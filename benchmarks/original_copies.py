@@ -150,7 +150,9 @@ def _framed(photo: Photo, _: bytes, exif: bytes | None, rng: np.random.Generator
     return _saved(ImageOps.expand(photo, max(3, round(min(photo.size) * rng.uniform(0.015, 0.1))), colour), rng, exif)
 
 
-def _export(photo: Photo, _: bytes, exif: bytes | None, rng: np.random.Generator) -> bytes:
+def _export(photo: Photo, data: bytes, exif: bytes | None, rng: np.random.Generator) -> bytes | None:
+    if not data.startswith(b"\xff\xd8"):
+        return None  # pixels that no JPEG has touched are as good in any lossless file
     name, options = _EXPORTS[int(rng.integers(len(_EXPORTS)))]
     kept: dict[str, Any] = {"exif": exif} if exif and rng.random() < 0.33 else {}
     return edits.encoded(photo, name, **options, **kept)

@@ -40,7 +40,7 @@ CRITERIA = (
         f"coalesce(regexp_like(lower(software), '{EDITORS}'), false) ASC",
         "no editor has written it, as one has written {other}",
     ),
-    ("detail_share < 0.75 ASC", "its detail is as fine as its pixels, and {other} is enlarged or blurred"),
+    ("detail_share < 0.85 ASC", "its detail is as fine as its pixels, and {other} is enlarged or blurred"),
     ("width_px * height_px DESC", "it has more pixels than {other}"),
     ("quality_below_best > 8 ASC", "it was compressed less strongly than {other}"),
     ("earlier_jpeg_quality IS NULL DESC", "it carries no traces of an earlier JPEG, as {other} does"),

@@ -45,7 +45,9 @@ def has_lost_data(data: bytes, image: DecodedImage, jpeg: JpegStructure | None) 
 def _is_jpeg_incomplete(jpeg: JpegStructure, data: bytes) -> bool:
     if not jpeg.scans or not jpeg.components:
         return False
-    missing = _lacks_coefficients(jpeg) if jpeg.is_progressive else _lacks_components(jpeg)
+    missing = _lacks_components(jpeg)
+    if jpeg.is_progressive:
+        missing = _lacks_coefficients(jpeg) or _is_filled_up(jpeg, data)
     broken = jpeg.marker_inside is not None
     return missing or broken or _lacks_restarts(jpeg, data) or any(_is_zeroed(jpeg, s, data) for s in jpeg.scans)
 
@@ -59,6 +61,12 @@ def _lacks_coefficients(jpeg: JpegStructure) -> bool:
             if number in reached:
                 reached[number][first : last + 1] = scan.bits[1]
     return any(bits.any() for bits in reached.values())
+
+
+def _is_filled_up(jpeg: JpegStructure, data: bytes) -> bool:
+    """Whether zeros stand in place of lost data behind an early end. Cameras fill files up to whole sectors, too."""
+    rest = data[jpeg.scans[-1].data[1] + 2 :]
+    return len(rest) >= _LOST_BYTES and len(data) % _LOST_BYTES != 0 and not rest.strip(b"\0")
 
 
 def _lacks_components(jpeg: JpegStructure) -> bool:
@@ -106,7 +114,7 @@ def _ends_in_filling(jpeg: JpegStructure, data: bytes, image: DecodedImage) -> b
         return False
     start, end = jpeg.scans[0].data
     n_bytes = max(8, round(0.09 * jpeg.width))  # six blocks of 16 px need two bits each at least
-    tail = np.frombuffer(data[max(start, end - n_bytes) : end], np.uint8)
+    tail = np.frombuffer(data[max(start, end - 2 - n_bytes) : end - 2], np.uint8)  # the last bits fill a byte
     periods = range(1, min(_MAX_PERIOD_BYTES, len(tail) // 2) + 1)
     return not any(np.array_equal(tail[p:], tail[:-p]) for p in periods)
 

@@ -22,24 +22,43 @@ _SAME_LEVELS, _LEAST_BACKGROUND = 8, 0.55
 _EDGE_LEVELS, _LEAST_EDGE, _LEAST_OPPOSITE_EDGE = 14, 0.4, 0.1
 """A band needs less of an edge where the opposite one, in the same colour, has one: dark photos lie in dark bars."""
 _LEAST_SHARE, _LEAST_PX, _MOST_SHARE = 0.006, 2, 0.48
-_SMOOTH_LEVELS, _SHARPER = 1.5, 3.0
+_RULE_PX, _RULE_SHARE = 3, 0.012
+"""A band may have lines across it, as thick as this."""
+_SMOOTH_SHARE, _SHARPER, _PLAIN_LEVELS = 0.4, 2.0, 0.25
 _LEAST_SIDE_PX = 24
+_LEAST_CORNERS, _LEAST_LEG, _MOST_BENT = 3, 4, 0.2
+"""A triangle: its area is near half the product of its legs, each of so many values of _SAMPLES."""
 _LEAST_SMOOTH_SHARE, _SYMMETRIC_SHARE = 0.04, 0.02
 
 
-def added_share(grey: UInt8) -> float:
-    """Share 0 to 1 of the area of (h, w) uint8, at full size or reduced, that lies in added borders.
+class Inside(NamedTuple):
+    """Where the picture itself lies, in shares of width and height, and the share of the area that is corners beside a
+    turned picture."""
 
-    Cost: about 0.4 ms for 500 px.
+    left: float
+    top: float
+    right: float
+    bottom: float
+    corners: float = 0.0
+
+    @property
+    def added_share(self) -> float:
+        """Share 0 to 1 of the area that lies outside."""
+        return max(0.0, self.corners, 1 - (self.right - self.left) * (self.bottom - self.top))
+
+
+def inside_borders(grey: UInt8) -> Inside:
+    """The part of (h, w) uint8, a picture at full size or reduced, that added borders leave.
+
+    Cost: about 0.3 ms for 500 px.
     """
     expect(grey=(grey, "h w", np.uint8))
     if min(grey.shape) < _LEAST_SIDE_PX:
-        return 0.0
-    inside = 1.0
-    for lines in (grey, np.ascontiguousarray(grey.T)):
-        first, last = _bands(lines)
-        inside *= 1 - (first + last) / len(lines)
-    return float(1 - inside)
+        return Inside(0.0, 0.0, 1.0, 1.0)
+    top, bottom = _bands(grey)
+    left, right = _bands(np.ascontiguousarray(grey.T))
+    height, width = grey.shape
+    return Inside(left / width, top / height, 1 - right / width, 1 - bottom / height, _corners(grey))
 
 
 def _bands(lines: UInt8) -> tuple[int, int]:
@@ -70,8 +89,8 @@ def _band(lines: UInt8) -> _Band:
     most = int(_MOST_SHARE * n)
     near = lines[: most + 3].astype(np.int16)
     background = int(np.median(near[:2]))
-    share = (np.abs(near - background) <= _SAME_LEVELS).mean(axis=1)
-    end = int(np.argmax(np.append(share[:most] < _LEAST_BACKGROUND, True)))
+    share = (np.abs(near - background) <= _SAME_LEVELS).mean(axis=1)[:most]
+    end = _first_run(share < _LEAST_BACKGROUND, max(_RULE_PX, round(_RULE_SHARE * n)))
     if not max(_LEAST_PX, _LEAST_SHARE * n) <= end < most:
         return _Band(0, background, 0.0)
     return _Band(end, background, _edge(near, end, background))
@@ -84,21 +103,54 @@ def _edge(near: np.ndarray[Any, Any], end: int, background: int) -> float:
     return float((before & after).mean())
 
 
+def _corners(grey: UInt8) -> float:
+    """The share of the area in plain triangles of one colour at three corners or four, as turning a picture leaves them."""
+    small = grey[:: max(1, grey.shape[0] // _SAMPLES), :: max(1, grey.shape[1] // _SAMPLES)].astype(np.int16)
+    views = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])
+    colours = np.array([view[0, 0] for view in views])
+    areas = np.array([_triangle(view) for view in views])
+    found = (areas > 0) & (np.abs(colours - np.median(colours)) <= _SAME_LEVELS)
+    return float(areas[found].sum() / small.size) if found.sum() >= _LEAST_CORNERS else 0.0
+
+
+def _triangle(view: np.ndarray[Any, Any]) -> float:
+    """The values of the plain triangle at the first corner; 0 where what is plain there is not one."""
+    plain = np.abs(view - view[0, 0]) <= _SAME_LEVELS
+    lengths = np.where(plain.all(axis=1), view.shape[1], plain.argmin(axis=1))
+    high = _first_run(lengths == 0, 0)
+    lengths = lengths[:high]
+    if min(high, lengths.max(initial=0)) < _LEAST_LEG or high >= len(view) - 1 or lengths.max() >= view.shape[1] - 1:
+        return 0.0
+    area = float(lengths.sum())
+    return area if abs(area / (0.5 * (lengths[0] + 1) * (high + 1)) - 1) <= _MOST_BENT else 0.0
+
+
+def _first_run(flags: Bools, longer_than: int) -> int:
+    """Where the first run of more than so many true flags begins, which may go on behind the last; their number if none."""
+    n_true = np.cumsum(np.concatenate([[False], flags, np.ones(longer_than, bool)]))
+    whole = n_true[longer_than + 1 :] - n_true[: -longer_than - 1] > longer_than
+    return int(np.argmax(whole)) if whole.any() else len(flags)
+
+
 def _smooth_bands(activity: Floats) -> int:
     """The width of the two bands of blurred picture on opposite sides; 0 where there are none.
 
     `activity` is the mean difference of neighbours along each line, in levels.
     """
-    ends = [_smooth_end(activity), _smooth_end(activity[::-1])]
-    is_alike = abs(ends[0] - ends[1]) <= max(2, _SYMMETRIC_SHARE * len(activity))
-    return min(ends) if is_alike and min(ends) >= _LEAST_SMOOTH_SHARE * len(activity) else 0
+    n = len(activity)
+    rough = activity > _SMOOTH_SHARE * float(np.median(activity[n // 3 : 2 * n // 3]))
+    ends = [_smooth_end(activity, rough), _smooth_end(activity[::-1], rough[::-1])]
+    is_alike = abs(ends[0] - ends[1]) <= max(2, _SYMMETRIC_SHARE * n)
+    return min(ends) if is_alike and min(ends) >= _LEAST_SMOOTH_SHARE * n else 0
 
 
-def _smooth_end(activity: Floats) -> int:
-    """Where the smooth lines at the beginning end in a jump to sharp ones; 0 where they do not."""
-    rough: Bools = activity > _SMOOTH_LEVELS
+def _smooth_end(activity: Floats, rough: Bools) -> int:
+    """Where the smooth lines at the beginning end in a jump to sharp ones; 0 where they do not.
+
+    Lines without any difference are plain, and not blurred.
+    """
     end = int(np.argmax(rough)) if rough.any() else 0
     inside = activity[end + 2 : end + 10]
-    if not 0 < end < _MOST_SHARE * len(activity) or not len(inside):
+    if not 0 < end < _MOST_SHARE * len(activity) or not len(inside) or float(np.median(activity[:end])) < _PLAIN_LEVELS:
         return 0
-    return end if float(inside.mean()) >= _SHARPER * float(activity[max(0, end - 8) : end].mean() + 0.2) else 0
+    return end if float(inside.mean()) >= _SHARPER * float(activity[max(0, end - 8) : end].mean()) else 0

@@ -16,7 +16,7 @@ from dedup_spark.kernels.arrays import Float32, Float64
 
 SAMPLE_PX = 512
 """Side of the part of a picture that is looked at."""
-_WINDOW_PX, _LINE_STEP = 64, 8
+_WINDOW_PX, _LINES = 64, 64
 _LEAST_OF_LAW = 0.2
 _FITTED, _ANCHORED, _STEEPEST_LAW = 8, 4, -3.0
 _DROP_BINS, _LEAST_DROP = 4, 0.55
@@ -34,7 +34,8 @@ def detail_share(sample: Image.Image) -> float:
     grey = np.asarray(sample.convert("L"), np.float32)
     if min(grey.shape) < _WINDOW_PX:
         return 1.0
-    spectra = [_spectrum(lines) for lines in (grey[::_LINE_STEP], np.ascontiguousarray(grey[:, ::_LINE_STEP].T))]
+    rows, columns = grey[:: max(1, grey.shape[0] // _LINES)], grey[:, :: max(1, grey.shape[1] // _LINES)]
+    spectra = [_spectrum(rows), _spectrum(np.ascontiguousarray(columns.T))]
     if min(_steepest_drop(power) for power in spectra) < _LEAST_DROP:
         return 1.0
     return float(np.sqrt(np.prod([_reach(power) for power in spectra])))

@@ -60,13 +60,20 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
             earlier grid is searched for.
     Cost: about 0.5 ms.
     """
-    luma = np.asarray(sample.convert("L"), np.float32)
+    luma = _luma(sample, is_exact=table is None)
     if min(luma.shape) < 16:
         return None
     if table is not None:
         return _quality_of_steps(_hidden_steps(_coefficients(luma), table))
     left, top = _grid(luma)
     return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:])))
+
+
+def _luma(sample: Image.Image, is_exact: bool) -> Float32:
+    """Luma, (h, w); rounded to levels unless it must be exact."""
+    if not is_exact:
+        return np.asarray(sample.convert("L"), np.float32)
+    return np.asarray(sample.convert("RGB"), np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _quality(scale_percent: float) -> float:

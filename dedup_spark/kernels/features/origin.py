@@ -25,6 +25,7 @@ _JPEG_FORMATS = frozenset({"JPEG", "MPO"})
 _LOSSLESS_FORMATS = frozenset({"PNG", "BMP", "PPM", "QOI", "DDS", "ICO", "PSD"})
 _JPEG_IN_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 _SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 2): "4:1:0"}
+_MARGIN_SHARE = 0.02
 _MAX_EXIF_BYTES = 1 << 20
 
 
@@ -58,6 +59,7 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
     is_raw = formats.decoder_of(image.format) is formats.RAW  # seen by the JPEG preview inside it
     is_lossless = is_raw or _is_lossless(data, image)
     exif = _exif(data, image)
+    inside = borders.inside_borders(np.asarray(reduced.getchannel("G")))
     return OriginFacts(
         is_damaged=has_lost_data(data, image, jpeg),
         captured_at=exif.captured_at,
@@ -68,9 +70,18 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         jpeg_quality=None if table is None else jpeg_traces.quality_of_table(table),
         earlier_jpeg_quality=_earlier_quality(image, jpeg) if not is_raw and (is_lossless or table is not None) else None,
         chroma_subsampling=_subsampling(jpeg) if jpeg else None,
-        detail_share=1.0 if is_raw else detail.detail_share(to_8_bit(middle(image.pixels, detail.SAMPLE_PX))),
-        added_share=borders.added_share(np.asarray(reduced.getchannel("G"))),
+        detail_share=1.0 if is_raw else detail.detail_share(_inner_sample(image, inside)),
+        added_share=inside.added_share,
     )
+
+
+def _inner_sample(image: DecodedImage, inside: borders.Inside) -> Image.Image:
+    """A part of the picture itself: letters and lines of a border are sharp whatever lies within."""
+    width, height = image.pixels.size
+    margin = _MARGIN_SHARE if inside.added_share else 0.0
+    sides = (inside.left + margin, inside.top + margin, inside.right - margin, inside.bottom - margin)
+    box = [round(side * n) for side, n in zip(sides, (width, height, width, height), strict=True)]
+    return to_8_bit(middle(image.pixels, (box[0], box[1], box[2], box[3]), detail.SAMPLE_PX))
 
 
 def _earlier_quality(image: DecodedImage, jpeg: JpegStructure | None) -> float | None:

@@ -11,9 +11,10 @@ _BACK = {6: 8, 8: 6}
 _BLOCK_PX = 8
 
 
-def middle(image: Image.Image, side_px: int) -> Image.Image:
-    """The middle of an image, `side_px` wide and high where it is that large."""
-    return image.crop(_box(image.size, side_px, 1))
+def middle(image: Image.Image, box: tuple[int, int, int, int], side_px: int) -> Image.Image:
+    """The middle of a box (left, top, right, bottom) of an image, `side_px` wide and high where it is that large."""
+    left, top, right, bottom = _box((max(1, box[2] - box[0]), max(1, box[3] - box[1])), side_px, 1)
+    return image.crop((box[0] + left, box[1] + top, box[0] + right, box[1] + bottom))
 
 
 def stored_middle(upright: Image.Image, orientation: int, side_px: int) -> Image.Image:
