@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 import sqlite3
 import sys
@@ -32,6 +33,7 @@ from original_copies import KINDS, ORIGINALS, copies_of, original_of
 from dedup_spark.criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
+from dedup_spark.kernels.features import quality
 from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
 
 SEED = 20_261
@@ -39,7 +41,8 @@ TIMES = ("right", "equal", "by chance", "minutes apart")
 _REDUCED_PX = 256
 _TAKEN = datetime(2024, 5, 1, 12)
 _COLUMNS = (
-    "label", "kind", "uri", "size_bytes", "modified_at", "width_px", "height_px", "format",
+    "label", "kind", "uri", "size_bytes", "modified_at", "width_px", "height_px", "format", "mode",
+    "entropy_bits",
     *[f.name for f in dataclasses.fields(OriginFacts)],
 )  # fmt: skip
 
@@ -51,6 +54,7 @@ def facts_of(data: bytes) -> Row:
     image = decode_image(data, max_pixels=10**9, min_side_px=8)
     reduced = render(image.pixels, image.source, image.icc_profile, _REDUCED_PX)
     facts = dataclasses.asdict(origin_facts(data, image, reduced))
+    facts |= {"mode": image.source.mode, "entropy_bits": quality.entropy_bits(np.asarray(reduced.convert("L")))}
     width, height = image.size
     return facts | {"width_px": width, "height_px": height, "format": image.format, "size_bytes": len(data)}
 
@@ -76,14 +80,18 @@ def first_of_each(groups: dict[str, list[Row]]) -> dict[str, str]:
     """By label the kind that comes first by the default order."""
     lake = sqlite3.connect(":memory:")
     lake.create_function("regexp_like", 2, lambda text, pattern: text and bool(re.search(pattern, text)))
+    lake.create_function("ln", 1, math.log)
+    lake.create_function("greatest", 2, lambda a, b: max((v for v in (a, b) if v is not None), default=None))
     lake.create_function("date_trunc", 2, lambda _, moment: moment[:10])
     lake.execute(f"CREATE TABLE members ({', '.join(_COLUMNS)})")
-    rows = [[row.get(c, label) for c in _COLUMNS] for label, members in groups.items() for row in members]
+    rows = [[label if c == "label" else row[c] for c in _COLUMNS] for label, members in groups.items() for row in members]
     lake.executemany(f"INSERT INTO members VALUES ({', '.join('?' * len(_COLUMNS))})", rows)
-    of_file, of_group = (", ".join(f"{sql} AS {name}" for name, sql in made.items()) for made in (OF_FILE, OF_GROUP))
+    described = "members"
+    for made in (OF_FILE, *OF_GROUP):
+        described = f"(SELECT *, {', '.join(f'{sql} AS {name}' for name, sql in made.items())} FROM {described})"
     order = ", ".join(f"{item} NULLS LAST" for item in DEFAULT_ORDER)
     query = f"""SELECT label, kind FROM (SELECT label, kind, row_number() OVER (PARTITION BY label ORDER BY {order}) AS
-        place FROM (SELECT *, {of_group} FROM (SELECT *, {of_file} FROM members))) WHERE place = 1"""
+        place FROM {described}) WHERE place = 1"""
     return dict(lake.execute(query))
 
 

@@ -73,6 +73,8 @@ _OF_FEATURES = {
     "chroma_subsampling": "coalesce(chroma_subsampling LIKE '4:_:_', true)",
     "detail_share": "coalesce(detail_share BETWEEN 0 AND 1, status = 'rejected')",
     "added_share": "coalesce(added_share BETWEEN 0 AND 1, status = 'rejected')",
+    "shown_width_px": "coalesce(shown_width_px BETWEEN 1 AND width_px, status = 'rejected')",
+    "shown_height_px": "coalesce(shown_height_px BETWEEN 1 AND height_px, status = 'rejected')",
     "signature_version": _GIVEN,
     "run_id": _GIVEN,
     "reading_key": _GIVEN,

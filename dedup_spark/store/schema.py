@@ -128,6 +128,8 @@ FEATURES = Table(
             "float",
             "Share of the area, 0 to 1, that is no part of the picture: bars of a screenshot or a caption, a frame",
         ),
+        ("shown_width_px", "int", "Width of the picture without such bars and frames, pixels"),
+        ("shown_height_px", "int", "Height of the picture without such bars and frames, pixels"),
         ("signature_version", "string", "Versions of decoder and preprocessing that made this row"),
         ("run_id", "string", "Run that read the image"),
         (

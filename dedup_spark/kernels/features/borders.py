@@ -24,11 +24,11 @@ _EDGE_LEVELS, _LEAST_EDGE, _LEAST_OPPOSITE_EDGE = 14, 0.4, 0.1
 _LEAST_SHARE, _LEAST_PX, _MOST_SHARE = 0.006, 2, 0.48
 _RULE_PX, _RULE_SHARE = 3, 0.012
 """A band may have lines across it, as thick as this."""
-_SMOOTH_SHARE, _SHARPER, _PLAIN_LEVELS = 0.4, 2.0, 0.25
+_JUMP_LINES, _SMOOTH_LEVELS, _SHARPER, _NOISE_LEVELS = 5, 0.9, 2.5, 0.06
 _LEAST_SIDE_PX = 24
 _LEAST_CORNERS, _LEAST_LEG, _MOST_BENT = 3, 4, 0.2
 """A triangle: its area is near half the product of its legs, each of so many values of _SAMPLES."""
-_LEAST_SMOOTH_SHARE, _SYMMETRIC_SHARE = 0.04, 0.02
+_LEAST_SMOOTH_SHARE = 0.03
 
 
 class Inside(NamedTuple):
@@ -116,11 +116,12 @@ def _corners(grey: UInt8) -> float:
 def _triangle(view: np.ndarray[Any, Any]) -> float:
     """The values of the plain triangle at the first corner; 0 where what is plain there is not one."""
     plain = np.abs(view - view[0, 0]) <= _SAME_LEVELS
+    plain = plain[int(plain[:_LEAST_LEG].all(axis=1).sum()) :]  # the first line may miss the corner of the picture
     lengths = np.where(plain.all(axis=1), view.shape[1], plain.argmin(axis=1))
-    high = _first_run(lengths == 0, 0)
-    lengths = lengths[:high]
-    if min(high, lengths.max(initial=0)) < _LEAST_LEG or high >= len(view) - 1 or lengths.max() >= view.shape[1] - 1:
+    high = int(lengths.argmin())  # where a corner of the picture touches the side; it may fall between two values
+    if lengths[high] > 2 or high < _LEAST_LEG or not _LEAST_LEG <= lengths[0] < view.shape[1] - 1:
         return 0.0
+    lengths = lengths[:high]
     area = float(lengths.sum())
     return area if abs(area / (0.5 * (lengths[0] + 1) * (high + 1)) - 1) <= _MOST_BENT else 0.0
 
@@ -133,24 +134,26 @@ def _first_run(flags: Bools, longer_than: int) -> int:
 
 
 def _smooth_bands(activity: Floats) -> int:
-    """The width of the two bands of blurred picture on opposite sides; 0 where there are none.
+    """The width of the two equal bands of blurred picture on opposite sides; 0 where there are none.
 
-    `activity` is the mean difference of neighbours along each line, in levels.
+    `activity` is the mean difference of neighbours along each line, in levels. At the end of such a band it jumps, on
+    both sides at the same distance. Lines without any difference are plain, and not blurred.
     """
-    n = len(activity)
-    rough = activity > _SMOOTH_SHARE * float(np.median(activity[n // 3 : 2 * n // 3]))
-    ends = [_smooth_end(activity, rough), _smooth_end(activity[::-1], rough[::-1])]
-    is_alike = abs(ends[0] - ends[1]) <= max(2, _SYMMETRIC_SHARE * n)
-    return min(ends) if is_alike and min(ends) >= _LEAST_SMOOTH_SHARE * n else 0
-
-
-def _smooth_end(activity: Floats, rough: Bools) -> int:
-    """Where the smooth lines at the beginning end in a jump to sharp ones; 0 where they do not.
-
-    Lines without any difference are plain, and not blurred.
-    """
-    end = int(np.argmax(rough)) if rough.any() else 0
-    inside = activity[end + 2 : end + 10]
-    if not 0 < end < _MOST_SHARE * len(activity) or not len(inside) or float(np.median(activity[:end])) < _PLAIN_LEVELS:
+    width, n = _JUMP_LINES, len(activity)
+    least, most = max(width, round(_LEAST_SMOOTH_SHARE * n)), int(_MOST_SHARE * n)
+    if most <= least:
         return 0
-    return end if float(inside.mean()) >= _SHARPER * float(activity[max(0, end - 8) : end].mean()) else 0
+    (before, after), (before_end, after_end) = (_around(side, least, most) for side in (activity, activity[::-1]))
+    jumps = np.minimum(after / (before + _NOISE_LEVELS), after_end / (before_end + _NOISE_LEVELS))
+    smooth = np.maximum(before, before_end) <= _SMOOTH_LEVELS
+    plain = np.minimum(before, before_end) < _NOISE_LEVELS
+    place = int(np.argmax(jumps * (smooth & ~plain)))
+    return least + place if (smooth & ~plain)[place] and jumps[place] >= _SHARPER else 0
+
+
+def _around(activity: Floats, least: int, most: int) -> tuple[Floats, Floats]:
+    """The mean of _JUMP_LINES lines before each end `least` to `most`, and behind the line that interpolation mixes."""
+    sums = np.concatenate([[0.0], np.cumsum(activity)])
+    ends = np.arange(least, most)
+    mean_before = (sums[ends] - sums[ends - _JUMP_LINES]) / _JUMP_LINES
+    return mean_before, (sums[ends + 1 + _JUMP_LINES] - sums[ends + 1]) / _JUMP_LINES

@@ -36,9 +36,11 @@ def detail_share(sample: Image.Image) -> float:
         return 1.0
     rows, columns = grey[:: max(1, grey.shape[0] // _LINES)], grey[:, :: max(1, grey.shape[1] // _LINES)]
     spectra = [_spectrum(rows), _spectrum(np.ascontiguousarray(columns.T))]
-    if min(_steepest_drop(power) for power in spectra) < _LEAST_DROP:
+    drops = [_steepest_drop(power) for power in spectra]
+    if min(fall for fall, _ in drops) < _LEAST_DROP:
         return 1.0
-    return float(np.sqrt(np.prod([_reach(power) for power in spectra])))
+    ends = [min(_reach(power), place) for power, (_, place) in zip(spectra, drops, strict=True)]
+    return float(np.sqrt(np.prod(ends)))
 
 
 @functools.cache
@@ -70,7 +72,10 @@ def _log_frequencies() -> Float64:
     return np.log(np.arange(1, n + 1) / n)
 
 
-def _steepest_drop(power: Float64) -> float:
-    """The largest fall of log power within _DROP_BINS frequencies beyond that of the steepest law."""
+def _steepest_drop(power: Float64) -> tuple[float, float]:
+    """The largest fall of log power within _DROP_BINS frequencies beyond that of the steepest law, and the frequency, as
+    a share, in its middle."""
     beyond = np.log(power) - _STEEPEST_LAW * _log_frequencies()
-    return float((beyond[2:-_DROP_BINS] - beyond[2 + _DROP_BINS :]).max())
+    falls = beyond[2:-_DROP_BINS] - beyond[2 + _DROP_BINS :]
+    place = int(np.argmax(falls))
+    return float(falls[place]), float(np.exp(_log_frequencies()[2 + place + _DROP_BINS // 2]))

@@ -65,8 +65,9 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
         return None
     if table is not None:
         return _quality_of_steps(_hidden_steps(_coefficients(luma), table))
-    left, top = _grid(luma)
-    return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:])))
+    found = _quality_of_steps(_visible_steps(_coefficients(luma)))
+    left, top = _grid(luma) if found is None else (0, 0)  # a crop has lost the first rows and columns
+    return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
 
 
 def _luma(sample: Image.Image, is_exact: bool) -> Float32:

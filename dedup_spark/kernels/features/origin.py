@@ -44,6 +44,8 @@ class OriginFacts:
     chroma_subsampling: str | None
     detail_share: float
     added_share: float
+    shown_width_px: int
+    shown_height_px: int
 
 
 def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> OriginFacts:
@@ -72,6 +74,8 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         chroma_subsampling=_subsampling(jpeg) if jpeg else None,
         detail_share=1.0 if is_raw else detail.detail_share(_inner_sample(image, inside)),
         added_share=inside.added_share,
+        shown_width_px=max(1, round(image.size[0] * (inside.right - inside.left))),
+        shown_height_px=max(1, round(image.size[1] * (inside.bottom - inside.top))),
     )
 
 

@@ -70,7 +70,9 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
 
 def _compared(described: DataFrame) -> DataFrame:
     """Add the columns that compare a member with its group (`label`): criteria.OF_GROUP."""
-    return described.withColumns({name: F.expr(sql) for name, sql in OF_GROUP.items()})
+    for columns in OF_GROUP:
+        described = described.withColumns({name: F.expr(sql) for name, sql in columns.items()})
+    return described
 
 
 def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
