@@ -131,13 +131,22 @@ def _phone(photo: Photo, _: bytes, exif: bytes | None, rng: np.random.Generator)
 
 
 def _letterboxed(photo: Photo, _: bytes, exif: bytes | None, rng: np.random.Generator) -> bytes:
-    """To a square or to 16:9, with bars in one colour or a blurred enlargement of the photo."""
+    """To a square or to 16:9, with bars in one colour."""
+    return _in_the_middle(photo, rng, exif, is_blurred=False)
+
+
+def _blurred_bars(photo: Photo, _: bytes, exif: bytes | None, rng: np.random.Generator) -> bytes:
+    """The same with a blurred enlargement of the photo in the bars."""
+    return _in_the_middle(photo, rng, exif, is_blurred=True)
+
+
+def _in_the_middle(photo: Photo, rng: np.random.Generator, exif: bytes | None, is_blurred: bool) -> bytes:
     width, height = photo.size
     ratio = float(rng.choice([1.0, 16 / 9]))
     size = (max(width, round(height * ratio)), max(height, round(width / ratio)))
     if size[0] < 1.06 * width and size[1] < 1.06 * height:
         size = (width, round(1.3 * height))
-    if rng.random() < 0.4:
+    if is_blurred:
         ground = ImageOps.fit(photo, size).filter(ImageFilter.GaussianBlur(max(size) / 40))
     else:
         ground = Image.new("RGB", size, str(rng.choice(["black", "white", "#202020"])))
@@ -194,5 +203,8 @@ KINDS: dict[str, Make] = {
     "cropped": _cropped, "watermarked": _watermarked, "meme": _meme, "screenshot": _screenshot, "phone": _phone,
     "letter-boxed": _letterboxed, "framed": _framed, "lossless export": _export, "enlarged": _enlarged,
     "stripped": _stripped, "retouched": _retouched, "blurred": _blurred, "toned": _toned,
+    "blurred bars": _blurred_bars,
 }  # fmt: skip
 """How copies are made; None where an original does not allow it."""
+HARD = frozenset({"retouched", "blurred", "toned", "blurred bars"})
+"""Copies that a file alone can tell from an original without EXIF data only by times: shown, and not in the groups."""

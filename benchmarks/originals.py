@@ -84,7 +84,9 @@ def first_of_each(groups: dict[str, list[Row]]) -> dict[str, str]:
     lake.create_function("greatest", 2, lambda a, b: max((v for v in (a, b) if v is not None), default=None))
     lake.create_function("date_trunc", 2, lambda _, moment: moment[:10])
     lake.execute(f"CREATE TABLE members ({', '.join(_COLUMNS)})")
-    rows = [[label if c == "label" else row[c] for c in _COLUMNS] for label, members in groups.items() for row in members]
+    rows = [
+        [label if c == "label" else row[c] for c in _COLUMNS] for label, members in groups.items() for row in members
+    ]
     lake.executemany(f"INSERT INTO members VALUES ({', '.join('?' * len(_COLUMNS))})", rows)
     described = "members"
     for made in (OF_FILE, *OF_GROUP):
@@ -97,16 +99,18 @@ def first_of_each(groups: dict[str, list[Row]]) -> dict[str, str]:
 
 def measure(photos: Iterable[bytes]) -> tuple[dict[str, Any], Table, Table]:
     """Figures, the table of whole groups and that of single kinds of copy."""
-    made = {
-        (o, i): group_of(photo, o, [SEED, i, k]) for i, photo in enumerate(photos) for k, o in enumerate(ORIGINALS)
-    }
+    made = {(o, i): group_of(photo, o, [SEED, i, k]) for i, photo in enumerate(photos) for k, o in enumerate(ORIGINALS)}
     groups, kinds = Table(("original", *TIMES)), Table(("copy", *ORIGINALS))
     figures: dict[str, Any] = {}
     beaten_by = Counter[str]()
     for original in ORIGINALS:
         shares = []
         for times in TIMES:
-            timed = {f"{i}": with_times(rows, times, np.random.default_rng([SEED, i])) for (o, i), rows in made.items() if o == original}
+            timed = {
+                f"{i}": with_times(rows, times, np.random.default_rng([SEED, i]))
+                for (o, i), rows in made.items()
+                if o == original
+            }
             first = first_of_each(timed)
             shares.append(100 * sum(kind == "original" for kind in first.values()) / len(first))
             beaten_by.update(f"{original} < {kind}" for kind in first.values() if kind != "original")
@@ -121,7 +125,9 @@ def measure(photos: Iterable[bytes]) -> tuple[dict[str, Any], Table, Table]:
 def _alone(kind: str, original: str, made: dict[tuple[str, int], list[Row]]) -> float | str:
     """Percent of originals that come before their copy of one kind, with times that say nothing."""
     pairs = {
-        f"{i}": with_times([row for row in rows if row["kind"] in ("original", kind)], "equal", np.random.default_rng(i))
+        f"{i}": with_times(
+            [row for row in rows if row["kind"] in ("original", kind)], "equal", np.random.default_rng(i)
+        )
         for (o, i), rows in made.items()
         if o == original and any(row["kind"] == kind for row in rows)
     }
@@ -145,7 +151,9 @@ def main() -> None:
     groups.show()
     print("\npercent of originals before one copy, all times equal")
     kinds.show()
-    print_json({"n_photos": len(photos), "seconds": time.perf_counter() - start, "machine": describe_machine(), **figures})
+    print_json(
+        {"n_photos": len(photos), "seconds": time.perf_counter() - start, "machine": describe_machine(), **figures}
+    )
 
 
 if __name__ == "__main__":

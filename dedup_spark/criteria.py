@@ -11,16 +11,17 @@ OF_FILE = {
     "shown_px": "width_px * height_px * (1 - coalesce(added_share, 0.0))",
     "detail_px": "width_px * height_px * (1 - coalesce(added_share, 0.0)) * coalesce(detail_share, 1.0) "
     "* coalesce(detail_share, 1.0)",
-    "kept_quality": "CASE WHEN (format = 'GIF' OR mode IN ('1', 'P')) AND entropy_bits > 5 THEN 0.0 WHEN format IN "
-    "('WEBP', 'AVIF') AND NOT coalesce(is_lossless, false) THEN 40.0 WHEN coalesce(jpeg_quality, 100.0) < "
-    "coalesce(earlier_jpeg_quality, 100.0) THEN coalesce(jpeg_quality, 100.0) ELSE coalesce(earlier_jpeg_quality, 100.0) END",
+    "kept_quality": "CASE WHEN (format = 'GIF' OR mode IN ('1', 'P')) AND entropy_bits > 4 THEN 0.0 "
+    "WHEN format IN ('WEBP', 'AVIF') AND NOT coalesce(is_lossless, false) THEN 40.0 "
+    "WHEN coalesce(jpeg_quality, 100.0) < coalesce(earlier_jpeg_quality, 100.0) THEN jpeg_quality "
+    "ELSE coalesce(earlier_jpeg_quality, 100.0) END",
 }
 """Columns that are computed for each member. `shown_px`: pixels of the picture itself, without added borders.
 `detail_px`: as many of them as its detail needs. `kept_quality`: of the strongest known compression, by libjpeg's scale;
 100 without one, 0 for photos in a palette. WebP and AVIF do not tell theirs: they count below a usual JPEG."""
 
 _SHARP_BELOW = (
-    "max(CASE WHEN detail_share >= 0.9 THEN detail_px END) OVER (PARTITION BY label ORDER BY ln(shown_px + 1) "
+    "max(CASE WHEN detail_share >= 0.9 AND added_share <= 0.01 THEN detail_px END) OVER (PARTITION BY label ORDER BY ln(shown_px + 1) "
     "RANGE BETWEEN UNBOUNDED PRECEDING AND 0.35 PRECEDING)"
 )
 """The detail of the members that are sharp and have at most 70 % of the pixels."""
@@ -31,23 +32,29 @@ _PLAIN_OF_THIS_SHAPE = (
 )
 """The pixels of the members without borders that have the shape of what this one shows within its own."""
 
+_BORDER_HAS_A_SIGN = (
+    "added_share > 0.2 AND added_share <= 0.9 OR added_share > 1.01 - (shown_width_px + 0.0) * shown_height_px "
+    "/ (width_px * height_px)"
+)
+"""It takes much of the area, or it is the corners beside a turned picture."""
+
 OF_GROUP = (
     {
         "is_enlarged": f"coalesce(detail_share < 0.85 AND {_SHARP_BELOW} >= 0.35 * detail_px, false)",
-        "has_added_border": "coalesce(added_share > 0.01 AND (added_share > 1.01 - (shown_width_px + 0.0) * "
-        f"shown_height_px / (width_px * height_px) OR {_PLAIN_OF_THIS_SHAPE} >= 0.05 * shown_px), false)",
+        "has_added_border": f"coalesce(added_share > 0.01 AND ({_BORDER_HAS_A_SIGN} "
+        f"OR {_PLAIN_OF_THIS_SHAPE} >= 0.4 * detail_px), false)",
         "quality_below_best": "max(kept_quality) OVER (PARTITION BY label) - kept_quality",
     },
     {"true_px": "CASE WHEN is_enlarged OR has_added_border THEN detail_px ELSE shown_px END"},
     {
-        "size_of_best": "true_px / greatest(max(CASE WHEN NOT has_added_border THEN true_px END) OVER (PARTITION BY "
-        "label), 0.4 * max(true_px) OVER (PARTITION BY label))"
+        "size_of_best": "true_px / greatest(max(CASE WHEN NOT has_added_border THEN true_px END) "
+        "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label))"
     },
 )
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones. `is_enlarged`: a much
-smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: what lies within the
-border has the shape of a member without one (or the border is the corners beside a turned picture); a picture that always
-had its border has no such copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a share of
+smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: there is a border,
+and it takes much of the area, or what lies within it has the shape of a member without one; few pictures always had such
+a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a share of
 the member with the most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a
 screenshot leaves the smaller photo that it shows in the running, and not its thumbnail."""
 

@@ -107,10 +107,18 @@ FEATURES = Table(
         ("is_damaged", "boolean", "A part of the picture is lost, and the decoder filled it; null in older rows"),
         ("captured_at", "timestamp", "When the photo was taken by its EXIF data, UTC; without an offset as if in UTC"),
         ("camera", "string", "Make and model by the EXIF data, at most 100 characters; null without"),
-        ("software", "string", "What wrote the file by the EXIF data (of cameras the firmware), at most 100 characters"),
+        (
+            "software",
+            "string",
+            "What wrote the file by the EXIF data (of cameras the firmware), at most 100 characters",
+        ),
         ("has_maker_note", "boolean", "Whether the camera's own notes are in the EXIF data; editors drop them"),
         ("is_lossless", "boolean", "Whether the format keeps every pixel: PNG, RAW, most TIFF; false where not known"),
-        ("jpeg_quality", "float", "Quality of a JPEG by its tables, 1 to 100 of libjpeg's scale; null for other formats"),
+        (
+            "jpeg_quality",
+            "float",
+            "Quality of a JPEG by its tables, 1 to 100 of libjpeg's scale; null for other formats",
+        ),
         (
             "earlier_jpeg_quality",
             "float",

@@ -124,7 +124,9 @@ def _read_frame(jpeg: JpegStructure, marker: int, content: bytes) -> None:
     jpeg.is_progressive = marker in _PROGRESSIVE_MARKERS
     jpeg.height, jpeg.width = unpack(">HH", content, 1)
     places = range(6, min(len(content) - 2, 6 + 3 * min(content[5], 4)), 3)
-    jpeg.components = tuple(Component(content[i], content[i + 1] >> 4, content[i + 1] & 15, content[i + 2]) for i in places)
+    jpeg.components = tuple(
+        Component(content[i], content[i + 1] >> 4, content[i + 1] & 15, content[i + 2]) for i in places
+    )
 
 
 def _read_tables(jpeg: JpegStructure, content: bytes) -> None:

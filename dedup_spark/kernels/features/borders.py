@@ -21,11 +21,11 @@ _SAMPLES = 64
 _SAME_LEVELS, _LEAST_BACKGROUND = 8, 0.55
 _EDGE_LEVELS, _LEAST_EDGE, _LEAST_OPPOSITE_EDGE = 14, 0.4, 0.1
 """A band needs less of an edge where the opposite one, in the same colour, has one: dark photos lie in dark bars."""
-_LEAST_SHARE, _LEAST_PX, _MOST_SHARE = 0.006, 2, 0.48
+_LEAST_SHARE, _LEAST_PX, _MOST_SHARE = 0.004, 2, 0.48
 _RULE_PX, _RULE_SHARE = 3, 0.012
 """A band may have lines across it, as thick as this."""
 _JUMP_LINES, _SMOOTH_LEVELS, _SHARPER, _NOISE_LEVELS = 5, 0.9, 2.5, 0.06
-_LEAST_SIDE_PX = 24
+_LEAST_SIDE_PX, _NESTED = 24, 3
 _LEAST_CORNERS, _LEAST_LEG, _MOST_BENT = 3, 4, 0.2
 """A triangle: its area is near half the product of its legs, each of so many values of _SAMPLES."""
 _LEAST_SMOOTH_SHARE = 0.03
@@ -55,10 +55,17 @@ def inside_borders(grey: UInt8) -> Inside:
     expect(grey=(grey, "h w", np.uint8))
     if min(grey.shape) < _LEAST_SIDE_PX:
         return Inside(0.0, 0.0, 1.0, 1.0)
-    top, bottom = _bands(grey)
-    left, right = _bands(np.ascontiguousarray(grey.T))
     height, width = grey.shape
-    return Inside(left / width, top / height, 1 - right / width, 1 - bottom / height, _corners(grey))
+    left, top, right, bottom = 0, 0, width, height
+    for _ in range(_NESTED):  # bars within a frame; and within bars at the sides those above and below are plainer
+        within = grey[top:bottom, left:right]
+        before, after = _bands(np.ascontiguousarray(within.T))
+        left, right = left + before, right - after
+        above, below = _bands(within[:, before : within.shape[1] - after])
+        top, bottom = top + above, bottom - below
+        if not any((before, after, above, below)) or min(bottom - top, right - left) < _LEAST_SIDE_PX:
+            break
+    return Inside(left / width, top / height, right / width, bottom / height, _corners(grey))
 
 
 def _bands(lines: UInt8) -> tuple[int, int]:

@@ -36,7 +36,9 @@ def exif_facts(block: bytes) -> ExifFacts:
     """The facts in an EXIF block, with or without its "Exif" header; a whole TIFF file is one too. Never raises."""
     tags = _tags(block[6:] if block[:6] == b"Exif\0\0" else block)
     make, model = tags.get(_MAKE), tags.get(_MODEL)
-    named = model if make and model and model.lower().startswith(make.lower()) else " ".join(filter(None, (make, model)))
+    named = (
+        model if make and model and model.lower().startswith(make.lower()) else " ".join(filter(None, (make, model)))
+    )
     time = tags.get(_ORIGINAL_TIME) or tags.get(_DIGITISED_TIME)
     return ExifFacts(
         _instant(time or "", tags.get(_ORIGINAL_OFFSET) or ""),

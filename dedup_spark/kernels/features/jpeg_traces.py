@@ -39,6 +39,7 @@ _LEAST_COSINE, _LEAST_DEVIATIONS = 0.25, 6.0
 _LEAST_MISSING, _MOST_FOUND = 20, 0.3
 _LEAST_FREQUENCIES = 2
 _MAX_STEP, _MAX_VALUE, _AMBIGUOUS = 40, 48, 0.15
+_LEAST_RANGE = 24
 
 
 def quality_of_table(table: Int64) -> float:
@@ -150,16 +151,15 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
         found, expected = _gaps(own) @ counts
         fits = (expected >= _LEAST_MISSING) & (found < _MOST_FOUND * expected)
         if fits.any():
-            share = np.where(fits, found / np.maximum(expected, 1), np.inf)
-            steps[i] = own + 1 + int(np.argmin(share - 1e-4 * expected))
+            steps[i] = own + 1 + int(np.flatnonzero(fits)[-1])  # what cannot come of 8 cannot come of 4 either
     return steps
 
 
 @functools.lru_cache(_MAX_STEP)
 def _gaps(own: int) -> Float64:
-    """(2, steps, values) for the steps own + 1 to 4 own: which values an earlier step cannot give, and how often each
+    """(2, steps, values) for the steps from own + 1 on: which values an earlier step cannot give, and how often each
     value is the next one that it can give."""
-    return np.stack([_gaps_of(step / own) for step in range(own + 1, 4 * own + 1)], axis=1)
+    return np.stack([_gaps_of(step / own) for step in range(own + 1, max(4 * own, _LEAST_RANGE) + 1)], axis=1)
 
 
 def _gaps_of(ratio: float) -> Float64:

@@ -70,7 +70,9 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         has_maker_note=exif.has_maker_note,
         is_lossless=is_lossless,
         jpeg_quality=None if table is None else jpeg_traces.quality_of_table(table),
-        earlier_jpeg_quality=_earlier_quality(image, jpeg) if not is_raw and (is_lossless or table is not None) else None,
+        earlier_jpeg_quality=_earlier_quality(image, jpeg)
+        if not is_raw and (is_lossless or table is not None)
+        else None,
         chroma_subsampling=_subsampling(jpeg) if jpeg else None,
         detail_share=1.0 if is_raw else detail.detail_share(_inner_sample(image, inside)),
         added_share=inside.added_share,

@@ -25,7 +25,9 @@ def reason(spark: SparkSession, second: dict[str, Any], order: tuple[str, ...] =
     """Of a/kept.jpg, with GOOD facts, against web/x.png, which has those of `second` instead."""
     known = [listed(1, uri="file:///lake/a/kept.jpg"), listed(2, uri="file:///lake/web/x.png")]
     read = features(spark, [readable(1, **GOOD), readable(2, **GOOD | second)])
-    members = read.selectExpr("image_id", "content_hash", "pixel_hash", "model_id", "1L AS representative_id", "7L AS label")
+    members = read.selectExpr(
+        "image_id", "content_hash", "pixel_hash", "model_id", "1L AS representative_id", "7L AS label"
+    )
     ranked = rank_members(members, images(spark, known), read, ClusterSettings(keeper_order=order, **settings))
     kept = ranked.withColumns({"keeper_image_id": F.lit(1), "is_keeper": F.col("image_id") == 1})
     why = {row["image_id"]: row["why_kept"] for row in with_why_kept(kept, order).collect()}
