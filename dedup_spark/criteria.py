@@ -11,18 +11,18 @@ OF_FILE = {
     "shown_px": "width_px * height_px * (1 - coalesce(added_share, 0.0))",
     "detail_px": "width_px * height_px * (1 - coalesce(added_share, 0.0)) * coalesce(detail_share, 1.0) "
     "* coalesce(detail_share, 1.0)",
-    "kept_quality": "CASE WHEN (format = 'GIF' OR mode IN ('1', 'P')) AND entropy_bits > 4 THEN 0.0 "
+    "kept_quality": "CASE WHEN (format = 'GIF' OR mode IN ('1', 'P')) AND entropy_bits > 2.5 THEN 0.0 "
     "WHEN format IN ('WEBP', 'AVIF') AND NOT coalesce(is_lossless, false) THEN 40.0 "
     "WHEN coalesce(jpeg_quality, 100.0) < coalesce(earlier_jpeg_quality, 100.0) THEN jpeg_quality "
     "ELSE coalesce(earlier_jpeg_quality, 100.0) END",
 }
 """Columns that are computed for each member. `shown_px`: pixels of the picture itself, without added borders.
-`detail_px`: as many of them as its detail needs. `kept_quality`: of the strongest known compression, by libjpeg's scale;
-100 without one, 0 for photos in a palette. WebP and AVIF do not tell theirs: they count below a usual JPEG."""
+`detail_px`: as many of them as its detail needs. `kept_quality`: of the strongest known compression, by libjpeg's
+scale; 100 without one, 0 for photos in a palette. WebP and AVIF do not tell theirs: they count below a usual JPEG."""
 
 _SHARP_BELOW = (
-    "max(CASE WHEN detail_share >= 0.9 AND added_share <= 0.01 THEN detail_px END) OVER (PARTITION BY label ORDER BY ln(shown_px + 1) "
-    "RANGE BETWEEN UNBOUNDED PRECEDING AND 0.35 PRECEDING)"
+    "max(CASE WHEN detail_share >= 0.9 AND added_share <= 0.01 THEN detail_px END) OVER (PARTITION BY label "
+    "ORDER BY ln(shown_px + 1) RANGE BETWEEN UNBOUNDED PRECEDING AND 0.35 PRECEDING)"
 )
 """The detail of the members that are sharp and have at most 70 % of the pixels."""
 
@@ -52,9 +52,9 @@ OF_GROUP = (
     },
 )
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones. `is_enlarged`: a much
-smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: there is a border,
-and it takes much of the area, or what lies within it has the shape of a member without one; few pictures always had such
-a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a share of
+smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: there is a
+border, and it takes much of the area, or what lies within it has the shape of a member without one; few pictures always
+had such a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a share of
 the member with the most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a
 screenshot leaves the smaller photo that it shows in the running, and not its thumbnail."""
 

@@ -68,7 +68,7 @@ _OF_FEATURES = {
     "software": "coalesce(length(software) BETWEEN 1 AND 100, true)",
     "has_maker_note": _READ,
     "is_lossless": _READ,
-    "jpeg_quality": "coalesce(jpeg_quality BETWEEN 1 AND 100, true) AND coalesce(format <> 'JPEG' OR jpeg_quality IS NOT NULL, true)",
+    "jpeg_quality": "coalesce(jpeg_quality BETWEEN 1 AND 100, coalesce(format, '') <> 'JPEG')",
     "earlier_jpeg_quality": "coalesce(earlier_jpeg_quality BETWEEN 1 AND 100, true)",
     "chroma_subsampling": "coalesce(chroma_subsampling LIKE '4:_:_', true)",
     "detail_share": "coalesce(detail_share BETWEEN 0 AND 1, status = 'rejected')",

@@ -128,8 +128,8 @@ FEATURES = Table(
         (
             "detail_share",
             "float",
-            "Share of each side's resolution up to which there is detail, 0 to 1: about 0.5 where a picture was enlarged "
-            "to twice its size, less where it was blurred; 1 for sharp and for merely soft ones",
+            "Share of each side's resolution up to which there is detail, 0 to 1: about 0.5 where a picture was "
+            "enlarged to twice its size, less where it was blurred; 1 for sharp and for merely soft ones",
         ),
         (
             "added_share",

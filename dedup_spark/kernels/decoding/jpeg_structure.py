@@ -1,7 +1,7 @@
 """What the segments of a JPEG file say: quantisation tables, sampling, scans, and where its coded data lie.
 
-No coefficient is decoded. The file may be damaged or hostile: what cannot be read is left out, and nothing raises. Cost:
-one pass of a regular expression over the coded data, about 1 ms per MB.
+No coefficient is decoded. The file may be damaged or hostile: what cannot be read is left out, and nothing raises.
+Cost: one pass of a regular expression over the coded data, about 1 ms per MB.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _edge(near: np.ndarray[Any, Any], end: int, background: int) -> float:
 
 
 def _corners(grey: UInt8) -> float:
-    """The share of the area in plain triangles of one colour at three corners or four, as turning a picture leaves them."""
+    """The share of the area in plain triangles of one colour at three corners or four, as turning leaves them."""
     small = grey[:: max(1, grey.shape[0] // _SAMPLES), :: max(1, grey.shape[1] // _SAMPLES)].astype(np.int16)
     views = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])
     colours = np.array([view[0, 0] for view in views])
@@ -134,7 +134,7 @@ def _triangle(view: np.ndarray[Any, Any]) -> float:
 
 
 def _first_run(flags: Bools, longer_than: int) -> int:
-    """Where the first run of more than so many true flags begins, which may go on behind the last; their number if none."""
+    """Where the first run of more than so many true flags begins, which may go on behind the last; else their number."""
     n_true = np.cumsum(np.concatenate([[False], flags, np.ones(longer_than, bool)]))
     whole = n_true[longer_than + 1 :] - n_true[: -longer_than - 1] > longer_than
     return int(np.argmax(whole)) if whole.any() else len(flags)

@@ -20,8 +20,8 @@ _WINDOW_PX, _LINES = 64, 64
 _LEAST_OF_LAW = 0.2
 _FITTED, _ANCHORED, _STEEPEST_LAW = 8, 4, -3.0
 _DROP_BINS, _LEAST_DROP = 4, 0.55
-"""An abrupt drop: by a factor of e^0.55 more than the steepest law within 4 of 32 frequencies. 95 % of 63 photos of about
-500 px, also as JPEGs of quality 40, drop by less, and 95 % of their copies of twice the size by more."""
+"""An abrupt drop: by a factor of e^0.55 more than the steepest law within 4 of 32 frequencies. 95 % of 63 photos of
+about 500 px, also as JPEGs of quality 40, drop by less, and 95 % of their copies of twice the size by more."""
 
 
 def detail_share(sample: Image.Image) -> float:
@@ -73,8 +73,8 @@ def _log_frequencies() -> Float64:
 
 
 def _steepest_drop(power: Float64) -> tuple[float, float]:
-    """The largest fall of log power within _DROP_BINS frequencies beyond that of the steepest law, and the frequency, as
-    a share, in its middle."""
+    """The largest fall of log power within _DROP_BINS frequencies beyond that of the steepest law, and the frequency,
+    as a share, in its middle."""
     beyond = np.log(power) - _STEEPEST_LAW * _log_frequencies()
     falls = beyond[2:-_DROP_BINS] - beyond[2 + _DROP_BINS :]
     place = int(np.argmax(falls))

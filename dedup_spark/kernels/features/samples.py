@@ -18,7 +18,7 @@ def middle(image: Image.Image, box: tuple[int, int, int, int], side_px: int) -> 
 
 
 def stored_middle(upright: Image.Image, orientation: int, side_px: int) -> Image.Image:
-    """The middle as it lies in the file, before the EXIF orientation 1-8 turned it; it begins at a whole block of 8 px."""
+    """The middle as it lies in the file, before the EXIF orientation 1-8 turned it, from a whole block on."""
     size = upright.size if orientation < 5 else upright.size[::-1]
     left, top, right, bottom = _box(size, side_px, _BLOCK_PX)
     corners = [_turned(x, y, size, orientation) for x, y in ((left, top), (right, bottom))]

@@ -135,8 +135,8 @@ def test_a_round_picture_has_no_triangles_in_its_corners() -> None:
 
 def test_white_ground_around_a_thing_is_no_border() -> None:
     ground = Image.new("L", (300, 300), 255)
-    ground.paste(photo().convert("L").resize((100, 100)), (100, 100), Image.radial_gradient("L").resize((100, 100)).point(
-        lambda v: 255 * (v < 128)))  # fmt: skip
+    disc = Image.radial_gradient("L").resize((100, 100)).point(lambda v: 255 * (v < 128))
+    ground.paste(photo().convert("L").resize((100, 100)), (100, 100), disc)
     assert inside_borders(np.asarray(ground)).added_share == 0
 
 

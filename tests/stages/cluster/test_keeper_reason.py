@@ -17,7 +17,8 @@ from dedup_spark.stages.cluster.keeper_reason import with_why_kept, words_of
 DEFAULT = Config().cluster.keeper_order
 GOOD = {
     "is_damaged": False, "camera": "Canon", "has_maker_note": True, "jpeg_quality": 90.0, "detail_share": 1.0,
-    "added_share": 0.0, "shown_width_px": 400, "shown_height_px": 300, "is_lossless": False, "software": "1.0", "width_px": 400, "height_px": 300,
+    "added_share": 0.0, "shown_width_px": 400, "shown_height_px": 300, "is_lossless": False, "software": "1.0",
+    "width_px": 400, "height_px": 300,
 }  # fmt: skip
 
 
@@ -40,7 +41,8 @@ def reason(spark: SparkSession, second: dict[str, Any], order: tuple[str, ...] =
     [
         ({"is_damaged": True, "camera": None}, "kept: it is whole, and a part of web/x.png is lost"),
         ({"width_px": 100, "height_px": 75}, "kept: it shows the picture at a far larger size than web/x.png"),
-        ({"added_share": 0.3, "height_px": 430, "shown_height_px": 300}, "kept: nothing is added around it, as bars or a frame are in web/x.png"),
+        ({"added_share": 0.3, "height_px": 430},
+         "kept: nothing is added around it, as bars or a frame are in web/x.png"),
         ({"camera": None}, "kept: it has the camera's EXIF data, and web/x.png has not"),
         ({"software": "Adobe Photoshop 25"}, "kept: no editor has written it, as one has written web/x.png"),
         ({"width_px": 390}, "kept: it has more pixels than web/x.png"),
