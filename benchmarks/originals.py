@@ -1,8 +1,9 @@
 """Claim: the default of cluster.keeper_order ranks the original first, whatever the times of the files say.
 
 From each photo originals are made of four kinds (as it is, a camera's, without EXIF data, lossless), and copies of 19
-kinds. A group is right when its first by rank is the original; also shown for each kind of copy, alone with it. Times are right, all equal, drawn by chance, or minutes apart in a random order. Facts come from the
-kernels and SQLite evaluates the order, so that Spark is not needed.
+kinds. A group is right when its first by rank is the original; also shown for each kind of copy, alone with it. Times
+are right, all equal, drawn by chance, or minutes apart in a random order. Facts come from the kernels and SQLite
+evaluates the order, so that Spark is not needed.
 
     python benchmarks/originals.py --photos /my/photos --held-out
     python benchmarks/originals.py --quick

@@ -54,9 +54,9 @@ OF_GROUP = (
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones. `is_enlarged`: a much
 smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: there is a
 border, and it takes much of the area, or what lies within it has the shape of a member without one; few pictures always
-had such a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a share of
-the member with the most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a
-screenshot leaves the smaller photo that it shows in the running, and not its thumbnail."""
+had such a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a
+share of the member with the most, of an enlarged one those that hold detail; members with borders count at 0.4, so that
+a screenshot leaves the smaller photo that it shows in the running, and not its thumbnail."""
 
 EDITORS = (
     "photoshop|lightroom|gimp|affinity|pixelmator|snapseed|picsart|canva|vsco|paint|photoscape|picasa|acdsee|"

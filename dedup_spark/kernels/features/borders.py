@@ -134,7 +134,7 @@ def _triangle(view: np.ndarray[Any, Any]) -> float:
 
 
 def _first_run(flags: Bools, longer_than: int) -> int:
-    """Where the first run of more than so many true flags begins, which may go on behind the last; else their number."""
+    """Where the first run of more true flags than that begins, which may go on behind the last; else their number."""
     n_true = np.cumsum(np.concatenate([[False], flags, np.ones(longer_than, bool)]))
     whole = n_true[longer_than + 1 :] - n_true[: -longer_than - 1] > longer_than
     return int(np.argmax(whole)) if whole.any() else len(flags)
