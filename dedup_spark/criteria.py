@@ -47,8 +47,8 @@ OF_GROUP = (
     },
     {"true_px": "CASE WHEN is_enlarged OR has_added_border THEN detail_px ELSE shown_px END"},
     {
-        "size_of_best": "true_px / greatest(max(CASE WHEN NOT has_added_border THEN true_px END) "
-        "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label))"
+        "size_of_best": "true_px / nullif(greatest(max(CASE WHEN NOT has_added_border THEN true_px END) "
+        "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label)), 0)"
     },
 )
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones. `is_enlarged`: a much
