@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dedup_spark.criteria import DEFAULT_ORDER
 from dedup_spark.errors import ConfigError
 from dedup_spark.vocabulary import Engine
 
@@ -162,9 +163,7 @@ class ClusterSettings:
     protected_prefixes: tuple[str, ...] = _setting(())
     reference_prefixes: tuple[str, ...] = _setting(())
     max_listing_age_hours: float = _setting(168.0, 0, 87_600)
-    keeper_order: tuple[str, ...] = _setting(
-        ("width_px * height_px DESC", "size_bytes DESC", "modified_at ASC", "uri ASC")
-    )
+    keeper_order: tuple[str, ...] = _setting(DEFAULT_ORDER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,40 @@ FEATURES = Table(
         ("sharpness", "float", "Variance of the Laplacian of the grey thumbnail (levels squared); low is blurred"),
         ("luma_stddev", "float", "Standard deviation of the grey thumbnail, levels of 255; near 0 is blank"),
         ("entropy_bits", "float", "Shannon entropy of the grey thumbnail's histogram, bits, 0 to 8"),
+        ("is_damaged", "boolean", "A part of the picture is lost, and the decoder filled it; null in older rows"),
+        ("captured_at", "timestamp", "When the photo was taken by its EXIF data, UTC; without an offset as if in UTC"),
+        ("camera", "string", "Make and model by the EXIF data, at most 100 characters; null without"),
+        (
+            "software",
+            "string",
+            "What wrote the file by the EXIF data (of cameras the firmware), at most 100 characters",
+        ),
+        ("has_maker_note", "boolean", "Whether the camera's own notes are in the EXIF data; editors drop them"),
+        ("is_lossless", "boolean", "Whether the format keeps every pixel: PNG, RAW, most TIFF; false where not known"),
+        (
+            "jpeg_quality",
+            "float",
+            "Quality of a JPEG by its tables, 1 to 100 of libjpeg's scale; null for other formats",
+        ),
+        (
+            "earlier_jpeg_quality",
+            "float",
+            "The same of an earlier JPEG compression whose traces the pixels carry; null where none are seen",
+        ),
+        ("chroma_subsampling", "string", "How a colour JPEG stores its chroma, e.g. 4:2:0; null for others"),
+        (
+            "detail_share",
+            "float",
+            "Share of each side's resolution up to which there is detail, 0 to 1: about 0.5 where a picture was "
+            "enlarged to twice its size, less where it was blurred; 1 for sharp and for merely soft ones",
+        ),
+        (
+            "added_share",
+            "float",
+            "Share of the area, 0 to 1, that is no part of the picture: bars of a screenshot or a caption, a frame",
+        ),
+        ("shown_width_px", "int", "Width of the picture without such bars and frames, pixels"),
+        ("shown_height_px", "int", "Height of the picture without such bars and frames, pixels"),
         ("signature_version", "string", "Versions of decoder and preprocessing that made this row"),
         ("run_id", "string", "Run that read the image"),
         (

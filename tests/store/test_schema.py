@@ -213,7 +213,7 @@ def what_decided(member: dict[str, Any]) -> str:
     if by == "cosine" and member["copy_probability"] is None:
         return f"by a model without calibration: {cosine}and {1 - member['bound']:.3f} is near enough"
     return {
-        None: "kept: first by cluster.keeper_order",
+        None: "kept: ",
         "content_hash": "byte for byte the keeper",
         "pixel_hash": "decodes to the keeper's pixels",
         "geometry": f"the thumbnails do not fit each other, which leaves the embeddings: {cosine}",

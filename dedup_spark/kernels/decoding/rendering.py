@@ -36,7 +36,7 @@ def render(picture: Picture, side_px: int) -> Image.Image:
     own profile if it has one.
     """
     colours = colours_of_picture(picture)
-    full = picture.source if colours is not None and colours.mode == "CMYK" else _in_8_bits(picture)
+    full = picture.source if colours is not None and colours.mode == "CMYK" else in_8_bits(picture)
     factor = min(full.size) // (3 * side_px)
     return _to_srgb(full.reduce(factor) if factor > 1 else full, colours)
 
@@ -78,7 +78,8 @@ def over_ground(rgba: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
 
 
-def _in_8_bits(picture: Picture) -> Image.Image:
+def in_8_bits(picture: Picture) -> Image.Image:
+    """The values of a picture at full size; deep modes in 8 bits, others as they are."""
     return deep.in_8_bits(picture) if picture.pixels.mode in deep.MODES else picture.pixels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dedup_spark.kernels.decoding.images import DecodedImage, decode_image, out_
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.features.model_input import InputSettings, model_input
+from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
 
 _PREPROCESSING = 3
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
@@ -64,7 +66,7 @@ class PartsSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(OriginFacts):
     """Named as the columns of `features`; `model_input` is (input_px, input_px, 3) uint8 RGB or None."""
 
     pixel_hash: str
@@ -92,7 +94,7 @@ def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
     """Decode `data` once and derive everything. Raises ImageRejected."""
     image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
     try:
-        return _derive(image, settings)
+        return _derive(data, image, settings)
     except MemoryError as e:
         raise out_of_memory(e) from e
 
@@ -151,12 +153,13 @@ def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) ->
     return f"{_PREPROCESSING}/{decoded_by}/{thumbnail_kind(settings)}"
 
 
-def _derive(image: DecodedImage, settings: SignatureSettings) -> Signature:
+def _derive(data: bytes, image: DecodedImage, settings: SignatureSettings) -> Signature:
     reduced = render(image, settings.reduced_px)
     thumbnail = _fit(reduced, settings.thumbnail_px)
     grey = np.asarray(thumbnail.convert("L"))
     stored = _jpeg(thumbnail, settings.thumbnail_quality)
     return Signature(
+        **dataclasses.asdict(origin_facts(data, image, reduced)),
         pixel_hash=hashing.pixel_hash(image),
         phash=hashing.phash(image),
         width_px=image.size[0],

@@ -13,38 +13,51 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings
+from dedup_spark.criteria import OF_FILE, OF_GROUP
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 
 _ADDED = (
     *ADDRESS_COLUMNS, "modified_at", "object_version", "file_id", "n_links", "signature_version", "phash",
-    "is_protected", "is_reference", "rank",
+    "is_protected", "is_reference", "rank", "order_values",
 )  # fmt: skip
 
 
 def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """Add address, size and facts to each member, and its `rank` in its group (`label`) by policy, from 1."""
+    """Add address, size and facts to each member, and its `rank` in its group (`label`) by policy, from 1.
+
+    `order_values` has a hash of its value for each item of the policy, so that the first one in which two differ can be
+    named; before them whether it is protected.
+    """
     known = [c for c in members.columns if c != "image_id"]
-    described = members.join(_facts(images, features, settings).drop(*known), "image_id")
+    described = _compared(members.join(_facts(images, features, settings).drop(*known), "image_id"))
     order = [F.col("is_protected").desc(), *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
     rank = F.row_number().over(Window.partitionBy("label").orderBy(*order))
-    return described.withColumn("rank", rank).select(*members.columns, *_ADDED)
+    values = [F.xxhash64("is_protected"), *[F.xxhash64(F.expr(split_item(i)[0])) for i in settings.keeper_order]]
+    ranked = described.withColumns({"rank": rank, "order_values": F.array(*values)})
+    return ranked.select(*members.columns, *_ADDED)
 
 
 def keeper_columns(keeper_order: tuple[str, ...]) -> list[Column]:
     """`expression ASC|DESC` items to sort columns; nulls last, so that an unknown value never wins."""
     columns = []
     for item in keeper_order:
-        expression, direction = re.fullmatch(r"(?is)\s*(.*?)(?:\s+(asc|desc))?\s*", item).groups()  # type: ignore[union-attr]
+        expression, direction = split_item(item)
         column = F.expr(expression)
-        columns.append(column.desc_nulls_last() if (direction or "asc").lower() == "desc" else column.asc_nulls_last())
+        columns.append(column.desc_nulls_last() if direction == "desc" else column.asc_nulls_last())
     return columns
+
+
+def split_item(item: str) -> tuple[str, str]:
+    """The expression of an item, and `asc` or `desc`."""
+    expression, direction = re.fullmatch(r"(?is)\s*(.*?)(?:\s+(asc|desc))?\s*", item).groups()  # type: ignore[union-attr]
+    return expression, (direction or "asc").lower()
 
 
 def require_keeper_order(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> None:
     """Raise ConfigError when cluster.keeper_order is not SQL over the columns of images and features."""
-    facts = _facts(images, features, settings)
+    facts = _compared(_facts(images, features, settings).withColumn("label", F.lit(0)))
     for item in settings.keeper_order:
         try:
             facts.orderBy(*keeper_columns((item,))).schema  # noqa: B018 - asking for the schema analyses the plan
@@ -55,8 +68,16 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
             ) from e
 
 
+def _compared(described: DataFrame) -> DataFrame:
+    """Add the columns that compare a member with its group (`label`): criteria.OF_GROUP."""
+    for columns in OF_GROUP:
+        described = described.withColumns({name: F.expr(sql) for name, sql in columns.items()})
+    return described
+
+
 def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> DataFrame:
-    """What the policy can use of an image: all columns of images and features, `prefix`, and whether it is protected.
+    """What the policy can use of an image: all columns of images and features, those of criteria.OF_FILE, `prefix`, and
+    whether it is protected.
 
     `object_version` is that of features: of the object as it was read, whatever the listings said since.
     """
@@ -69,7 +90,8 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
         images.drop("object_version")
         .join(features, "image_id")
         .withColumns(
-            {
+            {name: F.expr(sql) for name, sql in OF_FILE.items()}
+            | {
                 "prefix": F.regexp_extract(F.coalesce(path, "uri"), "^(?s:.*/)?", 0),
                 "is_reference": reference,
                 "is_protected": reference | _begins(lakes, settings.protected_prefixes),

@@ -32,7 +32,7 @@ def with_direct(measured: DataFrame, edges: DataFrame) -> DataFrame:
 
 
 def with_reasons(kept: DataFrame, measured: DataFrame, linked: DataFrame, unit: Column, bound: Column) -> DataFrame:
-    """The rows of `clusters` from members with keeper, cluster_id and is_bridge.
+    """The rows of `clusters` from members with keeper, cluster_id, is_bridge and why_kept.
 
     Args:
         measured: Pairs with keepers.MEASURED and is_direct. Members that have their keeper's pixels need none: their
@@ -105,7 +105,7 @@ def _decided_by(relation: Column) -> Column:
 
 def _reason() -> Column:
     why = (
-        F.when(F.col("is_keeper"), "kept: first by cluster.keeper_order of those near enough to all members")
+        F.when(F.col("is_keeper"), F.col("why_kept"))
         .when(F.col("relation") == Relation.SAME_BYTES, "byte for byte the keeper")
         .when(F.col("relation") == Relation.SAME_PIXELS, "decodes to the keeper's pixels; the files differ")
         .otherwise(_what_decided())

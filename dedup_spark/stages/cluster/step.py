@@ -20,6 +20,7 @@ from dedup_spark.errors import GuardError
 from dedup_spark.stages.calibration import require_calibration
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
+from dedup_spark.stages.cluster.keeper_reason import with_why_kept
 from dedup_spark.stages.cluster.keepers import (
     bridges,
     group_around_keepers,
@@ -60,6 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
     measured = with_direct(distances.between(keeper_pairs(kept)), groups.edges)
+    named = with_why_kept(named, settings.keeper_order)
     rows = with_reasons(named, measured, of_linked_files(kept), distances.unit, distances.bound)
     clusters = tables.stage("clusters", rows)
     require_bound(clusters)

@@ -1,0 +1,55 @@
+"""Why a keeper is kept: the first criterion of cluster.keeper_order in which it differs from the second in rank.
+
+Part of the step cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.criteria import WORDS
+from dedup_spark.stages.cluster.keeper_order import split_item
+
+_PROTECTED = "it is protected, and {other} is not"
+_NOT_NEAR = "it is the first by cluster.keeper_order of those near enough to all members, which {other} is not"
+_BY_ID = "nothing in cluster.keeper_order tells it from {other}"
+_OTHER = "{other}"
+
+
+def with_why_kept(kept: DataFrame, keeper_order: Sequence[str]) -> DataFrame:
+    """Add `why_kept` to members with `rank`, `order_values`, `is_keeper` and `keeper_image_id`; null but for keepers.
+
+    Cost: one shuffle of the rows by keeper.
+    """
+    other = F.struct("rank", "order_values", _name().alias("name"))
+    second = F.min(F.when(~F.col("is_keeper"), other)).over(Window.partitionBy("keeper_image_id"))
+    described = kept.withColumn("second", second)
+    why = F.when(F.col("is_keeper"), F.concat(F.lit("kept: "), _criterion(keeper_order)))
+    return described.withColumn("why_kept", why).drop("second")
+
+
+def words_of(item: str) -> str:
+    """What an item of the policy says of a keeper, with {other} for the file that it is compared with."""
+    known = {split_item(default): words for default, words in WORDS.items()}
+    return known.get(split_item(item), f"cluster.keeper_order '{item.strip()}' puts it before {_OTHER}")
+
+
+def _criterion(keeper_order: Sequence[str]) -> Column:
+    criterion = F.when(F.col("second.rank") < F.col("rank"), _sentence(_NOT_NEAR))
+    for place, words in enumerate([_PROTECTED, *map(words_of, keeper_order)]):
+        differs = F.get("order_values", F.lit(place)) != F.get("second.order_values", F.lit(place))
+        criterion = criterion.when(differs, _sentence(words))
+    return criterion.otherwise(_sentence(_BY_ID))
+
+
+def _sentence(words: str) -> Column:
+    before, _, after = words.partition(_OTHER)
+    return F.concat(F.lit(before), F.col("second.name"), F.lit(after))
+
+
+def _name() -> Column:
+    """File name with its folder, of a member its name in the container."""
+    return F.coalesce("member", F.regexp_extract("uri", "[^/]*/?[^/]*$", 0))
