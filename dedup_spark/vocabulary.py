@@ -41,7 +41,48 @@ class Relation(Word):
 
     SAME_BYTES = "same_bytes"
     SAME_PIXELS = "same_pixels"
+    REENCODED = "reencoded"
     EDITED_COPY = "edited_copy"
+    CONTAINED = "contained"
+    RECOLOURED = "recoloured"
+    STILL = "still"
+
+
+class RemovalTier(Word):
+    """What would be lost if a member went, the least first: a relation, and whether the copy has more detail."""
+
+    SAME_BYTES = "same_bytes"
+    SAME_PIXELS = "same_pixels"
+    REENCODED = "reencoded"
+    MORE_DETAIL = "more_detail"
+    EDITED_COPY = "edited_copy"
+    CONTAINED = "contained"
+    RECOLOURED = "recoloured"
+    STILL = "still"
+
+    @classmethod
+    def up_to(cls, last: str) -> tuple[RemovalTier, ...]:
+        """The tiers from the first to this one."""
+        tiers = tuple(cls)
+        return tiers[: tiers.index(cls(last)) + 1]
+
+
+class Edit(Word):
+    """What is known of an edited copy: what was done to it, or to its keeper."""
+
+    CROPPED = "cropped"
+    MARKED = "marked"
+    TONE = "tone"
+    STRETCHED = "stretched"
+
+
+class ColourChange(Word):
+    """How the colours of two aligned thumbnails differ: tone is a loss of colour or a common cast, brightness or
+    contrast; hue a strong hue that became another."""
+
+    NONE = "none"
+    TONE = "tone"
+    HUE = "hue"
 
 
 IDENTICAL = (Relation.SAME_BYTES, Relation.SAME_PIXELS)

@@ -70,7 +70,8 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame) -> tuple[Groups, D
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
     cut = as_components(components, None, labels)
-    return Groups(labels, edges, cut, guarded), ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
+    measured = edges.select("a", "b", (1 - F.col("similarity")).cast("float").alias("distance"))
+    return Groups(labels, edges, cut, guarded), ByLikeness(unique, bounds_of(config), measured)
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
