@@ -68,12 +68,14 @@ class RemovalTier(Word):
 
 
 class Edit(Word):
-    """What is known of an edited copy: what was done to it, or to its keeper."""
+    """What is known of an edited copy: what was done to it, or to its keeper. Turned is by right angles, or mirrored;
+    marked is under an overlay, a text or a mark; tone is brightness, contrast or the loss of colour."""
 
+    TURNED = "turned"
     CROPPED = "cropped"
+    STRETCHED = "stretched"
     MARKED = "marked"
     TONE = "tone"
-    STRETCHED = "stretched"
 
 
 class ColourChange(Word):

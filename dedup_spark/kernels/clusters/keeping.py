@@ -32,9 +32,9 @@ class Kept:
 def assign_keepers(distance: Float32, alike: Bools, rank: Int64) -> Kept:
     """Choose a keeper for every member of one group, splitting the group where two steps do not reach from it.
 
-    The keeper is the first by rank. With it go the members near it, and those near one of these, their supporting image:
-    of those that are not alike to the keeper, and so likely to stay, the nearest, else the nearest of all. What is left
-    goes on as a group of its own. A member near nobody keeps itself.
+    The keeper is the first by rank. With it go the members near it, and those near one of these, their supporting
+    image: of those that are not alike to the keeper, and so likely to stay, the nearest, else the nearest of all. What
+    is left goes on as a group of its own. A member near nobody keeps itself.
 
     Args:
         distance: (n, n) symmetric, 0 on the diagonal; inf where two are not within the bound of each other.
