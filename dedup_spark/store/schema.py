@@ -299,8 +299,8 @@ EVIDENCE = Table(
         (
             "covered_a",
             "float",
-            "Share, 0 to 1, of the picture a that b shows, too, under the alignment; null where the thumbnails were not "
-            "aligned, as the next four",
+            "Share, 0 to 1, of the picture a that b shows, too, under the alignment; null, as the next four, where the "
+            "thumbnails were not aligned",
         ),
         ("covered_b", "float", "Share, 0 to 1, of the picture b that a shows, too"),
         ("changed", "float", "Share, 0 to 1, of what both show where their structure differs: overlays, marks, texts"),
@@ -370,8 +370,8 @@ CLUSTERS = Table(
         (
             "keeper_distance",
             "float",
-            "How far from the keeper, in distance_unit; 0 for equal pixels. Above bound, or null where the two were not "
-            "compared, only for members that a supporting image binds: see near_image_id",
+            "How far from the keeper, in distance_unit; 0 for equal pixels. Above bound, or null where the two were "
+            "not compared, only for members that a supporting image binds: see near_image_id",
         ),
         (
             "distance_unit",
@@ -399,8 +399,8 @@ CLUSTERS = Table(
         (
             "is_removable",
             "boolean",
-            "May be removed: its removal_tier is allowed by cluster.removable_up_to, it is not protected, and what stands "
-            "for it (near_image_id) is another object; whether that is true now is in the view duplicates",
+            "May be removed: its removal_tier is allowed by cluster.removable_up_to, it is not protected, and what "
+            "stands for it (near_image_id) is another object; whether that is true now is in the view duplicates",
         ),
         ("size_bytes", "bigint", "As in images"),
         (
@@ -466,9 +466,9 @@ CLUSTERS = Table(
         (
             "near_image_id",
             "bigint",
-            "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel copy "
-            "of a member that stays, that member; for a member that is not within the bound of the keeper, a supporting "
-            "image that is",
+            "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
+            "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
+            "supporting image that is",
         ),
         (
             "near_distance",
