@@ -185,8 +185,9 @@ CLAIMS: dict[str, dict[str, str]] = {
         "keeper_etag": "NOT is_keeper OR keeper_etag <=> etag",
         "keeper_content_hash": "(keeper_content_hash = content_hash) = (is_keeper OR relation = 'same_bytes')",
         "reason": "length(reason) > 10",
-        "decided_by": "(decided_by IS NULL) = (is_keeper OR keeper_distance IS NULL) AND coalesce((decided_by = 'content_hash') "
-        "= (relation = 'same_bytes') AND (decided_by = 'pixel_hash') = (relation = 'same_pixels'), true)",
+        "decided_by": "(decided_by IS NULL) = (is_keeper OR keeper_distance IS NULL) "
+        "AND coalesce((decided_by = 'content_hash') = (relation = 'same_bytes') "
+        "AND (decided_by = 'pixel_hash') = (relation = 'same_pixels'), true)",
         "copy_probability": _PROBABILITY + f" AND (copy_probability IS NOT NULL) = ({_BY_EVIDENCE}) "
         f"AND (NOT {_EQUAL_PIXELS} OR coalesce(copy_probability = 1, true))",
         "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers > 0)",
@@ -203,8 +204,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "near_distance": "near_distance <= bound AND (near_image_id <> keeper_image_id "
         "OR near_distance = keeper_distance)",
         "near_object_version": _GIVEN,
-        "near_content_hash": "coalesce((near_content_hash = content_hash) = (is_keeper OR removal_tier = 'same_bytes'), "
-        "true)",
+        "near_content_hash": "(near_content_hash = content_hash) = (is_keeper OR removal_tier = 'same_bytes')",
     },
     "cluster_history": {
         "clusters_version": "clusters_version >= 0",
