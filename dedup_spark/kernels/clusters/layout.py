@@ -90,21 +90,21 @@ def _method(shape: tuple[int, ...], side: int) -> int:
 def compare(a: UInt8, b: UInt8, shorter_px: Int64) -> Differences:
     """Pairs of described thumbnails (m, N_BYTES); `shorter_px` (m,) the shorter side of the smaller one of each pair.
 
-    About 0.4 ms and 0.5 MB per pair.
+    About 1 ms and 0.5 MB per pair on one core.
     """
     expect(a=(a, "m n", np.uint8), b=(b, "m n", np.uint8), shorter_px=(shorter_px, "m", np.int64))
     steps = np.digitize(-shorter_px, [-px for px in _SMALL_PX])
     of_a, of_b = (_planes(x, steps) for x in (a, b))
     share, is_changed = _structure(of_a, of_b, steps)
     is_turned = np.zeros(len(a), bool)
-    left = np.flatnonzero(is_changed)
-    for turns, flipped in _PLACED if len(left) else ():
-        placed = tuple(_place(p[left], turns, flipped) for p in of_a)
-        is_turned[left] |= ~_structure(placed, tuple(p[left] for p in of_b), steps[left])[1]
+    for turns, flipped in _PLACED:
+        left = np.flatnonzero(is_changed & ~is_turned)
+        placed = [_place(plane[left], turns, flipped) for plane in of_a]
+        is_turned[left] = ~_structure(placed, [plane[left] for plane in of_b], steps[left])[1]
     return Differences(share, is_changed, _tone(of_a, of_b, steps), is_turned)
 
 
-type _Planes = tuple[Float32, Float32, Float32, Float32]
+type _Planes = list[Float32]
 """Brightness (m, 64, 64), red and blue difference (m, 32, 32), blurred; and the detail of brightness (m, 64, 64)."""
 
 
@@ -112,7 +112,7 @@ def _planes(described: UInt8, steps: Int64) -> _Planes:
     parts = np.split(described.astype(np.float32), [CELLS**2, CELLS**2 + _COLOUR_CELLS**2], axis=1)
     grey, red, blue = (p.reshape(len(p), round(p.shape[1] ** 0.5), -1) for p in parts)
     detail = grey - _mean3(grey)
-    return _blurred(grey, steps), _blurred(red, steps), _blurred(blue, steps), detail
+    return [*(_blurred(plane, steps) for plane in (grey, red, blue)), detail]
 
 
 def _place(plane: Float32, turns: int, flipped: bool) -> Float32:

@@ -96,9 +96,8 @@ def _relate(members: pa.Table, keepers: pa.Table) -> pa.RecordBatch:
     (a, px_a), (b, px_b) = (_layouts(rows) for rows in (members, keepers))
     is_seen = (px_a > 0) & (px_b > 0)
     seen = layout.compare(a, b, np.minimum(px_a, px_b))
-    evidence = relations.Evidence(
-        *(_floats(members, name) for name in ("covered", "changed", "two_sided")), members["colour_change"].to_pylist()
-    )
+    covered, changed, two_sided = (_floats(members, name) for name in ("covered", "changed", "two_sided"))
+    evidence = relations.Evidence(covered, changed, two_sided, members["colour_change"].to_pylist())
     related = relations.relate(_shapes(members, keepers), _frames_agree(members, keepers), evidence, seen, is_seen)
     columns = [
         members["representative_id"].combine_chunks(),
