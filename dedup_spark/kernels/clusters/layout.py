@@ -23,8 +23,9 @@ CELLS, _COLOUR_CELLS = 64, 32
 N_BYTES = CELLS**2 + 2 * _COLOUR_CELLS**2
 """Of a described thumbnail: brightness by cells, then red and blue difference by four cells each."""
 
-_SHIFT = 0.25
-"""Of the range of levels around a cell: what an edge that moves by a quarter of a cell may change."""
+_SHIFT = np.array([0.25, 0.25, 0.3, 0.35, 0.4])
+"""Of the range of levels around a cell: what an edge may change that moves by such a part of a cell. Pixels of a small
+thumbnail are larger than cells; the steps of size are those of _SMALL_PX."""
 _NOISE, _COLOUR_NOISE = (2.5, 6.0), (3.5, 12.0)
 """Levels that compression may change: 8 times the upper quartile over the cells, within these bounds. A strongly
 compressed copy differs everywhere, a marked one at its mark."""
@@ -42,11 +43,12 @@ _SMALL_PX = (128, 80, 56, 40)
 """Thumbnails with a shorter side below these lose detail to their pixels: both are blurred, the more the smaller."""
 _BLURS = (0, 1, 2, 4, 8)
 
-_MIN_DETAIL = 1.2
-"""Levels: where both deviate by so much from the mean of the cells around, that detail has to agree."""
+_MIN_DETAIL, _FULL_DETAIL = 0.3, 1.2
+"""Levels by which cells deviate from the mean around them. Below the first it is noise of compression; from there to
+the second the correlation that is asked for rises."""
 _MIN_CORRELATION = np.array([0.75, 0.7, 0.35, 0.3, -1.0])
-"""Of that detail, by the same steps of size. The least of 2,262 re-encoded or resized copies was 0.82 in the first two,
-0.41 in the next two; two star fields or two pages have nearly 0 to 0.5."""
+"""Of full detail in both, by the same steps of size. The least of 2,262 re-encoded or resized photos and pages was 0.82
+in the first two, 0.41 in the next two; two star fields have 0. Dark or pale JPEGs of quality 10 have less."""
 
 _PLACED = tuple((turns, flipped) for flipped in (False, True) for turns in range(4))[1:]
 
@@ -110,7 +112,8 @@ type _Planes = list[Float32]
 
 def _planes(described: UInt8, steps: Int64) -> _Planes:
     parts = np.split(described.astype(np.float32), [CELLS**2, CELLS**2 + _COLOUR_CELLS**2], axis=1)
-    grey, red, blue = (p.reshape(len(p), round(p.shape[1] ** 0.5), -1) for p in parts)
+    sides = (CELLS, _COLOUR_CELLS, _COLOUR_CELLS)
+    grey, red, blue = (p.reshape(len(p), side, side) for p, side in zip(parts, sides, strict=True))
     detail = grey - _mean3(grey)
     return [*(_blurred(plane, steps) for plane in (grey, red, blue)), detail]
 
@@ -124,10 +127,10 @@ def _structure(a: _Planes, b: _Planes, steps: Int64) -> tuple[Float32, Bools]:
     """The share of cells that differ, after brightness and contrast were made equal, and whether that is too much, or
     the detail inside the cells is another."""
     grey = np.abs(_mean3(_toned_as(a[0], b[0]) - b[0]))
-    beyond, n_grey, most_grey = _beyond(grey, [(a[0], b[0])], _NOISE)
+    beyond, n_grey, most_grey = _beyond(grey, [(a[0], b[0])], _NOISE, steps)
     pairs = [(a[1], b[1]), (a[2], b[2])]
     colour = np.maximum(*(np.abs(_mean3(p - q)) for p, q in pairs))
-    coloured, n_colour, most_colour = _beyond(colour, pairs, _COLOUR_NOISE)
+    coloured, n_colour, most_colour = _beyond(colour, pairs, _COLOUR_NOISE, steps)
     differs = beyond | coloured.repeat(2, axis=1).repeat(2, axis=2)
     changed = (n_grey > _MAX_CELLS) | (most_grey > _MAX_EXCESS)
     changed |= (n_colour > _MAX_COLOUR_CELLS) | (most_colour > _MAX_COLOUR_EXCESS)
@@ -138,16 +141,17 @@ def _other_detail(a: Float32, b: Float32, steps: Int64) -> Bools:
     """Whether both have detail that the mean over cells hides, as stars and small print, and it does not agree."""
     std_a, std_b = a.std(axis=(1, 2)), b.std(axis=(1, 2))
     correlation = (a * b).mean(axis=(1, 2)) / np.maximum(std_a * std_b, 1e-6)
-    return np.asarray((np.minimum(std_a, std_b) >= _MIN_DETAIL) & (correlation < _MIN_CORRELATION[steps]))
+    detail = (np.minimum(std_a, std_b) - _MIN_DETAIL) / (_FULL_DETAIL - _MIN_DETAIL)
+    return np.asarray((detail > 0) & (correlation < _MIN_CORRELATION[steps] * np.minimum(detail, 1.0)))
 
 
 def _beyond(
-    difference: Float32, planes: list[tuple[Float32, Float32]], noise: tuple[float, float]
+    difference: Float32, planes: list[tuple[Float32, Float32]], noise: tuple[float, float], steps: Int64
 ) -> tuple[Bools, Int64, Float32]:
     """Which cells differ by more than noise and a small shift make, how many they are, and the most levels."""
     range_a, range_b = (np.maximum.reduce([_range3(pair[k]) for pair in planes]) for k in (0, 1))
-    excess = difference - _SHIFT * np.minimum(range_a, range_b)
-    quartile = np.quantile(difference.reshape(len(difference), -1), 0.75, axis=1) if len(difference) else np.empty(0)
+    excess = difference - _SHIFT[steps][:, None, None] * np.minimum(range_a, range_b)
+    quartile = np.quantile(difference, 0.75, axis=(1, 2))
     allowed = np.clip(_TIMES_QUARTILE * quartile, *noise)[:, None, None]
     beyond = excess > allowed
     return beyond, beyond.sum(axis=(1, 2)), excess.max(axis=(1, 2), initial=-np.inf)

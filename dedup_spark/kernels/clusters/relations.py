@@ -110,7 +110,7 @@ def is_proportional(shapes: Shapes) -> Bools:
     sides = [np.stack(pair).astype(np.float64) for pair in ((s.width_a, s.height_a), (s.width_b, s.height_b))]
     large, small = np.where(a_is_larger, *sides), np.where(a_is_larger, *sides[::-1])
     exact = large * (small[::-1] / np.maximum(large[::-1], 1))  # each side by the factor of the other
-    return np.asarray(np.abs(small - exact).min(axis=0) <= _ROUNDED_PX)
+    return np.asarray((np.abs(small - exact).min(axis=0) <= _ROUNDED_PX) & (small > 0).all(axis=0))
 
 
 def frames_agree(a: list[int] | None, b: list[int] | None) -> bool:
