@@ -108,7 +108,7 @@ OF_REPRESENTATIVES = (DecidedBy.GEOMETRY, DecidedBy.COSINE, DecidedBy.PHASH, Dec
 
 class ComparedFor(Word):
     """Why a pair has evidence: match found it, or the step cluster compared a group's leaders, or its likely keepers,
-    with the members. Groups are cut by the first two; the last decides who is near enough to a keeper."""
+    with the members. Groups are cut by the first two; the last decides who is near a keeper."""
 
     MATCH = "match"
     LEADERS = "leaders"

@@ -153,7 +153,10 @@ def _component_id(tables: Tables, asked: Asked, representative: int) -> int:
     found = components.where(F.col("image_id") == representative).select("component_id").first()
     if found is not None:
         return int(found["component_id"])
-    if components.isEmpty() and not tables.read(CLUSTERS).where("relation = 'edited_copy'").isEmpty():
+    if (
+        components.isEmpty()
+        and not tables.read(CLUSTERS).where("relation NOT IN ('same_bytes', 'same_pixels')").isEmpty()
+    ):
         raise ConfigError(
             "dendrogram: an older version of dedup-spark made these clusters and kept no components; `dedup-spark run` "
             "makes both anew"
