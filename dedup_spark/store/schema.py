@@ -341,8 +341,8 @@ COMPONENTS = Table(
         (
             "group_id",
             "bigint",
-            "The smallest image_id of its group after the last cut; clusters divides a group whose keeper does not reach "
-            "all members in two steps",
+            "The smallest image_id of its group after the last cut; clusters divides a group whose keeper does not "
+            "reach all members in two steps",
         ),
     ),
     ("component_id", "image_id"),

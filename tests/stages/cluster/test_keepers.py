@@ -33,8 +33,8 @@ def two_halves() -> np.ndarray:
 def members(
     spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, dict[str, Any]]:
-    """Of one run over: two halves (1 to 8); an arc of three, whose ends would be first by policy, but only the middle
-    reaches both (11 to 13); a family of four under prefixes of two kinds (21 to 24)."""
+    """Of one run over: two halves (1 to 8); an arc of three, whose ends are first by policy, and only the middle is
+    near both (11 to 13); a family of four under prefixes of two kinds (21 to 24)."""
     tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("keepers") / "tables")))
     three, four = arc(3, 0.8, np.random.default_rng(31)), families([4], 0.9, np.random.default_rng(32))
     names = ["new/a.jpg", "old/b.jpg", "test/c.jpg", "new/d.jpg"]
@@ -44,16 +44,27 @@ def members(
         width_px=[10, 10, 20, 10, 10, 10, 10, 90, 900, 10, 800, 900, 50, 40, 30],
     )  # fmt: skip
     assert cosines[8, 10] < 0.45
-    return run_cluster(tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']")
+    return run_cluster(
+        tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']",
+        "cluster.removable_up_to=edited_copy",
+    )  # fmt: skip
 
 
-def test_a_keeper_is_near_all_others_whatever_the_policy_and_a_group_without_one_is_split(
+def test_the_first_by_policy_is_kept_and_what_is_not_near_it_is_near_a_member_that_stays(
     members: dict[int, dict[str, Any]],
 ) -> None:
-    assert groups_of(members) == [[1, 3], [2, 4, 5, 6, 7, 8], [11, 12, 13], [21, 22, 23, 24]]
-    assert {i for i, m in members.items() if m["is_keeper"]} == {3, 8, 12, 22}
-    assert [i for i, m in sorted(members.items()) if m["is_bridge"]] == [1, 2, 3, 4, 5, 7]
-    assert all(m["keeper_distance"] <= m["bound"] for m in members.values())
+    assert groups_of(members) == [[1, 2, 3, 4, 5, 6, 7, 8], [11, 12, 13], [21, 22, 23, 24]]
+    assert {i for i, m in members.items() if m["is_keeper"]} == {8, 11, 22}
+    assert not any(m["is_bridge"] for m in members.values())
+    near = {i: m["near_image_id"] for i, m in members.items()}
+    assert {i: near[i] for i in (2, 4, 5, 6, 7, 12, 13)} == {**dict.fromkeys((2, 4, 5, 6, 7), 8), 12: 11, 13: 12}
+    assert {near[1], near[3]} <= {2, 4}
+    far = {i for i, m in members.items() if m["keeper_distance"] > m["bound"]}
+    assert far == {1, 3, 13}
+    assert all(m["near_distance"] <= m["bound"] for m in members.values())
+    assert {i for i, m in members.items() if m["is_removable"]} == {5, 6, 7, 21, 24} | ({2, 4} - {near[1], near[3]})
+    assert members[12]["reason"].endswith("; stays: another image belongs to the cluster because it is near this one")
+    assert members[13]["reason"].endswith("; stays: it is not near enough to the keeper itself")
 
 
 def test_protected_and_reference_images_are_kept_or_stay(members: dict[int, dict[str, Any]]) -> None:
