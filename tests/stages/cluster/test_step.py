@@ -79,7 +79,7 @@ def ring(n: int, mean: float) -> np.ndarray:
 
 
 def three_steps() -> np.ndarray:
-    """Four vectors that average linkage holds together at 0.45, and of which the first reaches the last in three steps."""
+    """Four vectors that average linkage holds together at 0.45; from the first to the last it is three steps."""
     cosines = np.array([[1, 0.6, 0.44, 0.44], [0.6, 1, 0.5, 0.44], [0.44, 0.5, 1, 0.9], [0.44, 0.44, 0.9, 1]])
     return np.pad(np.linalg.cholesky(cosines), ((0, 0), (0, 508)))
 

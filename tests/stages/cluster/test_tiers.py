@@ -1,4 +1,4 @@
-"""Removal tiers of one cluster of real thumbnails: what may go by default, and what a narrower or wider setting lets go."""
+"""Removal tiers of one cluster of real thumbnails: what may go by default, and what other settings let go."""
 
 from __future__ import annotations
 
