@@ -34,9 +34,12 @@ _MAX_CELLS, _MAX_COLOUR_CELLS = 4, 3
 _MAX_EXCESS, _MAX_COLOUR_EXCESS = 12.0, 16.0
 """So many cells, and one by so many levels, may exceed that: dithering and ringing do."""
 
-_MAX_BRIGHTNESS, _MAX_CONTRAST, _MAX_SATURATION, _MAX_CAST = 4.0, 0.06, 0.12, 2.5
-"""Levels; logarithms of ratios; levels. A change of brightness by 7 % or of contrast by 10 % is beyond, JPEG of quality
-20 is not."""
+_MAX_BRIGHTNESS, _MAX_CONTRAST, _MAX_CAST = 4.0, 0.06, 2.5
+"""Levels, the logarithm of a ratio, levels. A change of brightness by 7 % or of contrast by 10 % is beyond, JPEG of
+quality 20 is not."""
+_SATURATION = (-0.25, 0.12)
+"""The logarithm of the saturation of the first over that of the second. A copy that lost its profile, or was compressed
+strongly, is up to 0.22 paler than its original. What is more colourful than its original was made so."""
 _CONTRAST_PER_STEP = 0.02
 
 _SMALL_PX = (128, 80, 56, 40)
@@ -90,8 +93,9 @@ def _method(shape: tuple[int, ...], side: int) -> int:
 
 
 def compare(a: UInt8, b: UInt8, shorter_px: Int64) -> Differences:
-    """Pairs of described thumbnails (m, N_BYTES); `shorter_px` (m,) the shorter side of the smaller one of each pair.
+    """Pairs of described thumbnails (m, N_BYTES): of copies, and of what they may be copies of.
 
+    `shorter_px` (m,) is the shorter side of the smaller one of each pair.
     About 1 ms and 0.5 MB per pair on one core.
     """
     expect(a=(a, "m n", np.uint8), b=(b, "m n", np.uint8), shorter_px=(shorter_px, "m", np.int64))
@@ -128,7 +132,7 @@ def _structure(a: _Planes, b: _Planes, steps: Int64) -> tuple[Float32, Bools]:
     the detail inside the cells is another."""
     grey = np.abs(_mean3(_toned_as(a[0], b[0]) - b[0]))
     beyond, n_grey, most_grey = _beyond(grey, [(a[0], b[0])], _NOISE, steps)
-    pairs = [(a[1], b[1]), (a[2], b[2])]
+    pairs = list(zip(_saturated_as(a, b), b[1:3], strict=True))
     colour = np.maximum(*(np.abs(_mean3(p - q)) for p, q in pairs))
     coloured, n_colour, most_colour = _beyond(colour, pairs, _COLOUR_NOISE, steps)
     differs = beyond | coloured.repeat(2, axis=1).repeat(2, axis=2)
@@ -164,26 +168,35 @@ def _toned_as(a: Float32, b: Float32) -> Float32:
     return np.asarray((a - mean_a[:, None, None]) * gain + mean_b[:, None, None], np.float32)
 
 
+def _saturated_as(a: _Planes, b: _Planes) -> list[Float32]:
+    """Red and blue difference of `a` with the saturation of `b`, as far as a copy may differ in it."""
+    gain = np.exp(-np.clip(_saturation_ratio(a, b), *_SATURATION))[:, None, None]
+    return [np.asarray((plane - 128) * gain + 128, np.float32) for plane in a[1:3]]
+
+
+def _saturation_ratio(a: _Planes, b: _Planes) -> Float32:
+    """The logarithm; grey pictures have a little, so that noise does not count."""
+    spread = [np.sqrt(sum(((p - 128) ** 2).mean(axis=(1, 2)) for p in planes[1:3])) for planes in (a, b)]
+    return np.asarray(np.log((spread[0] + 2) / (spread[1] + 2)))
+
+
 def _tone(a: _Planes, b: _Planes, steps: Int64) -> Bools:
     """Whether brightness, contrast, saturation or cast differ as a whole. Small thumbnails lose contrast in texts."""
     (mean_a, std_a), (mean_b, std_b) = _moments(a[0]), _moments(b[0])
     contrast = np.abs(np.log(np.maximum(std_a, 1) / np.maximum(std_b, 1)))
-    cast = np.maximum(*(np.abs((a[k] - b[k]).mean(axis=(1, 2))) for k in (1, 2)))
-    saturation = np.abs(np.log((_saturation(a) + 2) / (_saturation(b) + 2)))
+    shifts = [(p - q).mean(axis=(1, 2)) for p, q in zip(_saturated_as(a, b), b[1:3], strict=True)]
+    saturation = _saturation_ratio(a, b)
     return np.asarray(
         (np.abs(mean_a - mean_b) > _MAX_BRIGHTNESS)
         | (contrast > _MAX_CONTRAST + _CONTRAST_PER_STEP * steps)
-        | (saturation > _MAX_SATURATION)
-        | (cast > _MAX_CAST)
+        | (saturation < _SATURATION[0])
+        | (saturation > _SATURATION[1])
+        | (np.abs(shifts).max(axis=0) > _MAX_CAST)
     )
 
 
 def _moments(plane: Float32) -> tuple[Float32, Float32]:
     return plane.mean(axis=(1, 2)), plane.std(axis=(1, 2))
-
-
-def _saturation(planes: _Planes) -> Float32:
-    return np.asarray(np.sqrt(sum(((p - 128) ** 2).mean(axis=(1, 2)) for p in planes[1:3])))
 
 
 def _blurred(plane: Float32, steps: Int64) -> Float32:
