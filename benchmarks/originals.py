@@ -52,7 +52,7 @@ Row = dict[str, Any]
 def facts_of(data: bytes) -> Row:
     """The columns of one file that the order needs."""
     image = decode_image(data, max_pixels=10**9, min_side_px=8)
-    reduced = render(image.pixels, image.source, image.icc_profile, _REDUCED_PX)
+    reduced = render(image, _REDUCED_PX)
     facts = dataclasses.asdict(origin_facts(data, image, reduced))
     facts |= {"mode": image.source.mode, "entropy_bits": quality.entropy_bits(np.asarray(reduced.convert("L")))}
     width, height = image.size

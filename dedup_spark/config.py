@@ -21,7 +21,7 @@ from typing import Any
 
 from dedup_spark.criteria import DEFAULT_ORDER
 from dedup_spark.errors import ConfigError
-from dedup_spark.vocabulary import Engine
+from dedup_spark.vocabulary import Engine, RemovalTier
 
 
 def _setting(default: Any, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
@@ -162,6 +162,7 @@ class ClusterSettings:
     max_hub_neighbours: int = _setting(1_000, 1)
     protected_prefixes: tuple[str, ...] = _setting(())
     reference_prefixes: tuple[str, ...] = _setting(())
+    removable_up_to: str = _setting(RemovalTier.REENCODED.value, choices=tuple(RemovalTier))
     max_listing_age_hours: float = _setting(168.0, 0, 87_600)
     keeper_order: tuple[str, ...] = _setting(DEFAULT_ORDER)
 

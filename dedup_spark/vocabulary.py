@@ -41,7 +41,50 @@ class Relation(Word):
 
     SAME_BYTES = "same_bytes"
     SAME_PIXELS = "same_pixels"
+    REENCODED = "reencoded"
     EDITED_COPY = "edited_copy"
+    CONTAINED = "contained"
+    RECOLOURED = "recoloured"
+    STILL = "still"
+
+
+class RemovalTier(Word):
+    """What would be lost if a member went, the least first: a relation, and whether the copy has more detail."""
+
+    SAME_BYTES = "same_bytes"
+    SAME_PIXELS = "same_pixels"
+    REENCODED = "reencoded"
+    MORE_DETAIL = "more_detail"
+    EDITED_COPY = "edited_copy"
+    CONTAINED = "contained"
+    RECOLOURED = "recoloured"
+    STILL = "still"
+
+    @classmethod
+    def up_to(cls, last: str) -> tuple[RemovalTier, ...]:
+        """The tiers from the first to this one."""
+        tiers = tuple(cls)
+        return tiers[: tiers.index(cls(last)) + 1]
+
+
+class Edit(Word):
+    """What is known of an edited copy: what was done to it, or to its keeper. Turned is by right angles, or mirrored;
+    marked is under an overlay, a text or a mark; tone is brightness, contrast or the loss of colour."""
+
+    TURNED = "turned"
+    CROPPED = "cropped"
+    STRETCHED = "stretched"
+    MARKED = "marked"
+    TONE = "tone"
+
+
+class ColourChange(Word):
+    """How the colours of two aligned thumbnails differ: tone is a loss of colour or a common cast, brightness or
+    contrast; hue a strong hue that became another."""
+
+    NONE = "none"
+    TONE = "tone"
+    HUE = "hue"
 
 
 IDENTICAL = (Relation.SAME_BYTES, Relation.SAME_PIXELS)
@@ -65,7 +108,7 @@ OF_REPRESENTATIVES = (DecidedBy.GEOMETRY, DecidedBy.COSINE, DecidedBy.PHASH, Dec
 
 class ComparedFor(Word):
     """Why a pair has evidence: match found it, or the step cluster compared a group's leaders, or its likely keepers,
-    with the members. Groups are cut by the first two; the last decides who is near enough to a keeper."""
+    with the members. Groups are cut by the first two; the last decides who is near a keeper."""
 
     MATCH = "match"
     LEADERS = "leaders"

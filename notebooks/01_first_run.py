@@ -99,8 +99,8 @@ spark.sql(
     "SELECT cluster_size, count(*) AS n_clusters FROM clusters WHERE is_keeper GROUP BY ALL ORDER BY cluster_size"
 ).show()
 spark.sql(
-    "SELECT relation, count(*) AS n_images, sum(size_bytes) AS size_bytes FROM clusters "
-    "WHERE NOT is_keeper GROUP BY relation ORDER BY n_images DESC"
+    "SELECT relation, removal_tier, is_removable, count(*) AS n_images, sum(size_bytes) AS size_bytes FROM clusters "
+    "WHERE NOT is_keeper GROUP BY ALL ORDER BY n_images DESC"
 ).show()
 
 # %% [markdown]

@@ -62,14 +62,14 @@ spark.sql(
 # %%
 spark.sql(
     "SELECT count(*) AS n_images, sum(freed_bytes) AS freed_bytes FROM duplicates "
-    "WHERE removable AND relation IN ('same_bytes', 'same_pixels')"
+    "WHERE removable AND removal_tier IN ('same_bytes', 'same_pixels')"
 ).show()
 
 # %% [markdown]
 # ## Which files have the same bytes?
 #
 # `relation` compares a member with its *keeper*. Two byte copies of each other may both have a better keeper, of which
-# each is `same_pixels` or `edited_copy`. The table `features` has the byte copies among all files:
+# each is `same_pixels` or an `edited_copy`. The table `features` has the byte copies among all files:
 
 # %%
 spark.sql(

@@ -156,6 +156,11 @@ CLAIMS: dict[str, dict[str, str]] = {
         "decided_by": "decided_by <> 'geometry' OR n_inliers = 0 OR agreement IS NOT NULL",
         "calibration": _GIVEN,
         "compared_for": _GIVEN,
+        "covered_a": _PROBABILITY + " AND (covered_a IS NULL OR n_inliers > 0)",
+        "covered_b": _PROBABILITY + " AND (covered_b IS NULL) = (covered_a IS NULL)",
+        "changed": _PROBABILITY + " AND (changed IS NULL OR covered_a IS NOT NULL)",
+        "two_sided": _PROBABILITY + " AND (two_sided IS NULL OR covered_a IS NOT NULL)",
+        "colour_change": "colour_change IS NULL OR covered_a IS NOT NULL",
     },
     "components": {
         "image_id": "image_id >= component_id",
@@ -175,16 +180,18 @@ CLAIMS: dict[str, dict[str, str]] = {
         "relation": "(relation IS NULL) = is_keeper",
         "similarity": _COSINE + f" AND (NOT {_EQUAL_PIXELS} OR coalesce(similarity = 1, {{without_embedding}}))",
         "hamming_bits": _BITS + f" AND (NOT {_EQUAL_PIXELS} OR hamming_bits = 0)",
-        "keeper_distance": f"abs(keeper_distance - CASE distance_unit {_DISTANCE} END) < 1e-6 "
-        f"AND (NOT {_EQUAL_PIXELS} OR keeper_distance = 0)",
+        "keeper_distance": f"coalesce(abs(keeper_distance - CASE distance_unit {_DISTANCE} END) < 1e-6, true) "
+        f"AND (NOT {_EQUAL_PIXELS} OR keeper_distance = 0) AND (near_image_id <> keeper_image_id "
+        "OR coalesce(keeper_distance <= bound, false))",
         "distance_unit": "distance_unit = CASE WHEN {is_calibrated} THEN '1 - copy_probability' "
         "WHEN similarity IS NULL THEN 'hamming_bits / 64' ELSE '1 - similarity' END",
-        "bound": "keeper_distance <= bound AND abs(bound - CASE distance_unit WHEN '1 - copy_probability' THEN 0.8 "
+        "bound": "near_distance <= bound AND abs(bound - CASE distance_unit WHEN '1 - copy_probability' THEN 0.8 "
         "WHEN '1 - similarity' THEN 1 - {min_similarity} ELSE {max_hamming_bits} / 64 END) < 1e-6",
         "is_bridge": _GIVEN,
         "is_protected": "NOT is_protected OR NOT is_removable",
         "is_reference": "NOT is_reference OR is_protected",
-        "is_removable": "NOT is_removable OR NOT is_keeper",
+        "is_removable": "NOT is_removable OR (NOT is_keeper AND near_distance <= bound "
+        "AND removal_tier IN ('same_bytes', 'same_pixels', 'reencoded'))",
         "size_bytes": "coalesce(size_bytes >= 0, true)",
         "freed_bytes": "freed_bytes = 0 OR (is_removable AND freed_bytes = size_bytes)",
         "object_version": _GIVEN,
@@ -195,8 +202,9 @@ CLAIMS: dict[str, dict[str, str]] = {
         "keeper_etag": "NOT is_keeper OR keeper_etag <=> etag",
         "keeper_content_hash": "(keeper_content_hash = content_hash) = (is_keeper OR relation = 'same_bytes')",
         "reason": "length(reason) > 10",
-        "decided_by": "(decided_by IS NULL) = is_keeper AND coalesce((decided_by = 'content_hash') "
-        "= (relation = 'same_bytes') AND (decided_by = 'pixel_hash') = (relation = 'same_pixels'), true)",
+        "decided_by": "(decided_by IS NULL) = (is_keeper OR keeper_distance IS NULL) "
+        "AND coalesce((decided_by = 'content_hash') = (relation = 'same_bytes') "
+        "AND (decided_by = 'pixel_hash') = (relation = 'same_pixels'), true)",
         "copy_probability": _PROBABILITY + f" AND (copy_probability IS NOT NULL) = ({_BY_EVIDENCE}) "
         f"AND (NOT {_EQUAL_PIXELS} OR coalesce(copy_probability = 1, true))",
         "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers > 0)",
@@ -204,6 +212,16 @@ CLAIMS: dict[str, dict[str, str]] = {
         "n_inliers": f"n_inliers IS NULL OR ({_BY_EVIDENCE} AND NOT {_EQUAL_PIXELS})",
         "is_direct": f"is_direct OR NOT {_EQUAL_PIXELS}",
         "versions": "versions LIKE 'dedup-spark % results %'",
+        "removal_tier": "(removal_tier IS NULL) = is_keeper AND coalesce(removal_tier = relation "
+        "OR removal_tier = 'more_detail' OR near_image_id <> keeper_image_id, true)",
+        "edit": "edit IS NULL OR relation IN ('edited_copy', 'contained')",
+        "differing_share": _PROBABILITY + f" AND (differing_share IS NULL OR NOT {_EQUAL_PIXELS}) "
+        "AND coalesce(relation <> 'reencoded' OR differing_share < 0.01, is_keeper)",
+        "near_image_id": "(near_image_id = image_id) = is_keeper",
+        "near_distance": "near_distance <= bound AND (near_image_id <> keeper_image_id "
+        "OR near_distance = keeper_distance)",
+        "near_object_version": _GIVEN,
+        "near_content_hash": "(near_content_hash = content_hash) = (is_keeper OR removal_tier = 'same_bytes')",
     },
     "cluster_history": {
         "clusters_version": "clusters_version >= 0",

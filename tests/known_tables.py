@@ -104,6 +104,7 @@ def _cluster_row(
         "is_protected": image_id == PROTECTED, "is_reference": image_id == PROTECTED,
         "is_removable": relation is not None and image_id != PROTECTED, "object_version": 1, "keeper_object_version": 1,
         "freed_bytes": size_bytes if relation is not None and image_id != PROTECTED else 0,
+        "removal_tier": relation, "near_image_id": keeper, "near_object_version": 1,
     }  # fmt: skip
 
 

@@ -19,7 +19,8 @@ TIMELESS = {
                  "similarity", "hamming_bits", "keeper_distance", "distance_unit", "bound", "is_bridge", "is_removable",
                  "size_bytes", "freed_bytes", "object_version", "content_hash", "keeper_object_version",
                  "keeper_content_hash", "reason", "decided_by", "copy_probability", "agreement", "contested",
-                 "n_inliers", "is_direct", "versions"),
+                 "n_inliers", "is_direct", "versions", "removal_tier", "edit", "differing_share", "near_image_id",
+                 "near_distance"),
     "components": ("image_id", "component_id", "raised_to", "first_group_id", "group_id"),
     "guarded": ("image_id", "guard", "n_neighbours"),
 }  # fmt: skip

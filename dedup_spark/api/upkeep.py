@@ -25,6 +25,7 @@ def verify_removal(
     tables: Place,
     out: Place,
     relations: Sequence[str] = (),
+    tiers: Sequence[str] = (),
     limit: int | None = None,
     database: str | None = None,
     settings: Settings = None,
@@ -34,10 +35,11 @@ def verify_removal(
 
     Args:
         out: A local file for the list, as CSV.
-        relations: Only such copies: `same_bytes`, `same_pixels`, `edited_copy`. None named: all.
+        relations: Only copies of these relations to the keeper, e.g. `same_bytes`. None named: all.
+        tiers: Only copies of these removal tiers, e.g. `same_bytes` and `same_pixels`. None named: all.
         limit: Check at most so many copies, those that free most first.
     """
-    config, wanted = config_of(settings, settings_file), verifying.Wanted(tuple(relations), limit)
+    config, wanted = config_of(settings, settings_file), verifying.Wanted(tuple(relations), limit, tuple(tiers))
     verifying.require_file(os.fspath(out))  # before Spark starts
     with told_in_a_sentence(), opening.to_read(Opening("verify-removal", spark, tables, database)) as found:
         return verifying.verify_removal(found, config, wanted, os.fspath(out))

@@ -111,7 +111,7 @@ def _sql(options: Options, config: Config) -> Iterator[str]:
 
 
 def _verify_removal(options: Options, config: Config) -> Iterator[str]:
-    asked = {"out": options.out, "relations": options.relation, "limit": options.limit}
+    asked = {"out": options.out, "relations": options.relation, "tiers": options.tier, "limit": options.limit}
     yield describe_removals(api.verify_removal(None, **asked, **_place(options, config)))
 
 

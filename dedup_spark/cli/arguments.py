@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import dedup_spark
 from dedup_spark.errors import ConfigError
-from dedup_spark.vocabulary import Relation
+from dedup_spark.vocabulary import Relation, RemovalTier
 
 STEPS = {
     "inventory": "list the lake: which images are new, changed or gone",
@@ -193,7 +193,14 @@ def _add_verify_removal(commands: _Commands) -> None:
         action="append",
         default=[],
         choices=list(Relation),
-        help="check only these; may be repeated",
+        help="check only copies of this relation to their keeper; may be repeated",
+    )
+    sub.add_argument(
+        "--tier",
+        action="append",
+        default=[],
+        choices=list(RemovalTier),
+        help="check only copies of this removal tier; may be repeated",
     )
     sub.add_argument("--limit", type=int, metavar="N", help="check at most N copies, those that free most first")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 QUERIES = (
     (
-        "How much could be freed, by kind of duplicate?",
-        "SELECT relation, count(*) AS images, sum(freed_bytes) AS bytes FROM duplicates "
-        "WHERE removable GROUP BY relation ORDER BY bytes DESC",
+        "How much could be freed, and what would be lost with it?",
+        "SELECT removal_tier, removable, count(*) AS images, sum(freed_bytes) AS bytes FROM duplicates "
+        "GROUP BY removal_tier, removable ORDER BY bytes DESC, images DESC",
     ),
     (
         "Which files were not read, and why?",

@@ -146,7 +146,7 @@ def why_not(a: Facts, b: Facts, compared: Comparison, settings: Facts) -> str:
         return f"a pair, but {' and '.join(guards)}: such an image is not joined by likeness alone"
     return (
         f"a pair above the cut, but the chain was cut between them: by {cut['linkage']} linkage the two groups are too "
-        "far apart, or no keeper is within the bound of both"
+        "far apart, or one keeper does not reach both in two steps"
     )
 
 

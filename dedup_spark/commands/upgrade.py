@@ -5,8 +5,8 @@ rows, once: addresses become canonical, so that an object that was listed under 
 images that an older version rejected as `missing` because their store failed are read again.
 
 An image keeps its id, and with it its features; of several rows that are one object the first by id stays. Nothing of
-the lake is read. Values that older rows lack (versions of members in `clusters`) are null: no such row is proposed for
-removal until the next run writes it anew.
+the lake is read. Values that older rows lack (versions and removal tiers of members in `clusters`) are null: no such
+row is proposed for removal until the next run writes it anew.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _merge_spellings(tables: Tables, changed: DataFrame) -> int:
 
 def _withdraw_proposals(tables: Tables) -> int:
     """Withdraw the rows that an older version proposed for removal, as its views check nothing else."""
-    proposed = tables.read(CLUSTERS).where("is_removable AND object_version IS NULL")
+    proposed = tables.read(CLUSTERS).where("is_removable AND removal_tier IS NULL")
     withdrawn = tables.stage("withdrawn", proposed.withColumn("is_removable", F.lit(False)))
     n_withdrawn = withdrawn.count()
     if n_withdrawn:

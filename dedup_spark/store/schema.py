@@ -13,9 +13,11 @@ from dedup_spark.columns import Columns
 from dedup_spark.vocabulary import (
     OF_REPRESENTATIVES,
     ClusterEvent,
+    ColourChange,
     ComparedFor,
     DecidedBy,
     DistanceUnit,
+    Edit,
     Engine,
     FeatureStatus,
     Guard,
@@ -23,6 +25,7 @@ from dedup_spark.vocabulary import (
     Metric,
     RejectReason,
     Relation,
+    RemovalTier,
     RunStatus,
     StepName,
     Word,
@@ -344,8 +347,27 @@ EVIDENCE = Table(
             f"Why the pair was weighed: {one_of(ComparedFor)}; leaders of a group, or its likely keepers, with its "
             "members. Groups are cut by the first two. Null where an older version weighed it",
         ),
+        (
+            "covered_a",
+            "float",
+            "Share, 0 to 1, of the picture a that b shows, too, under the alignment; null, as the next four, where the "
+            "thumbnails were not aligned",
+        ),
+        ("covered_b", "float", "Share, 0 to 1, of the picture b that a shows, too"),
+        ("changed", "float", "Share, 0 to 1, of what both show where their structure differs: overlays, marks, texts"),
+        (
+            "two_sided",
+            "float",
+            "Share, 0 to 1, of what both show where each has structure and another one: other text, another picture",
+        ),
+        (
+            "colour_change",
+            "string",
+            f"How the colours differ: {one_of(ColourChange)}; tone is a loss of colour or a common cast, brightness or "
+            "contrast, hue a strong hue that became another",
+        ),
     ),
-    closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor},
+    closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor, "colour_change": ColourChange},
 )
 
 COMPONENTS = Table(
@@ -370,8 +392,8 @@ COMPONENTS = Table(
         (
             "group_id",
             "bigint",
-            "The smallest image_id of its group after the last cut; clusters divides a group in which no member is "
-            "near enough to all others to be the keeper",
+            "The smallest image_id of its group after the last cut; clusters divides a group whose keeper does not "
+            "reach all members in two steps",
         ),
     ),
     ("component_id", "image_id"),
@@ -390,13 +412,18 @@ CLUSTERS = Table(
         (
             "keeper_image_id",
             "bigint",
-            "The member to keep: first by cluster.keeper_order among those within the bound of all others",
+            "The member to keep: the first by cluster.keeper_order",
         ),
         ("is_keeper", "boolean", "True for exactly one member of each cluster"),
         ("relation", "string", f"What the member is to the keeper: {one_of(Relation)}; null for the keeper"),
         ("similarity", "float", "Cosine to the keeper's embedding; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's; 0 for equal pixels"),
-        ("keeper_distance", "float", "How far from the keeper, in distance_unit; 0 for equal pixels"),
+        (
+            "keeper_distance",
+            "float",
+            "How far from the keeper, in distance_unit; 0 for equal pixels. Above bound, or null where the two were "
+            "not compared, only for members that a supporting image binds: see near_image_id",
+        ),
         (
             "distance_unit",
             "string",
@@ -406,7 +433,7 @@ CLUSTERS = Table(
         (
             "bound",
             "float",
-            "The largest keeper_distance allowed. By distance_unit, in the order above: 0.8, a constant; "
+            "The largest near_distance allowed. By distance_unit, in the order above: 0.8, a constant; "
             "1 - cluster.min_similarity; match.max_hamming_bits / 64",
         ),
         (
@@ -423,8 +450,8 @@ CLUSTERS = Table(
         (
             "is_removable",
             "boolean",
-            "May be removed: not protected, and its keeper is another object; whether that is true now is in the view "
-            "duplicates",
+            "May be removed: its removal_tier is allowed by cluster.removable_up_to, it is not protected, and what "
+            "stands for it (near_image_id) is another object; whether that is true now is in the view duplicates",
         ),
         ("size_bytes", "bigint", "As in images"),
         (
@@ -469,9 +496,46 @@ CLUSTERS = Table(
             "string",
             "Versions of dedup-spark, of its results, of decoder and preprocessing, and of the model",
         ),
+        (
+            "removal_tier",
+            "string",
+            f"What would be lost with this member, the least first: {one_of(RemovalTier)}. As relation, except that "
+            "more_detail is a copy that shows the same with more pixels or bits, and that a byte or pixel copy of a "
+            "member that stays is counted as such. Null for the keeper",
+        ),
+        (
+            "edit",
+            "string",
+            f"What is known of an edited copy, one or more with commas between: {one_of(Edit)}; null where nothing is",
+        ),
+        (
+            "differing_share",
+            "float",
+            "Share, 0 to 1, of the picture that differs from the keeper's where the two thumbnails are laid over each "
+            "other as they are; null for equal pixels and where there is no thumbnail",
+        ),
+        (
+            "near_image_id",
+            "bigint",
+            "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
+            "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
+            "supporting image that is",
+        ),
+        (
+            "near_distance",
+            "float",
+            "How far from near_image_id, in distance_unit; 0 for equal pixels; never above bound",
+        ),
+        ("near_object_version", "bigint", "Of near_image_id as it was read"),
+        ("near_content_hash", "string", "Of near_image_id, as in features"),
     ),
     properties={"delta.enableChangeDataFeed": "true"},
-    closed={"relation": Relation, "distance_unit": DistanceUnit, "decided_by": DecidedBy},
+    closed={
+        "relation": Relation,
+        "distance_unit": DistanceUnit,
+        "decided_by": DecidedBy,
+        "removal_tier": RemovalTier,
+    },
 )
 
 CLUSTER_HISTORY = Table(

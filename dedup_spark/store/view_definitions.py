@@ -11,11 +11,14 @@ from string import Template
 
 from dedup_spark.config import ClusterSettings, Config, ReportSettings
 from dedup_spark.vocabulary import (
+    IDENTICAL,
     OF_REPRESENTATIVES,
     DecidedBy,
     DistanceUnit,
+    Edit,
     RejectReason,
     Relation,
+    RemovalTier,
     one_of,
 )
 
@@ -42,30 +45,35 @@ WITH listed AS (
   FROM $runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
 ), checked AS (
   SELECT copy.*, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
+         kept.uri AS near_uri, kept.member AS near_member,
          present.lake, kept.lake AS keeper_lake, listed.listed_at AS keeper_listed_at,
          CASE
-           WHEN copy.object_version IS NULL OR copy.keeper_object_version IS NULL
-             THEN 'stays: an older version of dedup-spark found it and stored no object versions: run again'
-           WHEN kept.image_id IS NULL THEN 'stays: the keeper is gone'
-           WHEN kept.object_version <> copy.keeper_object_version THEN 'stays: the keeper has changed'
-           WHEN listed.listed_at IS NULL THEN 'stays: the lake of the keeper was never listed to its end'
+           WHEN copy.object_version IS NULL OR copy.removal_tier IS NULL
+             THEN 'stays: an older version of dedup-spark found it and stored no removal tier: run again'
+           WHEN kept.image_id IS NULL THEN concat('stays: ', stands, ' is gone')
+           WHEN kept.object_version <> copy.near_object_version THEN concat('stays: ', stands, ' has changed')
+           WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
            WHEN listed.listed_at < current_timestamp() - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
-             THEN concat('stays: the lake of the keeper was last listed at ', cast(listed.listed_at AS string),
+             THEN concat('stays: the lake of ', stands, ' was last listed at ', cast(listed.listed_at AS string),
                          ', longer ago than cluster.max_listing_age_hours')
          END AS not_now
-  FROM $clusters AS copy
+  FROM (
+    SELECT *, CASE WHEN near_image_id <> keeper_image_id THEN 'what stands for it' ELSE 'the keeper' END AS stands
+    FROM $clusters
+  ) AS copy
   JOIN $images AS present
     ON present.image_id = copy.image_id AND coalesce(present.object_version = copy.object_version, true)
   JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
-  LEFT JOIN $images AS kept ON kept.image_id = copy.keeper_image_id
+  LEFT JOIN $images AS kept ON kept.image_id = copy.near_image_id
   LEFT JOIN listed ON listed.lake = kept.lake
   WHERE NOT copy.is_keeper AND keeper.is_keeper
 ), copies AS (
   SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM checked
 )
 """
-"""The one definition of what may be removed now: the step cluster allows it, copy and keeper are as they were when they
-were read, and the keeper's lake was listed not long ago. Copies that are gone or have changed are left out."""
+"""The one definition of what may be removed now: the step cluster allows it, the copy and what stands for it are as
+they were when they were read, and the lake of that was listed not long ago. What stands for it is the keeper as a rule;
+see clusters.near_image_id. Copies that are gone or have changed are left out."""
 
 _PHASH_BITS_OF_DOUBT = 4
 """match.max_hamming_bits is 3 at most: the first distance that match does not propose counts as full doubt."""
@@ -86,18 +94,24 @@ DUPLICATES = View(
         ("keeper_uri", "Address of the image to keep"),
         ("keeper_member", "Name of the image to keep inside a container"),
         ("relation", f"What the copy is to the keeper: {one_of(Relation)}"),
+        ("removal_tier", f"What would be lost with the copy, the least first: {one_of(RemovalTier)}"),
+        ("edit", f"What is known of an edited copy: {one_of(Edit)}, with commas between; null where nothing is"),
+        ("near_image_id", "The image that stays and stands for the copy: the keeper as a rule; see clusters"),
+        ("near_uri", "Address of that image"),
+        ("near_member", "Name of that image inside a container"),
         ("similarity", "Cosine to the embedding of the keeper; null without embeddings"),
         ("hamming_bits", "Bits of 64 in which pHash differs from that of the keeper"),
-        ("keeper_distance", "Distance to the keeper, never above clusters.bound, in the unit of distance_unit"),
+        ("keeper_distance", "Distance to the keeper in the unit of distance_unit; see clusters.near_distance"),
         ("distance_unit", "As in clusters: how keeper_distance is computed from columns of that table"),
         ("is_bridge", "The copy has a pair with an image outside the cluster: look at it before you delete it"),
         (
             "removable",
-            "May be removed now: the keeper has not changed since it was read, and its lake was listed not long ago",
+            "May be removed now: clusters allow it, what stands for it has not changed since it was read, and its lake "
+            "was listed not long ago",
         ),
         ("size_bytes", "Size of the copy, bytes"),
         ("freed_bytes", "What removing the copy would free, bytes; 0 where it is not removable or frees nothing"),
-        ("keeper_listed_at", "When the lake of the keeper was last listed to its end"),
+        ("keeper_listed_at", "When the lake of near_image_id was last listed to its end"),
         ("cluster_id", "As in clusters"),
         ("cluster_size", "Members of the cluster, keeper included"),
         ("reason", "What decided that it shows what the keeper shows and, where it stays, why, in words"),
@@ -105,7 +119,8 @@ DUPLICATES = View(
     """\
 $copies
 SELECT image_id, uri, member, keeper_image_id, keeper_uri, keeper_member,
-       relation, similarity, hamming_bits, keeper_distance, distance_unit, is_bridge,
+       relation, removal_tier, edit, near_image_id, near_uri, near_member,
+       similarity, hamming_bits, keeper_distance, distance_unit, is_bridge,
        removable, size_bytes, CASE WHEN removable THEN freed_bytes ELSE 0 END AS freed_bytes, keeper_listed_at,
        cluster_id, cluster_size, concat_ws('; ', reason, not_now) AS reason
 FROM copies""",
@@ -113,7 +128,8 @@ FROM copies""",
 
 DOUBTFUL_FIRST = View(
     "doubtful_first",
-    "One row per removable edited copy, the most doubtful first: look at the first rows before you trust the rest.",
+    "One row per removable copy that is not a byte or pixel copy of what stands for it, the most doubtful first: look "
+    "at the first rows before you trust the rest.",
     (
         (
             "doubt",
@@ -124,6 +140,9 @@ DOUBTFUL_FIRST = View(
         ("member", "Name of the copy inside a container; null when the object is the image"),
         ("keeper_uri", "Address of the image to keep"),
         ("keeper_member", "Name of the image to keep inside a container"),
+        ("removal_tier", "As in duplicates"),
+        ("edit", "As in duplicates"),
+        ("differing_share", "As in clusters: what differs where the thumbnails are laid over each other"),
         ("decided_by", f"What decided between copy and keeper: {one_of(OF_REPRESENTATIVES)}"),
         ("copy_probability", "As in clusters: null where pairs are not judged by evidence"),
         ("agreement", "As in clusters"),
@@ -144,7 +163,7 @@ $copies
 SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, 1D)
             ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), 1D) END AS doubt,
        concat_ws('; ',
-         CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not compared' END,
+         CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not aligned' END,
          CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
          CASE WHEN distance_unit IS NULL THEN 'of an older version: unknown until the next run' END,
          CASE WHEN decided_by = '{DecidedBy.COSINE}' AND n_inliers IS NOT NULL
@@ -154,9 +173,10 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PH
          CASE WHEN NOT is_direct THEN 'joined through other members' END,
          CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'
               WHEN decided_by = '{DecidedBy.PHASH}' THEN 'by the pHash alone' END) AS doubts,
-       uri, member, keeper_uri, keeper_member, decided_by, copy_probability, agreement, contested, n_inliers, is_direct,
+       uri, member, keeper_uri, keeper_member, removal_tier, edit, differing_share, decided_by,
+       copy_probability, agreement, contested, n_inliers, is_direct,
        similarity, hamming_bits, is_bridge, freed_bytes, image_id, keeper_image_id, cluster_id, reason
-FROM copies WHERE removable AND relation = '{Relation.EDITED_COPY}'
+FROM copies WHERE removable AND removal_tier NOT IN ({", ".join(f"'{tier}'" for tier in IDENTICAL)})
 ORDER BY doubt DESC, n_inliers, image_id""",
 )
 """The doubts are what was uncertain about a pair. A low cosine is no doubt where the thumbnails agree."""
@@ -279,23 +299,24 @@ REMOVALS = View(
         ("etag", "By the last listing; as in images"),
         ("content_hash", "As in features"),
         ("n_links", "As in images"),
-        ("keeper_image_id", "The image to keep"),
+        ("keeper_image_id", "The image that stands for it: clusters.near_image_id"),
         ("keeper", "Its uri, member, location, position, size_bytes, modified_at, etag and content_hash"),
-        ("keeper_lake", "Lake of the image to keep"),
-        ("relation", "What the copy is to the keeper"),
+        ("keeper_lake", "Lake of that image"),
+        ("relation", "What the copy is to the keeper of its cluster"),
+        ("removal_tier", "As in clusters"),
         ("freed_bytes", "As in duplicates"),
         ("cluster_id", "As in clusters"),
     ),
     """\
 $copies
 SELECT copies.image_id, copies.uri, copies.member, gone.size_bytes, gone.modified_at, gone.etag, copies.content_hash,
-       gone.n_links, copies.keeper_image_id,
+       gone.n_links, copies.near_image_id AS keeper_image_id,
        struct(kept.uri, kept.member, kept.location, kept.position, kept.size_bytes, kept.modified_at, kept.etag,
-              copies.keeper_content_hash AS content_hash) AS keeper,
-       copies.keeper_lake, copies.relation, copies.freed_bytes, copies.cluster_id
+              copies.near_content_hash AS content_hash) AS keeper,
+       copies.keeper_lake, copies.relation, copies.removal_tier, copies.freed_bytes, copies.cluster_id
 FROM copies
 JOIN $images AS gone ON gone.image_id = copies.image_id
-JOIN $images AS kept ON kept.image_id = copies.keeper_image_id
+JOIN $images AS kept ON kept.image_id = copies.near_image_id
 WHERE copies.removable""",
 )
 """For the command alone: it is not created in the catalog."""

@@ -27,9 +27,9 @@ from dedup_spark.store.schema import ALL, Table
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import DOUBTFUL_FIRST, DUPLICATES
 from dedup_spark.store.views import open_views, read_view
-from dedup_spark.vocabulary import DistanceUnit, Metric, StepName
+from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, Metric, StepName
 
-CHECKS_THE_BOUND = "SELECT count(*) AS members, count_if(NOT keeper_distance <= bound) AS broken FROM clusters"
+CHECKS_THE_BOUND = "SELECT count(*) AS members, count_if(NOT near_distance <= bound) AS broken FROM clusters"
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,17 @@ def test_evidence_has_rows_where_a_calibration_weighs_and_clusters_say_what_is_i
     evidence = {(r["image_id_a"], r["image_id_b"]): r for r in rows(way.tables.root, "evidence")}
     assert bool(evidence) == way.is_calibrated
     standing_for = representatives_of(way.tables)
-    edited = [m for m in rows(way.tables.root, "clusters") if m["relation"] == "edited_copy"]
+    edited = [m for m in rows(way.tables.root, "clusters") if is_judged(m) and m["keeper_distance"] is not None]
     assert edited
     for member in edited if way.is_calibrated else ():
         a, b = sorted(standing_for[member[name]] for name in ("image_id", "keeper_image_id"))
         names = ("similarity", "hamming_bits", "copy_probability", "agreement", "contested", "n_inliers", "decided_by")
         assert {name: member[name] for name in names} == {name: evidence[a, b][name] for name in names}
+
+
+def is_judged(member: dict[str, Any]) -> bool:
+    """Whether evidence or likeness joined a row of clusters to its keeper."""
+    return member["relation"] not in (None, *IDENTICAL)
 
 
 def representatives_of(tables: Tables) -> dict[int, int]:
@@ -187,7 +192,7 @@ def representatives_of(tables: Tables) -> dict[int, int]:
 def test_a_pair_that_is_said_to_have_joined_two_images_reaches_the_cut(way: Way) -> None:
     settings = way.config.cluster
     for member in rows(way.tables.root, "clusters"):
-        if member["is_direct"] and member["relation"] == "edited_copy":
+        if member["is_direct"] and is_judged(member):
             if way.is_calibrated:
                 assert member["copy_probability"] >= cut_for(settings.target_precision) - 1e-6
             elif way.has_embeddings:
@@ -201,6 +206,7 @@ def test_a_reason_says_what_decided_with_the_numbers_that_did(way: Way) -> None:
     for member in rows(way.tables.root, "clusters"):
         assert what_decided(member) in member["reason"]
         assert ("joined through other members" in member["reason"]) == (not member["is_direct"])
+        assert ("stays: " in member["reason"]) == (not member["is_removable"] and not member["is_keeper"])
         assert "null" not in member["reason"].lower()
 
 
@@ -212,6 +218,8 @@ def what_decided(member: dict[str, Any]) -> str:
         return f"{share} % of the content in common agrees, and {member['n_inliers']} keypoints fit one map"
     if by == "cosine" and member["copy_probability"] is None:
         return f"by a model without calibration: {cosine}and {1 - member['bound']:.3f} is near enough"
+    if by is None and not member["is_keeper"]:
+        return " rather than the keeper"
     return {
         None: "kept: ",
         "content_hash": "byte for byte the keeper",
@@ -226,9 +234,9 @@ def what_decided(member: dict[str, Any]) -> str:
 # --- what to look at first --------------------------------------------------------------------------------
 
 
-def test_the_doubtful_view_has_every_removable_edited_copy_the_most_doubtful_first(way: Way) -> None:
+def test_the_doubtful_view_has_every_removable_copy_of_other_pixels_the_most_doubtful_first(way: Way) -> None:
     found = read_view(way.tables, DOUBTFUL_FIRST).collect()
-    removable = read_view(way.tables, DUPLICATES).where("removable AND relation = 'edited_copy'").collect()
+    removable = read_view(way.tables, DUPLICATES).where("removable AND removal_tier NOT LIKE 'same_%'").collect()
     assert {row["image_id"] for row in found} == {row["image_id"] for row in removable}
     doubts = [row["doubt"] for row in found]
     assert doubts == sorted(doubts, reverse=True)
@@ -237,5 +245,5 @@ def test_the_doubtful_view_has_every_removable_edited_copy_the_most_doubtful_fir
         likely = [row["copy_probability"] for row in found]
         assert likely == sorted(likely)
     assert {row["image_id"] for row in found if row["decided_by"] == "undecided"} == {
-        row["image_id"] for row in found if "the thumbnails were not compared" in row["doubts"]
+        row["image_id"] for row in found if "the thumbnails were not aligned" in row["doubts"]
     }

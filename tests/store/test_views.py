@@ -61,7 +61,9 @@ def test_a_duplicate_shows_the_keeper_that_stands_for_it(known: Tables) -> None:
     assert rows[0].asDict() == {
         "image_id": 4, "uri": f"{LAKE}/edited.jpg", "member": None,
         "keeper_image_id": 1, "keeper_uri": f"{LAKE}/a/x/kept.jpg", "keeper_member": None,
-        "relation": "edited_copy", "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25,
+        "relation": "edited_copy", "removal_tier": "edited_copy", "edit": None,
+        "near_image_id": 1, "near_uri": f"{LAKE}/a/x/kept.jpg", "near_member": None,
+        "similarity": 0.75, "hamming_bits": 9, "keeper_distance": 0.25,
         "distance_unit": "1 - similarity", "is_bridge": True,
         "removable": True, "keeper_listed_at": listed_at,
         "size_bytes": 50, "freed_bytes": 50, "cluster_id": 1, "cluster_size": 5, "reason": "because of 4",
@@ -86,7 +88,8 @@ def test_the_copies_that_may_go_are_listed_from_the_most_doubtful_on(known: Tabl
 def test_a_low_cosine_is_no_doubt_and_what_was_not_looked_at_is_named(tables: Tables) -> None:
     kept = {"cluster_id": 1, "cluster_size": 5, "keeper_image_id": 1, "is_keeper": True, "size_bytes": 10, "bound": 0.8,
             "object_version": 1, "keeper_object_version": 1, "distance_unit": "1 - copy_probability"}  # fmt: skip
-    copy = kept | {"is_keeper": False, "relation": "edited_copy", "is_removable": True, "is_direct": True}
+    copy = kept | {"is_keeper": False, "relation": "edited_copy", "is_removable": True, "is_direct": True,
+                   "removal_tier": "edited_copy", "near_image_id": 1, "near_object_version": 1}  # fmt: skip
     copies = [  # similarity, copy_probability and what else is known
         copy | {"image_id": 2, "similarity": 0.3, "copy_probability": 0.999, "decided_by": "geometry", "n_inliers": 90},
         copy | {"image_id": 3, "similarity": 0.9, "copy_probability": 0.5, "decided_by": "undecided",
@@ -103,7 +106,7 @@ def test_a_low_cosine_is_no_doubt_and_what_was_not_looked_at_is_named(tables: Ta
     assert list(found) == [4, 3, 5, 2]
     assert found == {
         4: "may be two pictures in one frame; few keypoints fit; joined through other members",
-        3: "the thumbnails were not compared; joined through other members",
+        3: "the thumbnails were not aligned; joined through other members",
         5: "the thumbnails do not fit each other",
         2: "",
     }
@@ -243,7 +246,8 @@ def later(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.Temp
             row = {"image_id": image_id, "uri": f"{LAKE}/{image_id}.jpg", "cluster_id": keeper, "cluster_size": 2,
                    "keeper_image_id": keeper, "is_keeper": is_keeper, "relation": None if is_keeper else "same_bytes",
                    "is_removable": not is_keeper, "size_bytes": 10, "freed_bytes": 0 if is_keeper else 10,
-                   "object_version": 1, "keeper_object_version": 1, "reason": "because"}  # fmt: skip
+                   "object_version": 1, "keeper_object_version": 1, "reason": "because", "near_object_version": 1,
+                   "near_image_id": keeper, "removal_tier": None if is_keeper else "same_bytes"}  # fmt: skip
             clusters.append(row | of_clusters)
     append(tables, IMAGES, images)
     append(tables, CLUSTERS, clusters)
@@ -271,7 +275,7 @@ HAPPENED = [  # what, changes of the row of images of the keeper and of the copy
     ("the lake of the keeper failed last night", {"lake": "in time"}, {}, {}),
     ("the lake of the keeper was never listed", {"lake": MANIFEST}, {}, {}),
     ("the lake of the copy is no longer scheduled", {}, {"lake": "old"}, {}),
-    ("the tables are of an older version", {}, {}, {"object_version": None, "keeper_object_version": None}),
+    ("the tables are of an older version", {}, {}, {"removal_tier": None, "near_image_id": None}),
     ("the step kept it", {}, {}, {"is_removable": False, "freed_bytes": 0}),
 ]
 STANDING = {  # whether the copy is removable, and how its reason ends; copies that are none any more are left out
@@ -284,7 +288,7 @@ STANDING = {  # whether the copy is removable, and how its reason ends; copies t
     "the lake of the copy is no longer scheduled": (True, "because"),
     "the tables are of an older version": (
         False,
-        "stays: an older version of dedup-spark found it and stored no object versions: run again",
+        "stays: an older version of dedup-spark found it and stored no removal tier: run again",
     ),
     "the step kept it": (False, "because"),
 }

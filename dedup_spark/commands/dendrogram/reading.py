@@ -24,7 +24,7 @@ from dedup_spark.stages.cluster.component_tree import ComponentTree, among, read
 from dedup_spark.stages.cluster.cut import CutSettings
 from dedup_spark.store.schema import CLUSTERS, COMPONENTS, FEATURES, GUARDED, IMAGES
 from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import DistanceUnit, FeatureStatus, Guard
+from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, FeatureStatus, Guard
 
 MAX_PICTURES, MAX_THUMBNAILS = 500, 200
 
@@ -153,7 +153,8 @@ def _component_id(tables: Tables, asked: Asked, representative: int) -> int:
     found = components.where(F.col("image_id") == representative).select("component_id").first()
     if found is not None:
         return int(found["component_id"])
-    if components.isEmpty() and not tables.read(CLUSTERS).where("relation = 'edited_copy'").isEmpty():
+    of_other_pixels = tables.read(CLUSTERS).where(~F.col("relation").isin(*IDENTICAL))
+    if components.isEmpty() and not of_other_pixels.isEmpty():
         raise ConfigError(
             "dendrogram: an older version of dedup-spark made these clusters and kept no components; `dedup-spark run` "
             "makes both anew"

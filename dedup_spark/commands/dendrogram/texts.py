@@ -80,7 +80,7 @@ def what_becomes(group: Group) -> str:
     if group.change == Change.NONE:
         return f"as published: {parts}"
     if group.change == Change.DIVIDED:
-        return f"divided after the cut into {parts}: no member is near enough to all others to be their keeper"
+        return f"divided after the cut into {parts}: its keeper does not reach all members in two steps"
     verb = {
         Change.JOINS: "would join",
         Change.SPLITS: "would be a part of",

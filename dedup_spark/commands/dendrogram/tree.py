@@ -80,7 +80,7 @@ class Group:
         cluster_ids: The published clusters with pictures in it.
         n_alone: Its pictures that are in no published cluster.
         change: What would become of those clusters. `divided after the cut`: this group was made by the cut of the run,
-            and then divided, because none of its members is near enough to all others to be their keeper.
+            and then divided, because its keeper does not reach all members in two steps.
     """
 
     leaves: tuple[Leaf, ...]

@@ -26,8 +26,8 @@ ONE_FILE = "one file with its keeper"
 _GONE, _CHANGED, _NO_ANSWER = "is gone", "has changed", "could not be checked: the store did not answer"
 
 CHECKED = Columns(
-    "uri string, member string, keeper_uri string, keeper_member string, relation string, size_bytes bigint, "
-    "freed_bytes bigint, cluster_id bigint, etag string, version_id string, verified_at timestamp, "
+    "uri string, member string, keeper_uri string, keeper_member string, relation string, removal_tier string, "
+    "size_bytes bigint, freed_bytes bigint, cluster_id bigint, etag string, version_id string, verified_at timestamp, "
     "identity string, n_links int, keeper_identity string, problem string"
 )
 """A row for each copy; `problem` is the reason why it stays, and null where it may go."""
@@ -68,7 +68,8 @@ def check_batches(batches: Iterable[pa.RecordBatch], settings: CheckSettings) ->
 
 def _check_copy(row: Known, keeper: Checked | None) -> dict[str, Any]:
     """One row of CHECKED. `keeper` is None where the copy is inside a container."""
-    checked = {name: row[name] for name in ("uri", "member", "relation", "size_bytes", "freed_bytes", "cluster_id")}
+    told = ("uri", "member", "relation", "removal_tier", "size_bytes", "freed_bytes", "cluster_id")
+    checked = {name: row[name] for name in told}
     checked |= {"keeper_uri": row["keeper"]["uri"], "keeper_member": row["keeper"]["member"]}
     if keeper is None:
         return checked | {"problem": IN_A_CONTAINER}

@@ -32,8 +32,8 @@ from dedup_spark.store.views import ViewSettings, read_view
 log = logging.getLogger(__name__)
 
 COLUMNS = (
-    "uri", "member", "keeper_uri", "keeper_member", "relation", "size_bytes", "freed_bytes", "cluster_id", "etag",
-    "version_id", "verified_at",
+    "uri", "member", "keeper_uri", "keeper_member", "relation", "removal_tier", "size_bytes", "freed_bytes",
+    "cluster_id", "etag", "version_id", "verified_at",
 )  # fmt: skip
 """The columns of the list, in this order."""
 
@@ -45,10 +45,11 @@ _PARTS_PER_CLUSTER = 16
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which copies are checked: of these relations, or all; at most `limit`, those that free most."""
+    """Which copies are checked: of these relations and removal tiers, or all; at most `limit`, those that free most."""
 
     relations: tuple[str, ...] = ()
     limit: int | None = None
+    tiers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -110,6 +111,8 @@ def require_file(out: str) -> Path:
 def _wanted(removals: DataFrame, wanted: Wanted) -> DataFrame:
     if wanted.relations:
         removals = removals.where(F.col("relation").isin(*wanted.relations))
+    if wanted.tiers:
+        removals = removals.where(F.col("removal_tier").isin(*wanted.tiers))
     if wanted.limit is not None:
         removals = removals.orderBy(F.desc_nulls_last("freed_bytes"), "image_id").limit(wanted.limit)
     return removals

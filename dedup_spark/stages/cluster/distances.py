@@ -19,7 +19,7 @@ from dedup_spark.config import Config
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings
-from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likeness_without_pair, measure_likeness
+from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likely_alike, likeness_without_pair, measure_likeness
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES
@@ -46,7 +46,8 @@ class Distances(ABC):
     @property
     @abstractmethod
     def near(self) -> DataFrame:
-        """(a, b): the measured pairs that are within the bound of each other."""
+        """(a, b, distance, alike): the measured pairs that are within the bound of each other, and whether one of the
+        two may be a mere re-encoding of the other."""
 
     @property
     @abstractmethod
@@ -70,20 +71,22 @@ class ByLikeness(Distances):
     """By cosine or pHash, computed for any pairs when they are needed."""
 
     def __init__(self, unique: DataFrame, bounds: Bounds, near: DataFrame) -> None:
-        self._unique, self._bounds, self._near = unique, bounds, near
+        """`near`: (a, b, distance) of pairs that are known to be within the bound."""
+        self._unique, self._bounds, self._measured = unique, bounds, near
         self.unit, self.bound = likeness_without_pair(bounds)
 
     @property
     def near(self) -> DataFrame:
-        return self._near
+        return self._measured.withColumn("alike", likely_alike(F.col("distance")))
 
     @property
     def evidence(self) -> DataFrame:
         return local_relation(self._unique.sparkSession, [], EVIDENCE.schema)
 
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByLikeness:
-        found = self.between(pairs).where("distance <= bound").selectExpr("image_id_a AS a", "image_id_b AS b")
-        return ByLikeness(self._unique, self._bounds, self._near.unionByName(found))
+        found = self.between(pairs).where("distance <= bound")
+        near = found.selectExpr("image_id_a AS a", "image_id_b AS b", "distance")
+        return ByLikeness(self._unique, self._bounds, self._measured.unionByName(near))
 
     def between(self, pairs: DataFrame) -> DataFrame:
         return measure_likeness(pairs, self._unique, self._bounds)
@@ -120,7 +123,9 @@ class ByEvidence(Distances):
     @property
     def near(self) -> DataFrame:
         near = self.evidence.where(_distance() <= _as_float(_BOUND))
-        return near.selectExpr("image_id_a AS a", "image_id_b AS b")
+        alike = likely_alike(_distance(), F.col("hamming_bits")).alias("alike")
+        ends = F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b")
+        return near.select(*ends, _distance().alias("distance"), alike)
 
     @property
     def evidence(self) -> DataFrame:

@@ -18,6 +18,7 @@ from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
+from dedup_spark.stages.cluster.relations import EVIDENCE_USED
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import ComparedFor, DecidedBy
@@ -207,6 +208,7 @@ def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFo
         "decided_by": decided_by,
         "calibration": F.lit(probability.VERSION),
         "compared_for": F.lit(compared_for),
+        **{name: F.lit(None).cast(EVIDENCE.schema.types[name]) for name in EVIDENCE_USED},
     }
     return rows.select(*[made.get(c, F.col(c)).alias(c) for c in EVIDENCE.column_names])
 

@@ -20,6 +20,7 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS
 
 _ADDED = (
     *ADDRESS_COLUMNS, "modified_at", "object_version", "file_id", "n_links", "signature_version", "phash",
+    "width_px", "height_px", "mode", "decoder", "detail_share", "is_damaged",
     "is_protected", "is_reference", "rank", "order_values",
 )  # fmt: skip
 

@@ -14,7 +14,6 @@ from dedup_spark.criteria import WORDS
 from dedup_spark.stages.cluster.keeper_order import split_item
 
 _PROTECTED = "it is protected, and {other} is not"
-_NOT_NEAR = "it is the first by cluster.keeper_order of those near enough to all members, which {other} is not"
 _BY_ID = "nothing in cluster.keeper_order tells it from {other}"
 _OTHER = "{other}"
 
@@ -38,11 +37,11 @@ def words_of(item: str) -> str:
 
 
 def _criterion(keeper_order: Sequence[str]) -> Column:
-    criterion = F.when(F.col("second.rank") < F.col("rank"), _sentence(_NOT_NEAR))
-    for place, words in enumerate([_PROTECTED, *map(words_of, keeper_order)]):
+    cases = [_sentence(_BY_ID)]
+    for place, words in reversed([*enumerate([_PROTECTED, *map(words_of, keeper_order)])]):
         differs = F.get("order_values", F.lit(place)) != F.get("second.order_values", F.lit(place))
-        criterion = criterion.when(differs, _sentence(words))
-    return criterion.otherwise(_sentence(_BY_ID))
+        cases.append(F.when(differs, _sentence(words)))
+    return F.coalesce(*reversed(cases))
 
 
 def _sentence(words: str) -> Column:

@@ -1,8 +1,9 @@
-"""Groups around keepers: every member directly within the bound of its keeper. Part of the step cluster.
+"""Groups around keepers: what should be kept, and members that are near it or near what is. Part of the step cluster.
 
-Linkage finds which images belong together; this module finds which of them can stand for the others. Where no member is
-near enough to all, the group is split around those that are near most (kernels/clusters/keeping.py). Only direct
-evidence between two images counts; pairs that match did not propose are measured where they could make a keeper.
+Linkage finds which images belong together; this module finds what is kept of them. That is the first by rank. Every
+member is within the bound of it, or of one supporting image that is within the bound of it and stays, too; what neither
+reaches is a group of its own (kernels/clusters/keeping.py). Only direct evidence between two images counts; pairs that
+match did not propose are measured where they could bind a member.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pyspark.sql import functions as F
 from dedup_spark.columns import Columns
 from dedup_spark.config import Config
 from dedup_spark.errors import TableError
+from dedup_spark.kernels.arrays import Bools, Float32, Int64
 from dedup_spark.kernels.clusters import keeping
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.stages.cluster.removal import KEEPER_FACTS
@@ -27,12 +29,19 @@ from dedup_spark.vocabulary import DecidedBy, DistanceUnit
 
 MEASURED = Columns(
     "similarity float, hamming_bits int, distance float, distance_unit string, bound float, decided_by string, "
-    "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int"
+    "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int, "
+    "covered_a float, covered_b float, changed float, two_sided float, colour_change string"
 )
 """`distance` and `bound` are in `distance_unit`, one of DistanceUnit. From copy_probability on they are as in
 `evidence`, and null for distances by likeness."""
 
-_GROUPED = "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint"
+_GROUPED = Columns(
+    "representative_id bigint, keeper_image_id bigint, keeper_representative_id bigint, first_image_id bigint, "
+    "supporting_image_id bigint, supporting_distance float, is_supporting boolean"
+)
+_ALIKE_BITS = 8
+"""Of 64 in which the pHashes of a picture and its re-encoded or resized copy differ at most, as a rule."""
+_ALIKE_DISTANCE = 0.05
 _MISSING = "image_id_a bigint, image_id_b bigint, query_id bigint"
 
 
@@ -83,10 +92,10 @@ def _bound(by_cosine: Column, bounds: Bounds) -> Column:
 
 
 def pairs_to_measure(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
-    """(image_id_a, image_id_b, query_id): pairs not known to be near that could give a group one keeper; lazy.
+    """(image_id_a, image_id_b, query_id): pairs not known to be near that could bind a member; lazy.
 
-    They pair each group's member of the first rank, and its member that is near most others, with those that are not
-    known to be near. See `group_around_keepers`.
+    They pair each group's member of the first rank, which is kept, and its member that is near most others, which may
+    support them, with those that are not known to be near. See `group_around_keepers`.
     """
     rows = _by_label(_members(ranked), near)
     missing = rows.mapInArrow(functools.partial(_batches_to_measure, max_images=max_images), _MISSING)
@@ -94,18 +103,25 @@ def pairs_to_measure(ranked: DataFrame, near: DataFrame, max_images: int) -> Dat
 
 
 def group_around_keepers(ranked: DataFrame, near: DataFrame, max_images: int) -> DataFrame:
-    """(representative_id, keeper_image_id, keeper_representative_id) for each representative of ranked members; lazy.
+    """The columns _GROUPED for each representative of ranked members; lazy.
 
-    The keeper is an image: of those with its representative's pixels the first by rank.
+    The keeper is an image: of those with its representative's pixels the first by rank, and so is `first_image_id` for
+    this representative. `supporting_image_id` with its distance is null for members near the keeper;
+    `is_supporting` where another member needs this one.
 
     Args:
         ranked: (label, representative_id, image_id, rank).
-        near: (a, b), representatives that are within the bound of each other, `pairs_to_measure` among them.
+        near: Distances.near, `pairs_to_measure` among them.
         max_images: Of a label; a larger one consists of equal vectors, and is grouped in pieces.
-    Cost: two shuffles of 16 bytes per pair inside labels; tasks need n squared bytes within a label.
+    Cost: two shuffles of 21 bytes per pair inside labels; tasks need 5 n squared bytes within a label.
     """
     rows = _by_label(_members(ranked), near)
-    return rows.mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED)
+    return rows.mapInArrow(functools.partial(_group_batches, max_images=max_images), _GROUPED.ddl)
+
+
+def likely_alike(distance: Column, hamming_bits: Column | None = None) -> Column:
+    """Whether one of a pair may be a mere re-encoding of the other: by its hashes, or by a distance of likeness."""
+    return distance <= _ALIKE_DISTANCE if hamming_bits is None else hamming_bits <= _ALIKE_BITS
 
 
 def _members(ranked: DataFrame) -> DataFrame:
@@ -120,39 +136,51 @@ def _by_label(members: DataFrame, near: DataFrame) -> DataFrame:
     of_a, of_b = (members.select(F.col("representative_id").alias(c), F.col("label").alias(f"label_{c}")) for c in "ab")
     inside = near.join(of_a, "a").join(of_b, "b").where("label_a = label_b")
     rows = members.selectExpr("label", "representative_id AS a", "representative_id AS b", "rank", "image_id")
-    pairs = inside.selectExpr(
-        "label_a AS label", "a", "b", "CAST(NULL AS INT) AS rank", "CAST(NULL AS BIGINT) AS image_id"
-    )
-    return rows.unionByName(pairs).repartition("label").sortWithinPartitions("label", "rank", "a", "b")
+    pairs = inside.selectExpr("label_a AS label", "a", "b", "distance", "alike")
+    together = rows.unionByName(pairs, allowMissingColumns=True).repartition("label")
+    return together.sortWithinPartitions("label", "rank", "a", "b")
 
 
 @dataclass(frozen=True)
 class _Group:
-    """One label: (n,) ids, images and ranks of the representatives, and whether two are known to be near (n, n)."""
+    """One label: (n,) ids, images and ranks of the representatives; (n, n) how far two are from each other, inf where
+    they are not known to be near, and whether they are alike."""
 
-    ids: np.ndarray
-    images: np.ndarray
-    rank: np.ndarray
-    near: np.ndarray
+    ids: Int64
+    images: Int64
+    rank: Int64
+    distance: Float32
+    alike: Bools
+
+    @property
+    def near(self) -> Bools:
+        return np.isfinite(self.distance)
 
 
 def _read_groups(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[_Group]:
     for rows in whole_groups(batches, "label"):
         single = rows.filter(rows["rank"].is_valid())
         pairs = rows.filter(rows["rank"].is_null())
-        a, b = (pairs[c].to_numpy() for c in "ab")
         for start in range(0, len(single), max_images):
-            part = single.slice(start, max_images).sort_by("a")
-            ids = part["a"].to_numpy()
-            mine = np.isin(a, ids) & np.isin(b, ids)
-            i, j = (np.searchsorted(ids, ends[mine]) for ends in (a, b))
-            near = np.eye(len(ids), dtype=bool)
-            near[i, j] = near[j, i] = True
-            yield _Group(ids, part["image_id"].to_numpy(), part["rank"].to_numpy().astype(np.int64), near)
+            yield _group_of(single.slice(start, max_images).sort_by("a"), pairs)
+
+
+def _group_of(single: pa.Table, pairs: pa.Table) -> _Group:
+    """The members `single`, ascending, and those of the pairs that are between two of them."""
+    ids = single["a"].to_numpy()
+    a, b = (pairs[c].to_numpy() for c in "ab")
+    mine = np.isin(a, ids) & np.isin(b, ids)
+    i, j = (np.searchsorted(ids, ends[mine]) for ends in (a, b))
+    distance, alike = np.full((len(ids),) * 2, np.inf, np.float32), np.eye(len(ids), dtype=bool)
+    np.fill_diagonal(distance, 0)
+    distance[i, j] = distance[j, i] = pairs["distance"].to_numpy()[mine]
+    alike[i, j] = alike[j, i] = pairs["alike"].to_numpy(zero_copy_only=False)[mine]
+    rank = single["rank"].to_numpy().astype(np.int64)
+    return _Group(ids, single["image_id"].to_numpy(), rank, distance, alike)
 
 
 def _batches_to_measure(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
-    """On executors: the pairs that could give a group one keeper, and are not known to be near."""
+    """On executors: the pairs that could bind a member, and are not known to be near."""
     for group in _read_groups(batches, max_images):
         for candidate in {int(np.argmin(group.rank)), keeping.centre(group.near, group.rank)}:
             far = np.flatnonzero(~group.near[candidate])
@@ -162,24 +190,34 @@ def _batches_to_measure(batches: Iterable[pa.RecordBatch], max_images: int) -> I
 
 
 def _group_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
-    """On executors: each representative's keeper."""
+    """On executors: each representative's keeper, and what supports it."""
     for group in _read_groups(batches, max_images):
-        keeper = keeping.assign_keepers(group.near, group.rank)
-        columns = [group.ids, group.images[keeper], group.ids[keeper]]
-        names = ["representative_id", "keeper_image_id", "keeper_representative_id"]
-        yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], names)
+        kept = keeping.assign_keepers(group.distance, group.alike, group.rank)
+        is_direct = kept.near == kept.keeper
+        columns = [
+            group.ids,
+            group.images[kept.keeper],
+            group.ids[kept.keeper],
+            group.images,
+            pa.array(group.images[kept.near], mask=is_direct),
+            pa.array(group.distance[np.arange(len(group.ids)), kept.near], mask=is_direct),
+            np.isin(np.arange(len(group.ids)), kept.near[~is_direct]),
+        ]
+        yield pa.RecordBatch.from_arrays([pa.array(c) for c in columns], _GROUPED.names)
 
 
 def with_keepers(ranked: DataFrame, grouped: DataFrame) -> DataFrame:
     """Members of the final groups of two or more, with cluster_size, is_keeper, the keeper and its KEEPER_FACTS."""
     grouped_members = ranked.join(grouped, "representative_id")
     sizes = grouped_members.groupBy("keeper_image_id").agg(F.count("*").alias("cluster_size"))
-    keepers = ranked.select(
-        F.col("image_id").alias("keeper_image_id"),
-        *[F.col(c).alias(f"keeper_{c}") for c in KEEPER_FACTS],
-    )
+    keepers = facts_of("keeper", ranked, KEEPER_FACTS)
     kept = grouped_members.join(sizes.where("cluster_size > 1").join(keepers, "keeper_image_id"), "keeper_image_id")
     return kept.withColumn("is_keeper", F.col("image_id") == F.col("keeper_image_id"))
+
+
+def facts_of(who: str, ranked: DataFrame, facts: Iterable[str]) -> DataFrame:
+    """The ids of images as `<who>_image_id`, and their facts as `<who>_<fact>`."""
+    return ranked.select(F.col("image_id").alias(f"{who}_image_id"), *[F.col(c).alias(f"{who}_{c}") for c in facts])
 
 
 def bridges(edges: DataFrame, grouped: DataFrame) -> DataFrame:
@@ -192,10 +230,11 @@ def bridges(edges: DataFrame, grouped: DataFrame) -> DataFrame:
 
 
 def require_bound(clusters: DataFrame) -> None:
-    """Raise TableError when a member is farther from its keeper than the bound, or its distance is not known."""
-    far = clusters.where("keeper_distance IS NULL OR keeper_distance > bound").select("uri", "keeper_distance").first()
+    """Raise TableError when a member is farther from what it is near than the bound, or that distance is not known."""
+    columns = ("uri", "near_distance", "bound")
+    far = clusters.where("near_distance IS NULL OR near_distance > bound").select(*columns).first()
     if far is not None:
         raise TableError(
-            f"{far['uri']} is at distance {far['keeper_distance']} from its keeper, beyond the bound that clusters "
-            "promise: a table changed while it was read; run again"
+            f"{far['uri']} is at distance {far['near_distance']} from the image that stands for it, beyond the bound "
+            f"that clusters promise ({far['bound']}): a table changed while it was read; run again"
         )

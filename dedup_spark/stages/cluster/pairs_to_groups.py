@@ -72,7 +72,8 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame, several: DataFrame
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
     labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
     cut = as_components(components, None, labels)
-    distances = ByLikeness(unique, bounds_of(config), edges.select("a", "b"))
+    measured = edges.select("a", "b", (1 - F.col("similarity")).cast("float").alias("distance"))
+    distances = ByLikeness(unique, bounds_of(config), measured)
     return Groups(labels, edges, cut, guarded), ByFrames(distances, several)
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.cluster.removal import freed_bytes, what_links_free, why_it_stays
-from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation
+from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
 
 _LEAST_SHARE_SHOWN = 0.005
 """Of contested content: less would be shown as 0 %."""
@@ -31,26 +31,12 @@ def with_direct(measured: DataFrame, edges: DataFrame) -> DataFrame:
     return measured.join(joined, ["image_id_a", "image_id_b"], "left").fillna(False, ["is_direct"])
 
 
-def with_reasons(kept: DataFrame, measured: DataFrame, linked: DataFrame, unit: Column, bound: Column) -> DataFrame:
-    """The rows of `clusters` from members with keeper, cluster_id, is_bridge and why_kept.
+def with_reasons(members: DataFrame, linked: DataFrame) -> DataFrame:
+    """The rows of `clusters` from the members of tiers.with_tiers, is_bridge and why_kept.
 
-    Args:
-        measured: Pairs with keepers.MEASURED and is_direct. Members that have their keeper's pixels need none: their
-            distance is 0, and `unit` and `bound` are theirs.
-        linked: The rows of removal.of_linked_files, of those that are hard links.
+    `linked`: The rows of removal.of_linked_files, of those that are hard links.
     """
-    ids = ("representative_id", "keeper_representative_id")
-    a, b = F.least(*ids), F.greatest(*ids)
-    scored = kept.withColumns({"image_id_a": a, "image_id_b": b}).join(measured, ["image_id_a", "image_id_b"], "left")
-    relation = _relation()
-    decided = scored.join(linked, "image_id", "left").withColumns(
-        {
-            **_of_equal_pixels(unit, bound),
-            "relation": relation,
-            "decided_by": _decided_by(relation),
-            "stays": why_it_stays(),
-        }
-    )
+    decided = members.join(linked, "image_id", "left").withColumn("stays", why_it_stays())
     marked = decided.withColumn("is_removable", ~F.col("is_keeper") & F.col("stays").isNull())
     return marked.select(
         "image_id", "uri", "member", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
@@ -65,62 +51,61 @@ def with_reasons(kept: DataFrame, measured: DataFrame, linked: DataFrame, unit: 
         _reason().alias("reason"),
         "decided_by", "copy_probability", "agreement", "contested", "n_inliers", "is_direct",
         _versions().alias("versions"),
+        "removal_tier", "edit", "differing_share", "near_image_id", "near_distance", "near_object_version",
+        "near_content_hash",
     )  # fmt: skip
 
 
-def _of_equal_pixels(unit: Column, bound: Column) -> dict[str, Column]:
-    """Scores and distance of the members that have their keeper's pixels; for other members the measured values."""
-    unit, bound = F.coalesce("distance_unit", unit), F.coalesce("bound", bound)
-    same = F.col("pixel_hash") == F.col("keeper_pixel_hash")
-    known = {
-        "similarity": F.when(F.col("model_id").isNotNull(), 1.0),
-        "hamming_bits": F.lit(0),
-        "distance": F.lit(0.0),
-        "copy_probability": F.when(unit == DistanceUnit.COPY_PROBABILITY, 1.0),
-    }
-    made = {name: F.when(same, value).otherwise(F.col(name)) for name, value in known.items()}
-    cast = {name: value.cast("int" if name == "hamming_bits" else "float") for name, value in made.items()}
-    return {**cast, "distance_unit": unit, "bound": bound, "is_direct": same | F.col("is_direct")}
-
-
-def _relation() -> Column:
-    return (
-        F.when(F.col("is_keeper"), F.lit(None))
-        .when(F.col("content_hash") == F.col("keeper_content_hash"), Relation.SAME_BYTES)
-        .when(F.col("pixel_hash") == F.col("keeper_pixel_hash"), Relation.SAME_PIXELS)
-        .otherwise(Relation.EDITED_COPY)
-        .cast("string")
-    )
-
-
-def _decided_by(relation: Column) -> Column:
-    """The evidence between member and keeper that decided."""
-    return (
-        F.when(F.col("is_keeper"), F.lit(None))
-        .when(relation == Relation.SAME_BYTES, DecidedBy.CONTENT_HASH)
-        .when(relation == Relation.SAME_PIXELS, DecidedBy.PIXEL_HASH)
-        .otherwise(F.col("decided_by"))
-    )
-
-
 def _reason() -> Column:
+    relation = F.col("relation")
     why = (
         F.when(F.col("is_keeper"), F.col("why_kept"))
-        .when(F.col("relation") == Relation.SAME_BYTES, "byte for byte the keeper")
-        .when(F.col("relation") == Relation.SAME_PIXELS, "decodes to the keeper's pixels; the files differ")
-        .otherwise(_what_decided())
+        .when(relation == Relation.SAME_BYTES, "byte for byte the keeper")
+        .when(relation == Relation.SAME_PIXELS, "decodes to the keeper's pixels; the files differ")
+        .otherwise(F.concat_ws("; ", _what_it_is(), _what_decided()))
     )
     indirect = F.when(~F.col("is_direct"), "joined through other members, and compared with the keeper afterwards")
     bridge = F.when(F.col("is_bridge"), "bridge: also near an image outside, where a chain was cut")
-    return F.concat_ws("; ", why, indirect, F.col("stays"), what_links_free(), bridge)
+    return F.concat_ws("; ", why, indirect, _what_stands_for_it(), F.col("stays"), what_links_free(), bridge)
+
+
+def _what_it_is() -> Column:
+    """In words, what a member of other pixels is to its keeper; null for an edited copy of which no more is known."""
+    relation, edit = F.col("relation"), F.col("edit")
+    by = F.when(edit.isNotNull(), F.concat(F.lit(" ("), edit, F.lit(")")))
+    return (
+        F.when(
+            relation == Relation.REENCODED,
+            "the keeper re-encoded or resized: the thumbnails, laid over each other, show nothing lost or added",
+        )
+        .when(relation == Relation.STILL, "of the keeper's frames or pages it has some, or they differ")
+        .when(relation == Relation.CONTAINED, F.concat(F.lit("one is a part of the other"), F.coalesce(by, F.lit(""))))
+        .when(relation == Relation.RECOLOURED, "a strong colour of the keeper became another")
+        .when(edit.isNotNull(), F.concat(F.lit("an edited copy"), by))
+    )
+
+
+def _what_stands_for_it() -> Column:
+    """In words, for a member for which another image than the keeper stands."""
+    other = F.when(F.col("near_image_id") != F.col("keeper_image_id"), F.col("near_uri"))
+    bytes_of = F.when(F.col("removal_tier") == RemovalTier.SAME_BYTES, F.concat(F.lit("byte for byte "), other))
+    copy_of = bytes_of.otherwise(F.concat(F.lit("the pixels of "), other))
+    return F.when(
+        other.isNotNull(),
+        F.when(F.col("is_copy_of_stayer"), F.concat(copy_of, F.lit(", which stays"))).otherwise(
+            F.concat(F.lit("near "), other, F.lit(" rather than the keeper"))
+        ),
+    )
 
 
 def _what_decided() -> Column:
-    """A sentence with the numbers that decided between an edited copy and its keeper."""
+    """A sentence with the numbers that decided between a member of other pixels and its keeper; null where the two were
+    not compared."""
     by, is_calibrated = F.col("decided_by"), F.col("distance_unit") == DistanceUnit.COPY_PROBABILITY
     likely = F.format_string(", so a copy with probability %.4f", "copy_probability")
     return (
-        F.when(by == DecidedBy.PHASH, _bits_alone())
+        F.when(by.isNull(), F.lit(None))
+        .when(by == DecidedBy.PHASH, _bits_alone())
         .when(~is_calibrated, _cosine_alone())
         .when(by == DecidedBy.GEOMETRY, F.concat(_thumbnails(), likely))
         .when(by == DecidedBy.UNDECIDED, F.concat(

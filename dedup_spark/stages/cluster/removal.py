@@ -1,7 +1,9 @@
 """Which members of clusters may be removed, why the others stay, and what removal frees. Part of the step cluster.
 
-A member may be removed when its keeper is another object, and both were read by a version whose facts can be relied on.
-Whether both are still there is not checked here, as that changes without a new row; the view `duplicates` checks it.
+A member may be removed when its removal tier is allowed, what stands for it is another object that stays, and both were
+read by a version whose facts can be relied on. What stands for it is the keeper, or a byte or pixel copy of the member
+that stays (tiers.py). Whether both are still there is not checked here, as that changes without a new row; the view
+`duplicates` checks it.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ from pyspark.sql import functions as F
 
 from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.stages.cluster.same_object import FACTS, is_hard_link, may_be_one_object
+from dedup_spark.vocabulary import RemovalTier
 
-KEEPER_FACTS = (*FACTS, "pixel_hash", "object_version", "signature_version")
+KEEPER_FACTS = (
+    "content_hash", "pixel_hash", "etag", "object_version", "width_px", "height_px", "mode", "decoder",
+    "detail_share", "is_damaged",
+)  # fmt: skip
 """The columns of the keeper that each member gets, with `keeper_` before the name."""
+
+NEAR_FACTS = (*FACTS, "object_version", "signature_version")
+"""The columns of the image that stands for a member, with `near_` before the name."""
 
 
 def why_it_stays() -> Column:
@@ -33,7 +42,21 @@ def why_it_stays() -> Column:
             ),
         )
         .when(is_outdated("signature_version"), "stays: read by an older version, until a run has read it again")
-        .when(is_outdated("keeper_signature_version"), "stays: its keeper was read by an older version")
+        .when(is_outdated("near_signature_version"), "stays: its keeper was read by an older version")
+        .when(
+            F.col("is_supporting") & (F.col("image_id") == F.col("first_image_id")),
+            "stays: another image belongs to the cluster because it is near this one",
+        )
+        .when(~F.col("is_allowed"), _why_not_allowed())
+    )
+
+
+def _why_not_allowed() -> Column:
+    tier = F.col("removal_tier")
+    return (
+        F.when(~F.col("is_near_keeper"), "stays: it is not near enough to the keeper itself")
+        .when(tier == RemovalTier.MORE_DETAIL, "stays: it has more detail than the keeper")
+        .otherwise(F.concat(F.lit("stays: its removal tier, "), tier, F.lit(", is beyond cluster.removable_up_to")))
     )
 
 

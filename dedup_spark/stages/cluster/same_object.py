@@ -1,10 +1,11 @@
-"""Whether a member and its keeper may be one object under two names, however different. Part of the step cluster.
+"""Whether a member and what stands for it may be one object under two names. Part of the step cluster.
 
 Listings give one object one address where they can tell. This check covers what they cannot tell: mounted folders,
 links, aliases of a bucket, tables of an older version. It errs on the safe side: two objects that are taken for one are
 both kept.
 
-It uses the columns FACTS of the member and, with `keeper_` before their names, those of its keeper.
+It uses the columns FACTS of the member and, with `near_` before their names, those of the image that stands for it: as
+a rule its keeper.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class _Object:
 
 def may_be_one_object() -> Column:
     """Never null. The module's docstring names the columns that it needs."""
-    a, b = _object(""), _object("keeper_")
+    a, b = _object(""), _object("near_")
     same_store = (a.scheme == b.scheme) & (a.authority == b.authority)
     return F.coalesce(
         F.when(_one_place_in_one_file(a, b), True)
@@ -102,7 +103,7 @@ def may_be_one_object() -> Column:
 
 def is_hard_link() -> Column:
     """For two that may be one object: whether they are two names of one file on one disk."""
-    return F.coalesce(F.col("file_id") == F.col("keeper_file_id"), F.lit(False)) & (F.col("n_links") > 1)
+    return F.coalesce(F.col("file_id") == F.col("near_file_id"), F.lit(False)) & (F.col("n_links") > 1)
 
 
 def _object(prefix: str) -> _Object:

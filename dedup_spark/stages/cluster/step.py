@@ -3,8 +3,9 @@
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, components, guarded, evidence
 Kernels: clusters, features, vectors
-Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs; linkage
-and keepers need n squared memory within one component, at most cluster.max_component_images.
+Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and of
+each member of other pixels than its keeper once more; linkage and keepers need n squared memory within one component,
+at most cluster.max_component_images.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from dedup_spark.stages.cluster.keepers import (
 )
 from dedup_spark.stages.cluster.pairs_to_groups import Groups, count_evidence, group_pairs, model_of
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
+from dedup_spark.stages.cluster.relations import related_to_keeper
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
+from dedup_spark.stages.cluster.tiers import with_scores, with_tiers
 from dedup_spark.stages.representatives import with_representative
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, COMPONENTS, EVIDENCE, FEATURES, GUARDED, IMAGES
@@ -42,7 +45,7 @@ _MIN_IMAGES_FOR_GUARD = 1000  # in a small folder one large group is no alarm
 
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
-    """Components, then linkage inside each, then keepers within the bound, ids, relations and reasons."""
+    """Components, then linkage inside each, then keepers within the bound, ids, relations, tiers and reasons."""
     tables, settings = run.tables, config.cluster
     images, features = tables.read(IMAGES), tables.read(FEATURES)
     require_calibration(run, model_of(features))
@@ -60,10 +63,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
-    measured = with_direct(distances.between(keeper_pairs(kept)), groups.edges)
+    measured = tables.stage("measured", with_direct(distances.between(keeper_pairs(kept)), groups.edges))
+    related = related_to_keeper(kept, measured, features)
     named = with_why_kept(named, settings.keeper_order)
-    rows = with_reasons(named, measured, of_linked_files(kept), distances.unit, distances.bound)
-    clusters = tables.stage("clusters", rows)
+    scored = with_scores(named, measured, related, distances.unit, distances.bound)
+    members = tables.stage("members", with_tiers(scored, ranked, settings.removable_up_to))
+    clusters = tables.stage("clusters", with_reasons(members, of_linked_files(members)))
     require_bound(clusters)
     require_unique_ids(clusters)
     _write(run, clusters, previous, groups, distances.evidence)

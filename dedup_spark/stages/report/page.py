@@ -20,9 +20,14 @@ _MAX_MESSAGE_CHARACTERS = 160
 _MEANINGS = {
     "same_bytes": "byte for byte the keeper",
     "same_pixels": "another file that decodes to the same pixels",
-    "edited_copy": "the keeper's picture, re-encoded, resized, cropped or otherwise edited",
+    "reencoded": "the keeper's picture, re-encoded or resized, with nothing lost or added",
+    "more_detail": "the keeper's picture with more pixels or bits",
+    "edited_copy": "the keeper's picture, cropped, marked, toned or otherwise edited",
+    "contained": "a part of the keeper's picture, or the other way round",
+    "recoloured": "the keeper's picture in another colour",
+    "still": "of a film, some frames",
 }
-"""The relations; each has a colour in page.css."""
+"""The relations and removal tiers; each has a colour in page.css."""
 
 
 def render_page(report: Report) -> str:

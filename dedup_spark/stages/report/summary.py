@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyspark.sql import functions as F
 
-from dedup_spark.stages.report.values import RelationTotal, Summary, readable_bytes
+from dedup_spark.stages.report.values import Summary, TierTotal, readable_bytes
 from dedup_spark.store.schema import CLUSTERS, FEATURES, GUARDED, IMAGES
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import DUPLICATES
 from dedup_spark.store.views import ViewSettings, read_view
-from dedup_spark.vocabulary import Relation
+from dedup_spark.vocabulary import RemovalTier
 
 
 def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
@@ -20,8 +20,9 @@ def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
     read = {r["reject_reason"]: r["count"] for r in tables.read(FEATURES).groupBy("reject_reason").count().collect()}
     freed = F.coalesce(F.sum("freed_bytes"), F.lit(0)).alias("freed_bytes")
     copies = read_view(tables, DUPLICATES, settings)
-    sums = copies.groupBy("relation", "removable").agg(n_images, size, freed).collect()
-    related = {(r["relation"], r["removable"]): r for r in sums}
+    tier = F.coalesce("removal_tier", "relation").alias("tier")  # null in rows of older versions
+    sums = copies.groupBy(tier, "removable").agg(n_images, size, freed).collect()
+    of_tier = {(r["tier"], r["removable"]): r for r in sums}
     guarded = {r["guard"]: r["count"] for r in tables.read(GUARDED).groupBy("guard").count().collect()}
     return Summary(
         n_found=found["n_images"],
@@ -29,11 +30,11 @@ def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
         n_read=read.pop(None, 0),
         rejected=dict(sorted(read.items(), key=lambda item: (-item[1], item[0]))),
         n_clusters=tables.read(CLUSTERS).where("is_keeper").count(),
-        relations=tuple(
-            RelationTotal(name, row["n_images"], row["size_bytes"], removable, row["freed_bytes"])
-            for name in Relation  # the closest first
+        tiers=tuple(
+            TierTotal(name, row["n_images"], row["size_bytes"], removable, row["freed_bytes"])
+            for name in RemovalTier  # the safest first
             for removable in (True, False)
-            if (row := related.get((name, removable)))
+            if (row := of_tier.get((name, removable)))
         ),
         guarded=dict(sorted(guarded.items())),
     )
@@ -49,9 +50,9 @@ def describe(summary: Summary) -> str:
         f"pictures   {summary.n_distinct:,} distinct",
         f"clusters   {summary.n_clusters:,} with {summary.n_members:,} images, {summary.n_clusters:,} of them keepers",
     ]
-    for total in summary.relations:
+    for total in summary.tiers:
         kept = "" if total.removable else "  (stays: `reason` in duplicates says why)"
-        lines.append(f"           {total.relation:<14}{total.n_images:>9,}  {readable_bytes(total.size_bytes)}{kept}")
+        lines.append(f"           {total.tier:<14}{total.n_images:>9,}  {readable_bytes(total.size_bytes)}{kept}")
     share = f" ({summary.removable_bytes / summary.found_bytes:.0%} of the lake)" if summary.found_bytes else ""
     if summary.guarded:
         guards = ", ".join(f"{guard} {n:,}" for guard, n in summary.guarded.items())

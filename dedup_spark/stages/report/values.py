@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class RelationTotal:
-    """Members of all clusters with one relation to their keeper, removable or not, as in the view duplicates."""
+class TierTotal:
+    """Members of all clusters in one removal tier, removable or not, as in the view duplicates."""
 
-    relation: str
+    tier: str
     n_images: int
     size_bytes: int
     removable: bool
@@ -23,7 +23,7 @@ class Summary:
 
     Attributes:
         rejected: Reason to number of images, the most frequent first.
-        relations: The strongest relation first; those that do not occur are left out.
+        tiers: The safest first; those that do not occur are left out.
         guarded: Guard (blank, placeholder, text, hub) to number of distinct images that likeness alone does not join.
     """
 
@@ -32,7 +32,7 @@ class Summary:
     n_read: int
     rejected: Mapping[str, int]
     n_clusters: int
-    relations: tuple[RelationTotal, ...]
+    tiers: tuple[TierTotal, ...]
     guarded: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -47,16 +47,16 @@ class Summary:
     @property
     def n_members(self) -> int:
         """Images in clusters, keepers included."""
-        return self.n_clusters + sum(r.n_images for r in self.relations)
+        return self.n_clusters + sum(r.n_images for r in self.tiers)
 
     @property
     def n_removable(self) -> int:
-        return sum(r.n_images for r in self.relations if r.removable)
+        return sum(r.n_images for r in self.tiers if r.removable)
 
     @property
     def removable_bytes(self) -> int:
         """What their removal would free: less than their size where they are hard links to files that stay."""
-        return sum(r.freed_bytes for r in self.relations if r.removable)
+        return sum(r.freed_bytes for r in self.tiers if r.removable)
 
     @property
     def n_distinct(self) -> int:

@@ -55,14 +55,18 @@ def test_the_cut_of_every_component_gives_the_published_groups(finished: Finishe
         together = [next(iter(clusters)) for clusters in members.values()]
         assert len(set(together)) == len(together)
         groups += len(members)
-    edited = {m["cluster_id"] for m in rows(finished.tables.root, "clusters") if m["relation"] == "edited_copy"}
+    edited = {m["cluster_id"] for m in rows(finished.tables.root, "clusters") if is_of_other_pixels(m)}
     assert groups >= len(edited) > 0
 
 
+def is_of_other_pixels(member: dict[str, Any]) -> bool:
+    return member["relation"] not in (None, "same_bytes", "same_pixels")
+
+
 def largest_cluster(finished: FinishedRun) -> tuple[int, set[str]]:
-    """The cluster with most edited copies, and its pictures' hashes."""
+    """The cluster with most copies of other pixels, and its pictures' hashes."""
     members = rows(finished.tables.root, "clusters")
-    edits = Counter(m["cluster_id"] for m in members if m["relation"] == "edited_copy")
+    edits = Counter(m["cluster_id"] for m in members if is_of_other_pixels(m))
     largest = min(edits, key=lambda c: (-edits[c], c))
     ids = {m["image_id"] for m in members if m["cluster_id"] == largest}
     return largest, {f["pixel_hash"] for f in rows(finished.tables.root, "features") if f["image_id"] in ids}
@@ -138,7 +142,7 @@ def test_an_image_is_asked_for_by_the_end_of_its_address_and_its_branch_alone_is
 
 def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun) -> None:
     members = rows(finished.tables.root, "clusters")
-    edited = {m["cluster_id"] for m in members if m["relation"] == "edited_copy"}
+    edited = {m["cluster_id"] for m in members if is_of_other_pixels(m)}
     in_components = {r["image_id"] for r in rows(finished.tables.root, "components")}
     joined = {m["cluster_id"] for m in members if m["image_id"] in in_components}
     identical = next(m["cluster_id"] for m in members if m["cluster_id"] not in edited | joined)

@@ -54,7 +54,7 @@ def test_groups_are_listed_with_their_clusters_and_an_example() -> None:
     assert row.split() == ["1", "5", "6", "would", "join", "cluster", "10,", "11,", "12", "file:///l/0.jpg"]
     at_the_cut = describe_groups(known_tree())
     assert "where the run cut it" in at_the_cut
-    assert "divided after the cut into cluster 11, 12: no member is near enough to all others" in at_the_cut
+    assert "divided after the cut into cluster 11, 12: its keeper does not reach all members" in at_the_cut
     assert "as published: 1 picture in no cluster" in at_the_cut
 
 

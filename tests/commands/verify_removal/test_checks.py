@@ -62,7 +62,8 @@ def on_disk(path: Path, **changes: Any) -> dict[str, Any]:
 
 def row(copy: dict[str, Any], keeper: dict[str, Any], keeper_id: int = 1, **more: Any) -> dict[str, Any]:
     """A row of the view `removals`."""
-    about = {"image_id": 2, "n_links": None, "relation": "same_bytes", "freed_bytes": 9, "cluster_id": 1}
+    about = {"image_id": 2, "n_links": None, "relation": "same_bytes", "removal_tier": "same_bytes",
+             "freed_bytes": 9, "cluster_id": 1}  # fmt: skip
     return copy | about | {"keeper_image_id": keeper_id, "keeper": keeper, "keeper_lake": "s3://lake"} | more
 
 

@@ -205,7 +205,7 @@ def test_after_a_failed_night_or_in_a_lake_that_is_no_longer_listed_nothing_may_
     assert said[0] == "0 images may be removed, which would free 0 bytes; 0 are left out"
 
 
-def test_relations_and_a_limit_choose_what_is_checked(verified: Verified, tmp_path: Path) -> None:
+def test_relations_tiers_and_a_limit_choose_what_is_checked(verified: Verified, tmp_path: Path) -> None:
     """The lake has the list applied: what was listed is gone by now."""
     found = verify_removal(
         verified.tables, verified.config, Wanted(relations=("same_pixels",)), str(tmp_path / "a.csv")
@@ -214,6 +214,8 @@ def test_relations_and_a_limit_choose_what_is_checked(verified: Verified, tmp_pa
     assert sum(reason.n_images for reason in found.left_out) == 1
     removals = read_view(verified.tables, REMOVALS, ViewSettings.of(verified.config))
     assert _wanted(removals, Wanted(limit=3)).count() == 3
+    by_tier = _wanted(removals, Wanted(tiers=("same_pixels", "still"))).select("removal_tier").collect()
+    assert {row["removal_tier"] for row in by_tier} == {"same_pixels"}
 
 
 @pytest.mark.parametrize("out", ["s3://bucket/list.csv", "no such folder/list.csv", "."])
@@ -225,20 +227,11 @@ def test_a_list_that_cannot_be_written_is_refused_before_anything_is_checked(
         verify_removal(verified.tables, verified.config, Wanted(), out)
 
 
-def test_the_command_takes_relations_a_limit_and_a_file() -> None:
-    words = [
-        "verify-removal",
-        "--relation",
-        "same_bytes",
-        "--relation",
-        "same_pixels",
-        "--limit",
-        "5",
-        "--out",
-        "x.csv",
-    ]
-    options = make_parser().parse_args(words)
+def test_the_command_takes_relations_tiers_a_limit_and_a_file() -> None:
+    words = "verify-removal --relation same_bytes --relation same_pixels --tier reencoded --limit 5 --out x.csv"
+    options = make_parser().parse_args(words.split())
     assert (options.relation, options.limit, options.out) == (["same_bytes", "same_pixels"], 5, "x.csv")
+    assert options.tier == ["reencoded"]
 
 
 def test_a_keeper_of_another_image_stays_whatever_it_is_called(spark: SparkSession) -> None:

@@ -28,7 +28,7 @@ def photo(name: str = "coffee.png") -> Image.Image:
 
 def facts(data: bytes) -> OriginFacts:
     image = decode_image(data, max_pixels=10**8, min_side_px=8)
-    return origin_facts(data, image, render(image.pixels, image.source, image.icc_profile, 256))
+    return origin_facts(data, image, render(image, 256))
 
 
 def jpeg(image: Image.Image, quality: int, **options: Any) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from clustering import append_pairs, embedded, groups_of, run_cluster
 from fabricated import arc, families, fill, flip_bits, listed, readable
@@ -16,6 +17,7 @@ from table_contents import rows
 
 from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.stages.cluster import keepers
 from dedup_spark.store.schema import PAIRS, Table
 from dedup_spark.store.tables import Tables
 
@@ -34,8 +36,8 @@ def two_halves() -> np.ndarray:
 def members(
     spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, dict[str, Any]]:
-    """Of one run over: two halves (1 to 8); an arc of three, whose ends would be first by policy, but only the middle
-    reaches both (11 to 13); a family of four under prefixes of two kinds (21 to 24)."""
+    """Of one run over: two halves (1 to 8); an arc of three, whose ends are first by policy, and only the middle is
+    near both (11 to 13); a family of four under prefixes of two kinds (21 to 24)."""
     tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("keepers") / "tables")))
     three, four = arc(3, 0.8, np.random.default_rng(31)), families([4], 0.9, np.random.default_rng(32))
     names = ["new/a.jpg", "old/b.jpg", "test/c.jpg", "new/d.jpg"]
@@ -45,16 +47,27 @@ def members(
         width_px=[10, 10, 20, 10, 10, 10, 10, 90, 900, 10, 800, 900, 50, 40, 30],
     )  # fmt: skip
     assert cosines[8, 10] < 0.45
-    return run_cluster(tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']")
+    return run_cluster(
+        tables, "cluster.protected_prefixes=['old/']", "cluster.reference_prefixes=['/lake/test/']",
+        "cluster.removable_up_to=edited_copy",
+    )  # fmt: skip
 
 
-def test_a_keeper_is_near_all_others_whatever_the_policy_and_a_group_without_one_is_split(
+def test_the_first_by_policy_is_kept_and_what_is_not_near_it_is_near_a_member_that_stays(
     members: dict[int, dict[str, Any]],
 ) -> None:
-    assert groups_of(members) == [[1, 3], [2, 4, 5, 6, 7, 8], [11, 12, 13], [21, 22, 23, 24]]
-    assert {i for i, m in members.items() if m["is_keeper"]} == {3, 8, 12, 22}
-    assert [i for i, m in sorted(members.items()) if m["is_bridge"]] == [1, 2, 3, 4, 5, 7]
-    assert all(m["keeper_distance"] <= m["bound"] for m in members.values())
+    assert groups_of(members) == [[1, 2, 3, 4, 5, 6, 7, 8], [11, 12, 13], [21, 22, 23, 24]]
+    assert {i for i, m in members.items() if m["is_keeper"]} == {8, 11, 22}
+    assert not any(m["is_bridge"] for m in members.values())
+    near = {i: m["near_image_id"] for i, m in members.items()}
+    assert {i: near[i] for i in (2, 4, 5, 6, 7, 12, 13)} == {**dict.fromkeys((2, 4, 5, 6, 7), 8), 12: 11, 13: 12}
+    assert {near[1], near[3]} <= {2, 4}
+    far = {i for i, m in members.items() if m["keeper_distance"] > m["bound"]}
+    assert far == {1, 3, 13}
+    assert all(m["near_distance"] <= m["bound"] for m in members.values())
+    assert {i for i, m in members.items() if m["is_removable"]} == {5, 6, 7, 21, 24} | ({2, 4} - {near[1], near[3]})
+    assert members[12]["reason"].endswith("; stays: another image belongs to the cluster because it is near this one")
+    assert members[13]["reason"].endswith("; stays: it is not near enough to the keeper itself")
 
 
 def test_protected_and_reference_images_are_kept_or_stay(members: dict[int, dict[str, Any]]) -> None:
@@ -88,6 +101,38 @@ def test_images_that_say_little_join_by_equal_pixels_or_where_cosine_and_hash_ag
     members = run_cluster(tables, "cluster.max_hub_neighbours=4")
     assert groups_of(members) == [[1, 3, 4, 5, 6], [2, 7], [11, 12], [21, 22, 23, 24]]
     assert {r["guard"] for r in rows(tables.root, "guarded") if r["image_id"] in (1, 14, 15, 16)} == {"hub"}
+
+
+# --- the tasks, without Spark -------------------------------------------------------------------------------------
+
+
+def grouped_rows(rows_per_batch: int) -> list[pa.RecordBatch]:
+    """Two labels: of 10 the ids 4, 5, 6, 7 by rank 2, 1, 3, 4, with 5 near 4 and 6, and 6 near 7; 20 is alone."""
+    kinds = [("label", pa.int64()), ("a", pa.int64()), ("b", pa.int64()), ("rank", pa.int32()),
+             ("image_id", pa.int64()), ("distance", pa.float32()), ("alike", pa.bool_())]  # fmt: skip
+    pairs = [(5, 4, 0.1, True), (5, 6, 0.2, False), (6, 7, 0.3, False)]
+    made = [(10, min(a, b), max(a, b), None, None, d, alike) for a, b, d, alike in pairs]
+    made += [(10, i, i, rank, 100 + i, None, None) for i, rank in ((5, 1), (4, 2), (6, 3), (7, 4))]
+    made += [(20, 20, 20, 1, 120, None, None)]
+    columns = [pa.array(values, kind) for values, (_, kind) in zip(zip(*made, strict=True), kinds, strict=True)]
+    table = pa.table(columns, names=[name for name, _ in kinds])
+    return table.to_batches(max_chunksize=rows_per_batch)
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 3, 100])
+def test_a_task_finds_the_keeper_and_what_supports_a_member(rows_per_batch: int) -> None:
+    found = [r for batch in keepers._group_batches(grouped_rows(rows_per_batch), 100) for r in batch.to_pylist()]
+    assert {r["representative_id"]: r["keeper_image_id"] for r in found} == {4: 105, 5: 105, 6: 105, 7: 105, 20: 120}
+    assert {r["representative_id"]: r["first_image_id"] for r in found} == {i: 100 + i for i in (4, 5, 6, 7, 20)}
+    assert [(r["representative_id"], r["supporting_image_id"]) for r in found if r["supporting_image_id"]] == [(7, 106)]
+    assert [r["representative_id"] for r in found if r["is_supporting"]] == [6]
+    assert [r["supporting_distance"] for r in found if r["supporting_image_id"]] == [pytest.approx(0.3)]
+
+
+@pytest.mark.parametrize("rows_per_batch", [1, 100])
+def test_a_task_asks_for_the_pairs_of_the_first_and_of_the_centre_that_are_not_known(rows_per_batch: int) -> None:
+    asked = [r for batch in keepers._batches_to_measure(grouped_rows(rows_per_batch), 100) for r in batch.to_pylist()]
+    assert [(r["image_id_a"], r["image_id_b"], r["query_id"]) for r in asked] == [(5, 7, 5)]
 
 
 # --- ids over runs, and what happened -------------------------------------------------------------------------------

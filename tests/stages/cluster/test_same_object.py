@@ -13,7 +13,7 @@ from dedup_spark.stages.cluster.same_object import FACTS, may_be_one_object
 from dedup_spark.store.schema import FEATURES, IMAGES
 
 _KINDS = IMAGES.schema.types | FEATURES.schema.types
-_SCHEMA = ", ".join(f"{prefix}{name} {_KINDS[name]}" for prefix in ("", "keeper_") for name in FACTS)
+_SCHEMA = ", ".join(f"{prefix}{name} {_KINDS[name]}" for prefix in ("", "near_") for name in FACTS)
 AT = datetime(2024, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC)
 PLAIN = {"size_bytes": 100, "modified_at": AT, "content_hash": "x"}
 DISK, OTHER_DISK = {"file_id": "host1/2049:77"}, {"file_id": "host1/2065:77"}
@@ -126,8 +126,8 @@ CASES = {
 def said(spark: SparkSession) -> dict[str, bool]:
     rows = []
     for case, (_, uri, keeper_uri, member, keeper) in CASES.items():
-        of_keeper = {f"keeper_{name}": value for name, value in keeper.items()}
-        rows.append({"uri": uri, "keeper_uri": keeper_uri, "case": case} | member | of_keeper)
+        of_keeper = {f"near_{name}": value for name, value in keeper.items()}
+        rows.append({"uri": uri, "near_uri": keeper_uri, "case": case} | member | of_keeper)
     found = frame(spark, f"case string, {_SCHEMA}", rows).select("case", may_be_one_object().alias("one"))
     return {row["case"]: row["one"] for row in found.collect()}
 
@@ -140,7 +140,7 @@ def test_what_may_be_one_object_is_taken_for_one_and_what_cannot_be_is_not(said:
 def test_it_does_not_matter_which_of_two_is_the_keeper(spark: SparkSession, said: dict[str, bool]) -> None:
     rows = []
     for case, (_, uri, keeper_uri, member, keeper) in CASES.items():
-        swapped = {f"keeper_{name}": value for name, value in member.items()}
-        rows.append({"uri": keeper_uri, "keeper_uri": uri, "case": case} | keeper | swapped)
+        swapped = {f"near_{name}": value for name, value in member.items()}
+        rows.append({"uri": keeper_uri, "near_uri": uri, "case": case} | keeper | swapped)
     found = frame(spark, f"case string, {_SCHEMA}", rows).select("case", may_be_one_object().alias("one"))
     assert {row["case"]: row["one"] for row in found.collect()} == said

@@ -17,11 +17,11 @@ from dedup_spark.stages.report.page import render_page
 from dedup_spark.stages.report.values import (
     PrefixTotal,
     RejectExample,
-    RelationTotal,
     Report,
     ShownCluster,
     ShownMember,
     Summary,
+    TierTotal,
     readable_bytes,
 )
 
@@ -44,10 +44,10 @@ REPORT = Report(
         n_read=12_340,
         rejected={"truncated": 4, "not_an_image": 1},
         n_clusters=321,
-        relations=(
-            RelationTotal("same_bytes", 1_200, 20_000_000, True, 20_000_000),
-            RelationTotal("edited_copy", 34, 10_000_000, True, 10_000_000),
-            RelationTotal("edited_copy", 5, 7_000_000, False, 0),
+        tiers=(
+            TierTotal("same_bytes", 1_200, 20_000_000, True, 20_000_000),
+            TierTotal("edited_copy", 34, 10_000_000, True, 10_000_000),
+            TierTotal("edited_copy", 5, 7_000_000, False, 0),
         ),
         guarded={"blank": 3, "text": 2_000},
     ),

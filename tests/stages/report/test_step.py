@@ -15,7 +15,7 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.report import step as report
 from dedup_spark.stages.report.summary import collect_summary
-from dedup_spark.stages.report.values import RelationTotal, Summary
+from dedup_spark.stages.report.values import Summary, TierTotal
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES
 from dedup_spark.store.tables import Tables
@@ -43,11 +43,11 @@ def test_the_summary_counts_every_image_once(known: Tables) -> None:
         n_read=10,
         rejected={"not_an_image": 1, "truncated": 1},
         n_clusters=2,
-        relations=(
-            RelationTotal("same_bytes", 2, 120, True, 120),
-            RelationTotal("same_pixels", 1, 300, True, 300),
-            RelationTotal("edited_copy", 3, 750, True, 750),
-            RelationTotal("edited_copy", 1, 80, False, 0),
+        tiers=(
+            TierTotal("same_bytes", 2, 120, True, 120),
+            TierTotal("same_pixels", 1, 300, True, 300),
+            TierTotal("edited_copy", 3, 750, True, 750),
+            TierTotal("edited_copy", 1, 80, False, 0),
         ),
     )
     assert (summary.n_pending, summary.n_members, summary.n_distinct) == (0, 9, 4)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dedup_spark.stages.report.summary import describe
-from dedup_spark.stages.report.values import RelationTotal, Summary
+from dedup_spark.stages.report.values import Summary, TierTotal
 
 
 def test_figures_are_told_in_a_few_lines() -> None:
-    relations = (
-        RelationTotal("same_bytes", 1_200, 20_000_000, True, 15_000_000),
-        RelationTotal("same_bytes", 5, 7_000_000, False, 0),
+    tiers = (
+        TierTotal("same_bytes", 1_200, 20_000_000, True, 15_000_000),
+        TierTotal("same_bytes", 5, 7_000_000, False, 0),
     )
     summary = Summary(
-        12_345, 60_000_000, 12_340, {"truncated": 4, "not_an_image": 1}, 321, relations, {"blank": 3, "hub": 1_000}
+        12_345, 60_000_000, 12_340, {"truncated": 4, "not_an_image": 1}, 321, tiers, {"blank": 3, "hub": 1_000}
     )
     assert describe(summary).splitlines() == [
         "images     12,345 found (60.0 MB), 12,340 read, 5 rejected (truncated 4, not_an_image 1)",

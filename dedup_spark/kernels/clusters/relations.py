@@ -1,0 +1,120 @@
+"""What one of two images of one picture is to the other, from facts and evidence. Nothing is claimed that is not known.
+
+`reencoded` leads to removal, so it takes proof: the thumbnails were laid over each other and show the same, the shapes
+are those of one picture in two sizes, and no other evidence speaks against it. Without thumbnails, and in doubt, two
+images of one picture are edited copies of each other. Equal bytes and pixels are decided before, by their hashes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dedup_spark.kernels.arrays import Bools, Float32, Int64, expect
+from dedup_spark.kernels.clusters.layout import Differences
+from dedup_spark.vocabulary import ColourChange, Edit, Relation
+
+_CROPPED, _CONTAINED = 0.97, 0.5
+"""Of the area of the one that the other shows less of. An alignment is off by a pixel or two of 256; and a part smaller
+than half is more than the loss of a margin."""
+_MARKED, _TWO_SIDED = 0.02, 0.02
+_CHANGED_THOUGH_EQUAL, _COVERED_THOUGH_EQUAL = 0.05, 0.95
+"""Where thumbnails show the same as they lie, keypoints have to say so much to be believed more."""
+_ROUNDED_PX = 1.5
+"""By so much the sides of a resized copy may differ from the exact ones."""
+_FRAME_BITS = 8
+_WORDS = (ColourChange.HUE, ColourChange.TONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """(m,) int64: of two images each, their sides in pixels, and the frames or pages of their files."""
+
+    width_a: Int64
+    height_a: Int64
+    width_b: Int64
+    height_b: Int64
+    frames_a: Int64
+    frames_b: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """(m,) as in the table evidence, where thumbnails were aligned: `covered` the lesser of covered_a and covered_b;
+    nan, and None as `colour_change`, where it is not known."""
+
+    covered: Float32
+    changed: Float32
+    two_sided: Float32
+    colour_change: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """One of Relation for each pair, and what is known of the edit: words of Edit, comma between, or None."""
+
+    relation: list[str]
+    edit: list[str | None]
+
+
+def relate(shapes: Shapes, frames_agree: Bools, evidence: Evidence, seen: Differences, is_seen: Bools) -> Related:
+    """The relation of (m,) pairs of different pixels.
+
+    Args:
+        frames_agree: Whether two films of as many frames agree frame by frame (`frames_agree`).
+        seen: The thumbnails laid over each other; counts only where `is_seen`.
+    """
+    expect(is_seen=(is_seen, "m", np.bool_), frames_agree=(frames_agree, "m", np.bool_))
+    hue, tone = (np.array([c == word for c in evidence.colour_change], bool) for word in _WORDS)
+    shape_fits = is_proportional(shapes)
+    is_single = (shapes.frames_a == 1) & (shapes.frames_b == 1)
+    proven = is_seen & ~seen.is_changed & ~seen.is_toned & shape_fits & is_single & ~tone & ~_contradicted(evidence)
+    choices = [
+        (~is_single & ~((shapes.frames_a == shapes.frames_b) & frames_agree), Relation.STILL),
+        (hue, Relation.RECOLOURED),
+        (evidence.covered < _CONTAINED, Relation.CONTAINED),
+        (proven, Relation.REENCODED),
+    ]
+    where, words = [where for where, _ in choices], [word.value for _, word in choices]
+    relation = np.select(where, words, Relation.EDITED_COPY.value)
+    edits = _edits(shape_fits, evidence, tone, seen, is_seen)
+    is_edit = np.isin(relation, (Relation.EDITED_COPY, Relation.CONTAINED))
+    return Related(relation.tolist(), [edit if edited else None for edit, edited in zip(edits, is_edit, strict=True)])
+
+
+def _contradicted(evidence: Evidence) -> Bools:
+    """Whether keypoints say that something was lost, added or exchanged; false where they say nothing."""
+    lost = evidence.covered < _COVERED_THOUGH_EQUAL
+    return np.asarray(lost | (evidence.changed > _CHANGED_THOUGH_EQUAL) | (evidence.two_sided > _TWO_SIDED))
+
+
+def _edits(shape_fits: Bools, evidence: Evidence, tone: Bools, seen: Differences, is_seen: Bools) -> list[str | None]:
+    """Words of Edit for each pair; None where nothing is known."""
+    whole = ~(evidence.covered < _CROPPED)
+    found = {
+        Edit.TURNED: is_seen & seen.is_turned,
+        Edit.CROPPED: ~whole,
+        Edit.STRETCHED: is_seen & ~shape_fits & ~seen.is_changed & whole,
+        Edit.MARKED: evidence.changed > _MARKED,
+        Edit.TONE: tone | (is_seen & seen.is_toned & ~seen.is_changed),
+    }
+    rows = zip(*(where.tolist() for where in found.values()), strict=True)
+    return [", ".join(word for word, is_so in zip(found, row, strict=True) if is_so) or None for row in rows]
+
+
+def is_proportional(shapes: Shapes) -> Bools:
+    """(m,) whether one is the other in another size: its sides, rounded, from the larger one by one factor."""
+    s = shapes
+    a_is_larger = s.width_a * s.height_a >= s.width_b * s.height_b
+    sides = [np.stack(pair).astype(np.float64) for pair in ((s.width_a, s.height_a), (s.width_b, s.height_b))]
+    large, small = np.where(a_is_larger, *sides), np.where(a_is_larger, *sides[::-1])
+    exact = large * (small[::-1] / np.maximum(large[::-1], 1))  # each side by the factor of the other
+    return np.asarray((np.abs(small - exact).min(axis=0) <= _ROUNDED_PX) & (small > 0).all(axis=0))
+
+
+def frames_agree(a: list[int] | None, b: list[int] | None) -> bool:
+    """Whether two films agree in the pHash of each frame that was hashed; false where that is not known."""
+    if not a or not b or len(a) != len(b):
+        return False
+    return all(((x ^ y) & (2**64 - 1)).bit_count() <= _FRAME_BITS for x, y in zip(a, b, strict=True))

@@ -1,0 +1,136 @@
+"""What stands for each member, and in which removal tier that puts it. Part of the step cluster.
+
+A member is compared with its keeper. Where that alone would not let it go, a byte or pixel copy of it may stand for it:
+of a picture marked in one way and kept, its copies are no loss. And where the keeper is too far, the supporting image
+binds the member to the cluster. In each case that one image, `near_image_id`, stays.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from dedup_spark.stages.cluster.keepers import facts_of
+from dedup_spark.stages.cluster.removal import NEAR_FACTS
+from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
+
+_SHALLOW_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+"""Pillow's modes of 8 bits per channel, or less; the others have 16 or 32."""
+_DETAILED, _CLEARLY = 0.9, 1.25
+"""An enlarged picture has a smaller `detail_share`, which is measured to some 0.08; so the area up to which it holds
+detail must be larger by a quarter to be more than that of the keeper."""
+
+
+def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit: Column, bound: Column) -> DataFrame:
+    """Add the scores to the keeper, relation, edit, decided_by and differing_share to members with keeper.
+
+    Args:
+        measured: Pairs with keepers.MEASURED and is_direct. Members that have their keeper's pixels need none: their
+            distance is 0, and `unit` and `bound` are theirs.
+        related: Rows of relations.RELATED.
+    """
+    ids = ("representative_id", "keeper_representative_id")
+    a, b = F.least(*ids), F.greatest(*ids)
+    scored = named.withColumns({"image_id_a": a, "image_id_b": b}).join(measured, ["image_id_a", "image_id_b"], "left")
+    known = scored.join(related, "representative_id", "left")
+    relation = _relation()
+    decided = {"relation": relation, "decided_by": _decided_by(relation)}
+    return known.withColumns({**_of_equal_pixels(unit, bound), **decided})
+
+
+def with_tiers(scored: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
+    """Add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier and `is_allowed`: whether the tier
+    is one of those that the setting allows, and the member near enough to what stands for it.
+
+    `ranked`: All members with their facts. One join of them by image_id.
+    """
+    tiers = RemovalTier.up_to(removable_up_to)
+    of_pixels = F.col("pixel_hash") == F.col("keeper_pixel_hash")
+    is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
+    to_keeper = _tier()
+    goes = is_near & F.coalesce(to_keeper.isin(*tiers), F.lit(False))
+    is_copy_of_stayer = ~of_pixels & ~goes & (F.col("image_id") != F.col("first_image_id"))
+    near = (
+        F.when(F.col("is_keeper") | of_pixels | goes, F.col("keeper_image_id"))
+        .when(is_copy_of_stayer, F.col("first_image_id"))
+        .when(is_near, F.col("keeper_image_id"))
+        .otherwise(F.col("supporting_image_id"))
+    )
+    distance = F.when(is_copy_of_stayer, 0.0).when(is_near, F.col("distance")).otherwise(F.col("supporting_distance"))
+    placed = scored.withColumns(
+        {"near_image_id": near, "near_distance": distance.cast("float"), "is_copy_of_stayer": is_copy_of_stayer,
+         "is_near_keeper": is_near, "to_keeper": to_keeper}
+    )  # fmt: skip
+    known = placed.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
+    is_byte_copy = F.col("content_hash") == F.col("near_content_hash")
+    of_stayer = F.when(is_byte_copy, RemovalTier.SAME_BYTES).otherwise(RemovalTier.SAME_PIXELS)
+    tier = F.when(F.col("is_copy_of_stayer"), of_stayer).otherwise(F.col("to_keeper"))
+    is_bound = F.col("is_copy_of_stayer") | F.col("is_near_keeper")
+    return known.withColumns(
+        {"removal_tier": tier, "is_allowed": is_bound & F.coalesce(tier.isin(*tiers), F.lit(False))}
+    )
+
+
+def _relation() -> Column:
+    """To the keeper; null for the keeper itself."""
+    return (
+        F.when(F.col("is_keeper"), F.lit(None))
+        .when(F.col("content_hash") == F.col("keeper_content_hash"), Relation.SAME_BYTES)
+        .when(F.col("pixel_hash") == F.col("keeper_pixel_hash"), Relation.SAME_PIXELS)
+        .otherwise(F.coalesce("relation", F.lit(Relation.EDITED_COPY)))
+        .cast("string")
+    )
+
+
+def _tier() -> Column:
+    """By the relation to the keeper; null for the keeper itself."""
+    relation = F.col("relation")
+    is_same = relation.isin(Relation.SAME_PIXELS, Relation.REENCODED)
+    return F.when(is_same & _has_more_detail(), RemovalTier.MORE_DETAIL).otherwise(relation)
+
+
+def _has_more_detail() -> Column:
+    """Whether a copy that shows the keeper's picture is whole where the keeper is damaged, is larger, has more bits per
+    channel, or is a camera's raw file.
+
+    An enlarged copy is not larger: what counts is the size up to which it holds detail. Of a raw file the preview is
+    read, which may be equal to the picture that the camera wrote beside it.
+    """
+    own, keepers = (F.col(f"{of}width_px") * F.col(f"{of}height_px") for of in ("", "keeper_"))
+    share, keepers_share = (F.coalesce(f"{of}detail_share", F.lit(1.0)) for of in ("", "keeper_"))
+    truly = (share >= _DETAILED) | (own * share * share > _CLEARLY * keepers * keepers_share * keepers_share)
+    better = (
+        ~F.coalesce("is_damaged", F.lit(False)) & F.col("keeper_is_damaged"),
+        (own > keepers) & truly,
+        ~F.col("mode").isin(*_SHALLOW_MODES) & F.col("keeper_mode").isin(*_SHALLOW_MODES),
+        F.contains("decoder", F.lit("rawpy")) & ~F.contains("keeper_decoder", F.lit("rawpy")),
+    )
+    return functools.reduce(Column.__or__, (F.coalesce(is_so, F.lit(False)) for is_so in better))
+
+
+def _of_equal_pixels(unit: Column, bound: Column) -> dict[str, Column]:
+    """Scores and distance of the members that have their keeper's pixels; for other members the measured values."""
+    unit, bound = F.coalesce("distance_unit", unit), F.coalesce("bound", bound)
+    same = F.col("pixel_hash") == F.col("keeper_pixel_hash")
+    known = {
+        "similarity": F.when(F.col("model_id").isNotNull(), 1.0),
+        "hamming_bits": F.lit(0),
+        "distance": F.lit(0.0),
+        "copy_probability": F.when(unit == DistanceUnit.COPY_PROBABILITY, 1.0),
+    }
+    made = {name: F.when(same, value).otherwise(F.col(name)) for name, value in known.items()}
+    cast = {name: value.cast("int" if name == "hamming_bits" else "float") for name, value in made.items()}
+    is_direct = same | F.coalesce("is_direct", F.lit(False))
+    return {**cast, "distance_unit": unit, "bound": bound, "is_direct": is_direct}
+
+
+def _decided_by(relation: Column) -> Column:
+    """The evidence between member and keeper that decided; null where the two were not compared."""
+    return (
+        F.when(F.col("is_keeper"), F.lit(None))
+        .when(relation == Relation.SAME_BYTES, DecidedBy.CONTENT_HASH)
+        .when(relation == Relation.SAME_PIXELS, DecidedBy.PIXEL_HASH)
+        .otherwise(F.col("decided_by"))
+    )

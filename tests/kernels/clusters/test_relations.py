@@ -1,0 +1,99 @@
+"""Relations from facts and evidence made by hand: each rule, and that nothing is claimed that is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dedup_spark.kernels.clusters import relations
+from dedup_spark.kernels.clusters.layout import Differences
+from dedup_spark.kernels.clusters.relations import Evidence, Shapes
+
+PLAIN: dict[str, Any] = {
+    "size_a": (800, 600), "size_b": (400, 300), "frames": (1, 1), "agree": False,
+    "covered": None, "changed": None, "two_sided": None, "colour_change": None,
+    "is_changed": False, "is_toned": False, "is_turned": False, "is_seen": True,
+}  # fmt: skip
+"""A copy in half the size whose thumbnail fits; keypoints were not asked."""
+ALIGNED = {"covered": 0.999, "changed": 0.0, "two_sided": 0.0, "colour_change": "none"}
+UNSEEN = {"is_seen": False}
+
+
+def relate(**case: Any) -> tuple[str, str | None]:
+    """Relation and edit of one pair that differs from PLAIN in the values named."""
+    c = PLAIN | case
+    sides = [np.array([n]) for n in (*c["size_a"], *c["size_b"], *c["frames"])]
+    numbers = [np.array([np.nan if c[n] is None else c[n]], np.float32) for n in ("covered", "changed", "two_sided")]
+    flags = [np.array([c[name]]) for name in ("is_changed", "is_toned", "is_turned")]
+    related = relations.relate(
+        Shapes(*sides), np.array([c["agree"]]), Evidence(*numbers, [c["colour_change"]]),
+        Differences(np.zeros(1, np.float32), *flags), np.array([c["is_seen"]]),
+    )  # fmt: skip
+    return related.relation[0], related.edit[0]
+
+
+CASES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
+    "what fits is re-encoded, though nothing was aligned": ({}, ("reencoded", None)),
+    "and where keypoints agree": (ALIGNED, ("reencoded", None)),
+    "nothing is known without thumbnails": (UNSEEN, ("edited_copy", None)),
+    "keypoints alone do not make it re-encoded": (UNSEEN | ALIGNED, ("edited_copy", None)),
+    "what differs as it lies is edited, nobody knows how": ({"is_changed": True}, ("edited_copy", None)),
+    "cropped": ({"is_changed": True, "covered": 0.8}, ("edited_copy", "cropped")),
+    "marked": (ALIGNED | {"is_changed": True, "changed": 0.1}, ("edited_copy", "marked")),
+    "cropped and marked": ({"is_changed": True, "covered": 0.7, "changed": 0.2}, ("edited_copy", "cropped, marked")),
+    "a tone by the thumbnails": ({"is_toned": True}, ("edited_copy", "tone")),
+    "a tone by the colours": (ALIGNED | {"colour_change": "tone"}, ("edited_copy", "tone")),
+    "turned": ({"is_changed": True, "is_turned": True}, ("edited_copy", "turned")),
+    "stretched": ({"size_b": (400, 400)}, ("edited_copy", "stretched")),
+    "one side cut by a hair": ({"size_b": (800, 596)}, ("edited_copy", "stretched")),
+    "keypoints see a crop that cells do not": ({"covered": 0.94}, ("edited_copy", "cropped")),
+    "keypoints see a mark that cells do not": (ALIGNED | {"changed": 0.06}, ("edited_copy", "marked")),
+    "another text where both have one": (ALIGNED | {"two_sided": 0.03}, ("edited_copy", None)),
+    "a small part of the keeper": ({"is_changed": True, "covered": 0.3}, ("contained", "cropped")),
+    "a strong hue that became another": (ALIGNED | {"colour_change": "hue"}, ("recoloured", None)),
+    "a film and its still": ({"frames": (1, 12)}, ("still", None)),
+    "films of as many other frames": ({"frames": (12, 12)}, ("still", None)),
+    "a film that agrees frame by frame": ({"frames": (12, 12), "agree": True}, ("edited_copy", None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_relation_and_edit(case: str) -> None:
+    given, expected = CASES[case]
+    assert relate(**given) == expected
+    swapped = {"size_a": (PLAIN | given)["size_b"], "size_b": (PLAIN | given)["size_a"]}
+    assert relate(**(given | swapped)) == expected
+
+
+@pytest.mark.parametrize(
+    ("size_a", "size_b", "fits"),
+    [
+        ((4000, 3000), (400, 300), True),
+        ((4000, 3000), (64, 48), True),
+        ((640, 427), (32, 21), True),
+        ((641, 427), (320, 214), True),  # both rounded up
+        ((1000, 667), (150, 100), True),
+        ((800, 600), (800, 600), True),
+        ((800, 600), (800, 597), False),
+        ((800, 600), (790, 600), False),
+        ((800, 600), (600, 600), False),
+        ((800, 600), (300, 400), False),
+        ((0, 0), (400, 300), False),
+    ],
+)
+def test_a_resized_copy_has_the_shape_of_its_original(
+    size_a: tuple[int, int], size_b: tuple[int, int], fits: bool
+) -> None:
+    for first, second in ((size_a, size_b), (size_b, size_a)):
+        sides = [np.array([n]) for n in (*first, *second, 1, 1)]
+        assert relations.is_proportional(Shapes(*sides)).tolist() == [fits]
+
+
+def test_films_agree_where_the_hash_of_every_frame_does() -> None:
+    assert relations.frames_agree([0, -1, 7], [1, -2, 0])
+    assert not relations.frames_agree([0, -1, 7], [0, 0, 7])
+    assert not relations.frames_agree([0, 1], [0, 1, 2])
+    assert not relations.frames_agree(None, [0])
+    assert not relations.frames_agree([], [])
