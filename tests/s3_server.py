@@ -63,7 +63,7 @@ class Fault:
 class S3Server:
     """`endpoint` is the proxy; `requests` are (method, path and query) in order of arrival.
 
-    `etags`, by `/bucket/key`, are what the store says in place of moto's, which are MD5 sums, as stores do that encrypt.
+    `etags`, by `/bucket/key`, are what the store says in place of the MD5 sums of moto, as a store that encrypts.
     """
 
     endpoint: str
