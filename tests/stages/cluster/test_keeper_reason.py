@@ -67,13 +67,6 @@ def test_a_protected_keeper_says_so(spark: SparkSession) -> None:
     assert reason(spark, {}, protected_prefixes=("a/",)) == "kept: it is protected, and web/x.png is not"
 
 
-def test_a_keeper_that_is_not_the_first_by_rank_says_why(spark: SparkSession) -> None:
-    said = reason(spark, {}, ("uri DESC",))
-    assert said == (
-        "kept: it is the first by cluster.keeper_order of those near enough to all members, which web/x.png is not"
-    )
-
-
 def test_every_default_criterion_has_words_that_name_the_other() -> None:
     assert [words_of(f"  {item} ") for item, _ in CRITERIA] == [words for _, words in CRITERIA]
     assert all(words.count("{other}") == 1 for _, words in CRITERIA)
