@@ -50,7 +50,7 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
         "n": 6, "a": IDS, "b": IDS, "probability": DOUBLES, "min_probability": 0.5, "method": "average"
     }),
     (keeping.centre, {"near": SQUARE > 0, "rank": IDS}),
-    (keeping.assign_keepers, {"distance": SQUARE, "alike": SQUARE > 0, "rank": IDS}),
+    (keeping.assign_keepers, {"distance": SQUARE.astype(np.float32), "alike": SQUARE > 0, "rank": IDS}),
     (linkage.cut_component, {"similarity": SQUARE, "min_similarity": 0.5, "method": "average"}),
     (linkage.cosine_matrix, {"vectors": HALVES}),
     (linkage.agreement_matrix, {"phashes": IDS}),
