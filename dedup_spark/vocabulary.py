@@ -72,6 +72,15 @@ class ComparedFor(Word):
     KEEPERS = "keepers"
 
 
+class ColourChange(Word):
+    """How the colours of two aligned images differ: not measurably; by an edit of the whole (loss of colour, a common
+    cast, brightness, contrast); or something in the picture has another strong colour."""
+
+    NONE = "none"
+    TONE = "tone"
+    HUE = "hue"
+
+
 class DistanceUnit(Word):
     """What a distance is, as a formula over columns of the same row."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dedup_spark.kernels.arrays import Bools, Float32
+from dedup_spark.kernels.arrays import Bools, Float32, Float64
 from dedup_spark.kernels.clusters import geometry
 from dedup_spark.kernels.clusters.geometry import Described
 
@@ -30,6 +30,7 @@ _MAX_SUPPORT = 0.4
 true groups of 60 edited copies hardly any block fell below 0.3; in 60 different pictures in one frame all blocks of the
 inner photo did."""
 _MIN_TELLING_BLOCKS = 3
+_NO_MATRIX = np.full((2, 3), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Verification:
     both that agree (nan: not aligned, or fewer than 6 such blocks); `telling_share` of those blocks are telling;
     `telling_agreement` share of them that agree (nan: fewer than 3 of them); `overlap` share of the query image's
     blocks that the candidate covers; `n_supporting` other images that share what the two have in common; `comparable` 0
-    where one of the two has too few keypoints to be aligned with anything, else 1.
+    where one of the two has too few keypoints to be aligned with anything, else 1. `matrix` (m, 2, 3) float64, nan: not aligned,
+    takes points of the query image to the candidate.
     """
 
     n_inliers: Float32
@@ -50,6 +52,7 @@ class Verification:
     overlap: Float32
     n_supporting: Float32
     comparable: Float32
+    matrix: Float64
 
 
 def verify_candidates(
@@ -70,6 +73,11 @@ def verify_candidates(
     return found
 
 
+def of_no_candidates() -> Verification:
+    """Empty columns."""
+    return Verification(*(np.empty(0, np.float32) for _ in range(7)), np.empty((0, 2, 3)))
+
+
 class _AlignedImages:
     """Images laid over one query image; row 0 is the query image itself."""
 
@@ -81,6 +89,7 @@ class _AlignedImages:
         self.n_inliers: list[int] = []
         self.row: list[int] = []
         self.comparable: list[bool] = []
+        self.matrix: list[Float64] = []
 
     def add(self, images: list[Described]) -> None:
         """Align more images with the query image and keep what they show there."""
@@ -89,6 +98,7 @@ class _AlignedImages:
             self.n_inliers.append(alignment.n_inliers)
             self.comparable.append(min(len(self.query.points), len(image.points)) >= _MIN_KEYPOINTS)
             self.row.append(len(self.blocks) if alignment.matrix is not None else 0)
+            self.matrix.append(_NO_MATRIX if alignment.matrix is None else alignment.matrix)
             if alignment.matrix is not None:
                 blocks, covered = geometry.overlay(self.query, image, alignment.matrix)
                 self.blocks.append(blocks)
@@ -96,7 +106,8 @@ class _AlignedImages:
 
 
 def _measure(aligned: _AlignedImages, n_candidates: int) -> Verification:
-    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0)))
+    matrix = np.array(aligned.matrix[:n_candidates], np.float64).reshape(-1, 2, 3)
+    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0)), matrix)
     found.n_inliers[:] = aligned.n_inliers[:n_candidates]
     found.comparable[:] = aligned.comparable[:n_candidates]
     covered = np.stack(aligned.covered, axis=1)

@@ -1,0 +1,364 @@
+"""What differs between two aligned thumbnails, and on which side: the content, not the layout.
+
+Two slides of one template, two bottles in a row, two boards agree in layout, frame and colour. What tells them from
+copies is a difference that has structure on both sides: another text line, another piece, another module. Recompression,
+scaling, tone and blur do not make one, and a mark or a caption over plain ground shows on one side only. An opaque
+sticker on a photo makes one, too, but there no plain ground is around it: see `Difference.template`.
+
+The two are compared in the frame of the one that shows less detail, after an affine map was refined by Lucas and Kanade's
+method (IJCAI 1981) on locally normalised grey levels, so that brightness and contrast do not matter. Windows then
+correlate, or they do not, whichever shift by a pixel fits best. Levels that were kept apart in windows of 16 px: of 960
+pairs of a drawn or written picture and its edited copy 3 % have any two-sided window, of 920 pairs of look-alikes 97 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import cv2
+import numpy as np
+
+from dedup_spark.kernels.arrays import Bools, Float32, Float64, UInt8, expect
+from dedup_spark.kernels.clusters import colours
+
+WINDOW_PX, STRIDE_PX = 16, 8
+MIN_WINDOWS = 6
+_LEAST_SIDE_PX = 128
+"""Smaller frames are magnified, so that they have windows enough."""
+_STRUCTURE, _FAINT_STRUCTURE = 5.0, 1.2
+"""Grey levels: a window whose standard deviation is above shows something. The second is taken where fewer than
+MIN_WINDOWS reach the first: gradients, stars, sky."""
+_NOISE = 4.0
+"""Grey levels added to local contrast, so that the noise of a plain ground is not blown up to structure."""
+_SAME, _FAINT = 0.7, 0.7
+"""From this correlation on two windows show the same; one is without structure below so much of _STRUCTURE."""
+_GROUND = 4
+"""Grey levels around the commonest one that are the ground."""
+_MIN_IN_SMALL = 0.75
+"""Correlation of 32 x 32 levels: below, two whole pictures are not compared further."""
+_MAX_SQUASH = 0.05
+"""Of the logarithm of width over height: without keypoints, pictures of other proportions are not laid over each other."""
+_FITS = 0.9
+"""Median correlation of the windows that show something, from which on a map that keypoints did not give is right."""
+_FLIPS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A thumbnail: `grey` (h, w) uint8, and `small` (h', w', 3) float32 Lab of at most colours.SIDE_PX a side."""
+
+    grey: UInt8
+    small: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the content of a and b differs, under one map.
+
+    `covered_a`, `covered_b` share of the area of one that the other shows; `changed`, `two_sided` shares of the common
+    area that differ, and that differ with structure on both sides; `one_sided` share of the structure that only a has, or
+    that only b has, whichever is less: an edit adds to one of the two; `template` square root of the share of the
+    structure that is two-sided, times the share of the common area that is ground, one level in both: large where
+    written or drawn content was exchanged, small under a sticker on a photo; `fit` median correlation of windows with
+    structure, nan where fewer than MIN_WINDOWS have it; `agreement` share of the structure that both show alike; `side_px` longest side of the common area in the pixels of the
+    coarser thumbnail; `ground` share of the common area that is ground; `is_faint` 1 where only faint structure could be
+    compared; `colour` one of colours.NONE, TONE, HUE; `colour_distance` mean distance of colours in Lab.
+    """
+
+    covered_a: float
+    covered_b: float
+    changed: float
+    two_sided: float
+    one_sided: float
+    template: float
+    fit: float
+    side_px: float
+    ground: float
+    is_faint: float
+    agreement: float
+    colour: float
+    colour_distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The fields of Difference for several pairs, each (m,) float64; nan where the two were not compared."""
+
+    covered_a: Float64
+    covered_b: Float64
+    changed: Float64
+    two_sided: Float64
+    one_sided: Float64
+    template: Float64
+    fit: Float64
+    side_px: Float64
+    ground: Float64
+    is_faint: Float64
+    agreement: Float64
+    colour: Float64
+    colour_distance: Float64
+
+    @classmethod
+    def of(cls, found: Sequence[Difference | None]) -> Self:
+        """In the same order."""
+        nothing = float("nan")
+        return cls(*(
+            np.array([getattr(one, f.name) if one else nothing for one in found], np.float64) for f in fields(cls)
+        ))  # fmt: skip
+
+    @property
+    def compared(self) -> Bools:
+        return ~np.isnan(self.changed)
+
+
+def picture(jpeg: bytes) -> Picture:
+    """Decoded; 0.7 ms at 256 px on one core. Raises ValueError for no image."""
+    bgr = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if bgr is None:
+        raise ValueError("a thumbnail cannot be decoded")
+    grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
+    return Picture(grey, colours.small_lab(np.asarray(bgr, np.uint8)))
+
+
+def compare(a: Picture, b: Picture, matrix: Float64) -> Difference:
+    """`matrix` (2, 3) takes points of a to b; 3 to 5 ms on one core."""
+    expect(matrix=(matrix, "2 3", np.float64))
+    laid = lay(a.grey, b.grey, matrix)
+    return _difference(a, b, laid, windows(laid))
+
+
+def compare_upright(a: Picture, b: Picture, *, flips: bool) -> Difference | None:
+    """As `compare`, of two whole pictures laid over each other as they are or, with `flips`, also flipped: whichever
+    fits best in small. None where they do not fit."""
+    h, w = a.grey.shape
+    if abs(np.log(w / h * b.grey.shape[0] / b.grey.shape[1])) > _MAX_SQUASH:
+        return None
+    flip, correlation = _best_in_small(a.grey, b.grey, _FLIPS if flips else _FLIPS[:1])
+    if correlation < _MIN_IN_SMALL:
+        return None
+    found = compare(a, b, _whole(a.grey.shape, b.grey.shape, flip))
+    return found if not found.fit < _FITS else None
+
+
+def _whole(a: tuple[int, ...], b: tuple[int, ...], flip: tuple[int, int]) -> Float64:
+    """The map of a whole image to a whole image, the middles of corner pixels included."""
+    rows = []
+    for axis, sign in ((1, flip[0]), (0, flip[1])):
+        scale = sign * b[axis] / a[axis]
+        rows.append((scale, (b[axis] - 1) / 2 - scale * (a[axis] - 1) / 2))
+    (sx, tx), (sy, ty) = rows
+    return np.array([[sx, 0, tx], [0, sy, ty]])
+
+
+def _best_in_small(a: UInt8, b: UInt8, flips: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], float]:
+    """The flip under which 32 x 32 levels agree best, and their correlation."""
+    small = [cv2.resize(x, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32) for x in (a, b)]
+    one, other = (x - x.mean() for x in small)
+    norm = float(np.linalg.norm(one) * np.linalg.norm(other)) + 1e-6
+    found = [float((one * other[::fy, ::fx]).sum()) / norm for fx, fy in flips]
+    best = int(np.argmax(found))
+    return flips[best], found[best]
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Two thumbnails in one frame: (h, w) float32 grey levels, (h, w) bool where both show something, and the map from a
+    to b that was used."""
+
+    a: Float32
+    b: Float32
+    common: Bools
+    matrix: Float64
+
+
+def lay(a: UInt8, b: UInt8, matrix: Float64) -> Laid:
+    """Both in the frame of the one that shows the common content smaller; `matrix` takes points of a to b."""
+    expect(a=(a, "h w", np.uint8), b=(b, "i j", np.uint8), matrix=(matrix, "2 3", np.float64))
+    if abs(np.linalg.det(matrix[:, :2])) < 1.0:
+        turned = lay(b, a, cv2.invertAffineTransform(matrix).astype(np.float64))
+        return Laid(turned.b, turned.a, turned.common, cv2.invertAffineTransform(turned.matrix).astype(np.float64))
+    frame, magnify = _magnified(a)
+    refined_matrix = refined(frame, _softened(b, matrix), matrix @ magnify)
+    warped, common = _warped(b, refined_matrix, frame.shape)
+    sharp = _equally_sharp(frame.astype(np.float32), warped, common)
+    return Laid(*sharp, common, refined_matrix @ np.linalg.inv(magnify))
+
+
+def _magnified(frame: UInt8) -> tuple[UInt8, Float64]:
+    """The frame with at least _LEAST_SIDE_PX, and the (3, 3) map from its points to those of the frame given."""
+    factor = max(_LEAST_SIDE_PX / max(frame.shape), 1.0)
+    if factor == 1.0:
+        return frame, np.eye(3)
+    shape = tuple(max(1, round(s * factor)) for s in frame.shape)
+    large = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large, np.uint8), np.vstack([_whole(shape, frame.shape, (1, 1)), (0, 0, 1)])
+
+
+def _softened(image: UInt8, matrix: Float64) -> UInt8:
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * scale), np.uint8) if scale > 1.2 else image
+
+
+def _warped(image: UInt8, matrix: Float64, shape: tuple[int, ...]) -> tuple[Float32, Bools]:
+    h, w = shape
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    source = _softened(image, matrix).astype(np.float32)
+    warped = cv2.warpAffine(source, matrix, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.ones_like(source), matrix, (w, h), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+    return np.asarray(warped, np.float32), np.asarray(inside > 0.5)
+
+
+def refined(frame: UInt8, image: UInt8, matrix: Float64, n_steps: int = 6) -> Float64:
+    """`matrix` moved so that the locally normalised levels fit best, what does not fit counting less and less."""
+    soft = normalised(cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.5))
+    other = normalised(cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.5))
+    h, w = soft.shape
+    dx, dy = (cv2.Sobel(soft, cv2.CV_32F, *d, ksize=3, scale=1 / 8) for d in ((1, 0), (0, 1)))
+    every = (slice(1, h - 1, 2), slice(1, w - 1, 2))
+    y, x = np.mgrid[every].astype(np.float32)
+    x, y = (x - w / 2) / 64, (y - h / 2) / 64
+    gx, gy, level = dx[every], dy[every], soft[every]
+    steepest = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy]).reshape(6, -1)
+    found, best, best_error = matrix.copy(), matrix, np.inf
+    for _ in range(n_steps):
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        warped = cv2.warpAffine(other, found, (w, h), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=9.0)
+        error = (warped[every] - level).ravel()
+        seen = np.abs(warped[every].ravel()) < 4
+        if seen.sum() < 200:
+            return matrix
+        mean_error = float(np.minimum(np.abs(error[seen]), 1.0).mean())
+        if mean_error < best_error:
+            best, best_error = found.copy(), mean_error
+        weight = np.where(seen, 1 / (1 + (error / 0.4) ** 2), 0.0).astype(np.float32)
+        weighted = steepest * weight
+        hessian = (weighted @ steepest.T).astype(np.float64) + 1e-3 * np.eye(6)
+        step = np.linalg.solve(hessian, (weighted @ error).astype(np.float64))
+        linear = np.array([[step[0], step[1]], [step[3], step[4]]]) / 64
+        move = np.eye(3)
+        move[:2, :2] += linear
+        move[:2, 2] = np.array([step[2], step[5]]) - linear @ np.array([w / 2, h / 2])
+        found = found @ np.linalg.inv(move)
+        if np.abs(step).max() < 0.02:
+            break
+    return best
+
+
+def normalised(grey: Float32, window: int = 17) -> Float32:
+    """Levels less the mean around them, over the local contrast."""
+    mean = cv2.boxFilter(grey, -1, (window, window))
+    variance = np.maximum(cv2.boxFilter(grey * grey, -1, (window, window)) - mean * mean, 0.0)
+    return np.asarray((grey - mean) / (np.sqrt(variance) + _NOISE), np.float32)
+
+
+def _equally_sharp(a: Float32, b: Float32, common: Bools) -> tuple[Float32, Float32]:
+    """The sharper of the two blurred until both have as much fine detail."""
+    a, b = (cv2.GaussianBlur(x, (0, 0), 0.8) for x in (a, b))
+    for _ in range(4):
+        fine = [float(np.abs(cv2.Laplacian(x, cv2.CV_32F))[common].mean()) for x in (a, b)]
+        if fine[0] > 1.15 * fine[1]:
+            a = cv2.GaussianBlur(a, (0, 0), 0.9)
+        elif fine[1] > 1.15 * fine[0]:
+            b = cv2.GaussianBlur(b, (0, 0), 0.9)
+        else:
+            break
+    return np.asarray(a, np.float32), np.asarray(b, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Of each window that both cover: contrast of a and b in grey levels, and their best correlation; all (n,)."""
+
+    a: Float32
+    b: Float32
+    correlation: Float32
+
+
+def windows(laid: Laid) -> Windows:
+    """Windows of WINDOW_PX every STRIDE_PX; b may be a pixel off in each."""
+    size, r = (WINDOW_PX, WINDOW_PX), WINDOW_PX // 2 + 1
+    at = tuple(np.arange(r, s - r, STRIDE_PX) if s > 2 * r else np.array([s // 2]) for s in laid.a.shape)
+    (mean_a, std_a), (mean_b, std_b) = (_mean_and_contrast(x, size) for x in (laid.a, laid.b))
+    best = np.full([len(x) for x in at], -1.0, np.float32)
+    for sy in (-1, 0, 1):
+        for sx in (-1, 0, 1):
+            moved = np.roll(laid.b, (-sy, -sx), (0, 1))  # no window reaches the edge that comes in
+            off = np.ix_(*(np.clip(x + d, 0, s - 1) for x, d, s in zip(at, (sy, sx), laid.a.shape, strict=True)))
+            product = cv2.boxFilter(laid.a * moved, -1, size)[np.ix_(*at)]
+            covariance = product - mean_a[np.ix_(*at)] * mean_b[off]
+            best = np.maximum(best, covariance / (std_a[np.ix_(*at)] * std_b[off] + 1e-3))
+    whole = cv2.boxFilter(laid.common.astype(np.float32), -1, size)[np.ix_(*at)] > 0.99
+    return Windows(std_a[np.ix_(*at)][whole], std_b[np.ix_(*at)][whole], best[whole])
+
+
+def _mean_and_contrast(levels: Float32, size: tuple[int, int]) -> tuple[Float32, Float32]:
+    mean = cv2.boxFilter(levels, -1, size)
+    variance = cv2.boxFilter(levels * levels, -1, size) - mean * mean
+    return np.asarray(mean, np.float32), np.sqrt(np.maximum(variance, 0.0))
+
+
+def _difference(a: Picture, b: Picture, laid: Laid, found: Windows) -> Difference:
+    covered_a, covered_b = _covered(a.grey.shape, b.grey.shape, laid.matrix)
+    ground = min(_ground(laid.a[laid.common]), _ground(laid.b[laid.common]))
+    return Difference(
+        covered_a=covered_a,
+        covered_b=covered_b,
+        side_px=_side_px(a.grey.shape, b.grey.shape, laid.matrix),
+        ground=ground,
+        **_of_structure(found, ground),
+        **colours.compare(a.small, b.small, _between_small(a, b, laid.matrix)),
+    )
+
+
+def _of_structure(found: Windows, ground: float) -> dict[str, float]:
+    """The numbers of Difference that come from windows."""
+    is_faint = int((np.maximum(found.a, found.b) > _STRUCTURE).sum()) < MIN_WINDOWS
+    least = _FAINT_STRUCTURE if is_faint else _STRUCTURE
+    shows_a, shows_b = found.a > least, found.b > least
+    both, either, n = shows_a & shows_b, shows_a | shows_b, max(1, len(found.a))
+    two_sided, n_structure = both & (found.correlation < _SAME), max(1, int(either.sum()))
+    only = [int((x & (y < _FAINT * least)).sum()) for x, y in ((shows_a, found.b), (shows_b, found.a))]
+    n_changed = int((two_sided | (either & ~both)).sum())
+    return {
+        "changed": n_changed / n,
+        "two_sided": float(two_sided.sum()) / n,
+        "one_sided": min(only) / n_structure,
+        "template": float(np.sqrt(two_sided.sum() / n_structure)) * ground,
+        "agreement": 1 - n_changed / n_structure,
+        "fit": float(np.median(found.correlation[both])) if both.sum() >= MIN_WINDOWS else float("nan"),
+        "is_faint": float(is_faint),
+    }
+
+
+def _ground(levels: Float32) -> float:
+    """The share of the levels that lie around one of them."""
+    counts = np.bincount(np.clip(levels, 0, 255).astype(np.uint8).ravel(), minlength=256)
+    return float(np.convolve(counts, np.ones(2 * _GROUND + 1), "same").max() / max(1, levels.size))
+
+
+def _covered(a: tuple[int, ...], b: tuple[int, ...], matrix: Float64) -> tuple[float, float]:
+    """Shares of the area of a inside b, and of b inside a, on a grid of 24 x 24 points."""
+    back = cv2.invertAffineTransform(matrix).astype(np.float64)
+    return _share_inside(a, b, matrix), _share_inside(b, a, back)
+
+
+def _share_inside(one: tuple[int, ...], other: tuple[int, ...], matrix: Float64) -> float:
+    grid = (np.arange(24) + 0.5) / 24
+    x, y = np.meshgrid(grid * one[1] - 0.5, grid * one[0] - 0.5)
+    u, v = np.tensordot(matrix, np.stack([x, y, np.ones_like(x)]), 1)
+    return float(((u > -1) & (v > -1) & (u < other[1]) & (v < other[0])).mean())
+
+
+def _side_px(a: tuple[int, ...], b: tuple[int, ...], matrix: Float64) -> float:
+    """The longest side of what both show, in the pixels of the one that shows it smaller."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    return min(max(a) * min(scale, 1.0), max(b) * min(1 / max(scale, 1e-6), 1.0))
+
+
+def _between_small(a: Picture, b: Picture, matrix: Float64) -> Float64:
+    """The map between the small colours of the two."""
+    down = np.vstack([_whole(b.grey.shape, b.small.shape, (1, 1)), (0, 0, 1)])
+    up = np.vstack([_whole(a.small.shape, a.grey.shape, (1, 1)), (0, 0, 1)])
+    return np.asarray((down @ np.vstack([matrix, (0, 0, 1)]) @ up)[:2], np.float64)
