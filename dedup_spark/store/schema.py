@@ -13,6 +13,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.vocabulary import (
     OF_REPRESENTATIVES,
     ClusterEvent,
+    ColourChange,
     ComparedFor,
     DecidedBy,
     DistanceUnit,
@@ -280,6 +281,30 @@ EVIDENCE = Table(
             "common frame",
         ),
         (
+            "covered_a",
+            "float",
+            "Share, 0 to 1, of the area of a that b also shows; this and the next four are null where the thumbnails were "
+            "not laid over each other",
+        ),
+        ("covered_b", "float", "Share, 0 to 1, of the area of b that a also shows"),
+        (
+            "changed",
+            "float",
+            "Share, 0 to 1, of the common area in which the two differ in structure: overlays, marks, text",
+        ),
+        (
+            "two_sided",
+            "float",
+            "Share, 0 to 1, of the common area in which both show structure, and another one each: content that was "
+            "exchanged, or an opaque overlay on a textured ground",
+        ),
+        (
+            "colour_change",
+            "string",
+            f"How the colours differ: {one_of(ColourChange)}; tone is an edit of the whole (loss of colour, a common cast, "
+            "brightness, contrast), hue another strong colour of something in the picture",
+        ),
+        (
             "copy_probability",
             "float",
             "How likely the two are copies of one picture, 0 to 1; by pHash it is not measured, but 1 minus 0.0001 per "
@@ -294,7 +319,7 @@ EVIDENCE = Table(
             "members. Groups are cut by the first two. Null where an older version weighed it",
         ),
     ),
-    closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor},
+    closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor, "colour_change": ColourChange},
 )
 
 COMPONENTS = Table(

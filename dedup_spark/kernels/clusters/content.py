@@ -34,8 +34,16 @@ _NOISE = 4.0
 """Grey levels added to local contrast, so that the noise of a plain ground is not blown up to structure."""
 _SAME, _FAINT = 0.7, 0.7
 """From this correlation on two windows show the same; one is without structure below so much of _STRUCTURE."""
-_GROUND = 4
-"""Grey levels around the commonest one that are the ground."""
+_ALIKE, _UNLIKE = 0.92, 0.52
+"""Correlations at which two windows count as not exchanged at all, and as wholly exchanged: lines of other words have the
+same lines, and correlate at 0.6 to 0.85, where copies of one page do at 0.97."""
+_GROUND = 1
+"""Grey levels around the commonest one that are the ground: paper, a screen or a cut-out is one level, a sky or a wall is
+not."""
+_STEPS, _STILL = 5, 0.02
+"""At most so many steps; less than so many pixels at the edge ends them."""
+_ROBUST, _OUTSIDE, _MIN_SEEN = 0.4, 9.0, 100
+"""In units of local contrast: what does not fit by more counts little; what lies outside; pixels that must be seen."""
 _MIN_IN_SMALL = 0.75
 """Correlation of 32 x 32 levels: below, two whole pictures are not compared further."""
 _MAX_SQUASH = 0.05
@@ -60,7 +68,7 @@ class Difference:
     `covered_a`, `covered_b` share of the area of one that the other shows; `changed`, `two_sided` shares of the common
     area that differ, and that differ with structure on both sides; `one_sided` share of the structure that only a has, or
     that only b has, whichever is less: an edit adds to one of the two; `template` square root of the share of the
-    structure that is two-sided, times the share of the common area that is ground, one level in both: large where
+    structure that was exchanged, times the share of the common area that is ground, one level in both: large where
     written or drawn content was exchanged, small under a sticker on a photo; `fit` median correlation of windows with
     structure, nan where fewer than MIN_WINDOWS have it; `agreement` share of the structure that both show alike; `side_px` longest side of the common area in the pixels of the
     coarser thumbnail; `ground` share of the common area that is ground; `is_faint` 1 where only faint structure could be
@@ -210,43 +218,50 @@ def _warped(image: UInt8, matrix: Float64, shape: tuple[int, ...]) -> tuple[Floa
     return np.asarray(warped, np.float32), np.asarray(inside > 0.5)
 
 
-def refined(frame: UInt8, image: UInt8, matrix: Float64, n_steps: int = 6) -> Float64:
-    """`matrix` moved so that the locally normalised levels fit best, what does not fit counting less and less."""
-    soft = normalised(cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 1.5))
-    other = normalised(cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.5))
-    h, w = soft.shape
-    dx, dy = (cv2.Sobel(soft, cv2.CV_32F, *d, ksize=3, scale=1 / 8) for d in ((1, 0), (0, 1)))
-    every = (slice(1, h - 1, 2), slice(1, w - 1, 2))
-    y, x = np.mgrid[every].astype(np.float32)
-    x, y = (x - w / 2) / 64, (y - h / 2) / 64
-    gx, gy, level = dx[every], dy[every], soft[every]
-    steepest = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy]).reshape(6, -1)
-    found, best, best_error = matrix.copy(), matrix, np.inf
-    for _ in range(n_steps):
+def refined(frame: UInt8, image: UInt8, matrix: Float64) -> Float64:
+    """`matrix`, from points of the frame to the image, moved so that their locally normalised levels fit best in half
+    size. What does not fit, such as another content, counts little."""
+    half = [cv2.resize(x, [max(1, s // 2) for s in x.shape[::-1]], interpolation=cv2.INTER_AREA) for x in (frame, image)]
+    down, up = (np.vstack([_whole(*shapes, (1, 1)), (0, 0, 1)]) for shapes in ((image.shape, half[1].shape),
+                                                                               (half[0].shape, frame.shape)))  # fmt: skip
+    levels, other = (normalised(cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.8)) for x in half)
+    found = _moved(levels, other, (down @ np.vstack([matrix, (0, 0, 1)]) @ up)[:2])
+    return np.asarray((np.linalg.inv(down) @ np.vstack([found, (0, 0, 1)]) @ np.linalg.inv(up))[:2], np.float64)
+
+
+def _moved(levels: Float32, other: Float32, matrix: Float64) -> Float64:
+    """The best of _STEPS steps of Lucas and Kanade's method, inverse compositional (Baker and Matthews, IJCV 2004)."""
+    h, w = levels.shape
+    x, y = np.meshgrid((np.arange(w, dtype=np.float32) - w / 2) / w, (np.arange(h, dtype=np.float32) - h / 2) / w)
+    gx, gy = (cv2.Sobel(levels, cv2.CV_32F, *d, ksize=3, scale=1 / 8) for d in ((1, 0), (0, 1)))
+    steepest = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy]).reshape(6, -1).astype(np.float32)
+    best, least, found = matrix, np.inf, matrix
+    for _ in range(_STEPS):
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(other, found, (w, h), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=9.0)
-        error = (warped[every] - level).ravel()
-        seen = np.abs(warped[every].ravel()) < 4
-        if seen.sum() < 200:
-            return matrix
-        mean_error = float(np.minimum(np.abs(error[seen]), 1.0).mean())
-        if mean_error < best_error:
-            best, best_error = found.copy(), mean_error
-        weight = np.where(seen, 1 / (1 + (error / 0.4) ** 2), 0.0).astype(np.float32)
-        weighted = steepest * weight
+        warped = cv2.warpAffine(other, found, (w, h), flags=flags, borderValue=_OUTSIDE)
+        seen, error = warped.ravel() < _OUTSIDE / 2, (warped - levels).ravel()
+        if seen.sum() < _MIN_SEEN:
+            break
+        if (mean := float(np.minimum(np.abs(error[seen]), 1.0).mean())) < least:
+            best, least = found, mean
+        weighted = steepest * np.where(seen, 1 / (1 + (error / _ROBUST) ** 2), 0.0).astype(np.float32)
         hessian = (weighted @ steepest.T).astype(np.float64) + 1e-3 * np.eye(6)
         step = np.linalg.solve(hessian, (weighted @ error).astype(np.float64))
-        linear = np.array([[step[0], step[1]], [step[3], step[4]]]) / 64
-        move = np.eye(3)
-        move[:2, :2] += linear
-        move[:2, 2] = np.array([step[2], step[5]]) - linear @ np.array([w / 2, h / 2])
-        found = found @ np.linalg.inv(move)
-        if np.abs(step).max() < 0.02:
+        found = (np.vstack([found, (0, 0, 1)]) @ np.linalg.inv(_move(step, h, w)))[:2]
+        if np.abs(step).max() < _STILL:
             break
     return best
 
 
-def normalised(grey: Float32, window: int = 17) -> Float32:
+def _move(step: Float64, h: int, w: int) -> Float64:
+    linear = np.array([[step[0], step[1]], [step[3], step[4]]]) / w
+    move = np.eye(3)
+    move[:2, :2] += linear
+    move[:2, 2] = step[[2, 5]] - linear @ np.array([w / 2, h / 2])
+    return move
+
+
+def normalised(grey: Float32, window: int = 9) -> Float32:
     """Levels less the mean around them, over the local contrast."""
     mean = cv2.boxFilter(grey, -1, (window, window))
     variance = np.maximum(cv2.boxFilter(grey * grey, -1, (window, window)) - mean * mean, 0.0)
@@ -278,25 +293,33 @@ class Windows:
 
 def windows(laid: Laid) -> Windows:
     """Windows of WINDOW_PX every STRIDE_PX; b may be a pixel off in each."""
-    size, r = (WINDOW_PX, WINDOW_PX), WINDOW_PX // 2 + 1
-    at = tuple(np.arange(r, s - r, STRIDE_PX) if s > 2 * r else np.array([s // 2]) for s in laid.a.shape)
-    (mean_a, std_a), (mean_b, std_b) = (_mean_and_contrast(x, size) for x in (laid.a, laid.b))
-    best = np.full([len(x) for x in at], -1.0, np.float32)
-    for sy in (-1, 0, 1):
-        for sx in (-1, 0, 1):
-            moved = np.roll(laid.b, (-sy, -sx), (0, 1))  # no window reaches the edge that comes in
-            off = np.ix_(*(np.clip(x + d, 0, s - 1) for x, d, s in zip(at, (sy, sx), laid.a.shape, strict=True)))
-            product = cv2.boxFilter(laid.a * moved, -1, size)[np.ix_(*at)]
-            covariance = product - mean_a[np.ix_(*at)] * mean_b[off]
-            best = np.maximum(best, covariance / (std_a[np.ix_(*at)] * std_b[off] + 1e-3))
-    whole = cv2.boxFilter(laid.common.astype(np.float32), -1, size)[np.ix_(*at)] > 0.99
-    return Windows(std_a[np.ix_(*at)][whole], std_b[np.ix_(*at)][whole], best[whole])
+    one = laid.a[1:-1, 1:-1]
+    mean_a, std_a = _mean_and_contrast(one)
+    best, contrast = np.full_like(mean_a, -1.0), np.zeros_like(mean_a)
+    h, w = laid.a.shape
+    for y in range(3):
+        for x in range(3):
+            other = laid.b[y : h - 2 + y, x : w - 2 + x]
+            mean_b, std_b = _mean_and_contrast(other)
+            best = np.maximum(best, (_in_windows(one * other) - mean_a * mean_b) / (std_a * std_b + 1e-3))
+            contrast = std_b if (y, x) == (1, 1) else contrast
+    whole = _in_windows(laid.common[1:-1, 1:-1].astype(np.float32)) > 0.99
+    return Windows(std_a[whole], contrast[whole], best[whole])
 
 
-def _mean_and_contrast(levels: Float32, size: tuple[int, int]) -> tuple[Float32, Float32]:
-    mean = cv2.boxFilter(levels, -1, size)
-    variance = cv2.boxFilter(levels * levels, -1, size) - mean * mean
-    return np.asarray(mean, np.float32), np.sqrt(np.maximum(variance, 0.0))
+def _mean_and_contrast(levels: Float32) -> tuple[Float32, Float32]:
+    mean = _in_windows(levels)
+    return mean, np.sqrt(np.maximum(_in_windows(levels * levels) - mean * mean, 0.0))
+
+
+def _in_windows(plane: Float32) -> Float32:
+    """The mean in each window, (rows, columns); of a plane smaller than one, of all of it."""
+    rows, columns = (s // STRIDE_PX for s in plane.shape)
+    if min(rows, columns) < 2:
+        return np.full((1, 1), plane.mean(), np.float32)
+    whole = np.ascontiguousarray(plane[: rows * STRIDE_PX, : columns * STRIDE_PX])
+    cells = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    return np.asarray((cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:]) / 4, np.float32)
 
 
 def _difference(a: Picture, b: Picture, laid: Laid, found: Windows) -> Difference:
@@ -321,11 +344,12 @@ def _of_structure(found: Windows, ground: float) -> dict[str, float]:
     two_sided, n_structure = both & (found.correlation < _SAME), max(1, int(either.sum()))
     only = [int((x & (y < _FAINT * least)).sum()) for x, y in ((shows_a, found.b), (shows_b, found.a))]
     n_changed = int((two_sided | (either & ~both)).sum())
+    exchanged = np.clip((_ALIKE - found.correlation[both]) / (_ALIKE - _UNLIKE), 0.0, 1.0).sum() / n_structure
     return {
         "changed": n_changed / n,
         "two_sided": float(two_sided.sum()) / n,
         "one_sided": min(only) / n_structure,
-        "template": float(np.sqrt(two_sided.sum() / n_structure)) * ground,
+        "template": float(np.sqrt(exchanged)) * ground,
         "agreement": 1 - n_changed / n_structure,
         "fit": float(np.median(found.correlation[both])) if both.sum() >= MIN_WINDOWS else float("nan"),
         "is_faint": float(is_faint),

@@ -30,6 +30,9 @@ _MAX_SUPPORT = 0.4
 true groups of 60 edited copies hardly any block fell below 0.3; in 60 different pictures in one frame all blocks of the
 inner photo did."""
 _MIN_TELLING_BLOCKS = 3
+_ALONE, _MOST = 0.1, 0.6
+"""At an overlay at most the first share of the supporting images shows what the one shows, and at least the second what the
+other one shows."""
 _NO_MATRIX = np.full((2, 3), np.nan)
 
 
@@ -42,7 +45,8 @@ class Verification:
     `telling_agreement` share of them that agree (nan: fewer than 3 of them); `overlap` share of the query image's
     blocks that the candidate covers; `n_supporting` other images that share what the two have in common; `comparable` 0
     where one of the two has too few keypoints to be aligned with anything, else 1. `matrix` (m, 2, 3) float64, nan: not aligned,
-    takes points of the query image to the candidate.
+    takes points of the query image to the candidate. `explained` share of the blocks that differ in which one of the two is
+    alone, as under an overlay: no supporting image shows what it shows, and most show what the other one shows.
     """
 
     n_inliers: Float32
@@ -52,6 +56,7 @@ class Verification:
     overlap: Float32
     n_supporting: Float32
     comparable: Float32
+    explained: Float32
     matrix: Float64
 
 
@@ -75,7 +80,7 @@ def verify_candidates(
 
 def of_no_candidates() -> Verification:
     """Empty columns."""
-    return Verification(*(np.empty(0, np.float32) for _ in range(7)), np.empty((0, 2, 3)))
+    return Verification(*(np.empty(0, np.float32) for _ in range(8)), np.empty((0, 2, 3)))
 
 
 class _AlignedImages:
@@ -107,7 +112,7 @@ class _AlignedImages:
 
 def _measure(aligned: _AlignedImages, n_candidates: int) -> Verification:
     matrix = np.array(aligned.matrix[:n_candidates], np.float64).reshape(-1, 2, 3)
-    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0)), matrix)
+    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0, 0)), matrix)
     found.n_inliers[:] = aligned.n_inliers[:n_candidates]
     found.comparable[:] = aligned.comparable[:n_candidates]
     covered = np.stack(aligned.covered, axis=1)
@@ -149,6 +154,7 @@ def _vote(
     found.n_supporting[candidate] = supporting.sum()
     if supporting.sum() < MIN_SUPPORTING:
         return
+    found.explained[candidate] = _explained(agree, counted[:, 0, row], row, supporting, covered)
     shows = (agree[:, 0, supporting] | agree[:, row, supporting]).sum(axis=1)
     n_seeing = covered[:, supporting].sum(axis=1)
     among = agree[:, supporting][:, :, supporting].sum(axis=(1, 2)) - n_seeing  # each agrees with itself
@@ -158,3 +164,12 @@ def _vote(
     found.telling_share[candidate] = n_telling / counted[:, 0, row].sum()
     if n_telling >= _MIN_TELLING_BLOCKS:
         found.telling_agreement[candidate] = agree[telling, 0, row].mean()
+
+
+def _explained(agree: Bools, counted: Bools, row: int, supporting: Bools, covered: Bools) -> float:
+    """See Verification. Copies of one picture among pictures of a template are not alone: its other copies show it."""
+    differ = counted & ~agree[:, 0, row]
+    n_seeing = np.maximum(covered[differ][:, supporting].sum(axis=1), 1)
+    as_query, as_candidate = (agree[differ, k][:, supporting].sum(axis=1) / n_seeing for k in (0, row))
+    alone = np.minimum(as_query, as_candidate) <= _ALONE
+    return float((alone & (np.maximum(as_query, as_candidate) >= _MOST)).sum() / max(1, differ.sum()))

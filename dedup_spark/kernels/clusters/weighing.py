@@ -25,10 +25,11 @@ _WORTH = 0.05
 
 _UPRIGHT, _UPRIGHT_OF_PRIOR, _MOST_OF_PRIOR = 6.0, 0.25, 6.0
 """Logit where two whole pictures fit each other as they are, and what the logit of the prior adds to it."""
-_TEMPLATE, _FREE_TEMPLATE = 110.0, 0.03
-_ONE_SIDED, _FREE_ONE_SIDED = 60.0, 0.02
+_TEMPLATE, _FREE_TEMPLATE = 110.0, 0.06
+_ONE_SIDED, _FREE_ONE_SIDED = 20.0, 0.02
 """Taken from the logit per unit of the difference beyond what is free. Of look-alikes 95 % have a template difference above
 0.07, of edited copies 5 % above 0.055: those of photos under stickers and marks. See benchmarks/lookalikes.py."""
+_EXPLAINED = 0.85
 _RECOLOURED = 9.0
 _FAINT_AND_TONED = 4.0
 """Where little is to be seen, colours that differ are much of it: other gradients, other skies."""
@@ -128,7 +129,9 @@ def _together(
     agreement = np.where(upright, found.agreement, agreement).astype(np.float32)
     n_inliers[upright] = 0
     base = np.where(upright, _upright_logit(scores, found, p), _logit(p))
-    logit = np.where(found.compared, base - against(found, join_recoloured=join_recoloured), base)
+    explained = np.zeros(m)
+    explained[rest] = verified.explained
+    logit = np.where(found.compared, base - against(found, explained, join_recoloured=join_recoloured), base)
     logit = np.where(_is_too_small(scores, found), np.minimum(logit, _SMALL_LOGIT), logit)
     return Weighed(n_inliers, agreement, contested, found, conclusive | found.compared, probability.expit(logit))
 
@@ -141,13 +144,17 @@ def _upright_logit(scores: Scores, found: Differences, p: Float64) -> Float64:
     return np.where(np.isnan(found.fit), unseen, fits)
 
 
-def against(found: Differences, *, join_recoloured: bool) -> Float64:
-    """(m,) what the differences in content take from the logit; nan where the two were not compared."""
+def against(found: Differences, explained: Float64, *, join_recoloured: bool) -> Float64:
+    """(m,) what the differences in content take from the logit; nan where the two were not compared.
+
+    `explained` (m,) is the share of the differences that supporting images explain by an overlay.
+    """
     template = _TEMPLATE * np.maximum(found.template - _FREE_TEMPLATE, 0.0)
     one_sided = _ONE_SIDED * np.maximum(found.one_sided - _FREE_ONE_SIDED, 0.0)
     recoloured = np.where(found.colour == colours.HUE, 0.0 if join_recoloured else _RECOLOURED, 0.0)
     faint = np.where((found.is_faint > 0) & (found.colour == colours.TONE), _FAINT_AND_TONED, 0.0)
-    return np.asarray(template + one_sided + recoloured + faint, np.float64)
+    exchanged = (template + one_sided) * (1 - _EXPLAINED * explained)
+    return np.asarray(exchanged + recoloured + faint, np.float64)
 
 
 def _is_too_small(scores: Scores, found: Differences) -> Bools:
