@@ -1,8 +1,8 @@
 """A labelled corpus of look-alikes: pictures that agree in layout, frame and colour, and differ in content. Drawn by
 script, the same for the same seed; no photo is needed. Not a benchmark.
 
-Each kind is a family of strangers, say slides of one template, and each of its pictures is one group with its own edited
-copies, which must still be found. Files are named as `cluster_scores.py` expects: group, two underscores, edit.
+Each kind is a family of strangers, say slides of one template, and each of its pictures is one group with its own
+edited copies, which must still be found. Files are named as `cluster_scores.py` expects: group, two underscores, edit.
 
     python benchmarks/lookalikes.py /tmp/lookalikes
     python benchmarks/accuracy.py --corpus /tmp/lookalikes
@@ -25,9 +25,10 @@ Picture = Image.Image
 Drawn = Callable[[ImageDraw.ImageDraw, Rng], None]
 SEED, N_PICTURES = 20_251, 5
 _WORDS = (
-    "harbour survey pilot north valve ledger copper winter anchor granite ferry tariff willow signal quarry lantern "
-    "budget orchard turbine saddle meadow cargo violin marble kettle bishop canyon relay sugar timber walnut zenith"
-).split()
+    "harbour", "survey", "pilot", "north", "valve", "ledger", "copper", "winter", "anchor", "granite", "ferry",
+    "tariff", "willow", "signal", "quarry", "lantern", "budget", "orchard", "turbine", "saddle", "meadow",
+    "cargo", "violin", "marble", "kettle", "bishop", "canyon", "relay", "sugar", "timber", "walnut", "zenith",
+)  # fmt: skip
 
 
 def _font(size_px: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -127,7 +128,9 @@ def _chat(draw: ImageDraw.ImageDraw, rng: Rng) -> None:
     while top < 790:
         lines = int(rng.integers(1, 4))
         left = 20 if rng.random() < 0.5 else 170
-        draw.rounded_rectangle((left, top, left + 350, top + 30 + 30 * lines), 16, fill="#fff" if left == 20 else "#cdeab8")
+        draw.rounded_rectangle(
+            (left, top, left + 350, top + 30 + 30 * lines), 16, fill="#fff" if left == 20 else "#cdeab8"
+        )
         for k in range(lines):
             draw.text((left + 16, top + 14 + 30 * k), _words(rng, 3), fill="black", font=_font(21))
         top += 52 + 30 * lines
@@ -187,7 +190,9 @@ def _handwriting(draw: ImageDraw.ImageDraw, rng: Rng) -> None:
         while x < 600:
             steps = np.arange(0, float(rng.uniform(50, 130)), 4)
             wave = 11 * np.sin(steps / rng.uniform(4, 7) + rng.uniform(0, 6)) + rng.normal(0, 3, len(steps))
-            draw.line([(x + s, top + w) for s, w in zip(steps.tolist(), wave.tolist(), strict=True)], fill="#223", width=3)
+            draw.line(
+                [(x + s, top + w) for s, w in zip(steps.tolist(), wave.tolist(), strict=True)], fill="#223", width=3
+            )
             x += float(steps[-1]) + 28
 
 
@@ -199,17 +204,21 @@ def _ruled(draw: ImageDraw.ImageDraw, rng: Rng) -> None:
 # --- products, signs and codes ----------------------------------------------------------------------------
 
 
+_SHIRT = [
+    (60, 130), (220, 60), (380, 60), (540, 130), (490, 240), (430, 210), (430, 590), (170, 590), (170, 210), (110, 240),
+]  # fmt: skip
+
+
 def _shirts(rng: Rng, n: int) -> list[Picture]:
     """One shape in n colours, evenly spread around the circle of hues."""
     start, made = rng.random(), []
     for k in range(n):
         rgb = colorsys.hsv_to_rgb((start + k / n) % 1, 0.75, 0.8)
         picture = Image.new("RGB", (600, 640), "white")
-        outline = [(60, 130), (220, 60), (380, 60), (540, 130), (490, 240), (430, 210), (430, 590), (170, 590), (170, 210),
-                   (110, 240)]  # fmt: skip
-        ImageDraw.Draw(picture).polygon(outline, fill=tuple(round(255 * v) for v in rgb))
+        colour, shade = (tuple(round(full * v) for v in rgb) for full in (255, 200))
+        ImageDraw.Draw(picture).polygon(_SHIRT, fill=colour)
         for fold in range(4):
-            ImageDraw.Draw(picture).line((220 + 55 * fold, 260, 205 + 60 * fold, 560), fill=tuple(round(200 * v) for v in rgb), width=6)
+            ImageDraw.Draw(picture).line((220 + 55 * fold, 260, 205 + 60 * fold, 560), fill=shade, width=6)
         made.append(picture.filter(ImageFilter.GaussianBlur(1.5)))
     return made
 
@@ -352,7 +361,11 @@ def _slices(rng: Rng, n: int) -> list[Picture]:
     for k in range(n):
         turn = 1.1 * k
         tissue = 90 + 130 * (np.cos(turn) * (first - 0.5) + np.sin(turn) * (second - 0.5))
-        made.append(Image.fromarray(np.clip(np.where(skull, 235, np.where(inside, tissue, 4)), 0, 255).astype(np.uint8)).convert("RGB"))
+        made.append(
+            Image.fromarray(
+                np.clip(np.where(skull, 235, np.where(inside, tissue, 4)), 0, 255).astype(np.uint8)
+            ).convert("RGB")
+        )
     return made
 
 
@@ -413,7 +426,10 @@ def copies(picture: Picture, rng: Rng) -> Iterator[tuple[str, bytes]]:
     yield "grey.jpg", jpeg(picture.convert("L"))
     yield "dim.jpg", jpeg(edits.relit(picture, rng.uniform(0.7, 0.9), rng.uniform(0.8, 1.1), rng.uniform(0.7, 1.2)))
     yield "mark.jpg", jpeg(edits.watermarked(picture, "SAMPLE", 0.5, int(rng.integers(60, 120))))
-    yield "turn.jpg", jpeg(picture.rotate(float(rng.uniform(-2, 2)), Image.Resampling.BICUBIC, fillcolor=picture.getpixel((1, 1))))
+    yield (
+        "turn.jpg",
+        jpeg(picture.rotate(float(rng.uniform(-2, 2)), Image.Resampling.BICUBIC, fillcolor=picture.getpixel((1, 1)))),
+    )
 
 
 def lookalikes(kinds: list[str], n: int = N_PICTURES, seed: int = SEED) -> Iterator[tuple[str, bytes]]:

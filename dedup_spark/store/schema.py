@@ -283,8 +283,8 @@ EVIDENCE = Table(
         (
             "covered_a",
             "float",
-            "Share, 0 to 1, of the area of a that b also shows; this and the next four are null where the thumbnails were "
-            "not laid over each other",
+            "Share, 0 to 1, of the area of a that b also shows; this and the next four are null where the thumbnails "
+            "were not laid over each other",
         ),
         ("covered_b", "float", "Share, 0 to 1, of the area of b that a also shows"),
         (
@@ -301,8 +301,8 @@ EVIDENCE = Table(
         (
             "colour_change",
             "string",
-            f"How the colours differ: {one_of(ColourChange)}; tone is an edit of the whole (loss of colour, a common cast, "
-            "brightness, contrast), hue another strong colour of something in the picture",
+            f"How the colours differ: {one_of(ColourChange)}; tone is an edit of the whole (loss of colour, a common "
+            "cast, brightness, contrast), hue another strong colour of something in the picture",
         ),
         (
             "copy_probability",

@@ -1,7 +1,8 @@
 """Whether the colours of two aligned pictures differ by an edit of the whole, or by another colour of a thing in it.
 
 A loss of colour, a common cast, brightness and contrast change everything alike: an edit. A strong hue that became
-another, or a thing that changed while the ground around it did not, is another shirt, flag or logo, or a filter of hues.
+another, or a thing that changed while the ground around it did not, is another shirt, flag or logo, or a filter of
+hues.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _has_turned(x: Float64, y: Float64) -> bool:
     if np.mean(turned) > 0.5:  # the cast is then that of what has turned
         moved = np.ones_like(moved)
     n = int((turned & moved).sum())
-    return n > _MIN_SHARE * len(x) and n > _MIN_OF_COLOURED * coloured.sum()
+    return n > _MIN_SHARE * len(x) and n > _MIN_OF_COLOURED * int(coloured.sum())
 
 
 def _thing_has_moved(x: Float64, y: Float64, distance: Float64) -> bool:

@@ -1,14 +1,15 @@
 """What differs between two aligned thumbnails, and on which side: the content, not the layout.
 
 Two slides of one template, two bottles in a row, two boards agree in layout, frame and colour. What tells them from
-copies is a difference that has structure on both sides: another text line, another piece, another module. Recompression,
-scaling, tone and blur do not make one, and a mark or a caption over plain ground shows on one side only. An opaque
-sticker on a photo makes one, too, but there no plain ground is around it: see `Difference.template`.
+copies is a difference that has structure on both sides: another text line, another piece, another module.
+Recompression, scaling, tone and blur do not make one, and a mark or a caption over plain ground shows on one side only.
+An opaque sticker on a photo makes one, too, but there no plain ground is around it: see `Difference.template`.
 
-The two are compared in the frame of the one that shows less detail, after an affine map was refined by Lucas and Kanade's
-method (IJCAI 1981) on locally normalised grey levels, so that brightness and contrast do not matter. Windows then
-correlate, or they do not, whichever shift by a pixel fits best. Levels that were kept apart in windows of 16 px: of 960
-pairs of a drawn or written picture and its edited copy 3 % have any two-sided window, of 920 pairs of look-alikes 97 %.
+The two are compared in the frame of the one that shows less detail, after an affine map was refined by Lucas and
+Kanade's method (IJCAI 1981) on locally normalised grey levels, so that brightness and contrast do not matter. Windows
+then correlate, or they do not, whichever shift by a pixel fits best. Levels that were kept apart in windows of 16 px:
+of 960 pairs of a drawn or written picture and its edited copy 3 % have any two-sided window, of 920 pairs of
+look-alikes 97 %.
 """
 
 from __future__ import annotations
@@ -22,32 +23,27 @@ import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, UInt8, expect
 from dedup_spark.kernels.clusters import colours
+from dedup_spark.kernels.clusters.laying import Laid, lay, whole_to_whole
 
 WINDOW_PX, STRIDE_PX = 16, 8
 MIN_WINDOWS = 6
-_LEAST_SIDE_PX = 128
-"""Smaller frames are magnified, so that they have windows enough."""
 _STRUCTURE, _FAINT_STRUCTURE = 5.0, 1.2
 """Grey levels: a window whose standard deviation is above shows something. The second is taken where fewer than
-MIN_WINDOWS reach the first: gradients, stars, sky."""
-_NOISE = 4.0
-"""Grey levels added to local contrast, so that the noise of a plain ground is not blown up to structure."""
+MIN_WINDOWS reach the first: gradients, stars, sky. What is exchanged there cannot be told from the noise of a JPEG, so
+that `fit` alone speaks."""
 _SAME, _FAINT = 0.7, 0.7
 """From this correlation on two windows show the same; one is without structure below so much of _STRUCTURE."""
 _ALIKE, _UNLIKE = 0.92, 0.52
-"""Correlations at which two windows count as not exchanged at all, and as wholly exchanged: lines of other words have the
-same lines, and correlate at 0.6 to 0.85, where copies of one page do at 0.97."""
+"""Correlations at which two windows count as not exchanged at all, and as wholly exchanged: lines of other words have
+the same lines, and correlate at 0.6 to 0.85, where copies of one page do at 0.97."""
 _GROUND = 1
-"""Grey levels around the commonest one that are the ground: paper, a screen or a cut-out is one level, a sky or a wall is
-not."""
-_STEPS, _STILL = 5, 0.02
-"""At most so many steps; less than so many pixels at the edge ends them."""
-_ROBUST, _OUTSIDE, _MIN_SEEN = 0.4, 9.0, 100
-"""In units of local contrast: what does not fit by more counts little; what lies outside; pixels that must be seen."""
+"""Grey levels around the commonest one that are the ground: paper, a screen or a cut-out is one level, a sky or a wall
+is not."""
 _MIN_IN_SMALL = 0.75
 """Correlation of 32 x 32 levels: below, two whole pictures are not compared further."""
 _MAX_SQUASH = 0.05
-"""Of the logarithm of width over height: without keypoints, pictures of other proportions are not laid over each other."""
+"""Of the logarithm of width over height: without keypoints, pictures of other proportions are not laid over each
+other."""
 _FITS = 0.9
 """Median correlation of the windows that show something, from which on a map that keypoints did not give is right."""
 _FLIPS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -66,13 +62,14 @@ class Difference:
     """How the content of a and b differs, under one map.
 
     `covered_a`, `covered_b` share of the area of one that the other shows; `changed`, `two_sided` shares of the common
-    area that differ, and that differ with structure on both sides; `one_sided` share of the structure that only a has, or
-    that only b has, whichever is less: an edit adds to one of the two; `template` square root of the share of the
+    area that differ, and that differ with structure on both sides; `one_sided` share of the structure that only a has,
+    or that only b has, whichever is less: an edit adds to one of the two; `template` square root of the share of the
     structure that was exchanged, times the share of the common area that is ground, one level in both: large where
     written or drawn content was exchanged, small under a sticker on a photo; `fit` median correlation of windows with
-    structure, nan where fewer than MIN_WINDOWS have it; `agreement` share of the structure that both show alike; `side_px` longest side of the common area in the pixels of the
-    coarser thumbnail; `ground` share of the common area that is ground; `is_faint` 1 where only faint structure could be
-    compared; `colour` one of colours.NONE, TONE, HUE; `colour_distance` mean distance of colours in Lab.
+    structure, nan where fewer than MIN_WINDOWS have it; `agreement` share of the structure that both show alike;
+    `side_px` longest side of the common area in the pixels of the coarser thumbnail; `ground` share of the common area
+    that is ground; `is_faint` 1 where only faint structure could be compared; `colour` one of colours.NONE, TONE, HUE;
+    `colour_distance` mean distance of colours in Lab.
     """
 
     covered_a: float
@@ -146,18 +143,8 @@ def compare_upright(a: Picture, b: Picture, *, flips: bool) -> Difference | None
     flip, correlation = _best_in_small(a.grey, b.grey, _FLIPS if flips else _FLIPS[:1])
     if correlation < _MIN_IN_SMALL:
         return None
-    found = compare(a, b, _whole(a.grey.shape, b.grey.shape, flip))
+    found = compare(a, b, whole_to_whole(a.grey.shape, b.grey.shape, flip))
     return found if not found.fit < _FITS else None
-
-
-def _whole(a: tuple[int, ...], b: tuple[int, ...], flip: tuple[int, int]) -> Float64:
-    """The map of a whole image to a whole image, the middles of corner pixels included."""
-    rows = []
-    for axis, sign in ((1, flip[0]), (0, flip[1])):
-        scale = sign * b[axis] / a[axis]
-        rows.append((scale, (b[axis] - 1) / 2 - scale * (a[axis] - 1) / 2))
-    (sx, tx), (sy, ty) = rows
-    return np.array([[sx, 0, tx], [0, sy, ty]])
 
 
 def _best_in_small(a: UInt8, b: UInt8, flips: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], float]:
@@ -168,118 +155,6 @@ def _best_in_small(a: UInt8, b: UInt8, flips: Sequence[tuple[int, int]]) -> tupl
     found = [float((one * other[::fy, ::fx]).sum()) / norm for fx, fy in flips]
     best = int(np.argmax(found))
     return flips[best], found[best]
-
-
-@dataclass(frozen=True, slots=True)
-class Laid:
-    """Two thumbnails in one frame: (h, w) float32 grey levels, (h, w) bool where both show something, and the map from a
-    to b that was used."""
-
-    a: Float32
-    b: Float32
-    common: Bools
-    matrix: Float64
-
-
-def lay(a: UInt8, b: UInt8, matrix: Float64) -> Laid:
-    """Both in the frame of the one that shows the common content smaller; `matrix` takes points of a to b."""
-    expect(a=(a, "h w", np.uint8), b=(b, "i j", np.uint8), matrix=(matrix, "2 3", np.float64))
-    if abs(np.linalg.det(matrix[:, :2])) < 1.0:
-        turned = lay(b, a, cv2.invertAffineTransform(matrix).astype(np.float64))
-        return Laid(turned.b, turned.a, turned.common, cv2.invertAffineTransform(turned.matrix).astype(np.float64))
-    frame, magnify = _magnified(a)
-    refined_matrix = refined(frame, _softened(b, matrix), matrix @ magnify)
-    warped, common = _warped(b, refined_matrix, frame.shape)
-    sharp = _equally_sharp(frame.astype(np.float32), warped, common)
-    return Laid(*sharp, common, refined_matrix @ np.linalg.inv(magnify))
-
-
-def _magnified(frame: UInt8) -> tuple[UInt8, Float64]:
-    """The frame with at least _LEAST_SIDE_PX, and the (3, 3) map from its points to those of the frame given."""
-    factor = max(_LEAST_SIDE_PX / max(frame.shape), 1.0)
-    if factor == 1.0:
-        return frame, np.eye(3)
-    shape = tuple(max(1, round(s * factor)) for s in frame.shape)
-    large = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_CUBIC)
-    return np.asarray(large, np.uint8), np.vstack([_whole(shape, frame.shape, (1, 1)), (0, 0, 1)])
-
-
-def _softened(image: UInt8, matrix: Float64) -> UInt8:
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * scale), np.uint8) if scale > 1.2 else image
-
-
-def _warped(image: UInt8, matrix: Float64, shape: tuple[int, ...]) -> tuple[Float32, Bools]:
-    h, w = shape
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    source = _softened(image, matrix).astype(np.float32)
-    warped = cv2.warpAffine(source, matrix, (w, h), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    inside = cv2.warpAffine(np.ones_like(source), matrix, (w, h), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-    return np.asarray(warped, np.float32), np.asarray(inside > 0.5)
-
-
-def refined(frame: UInt8, image: UInt8, matrix: Float64) -> Float64:
-    """`matrix`, from points of the frame to the image, moved so that their locally normalised levels fit best in half
-    size. What does not fit, such as another content, counts little."""
-    half = [cv2.resize(x, [max(1, s // 2) for s in x.shape[::-1]], interpolation=cv2.INTER_AREA) for x in (frame, image)]
-    down, up = (np.vstack([_whole(*shapes, (1, 1)), (0, 0, 1)]) for shapes in ((image.shape, half[1].shape),
-                                                                               (half[0].shape, frame.shape)))  # fmt: skip
-    levels, other = (normalised(cv2.GaussianBlur(x.astype(np.float32), (0, 0), 0.8)) for x in half)
-    found = _moved(levels, other, (down @ np.vstack([matrix, (0, 0, 1)]) @ up)[:2])
-    return np.asarray((np.linalg.inv(down) @ np.vstack([found, (0, 0, 1)]) @ np.linalg.inv(up))[:2], np.float64)
-
-
-def _moved(levels: Float32, other: Float32, matrix: Float64) -> Float64:
-    """The best of _STEPS steps of Lucas and Kanade's method, inverse compositional (Baker and Matthews, IJCV 2004)."""
-    h, w = levels.shape
-    x, y = np.meshgrid((np.arange(w, dtype=np.float32) - w / 2) / w, (np.arange(h, dtype=np.float32) - h / 2) / w)
-    gx, gy = (cv2.Sobel(levels, cv2.CV_32F, *d, ksize=3, scale=1 / 8) for d in ((1, 0), (0, 1)))
-    steepest = np.stack([gx * x, gx * y, gx, gy * x, gy * y, gy]).reshape(6, -1).astype(np.float32)
-    best, least, found = matrix, np.inf, matrix
-    for _ in range(_STEPS):
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        warped = cv2.warpAffine(other, found, (w, h), flags=flags, borderValue=_OUTSIDE)
-        seen, error = warped.ravel() < _OUTSIDE / 2, (warped - levels).ravel()
-        if seen.sum() < _MIN_SEEN:
-            break
-        if (mean := float(np.minimum(np.abs(error[seen]), 1.0).mean())) < least:
-            best, least = found, mean
-        weighted = steepest * np.where(seen, 1 / (1 + (error / _ROBUST) ** 2), 0.0).astype(np.float32)
-        hessian = (weighted @ steepest.T).astype(np.float64) + 1e-3 * np.eye(6)
-        step = np.linalg.solve(hessian, (weighted @ error).astype(np.float64))
-        found = (np.vstack([found, (0, 0, 1)]) @ np.linalg.inv(_move(step, h, w)))[:2]
-        if np.abs(step).max() < _STILL:
-            break
-    return best
-
-
-def _move(step: Float64, h: int, w: int) -> Float64:
-    linear = np.array([[step[0], step[1]], [step[3], step[4]]]) / w
-    move = np.eye(3)
-    move[:2, :2] += linear
-    move[:2, 2] = step[[2, 5]] - linear @ np.array([w / 2, h / 2])
-    return move
-
-
-def normalised(grey: Float32, window: int = 9) -> Float32:
-    """Levels less the mean around them, over the local contrast."""
-    mean = cv2.boxFilter(grey, -1, (window, window))
-    variance = np.maximum(cv2.boxFilter(grey * grey, -1, (window, window)) - mean * mean, 0.0)
-    return np.asarray((grey - mean) / (np.sqrt(variance) + _NOISE), np.float32)
-
-
-def _equally_sharp(a: Float32, b: Float32, common: Bools) -> tuple[Float32, Float32]:
-    """The sharper of the two blurred until both have as much fine detail."""
-    a, b = (cv2.GaussianBlur(x, (0, 0), 0.8) for x in (a, b))
-    for _ in range(4):
-        fine = [float(np.abs(cv2.Laplacian(x, cv2.CV_32F))[common].mean()) for x in (a, b)]
-        if fine[0] > 1.15 * fine[1]:
-            a = cv2.GaussianBlur(a, (0, 0), 0.9)
-        elif fine[1] > 1.15 * fine[0]:
-            b = cv2.GaussianBlur(b, (0, 0), 0.9)
-        else:
-            break
-    return np.asarray(a, np.float32), np.asarray(b, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +224,7 @@ def _of_structure(found: Windows, ground: float) -> dict[str, float]:
         "changed": n_changed / n,
         "two_sided": float(two_sided.sum()) / n,
         "one_sided": min(only) / n_structure,
-        "template": float(np.sqrt(exchanged)) * ground,
+        "template": 0.0 if is_faint else float(np.sqrt(exchanged)) * ground,
         "agreement": 1 - n_changed / n_structure,
         "fit": float(np.median(found.correlation[both])) if both.sum() >= MIN_WINDOWS else float("nan"),
         "is_faint": float(is_faint),
@@ -383,6 +258,6 @@ def _side_px(a: tuple[int, ...], b: tuple[int, ...], matrix: Float64) -> float:
 
 def _between_small(a: Picture, b: Picture, matrix: Float64) -> Float64:
     """The map between the small colours of the two."""
-    down = np.vstack([_whole(b.grey.shape, b.small.shape, (1, 1)), (0, 0, 1)])
-    up = np.vstack([_whole(a.small.shape, a.grey.shape, (1, 1)), (0, 0, 1)])
+    down = np.vstack([whole_to_whole(b.grey.shape, b.small.shape, (1, 1)), (0, 0, 1)])
+    up = np.vstack([whole_to_whole(a.small.shape, a.grey.shape, (1, 1)), (0, 0, 1)])
     return np.asarray((down @ np.vstack([matrix, (0, 0, 1)]) @ up)[:2], np.float64)

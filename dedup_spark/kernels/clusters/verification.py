@@ -31,8 +31,8 @@ true groups of 60 edited copies hardly any block fell below 0.3; in 60 different
 inner photo did."""
 _MIN_TELLING_BLOCKS = 3
 _ALONE, _MOST = 0.1, 0.6
-"""At an overlay at most the first share of the supporting images shows what the one shows, and at least the second what the
-other one shows."""
+"""At an overlay at most the first share of the supporting images shows what the one shows, and at least the second what
+the other one shows."""
 _NO_MATRIX = np.full((2, 3), np.nan)
 
 
@@ -44,9 +44,10 @@ class Verification:
     both that agree (nan: not aligned, or fewer than 6 such blocks); `telling_share` of those blocks are telling;
     `telling_agreement` share of them that agree (nan: fewer than 3 of them); `overlap` share of the query image's
     blocks that the candidate covers; `n_supporting` other images that share what the two have in common; `comparable` 0
-    where one of the two has too few keypoints to be aligned with anything, else 1. `matrix` (m, 2, 3) float64, nan: not aligned,
-    takes points of the query image to the candidate. `explained` share of the blocks that differ in which one of the two is
-    alone, as under an overlay: no supporting image shows what it shows, and most show what the other one shows.
+    where one of the two has too few keypoints to be aligned with anything, else 1. `matrix` (m, 2, 3) float64, nan: not
+    aligned, takes points of the query image to the candidate. `explained` share of the blocks that differ in which one
+    of the two is alone, as under an overlay: no supporting image shows what it shows, and most show what the other one
+    shows.
     """
 
     n_inliers: Float32
@@ -80,7 +81,16 @@ def verify_candidates(
 
 def of_no_candidates() -> Verification:
     """Empty columns."""
-    return Verification(*(np.empty(0, np.float32) for _ in range(8)), np.empty((0, 2, 3)))
+    return _unknown(np.empty((0, 2, 3)))
+
+
+def _unknown(matrix: Float64) -> Verification:
+    """Nothing known yet of the candidates under these maps."""
+
+    def of(value: float) -> Float32:
+        return np.full(len(matrix), value, np.float32)
+
+    return Verification(of(0), of(np.nan), of(0), of(np.nan), of(0), of(0), of(0), of(0), matrix)
 
 
 class _AlignedImages:
@@ -112,7 +122,7 @@ class _AlignedImages:
 
 def _measure(aligned: _AlignedImages, n_candidates: int) -> Verification:
     matrix = np.array(aligned.matrix[:n_candidates], np.float64).reshape(-1, 2, 3)
-    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0, 0)), matrix)
+    found = _unknown(matrix)
     found.n_inliers[:] = aligned.n_inliers[:n_candidates]
     found.comparable[:] = aligned.comparable[:n_candidates]
     covered = np.stack(aligned.covered, axis=1)

@@ -2,8 +2,8 @@
 differs in content counts against them.
 
 A query image is compared with its candidates. Where cosine and pHash are sure already, that keypoints be found is not
-needed: the two are laid over each other as they are, which costs a fifth. There slides, letters and shirts of one template
-are found, whose embeddings and pHashes are as near as those of copies.
+needed: the two are laid over each other as they are, which costs a fifth. There slides, letters and shirts of one
+template are found, whose embeddings and pHashes are as near as those of copies.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ from dedup_spark.kernels.clusters.verification import Verification
 _WORTH = 0.05
 """Aligned pairs that are less likely copies are not compared further: a difference could only lower that."""
 
+_MANY_INLIERS = 25
+"""With fewer the map may be off by some pixels at the far end."""
+
 _UPRIGHT, _UPRIGHT_OF_PRIOR, _MOST_OF_PRIOR = 6.0, 0.25, 6.0
 """Logit where two whole pictures fit each other as they are, and what the logit of the prior adds to it."""
 _TEMPLATE, _FREE_TEMPLATE = 110.0, 0.06
 _ONE_SIDED, _FREE_ONE_SIDED = 20.0, 0.02
-"""Taken from the logit per unit of the difference beyond what is free. Of look-alikes 95 % have a template difference above
-0.07, of edited copies 5 % above 0.055: those of photos under stickers and marks. See benchmarks/lookalikes.py."""
+"""Taken from the logit per unit of the difference beyond what is free. Of look-alikes 95 % have a template difference
+above 0.07, of edited copies 5 % above 0.055: those of photos under stickers and marks. See benchmarks/lookalikes.py."""
 _EXPLAINED = 0.85
 _RECOLOURED = 9.0
 _FAINT_AND_TONED = 4.0
 """Where little is to be seen, colours that differ are much of it: other gradients, other skies."""
-_SMALL_PX, _DRAWN_GROUND, _SMALL_LOGIT = 100.0, 0.3, 3.0
-"""In fewer pixels written and drawn content cannot be told apart: such a pair stays below every usual cut, unless the
-pHashes agree and no difference at all can be measured."""
-_SMALL_BITS, _SMALL_FIT = 3, 0.95
+_SMALL_PX, _DRAWN_GROUND, _SMALL_LOGIT = 160.0, 0.3, 3.0
+"""In fewer pixels written and drawn content cannot be told apart: such a pair stays below every usual cut, unless
+embeddings and pHashes agree and no difference at all can be measured."""
+_SMALL_BITS, _SMALL_FIT, _SMALL_PRIOR = 3, 0.95, 0.95
 
 
 class Thumbnail:
@@ -110,9 +113,16 @@ def _verified(query: Thumbnail, rest: list[Thumbnail], neighbours: Callable[[], 
 
 
 def _compared(query: Picture, candidate: Picture, verified: Verification, k: int, likely: float) -> Difference | None:
-    if verified.n_inliers[k] > 0 and not np.isnan(verified.agreement[k]):
-        return content.compare(query, candidate, verified.matrix[k]) if likely >= _WORTH else None
-    return content.compare_upright(query, candidate, flips=True)
+    """Under the map of the keypoints; as they are where there is none. Few keypoints are tried both ways."""
+    if verified.n_inliers[k] == 0 or np.isnan(verified.agreement[k]):
+        return content.compare_upright(query, candidate, flips=True)
+    if likely < _WORTH:
+        return None
+    found = content.compare(query, candidate, verified.matrix[k])
+    if verified.n_inliers[k] >= _MANY_INLIERS or found.template <= _FREE_TEMPLATE:
+        return found
+    upright = content.compare_upright(query, candidate, flips=True)
+    return upright if upright and upright.template < found.template else found
 
 
 def _together(
@@ -158,7 +168,8 @@ def against(found: Differences, explained: Float64, *, join_recoloured: bool) ->
 
 
 def _is_too_small(scores: Scores, found: Differences) -> Bools:
-    equal = (scores.hamming_bits <= _SMALL_BITS) & (found.template == 0) & (found.fit >= _SMALL_FIT)
+    near = (scores.hamming_bits <= _SMALL_BITS) & (scores.prior >= _SMALL_PRIOR)
+    equal = near & (found.template == 0) & (found.fit >= _SMALL_FIT)
     return np.asarray((found.side_px < _SMALL_PX) & (found.ground > _DRAWN_GROUND) & ~equal)
 
 

@@ -29,7 +29,8 @@ _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
 _LEADERS, _LEAST_COVERED = 3, 0.55
-"""So many members of a group are compared with all others; of the larger picture of a pair that counts, so much is seen."""
+"""So many members of a group are compared with all others; of the larger picture of a pair that counts, so much is
+seen."""
 _PART_PAIRS = 1_000
 """Pairs of one part: about 10 seconds and up to 20 MB of thumbnails."""
 _VALUE_STEPS = 10_000
@@ -38,8 +39,8 @@ _SCORES = ("prior", "hamming_bits", "is_sure")
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    """The prior of the model, the least cosine and the neighbours that match looked for, the budget of pairs, and whether
-    another colour counts against a pair."""
+    """The prior of the model, the least cosine and the neighbours that match looked for, the budget of pairs, and
+    whether another colour counts against a pair."""
 
     prior: probability.Prior
     floor_similarity: float
@@ -156,8 +157,8 @@ def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
 def queries_of(doubtful: DataFrame, scored: DataFrame) -> DataFrame:
     """(label, query_id, chunk, candidates, scores, neighbours): each doubtful pair once, at its query image.
 
-    `scores` has prior, hamming_bits and is_sure of each candidate. `label` is the smallest image near the query image: queries of one picture share it, so
-    that sorting by it brings them together.
+    `scores` has prior, hamming_bits and is_sure of each candidate. `label` is the smallest image near the query image:
+    queries of one picture share it, so that sorting by it brings them together.
     """
     a, b = F.col("image_id_a"), F.col("image_id_b")
     other = F.when(F.col("query_id") == a, b).otherwise(a).alias("other")
@@ -193,9 +194,7 @@ def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
     return queries.repartitionByRange(n_parts, "label", "query_id", "chunk").withColumn("part", F.spark_partition_id())
 
 
-def verify_queries(
-    queries: DataFrame, thumbnails: DataFrame, n_parts: int, settings: EvidenceSettings
-) -> DataFrame:
+def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int, settings: EvidenceSettings) -> DataFrame:
     """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it."""
     needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
     seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")

@@ -32,8 +32,8 @@ _COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.T
 def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool = False) -> Iterator[pa.RecordBatch]:
     """Parts in order, of each first its thumbnails (rows without `query_id`), then its queries; to rows of VERIFIED.
 
-    A query is the image `query_id` with its `candidates`, of each of which `scores` has prior, hamming_bits and is_sure,
-    and with its `neighbours`, the images that may support a pair.
+    A query is the image `query_id` with its `candidates`, of each of which `scores` has prior, hamming_bits and
+    is_sure, and with its `neighbours`, the images that may support a pair.
     """
     cv2.setNumThreads(1)
     number, part = None, _Part()

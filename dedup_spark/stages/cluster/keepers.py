@@ -27,7 +27,8 @@ from dedup_spark.vocabulary import DecidedBy, DistanceUnit
 
 MEASURED = Columns(
     "similarity float, hamming_bits int, distance float, distance_unit string, bound float, decided_by string, "
-    "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int"
+    "copy_probability float, normalised_similarity float, agreement float, contested float, n_inliers int, "
+    "covered_a float, covered_b float, changed float, two_sided float, colour_change string"
 )
 """`distance` and `bound` are in `distance_unit`, one of DistanceUnit. From copy_probability on they are as in
 `evidence`, and null for distances by likeness."""
