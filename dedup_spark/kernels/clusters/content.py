@@ -167,31 +167,39 @@ class Windows:
 
 
 def windows(laid: Laid) -> Windows:
-    """Windows of WINDOW_PX every STRIDE_PX; b may be a pixel off in each."""
-    one = laid.a[1:-1, 1:-1]
-    mean_a, std_a = _mean_and_contrast(one)
-    best, contrast = np.full_like(mean_a, -1.0), np.zeros_like(mean_a)
-    h, w = laid.a.shape
-    for y in range(3):
-        for x in range(3):
-            other = laid.b[y : h - 2 + y, x : w - 2 + x]
-            mean_b, std_b = _mean_and_contrast(other)
-            best = np.maximum(best, (_in_windows(one * other) - mean_a * mean_b) / (std_a * std_b + 1e-3))
-            contrast = std_b if (y, x) == (1, 1) else contrast
+    """Windows of WINDOW_PX every STRIDE_PX; b may be a pixel off in each. None where the frame is thinner."""
+    if min(laid.a.shape) < WINDOW_PX + 2:
+        return Windows(*(np.empty(0, np.float32) for _ in range(3)))
+    one, (h, w) = laid.a[1:-1, 1:-1], laid.a.shape
+    (mean_a,), (std_a,) = _means_and_contrasts(one, [(0, 0)], one.shape)
+    shifts = [(y, x) for y in range(3) for x in range(3)]
+    means, contrasts = _means_and_contrasts(laid.b, shifts, one.shape)
+    products = [_in_windows(one * laid.b[y : h - 2 + y, x : w - 2 + x]) for y, x in shifts]
+    found = [(p - mean_a * m) / (std_a * c + 1e-3) for p, m, c in zip(products, means, contrasts, strict=True)]
+    best, contrast = np.maximum.reduce(found), contrasts[len(shifts) // 2]
     whole = _in_windows(laid.common[1:-1, 1:-1].astype(np.float32)) > 0.99
     return Windows(std_a[whole], contrast[whole], best[whole])
 
 
-def _mean_and_contrast(levels: Float32) -> tuple[Float32, Float32]:
-    mean = _in_windows(levels)
-    return mean, np.sqrt(np.maximum(_in_windows(levels * levels) - mean * mean, 0.0))
+def _means_and_contrasts(
+    levels: Float32, shifts: Sequence[tuple[int, int]], shape: tuple[int, ...]
+) -> tuple[list[Float32], list[Float32]]:
+    """Of the windows of the part of this shape that begins at each shift (y, x); by sums over rectangles."""
+    rows, columns = (s // STRIDE_PX for s in shape)
+    sums = cv2.integral2(levels, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
+    size = WINDOW_PX // STRIDE_PX
+    corners = [[s[y:, x:][::STRIDE_PX, ::STRIDE_PX][: rows + 1, : columns + 1] for s in sums] for y, x in shifts]
+    mean, square = (
+        [(c[size:, size:] - c[:-size, size:] - c[size:, :-size] + c[:-size, :-size]) / WINDOW_PX**2 for c in planes]
+        for planes in zip(*corners, strict=True)
+    )
+    contrast = [np.sqrt(np.maximum(q - m * m, 0.0)) for m, q in zip(mean, square, strict=True)]
+    return [m.astype(np.float32) for m in mean], [c.astype(np.float32) for c in contrast]
 
 
 def _in_windows(plane: Float32) -> Float32:
-    """The mean in each window, (rows, columns); of a plane smaller than one, of all of it."""
+    """The mean in each window, (rows, columns)."""
     rows, columns = (s // STRIDE_PX for s in plane.shape)
-    if min(rows, columns) < 2:
-        return np.full((1, 1), plane.mean(), np.float32)
     whole = np.ascontiguousarray(plane[: rows * STRIDE_PX, : columns * STRIDE_PX])
     cells = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.asarray((cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:]) / 4, np.float32)
@@ -238,16 +246,12 @@ def _ground(levels: Float32) -> float:
 
 
 def _covered(a: tuple[int, ...], b: tuple[int, ...], matrix: Float64) -> tuple[float, float]:
-    """Shares of the area of a inside b, and of b inside a, on a grid of 24 x 24 points."""
-    back = cv2.invertAffineTransform(matrix).astype(np.float64)
-    return _share_inside(a, b, matrix), _share_inside(b, a, back)
-
-
-def _share_inside(one: tuple[int, ...], other: tuple[int, ...], matrix: Float64) -> float:
-    grid = (np.arange(24) + 0.5) / 24
-    x, y = np.meshgrid(grid * one[1] - 0.5, grid * one[0] - 0.5)
-    u, v = np.tensordot(matrix, np.stack([x, y, np.ones_like(x)]), 1)
-    return float(((u > -1) & (v > -1) & (u < other[1]) & (v < other[0])).mean())
+    """Shares of the area of a that lies on b, and of b that a lies on."""
+    moved, still = (np.array([(0, 0), (s[1], 0), (s[1], s[0]), (0, s[0])], np.float64) - 0.5 for s in (a, b))
+    moved = moved @ matrix[:, :2].T + matrix[:, 2]
+    common, _ = cv2.intersectConvexConvex(moved.astype(np.float32), still.astype(np.float32))
+    scale = abs(float(np.linalg.det(matrix[:, :2])))
+    return min(common / (scale * a[0] * a[1]), 1.0), min(common / (b[0] * b[1]), 1.0)
 
 
 def _side_px(a: tuple[int, ...], b: tuple[int, ...], matrix: Float64) -> float:

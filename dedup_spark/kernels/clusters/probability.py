@@ -3,7 +3,7 @@
 Both are logistic functions of a few numbers, fitted with scikit-learn on pairs of edited photos of three kinds (five
 plain edits; nineteen edits with memes, screenshots and overlays; families that share a frame, and one picture with
 eighty copies), each kind with the same weight. What the thumbnails say does not depend on the model of the embeddings,
-so only the prior has numbers per model.
+so only the prior has numbers per model. What differs in content is weighed afterwards, by weighing.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from dedup_spark.kernels.arrays import Bools, Float64, expect
 from dedup_spark.kernels.clusters.verification import MIN_SUPPORTING, Verification
 
-VERSION = "2026-11"
+VERSION = "2026-11-28"
 """Names the numbers of this file in the tables; raise it with them."""
 
 

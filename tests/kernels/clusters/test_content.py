@@ -37,7 +37,7 @@ def test_an_edited_copy_has_nothing_exchanged(original: Grey, edit: str) -> None
     assert found is not None
     assert found.two_sided < 0.01
     assert found.template < 0.06
-    assert found.covered_a == found.covered_b == 1
+    assert min(found.covered_a, found.covered_b) > 0.98
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -99,6 +99,13 @@ def test_the_longest_side_of_what_both_show_is_that_of_the_smaller() -> None:
     found = content.compare_upright(picture(photo(3)), picture(smaller(photo(3), 0.25)), flips=False)
     assert found is not None
     assert found.side_px == pytest.approx(64, abs=1)
+
+
+@pytest.mark.parametrize("height", [1, 3, 17, 18])
+def test_of_a_thin_picture_little_is_said(height: int) -> None:
+    thin = photo(0)[100 : 100 + height]
+    found = content.compare_upright(picture(thin), picture(thin, 40), flips=True)
+    assert found is None or found.two_sided == 0
 
 
 def test_thumbnails_that_cannot_be_decoded_are_refused() -> None:
