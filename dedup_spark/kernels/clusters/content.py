@@ -51,10 +51,12 @@ _FLIPS = ((1, 1), (-1, 1), (1, -1), (-1, -1))
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A thumbnail: `grey` (h, w) uint8, and `small` (h', w', 3) float32 Lab of at most colours.SIDE_PX a side."""
+    """A thumbnail: `grey` (h, w) uint8; `small` (h', w', 3) float32 Lab of at most colours.SIDE_PX a side; `ground` the
+    share of its levels that lie around one of them."""
 
     grey: UInt8
     small: Float32
+    ground: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ class Difference:
     structure that was exchanged, times the share of the common area that is ground, one level in both: large where
     written or drawn content was exchanged, small under a sticker on a photo; `fit` median correlation of windows with
     structure, nan where fewer than MIN_WINDOWS have it; `agreement` share of the structure that both show alike;
-    `side_px` longest side of the common area in the pixels of the coarser thumbnail; `ground` share of the common area
-    that is ground; `is_faint` 1 where only faint structure could be compared; `colour` one of colours.NONE, TONE, HUE;
-    `colour_distance` mean distance of colours in Lab.
+    `side_px` longest side of the common area in the pixels of the coarser thumbnail; `ground` share of the picture that
+    is ground, the larger of the two; `is_faint` 1 where only faint structure could be compared; `colour` one of
+    colours.NONE, TONE, HUE; `colour_distance` mean distance of colours in Lab.
     """
 
     covered_a: float
@@ -124,7 +126,7 @@ def picture(jpeg: bytes) -> Picture:
     if bgr is None:
         raise ValueError("a thumbnail cannot be decoded")
     grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
-    return Picture(grey, colours.small_lab(np.asarray(bgr, np.uint8)))
+    return Picture(grey, colours.small_lab(np.asarray(bgr, np.uint8)), _ground(grey))
 
 
 def compare(a: Picture, b: Picture, matrix: Float64) -> Difference:
@@ -212,7 +214,7 @@ def _difference(a: Picture, b: Picture, laid: Laid, found: Windows) -> Differenc
         covered_a=covered_a,
         covered_b=covered_b,
         side_px=_side_px(a.grey.shape, b.grey.shape, laid.matrix),
-        ground=ground,
+        ground=max(a.ground, b.ground),
         **_of_structure(found, ground),
         **colours.compare(a.small, b.small, _between_small(a, b, laid.matrix)),
     )
@@ -239,7 +241,7 @@ def _of_structure(found: Windows, ground: float) -> dict[str, float]:
     }
 
 
-def _ground(levels: Float32) -> float:
+def _ground(levels: Float32 | UInt8) -> float:
     """The share of the levels that lie around one of them."""
     counts = np.bincount(np.clip(levels, 0, 255).astype(np.uint8).ravel(), minlength=256)
     return float(np.convolve(counts, np.ones(2 * _GROUND + 1), "same").max() / max(1, levels.size))

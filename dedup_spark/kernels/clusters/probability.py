@@ -136,6 +136,11 @@ def posterior(prior_probability: Float64, found: Verification) -> Float64:
     return expit(np.where(is_conclusive(found) & (found.n_inliers > 0), logit, unaligned))
 
 
+def logit_of_agreement(agreement: Float64) -> Float64:
+    """(m,) the logit of `posterior` where no supporting image votes and nothing is telling."""
+    return np.asarray(_BIAS + _AGREEMENT * agreement + _UNSEEN_REST * (1.0 - agreement), np.float64)
+
+
 def is_conclusive(found: Verification) -> Bools:
     """(m,) whether the thumbnails can decide: enough keypoints and, where aligned, content in common."""
     return np.asarray((found.comparable > 0) & ~((found.n_inliers > 0) & np.isnan(found.agreement)))

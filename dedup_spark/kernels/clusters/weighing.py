@@ -99,9 +99,10 @@ def weigh(
     rest = [k for k, one in enumerate(found) if one is None]
     verified = _verified(query, [candidates[k] for k in rest], neighbours)
     likely = probability.posterior(scores.prior[rest], verified)
+    upright = np.array([one is not None for one in found], np.bool_)
     for place, k in enumerate(rest):
-        found[k] = _compared(query.picture, candidates[k].picture, verified, place, float(likely[place]))
-    return _together(scores, rest, verified, likely, Differences.of(found), join_recoloured)
+        found[k], upright[k] = _compared(query.picture, candidates[k].picture, verified, place, float(likely[place]))
+    return _together(scores, rest, verified, likely, Differences.of(found), upright, join_recoloured)
 
 
 def _verified(query: Thumbnail, rest: list[Thumbnail], neighbours: Callable[[], list[Thumbnail]]) -> Verification:
@@ -112,30 +113,32 @@ def _verified(query: Thumbnail, rest: list[Thumbnail], neighbours: Callable[[], 
     )
 
 
-def _compared(query: Picture, candidate: Picture, verified: Verification, k: int, likely: float) -> Difference | None:
-    """Under the map of the keypoints; as they are where there is none. Few keypoints are tried both ways."""
-    if verified.n_inliers[k] == 0 or np.isnan(verified.agreement[k]):
-        return content.compare_upright(query, candidate, flips=True)
-    if likely < _WORTH:
-        return None
-    found = content.compare(query, candidate, verified.matrix[k])
-    if verified.n_inliers[k] >= _MANY_INLIERS or found.template <= _FREE_TEMPLATE:
-        return found
+def _compared(
+    query: Picture, candidate: Picture, verified: Verification, k: int, likely: float
+) -> tuple[Difference | None, bool]:
+    """The difference, and whether the two were laid over each other as they are: where keypoints give no map, or few
+    keypoints one that fits less well."""
+    if verified.n_inliers[k] == 0 or verified.comparable[k] == 0 or np.isnan(verified.agreement[k]):
+        upright = content.compare_upright(query, candidate, flips=True)
+        return upright, upright is not None
+    found = content.compare(query, candidate, verified.matrix[k]) if likely >= _WORTH else None
+    if verified.n_inliers[k] >= _MANY_INLIERS or (found and found.template <= _FREE_TEMPLATE):
+        return found, False
     upright = content.compare_upright(query, candidate, flips=True)
-    return upright if upright and upright.template < found.template else found
+    fits_better = upright is not None and (found is None or upright.template < found.template)
+    return (upright, True) if fits_better else (found, False)
 
 
 def _together(
-    scores: Scores, rest: list[int], verified: Verification, likely: Float64, found: Differences, join_recoloured: bool
-) -> Weighed:
+    scores: Scores, rest: list[int], verified: Verification, likely: Float64, found: Differences, upright: Bools,
+    join_recoloured: bool,
+) -> Weighed:  # fmt: skip
     m = len(scores.prior)
     n_inliers, contested, p = np.zeros(m, np.float32), np.zeros(m), scores.prior.copy()
-    agreement, aligned, conclusive = np.full(m, np.nan, np.float32), np.zeros(m, bool), np.zeros(m, bool)
+    agreement, conclusive = np.full(m, np.nan, np.float32), np.zeros(m, bool)
     n_inliers[rest], agreement[rest], p[rest] = verified.n_inliers, verified.agreement, likely
     contested[rest] = probability.contested(verified)
-    aligned[rest] = (verified.n_inliers > 0) & ~np.isnan(verified.agreement)
     conclusive[rest] = probability.is_conclusive(verified)
-    upright = found.compared & ~aligned
     agreement = np.where(upright, found.agreement, agreement).astype(np.float32)
     n_inliers[upright] = 0
     base = np.where(upright, _upright_logit(scores, found, p), _logit(p))
@@ -150,6 +153,7 @@ def _upright_logit(scores: Scores, found: Differences, p: Float64) -> Float64:
     """Of pictures laid over each other as they are; with too little to be seen the prior stands, if colours agree."""
     prior = _logit(scores.prior)
     fits = _UPRIGHT + _UPRIGHT_OF_PRIOR * np.clip(prior, -_MOST_OF_PRIOR, _MOST_OF_PRIOR)
+    fits = np.where(found.is_faint > 0, fits, np.minimum(fits, probability.logit_of_agreement(found.agreement)))
     unseen = np.where(found.colour == colours.NONE, prior, _logit(p))
     return np.where(np.isnan(found.fit), unseen, fits)
 
