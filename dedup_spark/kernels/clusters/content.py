@@ -214,7 +214,7 @@ def _difference(a: Picture, b: Picture, laid: Laid, found: Windows) -> Differenc
         covered_a=covered_a,
         covered_b=covered_b,
         side_px=_side_px(a.grey.shape, b.grey.shape, laid.matrix),
-        ground=max(a.ground, b.ground),
+        ground=min(a.ground, b.ground),
         **_of_structure(found, ground),
         **colours.compare(a.small, b.small, _between_small(a, b, laid.matrix)),
     )

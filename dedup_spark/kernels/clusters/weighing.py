@@ -36,7 +36,7 @@ _EXPLAINED = 0.85
 _RECOLOURED = 9.0
 _FAINT_AND_TONED = 4.0
 """Where little is to be seen, colours that differ are much of it: other gradients, other skies."""
-_SMALL_PX, _DRAWN_GROUND, _SMALL_LOGIT = 160.0, 0.3, 3.0
+_SMALL_PX, _DRAWN_GROUND, _SMALL_LOGIT = 160.0, 0.2, 3.0
 """In fewer pixels written and drawn content cannot be told apart: such a pair stays below every usual cut, unless
 embeddings and pHashes agree and no difference at all can be measured."""
 _SMALL_BITS, _SMALL_FIT, _SMALL_PRIOR = 3, 0.95, 0.95
