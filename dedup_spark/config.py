@@ -149,6 +149,7 @@ class ClusterSettings:
     min_similarity: float = _setting(0.45, 0.05, 1)
     target_precision: float = _setting(0.99, 0.5, 0.999_999)
     max_verified_pairs: int = _setting(2_000_000, 0)
+    join_recoloured: bool = _setting(False)
     linkage: str = _setting("average", choices=("average", "complete", "ward"))
     max_component_images: int = _setting(2_000, 2, 20_000)
     max_driver_pairs: int = _setting(5_000_000, 0)

@@ -78,15 +78,6 @@ class Edit(Word):
     TONE = "tone"
 
 
-class ColourChange(Word):
-    """How the colours of two aligned thumbnails differ: tone is a loss of colour or a common cast, brightness or
-    contrast; hue a strong hue that became another."""
-
-    NONE = "none"
-    TONE = "tone"
-    HUE = "hue"
-
-
 IDENTICAL = (Relation.SAME_BYTES, Relation.SAME_PIXELS)
 """Relations, and methods of the same names, that do not depend on settings."""
 
@@ -113,6 +104,15 @@ class ComparedFor(Word):
     MATCH = "match"
     LEADERS = "leaders"
     KEEPERS = "keepers"
+
+
+class ColourChange(Word):
+    """How the colours of two aligned images differ: not measurably; by an edit of the whole (loss of colour, a common
+    cast, brightness, contrast); or something in the picture has another strong colour."""
+
+    NONE = "none"
+    TONE = "tone"
+    HUE = "hue"
 
 
 class DistanceUnit(Word):

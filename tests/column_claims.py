@@ -11,6 +11,7 @@ from dedup_spark.vocabulary import DistanceUnit
 _HEX = "rlike(coalesce({0}, repeat('0', 64)), '^[0-9a-f]{{64}}$')"
 _READ = "(status = 'ok') = ({0} IS NOT NULL)"  # known exactly where the image could be read
 _PROBABILITY = "coalesce({0} BETWEEN 0 AND 1, true)"
+_OF_COMPARED = _PROBABILITY + " AND ({0} IS NULL) = (changed IS NULL)"
 _COSINE = "coalesce({0} BETWEEN -1.001 AND 1.001, true)"
 _BITS = "{0} BETWEEN 0 AND 64"
 _SMALLER = "image_id_a < image_id_b"
@@ -149,18 +150,18 @@ CLAIMS: dict[str, dict[str, str]] = {
         "hamming_bits": _BITS,
         "n_inliers": "coalesce(n_inliers >= 0, decided_by <> 'geometry') "
         "AND (decided_by NOT IN ('undecided', 'phash') OR n_inliers IS NULL)",
-        "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers > 0)",
+        "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers > 0 OR changed IS NOT NULL)",
         "contested": _PROBABILITY + " AND (contested IS NULL) = (agreement IS NULL)",
+        "covered_a": _OF_COMPARED,
+        "covered_b": _OF_COMPARED,
+        "changed": "coalesce(changed BETWEEN 0 AND 1 AND decided_by = 'geometry', true)",
+        "two_sided": _OF_COMPARED + " AND coalesce(two_sided <= changed, true)",
+        "colour_change": "(colour_change IS NULL) = (changed IS NULL)",
         "copy_probability": "copy_probability BETWEEN 0 AND 1 "
         "AND (decided_by <> 'phash' OR abs(copy_probability - (1 - 0.0001 * hamming_bits)) < 1e-6)",
         "decided_by": "decided_by <> 'geometry' OR n_inliers = 0 OR agreement IS NOT NULL",
         "calibration": _GIVEN,
         "compared_for": _GIVEN,
-        "covered_a": _PROBABILITY + " AND (covered_a IS NULL OR n_inliers > 0)",
-        "covered_b": _PROBABILITY + " AND (covered_b IS NULL) = (covered_a IS NULL)",
-        "changed": _PROBABILITY + " AND (changed IS NULL OR covered_a IS NOT NULL)",
-        "two_sided": _PROBABILITY + " AND (two_sided IS NULL OR covered_a IS NOT NULL)",
-        "colour_change": "colour_change IS NULL OR covered_a IS NOT NULL",
     },
     "components": {
         "image_id": "image_id >= component_id",
@@ -207,7 +208,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "AND (decided_by = 'pixel_hash') = (relation = 'same_pixels'), true)",
         "copy_probability": _PROBABILITY + f" AND (copy_probability IS NOT NULL) = ({_BY_EVIDENCE}) "
         f"AND (NOT {_EQUAL_PIXELS} OR coalesce(copy_probability = 1, true))",
-        "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers > 0)",
+        "agreement": _PROBABILITY + " AND (agreement IS NULL OR n_inliers >= 0)",
         "contested": _PROBABILITY + " AND (contested IS NULL) = (agreement IS NULL)",
         "n_inliers": f"n_inliers IS NULL OR ({_BY_EVIDENCE} AND NOT {_EQUAL_PIXELS})",
         "is_direct": f"is_direct OR NOT {_EQUAL_PIXELS}",

@@ -78,3 +78,17 @@ def framed(grey: Grey) -> Grey:
             cv2.putText(screen, text, (3 + 28 * word, 14 + 16 * line), cv2.FONT_HERSHEY_PLAIN, 0.7, 40, 1)
     screen[70:160, 80:200] = cv2.resize(grey, (120, 90), interpolation=cv2.INTER_AREA)
     return screen
+
+
+def page(seed: int) -> Grey:
+    """A page with one letterhead and the words of this seed, as bars of their length in lines."""
+    rng, sheet = np.random.default_rng(seed), np.full((768, 560), 255, np.uint8)
+    cv2.putText(sheet, "NORTHWIND", (40, 80), cv2.FONT_HERSHEY_SIMPLEX, 1.6, 30, 4)
+    for top in range(150, 720, 26):
+        left = 40
+        while left < 500:
+            width = int(rng.integers(16, 90))
+            cv2.putText(sheet, "".join(rng.choice(list("aebdgmnost"), width // 12 + 1)), (left, top),
+                        cv2.FONT_HERSHEY_SIMPLEX, 0.55, 0, 1)  # fmt: skip
+            left += width + 14
+    return thumbnail(sheet)

@@ -350,21 +350,26 @@ EVIDENCE = Table(
         (
             "covered_a",
             "float",
-            "Share, 0 to 1, of the picture a that b shows, too, under the alignment; null, as the next four, where the "
-            "thumbnails were not aligned",
+            "Share, 0 to 1, of the area of a that b also shows; this and the next four are null where the thumbnails "
+            "were not laid over each other",
         ),
-        ("covered_b", "float", "Share, 0 to 1, of the picture b that a shows, too"),
-        ("changed", "float", "Share, 0 to 1, of what both show where their structure differs: overlays, marks, texts"),
+        ("covered_b", "float", "Share, 0 to 1, of the area of b that a also shows"),
+        (
+            "changed",
+            "float",
+            "Share, 0 to 1, of the common area in which the two differ in structure: overlays, marks, text",
+        ),
         (
             "two_sided",
             "float",
-            "Share, 0 to 1, of what both show where each has structure and another one: other text, another picture",
+            "Share, 0 to 1, of the common area in which both show structure, and another one each: content that was "
+            "exchanged, or an opaque overlay on a textured ground",
         ),
         (
             "colour_change",
             "string",
-            f"How the colours differ: {one_of(ColourChange)}; tone is a loss of colour or a common cast, brightness or "
-            "contrast, hue a strong hue that became another",
+            f"How the colours differ: {one_of(ColourChange)}; tone is an edit of the whole (loss of colour, a common "
+            "cast, brightness, contrast), hue another strong colour of something in the picture",
         ),
     ),
     closed={"decided_by": OF_REPRESENTATIVES, "compared_for": ComparedFor, "colour_change": ColourChange},

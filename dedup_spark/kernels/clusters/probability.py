@@ -3,7 +3,7 @@
 Both are logistic functions of a few numbers, fitted with scikit-learn on pairs of edited photos of three kinds (five
 plain edits; nineteen edits with memes, screenshots and overlays; families that share a frame, and one picture with
 eighty copies), each kind with the same weight. What the thumbnails say does not depend on the model of the embeddings,
-so only the prior has numbers per model.
+so only the prior has numbers per model. What differs in content is weighed afterwards, by weighing.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from dedup_spark.kernels.arrays import Bools, Float64, expect
 from dedup_spark.kernels.clusters.verification import MIN_SUPPORTING, Verification
 
-VERSION = "2026-11"
+VERSION = "2026-11-28"
 """Names the numbers of this file in the tables; raise it with them."""
 
 
@@ -87,20 +87,24 @@ def prior_of(model_id: str | None, fitted: tuple[float, ...] = ()) -> Prior | No
     return PRIORS.get((model_id or "").partition("/")[0])
 
 
-def in_doubt(prior_probability: Float64, cosine: Float64, hamming_bits: Float64, is_dense: Bools) -> Bools:
+def in_doubt(prior_probability: Float64, cosine: Float64, is_dense: Bools) -> Bools:
     """(m,) whether thumbnails should be compared.
 
     `is_dense`: the neighbourhood of one of the two is dense, or the pair is to be compared in any case.
     A cosine that is not known is NaN. stages/cluster/evidence.py has the same rule as a Column.
     """
-    near = (prior_probability >= DOUBT_FROM) | is_dense
-    return near & ~np.isnan(cosine) & ~((cosine >= SURE_SIMILARITY) & (hamming_bits <= SURE_HAMMING_BITS))
+    return np.asarray(((prior_probability >= DOUBT_FROM) | is_dense) & ~np.isnan(cosine))
+
+
+def is_sure(cosine: Float64, hamming_bits: Float64) -> Bools:
+    """(m,) whether cosine and pHash say that two images are laid out alike, so that no keypoints are needed."""
+    return np.asarray((cosine >= SURE_SIMILARITY) & (hamming_bits <= SURE_HAMMING_BITS))
 
 
 def prior(model: Prior, cosine: Float64, normalised: Float64) -> Float64:
     """(m,) probabilities from cosine and normalised similarity."""
     expect(cosine=(cosine, "m", np.floating), normalised=(normalised, "m", np.floating))
-    return _expit(model.bias + model.cosine * cosine + model.cosine_squared * cosine**2 + model.normalised * normalised)
+    return expit(model.bias + model.cosine * cosine + model.cosine_squared * cosine**2 + model.normalised * normalised)
 
 
 def contested(found: Verification) -> Float64:
@@ -129,7 +133,12 @@ def posterior(prior_probability: Float64, found: Verification) -> Float64:
     known = np.clip(prior_probability, 1e-9, 1 - 1e-9)
     no_texture = np.where(found.n_inliers > 0, 0.0, _NO_TEXTURE_LOGIT)
     unaligned = np.log(known / (1 - known)) + np.where(is_conclusive(found), _NOT_ALIGNED_LOGIT, no_texture)
-    return _expit(np.where(is_conclusive(found) & (found.n_inliers > 0), logit, unaligned))
+    return expit(np.where(is_conclusive(found) & (found.n_inliers > 0), logit, unaligned))
+
+
+def logit_of_agreement(agreement: Float64) -> Float64:
+    """(m,) the logit of `posterior` where no supporting image votes and nothing is telling."""
+    return np.asarray(_BIAS + _AGREEMENT * agreement + _UNSEEN_REST * (1.0 - agreement), np.float64)
 
 
 def is_conclusive(found: Verification) -> Bools:
@@ -140,8 +149,9 @@ def is_conclusive(found: Verification) -> Bools:
 def cut_for(target_precision: float) -> float:
     """The least probability that joins two images, for a precision of clusters between 0.5 and 1."""
     target = min(max(target_precision, 0.5), 1 - 1e-9)
-    return float(_expit(np.array([_CUT_BY_TARGET * np.log(target / (1 - target))]))[0])
+    return float(expit(np.array([_CUT_BY_TARGET * np.log(target / (1 - target))]))[0])
 
 
-def _expit(x: Float64) -> Float64:
+def expit(x: Float64) -> Float64:
+    """The logistic function, whose inverse is the logit."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))

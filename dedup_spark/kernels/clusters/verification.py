@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dedup_spark.kernels.arrays import Bools, Float32
+from dedup_spark.kernels.arrays import Bools, Float32, Float64
 from dedup_spark.kernels.clusters import geometry
 from dedup_spark.kernels.clusters.geometry import Described
 
@@ -30,6 +30,10 @@ _MAX_SUPPORT = 0.4
 true groups of 60 edited copies hardly any block fell below 0.3; in 60 different pictures in one frame all blocks of the
 inner photo did."""
 _MIN_TELLING_BLOCKS = 3
+_ALONE, _MOST = 0.1, 0.6
+"""At an overlay at most the first share of the supporting images shows what the one shows, and at least the second what
+the other one shows."""
+_NO_MATRIX = np.full((2, 3), np.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,10 @@ class Verification:
     both that agree (nan: not aligned, or fewer than 6 such blocks); `telling_share` of those blocks are telling;
     `telling_agreement` share of them that agree (nan: fewer than 3 of them); `overlap` share of the query image's
     blocks that the candidate covers; `n_supporting` other images that share what the two have in common; `comparable` 0
-    where one of the two has too few keypoints to be aligned with anything, else 1.
+    where one of the two has too few keypoints to be aligned with anything, else 1. `matrix` (m, 2, 3) float64, nan: not
+    aligned, takes points of the query image to the candidate. `explained` share of the blocks that differ in which one
+    of the two is alone, as under an overlay: no supporting image shows what it shows, and most show what the other one
+    shows.
     """
 
     n_inliers: Float32
@@ -50,6 +57,8 @@ class Verification:
     overlap: Float32
     n_supporting: Float32
     comparable: Float32
+    explained: Float32
+    matrix: Float64
 
 
 def verify_candidates(
@@ -70,6 +79,20 @@ def verify_candidates(
     return found
 
 
+def of_no_candidates() -> Verification:
+    """Empty columns."""
+    return _unknown(np.empty((0, 2, 3)))
+
+
+def _unknown(matrix: Float64) -> Verification:
+    """Nothing known yet of the candidates under these maps."""
+
+    def of(value: float) -> Float32:
+        return np.full(len(matrix), value, np.float32)
+
+    return Verification(of(0), of(np.nan), of(0), of(np.nan), of(0), of(0), of(0), of(0), matrix)
+
+
 class _AlignedImages:
     """Images laid over one query image; row 0 is the query image itself."""
 
@@ -81,6 +104,7 @@ class _AlignedImages:
         self.n_inliers: list[int] = []
         self.row: list[int] = []
         self.comparable: list[bool] = []
+        self.matrix: list[Float64] = []
 
     def add(self, images: list[Described]) -> None:
         """Align more images with the query image and keep what they show there."""
@@ -89,6 +113,7 @@ class _AlignedImages:
             self.n_inliers.append(alignment.n_inliers)
             self.comparable.append(min(len(self.query.points), len(image.points)) >= _MIN_KEYPOINTS)
             self.row.append(len(self.blocks) if alignment.matrix is not None else 0)
+            self.matrix.append(_NO_MATRIX if alignment.matrix is None else alignment.matrix)
             if alignment.matrix is not None:
                 blocks, covered = geometry.overlay(self.query, image, alignment.matrix)
                 self.blocks.append(blocks)
@@ -96,7 +121,8 @@ class _AlignedImages:
 
 
 def _measure(aligned: _AlignedImages, n_candidates: int) -> Verification:
-    found = Verification(*(np.full(n_candidates, v, np.float32) for v in (0, np.nan, 0, np.nan, 0, 0, 0)))
+    matrix = np.array(aligned.matrix[:n_candidates], np.float64).reshape(-1, 2, 3)
+    found = _unknown(matrix)
     found.n_inliers[:] = aligned.n_inliers[:n_candidates]
     found.comparable[:] = aligned.comparable[:n_candidates]
     covered = np.stack(aligned.covered, axis=1)
@@ -138,6 +164,7 @@ def _vote(
     found.n_supporting[candidate] = supporting.sum()
     if supporting.sum() < MIN_SUPPORTING:
         return
+    found.explained[candidate] = _explained(agree, counted[:, 0, row], row, supporting, covered)
     shows = (agree[:, 0, supporting] | agree[:, row, supporting]).sum(axis=1)
     n_seeing = covered[:, supporting].sum(axis=1)
     among = agree[:, supporting][:, :, supporting].sum(axis=(1, 2)) - n_seeing  # each agrees with itself
@@ -147,3 +174,12 @@ def _vote(
     found.telling_share[candidate] = n_telling / counted[:, 0, row].sum()
     if n_telling >= _MIN_TELLING_BLOCKS:
         found.telling_agreement[candidate] = agree[telling, 0, row].mean()
+
+
+def _explained(agree: Bools, counted: Bools, row: int, supporting: Bools, covered: Bools) -> float:
+    """See Verification. Copies of one picture among pictures of a template are not alone: its other copies show it."""
+    differ = counted & ~agree[:, 0, row]
+    n_seeing = np.maximum(covered[differ][:, supporting].sum(axis=1), 1)
+    as_query, as_candidate = (agree[differ, k][:, supporting].sum(axis=1) / n_seeing for k in (0, row))
+    alone = np.minimum(as_query, as_candidate) <= _ALONE
+    return float((alone & (np.maximum(as_query, as_candidate) >= _MOST)).sum() / max(1, differ.sum()))

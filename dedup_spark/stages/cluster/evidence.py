@@ -8,6 +8,7 @@ and are marked undecided.
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
-from dedup_spark.stages.cluster.relations import EVIDENCE_USED
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import ComparedFor, DecidedBy
@@ -28,26 +28,31 @@ log = logging.getLogger(__name__)
 _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
-_LEADERS = 3
+_LEADERS, _LEAST_COVERED = 3, 0.55
+"""So many members of a group are compared with all others; of the larger picture of a pair that counts, so much is
+seen."""
 _PART_PAIRS = 1_000
 """Pairs of one part: about 10 seconds and up to 20 MB of thumbnails."""
 _VALUE_STEPS = 10_000
+_SCORES = ("prior", "hamming_bits", "is_sure")
 
 
 @dataclass(frozen=True)
 class EvidenceSettings:
-    """The prior of the model, the least cosine and the neighbours that match looked for, and the budget of pairs."""
+    """The prior of the model, the least cosine and the neighbours that match looked for, the budget of pairs, and
+    whether another colour counts against a pair."""
 
     prior: probability.Prior
     floor_similarity: float
     neighbours: int
     max_verified_pairs: int
+    join_recoloured: bool = False
 
 
 def evidence_settings(config: Config, prior: probability.Prior) -> EvidenceSettings:
     """The part of the settings that `evidence_of` needs."""
-    m = config.match
-    return EvidenceSettings(prior, m.floor_similarity, m.neighbours, config.cluster.max_verified_pairs)
+    m, c = config.match, config.cluster
+    return EvidenceSettings(prior, m.floor_similarity, m.neighbours, c.max_verified_pairs, c.join_recoloured)
 
 
 def evidence_of(
@@ -76,7 +81,7 @@ def evidence_of(
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
     with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
-        verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts))
+        verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts, settings))
     return as_evidence(wanted, verified, compared_for)
 
 
@@ -120,10 +125,14 @@ def _prior(p: probability.Prior) -> Column:
 
 def in_doubt() -> Column:
     """Whether thumbnails should be compared, for rows of `with_prior`: as `probability.in_doubt`, but a Column."""
+    likely = F.col("prior") >= probability.DOUBT_FROM
+    return F.col("similarity").isNotNull() & (likely | F.col("is_dense") | F.col("always"))
+
+
+def is_sure() -> Column:
+    """Whether cosine and pHash leave no doubt about the layout: as `probability.is_sure`, but a Column."""
     p = probability
-    likely = F.col("prior") >= p.DOUBT_FROM
-    sure = (F.col("similarity") >= p.SURE_SIMILARITY) & (F.col("hamming_bits") <= p.SURE_HAMMING_BITS)
-    return F.col("similarity").isNotNull() & (likely | F.col("is_dense") | F.col("always")) & ~sure
+    return (F.col("similarity") >= p.SURE_SIMILARITY) & (F.col("hamming_bits") <= p.SURE_HAMMING_BITS)
 
 
 def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
@@ -146,23 +155,23 @@ def within_budget(doubtful: DataFrame, max_pairs: int) -> DataFrame:
 
 
 def queries_of(doubtful: DataFrame, scored: DataFrame) -> DataFrame:
-    """(label, query_id, chunk, candidates, priors, neighbours): each doubtful pair once, at its query image.
+    """(label, query_id, chunk, candidates, scores, neighbours): each doubtful pair once, at its query image.
 
-    Each candidate has a prior. `label` is the smallest image near the query image: queries of one picture share it, so
-    that sorting by it brings them together.
+    `scores` has prior, hamming_bits and is_sure of each candidate. `label` is the smallest image near the query image:
+    queries of one picture share it, so that sorting by it brings them together.
     """
     a, b = F.col("image_id_a"), F.col("image_id_b")
     other = F.when(F.col("query_id") == a, b).otherwise(a).alias("other")
-    turned = doubtful.select("query_id", other, "similarity", "prior")
+    turned = doubtful.select("query_id", other, "similarity", "prior", "hamming_bits", is_sure().alias("is_sure"))
     place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other")) - 1
     chunked = turned.withColumn("chunk", F.floor(place / _MAX_CANDIDATES).cast("int"))
-    pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", "prior")))
+    pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", F.struct(*_SCORES).alias("scores"))))
     queries = chunked.groupBy("query_id", "chunk").agg(pairs.alias("pairs"))
     named = queries.select(
-        "query_id", "chunk", F.col("pairs.other").alias("candidates"), F.col("pairs.prior").alias("priors")
+        "query_id", "chunk", F.col("pairs.other").alias("candidates"), F.col("pairs.scores").alias("scores")
     )
     return named.join(_neighbours(scored), "query_id", "left").select(
-        F.coalesce("label", "query_id").alias("label"), "query_id", "chunk", "candidates", "priors",
+        F.coalesce("label", "query_id").alias("label"), "query_id", "chunk", "candidates", "scores",
         F.coalesce("neighbours", F.array().cast("array<bigint>")).alias("neighbours"),
     )  # fmt: skip
 
@@ -185,13 +194,14 @@ def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
     return queries.repartitionByRange(n_parts, "label", "query_id", "chunk").withColumn("part", F.spark_partition_id())
 
 
-def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
+def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int, settings: EvidenceSettings) -> DataFrame:
     """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it."""
     needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
     seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
     rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no query_id
     order = ("part", F.asc_nulls_first("query_id"), "chunk", "image_id")
-    return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify_batches, VERIFIED.ddl)
+    verify = functools.partial(verify_batches, join_recoloured=settings.join_recoloured)
+    return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify, VERIFIED.ddl)
 
 
 def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFor) -> DataFrame:
@@ -200,7 +210,7 @@ def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFo
     decided_by = (
         F.when(F.col("conclusive"), DecidedBy.GEOMETRY)
         .when(F.col("similarity").isNull(), DecidedBy.PHASH)
-        .when(in_doubt() & F.col("conclusive").isNull(), DecidedBy.UNDECIDED)
+        .when(in_doubt() & ~is_sure() & F.col("conclusive").isNull(), DecidedBy.UNDECIDED)
         .otherwise(DecidedBy.COSINE)
     )
     made = {
@@ -208,7 +218,6 @@ def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFo
         "decided_by": decided_by,
         "calibration": F.lit(probability.VERSION),
         "compared_for": F.lit(compared_for),
-        **{name: F.lit(None).cast(EVIDENCE.schema.types[name]) for name in EVIDENCE_USED},
     }
     return rows.select(*[made.get(c, F.col(c)).alias(c) for c in EVIDENCE.column_names])
 
@@ -217,13 +226,15 @@ def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
     """(image_id_a, image_id_b, query_id): the pairs of each group's leaders with its members that have no evidence yet.
 
     Leaders are the members with the most pairs of a copy_probability of at least 0.5: a keeper among them has evidence
-    of its own on every member. At most 3 pairs per member.
+    of its own on every member. A pair in which one shows the other as a small part does not count: two pictures side by
+    side are likely copies of all copies of both, which are none of each other. At most 3 pairs per member.
     """
     of_a, of_b = (
         labels.select(F.col("image_id").alias(f"image_id_{s}"), F.col("cluster_label").alias(s)) for s in "ab"
     )
     inside = evidence.join(of_a, "image_id_a").join(of_b, "image_id_b").where("a = b")
-    likely = inside.where(F.col("copy_probability") >= 0.5)
+    shows_most = F.coalesce(F.least("covered_a", "covered_b"), F.lit(1.0)) >= _LEAST_COVERED
+    likely = inside.where((F.col("copy_probability") >= 0.5) & shows_most)
     ends = likely.select(F.col("a").alias("label"), F.explode(F.array("image_id_a", "image_id_b")).alias("query_id"))
     degree = ends.groupBy("label", "query_id").count()
     place = F.row_number().over(Window.partitionBy("label").orderBy(F.desc("count"), "query_id"))

@@ -6,6 +6,7 @@ Runs on executors. Part of the step cluster.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,20 +15,25 @@ from cachetools import LRUCache
 
 from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.clusters import geometry, probability, verification
+from dedup_spark.kernels.arrays import Int64
+from dedup_spark.kernels.clusters import colours
+from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
+from dedup_spark.vocabulary import ColourChange
 
 VERIFIED = Columns(
-    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, conclusive boolean, "
-    "copy_probability float"
+    "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, covered_a float, "
+    "covered_b float, changed float, two_sided float, colour_change string, conclusive boolean, copy_probability float"
 )
-_MAX_DESCRIBED = 500
-"""Described thumbnails that a task keeps, about 0.35 MB each."""
+_MAX_DECODED = 500
+"""Thumbnails that a task keeps decoded and described, about 0.4 MB each."""
+_COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
 
 
-def verify_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool = False) -> Iterator[pa.RecordBatch]:
     """Parts in order, of each first its thumbnails (rows without `query_id`), then its queries; to rows of VERIFIED.
 
-    A query is the image `query_id` with its `candidates` and its `neighbours`, the images that may support a pair.
+    A query is the image `query_id` with its `candidates`, of each of which `scores` has prior, hamming_bits and
+    is_sure, and with its `neighbours`, the images that may support a pair.
     """
     cv2.setNumThreads(1)
     number, part = None, _Part()
@@ -35,44 +41,58 @@ def verify_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch
         if row["part"] != number:
             number, part = row["part"], _Part()
         if row["query_id"] is None:
-            part.thumbnails[row["image_id"]] = row["thumbnail"]
+            part.stored[row["image_id"]] = row["thumbnail"]
         else:
-            yield _verify(row, part)
+            yield _verify(row, part, join_recoloured)
 
 
 class _Part:
-    """The thumbnails of a part, and those described last."""
+    """The thumbnails of a part, and those decoded last."""
 
     def __init__(self) -> None:
-        self.thumbnails: dict[int, bytes] = {}
-        self._described: LRUCache[int, geometry.Described] = LRUCache(_MAX_DESCRIBED)
+        self.stored: dict[int, bytes] = {}
+        self._decoded: LRUCache[int, Thumbnail] = LRUCache(_MAX_DECODED)
 
-    def described(self, image_id: int) -> geometry.Described:
-        if image_id not in self._described:
-            if image_id not in self.thumbnails:
+    def thumbnail(self, image_id: int) -> Thumbnail:
+        if image_id not in self._decoded:
+            if image_id not in self.stored:
                 raise TableError(f"image {image_id} has no thumbnail in features: run extract again")
-            self._described[image_id] = geometry.describe(self.thumbnails[image_id])
-        return self._described[image_id]
+            self._decoded[image_id] = Thumbnail(self.stored[image_id])
+        return self._decoded[image_id]
 
 
-def _verify(query: dict[str, list[int]], part: _Part) -> pa.RecordBatch:
+def _verify(query: dict[str, Any], part: _Part, join_recoloured: bool) -> pa.RecordBatch:
     query_id, candidates = query["query_id"], query["candidates"]
-    compared = set(candidates)
-    found = verification.verify_candidates(
-        part.described(query_id),  # type: ignore[arg-type]
-        [part.described(i) for i in candidates],
-        lambda: [part.described(i) for i in query["neighbours"] if i not in compared],
+    others = set(query["neighbours"]) - set(candidates)
+    found = weigh(
+        part.thumbnail(query_id),
+        [part.thumbnail(i) for i in candidates],
+        _scores(query["scores"]),
+        lambda: [part.thumbnail(i) for i in query["neighbours"] if i in others],
+        join_recoloured=join_recoloured,
     )
-    p = probability.posterior(np.array(query["priors"], np.float64), found)
-    ids = np.array(candidates, np.int64)
-    unknown = np.isnan(found.agreement)
-    columns = [
-        np.minimum(ids, query_id),
-        np.maximum(ids, query_id),
-        found.n_inliers.astype(np.int32),
-        pa.array(found.agreement, mask=unknown),
-        pa.array(probability.contested(found).astype(np.float32), mask=unknown),
-        pa.array(probability.is_conclusive(found)),
-        p.astype(np.float32),
-    ]
-    return pa.RecordBatch.from_arrays([pa.array(c) for c in columns], VERIFIED.names)
+    return pa.RecordBatch.from_arrays(list(_columns(query_id, np.array(candidates, np.int64), found)), VERIFIED.names)
+
+
+def _scores(rows: list[dict[str, Any]]) -> Scores:
+    return Scores(
+        np.array([r["prior"] for r in rows], np.float64),
+        np.array([r["hamming_bits"] for r in rows], np.int64),
+        np.array([r["is_sure"] for r in rows], np.bool_),
+    )
+
+
+def _columns(query_id: int, ids: Int64, found: Weighed) -> Iterator[pa.Array]:
+    """In the order of VERIFIED: numbers of `a` are those of the smaller id."""
+    d, query_is_a = found.differences, query_id < ids
+    unknown, apart = np.isnan(found.agreement), ~found.differences.compared
+    yield from (pa.array(f(ids, query_id)) for f in (np.minimum, np.maximum))
+    yield pa.array(found.n_inliers.astype(np.int32))
+    yield pa.array(found.agreement, mask=unknown)
+    yield pa.array(found.contested.astype(np.float32), mask=unknown)
+    for shares in (np.where(query_is_a, d.covered_a, d.covered_b), np.where(query_is_a, d.covered_b, d.covered_a)):
+        yield pa.array(shares.astype(np.float32), mask=apart)
+    yield from (pa.array(shares.astype(np.float32), mask=apart) for shares in (d.changed, d.two_sided))
+    yield pa.array([None if np.isnan(c) else str(_COLOUR_CHANGES[int(c)]) for c in d.colour], pa.string())
+    yield pa.array(found.is_conclusive)
+    yield pa.array(found.copy_probability.astype(np.float32))

@@ -2,7 +2,8 @@
 
 White pages, "no image available", pages of print and empty forms are near a great many images that have nothing to do
 with them; one of them is enough to chain unrelated images. They join clusters by equal pixels and, except blank ones,
-where two methods that err differently agree: the embedding and the pHash.
+where two methods that err differently agree, the embedding and the pHash, or where their thumbnails were laid over each
+other and show the same: a picture and its copy in another format are never kept apart by a guard.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _STROKES = 3.5
 """Sharpness over the square of luma_stddev, which contrast does not change: 20 for white noise. Of 80 rendered pages of
 text 79 % are above it with an entropy below 5.5 bits, or are placeholders; of 480 photos, memes and screenshots none
 is. A photo of a starry sky comes nearest, with 3.2."""
+
+
+_MAX_CHANGED, _MAX_TWO_SIDED = 0.05, 0.01
+"""Shares of the common area that may differ where thumbnails show the same: what strong compression makes of
+strokes."""
 
 
 def guarded_images(unique: DataFrame, pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -50,4 +56,12 @@ def trusted_pairs(pairs: DataFrame, guarded: DataFrame, config: Config) -> DataF
     free = F.col("a").isNull() & F.col("b").isNull()
     blank = F.coalesce(F.col("a") == Guard.BLANK, F.lit(False)) | F.coalesce(F.col("b") == Guard.BLANK, F.lit(False))
     agreed = F.col("similarity").isNotNull() & (F.col("hamming_bits") <= config.match.max_hamming_bits)
-    return marked.where(free | (~blank & agreed)).select(pairs.columns)
+    return marked.where(free | (~blank & (agreed | _shows_the_same(pairs)))).select(pairs.columns)
+
+
+def _shows_the_same(pairs: DataFrame) -> Column:
+    """Whether the thumbnails of a pair were laid over each other and hardly differ; false without such evidence."""
+    if "changed" not in pairs.columns:
+        return F.lit(False)
+    same = (F.col("changed") <= _MAX_CHANGED) & (F.col("two_sided") <= _MAX_TWO_SIDED)
+    return F.coalesce(same, F.lit(False))

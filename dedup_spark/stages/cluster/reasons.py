@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.cluster.removal import freed_bytes, what_links_free, why_it_stays
-from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
+from dedup_spark.vocabulary import ColourChange, DecidedBy, DistanceUnit, Relation, RemovalTier
 
 _LEAST_SHARE_SHOWN = 0.005
 """Of contested content: less would be shown as 0 %."""
@@ -127,13 +127,27 @@ def _thumbnails() -> Column:
         "the thumbnails decided: %.0f %% of the content in common agrees, and %d keypoints fit one map",
         100 * F.col("agreement"), F.col("n_inliers"),
     )  # fmt: skip
+    upright = F.format_string(
+        "the thumbnails decided: laid over each other as they are, they agree in %.0f %% of what they show",
+        100 * F.col("agreement"),
+    )
     frame = F.format_string(
         ", but %.0f %% differs where similar images show neither, as in a common frame", 100 * F.col("contested")
     )
     apart = F.concat(F.lit("the thumbnails do not fit each other, which leaves the embeddings: "), _embeddings())
     seems_a_frame = F.col("contested") >= _LEAST_SHARE_SHOWN
+    fitted = F.when(F.col("n_inliers") > 0, agree).otherwise(upright)
     return F.when(F.col("agreement").isNull(), apart).otherwise(
-        F.concat(agree, F.when(seems_a_frame, frame).otherwise(""))
+        F.concat(fitted, F.when(seems_a_frame, frame).otherwise(""), _what_differs())
+    )
+
+
+def _what_differs() -> Column:
+    """Content that was exchanged or has another colour; empty where neither is to be seen."""
+    exchanged = F.format_string("; %.0f %% of it shows other content in each", 100 * F.col("two_sided"))
+    return F.concat(
+        F.when(F.col("two_sided") >= _LEAST_SHARE_SHOWN, exchanged).otherwise(""),
+        F.when(F.col("colour_change") == ColourChange.HUE, "; something has another colour").otherwise(""),
     )
 
 

@@ -108,8 +108,13 @@ def _whole_keys(batches: Iterable[pa.RecordBatch], max_bucket: int) -> Iterator[
 
 
 def near_enough(scored: DataFrame, settings: MatchSettings) -> DataFrame:
-    """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides."""
-    agrees = F.col("similarity").isNull() | (F.col("similarity") >= settings.min_similarity)
+    """pHash pairs that the embeddings do not contradict; without embeddings the hash alone decides.
+
+    The cosine of a thumbnail of 32 or 64 px to its large original may be 0.2: it is for the evidence to say whether the
+    two are copies. Below the floor, where unrelated pictures lie, a cosine contradicts.
+    """
+    floor = min(settings.min_similarity, settings.floor_similarity)
+    agrees = F.col("similarity").isNull() | (F.col("similarity") >= floor)
     return scored.where(agrees).withColumns({"method": F.lit(Method.PHASH), "engine": F.lit(None).cast("string")})
 
 

@@ -10,13 +10,15 @@ import pytest
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.kernels.clusters.verification import Verification
 
-NAMES = tuple(f.name for f in fields(Verification))
-USUAL = dict(zip(NAMES, (50, 0.9, 0, np.nan, 1, 5, 1), strict=True))
+NAMES = tuple(f.name for f in fields(Verification) if f.name != "matrix")
+USUAL = dict(zip(NAMES, (50, 0.9, 0, np.nan, 1, 5, 1, 0), strict=True))
 
 
 def verification(**given: list[float]) -> Verification:
     n = len(next(iter(given.values())))
-    return Verification(*(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES))
+    return Verification(
+        *(np.asarray(given.get(name, [USUAL[name]] * n), np.float32) for name in NAMES), np.zeros((n, 2, 3))
+    )
 
 
 def test_more_agreement_is_more_likely_a_copy() -> None:
@@ -81,15 +83,18 @@ def test_probabilities_of_another_length_are_refused() -> None:
         probability.posterior(np.full(3, 0.5), verification(agreement=[0.5, 0.5]))
 
 
-def test_thumbnails_are_asked_about_pairs_that_may_be_copies_and_are_not_surely_so() -> None:
-    pairs = [  # prior, cosine, bits, crowded, in doubt
-        (0.5, 0.6, 20, False, True),
-        (0.009, 0.2, 30, False, False),
-        (0.009, 0.2, 30, True, True),
-        (0.999, 0.98, 4, False, False),
-        (0.999, 0.98, 5, False, True),
-        (0.999, 0.96, 0, True, True),
-        (0.9999, np.nan, 2, False, False),  # only hashes
+def test_thumbnails_are_asked_about_pairs_that_may_be_copies() -> None:
+    pairs = [  # prior, cosine, dense, in doubt
+        (0.5, 0.6, False, True),
+        (0.009, 0.2, False, False),
+        (0.009, 0.2, True, True),
+        (0.999, 0.98, False, True),
+        (0.9999, np.nan, False, False),  # only hashes
     ]
     columns = [np.array(column) for column in zip(*pairs, strict=True)]
-    assert probability.in_doubt(*columns[:4]).tolist() == columns[4].tolist()
+    assert probability.in_doubt(*columns[:3]).tolist() == columns[3].tolist()
+
+
+def test_a_layout_is_sure_where_cosine_and_phash_agree() -> None:
+    cosine, bits = np.array([0.98, 0.98, 0.96, np.nan]), np.array([4, 5, 0, 0])
+    assert probability.is_sure(cosine, bits).tolist() == [True, False, False, False]

@@ -88,6 +88,7 @@ def measured(rows: list[list[int]], n_candidates: int = 1) -> verification.Verif
     aligned.covered = [np.ones(len(rows[0]), bool) for _ in rows]
     aligned.row = list(range(1, len(rows)))
     aligned.n_inliers, aligned.comparable = [9] * len(aligned.row), [True] * len(aligned.row)
+    aligned.matrix = [np.eye(2, 3)] * len(aligned.row)
     return verification._measure(aligned, n_candidates)
 
 
@@ -178,3 +179,12 @@ def test_an_image_with_thirty_keypoints_can_be_compared_and_one_with_fewer_canno
         for n in (29, 30)
     ]
     assert verification.verify_candidates(query, few, list).comparable.tolist() == [0, 1]
+
+
+def test_blocks_in_which_one_of_the_two_is_alone_are_explained_by_an_overlay() -> None:
+    others = [[1, 1, 1, 1, 1, 1, 1, 1]] * 4
+    overlay = measured([[1, 1, 1, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1, 1, 1, 1], *others])
+    assert overlay.explained.tolist() == [1]
+    template = measured([[1, 1, 1, 1, 1, 1, 1, 2], [1, 1, 1, 1, 1, 1, 1, 1], *others[:2], [1, 1, 1, 1, 1, 1, 1, 2],
+                         [1, 1, 1, 1, 1, 1, 1, 3]])  # fmt: skip
+    assert template.explained.tolist() == [0]

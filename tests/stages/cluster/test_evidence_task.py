@@ -8,15 +8,16 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
-from photos import Grey, framed, photo, reencoded, rotated
+from photos import Grey, cropped, framed, page, photo, reencoded, rotated
 
 from dedup_spark.errors import TableError
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 
+SCORES = pa.list_(pa.struct({"prior": pa.float64(), "hamming_bits": pa.int32(), "is_sure": pa.bool_()}))
 SCHEMA = pa.schema(
     [
         ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("query_id", pa.int64()),
-        ("chunk", pa.int32()), ("candidates", pa.list_(pa.int64())), ("priors", pa.list_(pa.float64())),
+        ("chunk", pa.int32()), ("candidates", pa.list_(pa.int64())), ("scores", SCORES),
         ("neighbours", pa.list_(pa.int64())),
     ]
 )  # fmt: skip
@@ -27,16 +28,21 @@ def thumbnail(image_id: int, grey: Grey, part: int = 0) -> dict[str, Any]:
     return {"part": part, "image_id": image_id, "thumbnail": encoded.tobytes()}
 
 
-def query(query_id: int, candidates: list[int], neighbours: list[int], part: int = 0) -> dict[str, Any]:
+def query(
+    query_id: int, candidates: list[int], neighbours: list[int], part: int = 0, *, is_sure: bool = False
+) -> dict[str, Any]:
+    score = {"prior": 0.99 if is_sure else 0.5, "hamming_bits": 2 if is_sure else 20, "is_sure": is_sure}
     return {
-        "part": part, "query_id": query_id, "chunk": 0, "candidates": candidates, "priors": [0.5] * len(candidates),
+        "part": part, "query_id": query_id, "chunk": 0, "candidates": candidates, "scores": [score] * len(candidates),
         "neighbours": neighbours,
     }  # fmt: skip
 
 
-def verified(rows: list[dict[str, Any]], batch_rows: int = 100) -> dict[tuple[int, int], dict[str, Any]]:
+def verified(
+    rows: list[dict[str, Any]], batch_rows: int = 100, *, join_recoloured: bool = False
+) -> dict[tuple[int, int], dict[str, Any]]:
     batches = pa.Table.from_pylist(rows, schema=SCHEMA).to_batches(max_chunksize=batch_rows)
-    found = [row for batch in verify_batches(batches) for row in batch.to_pylist()]
+    found = [row for batch in verify_batches(batches, join_recoloured=join_recoloured) for row in batch.to_pylist()]
     assert all(list(row) == VERIFIED.names for row in found)
     return {(row["image_id_a"], row["image_id_b"]): row for row in found}
 
@@ -75,10 +81,43 @@ def test_a_part_knows_its_own_thumbnails_only() -> None:
 def test_of_plain_images_the_thumbnails_say_nothing() -> None:
     plain = np.full((200, 256), 90, np.uint8)
     found = verified([thumbnail(1, plain), thumbnail(2, plain), query(1, [2], [])])
-    assert found[1, 2]["copy_probability"] < 0.5
-    assert not found[1, 2]["conclusive"]
+    assert found[1, 2]["copy_probability"] <= 0.5, "no more than the scores said"
 
 
 def test_a_re_encoded_copy_is_certain() -> None:
     found = verified([thumbnail(1, photo(3)), thumbnail(2, reencoded(photo(3), 30)), query(1, [2], [])])
     assert found[1, 2]["copy_probability"] > 0.99
+
+
+def test_a_part_of_a_picture_covers_a_part_of_it_whichever_is_asked_about() -> None:
+    rows = [thumbnail(3, photo(0)), thumbnail(8, cropped(photo(0), 0.7))]
+    for query_id, other in ((3, 8), (8, 3)):
+        found = verified([*rows, query(query_id, [other], [])])[3, 8]
+        assert found["covered_a"] == pytest.approx(0.49, abs=0.06)
+        assert found["covered_b"] > 0.95
+        assert found["two_sided"] < 0.01
+
+
+def test_of_pairs_that_seem_sure_those_with_other_content_are_found() -> None:
+    rows = [thumbnail(i, page(seed)) for i, seed in enumerate((1, 1, 2))]
+    found = verified([*rows, query(0, [1, 2], [], is_sure=True)])
+    assert found[0, 1]["copy_probability"] > 0.99
+    assert found[0, 2]["copy_probability"] < 0.5
+    assert found[0, 2]["conclusive"]
+
+
+def test_another_colour_counts_unless_recoloured_pictures_are_to_be_joined() -> None:
+    rows = [coloured(1, (40, 60, 200)), coloured(2, (60, 180, 60)), query(1, [2], [], is_sure=True)]
+    apart, joined = verified(rows)[1, 2], verified(rows, join_recoloured=True)[1, 2]
+    assert apart["colour_change"] == joined["colour_change"] == "hue"
+    assert apart["copy_probability"] < 0.5
+    assert joined["copy_probability"] > 0.99
+
+
+def coloured(image_id: int, bgr: tuple[int, int, int]) -> dict[str, Any]:
+    """A thing of one colour, with its folds, on white."""
+    image = np.full((240, 256, 3), 255, np.uint8)
+    cv2.rectangle(image, (60, 40), (200, 210), bgr, -1)
+    for x in range(80, 200, 24):
+        cv2.line(image, (x, 60), (x - 8, 200), tuple(int(0.7 * v) for v in bgr), 3)
+    return {"part": 0, "image_id": image_id, "thumbnail": cv2.imencode(".jpg", image)[1].tobytes()}

@@ -117,12 +117,13 @@ def test_hash_pairs_that_the_embeddings_contradict_are_dropped(spark: SparkSessi
         "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits int",
         [
             {"image_id_a": 1, "image_id_b": 2, "similarity": 0.5, "hamming_bits": 1},
-            {"image_id_a": 1, "image_id_b": 3, "similarity": 0.25, "hamming_bits": 0},
+            {"image_id_a": 1, "image_id_b": 3, "similarity": 0.1, "hamming_bits": 0},
             {"image_id_a": 1, "image_id_b": 4, "similarity": None, "hamming_bits": 3},
+            {"image_id_a": 1, "image_id_b": 5, "similarity": 0.2, "hamming_bits": 0},  # of a tiny thumbnail
         ],
     )
     kept = hash_pairs.near_enough(scored, MatchSettings(min_similarity=0.5))
-    assert id_pairs(kept) == {(1, 2), (1, 4)}
+    assert id_pairs(kept) == {(1, 2), (1, 4), (1, 5)}
     assert {r["method"] for r in kept.collect()} == {"phash"}
 
 
