@@ -42,12 +42,14 @@ class Shapes:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """(m,) as in the table evidence, where thumbnails were aligned: `covered` the lesser of covered_a and covered_b;
-    nan, and None as `colour_change`, where it is not known."""
+    nan, and None as `colour_change`, where it is not known. `by_keypoints` (m,) bool: whether keypoints aligned the
+    two, or they were laid over each other as they are."""
 
     covered: Float32
     changed: Float32
     two_sided: Float32
     colour_change: list[str | None]
+    by_keypoints: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,14 @@ def relate(shapes: Shapes, frames_agree: Bools, evidence: Evidence, seen: Differ
 
 
 def _contradicted(evidence: Evidence) -> Bools:
-    """Whether keypoints say that something was lost, added or exchanged; false where they say nothing."""
+    """Whether the evidence says that something was lost, added or exchanged; false where it says nothing.
+
+    Where it rests on no keypoints, what is on one side only does not count: the layouts compare the same two as they
+    lie, and are not misled by the noise of a JPEG on faint gradients.
+    """
     lost = evidence.covered < _COVERED_THOUGH_EQUAL
-    return np.asarray(lost | (evidence.changed > _CHANGED_THOUGH_EQUAL) | (evidence.two_sided > _TWO_SIDED))
+    changed = evidence.by_keypoints & (evidence.changed > _CHANGED_THOUGH_EQUAL)
+    return np.asarray(lost | changed | (evidence.two_sided > _TWO_SIDED))
 
 
 def _edits(shape_fits: Bools, evidence: Evidence, tone: Bools, seen: Differences, is_seen: Bools) -> list[str | None]:

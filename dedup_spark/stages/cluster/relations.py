@@ -19,11 +19,11 @@ from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt8
 from dedup_spark.kernels.clusters import layout, relations
 
-EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change")
+EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")
 """The columns of evidence that relations rest on."""
 
 _FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>")
-_KNOWN = Columns("covered float, changed float, two_sided float, colour_change string")
+_KNOWN = Columns("covered float, changed float, two_sided float, colour_change string, n_inliers int")
 _IDS = Columns("keeper_representative_id bigint, representative_id bigint, is_member boolean")
 _DESCRIBED = Columns(f"{_IDS.ddl}, {_KNOWN.ddl}, {_FACTS.ddl}, layout binary, layout_px int")
 RELATED = Columns("representative_id bigint, relation string, edit string, differing_share float")
@@ -97,7 +97,9 @@ def _relate(members: pa.Table, keepers: pa.Table) -> pa.RecordBatch:
     is_seen = (px_a > 0) & (px_b > 0)
     seen = layout.compare(a, b, np.minimum(px_a, px_b))
     covered, changed, two_sided = (_floats(members, name) for name in ("covered", "changed", "two_sided"))
-    evidence = relations.Evidence(covered, changed, two_sided, members["colour_change"].to_pylist())
+    by_keypoints = members["n_inliers"].fill_null(0).to_numpy() > 0
+    colour_change = members["colour_change"].to_pylist()
+    evidence = relations.Evidence(covered, changed, two_sided, colour_change, by_keypoints)
     related = relations.relate(_shapes(members, keepers), _frames_agree(members, keepers), evidence, seen, is_seen)
     columns = [
         members["representative_id"].combine_chunks(),

@@ -15,6 +15,7 @@ PLAIN: dict[str, Any] = {
     "size_a": (800, 600), "size_b": (400, 300), "frames": (1, 1), "agree": False,
     "covered": None, "changed": None, "two_sided": None, "colour_change": None,
     "is_changed": False, "is_toned": False, "is_turned": False, "is_seen": True,
+    "by_keypoints": True,
 }  # fmt: skip
 """A copy in half the size whose thumbnail fits; keypoints were not asked."""
 ALIGNED = {"covered": 0.999, "changed": 0.0, "two_sided": 0.0, "colour_change": "none"}
@@ -28,7 +29,7 @@ def relate(**case: Any) -> tuple[str, str | None]:
     numbers = [np.array([np.nan if c[n] is None else c[n]], np.float32) for n in ("covered", "changed", "two_sided")]
     flags = [np.array([c[name]]) for name in ("is_changed", "is_toned", "is_turned")]
     related = relations.relate(
-        Shapes(*sides), np.array([c["agree"]]), Evidence(*numbers, [c["colour_change"]]),
+        Shapes(*sides), np.array([c["agree"]]), Evidence(*numbers, [c["colour_change"]], np.array([c["by_keypoints"]])),
         Differences(np.zeros(1, np.float32), *flags), np.array([c["is_seen"]]),
     )  # fmt: skip
     return related.relation[0], related.edit[0]
@@ -50,6 +51,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
     "one side cut by a hair": ({"size_b": (800, 596)}, ("edited_copy", "stretched")),
     "keypoints see a crop that cells do not": ({"covered": 0.94}, ("edited_copy", "cropped")),
     "keypoints see a mark that cells do not": (ALIGNED | {"changed": 0.06}, ("edited_copy", "marked")),
+    "noise on one side, without keypoints": (ALIGNED | {"changed": 0.2, "by_keypoints": False}, ("reencoded", None)),
     "another text where both have one": (ALIGNED | {"two_sided": 0.03}, ("edited_copy", None)),
     "a small part of the keeper": ({"is_changed": True, "covered": 0.3}, ("contained", "cropped")),
     "a strong hue that became another": (ALIGNED | {"colour_change": "hue"}, ("recoloured", None)),

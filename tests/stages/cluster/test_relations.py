@@ -16,7 +16,8 @@ _COLUMNS = pa.schema(
     [
         ("keeper_representative_id", pa.int64()), ("representative_id", pa.int64()), ("is_member", pa.bool_()),
         ("covered", pa.float32()), ("changed", pa.float32()), ("two_sided", pa.float32()),
-        ("colour_change", pa.string()), ("width_px", pa.int32()), ("height_px", pa.int32()), ("n_frames", pa.int32()),
+        ("colour_change", pa.string()), ("n_inliers", pa.int32()),
+        ("width_px", pa.int32()), ("height_px", pa.int32()), ("n_frames", pa.int32()),
         ("frame_phashes", pa.list_(pa.int64())), ("thumbnail", pa.binary()),
     ]
 )  # fmt: skip
