@@ -128,7 +128,7 @@ def test_a_query_over_old_tables_says_what_to_do(
 
 
 @pytest.mark.slow
-def test_old_tables_go_on_after_an_upgrade_without_reading_what_they_know(tmp_path: Path) -> None:
+def test_old_tables_go_on_after_an_upgrade_and_propose_what_is_read_again(tmp_path: Path) -> None:
     unpack_old_lakes()
     root = unpack_old_tables(tmp_path)
     command = [".venv/bin/dedup-spark", "run", "--lake", str(HOME / "lake"), "--tables", str(root)]
@@ -138,10 +138,21 @@ def test_old_tables_go_on_after_an_upgrade_without_reading_what_they_know(tmp_pa
     assert in_a_shell([".venv/bin/dedup-spark", "upgrade", "--tables", str(root)]).returncode == 0
     done = in_a_shell(command)
     assert done.returncode == 0, done.stderr
-    last = max((row for row in rows(root, "runs") if row["step"] == "extract"), key=lambda row: row["at"])
-    assert dict(last["counts"])["read"] == 0
     images, features = rows(root, "images"), rows(root, "features")
     assert {row["image_id"] for row in images} == {row["image_id"] for row in features}
+    assert n_read_last(root) == sum(row["status"] == "rejected" for row in features)  # a newer decoder may read these
+    assert not any(row["is_removable"] for row in rows(root, "clusters"))  # older facts decide no removal
+    again = in_a_shell(
+        [*command, "--set", "extract.on_version_change=recompute", "--set", "extract.max_outdated_share=1"]
+    )
+    assert again.returncode == 0, again.stderr
+    assert n_read_last(root) == sum(row["status"] == "ok" for row in features)
     removable = [row for row in rows(root, "clusters") if row["is_removable"]]
     assert removable
     assert not any(row["uri"].endswith(("c_hard.jpg", "b_link.jpg")) for row in removable)
+
+
+def n_read_last(root: Path) -> int:
+    """How many images the last run of extract read."""
+    last = max((row for row in rows(root, "runs") if row["step"] == "extract"), key=lambda row: row["at"])
+    return dict(last["counts"])["read"]
