@@ -28,9 +28,6 @@ log = logging.getLogger(__name__)
 _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
-_LEADERS, _LEAST_COVERED = 3, 0.55
-"""So many members of a group are compared with all others; of the larger picture of a pair that counts, so much is
-seen."""
 _PART_PAIRS = 1_000
 """Pairs of one part: about 10 seconds and up to 20 MB of thumbnails."""
 _VALUE_STEPS = 10_000
@@ -220,34 +217,6 @@ def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFo
         "compared_for": F.lit(compared_for),
     }
     return rows.select(*[made.get(c, F.col(c)).alias(c) for c in EVIDENCE.column_names])
-
-
-def leader_pairs(labels: DataFrame, evidence: DataFrame) -> DataFrame:
-    """(image_id_a, image_id_b, query_id): the pairs of each group's leaders with its members that have no evidence yet.
-
-    Leaders are the members with the most pairs of a copy_probability of at least 0.5: a keeper among them has evidence
-    of its own on every member. A pair in which one shows the other as a small part does not count: two pictures side by
-    side are likely copies of all copies of both, which are none of each other. At most 3 pairs per member.
-    """
-    of_a, of_b = (
-        labels.select(F.col("image_id").alias(f"image_id_{s}"), F.col("cluster_label").alias(s)) for s in "ab"
-    )
-    inside = evidence.join(of_a, "image_id_a").join(of_b, "image_id_b").where("a = b")
-    shows_most = F.coalesce(F.least("covered_a", "covered_b"), F.lit(1.0)) >= _LEAST_COVERED
-    likely = inside.where((F.col("copy_probability") >= 0.5) & shows_most)
-    ends = likely.select(F.col("a").alias("label"), F.explode(F.array("image_id_a", "image_id_b")).alias("query_id"))
-    degree = ends.groupBy("label", "query_id").count()
-    place = F.row_number().over(Window.partitionBy("label").orderBy(F.desc("count"), "query_id"))
-    leaders = degree.withColumn("place", place).where(F.col("place") <= _LEADERS).select("label", "query_id")
-    members = labels.select(F.col("cluster_label").alias("label"), "image_id")
-    pairs = leaders.join(members, "label").where("query_id <> image_id")
-    named = pairs.select(
-        F.least("query_id", "image_id").alias("image_id_a"),
-        F.greatest("query_id", "image_id").alias("image_id_b"),
-        "query_id",
-    )
-    once = named.groupBy("image_id_a", "image_id_b").agg(F.min("query_id").alias("query_id"))
-    return once.join(evidence, ["image_id_a", "image_id_b"], "left_anti")
 
 
 def joined_pairs(evidence: DataFrame, settings: ClusterSettings) -> DataFrame:

@@ -18,9 +18,10 @@ from dedup_spark.kernels.clusters.probability import Prior, prior_of
 from dedup_spark.stages.cluster.components import bounded_components
 from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings, require_linkage
 from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, EvidenceInputs
-from dedup_spark.stages.cluster.evidence import joined_pairs, leader_pairs
+from dedup_spark.stages.cluster.evidence import joined_pairs
 from dedup_spark.stages.cluster.guarded_images import FACTS, guarded_images, trusted_pairs
 from dedup_spark.stages.cluster.keepers import bounds_of
+from dedup_spark.stages.cluster.leaders import leader_pairs
 from dedup_spark.stages.cluster.several_frames import ByFrames, several_frames, with_agreeing_frames
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run

@@ -176,22 +176,6 @@ def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
         pair_evidence.evidence_of(filled.read(PAIRS), filled.read(DENSITIES), thumbnails, filled, SETTINGS)
 
 
-def test_leaders_get_evidence_with_every_member_of_their_group(spark: SparkSession) -> None:
-    labels = frame(spark, "image_id bigint, cluster_label bigint", [
-        {"image_id": i, "cluster_label": 1 if i < 10 else 10} for i in (1, 2, 3, 4, 5, 10, 11)
-    ])  # fmt: skip
-    known = [(1, 2, 0.9), (1, 3, 0.9), (1, 4, 0.9), (2, 3, 0.9), (2, 4, 0.1), (4, 5, 0.8), (10, 11, 0.9), (5, 10, 0.9)]
-    evidence = frame(
-        spark, EVIDENCE.schema,
-        [{"image_id_a": a, "image_id_b": b, "copy_probability": p} for a, b, p in known],
-    )  # fmt: skip
-    found = sorted(
-        (r["image_id_a"], r["image_id_b"], r["query_id"])
-        for r in pair_evidence.leader_pairs(labels, evidence).collect()
-    )
-    assert found == [(1, 5, 1), (2, 5, 2), (3, 4, 3), (3, 5, 3)], "leaders 1, 2 and 3"
-
-
 def test_models_without_a_calibration_have_no_prior() -> None:
     assert probability.prior_of("sscd/abc/squash-bicubic-224") is probability.PRIORS["sscd"]
     assert probability.prior_of("made-up/1") is None
