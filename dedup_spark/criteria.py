@@ -43,7 +43,7 @@ OF_GROUP = (
         "is_enlarged": f"coalesce(detail_share < 0.85 AND {_SHARP_BELOW} >= 0.35 * detail_px, false)",
         "has_added_border": f"coalesce(added_share > 0.01 AND ({_BORDER_HAS_A_SIGN} "
         f"OR {_PLAIN_OF_THIS_SHAPE} >= 0.4 * detail_px), false)",
-        "quality_below_best": "max(kept_quality) OVER (PARTITION BY label) - kept_quality",
+        "quality_below_best": "max(kept_quality) OVER (PARTITION BY label, width_px, height_px) - kept_quality",
     },
     {"true_px": "CASE WHEN is_enlarged OR has_added_border THEN detail_px ELSE shown_px END"},
     {
@@ -51,10 +51,12 @@ OF_GROUP = (
         "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label)), 0)"
     },
 )
-"""Columns that compare a member with its group, by windows, in turn: later ones use earlier ones. `is_enlarged`: a much
-smaller member is sharp and shows about as much, so that this one was made larger. `has_added_border`: there is a
-border, and it takes much of the area, or what lies within it has the shape of a member without one; few pictures always
-had such a border, or have such a copy but by chance. `quality_below_best`: of kept_quality. `size_of_best`: pixels as a
+"""Columns that compare a member with its group, by windows, in turn: later ones use earlier ones.
+
+`is_enlarged`: a much smaller member is sharp and shows about as much, so that this one was made larger.
+`has_added_border`: there is a border, and it takes much of the area, or what lies within it has the shape of a member
+without one; few pictures always had such a border, or have such a copy but by chance. `quality_below_best`: of
+kept_quality, among members of one size, as resizing hides the traces of an earlier JPEG. `size_of_best`: pixels as a
 share of the member with the most, of an enlarged one those that hold detail; members with borders count at 0.4, so that
 a screenshot leaves the smaller photo that it shows in the running, and not its thumbnail."""
 
