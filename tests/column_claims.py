@@ -154,7 +154,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "contested": _PROBABILITY + " AND (contested IS NULL) = (agreement IS NULL)",
         "covered_a": _OF_COMPARED,
         "covered_b": _OF_COMPARED,
-        "changed": "coalesce(changed BETWEEN 0 AND 1 AND decided_by = 'geometry', true)",
+        "changed": "changed IS NULL OR (changed BETWEEN 0 AND 1 AND decided_by = 'geometry')",
         "two_sided": _OF_COMPARED + " AND coalesce(two_sided <= changed, true)",
         "colour_change": "(colour_change IS NULL) = (changed IS NULL)",
         "copy_probability": "copy_probability BETWEEN 0 AND 1 "

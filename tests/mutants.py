@@ -27,12 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "dedup_spark" / "kernels"
 
 JOINS, DECODING = "joins/test_joins.py", ("decoding/test_images.py", "decoding/test_formats.py")
+SEEN, ORIGIN = "features/test_what_is_seen.py", "features/test_origin.py"
 MORE_TESTS = {
     "clusters/components": ("clusters/test_paths.py",),
     "clusters/geometry": ("clusters/test_verification.py",),
-    "clusters/linkage": ("clusters/test_grouping.py",),
+    "clusters/laying": ("clusters/test_content.py",), "clusters/linkage": ("clusters/test_grouping.py",),
     "clusters/probability": ("clusters/test_verification.py",),
     "clusters/verification": ("../stages/cluster/test_evidence_task.py",),
+    "decoding/colours": (SEEN,), "decoding/digests": ("decoding/test_films.py",),
+    "decoding/jpeg_structure": ("decoding/test_damage.py",), "decoding/opened": ("decoding/test_frames.py", *DECODING),
+    "decoding/strips": ("decoding/test_deep.py",), "decoding/values": (SEEN, "decoding/test_deep.py"),
+    "features/borders": (ORIGIN,), "features/detail": (ORIGIN,), "features/jpeg_traces": (ORIGIN,),
+    "features/samples": (ORIGIN,),
     "decoding/endings": DECODING, "decoding/headers": DECODING,
     "decoding/openers": ("decoding/test_endings.py", *DECODING),
     "decoding/raw": ("decoding/test_rendering.py", *DECODING), "decoding/rendering": DECODING,

@@ -215,6 +215,8 @@ def what_decided(member: dict[str, Any]) -> str:
     by, cosine = member["decided_by"], f"cosine {member['similarity'] or 0:.3f}, "
     if by == "geometry" and member["agreement"] is not None:
         share = math.floor(100 * member["agreement"] + 0.5)
+        if member["n_inliers"] == 0:
+            return f"laid over each other as they are, they agree in {share} % of what they show"
         return f"{share} % of the content in common agrees, and {member['n_inliers']} keypoints fit one map"
     if by == "cosine" and member["copy_probability"] is None:
         return f"by a model without calibration: {cosine}and {1 - member['bound']:.3f} is near enough"
