@@ -60,8 +60,8 @@ class Summary:
 
     @property
     def n_distinct(self) -> int:
-        """Readable images that would be left if every removable one went."""
-        return self.n_read - self.n_removable
+        """Pictures among the readable images: a cluster is one, and so is an image in none."""
+        return self.n_read - self.n_members + self.n_clusters
 
 
 @dataclass(frozen=True)

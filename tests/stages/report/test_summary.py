@@ -16,7 +16,7 @@ def test_figures_are_told_in_a_few_lines() -> None:
     )
     assert describe(summary).splitlines() == [
         "images     12,345 found (60.0 MB), 12,340 read, 5 rejected (truncated 4, not_an_image 1)",
-        "pictures   11,140 distinct",
+        "pictures   11,135 distinct",
         "clusters   321 with 1,526 images, 321 of them keepers",
         "           same_bytes        1,200  20.0 MB",
         "           same_bytes            5  7.00 MB  (stays: `reason` in duplicates says why)",
