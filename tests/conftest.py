@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 from processes import in_a_shell
 from tiny_lake import TinyLake, build_tiny_lake
 
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.starts_spark)
     long = {item.path for item in items if item.get_closest_marker("starts_spark")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that decodes with a low limit, which is Pillow's for the whole process, leaves it to no other."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @contextlib.contextmanager

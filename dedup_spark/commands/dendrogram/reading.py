@@ -26,7 +26,7 @@ from dedup_spark.store.schema import CLUSTERS, COMPONENTS, FEATURES, GUARDED, IM
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, FeatureStatus, Guard
 
-MAX_PICTURES, MAX_THUMBNAILS = 500, 200
+MAX_PICTURES = 500
 
 
 @dataclass(frozen=True)

@@ -123,17 +123,16 @@ def posterior(prior_probability: Float64, found: Verification) -> Float64:
     agreement = np.nan_to_num(np.asarray(found.agreement, np.float64))
     rest = 1.0 - agreement
     against = contested(found)
-    logit = (
+    aligned = (
         _BIAS
         + _AGREEMENT * agreement
         + _CONTESTED * against
         + _CONTESTED_OF_REST * np.where(agreement < 0.98, against / np.maximum(rest, 0.02), 0.0)
         + _UNSEEN_REST * np.where(found.n_supporting < MIN_SUPPORTING, rest, 0.0)
     )
-    known = np.clip(prior_probability, 1e-9, 1 - 1e-9)
     no_texture = np.where(found.n_inliers > 0, 0.0, _NO_TEXTURE_LOGIT)
-    unaligned = np.log(known / (1 - known)) + np.where(is_conclusive(found), _NOT_ALIGNED_LOGIT, no_texture)
-    return expit(np.where(is_conclusive(found) & (found.n_inliers > 0), logit, unaligned))
+    unaligned = logit(prior_probability) + np.where(is_conclusive(found), _NOT_ALIGNED_LOGIT, no_texture)
+    return expit(np.where(is_conclusive(found) & (found.n_inliers > 0), aligned, unaligned))
 
 
 def logit_of_agreement(agreement: Float64) -> Float64:
@@ -148,10 +147,15 @@ def is_conclusive(found: Verification) -> Bools:
 
 def cut_for(target_precision: float) -> float:
     """The least probability that joins two images, for a precision of clusters between 0.5 and 1."""
-    target = min(max(target_precision, 0.5), 1 - 1e-9)
-    return float(expit(np.array([_CUT_BY_TARGET * np.log(target / (1 - target))]))[0])
+    return float(expit(_CUT_BY_TARGET * logit(np.array([max(target_precision, 0.5)])))[0])
 
 
 def expit(x: Float64) -> Float64:
     """The logistic function, whose inverse is the logit."""
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -40.0, 40.0))))
+
+
+def logit(p: Float64) -> Float64:
+    """log(p / (1 - p)) of probabilities, which are kept 1e-9 away from 0 and 1."""
+    known = np.clip(p, 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(known / (1 - known)), np.float64)

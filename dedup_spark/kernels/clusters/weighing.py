@@ -143,7 +143,7 @@ def _together(
     conclusive[rest] = probability.is_conclusive(verified)
     agreement = np.where(upright, found.agreement, agreement).astype(np.float32)
     n_inliers[upright] = 0
-    base = np.where(upright, _upright_logit(scores, found, p), _logit(p))
+    base = np.where(upright, _upright_logit(scores, found, p), probability.logit(p))
     explained = np.zeros(m)
     explained[rest] = verified.explained
     logit = np.where(found.compared, base - against(found, explained, join_recoloured=join_recoloured), base)
@@ -153,10 +153,10 @@ def _together(
 
 def _upright_logit(scores: Scores, found: Differences, p: Float64) -> Float64:
     """Of pictures laid over each other as they are; with too little to be seen the prior stands, if colours agree."""
-    prior = _logit(scores.prior)
+    prior = probability.logit(scores.prior)
     fits = _UPRIGHT + _UPRIGHT_OF_PRIOR * np.clip(prior, -_MOST_OF_PRIOR, _MOST_OF_PRIOR)
     fits = np.where(found.is_faint > 0, fits, np.minimum(fits, probability.logit_of_agreement(found.agreement)))
-    unseen = np.where(found.colour == colours.NONE, prior, _logit(p))
+    unseen = np.where(found.colour == colours.NONE, prior, probability.logit(p))
     return np.where(np.isnan(found.fit), unseen, fits)
 
 
@@ -177,8 +177,3 @@ def _is_too_small(scores: Scores, found: Differences) -> Bools:
     near = (scores.hamming_bits <= _SMALL_BITS) & (scores.prior >= _SMALL_PRIOR)
     equal = near & (found.template == 0) & (found.fit >= _SMALL_FIT)
     return np.asarray((found.side_px < _SMALL_PX) & (found.ground > _DRAWN_GROUND) & ~equal)
-
-
-def _logit(p: Float64) -> Float64:
-    known = np.clip(p, 1e-9, 1 - 1e-9)
-    return np.asarray(np.log(known / (1 - known)), np.float64)

@@ -110,6 +110,8 @@ def test_of_a_thin_picture_little_is_said(height: int) -> None:
 
 def test_thumbnails_that_cannot_be_decoded_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be decoded"):
-        content.picture(b"no image")
+        content.picture(b"not a jpeg")
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        content.picture(b"")
     with pytest.raises(ValueError, match=r"matrix: expected float64"):
         content.compare(picture(photo(0)), picture(photo(1)), np.eye(3)[:2].astype(np.float32))
