@@ -83,6 +83,7 @@ class ExtractSettings:
     min_side_px: int = _setting(16, 1)
     decoder_memory_bytes: int = _setting(6 * 2**30, 256 * 2**20)
     decoder_timeout_seconds: float = _setting(120.0, 0.1)
+    decoder_sandbox: str = _setting("auto", choices=("auto", "required", "off"))
     max_reject_share: float = _setting(0.5, 0, 1)
     max_unavailable_share: float = _setting(0.02, 0, 1)
     thumbnail_px: int = _setting(256, 32, 1024)

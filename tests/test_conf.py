@@ -104,6 +104,16 @@ def test_the_weights_that_platforms_take_are_installed_by_what_they_install() ->
     assert '".[$EXTRAS]"' in docker
 
 
+@pytest.mark.parametrize("file", PLATFORM_FILES, ids=lambda file: file.parent.name)
+def test_workers_import_nothing_from_the_folder_that_they_start_in(file: Path) -> None:
+    assert dict(read_settings(file))["spark.executorEnv.PYTHONSAFEPATH"] == "1"
+
+
+def test_workers_of_databricks_import_nothing_from_the_folder_that_they_start_in() -> None:
+    job = json.loads((CONF / "databricks/job.json").read_text())
+    assert [c["new_cluster"]["spark_env_vars"]["PYTHONSAFEPATH"] for c in job["job_clusters"]] == ["1"]
+
+
 def test_local_asks_for_no_gpu() -> None:
     assert not [key for key, _ in read_settings(CONF / "local/spark-defaults.conf") if "gpu" in key]
 

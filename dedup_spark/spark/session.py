@@ -59,6 +59,8 @@ _LAPTOP = {
     "spark.sql.codegen.cache.maxEntries": _KEPT_CLASSES,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # Python workers do not import from the current folder, where the files of a lake may lie.
+    "spark.executorEnv.PYTHONSAFEPATH": "1",
     **DELTA_SETTINGS,
 }
 

@@ -23,7 +23,7 @@ from dedup_spark.kernels.features.signature import PartsSettings, SignatureSetti
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import input_of
 from dedup_spark.spark.gpus import TaskShare, holds_gpu
-from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature, with_embeddings
 from dedup_spark.stages.reading.reuse import Planner, planner_of
 
@@ -35,7 +35,7 @@ def parts_of(contents: Iterable[bytes | None], names: tuple[str, ...], extract: 
 
     A bad image gives `reject_reason` and `reject_message`. `n` decoders work at a time, for a task of `n` cores.
     """
-    decoders = _decoders(_task_cpus(), PartsSettings(names, _signature_settings(extract)), *_limits(extract))
+    decoders = _decoders(_task_cpus(), PartsSettings(names, _signature_settings(extract)), DecoderLimits.of(extract))
     return in_order(functools.partial(_parts_of_one, decoders=decoders), contents, 2 * _task_cpus())
 
 
@@ -107,10 +107,6 @@ def _signature_settings(extract: ExtractSettings) -> SignatureSettings:
     return settings_of_signature(extract, made, from_thumbnail=extract.embed_from == "thumbnail")
 
 
-def _limits(extract: ExtractSettings) -> tuple[int, float]:
-    return extract.decoder_memory_bytes, extract.decoder_timeout_seconds
-
-
 def _task_cpus() -> int:
     task = TaskContext.get()
     return task.cpus() if task else 1
@@ -121,9 +117,9 @@ def _holds_gpu_for(extract: ExtractSettings) -> bool:
 
 
 @functools.cache
-def _decoders(n: int, settings: PartsSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
+def _decoders(n: int, settings: PartsSettings, limits: DecoderLimits) -> DecoderPool:
     """The Python worker keeps them from task to task; each process is started on first use."""
-    return DecoderPool(n, settings, memory_bytes, timeout_seconds, derive=parts_of_image)
+    return DecoderPool(n, settings, limits, derive=parts_of_image)
 
 
 @functools.cache

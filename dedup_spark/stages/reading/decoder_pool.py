@@ -10,13 +10,13 @@ import atexit
 import contextlib
 import logging
 import os
-import pickle
 import queue
 import selectors
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -24,16 +24,37 @@ import numpy as np
 import numpy.typing as npt
 
 import dedup_spark
+from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import DedupError
-from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected
 from dedup_spark.kernels.features.signature import Signature, sign_image
-from dedup_spark.stages.reading import decoder_child
+from dedup_spark.stages.reading import decoder_child, sandbox
+from dedup_spark.stages.reading.answers import MAX_BYTES, NotAnAnswer, unpack
 from dedup_spark.stages.reading.decoder_child import FRAME, write_frame, write_message
 
 log = logging.getLogger(__name__)
 
 _START_SECONDS = 120.0
 """Limit for the first answer of a child, which loads Python and NumPy; ample even for a cold disk under load."""
+
+
+_MAX_MESSAGE = 2000
+_told: set[str] = set()
+"""What this Python worker has said to be missing of the sandbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLimits:
+    """`memory_bytes` of address space and `timeout_seconds` per image for each process; `sandbox` is `auto`, `required`
+    or `off`: see `sandbox.py`."""
+
+    memory_bytes: int
+    timeout_seconds: float
+    sandbox: str = "auto"
+
+    @classmethod
+    def of(cls, extract: ExtractSettings) -> DecoderLimits:
+        return cls(extract.decoder_memory_bytes, extract.decoder_timeout_seconds, extract.decoder_sandbox)
 
 
 Derive = Callable[[bytes, Any], Any]
@@ -51,13 +72,11 @@ class DecoderPool:
         self,
         n: int,
         settings: Any,
-        memory_bytes: int,
-        timeout_seconds: float,
+        limits: DecoderLimits,
         *,
         derive: Derive = sign_image,
     ) -> None:
-        self._settings, self._memory_bytes, self._timeout_seconds = settings, memory_bytes, timeout_seconds
-        self._derive = derive
+        self._settings, self._limits, self._derive = settings, limits, derive
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
         for _ in range(n):
@@ -91,16 +110,16 @@ class DecoderPool:
         child = self._idle.get()
         try:
             child = child or self._start()
-            return child.sign(data, self._timeout_seconds)
+            return child.sign(data, self._limits.timeout_seconds)
         except TimeoutError as e:
             self._discard(child)
             child = None
-            raise ImageRejected("decoder_timeout", f"no answer in {self._timeout_seconds:g} s") from e
+            raise ImageRejected("decoder_timeout", f"no answer in {self._limits.timeout_seconds:g} s") from e
         except (EOFError, BrokenPipeError) as e:
             code = child.stop() if child else None
             self._discard(child)
             child = None
-            raise EOFError(f"exit code {code}") from e
+            raise EOFError(f"exit code {code}" if not str(e) else str(e)) from e
         finally:
             self._idle.put(child)
 
@@ -116,23 +135,18 @@ class DecoderPool:
         self._children = []
 
     def _start(self) -> _Child:
-        child = _Child(self._derive, self._settings, self._memory_bytes)
+        child = _Child(self._derive, self._settings, self._limits)
         self._children.append(child)
         return child
 
 
 class _Child:
-    def __init__(self, derive: Derive, settings: Any, memory_bytes: int) -> None:
+    def __init__(self, derive: Derive, settings: Any, limits: DecoderLimits) -> None:
         # The package may be in a zip that Spark put on sys.path; a child does not inherit that path.
         package_root = str(Path(dedup_spark.__file__).resolve().parent.parent)
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([package_root, *filter(None, sys.path)]),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", decoder_child.__name__],
-            env=environment,
+            env=sandbox.environment(package_root),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -142,20 +156,32 @@ class _Child:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
-            write_message(self._requests, (derive, settings, memory_bytes))
-            self._answer(_START_SECONDS)
+            write_message(self._requests, (derive, settings, limits.memory_bytes, limits.sandbox != "off"))
+            _, refused = self._answer(_START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(
                 f"the image decoder process does not start (exit code {self.stop()}); "
                 f"try `{sys.executable} -m dedup_spark.stages.reading.decoder_child` on the executor"
             ) from e
+        if refused and limits.sandbox == "required":
+            self.stop()
+            raise DedupError(
+                f"extract.decoder_sandbox=required, and this machine has no {' and no '.join(refused)} for the decoder "
+                "process; auto does without"
+            )
+        if new := set(refused) - _told:
+            _told.update(new)
+            log.warning("decoder processes run without %s, which this machine does not have", " and ".join(sorted(new)))
 
     def sign(self, data: bytes, timeout_seconds: float) -> Signature:
         write_frame(self._requests, data)
-        kind, *rest = self._answer(timeout_seconds)
-        if kind == "rejected":
-            raise ImageRejected(*rest)
-        return rest[0]
+        answer = self._answer(timeout_seconds)
+        match answer:
+            case ["rejected", str(reason), str(message)] if reason in REJECT_REASONS:
+                raise ImageRejected(reason, message[:_MAX_MESSAGE])
+            case ["ok", value]:
+                return cast("Signature", value)
+        raise EOFError("an answer of no known form")
 
     def stop(self) -> int | None:
         """Kill the process and return its exit code."""
@@ -167,10 +193,16 @@ class _Child:
             self._requests.close()
         return self._process.returncode
 
-    def _answer(self, timeout_seconds: float) -> tuple:  # type: ignore[type-arg]
+    def _answer(self, timeout_seconds: float) -> list[Any]:
+        """Raises EOFError also for an answer that no child of ours writes: its process is then of no use."""
         deadline = time.monotonic() + timeout_seconds
         size = FRAME.unpack(self._read(FRAME.size, deadline))[0]
-        return pickle.loads(self._read(size, deadline))  # from our own child
+        if size > MAX_BYTES:
+            raise EOFError(f"an answer of {size:,} bytes")
+        try:
+            return unpack(self._read(size, deadline))
+        except NotAnAnswer as e:
+            raise EOFError(str(e)) from e
 
     def _read(self, size: int, deadline: float) -> bytearray:
         buffer = bytearray()

@@ -22,7 +22,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import SignatureSettings, input_of_image
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently, require_listed
-from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.vocabulary import RejectReason
 
@@ -119,16 +119,15 @@ def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
 
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
     """One decoder process per core of the task; the Python worker keeps them from task to task."""
-    limits = settings.extract
     pool = _input_decoders if input_only else _decoders
-    return pool(settings.task_cpus, settings.signature, limits.decoder_memory_bytes, limits.decoder_timeout_seconds)
+    return pool(settings.task_cpus, settings.signature, DecoderLimits.of(settings.extract))
 
 
 @functools.cache
-def _decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
-    return DecoderPool(n, signature, memory_bytes, timeout_seconds)
+def _decoders(n: int, signature: SignatureSettings, limits: DecoderLimits) -> DecoderPool:
+    return DecoderPool(n, signature, limits)
 
 
 @functools.cache
-def _input_decoders(n: int, signature: SignatureSettings, memory_bytes: int, timeout_seconds: float) -> DecoderPool:
-    return DecoderPool(n, signature, memory_bytes, timeout_seconds, derive=input_of_image)
+def _input_decoders(n: int, signature: SignatureSettings, limits: DecoderLimits) -> DecoderPool:
+    return DecoderPool(n, signature, limits, derive=input_of_image)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected, sniff_format
 from dedup_spark.kernels.features.signature import SignatureSettings
-from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
 
 SETTINGS = SignatureSettings(max_pixels=50_000_000, min_side_px=8, thumbnail_px=64, thumbnail_quality=80, input_px=64)
 FILES = odd_files()
@@ -82,7 +82,7 @@ def test_a_large_image_needs_little_more_than_its_pixels() -> None:
 
 def test_an_image_too_large_for_the_decoders_memory_is_a_row_that_names_the_setting() -> None:
     data = encoded(Image.new("RGB", (16000, 10000)), "PNG", compress_level=1)
-    pool = DecoderPool(1, SignatureSettings(400_000_000, 8, 256, 80, 0), 512 << 20, 60)
+    pool = DecoderPool(1, SignatureSettings(400_000_000, 8, 256, 80, 0), DecoderLimits(512 << 20, 60))
     try:
         with pytest.raises(ImageRejected, match=r"too_many_pixels: .*536,870,912.* extract\.decoder_memory_bytes"):
             pool.sign(data)
@@ -93,7 +93,7 @@ def test_an_image_too_large_for_the_decoders_memory_is_a_row_that_names_the_sett
 
 def test_three_hundred_mutations_give_rows_and_nothing_else() -> None:
     files = tuple(file for file in FILES if len(file.data) < 1 << 20)
-    pool = DecoderPool(2, SETTINGS, 4 << 30, 60)
+    pool = DecoderPool(2, SETTINGS, DecoderLimits(4 << 30, 60))
 
     def outcome(seed: int) -> tuple[str, str]:
         what, data = hostile_files.mutated(files, seed)

@@ -21,7 +21,7 @@ from tiny_lake import build_tiny_lake
 from dedup_spark.errors import DedupError
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected
 from dedup_spark.kernels.features.signature import Signature, SignatureSettings, sign_image
-from dedup_spark.stages.reading.decoder_pool import DecoderPool
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
 
 SETTINGS = SignatureSettings(max_pixels=10**9, min_side_px=16, thumbnail_px=256, thumbnail_quality=80, input_px=64)
 MIB = 2**20
@@ -60,11 +60,13 @@ Pools = Callable[..., DecoderPool]
 
 
 @pytest.fixture
-def make_pool() -> Iterator[Pools]:
+def make_pool(request: pytest.FixtureRequest) -> Iterator[Pools]:
+    """Children that leave files behind are not confined."""
     made: list[DecoderPool] = []
+    sandbox = "off" if "faults" in request.fixturenames else "required"
 
     def make(n: int = 1, memory_bytes: int = 2048 * MIB, timeout_seconds: float = 60.0) -> DecoderPool:
-        made.append(DecoderPool(n, SETTINGS, memory_bytes, timeout_seconds))
+        made.append(DecoderPool(n, SETTINGS, DecoderLimits(memory_bytes, timeout_seconds, sandbox)))
         return made[-1]
 
     yield make
