@@ -17,6 +17,7 @@ from dedup_spark.criteria import OF_FILE, OF_GROUP
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import ADDRESS_COLUMNS
+from dedup_spark.stages.cluster.plain_sql import NotPlainError, require_plain
 
 _ADDED = (
     *ADDRESS_COLUMNS, "modified_at", "object_version", "file_id", "n_links", "signature_version", "phash",
@@ -57,12 +58,14 @@ def split_item(item: str) -> tuple[str, str]:
 
 
 def require_keeper_order(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> None:
-    """Raise ConfigError when cluster.keeper_order is not SQL over the columns of images and features."""
+    """Raise ConfigError when cluster.keeper_order is not SQL over the columns of images and features, or does more than
+    compute from them."""
     facts = _compared(_facts(images, features, settings).withColumn("label", F.lit(0)))
     for item in settings.keeper_order:
         try:
+            require_plain(images.sparkSession, split_item(item)[0])
             facts.orderBy(*keeper_columns((item,))).schema  # noqa: B018 - asking for the schema analyses the plan
-        except (AnalysisException, ParseException) as e:
+        except (AnalysisException, ParseException, NotPlainError) as e:
             raise ConfigError(
                 f"cluster.keeper_order: '{item}' is not an SQL expression over images and features "
                 f"followed by ASC or DESC: {str(e).strip().splitlines()[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.errors import ConfigError
-from dedup_spark.stages.cluster import keeper_order
+from dedup_spark.stages.cluster import keeper_order, plain_sql
+
+ROOT = Path(__file__).resolve().parents[3]
 
 FACTS = {  # image_id: width_px, height_px, size_bytes, modified_at, uri
     1: (40, 30, 900, datetime(2024, 1, 2, tzinfo=UTC), "file:///lake/b.jpg"),
@@ -109,6 +112,51 @@ def test_an_order_that_is_not_sql_over_the_columns_is_a_config_error_that_names_
 ) -> None:
     said = keeper_problem(spark, "uri ASC", item, "size_bytes DESC")
     assert said.startswith(f"cluster.keeper_order: '{item}' is not an SQL expression")
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("java_method('java.lang.System', 'getProperty', 'user.home')", "java_method is none of the functions"),
+        ("reflect('java.lang.Runtime', 'getRuntime') DESC", "reflect is none of the functions"),
+        ("coalesce(uri, JAVA_METHOD('java.util.UUID', 'randomUUID'))", "JAVA_METHOD is none of the functions"),
+        ("(SELECT max(_c0) FROM csv.`/etc/passwd`) DESC", "a subquery does more"),
+        ("uri IN (SELECT value FROM text.`/etc/passwd`)", "a subquery does more"),
+        ("EXISTS (SELECT 1 FROM text.`/etc/passwd`)", "a subquery does more"),
+        ("row_number() OVER (ORDER BY uri)", "a window does more"),
+        ("transform(array(1), x -> x)", "transform is none"),
+        ("rand()", "rand is none"), ("my_catalog.my_schema.f(uri)", "my_catalog.my_schema.f is none"),
+        ("ai_query('model', uri)", "ai_query is none"), ("identifier('uri')", "does more than compute"),
+        ("uri || `java_method`('java.lang.System', 'exit', 1)", "java_method is none"),
+        ("size_bytes /* */ + try_reflect('a', 'b')", "try_reflect is none"),
+        ("current_user()", "current_user is none"), ("input_file_name()", "input_file_name is none"),
+    ],
+)  # fmt: skip
+def test_an_order_that_does_more_than_compute_is_refused_before_anything_of_it_runs(
+    spark: SparkSession, item: str, says: str
+) -> None:
+    said = keeper_problem(spark, item)
+    assert said.startswith(f"cluster.keeper_order: '{item}' is not an SQL expression")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["attributes['licence'] = 'own' DESC", "CASE WHEN format = 'PNG' THEN 1 ELSE 2 END",
+     "size_bytes / (width_px + 1) DESC", "uri LIKE '%/raw/%' DESC", "uri RLIKE '(?i)raw' DESC",
+     "cast(substring(prefix, 1, 4) AS int) ASC", "year(modified_at)", "format IN ('TIFF', 'PNG') DESC",
+     "width_px BETWEEN 100 AND 200", "uri || prefix", "extract(month FROM modified_at)",
+     "NOT startswith(prefix, 'old/')", "try_cast(attributes['n'] AS double) DESC",
+     "modified_at > timestamp '2020-01-01'", "element_at(attributes, 'x') DESC", "if(is_damaged, 1, 0)",
+     "trim(BOTH '/' FROM prefix)", "uri LIKE ANY ('a%', 'b%')"],
+)  # fmt: skip
+def test_what_an_order_needs_is_accepted(spark: SparkSession, item: str) -> None:
+    keeper_order.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings(keeper_order=(item,)))
+
+
+def test_the_functions_that_settings_may_call_are_documented() -> None:
+    documented = (ROOT / "docs/decisions.md").read_text()
+    assert not {name for name in plain_sql.FUNCTIONS if f"`{name}`" not in documented}
 
 
 def test_an_empty_order_item_is_a_config_error_too(spark: SparkSession) -> None:
