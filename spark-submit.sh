@@ -15,7 +15,7 @@ Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
   --conf KEY=VALUE      a Spark setting, stronger than the platform's conf; may be repeated
   --overlay rapids      add conf/rapids/overlay.conf (GPU joins and aggregates; not for extract and embed alone)
   --archive ENV.tar.gz  a packed Python environment for the cluster (conda-pack or venv-pack)
-  --dry-run             print the command on one line, quoted for a shell, and start no Spark
+  --dry-run             print the command on one line, quoted for a shell; write nothing, start no Spark
   --help                this text
 
 Example: ./spark-submit.sh run_pipeline -- --lake ./photos --tables ./tables
@@ -79,8 +79,9 @@ setting() {
 # Write the package as a zip and print its path. Equal sources give equal bytes (fixed order, dates and
 # modes, no compression), and the name carries their hash: a running driver, which imports from its zip
 # lazily, never finds another version under the same name. A zip because --py-files cannot take a wheel.
+# With --dry-run only the path is printed.
 build_zip() {
-  "$python" - "$root/dedup_spark" "$root/build/spark-submit" <<'PYTHON'
+  "$python" - "$root/dedup_spark" "$root/build/spark-submit" "$dry_run" <<'PYTHON'
 import hashlib, io, os, sys, zipfile
 from pathlib import Path
 
@@ -93,7 +94,7 @@ with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             archive.writestr(entry, path.read_bytes())
 target = folder / f"dedup_spark-{hashlib.sha256(content.getvalue()).hexdigest()[:12]}.zip"
-if not target.exists():
+if sys.argv[3] == "no" and not target.exists():
     folder.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}.tmp")
     partial.write_bytes(content.getvalue())
@@ -218,6 +219,7 @@ if [ -n "$archive" ]; then
 fi
 
 if [ -n "$overlay" ]; then
+  case $overlay in */* | .*) refuse "unknown overlay '$overlay'; known overlays: rapids" ;; esac
   overlay_file=$root/conf/$overlay/overlay.conf
   [ -f "$overlay_file" ] || refuse "unknown overlay '$overlay'; known overlays: rapids"
   case ${job_file##*/} in

@@ -116,6 +116,14 @@ def test_dry_run_prints_one_line_and_starts_nothing(submit: Submit, tmp_path: Pa
     assert not (tmp_path / "call.json").exists()
 
 
+def test_dry_run_writes_nothing(submit: Submit, project: Path) -> None:
+    before = sorted(project.rglob("*"))
+    package = value_after(dry_run(submit, "extract"), "--py-files")
+    assert sorted(project.rglob("*")) == before
+    submit("extract")
+    assert Path(package).exists()
+
+
 def test_exit_code_and_arguments_pass_unchanged(submit: Submit, project: Path, tmp_path: Path) -> None:
     arguments = ["--lake", "my photos", "--conf", "not=spark's", "*", ""]
     done = submit("run_pipeline", "--", *arguments)
@@ -240,6 +248,8 @@ def test_help_lists_jobs_and_platforms(submit: Submit) -> None:
         (["--archive=env.tar.gz", "extract"], "--archive is for executors in processes of their own"),
         (["--overlay", "rapids", "extract"], "takes GPU memory from the model: leave it out"),
         (["--overlay", "local", "match"], "unknown overlay 'local'"),
+        (["--overlay", "../conf/rapids", "match"], "unknown overlay '../conf/rapids'"),
+        (["--overlay", "..", "match"], "unknown overlay '..'"),
     ],
 )
 def test_wrong_command_lines_get_one_sentence(submit: Submit, arguments: list[str], said: str) -> None:
@@ -264,8 +274,14 @@ def test_a_wrong_spark_home_is_not_passed_over_in_silence(submit: Submit, tmp_pa
 # --- the package -------------------------------------------------------------------------------------------
 
 
+def packed(submit: Submit) -> Path:
+    """The archive that a job writes when it starts."""
+    submit("extract")
+    return Path(value_after(dry_run(submit, "extract"), "--py-files"))
+
+
 def test_zip_holds_the_package_and_python_imports_it(submit: Submit) -> None:
-    package = value_after(dry_run(submit, "extract"), "--py-files")
+    package = str(packed(submit))
     with zipfile.ZipFile(package) as archive:
         assert archive.testzip() is None
         names = [name.removeprefix("dedup_spark/") for name in archive.namelist()]
@@ -275,22 +291,22 @@ def test_zip_holds_the_package_and_python_imports_it(submit: Submit) -> None:
 
 
 def test_equal_sources_give_equal_bytes(submit: Submit, tmp_path: Path) -> None:
-    first = Path(value_after(dry_run(submit, "extract"), "--py-files"))
+    first = packed(submit)
     twin = copy_project(tmp_path / "twin")
     for path in twin.rglob("*.py"):
         os.utime(path, (1e9, 1e9))
         path.chmod(0o600)
     environment = {"PATH": os.environ["PATH"], "SPARK_HOME": str(tmp_path / "spark")}
-    assert run_script(twin / "spark-submit.sh", "--dry-run", "extract", env=environment).returncode == 0
+    assert run_script(twin / "spark-submit.sh", "extract", env=environment).returncode == CHILD_EXIT_CODE
     [second] = (twin / "build/spark-submit").iterdir()
     assert (second.name, second.read_bytes()) == (first.name, first.read_bytes())
 
 
 def test_changed_sources_give_another_file_and_leave_the_first(submit: Submit, project: Path) -> None:
-    first = value_after(dry_run(submit, "extract"), "--py-files")
+    first = packed(submit)
     (project / "dedup_spark/__init__.py").write_text("VERSION = 'changed'\n")
-    assert value_after(dry_run(submit, "extract"), "--py-files") != first
-    assert Path(first).exists()
+    assert packed(submit) != first
+    assert first.exists()
 
 
 # --- conf/getGpusResources.sh ------------------------------------------------------------------------------

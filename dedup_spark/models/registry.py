@@ -16,6 +16,7 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.models.base import Embedder, ModelSettings, input_of
 from dedup_spark.models.flips import FlipAveraged
 from dedup_spark.models.weights import INSTALLED, read_weights, sha256_of, wanted_file
+from dedup_spark.redaction import require_no_key
 
 OFF, TABLE = "off", "table"
 """Values of `extract.embedding` that name no model to run: no embeddings, and vectors of a table of the user."""
@@ -105,6 +106,22 @@ def _require_large_thumbnails(extract: ExtractSettings) -> None:
         )
 
 
+def _require_pinned(extract: ExtractSettings) -> None:
+    """Raise ConfigError where weights that a stranger may have put there are not pinned by their SHA-256."""
+    require_no_key(extract.weights)
+    if extract.weights_sha256:
+        return
+    if extract.embedding == "torchscript":
+        why = "a TorchScript file is a program, which reads files and does what it is written to do"
+    elif extract.weights.lower().startswith(("http://", "https://", "ftp://")):
+        why = f"whoever serves {extract.weights} may change it between two tasks"
+    else:
+        return
+    raise ConfigError(
+        f"extract.weights needs extract.weights_sha256: {why}. `sha256sum FILE` prints it, for a copy that you trust"
+    )
+
+
 def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
     """(runtime, numbers). Raises ConfigError."""
     name = extract.embedding
@@ -115,6 +132,7 @@ def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
             if name in INSTALLED
             else f"extract.embedding={name} needs extract.weights: {wanted_file(name)}, which all nodes can read"
         )
+    _require_pinned(extract)
     wished = extract.runtime
     if wished == "auto" and extract.numbers != "auto":  # the numbers decide
         able = [runtime for runtime, (_, numbers) in runtimes.items() if extract.numbers in numbers]

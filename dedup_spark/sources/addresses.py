@@ -20,6 +20,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.redaction import require_no_key, without_key, without_userinfo
 from dedup_spark.sources import names
 from dedup_spark.sources.times import modified_at
 from dedup_spark.store import files
@@ -50,7 +51,7 @@ def canonical(address: str, folder: str = "") -> str:
     Local addresses become `file://` and the real path: links are followed, and any column can hold the text (`names`).
     """
     if address.startswith(_LITERAL):
-        return address
+        return without_userinfo(address) if "@" in address else address
     named = _SCHEME.match(address) or _NO_AUTHORITY.match(address)
     if named is None:
         if is_remote(folder) and not address.startswith("/"):
@@ -88,10 +89,16 @@ def _in_store(scheme: str, rest: str) -> str:
     elif scheme in _DEFAULT_PORT:
         authority = authority.removesuffix(_DEFAULT_PORT[scheme])
     if scheme.startswith("http"):
-        authority = authority.lower()
+        return _on_the_web(scheme, rest)
     if scheme in _TREES and slash:
         path = posixpath.normpath("/" + path.lstrip("/"))[1:]
     return f"{scheme}://{authority}{slash}{path}"
+
+
+def _on_the_web(scheme: str, rest: str) -> str:
+    """The host in lower case and without its usual port; user names, passwords and signatures are no part of it."""
+    authority, slash, path = without_key(f"{scheme}://{rest}").removeprefix(f"{scheme}://").partition("/")
+    return f"{scheme}://{authority.lower().removesuffix(_DEFAULT_PORT[scheme])}{slash}{path}"
 
 
 def _azure_container(authority: str) -> str:
@@ -113,6 +120,7 @@ def is_absolute(address: str) -> bool:
 
 def to_uri(address: str) -> str:
     """The canonical address of a lake as a person writes it: `~` is their home, and a last slash means nothing."""
+    require_no_key(address)
     store, path = split_store(canonical(os.path.expanduser(address)))
     return f"{store}/{path}".rstrip("/") if path.strip("/") else store
 

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from dedup_spark import redaction
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING
@@ -89,12 +90,18 @@ def unquoted(etag: Column) -> Column:
 
 
 def text_map(texts: dict[str, Column]) -> Column:
-    """`attributes`: the columns that are not null by name; null when there are none."""
+    """`attributes`: the columns that are not null by name, without keys in addresses; null when there are none."""
     if not texts:
         return F.lit(None)
-    pairs = F.create_map(*[part for name, text in texts.items() for part in (F.lit(name), text)])
+    pairs = F.create_map(*[part for name, text in texts.items() for part in (F.lit(name), _redacted(text))])
     known = F.map_filter(pairs, lambda _, text: text.isNotNull())
     return F.when(F.size(known) > 0, known)
+
+
+def _redacted(text: Column) -> Column:
+    for pattern, replacement in redaction.IN_ADDRESSES:
+        text = F.regexp_replace(text, pattern, replacement)
+    return text
 
 
 def first_line(error: Exception) -> str:

@@ -22,6 +22,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.redaction import RedactingFormatter
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def configure_logging() -> None:
     package = logging.getLogger("dedup_spark")
     if not package.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         package.addHandler(handler)
         package.setLevel(logging.INFO)
         package.propagate = False

@@ -23,6 +23,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.errors import DedupError, TaskError
+from dedup_spark.redaction import without_secrets
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.progress import clock
@@ -130,9 +131,10 @@ class Run:
     def _write(self, step: str, status: str, seconds: float | None, mark: Mark, message: str | None = None) -> None:
         if not self._is_logged:
             return
-        notes = json.dumps(mark.notes, sort_keys=True) if mark.notes else None
+        notes = without_secrets(json.dumps(mark.notes, sort_keys=True)) if mark.notes else None
+        config, message = without_secrets(self.config.to_json()), without_secrets(message or "") or None
         row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
-               self.config.to_json(), dedup_spark.__version__, message)  # fmt: skip
+               config, dedup_spark.__version__, message)  # fmt: skip
         self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
 
 

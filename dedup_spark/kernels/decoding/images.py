@@ -22,6 +22,7 @@ from dedup_spark.kernels.decoding.opened import Opened
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.raw import decode_raw
+from dedup_spark.redaction import without_secrets
 from dedup_spark.vocabulary import RejectReason
 
 __all__ = ["REJECT_REASONS", "DecodedImage", "ImageRejected", "decode_image", "out_of_memory", "sniff_format"]
@@ -40,8 +41,8 @@ class ImageRejected(Exception):
     """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(f"{reason}: {message}")
-        self.reason, self.message = RejectReason(reason), message
+        self.reason, self.message = RejectReason(reason), without_secrets(message)
+        super().__init__(f"{reason}: {self.message}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
