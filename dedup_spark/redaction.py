@@ -11,6 +11,7 @@ import logging
 import re
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.printable import printable
 
 HIDDEN = "***"
 _SECRET_NAME = (
@@ -67,7 +68,7 @@ def without_key(address: str) -> str:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Log lines, traces included, without secrets."""
+    """Log lines, traces included, without secrets and without characters that a terminal obeys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        return printable(without_secrets(super().format(record)))

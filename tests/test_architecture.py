@@ -18,7 +18,17 @@ MODULES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for
 STEPS = [f"stages/{step.name}/step.py" for step in pipeline.STEPS]
 
 LAYERS = (
-    ("config.py", "criteria.py", "errors.py", "columns.py", "vocabulary.py", "results.py", "__init__.py"),
+    (
+        "config.py",
+        "criteria.py",
+        "errors.py",
+        "columns.py",
+        "vocabulary.py",
+        "results.py",
+        "printable.py",
+        "redaction.py",
+        "__init__.py",
+    ),
     ("kernels/",),
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),

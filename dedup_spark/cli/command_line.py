@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from dedup_spark.cli.arguments import make_parser, require_effect
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
+from dedup_spark.printable import printable
 from dedup_spark.redaction import without_secrets
 
 log = logging.getLogger(__name__)
@@ -68,5 +69,5 @@ def _failed(arguments: list[str]) -> int:
 
 def _say(text: str, *, error: bool = False) -> None:
     stream = sys.stderr if error else sys.stdout
-    stream.write(without_secrets(text) + "\n")
+    stream.write(printable(without_secrets(text)) + "\n")
     stream.flush()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
-import tempfile
 from pathlib import Path
 
 from dedup_spark.errors import ArtifactError, ConfigError
@@ -75,7 +73,7 @@ def installed_weights(name: str) -> Path:
 
 def cache_folder() -> Path:
     """The folder of this node and user."""
-    return Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}" / "weights"
+    return files.private_folder("weights")
 
 
 def _local_place(uri: str) -> str:

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.redaction import RedactingFormatter
+from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
@@ -233,4 +233,4 @@ def require_java() -> None:
 
 
 def _scratch(name: str) -> str:
-    return str(Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}" / name)
+    return str(files.private_folder(name))

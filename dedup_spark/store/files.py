@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +35,23 @@ def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return LocalFileSystem(), os.path.abspath(uri)
     filesystem, path = fsspec.core.url_to_fs(uri)
     return filesystem, path
+
+
+@functools.cache
+def private_folder(name: str) -> Path:
+    """`<temporary folder>/dedup_spark-<uid>/<name>` of this machine, which this user alone may write into.
+
+    The name can be known beforehand, so another user may have made the folder first, or put a link there: then it is a
+    new folder with a name that nobody can know, which other processes of this user do not share.
+    """
+    shared = Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}"
+    with suppress(FileExistsError):
+        shared.mkdir(mode=0o700)
+    found = shared.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    folder = (shared if is_ours else Path(tempfile.mkdtemp(prefix="dedup_spark-"))) / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def write_atomically(uri: str, data: bytes) -> None:

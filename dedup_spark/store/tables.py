@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -67,7 +67,7 @@ class Tables:
             TableError: the place cannot be written, or a newer version wrote these tables.
         """
         known = self.format()
-        catalog = self.database.rpartition(".")[0] if self.database else ""
+        catalog = ".".join(parts_of_name(self.database)[:-1]) if self.database else ""
         before = self.spark.catalog.currentCatalog()
         try:
             if catalog:  # DeltaTableBuilder takes no catalog name
@@ -123,7 +123,7 @@ class Tables:
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(_struct(table))
         if self.database:
-            builder = builder.tableName(f"{self.database.rpartition('.')[2]}.{table.name}")
+            builder = builder.tableName(f"{quoted_name(parts_of_name(self.database)[-1:])}.{table.name}")
         else:
             builder = builder.location(self._path(table))
         for name, value in {_STATISTICS: _statistics_of(table), **table.properties}.items():
@@ -293,7 +293,7 @@ class Tables:
 
     def place(self, table: Table) -> str:
         """Where a person finds the table: catalog name or path."""
-        return self._name(table) if self.database else self._path(table)
+        return f"{self.database}.{table.name}" if self.database else self._path(table)
 
     def sql_source(self, table: Table) -> str:
         """How SQL names the table where no view is set up."""
@@ -331,10 +331,30 @@ class Tables:
         return DeltaTable.isDeltaTable(self.spark, self._path(table))
 
     def _name(self, table: Table) -> str:
-        return f"{self.database}.{table.name}"
+        return f"{self.quoted_database}.{table.name}"
+
+    @property
+    def quoted_database(self) -> str:
+        """The database as SQL reads it, whatever characters are in its name."""
+        return quoted_name(parts_of_name(self.database or ""))
 
     def _path(self, table: Table) -> str:
         return f"{self.root}/{table.name}"
+
+
+def parts_of_name(name: str) -> list[str]:
+    """Catalog and schema of `catalog.schema`, either of which may be in backticks. Raises ConfigError."""
+    parts = re.findall(r"`(?:[^`]|``)+`|[^.`]+", name)
+    if ".".join(parts) != name or not 1 <= len(parts) <= 2:
+        raise ConfigError(
+            f"--database {name}: expected SCHEMA or CATALOG.SCHEMA, with backticks around a dot in a name"
+        )
+    return [part[1:-1].replace("``", "`") if part.startswith("`") else part for part in parts]
+
+
+def quoted_name(parts: Sequence[str]) -> str:
+    """The parts as one name that SQL reads."""
+    return ".".join(f"`{part.replace('`', '``')}`" for part in parts)
 
 
 def require_delta(spark: SparkSession) -> None:

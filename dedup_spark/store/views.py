@@ -72,7 +72,7 @@ def _temporary(tables: Tables, settings: ViewSettings) -> list[str]:
 
 
 def _in_catalog(tables: Tables, view: View, settings: ViewSettings) -> str:
-    name = f"{tables.database}.{view.name}"
+    name = f"{tables.quoted_database}.{view.name}"
     return f"CREATE OR REPLACE VIEW {name} {_signature(view)} AS\n{_query(tables, view, settings)}"
 
 

@@ -15,6 +15,7 @@ from sample_images import PX, sample_images
 from dedup_spark.config import ExtractSettings
 from dedup_spark.models import registry
 from dedup_spark.models.base import Embedder
+from dedup_spark.models.weights import sha256_of
 
 CASES = {
     "sscd int8, onnx": {"embedding": "sscd", "runtime": "onnx"},
@@ -45,7 +46,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extract_settings(case: str, files: Path) -> ExtractSettings:
     wished = {"input_px": PX} | CASES[case]
     if "weights" in wished:
-        wished["weights"] = str(files / str(wished["weights"]))
+        file = files / str(wished["weights"])
+        wished |= {"weights": str(file), "weights_sha256": sha256_of(file.read_bytes())}
     return ExtractSettings(**wished)  # type: ignore[arg-type]
 
 

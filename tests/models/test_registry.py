@@ -121,6 +121,25 @@ def test_int8_on_a_gpu_is_refused_not_replaced() -> None:
         resolve(numbers="int8", on_gpu=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"embedding": "torchscript", "weights": "/models/mine.pt"}, "a TorchScript file is a program"),
+        ({"embedding": "onnx", "weights": "https://host/mine.onnx"}, "whoever serves https://host/mine.onnx may"),
+        ({"embedding": "resnet50", "weights": "HTTP://host/w.pth"}, "whoever serves HTTP://host/w.pth may"),
+    ],
+)
+def test_weights_that_a_stranger_may_change_are_pinned(changes: dict[str, str], why: str) -> None:
+    with pytest.raises(ConfigError, match=f"needs extract.weights_sha256: {why}"):
+        resolve(**changes)  # type: ignore[arg-type]
+
+
+def test_an_address_of_weights_holds_no_key() -> None:
+    with pytest.raises(ConfigError, match="there is a signature or a token in the address") as refused:
+        resolve(embedding="onnx", weights="https://host/m.onnx?sig=c4n4ry", weights_sha256="0" * 64)
+    assert "c4n4ry" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["resnet50", "onnx", "torchscript"])
 def test_a_model_without_installed_weights_asks_for_them(name: str) -> None:
     with pytest.raises(ConfigError, match=rf"extract\.embedding={name} needs extract\.weights"):

@@ -19,6 +19,7 @@ from dedup_spark.errors import ArtifactError, ConfigError
 from dedup_spark.models import registry, torch_resnet, torch_runtime
 from dedup_spark.models.base import ModelSettings
 from dedup_spark.models.torch_runtime import TorchEmbedder, batch_that_fits
+from dedup_spark.models.weights import sha256_of
 
 MEAN, STD = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
 
@@ -26,6 +27,11 @@ MEAN, STD = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 5
 def resolved(**changes: object) -> ModelSettings:
     extract = ExtractSettings(**({"embedding": "sscd", "input_px": PX, "runtime": "torch"} | changes))  # type: ignore[arg-type]
     return registry.resolve(extract, on_gpu=False, threads=1)
+
+
+def pinned(file: Path) -> dict[str, object]:
+    """Settings that name the file and its digest, which a program needs."""
+    return {"weights": str(file), "weights_sha256": sha256_of(file.read_bytes())}
 
 
 def planes(images: np.ndarray) -> torch.Tensor:
@@ -91,14 +97,14 @@ def test_a_state_dict_cannot_run_code(tmp_path: Path) -> None:
 
 def test_what_is_no_torchscript_is_an_artifact_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot be loaded"):
-        registry.load(resolved(embedding="torchscript", weights=str(a_resnet_file(tmp_path / "w.pth"))))
+        registry.load(resolved(embedding="torchscript", **pinned(a_resnet_file(tmp_path / "w.pth"))))
 
 
 def test_a_torchscript_file_gets_scaled_planes(tmp_path: Path) -> None:
     file = a_torchscript_file(tmp_path / "m.pt")
     with torch.inference_mode():
         theirs = unit(torch.jit.load(str(file))(planes(sample_images())))
-    ours = registry.load(resolved(embedding="torchscript", weights=str(file))).embed(sample_images())
+    ours = registry.load(resolved(embedding="torchscript", **pinned(file))).embed(sample_images())
     assert ours == pytest.approx(theirs, abs=1e-5)
 
 

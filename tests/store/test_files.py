@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +199,34 @@ def test_what_another_process_deletes_at_the_same_time_is_deleted(monkeypatch: p
     with pytest.raises(FileNotFoundError):
         MemoryFileSystem().rm("/tables/gone", recursive=True)
     files.delete_tree("memory://tables/gone")
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder of a machine, which others may write into."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files.private_folder.cache_clear()
+    yield tmp_path / f"dedup_spark-{os.getuid()}"
+    files.private_folder.cache_clear()
+
+
+def test_the_folder_of_a_user_is_made_for_that_user_alone(temporary: Path) -> None:
+    assert files.private_folder("weights") == temporary / "weights"
+    assert [path.stat().st_mode & 0o777 for path in (temporary, temporary / "weights")] == [0o700, 0o700]
+
+
+@pytest.mark.parametrize("planted", ["link", "file", "open to all"])
+def test_a_folder_that_another_user_may_have_made_is_not_used(temporary: Path, planted: str) -> None:
+    if planted == "link":
+        (temporary.parent / "elsewhere").mkdir()
+        temporary.symlink_to(temporary.parent / "elsewhere")
+    elif planted == "file":
+        temporary.write_text("")
+    else:
+        temporary.mkdir()
+        temporary.chmod(0o777)
+    folder = files.private_folder("weights")
+    assert not folder.is_relative_to(temporary)
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    assert folder == files.private_folder("weights")
+    assert not (temporary.parent / "elsewhere" / "weights").exists()

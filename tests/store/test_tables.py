@@ -19,12 +19,12 @@ from fabricated import fill, frame, listed, readable, rejected
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.errors import LeaseError, TableError
+from dedup_spark.errors import ConfigError, LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import lease
 from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
 from dedup_spark.store.table_format import Format, write_format
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.tables import Tables, parts_of_name, quoted_name
 from dedup_spark.store.view_definitions import VIEWS
 from dedup_spark.store.views import create_views, open_views
 
@@ -516,6 +516,25 @@ def test_views_of_a_catalog_show_the_same_as_those_over_paths(catalog: Tables, t
         assert sorted(map(str, in_catalog)) == sorted(map(str, tables.spark.table(view.name).collect()))
     assert catalog.spark.table("tables_test.duplicates").count() == 1
     assert catalog.spark.table("tables_test.quarantine").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "quoted"),
+    [
+        ("dedup", ["dedup"], "`dedup`"), ("main.dedup", ["main", "dedup"], "`main`.`dedup`"),
+        ("`a.b`.`c``d`", ["a.b", "c`d"], "`a.b`.`c``d`"),
+        ("my-db; DROP TABLE x", ["my-db; DROP TABLE x"], "`my-db; DROP TABLE x`"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_database_is_quoted_whatever_it_holds(name: str, parts: list[str], quoted: str) -> None:
+    assert parts_of_name(name) == parts
+    assert quoted_name(parts) == quoted
+
+
+@pytest.mark.parametrize("name", ["", ".", "a.b.c", "a..b", "a`b", "`a", "a."])
+def test_what_is_no_name_of_a_database_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="expected SCHEMA or"):
+        parts_of_name(name)
 
 
 @pytest.mark.slow
