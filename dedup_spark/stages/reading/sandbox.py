@@ -19,7 +19,7 @@ import os
 import resource
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dedup_spark.stages.reading import syscalls
@@ -131,11 +131,6 @@ def _forbid_calls(libc: ctypes.CDLL) -> bool:
     if program is None:
         return False
     instructions = ctypes.create_string_buffer(b"".join(program))
-    n_instructions = len(program)
-
-    class SockFprog(ctypes.Structure):
-        _fields_: Sequence[tuple[str, type]] = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-    fprog = SockFprog(n_instructions, ctypes.addressof(instructions))
-    taken: int = libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(fprog), 0, 0)
+    sock_fprog = struct.pack("@HP", len(program), ctypes.addressof(instructions))
+    taken: int = libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, sock_fprog, 0, 0)
     return taken == 0
