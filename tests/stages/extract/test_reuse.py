@@ -27,6 +27,7 @@ from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.reading import read_ahead, reuse
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.stages.reading.slices import in_slice, reading_key
@@ -170,7 +171,9 @@ def test_deep_values_make_another_picture_of_equal_input(tmp_path: Path, extract
 def test_copies_are_decoded_once_also_far_apart(
     lake: Path, extract: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoders = read_ahead._decoders(1, SignatureSettings(400_000_000, 16, 256, 80, INPUT_PX), 6 * 2**30, 120.0)
+    decoders = read_ahead._decoders(
+        1, SignatureSettings(400_000_000, 16, 256, 80, INPUT_PX), DecoderLimits(6 * 2**30, 120.0)
+    )
     signed, sign = [], decoders.sign
     monkeypatch.setattr(decoders, "sign", lambda data: (signed.append(data), sign(data))[1])
     for i in range(100):

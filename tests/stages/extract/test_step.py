@@ -26,6 +26,7 @@ from dedup_spark.stages.extract import checks
 from dedup_spark.stages.extract import task as extract_task
 from dedup_spark.stages.extract.task import extract_batches
 from dedup_spark.stages.reading import read_ahead
+from dedup_spark.stages.reading.decoder_pool import DecoderLimits
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES
@@ -115,7 +116,7 @@ def test_no_addresses_make_no_rows(lake: TinyLake) -> None:
 
 def test_identical_bytes_in_a_task_are_decoded_once(lake: TinyLake, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = []
-    decoders = read_ahead._decoders(1, SignatureSettings(400_000_000, 16, 256, 80, 0), 6 * 2**30, 120.0)
+    decoders = read_ahead._decoders(1, SignatureSettings(400_000_000, 16, 256, 80, 0), DecoderLimits(6 * 2**30, 120.0))
     sign = decoders.sign
     monkeypatch.setattr(decoders, "sign", lambda data: (signed.append(data), sign(data))[1])
     path = next(iter(lake.truth))
