@@ -21,6 +21,7 @@ from dedup_spark.kernels.decoding.headers import claimed_size, jpeg_frame
 from dedup_spark.kernels.decoding.opened import Opened
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.png_chunks import without_odd_chunks
 from dedup_spark.kernels.decoding.raw import decode_raw
 from dedup_spark.vocabulary import RejectReason
 
@@ -32,7 +33,12 @@ REJECT_REASONS = tuple(RejectReason)
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
 
 _TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
-_UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
+_UNSUPPORTED = (
+    "unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented", "unknown pcx mode",
+    "not a pcx file", "not a tga file", "unknown tga", "cannot read this xpm file", "not a spider 2d image",
+)  # fmt: skip
+"""In messages of decoders. A file with the structure of PCX or TGA that the plugin takes for none is of a kind that it
+does not know."""
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
 
 
@@ -93,7 +99,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
             check_size(*claimed)
         if decoder is formats.RAW:
             return _decode_raw(data, image_format, check_size)
-        return _decode(data, image_format, decoder, max_pixels, check_size)
+        return _decode_mended(data, image_format, decoder, max_pixels, check_size)
     except DECODER_ERRORS as e:
         raise _rejection(data, image_format, e) from e
 
@@ -118,11 +124,30 @@ def _require_format(data: bytes) -> str:
 def _require_decoder(image_format: str) -> formats.Decoder:
     decoder = formats.decoder_of(image_format)
     if decoder is None:
-        raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
+        text = f"nothing here decodes {image_format}: {formats.why_not_decoded(image_format)}"
+        raise ImageRejected("unsupported_format", text)
     if not formats.is_installed(decoder):
         text = f"{image_format} needs {decoder.name}: pip install '{decoder.requirement}'"
         raise ImageRejected("unsupported_format", text)
     return decoder
+
+
+def _decode_mended(
+    data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
+) -> DecodedImage:
+    """Decode the file as it is or, where that fails, without the parts that hold no pixels. Raises the last error."""
+    try:
+        return _decode(data, image_format, decoder, max_pixels, check_size)
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except DECODER_ERRORS as e:
+        last = e
+    for copy in without_odd_chunks(data) if image_format == "PNG" else ():
+        try:
+            return _decode(copy, image_format, decoder, max_pixels, check_size)
+        except DECODER_ERRORS as e:
+            last = e
+    raise last
 
 
 def _decode(
