@@ -56,6 +56,8 @@ def _fits_class() -> type:
             super().load_end()
             if self.mode == "I;16" and abs(self.added) < 1 << 30:
                 values = np.asarray(self).view(np.int16).astype(np.int32) + self.added
-                self.im, self._mode = Image.fromarray(values).im, "I"
+                fits = values.min() >= 0 and values.max() < 1 << 16
+                shown = Image.fromarray(values.astype(np.uint16) if fits else values)
+                self.im, self._mode = shown.im, shown.mode
 
     return Fits
