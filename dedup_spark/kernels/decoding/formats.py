@@ -51,7 +51,7 @@ _MAGIC = (
     (b"\xb1\x68\xde\x3a", "DCX"), (b"P7\n", "PAM"), (b"P7 332", "XVThumb"), (b"\x80\xe8\0\0", "PIXAR"),
     (b"DanM", "MSP"), (b"LinS", "MSP"), (b"Image type: ", "IM"), (b"\0\0\0\0\0\0\0\4", "MCIDAS"),
     (b"PF\n", "PFM"), (b"\xabKTX ", "KTX"), (b"\x13\xab\xa1\x5c", "ASTC"), (b"gd2\0", "GD"),
-    (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (b"\x53\x80\xf6\x34", "PIC"), (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )  # fmt: skip
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})

@@ -85,3 +85,16 @@ def test_the_same_deep_values_are_the_same_in_fits_and_png() -> None:
     )
     assert of_fits.mode == of_png.mode
     assert of_fits.tobytes() == of_png.tobytes()
+
+
+@each_file
+def test_a_file_with_odd_bytes_in_its_head_is_decoded_or_rejected(file: OldFile) -> None:
+    draw = np.random.default_rng(len(file.data))
+    for _ in range(15):
+        data = bytearray(file.data)
+        for at in draw.integers(0, min(200, len(data)), 3):
+            data[at] = draw.integers(0, 256)
+        try:
+            decode_image(bytes(data), max_pixels=800_000, min_side_px=8)
+        except ImageRejected as e:
+            assert e.message
