@@ -19,7 +19,7 @@ def open_tga(data: bytes) -> Image.Image:
     """A Targa file whose alpha is zero everywhere is opaque, where its header says that it has no bits of alpha."""
     image: Any = _tga_class()(io.BytesIO(data), "")
     image.has_alpha_bits = bool(data[_DESCRIPTOR_AT] & _ALPHA_BITS)
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 def open_fits(data: bytes) -> Image.Image:
@@ -27,7 +27,7 @@ def open_fits(data: bytes) -> Image.Image:
     image: Any = _fits_class()(io.BytesIO(data), "")
     found = _BZERO.search(data, 0, _FITS_BLOCK_BYTES * _MAX_FITS_BLOCKS)
     image.added = int(found[1]) if found else 0
-    return image  # type: ignore[no-any-return]
+    return image
 
 
 @functools.cache

@@ -50,7 +50,7 @@ def _is_tga(data: bytes) -> bool:
     has_map, kind, depth, descriptor = data[1], data[2], data[16], data[17]
     is_mapped = kind in (1, 9)
     fits = has_map == is_mapped and kind in (1, 2, 3, 9, 10, 11) and not descriptor & 0xC0
-    depths = {1: (8, 16), 9: (8, 16), 3: (8, 16), 11: (8, 16)}.get(kind, (15, 16, 24, 32))
+    depths = {1: (8, 16), 9: (8, 16), 3: (1, 8, 16), 11: (8, 16)}.get(kind, (15, 16, 24, 32))
     map_fits = data[7] in (15, 16, 24, 32) if is_mapped else not any(data[3:8])
     return fits and depth in depths and map_fits and any(data[12:14]) and any(data[14:16])
 

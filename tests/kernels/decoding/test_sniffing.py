@@ -60,6 +60,11 @@ def test_other_first_bytes(data: bytes, expected: str | None) -> None:
     assert sniff_format(data) == expected
 
 
+@pytest.mark.parametrize("depth", [1, 8, 16])
+def test_a_grey_tga_has_one_of_three_depths(depth: int) -> None:
+    assert sniff_format(made(66, {2: 3, 13: 1, 15: 1, 16: depth})) == "TGA"
+
+
 @pytest.mark.parametrize("depth", [15, 16, 24, 32])
 def test_a_colour_tga_has_one_of_four_depths(depth: int) -> None:
     assert sniff_format(made(66, {2: 2, 13: 1, 15: 1, 16: depth})) == "TGA"
