@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image, features
 
 from dedup_spark.kernels.decoding import formats, openers
+from dedup_spark.kernels.decoding.bmp_masks import with_usual_masks
 from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.films import Film, read_film
 from dedup_spark.kernels.decoding.formats import sniff_format
@@ -39,6 +40,8 @@ _UNSUPPORTED = (
 )  # fmt: skip
 """In messages of decoders. A file with the structure of PCX or TGA that the plugin takes for none is of a kind that it
 does not know."""
+_MENDED: dict[str, Callable[[bytes], Iterator[bytes]]] = {"PNG": without_odd_chunks, "BMP": with_usual_masks}
+"""Copies of a file that show the same picture and are easier to decode, the fullest first."""
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
 
 
@@ -135,14 +138,14 @@ def _require_decoder(image_format: str) -> formats.Decoder:
 def _decode_mended(
     data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
 ) -> DecodedImage:
-    """Decode the file as it is or, where that fails, without the parts that hold no pixels. Raises the last error."""
+    """Decode the file as it is or, where that fails, as `_MENDED` puts it. Raises the last error."""
     try:
         return _decode(data, image_format, decoder, max_pixels, check_size)
     except (MemoryError, Image.DecompressionBombError):
         raise
     except DECODER_ERRORS as e:
         last = e
-    for copy in without_odd_chunks(data) if image_format == "PNG" else ():
+    for copy in _MENDED[image_format](data) if image_format in _MENDED else ():
         try:
             return _decode(copy, image_format, decoder, max_pixels, check_size)
         except DECODER_ERRORS as e:
