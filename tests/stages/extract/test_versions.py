@@ -70,6 +70,7 @@ def test_to_read_much_again_needs_consent() -> None:
         (OTHER_REJECTING, "corrupt", True),
         (OTHER_REJECTING, "unsupported_format", True),
         (OTHER_REJECTING, "not_an_image", False),  # no decoder was asked
+        ("1/rejected by pillow-9.0/pixels-1/side-1", "not_an_image", True),  # more formats are known since
         (OTHER_REJECTING, "missing", False),
         (REJECTING.replace("/pixels-400000000", "/pixels-100"), "too_many_pixels", True),
         (REJECTING.replace("/pixels-", " anotherdecoder-1.0/pixels-"), "unsupported_format", False),  # gone since
