@@ -18,6 +18,7 @@ from dedup_spark.cli.arguments import make_parser
 from dedup_spark.commands.plan.forecast import Prices, Rates, Workload, parse_cluster
 from dedup_spark.commands.plan.text import paper_markdown
 from dedup_spark.config import Config
+from dedup_spark.kernels.decoding import pillow_plugins
 from dedup_spark.kernels.decoding.images import REJECT_REASONS
 from dedup_spark.stages.reading.read_ahead import RETRIABLE
 from dedup_spark.store import schema, view_definitions
@@ -84,6 +85,17 @@ def reasons_part(text: str) -> str:
         for reason in REJECT_REASONS
     ]
     return grid(("reason", "means", "time may mend"), rows)
+
+
+def formats_part(_: str) -> str:
+    """Every plugin of Pillow, and every other format that bytes can show, with what is decided of it and why."""
+    read = ", ".join(sorted(pillow_plugins.READ_BY, key=str.casefold))
+    refused = {**pillow_plugins.REFUSED, **pillow_plugins.WITHOUT_PLUGIN}
+    rows = [
+        (f"`{name}`", "yes" if name in pillow_plugins.REFUSED else "no", refused[name])
+        for name in sorted(refused, key=str.casefold)
+    ]
+    return f"Pillow decodes {read}.\n\n" + grid(("not decoded", "a plugin of Pillow", "why"), rows)
 
 
 # --- settings ---------------------------------------------------------------------------------------------
@@ -238,6 +250,7 @@ PARTS: dict[str, tuple[str, Callable[[str], str]]] = {
     "tables": ("tables.md", tables_part),
     "views": ("tables.md", views_part),
     "reasons": ("reading.md", reasons_part),
+    "formats": ("reading.md", formats_part),
     "settings": ("settings.md", settings_part),
     "settings-to-change": ("settings.md", settings_to_change_part),
     "commands": ("commands.md", commands_part),

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import PIL
 
+from dedup_spark.kernels.decoding import pillow_plugins
 from dedup_spark.kernels.decoding.headers import tiff_directories
+from dedup_spark.kernels.decoding.structures import format_by_structure, is_svg
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +36,27 @@ RAW = Decoder("rawpy", "rawpy", ("rawpy preview", "rawpy", "rawpy half size"), "
 DECODERS = (PILLOW, HEIF, JXL, RAW)
 
 _MAGIC = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
+    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", "CgBI"), (b"\x89PNG", "PNG"),
+    (b"GIF87a", "GIF"), (b"GIF89a", "GIF"),
     (b"\xff\x4f\xff\x51", "JPEG2000"), (b"\0\0\0\x0cjP  ", "JPEG2000"),
     (b"\xff\x0a", "JXL"), (b"\0\0\0\x0cJXL ", "JXL"),
-    (b"8BPS", "PSD"), (b"DDS ", "DDS"), (b"qoif", "QOI"),
+    (b"8BPS\0\2", "PSB"), (b"8BPS", "PSD"), (b"DDS ", "DDS"), (b"qoif", "QOI"),
     (b"FUJIFILMCCD-RAW", "RAF"), (b"IIRO", "ORF"), (b"IIRS", "ORF"), (b"MMOR", "ORF"), (b"IIU\0", "RW2"),
     (b"\0MRM", "MRW"), (b"FOVb", "X3F"),
-    (b"gimp xcf", "XCF"), (b"%!PS-Adobe", "EPS"), (b"\xc5\xd0\xd3\xc6", "EPS"), (b"II\xbc", "JPEG XR"),
-    (b"AT&TFORM", "DJVU"), (b"\x76\x2f\x31\x01", "EXR"), (b"#?RADIANCE", "HDR"), (b"BPG\xfb", "BPG"),
-    (b"FLIF", "FLIF"), (b"\xd7\xcd\xc6\x9a", "WMF"), (b"icns", "ICNS"), (b"\0\0\2\0\1\0", "CUR"),
+    (b"gimp xcf", "XCF"), (b"%!PS", "EPS"), (b"\xc5\xd0\xd3\xc6", "EPS"), (b"II\xbc", "JPEG XR"),
+    (b"AT&TFORM", "DJVU"), (b"\x76\x2f\x31\x01", "EXR"), (b"#?RADIANCE", "HDR"), (b"#?RGBE", "HDR"),
+    (b"BPG\xfb", "BPG"), (b"FLIF", "FLIF"), (b"\xd7\xcd\xc6\x9a", "WMF"), (b"\1\0\x09\0\0\3", "WMF"), (b"icns", "ICNS"),
     (b"\x8bMNG", "MNG"), (b"\x8bJNG", "JNG"), (b"SIMPLE  =", "FITS"),
     (b"BLP1", "BLP"), (b"BLP2", "BLP"), (b"FTEX", "FTEX"), (b"\x59\xa6\x6a\x95", "SUN"), (b"/* XPM */", "XPM"),
-    (b"\xb1\x68\xde\x3a", "DCX"), (b"P7\n", "PAM"), (b"P7 332\n", "XVThumb"), (b"\x80\xe8\0\0", "PIXAR"),
+    (b"\xb1\x68\xde\x3a", "DCX"), (b"P7\n", "PAM"), (b"P7 332", "XVThumb"), (b"\x80\xe8\0\0", "PIXAR"),
+    (b"DanM", "MSP"), (b"LinS", "MSP"), (b"Image type: ", "IM"), (b"\0\0\0\0\0\0\0\4", "MCIDAS"),
+    (b"PF\n", "PFM"), (b"\xabKTX ", "KTX"), (b"\x13\xab\xa1\x5c", "ASTC"), (b"gd2\0", "GD"),
+    (b"\x53\x80\xf6\x34", "PIC"), (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )  # fmt: skip
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-_OLD_HEADER_BYTES = 66
+_RIFF_FORMATS = {b"WEBP": "WEBP", b"ACON": "ANI"}
 _BMP_HEADER_BYTES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 _RAW_MAKES = {b"NIKON": "NEF", b"SONY": "ARW", b"PENTAX": "PEF", b"RICOH": "PEF", b"SAMSUNG": "SRW", b"OLYMPUS": "ORF"}
@@ -58,9 +64,7 @@ _CFA, _LINEAR_RAW = 32803, 34892  # PhotometricInterpretation of sensor data
 _NEW_SUBFILE_TYPE, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 262, 271, 330, 50706
 
 _DECODER_OF = {
-    **dict.fromkeys(
-        ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "PPM", "DDS", "QOI"), PILLOW
-    ),
+    **dict.fromkeys(pillow_plugins.READ_BY, PILLOW),
     "HEIF": HEIF,
     "JXL": JXL,
     **dict.fromkeys(
@@ -79,26 +83,31 @@ def sniff_format(data: bytes) -> str | None:
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
+    if data[:4] == b"RIFF" and data[8:12] in _RIFF_FORMATS:
+        return _RIFF_FORMATS[data[8:12]]
     if data[4:8] == b"ftyp":
         return _by_brand(data)
     if data[:4] == b"\0\0\1\0":
         return "ICO" if any(data[4:6]) else None
+    if data[:4] == b"\0\0\2\0" and any(data[4:6]) and data[9:10] == b"\0":
+        return "CUR"
     if data[:2] == b"BM":
         return "BMP" if int.from_bytes(data[14:18], "little") in _BMP_HEADER_BYTES else None
     if data[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"):
         return "PPM" if data[2:3].isspace() else None
     if data[6:14] == b"HEAPCCDR":
         return "CRW"
-    if data[128:132] == b"DICM":
-        return "DICOM"
-    return "SVG" if _is_svg(data) else _by_structure(data)
+    return "SVG" if is_svg(data) else format_by_structure(data)
 
 
 def decoder_of(image_format: str) -> Decoder | None:
     """The decoder of this format, installed or not; None when there is none."""
     return _DECODER_OF.get(image_format)
+
+
+def why_not_decoded(image_format: str) -> str:
+    """Why a format has no decoder."""
+    return {**pillow_plugins.REFUSED, **pillow_plugins.WITHOUT_PLUGIN}[image_format]
 
 
 @functools.cache
@@ -160,41 +169,3 @@ def _raw_in_tiff(data: bytes) -> str | None:
             make = bytes(v & 255 for v in first.get(_MAKE, ())).upper()
             return next((name for start, name in _RAW_MAKES.items() if make.startswith(start)), "RAW")
     return None
-
-
-def _by_structure(data: bytes) -> str | None:
-    """Old formats without a decoder, whose first bytes alone say too little: several fields must fit."""
-    if len(data) < _OLD_HEADER_BYTES:
-        return None
-    if data[:2] == b"\x01\xda" and data[2] <= 1 and data[3] in (1, 2):
-        return "SGI"
-    if (
-        data[0] == 10
-        and data[1] in (0, 2, 3, 4, 5)
-        and data[2] <= 1
-        and data[3] in (1, 2, 4, 8)
-        and data[65] in range(5)
-    ):
-        return "PCX"
-    if data[4:6] in (b"\x11\xaf", b"\x12\xaf") and any(data[8:10]) and any(data[10:12]):
-        return "FLI"
-    if data.startswith(b"#define ") and b"_width " in data[:128] and b"_bits" in data[:1024]:
-        return "XBM"
-    return "TGA" if _is_tga(data) else None
-
-
-def _is_tga(data: bytes) -> bool:
-    """By its footer, or by a header in which every field is one that is written."""
-    if data.endswith(b"TRUEVISION-XFILE.\0"):
-        return True
-    has_map, kind, depth, descriptor = data[1], data[2], data[16], data[17]
-    is_mapped = kind in (1, 9)
-    fits = has_map == is_mapped and kind in (1, 2, 3, 9, 10, 11) and not descriptor & 0xC0
-    depths = {1: (8, 16), 9: (8, 16), 3: (8, 16), 11: (8, 16)}.get(kind, (15, 16, 24, 32))
-    map_fits = data[7] in (15, 16, 24, 32) if is_mapped else not any(data[3:8])
-    return fits and depth in depths and map_fits and any(data[12:14]) and any(data[14:16])
-
-
-def _is_svg(data: bytes) -> bool:
-    head = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return head.startswith(b"<svg") or (head.startswith(b"<?xml") and b"<svg" in head and b"<html" not in head)

@@ -21,6 +21,8 @@ MAX_COUNTED = 16_384
 _UNSET_MS, _LEAST_MS = 100, 11
 """Viewers show a frame whose delay is none or next to none for a tenth of a second."""
 _REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
+_PHOTOMETRIC, _PIXEL_OFFSETS = 262, (273, 324, 513)
+_LAST_PHOTOMETRIC, _FIRST_PRIVATE = 10, 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,34 @@ def _of_jxl(image: Image.Image, data: bytes) -> Frames:
 
 
 def _of_tiff(image: Image.Image, data: bytes) -> Frames:
-    """The chain of directories, but for reduced copies and masks, where there are whole pages too."""
-    pages = list(itertools.islice(tiff_pages(data), MAX_COUNTED))
-    whole = [i for i, tags in enumerate(pages) if _is_whole(tags)]
+    """The chain of directories, but for what shows nothing, and for reduced copies and masks, where there are whole
+    pages too."""
+    pages = itertools.islice(tiff_pages(data), MAX_COUNTED)
+    whole = [i for i, tags in enumerate(pages) if _is_shown(tags) and _is_whole(tags)]
     return Frames(tuple(whole)) if whole else _ONE
+
+
+def _is_shown(tags: dict[int, tuple[int, ...]]) -> bool:
+    """Whether a directory describes pixels: it says where they are, and how they are seen by a number that the
+    specification defines or leaves to companies. A chain that leads into other data finds directories without."""
+    photometric = sum(tags.get(_PHOTOMETRIC, ())[:1])
+    return any(tag in tags for tag in _PIXEL_OFFSETS) and not _LAST_PHOTOMETRIC < photometric < _FIRST_PRIVATE
 
 
 def _is_whole(tags: dict[int, tuple[int, ...]]) -> bool:
     kind, old_kind = sum(tags.get(254, ())[:1]), sum(tags.get(255, ())[:1])
     return not kind & (_REDUCED | _MASK) and old_kind != _OLD_REDUCED
+
+
+def _of_pages(image: Image.Image, data: bytes) -> Frames:
+    n = min(int(getattr(image, "n_frames", 1)), MAX_COUNTED)
+    return Frames(tuple(range(n))) if n > 1 else _ONE
+
+
+def _of_fli(image: Image.Image, data: bytes) -> Frames:
+    """All frames are shown equally long."""
+    n = min(int(getattr(image, "n_frames", 1)), MAX_COUNTED)
+    return _film((_shown_ms(image.info.get("duration", 0)),) * n)
 
 
 def _film(delays: tuple[int, ...]) -> Frames:
@@ -164,5 +185,5 @@ def _webp_delays(data: bytes) -> Iterator[int]:
 
 _COUNTS: dict[str, Callable[[Image.Image, bytes], Frames]] = {
     "GIF": _of_gif, "PNG": _of_png, "WEBP": _of_webp, "AVIF": _of_avif, "HEIF": _of_heif, "JPEG": _of_mpo,
-    "TIFF": _of_tiff, "JXL": _of_jxl,
+    "TIFF": _of_tiff, "JXL": _of_jxl, "FLI": _of_fli, "DCX": _of_pages, "SPIDER": _of_pages, "IM": _of_pages,
 }  # fmt: skip

@@ -24,7 +24,7 @@ _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 def tiff_directories(data: bytes, max_values: int = 256) -> Iterator[dict[int, tuple[int, ...]]]:
     """The tags that are used here, of each of the first directories: IFD0, its SubIFDs, then the chain. BigTIFF too.
 
-    Tags with more than `max_values` values are left out.
+    Tags with more than `max_values` values are there without them.
     """
     order, big = _tiff_layout(data)
     first = unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -116,7 +116,8 @@ def _tiff_directory(
     for _ in range(min(n_entries, max_entries)):
         tag, kind, count = unpack(order + entry_layout, data, at) or (0, 0, 0)
         value_at = at + step - inline
-        if kind in _TIFF_INTEGERS and tag in _TIFF_TAGS_READ and tag not in tags and count <= max_values:
+        if kind in _TIFF_INTEGERS and tag in _TIFF_TAGS_READ and tag not in tags:
+            count = count if count <= max_values else 0
             layout = f"{order}{count}{_TIFF_INTEGERS[kind]}"
             if struct.calcsize(layout) > inline:
                 value_at = sum(unpack(order + pointer, data, value_at))

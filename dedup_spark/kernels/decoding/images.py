@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import resource
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image, features
 
 from dedup_spark.kernels.decoding import formats, openers
+from dedup_spark.kernels.decoding.bmp_masks import with_usual_masks
 from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.films import Film, read_film
 from dedup_spark.kernels.decoding.formats import sniff_format
@@ -21,6 +22,7 @@ from dedup_spark.kernels.decoding.headers import claimed_size, jpeg_frame
 from dedup_spark.kernels.decoding.opened import Opened
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.png_chunks import without_odd_chunks
 from dedup_spark.kernels.decoding.raw import decode_raw
 from dedup_spark.redaction import without_secrets
 from dedup_spark.vocabulary import RejectReason
@@ -33,7 +35,14 @@ REJECT_REASONS = tuple(RejectReason)
 warnings.filterwarnings("ignore", module="PIL")  # odd EXIF or a palette with alpha: nobody reads a warning per image
 
 _TRUNCATED = ("truncated", "end of file", "end of data", "unexpected end", "not enough", "reached eof")
-_UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented")
+_UNSUPPORTED = (
+    "unsupported", "not supported", "not yet supported", "unknown pixel mode", "not implemented", "unknown pcx mode",
+    "not a pcx file", "not a tga file", "unknown tga", "cannot read this xpm file", "not a spider 2d image",
+)  # fmt: skip
+"""In messages of decoders. A file with the structure of PCX or TGA that the plugin takes for none is of a kind that it
+does not know."""
+_MENDED: dict[str, Callable[[bytes], Iterator[bytes]]] = {"PNG": without_odd_chunks, "BMP": with_usual_masks}
+"""Copies of a file that show the same picture and are easier to decode, the fullest first."""
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
 
 
@@ -94,7 +103,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
             check_size(*claimed)
         if decoder is formats.RAW:
             return _decode_raw(data, image_format, check_size)
-        return _decode(data, image_format, decoder, max_pixels, check_size)
+        return _decode_mended(data, image_format, decoder, max_pixels, check_size)
     except DECODER_ERRORS as e:
         raise _rejection(data, image_format, e) from e
 
@@ -119,11 +128,30 @@ def _require_format(data: bytes) -> str:
 def _require_decoder(image_format: str) -> formats.Decoder:
     decoder = formats.decoder_of(image_format)
     if decoder is None:
-        raise ImageRejected("unsupported_format", f"nothing here decodes {image_format}")
+        text = f"nothing here decodes {image_format}: {formats.why_not_decoded(image_format)}"
+        raise ImageRejected("unsupported_format", text)
     if not formats.is_installed(decoder):
         text = f"{image_format} needs {decoder.name}: pip install '{decoder.requirement}'"
         raise ImageRejected("unsupported_format", text)
     return decoder
+
+
+def _decode_mended(
+    data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
+) -> DecodedImage:
+    """Decode the file as it is or, where that fails, as `_MENDED` puts it. Raises the last error."""
+    try:
+        return _decode(data, image_format, decoder, max_pixels, check_size)
+    except (MemoryError, Image.DecompressionBombError):
+        raise
+    except DECODER_ERRORS as e:
+        last = e
+    for copy in _MENDED[image_format](data) if image_format in _MENDED else ():
+        try:
+            return _decode(copy, image_format, decoder, max_pixels, check_size)
+        except DECODER_ERRORS as e:
+            last = e
+    raise last
 
 
 def _decode(

@@ -17,22 +17,10 @@ from typing import Any
 from PIL import Image
 
 from dedup_spark.kernels.decoding.headers import tiff_directories
+from dedup_spark.kernels.decoding.old_formats import open_fits, open_tga
+from dedup_spark.kernels.decoding.pillow_plugins import READ_BY
+from dedup_spark.kernels.decoding.tiff_headers import with_known_header
 
-_PILLOW_PLUGINS = {
-    "JPEG": ("JpegImagePlugin", "jpeg_factory"),  # gives MPO where there are more pictures
-    "PNG": ("PngImagePlugin", "PngImageFile"),
-    "GIF": ("GifImagePlugin", "GifImageFile"),
-    "WEBP": ("WebPImagePlugin", "WebPImageFile"),
-    "BMP": ("BmpImagePlugin", "BmpImageFile"),
-    "TIFF": ("TiffImagePlugin", "TiffImageFile"),
-    "AVIF": ("AvifImagePlugin", "AvifImageFile"),
-    "JPEG2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
-    "ICO": ("IcoImagePlugin", "IcoImageFile"),
-    "PSD": ("PsdImagePlugin", "PsdImageFile"),
-    "PPM": ("PpmImagePlugin", "PpmImageFile"),
-    "DDS": ("DdsImagePlugin", "DdsImageFile"),
-    "QOI": ("QoiImagePlugin", "QoiImageFile"),
-}
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
     NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
@@ -54,16 +42,16 @@ XMP."""
 
 def open_image(data: bytes, image_format: str) -> Image.Image:
     """Raises what the plugin raises; see DECODER_ERRORS."""
-    if image_format == "HEIF":
-        return _open_heif(data)
-    if image_format == "JXL":
-        return _open_jxl(data)
-    module_name, factory_name = _PILLOW_PLUGINS[image_format]
+    if image_format in _OWN_OPENERS:
+        return _OWN_OPENERS[image_format](data)
+    module_name, factory_name = READ_BY[image_format]
     module: Any = importlib.import_module(f"PIL.{module_name}")
     if image_format == "AVIF":
         module.DEFAULT_MAX_THREADS = 1  # a child process uses one core
     elif image_format == "PNG":
         module.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
+    elif image_format == "TIFF":
+        data = with_known_header(data)
     factory: Callable[[io.BytesIO, str], Image.Image] = getattr(module, factory_name)
     return factory(io.BytesIO(data), "")
 
@@ -104,3 +92,8 @@ def _open_jxl(data: bytes) -> Image.Image:
         if type(e).__name__ == "PanicException":  # raised by its Rust code; not a subclass of Exception
             raise ValueError(f"decoder panicked: {e}") from e
         raise
+
+
+_OWN_OPENERS: dict[str, Callable[[bytes], Image.Image]] = {
+    "HEIF": _open_heif, "JXL": _open_jxl, "TGA": open_tga, "FITS": open_fits,
+}  # fmt: skip

@@ -19,9 +19,9 @@ FORMAT_OF_SUFFIX = {
     "x3f": "X3F", "rwl": "RAW", "3fr": "RAW", "fff": "RAW", "iiq": "RAW", "mef": "RAW", "erf": "RAW", "kdc": "RAW",
     "dcr": "RAW", "mos": "RAW",
     "svg": "SVG", "eps": "EPS", "xcf": "XCF", "jxr": "JPEG XR", "wdp": "JPEG XR", "hdp": "JPEG XR", "djvu": "DJVU",
-    "djv": "DJVU", "exr": "EXR", "hdr": "HDR", "bpg": "BPG", "flif": "FLIF", "wmf": "WMF", "icns": "ICNS",
-    "cur": "CUR", "mng": "MNG", "jng": "JNG", "fits": "FITS", "blp": "BLP", "ftex": "FTEX", "xpm": "XPM", "xbm": "XBM",
-    "dcx": "DCX", "pcx": "PCX", "pam": "PAM", "sgi": "SGI", "fli": "FLI", "flc": "FLI", "tga": "TGA", "dcm": "DICOM",
+    "djv": "DJVU", "exr": "EXR", "hdr": "HDR", "bpg": "BPG", "flif": "FLIF", "wmf": "WMF", "emf": "EMF",
+    "mng": "MNG", "jng": "JNG", "pam": "PAM", "dcm": "DICOM", "psb": "PSB", "ani": "ANI",
+    "ora": "OpenRaster", "kra": "KRA", "nii": "NIfTI", "fpx": "FPX",
 }  # fmt: skip
 """Endings, without their dot and in small letters, of the formats that not every installation decodes."""
 

@@ -23,7 +23,12 @@ from dedup_spark.kernels.features.exif import ExifFacts, exif_facts
 from dedup_spark.kernels.features.samples import middle, stored_middle
 
 _JPEG_FORMATS = frozenset({"JPEG", "MPO"})
-_LOSSLESS_FORMATS = frozenset({"PNG", "BMP", "PPM", "QOI", "DDS", "ICO", "PSD"})
+_LOSSLESS_FORMATS = frozenset(
+    {
+        "PNG", "BMP", "DIB", "PPM", "QOI", "DDS", "ICO", "CUR", "PSD", "PCX", "DCX", "TGA", "SGI", "SUN", "XBM", "XPM",
+        "FITS", "GBR", "IM", "MCIDAS", "MSP", "PIXAR", "SPIDER",
+    }
+)  # fmt: skip
 _JPEG_IN_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
 _SUBSAMPLING = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1", (4, 2): "4:1:0"}
 _MARGIN_SHARE = 0.02

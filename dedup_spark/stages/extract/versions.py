@@ -114,7 +114,11 @@ def _versions(signature: SignatureSettings) -> frozenset[str]:
 
 
 def _may_be_mended(kind: Row, rejecting: str) -> bool:
-    return kind["reject_reason"] in _DECODER_MAY_MEND and may_decode_now(kind["signature_version"] or "", rejecting)
+    """Whether what was rejected may be read now. By which bytes a format is known, our own version alone changes."""
+    version = kind["signature_version"] or ""
+    if kind["reject_reason"] == RejectReason.NOT_AN_IMAGE:
+        return is_of_rejects(version) and own_version(version) != own_version(rejecting)
+    return kind["reject_reason"] in _DECODER_MAY_MEND and may_decode_now(version, rejecting)
 
 
 def _made_by(kind: Row) -> tuple[str | None, str | None]:

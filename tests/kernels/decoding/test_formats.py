@@ -262,24 +262,6 @@ def test_the_first_bytes_tell_the_format(start: bytes, image_format: str | None)
     assert sniff_format(start) == image_format
 
 
-def old_files() -> dict[str, bytes]:
-    """Formats of old programs, which nothing here decodes and whose first bytes alone say little."""
-    image = Image.fromarray(picture())
-    frame = b"\0\0\0\0\x11\xaf\1\0" + (320).to_bytes(2, "little") + (200).to_bytes(2, "little") + bytes(120)
-    tga = encoded(image, "TGA")
-    return {
-        "SGI": encoded(image, "SGI"), "PCX": encoded(image, "PCX"), "TGA": tga, "FLI": frame,
-        "XBM": encoded(image.convert("1"), "XBM"), "SUN": b"\x59\xa6\x6a\x95" + bytes(100), "BLP": b"BLP2" + bytes(9),
-        "XPM": b"/* XPM */\nstatic char *x[] = {", "PAM": b"P7\nWIDTH 4\nHEIGHT 4\n",
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("image_format", old_files())
-def test_an_old_format_without_decoder_is_named_and_not_called_no_image(image_format: str) -> None:
-    with pytest.raises(ImageRejected, match=f"^unsupported_format: nothing here decodes {image_format}"):
-        decode_image(old_files()[image_format], **LIMITS)
-
-
 def test_a_targa_file_of_the_first_version_has_no_footer_and_is_told_by_its_header() -> None:
     for mode in ("RGB", "RGBA", "L", "LA", "P"):
         for compression in (None, "tga_rle"):

@@ -64,10 +64,13 @@ def test_huge_claims_are_refused_before_anything_is_allocated() -> None:
 
 
 def test_bombs_stay_small() -> None:
-    """Half a gigabyte behind a colour profile, a text, the pixels of a PNG or a strip of a TIFF."""
+    """Half a gigabyte behind a colour profile, a text, the pixels of a PNG or a strip of a TIFF.
+
+    A picture is shown without such a profile or text.
+    """
     outcomes, grown = in_little_memory(hostile_files.bombs(), 256 << 20)
     assert {name: outcome.split(":")[0] for name, outcome in outcomes.items()} == {
-        "png iccp": "corrupt", "png ztxt": "corrupt", "png itxt": "corrupt", "png idat": "ok", "tiff strip": "ok",
+        "png iccp": "ok", "png ztxt": "ok", "png itxt": "ok", "png idat": "ok", "tiff strip": "ok",
     }  # fmt: skip
     assert grown < 64 << 20
 

@@ -29,11 +29,14 @@ FIELDS = {
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_old_formats_are_known_by_all_of_their_fields(name: str) -> None:
-    fields, wrong = FIELDS[name]
-    assert sniff_format(made(66, fields)) == name.split()[0]
+    (fields, wrong), image_format = FIELDS[name], name.split()[0]
+    assert sniff_format(made(66, fields)) == image_format
     for at, value in wrong:
         assert sniff_format(made(66, fields | {at: value})) is None, (at, value)
-    assert sniff_format(made(65, {at: v for at, v in fields.items() if at < 65})) is None, "too short for a header"
+    n_bytes = 18 if image_format == "TGA" else 66
+    assert sniff_format(made(n_bytes, {at: v for at, v in fields.items() if at < n_bytes})) == image_format
+    cut = n_bytes - 1
+    assert sniff_format(made(cut, {at: v for at, v in fields.items() if at < cut})) is None, "too short for a header"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,11 @@ def test_old_formats_are_known_by_all_of_their_fields(name: str) -> None:
 )
 def test_other_first_bytes(data: bytes, expected: str | None) -> None:
     assert sniff_format(data) == expected
+
+
+@pytest.mark.parametrize("depth", [1, 8, 16])
+def test_a_grey_tga_has_one_of_three_depths(depth: int) -> None:
+    assert sniff_format(made(66, {2: 3, 13: 1, 15: 1, 16: depth})) == "TGA"
 
 
 @pytest.mark.parametrize("depth", [15, 16, 24, 32])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import features
 
-from dedup_spark.kernels.decoding import formats, suffixes
+from dedup_spark.kernels.decoding import formats, structures, suffixes
 from dedup_spark.kernels.decoding.openers import PILLOW_FEATURES
 from dedup_spark.kernels.decoding.suffixes import FORMAT_OF_SUFFIX, formats_decoded_here, not_decoded
 
@@ -20,8 +20,8 @@ def test_every_format_that_may_lack_its_decoder_has_an_ending() -> None:
 
 def test_every_format_with_an_ending_is_one_that_bytes_can_show() -> None:
     by_magic = {name for _, name in formats._MAGIC}
-    by_structure = {"SVG", "WEBP", "AVIF", "HEIF", "CR2", "CR3", "CRW", "DICOM", "ICO", "SGI", "PCX", "FLI", "XBM",
-                    "TGA", "RAW", "DNG", *formats._RAW_MAKES.values()}  # fmt: skip
+    by_structure = {"SVG", "WEBP", "ANI", "AVIF", "HEIF", "CR2", "CR3", "CRW", "ICO", "RAW", "DNG"}
+    by_structure |= {*formats._RAW_MAKES.values(), *(s.name for s in structures._STRUCTURES)}
     assert set(FORMAT_OF_SUFFIX.values()) <= by_magic | by_structure
     assert all(suffix == suffix.lower() and "." not in suffix for suffix in FORMAT_OF_SUFFIX)
 

@@ -19,7 +19,7 @@ SIGNATURE = SignatureSettings(400_000_000, 16, 256, 80, 0)
 CURRENT = current_versions(SIGNATURE)
 REJECTING = rejected_version(SIGNATURE)
 DECODING = next(v for v in sorted(CURRENT) if v != REJECTING)
-OTHER_PILLOW = "3/pillow-9.0/thumbnail-256-q80"
+OTHER_PILLOW = "4/pillow-9.0/thumbnail-256-q80"
 OTHER_REJECTING = REJECTING.replace("pillow-", "pillow-0")
 
 
@@ -70,6 +70,7 @@ def test_to_read_much_again_needs_consent() -> None:
         (OTHER_REJECTING, "corrupt", True),
         (OTHER_REJECTING, "unsupported_format", True),
         (OTHER_REJECTING, "not_an_image", False),  # no decoder was asked
+        ("1/rejected by pillow-9.0/pixels-1/side-1", "not_an_image", True),  # more formats are known since
         (OTHER_REJECTING, "missing", False),
         (REJECTING.replace("/pixels-400000000", "/pixels-100"), "too_many_pixels", True),
         (REJECTING.replace("/pixels-", " anotherdecoder-1.0/pixels-"), "unsupported_format", False),  # gone since
@@ -95,8 +96,8 @@ def test_many_rejects_stay_where_nobody_asked_for_them(caplog: pytest.LogCapture
 def test_rows_made_before_our_own_hashes_changed_are_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "OLDEST_DECIDING", 4)
-    sentences = said(others(kind(40, OTHER_PILLOW), kind(60, "4/pillow-9.0/thumbnail-256-q80")), caplog)
+    monkeypatch.setattr(versions, "OLDEST_DECIDING", 5)
+    sentences = said(others(kind(40, OTHER_PILLOW), kind(60, "5/pillow-9.0/thumbnail-256-q80")), caplog)
     assert (
         "40 rows were made by an older version of our own hashes; they are never proposed for removal" in sentences[1]
     )
