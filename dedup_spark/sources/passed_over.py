@@ -17,11 +17,22 @@ HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
 LINK_TO_FILE, LINK_TO_FOLDER = "link to a file", "link to a folder"
 BEHIND_LINK = "file behind a link to a folder"
 FOLDER_MARKER = "folder marker"
+BESIDE_CONTAINERS = "file beside tar files"
 CLOSED_FOLDER = "folder that may not be listed"
 LONG_PATH = "folder whose path is longer than the system takes"
 DAMAGED_FOLDER = "folder that its disk cannot read"
 UNLISTED = (CLOSED_FOLDER, LONG_PATH, DAMAGED_FOLDER)
 """Reasons to pass over a folder, or a container, that may hold images."""
+
+_TAR = "its images are read when it is a lake of its own: --lake '<folder>/*.tar'"
+_TABLE = "where it holds images, they are read when it is a lake of its own: --lake <file or folder of Parquet files>"
+REMEDIES = {
+    BESIDE_CONTAINERS: "where these are images, they are read as a lake of their own, or with inventory.source=folder",
+    "tar file": _TAR,
+    "parquet file": _TABLE,
+    "zip file": "images in it are not looked for: unpack it, or store it as plain .tar",
+}
+"""What to do where such entries hold images, by reason."""
 
 
 class PassedOver:

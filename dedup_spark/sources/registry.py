@@ -5,32 +5,40 @@
 3. a name ending in `.tar`, or a glob whose last part has it: tar files; compressed ones too, which are then refused
 4. a name ending in `.parquet`, or a folder that holds a `_delta_log`: a table when a column holds bytes (BINARY, or
    a struct with BINARY `bytes`) or `inventory.bytes_column` is set, otherwise a manifest
-5. anything else: a folder
+5. a folder in which tar files are found and nothing that may be an image: tar files; one in which Parquet files are
+   found and neither: as in rule 4
+6. anything else: a folder
 
-So a folder of tar or Parquet files without such a name is a folder of objects unless `inventory.source` says
-otherwise, and `auto` never chooses `binary_file`. Only rule 4 reads from the lake, on the driver: whether there is a
-`_delta_log`, and the schema of one data file.
+`auto` never chooses `binary_file`. Rules 4 and 5 read from the lake, on the driver: whether there is a `_delta_log`,
+the schema of one data file, and for rule 5 at most 1,000 names of each of the first 20 folders, which takes a request
+per folder in S3. A folder source passes containers over and counts them, and a tar source what lies beside the tar
+files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dedup_spark.config import InventorySettings
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources import addresses, names, parquet_rows
 from dedup_spark.sources.base import Source
 from dedup_spark.sources.binary_file import BinaryFileSource
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.manifest import CSV_SUFFIXES, ManifestSource
+from dedup_spark.sources.other_files import other_kind
 from dedup_spark.sources.s3_inventory import MANIFEST_NAME, S3InventorySource
 from dedup_spark.sources.table import PARQUET_SUFFIXES, TableSource, is_delta
 from dedup_spark.sources.tar import COMPRESSED_NAME, TAR_NAME, TarSource
+
+_FOLDERS_LOOKED_AT, _NAMES_LOOKED_AT = 20, 1000
 
 _MAKERS: dict[str, Callable[[str, InventorySettings], Source]] = {
     "folder": lambda lake, settings: FolderSource(lake, settings.skip_hidden),
@@ -46,7 +54,7 @@ def open_source(lake: str, settings: InventorySettings) -> Source:
     """The source for an address, which may also be the `root` of a source opened before with the same settings.
 
     Raises:
-        ConfigError: rule 4 has to read from the lake and cannot.
+        ConfigError: rule 4 or 5 has to read from the lake and cannot.
     """
     kind = settings.source if settings.source != "auto" else _kind(lake, settings)
     return _MAKERS[kind](lake, settings)
@@ -61,10 +69,40 @@ def _kind(lake: str, settings: InventorySettings) -> str:
     if re.search(TAR_NAME, name) or re.search(COMPRESSED_NAME, name) or ("*" in name and ".tar" in name):
         return "tar"
     uri = addresses.to_uri(lake)
-    if not (name.lower().endswith(PARQUET_SUFFIXES) or (addresses.kind_of(uri) == "folder" and is_delta(uri))):
-        return "folder"
+    if not name.lower().endswith(PARQUET_SUFFIXES):
+        if addresses.kind_of(uri) != "folder":
+            return "folder"
+        kind = "table" if is_delta(uri) else _kind_of_files(uri)
+        if kind != "table":
+            return kind
     holds_bytes = bool(settings.bytes_column) or any(parquet_rows.bytes_columns(_schema(uri)))
     return "table" if holds_bytes else "manifest"
+
+
+def _kind_of_files(folder: str) -> str:
+    """`tar` or `table` where the first names show such files and nothing that may be an image; else `folder`."""
+    source, kinds = FolderSource(folder), set[str | None]()
+    waiting, n_folders = deque([folder]), 0
+    with contextlib.suppress(SourceError, ConfigError):  # the listing meets it as well, and says it
+        while waiting and n_folders < _FOLDERS_LOOKED_AT and None not in kinds:
+            n_folders += 1
+            for entry in source.first_entries(waiting.popleft(), _NAMES_LOOKED_AT):
+                if entry.is_folder:
+                    waiting.append(entry.uri)
+                else:
+                    kinds.add(_container(entry.uri))
+    if None in kinds:
+        return "folder"
+    return next((kind for kind in ("tar", "table") if kind in kinds), "folder")
+
+
+def _container(uri: str) -> str | None:
+    """`tar` or `table` for a container, `other` for another file that is no image; None where it may be one."""
+    if re.search(TAR_NAME, uri) or re.search(COMPRESSED_NAME, uri):
+        return "tar"
+    if uri.lower().endswith(PARQUET_SUFFIXES):
+        return "table"
+    return "other" if other_kind(uri) else None
 
 
 def _schema(uri: str) -> pa.Schema:

@@ -192,7 +192,11 @@ QUARANTINE = View(
         ("reject_reason", one_of(RejectReason)),
         ("reject_message", "Message of the decoder or of the store"),
         ("retriable", "Whether reading the object again may help: `dedup-spark extract --retry-rejects`"),
-        ("magic_format", "Format by the first bytes; null when they are those of no image format"),
+        (
+            "magic_format",
+            "Format by the first bytes; null when no image format. Where the name does not claim to be an image "
+            "either, what the file is: PDF, ZIP, text",
+        ),
         ("extension", "What follows the last dot of the name"),
         ("size_bytes", "Size by the listing, bytes"),
         ("modified_at", "Last modification by the listing, UTC"),

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.sources.passed_over import UNLISTED
+from dedup_spark.sources.passed_over import REMEDIES, UNLISTED
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,8 @@ class Counts:
             level = logging.WARNING if kind.reason in UNLISTED else logging.INFO
             entries = f"{kind.n:,} {'entry' if kind.n == 1 else 'entries'}"
             log.log(level, "inventory: %s passed over: %s, for example %s", entries, kind.reason, kind.example)
+            if remedy := REMEDIES.get(kind.reason):
+                log.info("inventory: %s: %s", kind.reason, remedy)
         if self.n_unlisted:
             log.warning(
                 "inventory: what is in a folder that could not be listed is unknown: images known there stay, and "
@@ -82,8 +84,15 @@ def count_entries(lake: str, entries: DataFrame) -> Counts:
     if images is None:
         Counts(0, 0, kinds).say()
         reasons = ", ".join(f"{kind.reason} {kind.n:,}" for kind in kinds)
+        remedies = [f"{kind.reason}: {REMEDIES[kind.reason]}" for kind in kinds if kind.reason in REMEDIES]
         raise ConfigError(
-            f"lake {lake}: empty, there is no file to look at" + (f"; passed over: {reasons}" if reasons else "")
+            "; ".join(
+                [
+                    f"lake {lake}: empty, there is no file to look at",
+                    *([f"passed over: {reasons}"] if kinds else []),
+                    *remedies,
+                ]
+            )
         )
     return Counts(images["n_addresses"], images["n"] - images["n_addresses"], kinds)
 

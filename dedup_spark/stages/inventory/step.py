@@ -29,9 +29,9 @@ from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages.inventory import tombstones, unlisted
 from dedup_spark.stages.inventory.counts import Counts, count_entries
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import CLUSTERS, IMAGES, RUNS, TOMBSTONES
+from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, RUNS, TOMBSTONES
 from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import RunStatus, StepName
+from dedup_spark.vocabulary import RejectReason, RunStatus, StepName
 
 log = logging.getLogger(__name__)
 
@@ -227,11 +227,16 @@ def _missing(
 def _guard_against_an_incomplete_listing(
     tables: Tables, n_known: int, gone: DataFrame, n_gone: int, max_gone_share: float
 ) -> None:
-    """Raise GuardError when too many images are gone; those that were proposed for removal are allowed to be."""
+    """Raise GuardError when too many images are gone.
+
+    Those that were proposed for removal are allowed to be, and files that proved to be no images: a listing of an older
+    version had captions and tar files as rows, which are now passed over.
+    """
     if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
         return
     proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")
-    n_gone = gone.join(proposed, "image_id", "left_anti").count()
+    no_images = tables.read(FEATURES).where(F.col("reject_reason") == RejectReason.NOT_AN_IMAGE).select("image_id")
+    n_gone = gone.join(proposed.union(no_images), "image_id", "left_anti").count()
     if n_gone > max_gone_share * n_known:
         raise GuardError(
             f"{n_gone:,} of {n_known:,} known images are no longer listed, more than inventory.max_gone_share "
