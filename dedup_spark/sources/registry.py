@@ -1,6 +1,6 @@
 """Which source serves a lake: the one that `inventory.source` names; with `auto` the first rule that fits.
 
-1. a name ending in `.csv`, `.csv.gz` or `.csv.bz2`: a manifest
+1. a name ending in `.csv` or `.tsv`, also in `.gz`, `.bz2` or `.xz` of it: a manifest
 2. `manifest.json`: an S3 Inventory (a folder with its dated reports needs `inventory.source`)
 3. a name ending in `.tar`, or a glob whose last part has it: tar files; compressed ones too, which are then refused
 4. a name ending in `.parquet`, or a folder that holds a `_delta_log`: a table when a column holds bytes (BINARY, or

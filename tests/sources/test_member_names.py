@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 
+import pyarrow as pa
 import pytest
 
-from dedup_spark.sources.member_names import MemberNames
+from dedup_spark.sources.base import LISTING
+from dedup_spark.sources.member_names import MemberNames, _name_apart
 
 
 def named(*names: str) -> list[str]:
@@ -45,3 +47,16 @@ def test_every_member_has_a_name_of_its_own_and_the_same_in_each_pass(seed: int)
 
 def test_a_name_that_many_members_bear_takes_no_search_per_member() -> None:
     assert named(*["a"] * 20_000)[-1] == "a#20000"
+
+
+def test_members_that_a_manifest_names_alike_are_told_apart_by_their_places() -> None:
+    rows = [("a.bin", None, None), ("a.bin", "x", 0), ("a.bin", "x", 0), ("a.bin", "x", 9), ("a.bin", "x", 9),
+            ("a.bin", "x#2", 5), ("b.bin", "x", 9), ("c.jpg", None, None), ("c.jpg", None, None)]  # fmt: skip
+    listed = [dict(zip(("uri", "member", "position"), row, strict=True)) for row in rows]
+    batch = pa.RecordBatch.from_pylist(listed, schema=LISTING.arrow)
+    found = [row for named in _name_apart([batch.slice(0, 3), batch.slice(3)]) for row in named.to_pylist()]
+    assert sorted((row["uri"], row["member"] or "", row["position"]) for row in found if row["member"]) == [
+        ("a.bin", "x", 0), ("a.bin", "x", 0), ("a.bin", "x#2", 5), ("a.bin", "x#3", 9), ("a.bin", "x#3", 9),
+        ("b.bin", "x", 9),
+    ]  # fmt: skip
+    assert len(found) == len(rows)
