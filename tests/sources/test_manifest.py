@@ -198,7 +198,7 @@ def test_a_line_that_does_not_fit_the_header_is_an_image_that_is_rejected(spark:
 @pytest.mark.parametrize(
     "text",
     [
-        'uri,caption\ni0.jpg,"two\nlines"\ni1.jpg,one\ni2.jpg,"say ""hi"""\n'.encode(),
+        b'uri,caption\ni0.jpg,"two\nlines"\ni1.jpg,one\ni2.jpg,"say ""hi"""\n',
         "uri;licence\r\ni0.jpg;own\r\ni1.jpg;x\r\ni2.jpg;y\r\n".encode("utf-16"),
         b"uri\ri0.jpg\ri1.jpg\ri2.jpg\r",
     ],
