@@ -70,7 +70,8 @@ def read_layout(uri: str) -> Layout | None:
         if not is_compressed:
             raise
         raise ConfigError(f"{uri}: its compression is damaged or cut off at the beginning: {e}") from e
-    return layout_of(uri, head, is_compressed=is_compressed) if head.strip() else None
+    is_empty = not head[_encoding(head)[1] :].strip(b"\0 \t\r\n")
+    return None if is_empty else layout_of(uri, head, is_compressed=is_compressed)
 
 
 def layout_of(uri: str, head: bytes, *, is_compressed: bool = False) -> Layout:

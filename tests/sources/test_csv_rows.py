@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bz2
+import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -131,8 +133,9 @@ def test_a_quote_that_is_never_closed_takes_no_memory(tmp_path: Path, monkeypatc
 def test_what_is_no_text_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a.csv: this is no text"):
         layout_of("file:///a.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)))
-    (tmp_path / "empty.csv").write_bytes(b"\n \n")
-    assert read_layout(f"file://{tmp_path}/empty.csv") is None
+    for empty in (b"", codecs.BOM_UTF8, "\r\n".encode("utf-16"), b"\n \n"):
+        (tmp_path / "empty.csv").write_bytes(empty)
+        assert read_layout(f"file://{tmp_path}/empty.csv") is None
     with pytest.raises(ConfigError, match="empty, there is no line in it"):
         header_of(f"file://{tmp_path}/empty.csv")
 
@@ -180,3 +183,34 @@ def test_a_large_file_is_read_by_several_tasks(tmp_path: Path, monkeypatch: pyte
     assert pa.Table.from_batches(_open_ones([blocks(*parts)])).num_rows == 1
     path.write_bytes(written(rows).encode("utf-16"))
     assert list(_blocks(f"file://{path}", path.stat().st_size)) == [(f"file://{path}", 0, None)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_the_bytes_are_the_end_is_rows_or_a_sentence(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(seed)
+    pieces = [
+        b'"',
+        b"\n",
+        b"\r",
+        b",",
+        b";",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        codecs.BOM_UTF8,
+        codecs.BOM_UTF16_LE,
+        b"\x1f\x8b",
+    ]
+    for _ in range(40):
+        data = bytearray(written(ROWS).encode(draw.choice(("utf-8", "utf-16", "cp1252"))))
+        for _ in range(draw.randrange(1, 8)):
+            at = draw.randrange(len(data))
+            data[at : at + draw.randrange(3)] = draw.choice(pieces)
+        (tmp_path / "m.csv").write_bytes(data)
+        monkeypatch.setattr(csv_rows, "_CHUNK_BYTES", draw.choice((1, 7, 2**21)))
+        uri = f"file://{tmp_path}/m.csv"
+        with contextlib.suppress(ConfigError, SourceError):
+            found = read_layout(uri)
+            assert found is None or all(batch.num_columns == len(found.columns) + 2 for batch in read_rows(uri, found))
