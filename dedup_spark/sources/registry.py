@@ -34,7 +34,7 @@ from dedup_spark.sources.manifest import CSV_SUFFIXES, ManifestSource
 from dedup_spark.sources.other_files import other_kind
 from dedup_spark.sources.s3_inventory import MANIFEST_NAME, S3InventorySource
 from dedup_spark.sources.table import PARQUET_SUFFIXES, TableSource, first_file, is_delta, schema_of
-from dedup_spark.sources.tar import COMPRESSED_NAME, TAR_NAME, TarSource
+from dedup_spark.sources.tar import ANY_TAR_NAME, TarSource
 
 _BY_COLUMNS = "by columns"
 """A kind for Parquet and Delta: `table` or `manifest`."""
@@ -68,7 +68,7 @@ def _kind(lake: str) -> str:
         return "manifest"
     if name == MANIFEST_NAME:
         return "s3_inventory"
-    if re.search(TAR_NAME, name) or re.search(COMPRESSED_NAME, name) or ("*" in name and ".tar" in name):
+    if re.search(ANY_TAR_NAME, name) or ("*" in name and ".tar" in name):
         return "tar"
     if name.lower().endswith(PARQUET_SUFFIXES):
         return _BY_COLUMNS
@@ -110,7 +110,7 @@ def _kind_of_files(folder: str) -> str:
 
 def _container(uri: str) -> str | None:
     """`tar` or _BY_COLUMNS for a container, `other` for another file that is no image; None where it may be one."""
-    if re.search(TAR_NAME, uri) or re.search(COMPRESSED_NAME, uri):
+    if re.search(ANY_TAR_NAME, uri):
         return "tar"
     if uri.lower().endswith(PARQUET_SUFFIXES):
         return _BY_COLUMNS

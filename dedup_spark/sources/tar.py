@@ -46,8 +46,9 @@ from dedup_spark.spark.local_relation import local_relation
 
 log = logging.getLogger(__name__)
 
-TAR_NAME = r"(?i)\.tar$"
-COMPRESSED_NAME = r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$"
+TAR_NAME = r"(?i:\.tar)$"
+COMPRESSED_NAME = r"(?i:\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst))$"
+ANY_TAR_NAME = f"{TAR_NAME}|{COMPRESSED_NAME}"
 _GLOB = re.compile(r"[*?\[]")
 _FILES = "uri string, modified_at timestamp, passed_over string, n_passed_over bigint"
 _READ_AHEAD_BYTES = 2**20
@@ -98,9 +99,9 @@ class TarSource(Listed):
         if addresses.kind_of(folder) == "file":
             found = local_relation(spark, [(folder, None, None, None)], _FILES)
             return found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
-        found = FolderSource(folder, self.skip_hidden, only=TAR_NAME + "|" + COMPRESSED_NAME).list_images(spark)
+        found = FolderSource(folder, self.skip_hidden, only=ANY_TAR_NAME).list_images(spark)
         found = found.select("uri", "modified_at", "passed_over", "n_passed_over")
-        is_one = F.col("uri").rlike(TAR_NAME) | F.col("uri").rlike(COMPRESSED_NAME)
+        is_one = F.col("uri").rlike(ANY_TAR_NAME)
         if pattern is not None:
             is_one &= F.substring("uri", len(folder) + 2, 2**31 - 1).rlike(glob_regex(pattern))
         found = found.where(is_one | F.col("passed_over").isNotNull())

@@ -13,6 +13,7 @@ from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.other_files import _sort_out
+from dedup_spark.sources.tar import ANY_TAR_NAME
 
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 100
 
@@ -68,6 +69,16 @@ def test_a_listing_of_another_source_is_sorted_out_in_the_same_way(crawl: Path) 
     rows, by_folder = rows_of(_sort_out([batch, batch.slice(0, 0)])), listed(FolderSource(str(crawl)))
     assert found(rows) == found(by_folder)
     assert counted(rows) == counted(by_folder) | {"hidden file": 1}
+
+
+def test_beside_tar_files_everything_is_counted(crawl: Path) -> None:
+    for name in ("00001.tar", "x/00002.TAR", "old.tar.gz"):
+        (crawl / name).parent.mkdir(exist_ok=True)
+        (crawl / name).write_bytes(b"")
+    rows = listed(FolderSource(str(crawl), only=ANY_TAR_NAME))
+    assert found(rows) == ["00001.tar", "00002.TAR", "old.tar.gz"]
+    assert counted(rows)["file beside tar files"] == 6
+    assert counted(rows)["txt file"] == 5
 
 
 def test_in_a_store_the_name_decides_and_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
