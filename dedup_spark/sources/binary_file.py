@@ -26,6 +26,7 @@ from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.other_files import without_other_kinds
 from dedup_spark.sources.spelling import without_links
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class BinaryFileSource(Listed):
         uri = addresses.from_hadoop(F.col("path"), self.root)
         facts = {"size_bytes": F.col("length"), "modified_at": F.col("modificationTime")}
         listing = spark_reader.listing(files, uri=uri, **facts)
-        return listing if addresses.is_remote(self.root) else without_links(listing)
+        return without_other_kinds(listing if addresses.is_remote(self.root) else without_links(listing))
 
     def fetch(self, address: Address) -> bytes:
         return read_object(address.uri)

@@ -2,9 +2,10 @@
 
 The driver lists only the folders near the root, until there are enough to share out; executors list the trees below
 them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be the same image
-twice, and a link to a folder may lead in circles. A link to nowhere, a pipe, a socket or a device becomes a row that
-extract rejects; none of them is ever opened. A folder that vanishes during the listing is gone with what was in it; any
-other fault ends the listing with SourceError, after five minutes of trying where it may pass.
+twice, and a link to a folder may lead in circles. So are files of other kinds, such as captions (`other_files.py`). A
+link to nowhere, a pipe, a socket or a device becomes a row that extract rejects; none of them is ever opened. A folder
+that vanishes during the listing is gone with what was in it; any other fault ends the listing with SourceError, after
+five minutes of trying where it may pass.
 
 Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on as they come; other
 stores give a whole folder at once. One flat folder is one task: at about ten pages per second, 100 M objects under one
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator
@@ -29,10 +32,19 @@ from pyspark.sql import DataFrame, SparkSession
 from dedup_spark.columns import Columns
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.decoding.other_kinds import kind_of_name
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.objects import read_object
-from dedup_spark.sources.passed_over import HIDDEN_FILE, HIDDEN_FOLDER, LINK_TO_FILE, LINK_TO_FOLDER, PassedOver
+from dedup_spark.sources.other_files import other_kind
+from dedup_spark.sources.passed_over import (
+    BESIDE_CONTAINERS,
+    HIDDEN_FILE,
+    HIDDEN_FOLDER,
+    LINK_TO_FILE,
+    LINK_TO_FOLDER,
+    PassedOver,
+)
 from dedup_spark.sources.patience import ask_patiently
 from dedup_spark.sources.times import modified_at
 from dedup_spark.spark.local_relation import local_relation
@@ -66,6 +78,8 @@ class FolderSource(Listed):
     has_own_etags = True
     lake: str
     skip_hidden: bool = True
+    only: str = ""
+    """A regular expression: files whose names it finds are listed, whatever they are, and all others passed over."""
 
     @functools.cached_property
     def root(self) -> str:
@@ -79,6 +93,10 @@ class FolderSource(Listed):
         rows = [(path, False) for path in whole] + [(path, True) for path in trees]
         folders = local_relation(spark, rows, _FOLDERS).repartition(len(rows))
         return folders.mapInArrow(self._list_folders, LISTING.ddl)
+
+    def first_entries(self, folder: str, n: int) -> Iterator[Entry]:
+        """The first `n` entries of `folder`, less those that are passed over whatever they are. The driver asks."""
+        return (entry for entry in itertools.islice(self._entries(folder), n) if not entry.passed_over)
 
     def fetch(self, address: Address) -> bytes:
         try:
@@ -128,8 +146,8 @@ class FolderSource(Listed):
         for batch in batches:
             for row in batch.to_pylist():
                 for entry in self._walk(row["path"], recursive=row["recursive"]):
-                    if entry.passed_over:
-                        passed_over.add(entry.passed_over, entry.uri)
+                    if reason := entry.passed_over or self._other_kind(entry):
+                        passed_over.add(reason, entry.uri)
                         continue
                     found.append(entry)
                     if len(found) >= _ROWS_PER_BATCH:
@@ -137,6 +155,13 @@ class FolderSource(Listed):
                         found = []
         yield _to_arrow(found)
         yield passed_over.to_arrow()
+
+    def _other_kind(self, entry: Entry) -> str | None:
+        """Why a file is not listed; None where it may be an image, or is one of those that `only` names."""
+        name = entry.uri.rpartition("/")[2]
+        if self.only:
+            return None if re.search(self.only, name) else kind_of_name(name) or BESIDE_CONTAINERS
+        return other_kind(entry.uri)
 
     def _walk(self, folder: str, *, recursive: bool) -> Iterator[Entry]:
         """The files of a folder, or of the tree below it, and what is passed over."""

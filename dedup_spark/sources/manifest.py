@@ -7,33 +7,41 @@ uncompressed container). All further columns are kept as text in `attributes`. A
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
 manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object are one
 image, however they spell it; local paths and links become the file that they lead to. A row without a uri, and a CSV
-line with more or fewer fields than the header (a line break inside quotes makes two such lines), is not dropped: it
-becomes an image at the manifest's own address that extract rejects as `missing`, with the row in its attributes.
+line with more or fewer values than the header, is not dropped: it becomes an image at the manifest's own address that
+extract rejects as `missing`, with the row in its attributes.
 
-Cost: Spark reads the manifest on executors, Python spells each batch of addresses there, and nothing is collected. A
-CSV file in gzip is one task, a plain one is a task per 128 MB.
+CSV is RFC 4180, with line breaks in quoted values, as spreadsheet programs write it: UTF-8, UTF-16 or Latin, with
+commas, semicolons, tabs or bars (`csv_layout.py`), also in gzip, bzip2 or xz.
+
+Two members of one object that bear one name and have two positions are two images (`member_names.py`).
+
+Cost: tasks read the manifest (`csv_files.py`, or Spark), Python spells each batch of addresses there, and nothing is
+collected. With `member` and `position` there is one shuffle of the rows.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
+from dedup_spark.sources.csv_files import CsvColumns, header_of, load_csv
+from dedup_spark.sources.member_names import named_apart
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.spelling import spelled_canonically
 
-CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2")
+CSV_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("csv", "tsv") for packed in ("", ".gz", ".bz2", ".xz"))
 _KNOWN = ("uri", "member", "position", "size_bytes", "modified_at", "etag")
-_NO_URI = "row without a uri "
-_MALFORMED = "malformed_line"
+_NO_URI = "row without a uri"
 
 
 @dataclass(frozen=True)
@@ -50,17 +58,13 @@ class ManifestSource(Listed):
         return uri
 
     def list_images(self, spark: SparkSession) -> DataFrame:
-        rows = self._read(spark)
-        fields = {field.name.strip().lower(): field for field in rows.schema}
-        if "uri" not in fields:
-            found = ", ".join(field.name for field in rows.schema)
-            raise ConfigError(f"manifest {self.lake}: there is no column 'uri'; the columns are: {found}")
+        rows, problem = self._read(spark)
+        fields = {field.name.strip().lower(): field for field in rows.schema if field.name != problem}
         known = {name: spark_reader.column(fields[name].name) for name in _KNOWN if name in fields}
         others = {f.name: spark_reader.as_text(f) for name, f in fields.items() if name not in _KNOWN}
         uri = known["uri"].cast("string")
         has_uri = F.coalesce(F.trim(uri) != "", F.lit(False))
-        if _MALFORMED in others:
-            has_uri &= others[_MALFORMED].isNull()
+        why = F.lit(_NO_URI) if problem is None else F.coalesce(spark_reader.column(problem), F.lit(_NO_URI))
         digest = F.xxhash64(F.to_json(F.struct(*[spark_reader.column(field.name) for field in rows.schema])))
         modified_at = F.lit(None)
         if "modified_at" in fields:
@@ -71,33 +75,72 @@ class ManifestSource(Listed):
         listing = spark_reader.listing(
             rows,
             uri=F.when(has_uri, uri).otherwise(F.lit(self.root)),
-            member=F.when(has_uri, own_member).otherwise(F.concat(F.lit(_NO_URI), digest)),
+            member=F.when(has_uri, own_member).otherwise(F.concat_ws(" ", why, digest.cast("string"))),
             position=known.get("position", F.lit(None)),
             size_bytes=known.get("size_bytes", F.lit(None)).try_cast("double"),  # pandas writes 12 as 12.0
             modified_at=modified_at,
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(others),
         )
-        return spelled_canonically(listing, self.root.rpartition("/")[0])
+        spelled = spelled_canonically(listing, self.root.rpartition("/")[0])
+        return named_apart(spelled) if {"member", "position"} <= known.keys() else spelled
 
     def as_of(self) -> datetime | None:
         """When the manifest was last written: it does not know what was removed since."""
         return addresses.last_written(self.root)
 
     def fetch(self, address: Address) -> bytes:
-        if (address.member or "").startswith(_NO_URI):
-            raise ImageRejected("missing", "this row of the manifest gives no uri; what it holds is in attributes")
+        if address.uri == self.root:
+            what = (address.member or _NO_URI).rpartition(" ")[0]
+            said = "this row of the manifest gives no uri" if what == _NO_URI else f"a {what} of the manifest"
+            raise ImageRejected("missing", f"{said}; what it holds is in attributes")
         if address.position is None:
             return read_object(address.uri)
         return read_object(address.uri, address.position, address.size_bytes)
 
-    def _read(self, spark: SparkSession) -> DataFrame:
-        if self.root.lower().endswith(CSV_SUFFIXES):
-            options = {"header": True, "escape": '"'}
-            header = spark_reader.load(spark, [self.root], "csv", **options).schema
-            schema = header.add(_MALFORMED, "string")
-            return spark_reader.load(
-                spark, [self.root], "csv", schema=schema, columnNameOfCorruptRecord=_MALFORMED, **options
+    def _read(self, spark: SparkSession) -> tuple[DataFrame, str | None]:
+        """The rows, and which column says what is wrong with one; of Parquet and Delta none does."""
+        if not self.root.lower().endswith(CSV_SUFFIXES):
+            kind = "delta" if addresses.kind_of(f"{self.root}/_delta_log") == "folder" else "parquet"
+            rows = spark_reader.load(spark, [self.root], kind)
+            self._require_addresses(rows.schema.fields)
+            return rows, None
+        header = header_of(self.root)
+        self._require_one_of_each(header)
+        columns = CsvColumns.of(header)
+        self._require_addresses([T.StructField(name, T.StringType()) for name in columns.header])
+        return load_csv(spark, self.root, columns), columns.problem
+
+    def _require_one_of_each(self, header: Sequence[str]) -> None:
+        """Raise ConfigError where two columns of a header bear one of the names that have a meaning."""
+        lower = [name.lower() for name in header]
+        for name in _KNOWN:
+            if lower.count(name) > 1:
+                places = " and ".join(f"{i:,} ('{header[i - 1]}')" for i, n in enumerate(lower, 1) if n == name)
+                raise ConfigError(
+                    f"manifest {self.lake}: columns {places} of the header are both '{name}', in any case of letters: "
+                    "rename or drop one"
+                )
+
+    def _require_addresses(self, fields: Sequence[T.StructField]) -> None:
+        """Raise ConfigError where no column, or no single value of one, is an address."""
+        named = next((f for f in fields if f.name.strip().lower() == "uri"), None)
+        if named is None:
+            found = ", ".join(field.name for field in fields)
+            raise ConfigError(
+                f"manifest {self.lake}: there is no column 'uri'; the columns are: {found}. "
+                f"{_hint(fields) or 'Give that name to the column that holds the addresses'}"
             )
-        is_delta = addresses.kind_of(f"{self.root}/_delta_log") == "folder"
-        return spark_reader.load(spark, [self.root], "delta" if is_delta else "parquet")
+        if isinstance(named.dataType, T.ArrayType | T.MapType | T.StructType):
+            kind = named.dataType.simpleString()
+            raise ConfigError(
+                f"manifest {self.lake}: the column '{named.name}' holds {kind}, not one address per row; explode it"
+            )
+
+
+def _hint(fields: Sequence[T.StructField]) -> str:
+    """What to do with columns that hold images in a way that is not read."""
+    lists = [f.name for f in fields if isinstance(f.dataType, T.ArrayType)]
+    if not lists:
+        return ""
+    return f"If {' or '.join(lists)} holds lists of images: these are not read; write one image per row (explode)"

@@ -10,6 +10,7 @@ size), one batch, and the kept rows, about 64 MB or 32 rows, of at most three fi
 
 from __future__ import annotations
 
+import base64
 import bisect
 import itertools
 import threading
@@ -24,11 +25,14 @@ from cachetools import LRUCache
 from pyspark import TaskContext
 
 from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, may_be_image
 from dedup_spark.sources import addresses
 from dedup_spark.sources.objects import store_errors
 
 _MAX_OPEN_FILES = 3
 _BATCH_BYTES, _KEPT_BYTES, _KEPT_ROWS = 8 * 2**20, 48 * 2**20, 32
+_LEAST_IMAGE_BYTES = 64
+_MOST_TEXT_COLUMNS = 8
 _READ_BYTES = 4 * 2**20
 """One request to a store, or one read of a disk."""
 
@@ -36,25 +40,60 @@ _READ_BYTES = 4 * 2**20
 def find_bytes(schema: pa.Schema, wanted: str = "") -> tuple[str, ...]:
     """The path of the bytes column: (`content`,) or, in Hugging Face's layout, (`image`, `bytes`).
 
+    A column of text may be `wanted` as well: it holds images in Base64.
+
     Raises:
         LookupError: there is none, or there are several and `wanted` (`image` or `image.bytes`) names none of them.
     """
     found = list(bytes_columns(schema))
+    if wanted in text_columns(schema):
+        return (wanted,)
     chosen = [path for path in found if not wanted or wanted in (path[0], ".".join(path))]
     if len(chosen) == 1:
         return chosen[0]
-    listed = ", ".join(".".join(path) for path in found) or "none"
     problem = f"no bytes column '{wanted}'" if wanted else "name the bytes column with inventory.bytes_column"
-    raise LookupError(f"{problem}; columns that hold bytes: {listed}; all columns: {', '.join(schema.names)}")
+    listed = f"columns that hold bytes: {', '.join('.'.join(path) for path in found)}"
+    if not found:
+        problem, listed = (problem if wanted else "no column holds the bytes of an image in each row"), _hints(schema)
+    raise LookupError("; ".join(filter(None, (problem, listed, f"all columns: {', '.join(schema.names)}"))))
 
 
 def bytes_columns(schema: pa.Schema) -> Iterator[tuple[str, ...]]:
-    """Paths of all columns that are BINARY, or a struct with a BINARY field `bytes`."""
+    """Paths of all columns that are BINARY, or a struct with a BINARY field `bytes`; in whatever way it is encoded."""
     for field in schema:
         if _is_bytes(field.type):
             yield (field.name,)
         elif pa.types.is_struct(field.type):
             yield from ((field.name, f.name) for f in field.type if f.name == "bytes" and _is_bytes(f.type))
+
+
+def text_columns(schema: pa.Schema) -> list[str]:
+    """Columns of text, which may be Base64."""
+    return [field.name for field in schema if _is_text(field.type)]
+
+
+def list_columns(schema: pa.Schema) -> list[str]:
+    """Columns that hold several images in a row, or one as a list of numbers; neither is read."""
+    return [field.name for field in schema if _is_list(field.type) and _may_be_bytes(field.type.value_type)]
+
+
+def base64_columns(location: str) -> list[str]:
+    """Columns of text in a Parquet file whose first value is an image in Base64. The driver asks; it reads a page of
+    each column of text."""
+    with open_bytes(location) as opened, pq.ParquetFile(opened) as file:
+        names = text_columns(file.schema_arrow)[:_MOST_TEXT_COLUMNS]
+        first = ((name, next(file.iter_batches(1, columns=[name], use_threads=False), None)) for name in names)
+        texts = {name: batch.column(0)[0].as_py() for name, batch in first if batch is not None and batch.num_rows}
+    return [name for name, text in texts.items() if text and _begins_as_image(text)]
+
+
+def from_base64(text: str) -> bytes:
+    """An image out of Base64, also of that for URLs and behind `data:image/jpeg;base64,`. Raises ImageRejected."""
+    plain = "".join(text.rpartition(",")[2].split()).rstrip("=").translate(_OF_URLS)
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError as e:
+        raise ImageRejected("corrupt", f"the text is no Base64: {e}") from e
 
 
 def read_value(location: str, row: int, bytes_column: str) -> bytes | None:
@@ -65,40 +104,57 @@ def read_value(location: str, row: int, bytes_column: str) -> bytes | None:
             `corrupt` (it is no Parquet file).
         OSError: a fault of the store, which may pass; or damaged data in the file.
     """
-    return _reader(location, bytes_column).value(row)
+    value = _reader(location, bytes_column).value(row)
+    return from_base64(value) if isinstance(value, str) else value
 
 
-_Key = tuple[int | None, str, str]
+def read_path(location: str, row: int, bytes_column: str) -> str | None:
+    """The `path` beside the bytes of row number `row`, as Hugging Face writes it; None where there is none.
+
+    Raises as `read_value`.
+    """
+    path = _reader(location, bytes_column, "path").value(row)
+    return path if isinstance(path, str) else None
+
+
+_OF_URLS = str.maketrans("-_", "+/")
+_Key = tuple[int | None, str, str, str]
 _open_readers: LRUCache[_Key, _ColumnReader] = LRUCache(_MAX_OPEN_FILES)
 _lock = threading.Lock()
 
 
-def _reader(location: str, bytes_column: str) -> _ColumnReader:
-    """The reader of a file; this task keeps the last few. None outlives it: a file may be replaced between tasks."""
+def _reader(location: str, bytes_column: str, field: str = "bytes") -> _ColumnReader:
+    """The reader of a file, for the bytes or a field beside them; this task keeps the last few.
+
+    None outlives it: a file may be replaced between tasks.
+    """
     task = TaskContext.get()
-    key = (task.taskAttemptId() if task else None, location, bytes_column)
+    key = (task.taskAttemptId() if task else None, location, bytes_column, field)
     with _lock:
         for other in [k for k in _open_readers if k[0] != key[0]]:
             del _open_readers[other]
         if key not in _open_readers:
-            _open_readers[key] = _ColumnReader(location, bytes_column)
+            _open_readers[key] = _ColumnReader(location, bytes_column, field)
         return _open_readers[key]
 
 
 class _ColumnReader:
-    """One column of one file, opened at the first call; it reads batches in order and keeps the last ones."""
+    """One column of one file, opened at the first call; it reads batches in order and keeps the last ones.
 
-    def __init__(self, location: str, bytes_column: str) -> None:
-        self._location, self._bytes_column = location, bytes_column
+    `field` is that of a struct; a column which is none has only `bytes`.
+    """
+
+    def __init__(self, location: str, bytes_column: str, field: str) -> None:
+        self._location, self._bytes_column, self._field = location, bytes_column, field
         self._lock = threading.Lock()
         self._file: pq.ParquetFile | None = None
 
-    def value(self, row: int) -> bytes | None:
+    def value(self, row: int) -> bytes | str | None:
         with self._lock, store_errors(self._location):
             try:
                 if self._file is None:
                     self._file = self._open()
-                return self._value(self._file, row)
+                return self._value(self._file, row) if self._column else None
             except ImageRejected:
                 raise
             except Exception:  # whatever it was, the next attempt opens the file again
@@ -113,20 +169,20 @@ class _ColumnReader:
             raise ImageRejected("corrupt", f"{self._location}: {e}") from e
         except LookupError as e:
             raise ImageRejected("changed_since_listing", f"{self._location}: {e}") from e
-        self._column = ".".join(path)
+        self._column = _column(file.schema_arrow, path, self._field)
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         self._starts = [0, *itertools.accumulate(sizes)]
         self._group, self._next_row = -1, 0
         self._kept: deque[tuple[int, pa.Array]] = deque()
         return file
 
-    def _value(self, file: pq.ParquetFile, row: int) -> bytes | None:
+    def _value(self, file: pq.ParquetFile, row: int) -> bytes | str | None:
         if row >= self._starts[-1]:
             raise ImageRejected("changed_since_listing", f"{self._location} has {self._starts[-1]:,} rows, not {row:,}")
         while True:
             for first_row, values in self._kept:
                 if first_row <= row < first_row + len(values):
-                    value: bytes | None = values[row - first_row].as_py()
+                    value: bytes | str | None = values[row - first_row].as_py()
                     return value
             group = bisect.bisect_right(self._starts, row) - 1
             if group != self._group or row < self._next_row:
@@ -144,7 +200,9 @@ class _ColumnReader:
     def _keep(self, batch: pa.RecordBatch) -> None:
         values = batch.column(0)
         if pa.types.is_struct(values.type):
-            values = pc.struct_field(values, "bytes")
+            values = pc.struct_field(values, self._field)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
         self._kept.append((self._next_row, values))
         self._next_row += len(values)
         n_rows, n_bytes = sum(len(v) for _, v in self._kept), sum(v.nbytes for _, v in self._kept)
@@ -162,5 +220,50 @@ def open_bytes(location: str) -> BinaryIO:
     return file
 
 
+def _column(schema: pa.Schema, path: tuple[str, ...], field: str) -> str | None:
+    """The name of a column in the file: that of the bytes, or of a field beside them; None where there is none."""
+    if field == "bytes":
+        return ".".join(path)
+    has_field = len(path) > 1 and schema.field(path[0]).type.get_field_index(field) >= 0
+    return f"{path[0]}.{field}" if has_field else None
+
+
 def _is_bytes(kind: pa.DataType) -> bool:
+    """Of whatever encoding. A short fixed length is a digest or a number: no image fits."""
+    if pa.types.is_dictionary(kind):
+        return _is_bytes(kind.value_type)
+    if pa.types.is_fixed_size_binary(kind):
+        return bool(kind.byte_width >= _LEAST_IMAGE_BYTES)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _may_be_bytes(kind: pa.DataType) -> bool:
+    """Of an element: an image, or one byte of it."""
+    if _is_list(kind):
+        return _may_be_bytes(kind.value_type)
+    of_struct = pa.types.is_struct(kind) and any(f.name == "bytes" and _is_bytes(f.type) for f in kind)
+    return of_struct or _is_bytes(kind) or pa.types.is_uint8(kind)
+
+
+def _hints(schema: pa.Schema) -> str:
+    """How images may be held in columns that are not taken for bytes, and what to do; may be empty."""
+    lists, texts = list_columns(schema), text_columns(schema)[:_MOST_TEXT_COLUMNS]
+    of_lists = f"lists are not read ({', '.join(lists)}): write one image per row, as bytes" if lists else ""
+    of_texts = f"if {' or '.join(texts)} holds images in Base64, name it with inventory.bytes_column" if texts else ""
+    return "; ".join(filter(None, (of_lists, of_texts)))
+
+
+def _begins_as_image(text: str) -> bool:
+    try:
+        return may_be_image(from_base64(text[: text.find(",") + 1 + 4 * HEAD_BYTES // 3 // 4 * 4]))
+    except ImageRejected:
+        return False

@@ -32,6 +32,7 @@ from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.other_files import without_other_kinds
 from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
 from dedup_spark.sources.patience import ask_patiently
 from dedup_spark.spark.local_relation import local_relation
@@ -88,7 +89,7 @@ class S3InventorySource(Listed):
         is_hidden = F.col("decoded_key").rlike(r"(^|/)\.") if self.skip_hidden else F.lit(False)
         passed_over = F.when(is_marker, FOLDER_MARKER).when(is_hidden, HIDDEN_FILE)
         storage_class = {"storage_class": columns["storageclass"]} if "storageclass" in columns else {}
-        return spark_reader.listing(
+        listing = spark_reader.listing(
             rows,
             uri=F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key"),
             size_bytes=size_bytes,
@@ -98,6 +99,7 @@ class S3InventorySource(Listed):
             passed_over=passed_over,
             n_passed_over=F.when(passed_over.isNotNull(), 1),
         )
+        return without_other_kinds(listing)
 
     def fetch(self, address: Address) -> bytes:
         return read_object(address.uri, etag=address.etag)

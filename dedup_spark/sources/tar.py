@@ -3,8 +3,9 @@
 The lake is one tar file, a folder (all `*.tar` below it) or a glob of its files (`shards/train-*.tar`). There is one
 row per member that is or may be an image, under its full name; `position` and `size_bytes` are its place in the tar
 file. A WebDataset sample (`key.jpg`, `key.json`, ...) has its key in `attributes`; several images of a sample are
-several rows. Members whose extension says that they are no images (json, txt, npy, ...), hidden ones, links and sparse
-files are passed over and counted. The second member of a name gets `#2`, so that both are images.
+several rows. Members that are no images by name and first bytes (json, txt, npy, ...), hidden ones, links and sparse
+files are passed over and counted, as are files beside the tar files of a folder. Of members of one name each is an
+image (`member_names.py`).
 
 A tar file that is damaged or cut off gives the members up to there, and one row of its own without a member, which
 extract rejects as `corrupt` with the place, so that the loss is visible. Compressed tar files cannot be read from the
@@ -21,7 +22,6 @@ import functools
 import logging
 import re
 import tarfile
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -35,28 +35,24 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, kind_of_name, may_be_image
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.member_names import MemberNames
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.passed_over import HIDDEN_FILE, PassedOver
 from dedup_spark.spark.local_relation import local_relation
 
 log = logging.getLogger(__name__)
 
-TAR_NAME = r"(?i)\.tar$"
-COMPRESSED_NAME = r"(?i)\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst)$"
+TAR_NAME = r"(?i:\.tar)$"
+COMPRESSED_NAME = r"(?i:\.(tar\.(gz|bz2|xz|zst|lz4|lzma|z)|tgz|tbz2?|txz|tzst))$"
+ANY_TAR_NAME = f"{TAR_NAME}|{COMPRESSED_NAME}"
 _GLOB = re.compile(r"[*?\[]")
 _FILES = "uri string, modified_at timestamp, passed_over string, n_passed_over bigint"
 _READ_AHEAD_BYTES = 2**20
 _ROWS_PER_BATCH = 4096
-_NOT_IMAGES = frozenset({
-    "json", "jsonl", "txt", "text", "caption", "cls", "cls2", "index", "inx", "id", "idx", "npy", "npz", "pt",
-    "pth", "pyd", "pkl", "pickle", "ten", "tenbin", "tb", "csv", "tsv", "xml", "yaml", "yml", "toml", "html", "htm",
-    "md", "url", "sha1", "sha256", "md5", "log", "srt", "vtt", "parquet", "arrow", "zip", "gz", "tar", "mp3", "wav",
-    "flac", "ogg", "m4a", "aac", "opus", "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg",
-})  # fmt: skip
-"""Extensions of what WebDataset samples hold beside images. Any other may be an image: extract finds out."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +99,9 @@ class TarSource(Listed):
         if addresses.kind_of(folder) == "file":
             found = local_relation(spark, [(folder, None, None, None)], _FILES)
             return found.withColumn("compressed", F.col("uri").rlike(COMPRESSED_NAME))
-        found = FolderSource(folder, self.skip_hidden).list_images(spark)
+        found = FolderSource(folder, self.skip_hidden, only=ANY_TAR_NAME).list_images(spark)
         found = found.select("uri", "modified_at", "passed_over", "n_passed_over")
-        is_one = F.col("uri").rlike(TAR_NAME) | F.col("uri").rlike(COMPRESSED_NAME)
+        is_one = F.col("uri").rlike(ANY_TAR_NAME)
         if pattern is not None:
             is_one &= F.substring("uri", len(folder) + 2, 2**31 - 1).rlike(glob_regex(pattern))
         found = found.where(is_one | F.col("passed_over").isNotNull())
@@ -158,9 +154,8 @@ def list_members(
 
     Members that are no images are counted in `passed_over`.
     """
-    passed_over = passed_over or PassedOver()
-    times_seen: Counter[str] = Counter()
-    end = 0
+    passed_over = PassedOver() if passed_over is None else passed_over
+    named, end = MemberNames(), 0
     try:
         with closing(_open(uri)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             while (member := tar.next()) is not None:
@@ -171,12 +166,10 @@ def list_members(
                 name = names.to_text(member.name)
                 if member.isdir():
                     continue
-                if reason := _no_image(member, skip_hidden):
+                if reason := _no_image(file, member, skip_hidden):
                     passed_over.add(reason, uri, name)
                     continue
-                times_seen[name] += 1
-                again = f"#{times_seen[name]}" if times_seen[name] > 1 else ""
-                yield _row(uri, name, again, member, tar_modified_at)
+                yield from named.add(_row(uri, name, member, tar_modified_at))
             _require_end_mark(file, uri, tar.offset)
     except (FileNotFoundError, PermissionError) as e:
         log.warning("%s: %s", uri, e)
@@ -184,6 +177,7 @@ def list_members(
     except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # what damaged headers raise
         log.warning("%s: damaged at byte %d, members after it are not listed: %s", uri, end, e)
         yield {"uri": uri, "position": end, "modified_at": tar_modified_at}
+    yield from named.rest()
 
 
 def sample_key(name: str) -> str:
@@ -192,10 +186,10 @@ def sample_key(name: str) -> str:
     return folder + slash + last.partition(".")[0]
 
 
-def _row(uri: str, name: str, again: str, member: tarfile.TarInfo, tar_modified_at: datetime | None) -> dict[str, Any]:
+def _row(uri: str, name: str, member: tarfile.TarInfo, tar_modified_at: datetime | None) -> dict[str, Any]:
     return {
         "uri": uri,
-        "member": name + again,
+        "member": name,
         "position": member.offset_data,
         "size_bytes": member.size,
         "modified_at": _modified_at(member) or tar_modified_at,
@@ -211,7 +205,7 @@ def _modified_at(member: tarfile.TarInfo) -> datetime | None:
         return None
 
 
-def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
+def _no_image(file: BinaryIO, member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
     """Why a member other than a folder cannot be an image read by its offset; None when it may be one."""
     last = member.name.rpartition("/")[2]
     if member.issparse():
@@ -220,7 +214,14 @@ def _no_image(member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
         return "link in a tar file" if member.islnk() or member.issym() else "device"
     if skip_hidden and last.startswith("."):
         return HIDDEN_FILE
-    return "extension of another kind" if last.rpartition(".")[2].lower() in _NOT_IMAGES and "." in last else None
+    kind = kind_of_name(member.name)
+    return None if kind is None or may_be_image(_head(file, member)) else kind
+
+
+def _head(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    """Its first bytes: they follow the header, so a store is not asked again."""
+    file.seek(member.offset_data)
+    return file.read(min(HEAD_BYTES, member.size))
 
 
 def _require_end_mark(file: BinaryIO, uri: str, offset: int) -> None:

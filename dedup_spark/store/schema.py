@@ -76,6 +76,11 @@ IMAGES = Table(
         ("object_version", "bigint", "Hash of size_bytes, modified_at and etag: changes when the object does"),
         ("file_id", "string", "Of a file on a disk: host/device:inode, equal for all its names; null in object stores"),
         ("n_links", "int", "Names (hard links) that the file has on its disk; null in object stores"),
+        (
+            "unlisted_since",
+            "timestamp",
+            "Since when its folder or container could not be listed, UTC; null where the last listing had the object",
+        ),
     ),
     ("image_id",),
 )
@@ -102,7 +107,12 @@ FEATURES = Table(
         ),
         ("width_px", "int", "Width after EXIF orientation, pixels"),
         ("height_px", "int", "Height after EXIF orientation, pixels"),
-        ("magic_format", "string", "Format by the first bytes, also of rejected images; null when no image format"),
+        (
+            "magic_format",
+            "string",
+            "Format by the first bytes, also of rejected images; null when no image format. Where the name does not "
+            "claim to be an image either, what the file is: PDF, ZIP, text",
+        ),
         ("format", "string", "Format by the decoder, e.g. JPEG, PNG, WEBP"),
         ("decoder", "string", "What decoded the image, e.g. pillow, pillow-heif, rawpy preview"),
         ("mode", "string", "Pillow mode of the decoded pixels, e.g. RGB, L, CMYK, I;16"),

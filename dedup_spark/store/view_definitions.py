@@ -52,6 +52,7 @@ WITH listed AS (
              THEN 'stays: an older version of dedup-spark found it and stored no removal tier: run again'
            WHEN kept.image_id IS NULL THEN concat('stays: ', stands, ' is gone')
            WHEN kept.object_version <> copy.near_object_version THEN concat('stays: ', stands, ' has changed')
+           WHEN kept.unlisted_since IS NOT NULL THEN concat('stays: the folder of ', stands, ' could not be listed')
            WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
            WHEN listed.listed_at < current_timestamp() - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
              THEN concat('stays: the lake of ', stands, ' was last listed at ', cast(listed.listed_at AS string),
@@ -191,7 +192,11 @@ QUARANTINE = View(
         ("reject_reason", one_of(RejectReason)),
         ("reject_message", "Message of the decoder or of the store"),
         ("retriable", "Whether reading the object again may help: `dedup-spark extract --retry-rejects`"),
-        ("magic_format", "Format by the first bytes; null when they are those of no image format"),
+        (
+            "magic_format",
+            "Format by the first bytes; null when no image format. Where the name does not claim to be an image "
+            "either, what the file is: PDF, ZIP, text",
+        ),
         ("extension", "What follows the last dot of the name"),
         ("size_bytes", "Size by the listing, bytes"),
         ("modified_at", "Last modification by the listing, UTC"),

@@ -116,7 +116,7 @@ def test_a_manifest_that_is_cut_off_is_no_listing(spark: SparkSession, tmp_path:
     names = [[f"s3://bucket/{random.Random(n).randbytes(16).hex()}.jpg"] for n in range(50_000)]
     path = write_csv(tmp_path / "m.csv.gz", ["uri"], *names)
     path.write_bytes(path.read_bytes()[:-2000])
-    said = r"lake: its listing ended early: .*nothing was changed"
+    said = r"m.csv.gz: cut off or damaged, .*nothing was changed"
     with pytest.raises(SourceError, match=said), spark_reader.listing_errors("lake"):
         ManifestSource(str(path)).list_images(spark).collect()
 
@@ -179,14 +179,72 @@ def test_a_row_without_a_uri_is_an_image_that_is_rejected(spark: SparkSession, t
             source.fetch(address_of(row))
 
 
-def test_a_malformed_line_is_an_image_that_is_rejected(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_line_that_does_not_fit_the_header_is_an_image_that_is_rejected(spark: SparkSession, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text('\ufeffuri,note\na.jpg,x\nb,unquoted comma.jpg,y\nshort.jpg\n"line\nbreak.jpg",z\n')
-    rows = listed(ManifestSource(str(path)), spark)
-    lines = {(row["attributes"] or {}).get("malformed_line") for row in rows}
-    assert {"b,unquoted comma.jpg,y", "short.jpg"} <= lines
-    assert uris(rows).count(f"file://{tmp_path.resolve()}/a.jpg") == 1
-    assert len(rows) == 5  # the broken one counts twice
+    source = ManifestSource(str(path))
+    rows = listed(source, spark)
+    broken = {row["attributes"]["line"]: row for row in rows if "line" in (row["attributes"] or {})}
+    assert set(broken) == {"b,unquoted comma.jpg,y", "short.jpg"}
+    folder = f"file://{tmp_path.resolve()}"
+    assert sorted(set(uris(rows)) - {source.root}) == [f"{folder}/a.jpg", f"{folder}/line\nbreak.jpg"]
+    assert len(rows) == 4
+    with pytest.raises(
+        ImageRejected, match="missing: a line with 1 value where the header has 2 of the manifest; what"
+    ):
+        source.fetch(address_of(broken["short.jpg"]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'uri,caption\ni0.jpg,"two\nlines"\ni1.jpg,one\ni2.jpg,"say ""hi"""\n',
+        "uri;licence\r\ni0.jpg;own\r\ni1.jpg;x\r\ni2.jpg;y\r\n".encode("utf-16"),
+        b"uri\ri0.jpg\ri1.jpg\ri2.jpg\r",
+    ],
+    ids=["line break in a value", "UTF-16 with semicolons", "old line ends"],
+)
+def test_manifests_of_spreadsheet_programs_are_read(text: bytes, spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(text)
+    found = listed(ManifestSource(str(tmp_path / "m.csv")), spark)
+    assert uris(found) == [f"file://{tmp_path.resolve()}/i{n}.jpg" for n in range(3)]
+
+
+def test_a_large_manifest_is_read_in_parts(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dedup_spark.sources.csv_files._BLOCK_BYTES", 500)
+    path = write_csv(tmp_path / "m.csv", ["uri", "note"], *[[f"s3://b/{n}.jpg", "x"] for n in range(100)])
+    assert uris(listed(ManifestSource(str(path)), spark)) == sorted(f"s3://b/{n}.jpg" for n in range(100))
+    path = write_csv(tmp_path / "n.csv", ["uri", "note"], *[[f"s3://b/{n}.jpg", "two\nlines"] for n in range(100)])
+    assert uris(listed(ManifestSource(str(path)), spark)) == sorted(f"s3://b/{n}.jpg" for n in range(100))
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("uri,uri", r"columns 1 \('uri'\) and 2 \('uri'\) of the header are both 'uri'.*rename or drop one"),
+        ("uri,a,URI", r"columns 1 \('uri'\) and 3 \('URI'\) of the header are both 'uri', in any case"),
+        ("uri;etag;ETag", r"columns 2 \('etag'\) and 3 \('ETag'\) of the header are both 'etag'"),
+        ("url;caption", "no column 'uri'; the columns are: url, caption. Give that name to the column that holds"),
+        ("URL\tTEXT", "no column 'uri'; the columns are: URL, TEXT"),
+        ("", "empty, there is no line in it"),
+        ("\0\1\2\3", "this is no text"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_said_with_its_cause(header: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(header)
+    with pytest.raises(ConfigError, match=said):
+        ManifestSource(str(tmp_path / "m.csv"))._read(None)  # type: ignore[arg-type]  # it fails before Spark is asked
+
+
+def test_two_members_of_one_name_are_two_images(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "pack.bin").write_bytes(b"onetwo")
+    rows = [["pack.bin", "x", 0, 3], ["pack.bin", "x", 3, 3], ["pack.bin", "x", 3, 3]]
+    source = ManifestSource(str(write_csv(tmp_path / "m.csv", ["uri", "member", "position", "size_bytes"], *rows)))
+    found = listed(source, spark)
+    assert [row["member"] for row in found] == ["x", "x#2", "x#2"]
+    assert fetched(source, found) == [b"one", b"two", b"two"]
 
 
 def test_an_image_inside_an_object_is_read_by_its_place(spark: SparkSession, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,6 +65,52 @@ def test_a_named_bytes_column_makes_it_a_table(tmp_path: Path) -> None:
     pq.write_table(NO_BYTES, tmp_path / "t.parquet")
     source = open_source(str(tmp_path / "t.parquet"), InventorySettings(bytes_column="image", key_column="id"))
     assert source == TableSource(str(tmp_path / "t.parquet"), "image", "id")
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def parquet(rows: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(rows, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [
+        ({"0.tar": b"", "0.parquet": parquet(NO_BYTES), "0_stats.json": b""}, TarSource),
+        ({"a/b/0.TAR": b"", "README.md": b"#"}, TarSource),
+        ({"old.tar.gz": b""}, TarSource),
+        ({"0.parquet": parquet(HOLDS_BYTES), "0_stats.json": b""}, TableSource),
+        ({"README.md": b"", "data/train-0.parquet": parquet(HOLDS_BYTES), ".gitattributes": b""}, TableSource),
+        ({"part-0.parquet": parquet(NO_BYTES), "_SUCCESS": b""}, ManifestSource),
+        ({"0/1.jpg": b"", "0/1.json": b"", "0.parquet": parquet(NO_BYTES), "0_stats.json": b""}, FolderSource),
+        ({"0.tar": b"", "photo.jpg": b""}, FolderSource),
+        ({"0.tar": b"", "IMG_0001": b""}, FolderSource),
+        ({"a.txt": b"caption"}, FolderSource),
+        ({"a.zip": b"PK"}, FolderSource),
+        ({}, FolderSource),
+    ],
+    ids=str,
+)
+def test_auto_looks_into_a_folder(files: dict[str, bytes], kind: type[Source], tmp_path: Path) -> None:
+    source = open_source(str(write(tmp_path, files)), AUTO)
+    assert type(source) is kind
+    assert type(open_source(source.root, AUTO)) is kind
+
+
+def test_auto_looks_at_some_names_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {f"{n}.tar": b"" for n in range(30)} | {f"sub/{n}/a.json": b"" for n in range(40)})
+    seen: list[str] = []
+    look = FolderSource.first_entries
+    monkeypatch.setattr(FolderSource, "first_entries", lambda self, at, n: (seen.append(at), look(self, at, n))[1])
+    assert type(open_source(str(tmp_path), AUTO)) is TarSource
+    assert len(seen) == 20
 
 
 def test_the_setting_overrules_the_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 from listings import address_of, fetched, listed, plan_of
+from PIL import Image
 from pyspark.sql import SparkSession
 
+from dedup_spark.config import InventorySettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import parquet_rows
 from dedup_spark.sources.base import Address
+from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.table import TableSource
 from dedup_spark.spark.local_relation import local_relation
 
@@ -143,6 +148,110 @@ def test_a_null_is_a_row_that_is_rejected(spark: SparkSession, tmp_path: Path) -
         with pytest.raises(ImageRejected, match=r"missing: the bytes column is null in row \d of file:"):
             source.fetch(address_of(row))
     assert source.fetch(address_of(third)) == b"3"
+
+
+def jpeg(n: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), (n, 0, 0)).save(file, "JPEG")
+    return file.getvalue()
+
+
+JPEGS = [jpeg(10 * n) for n in range(6)]
+FIXED = pa.array([data.ljust(2000, b"\0") for data in JPEGS], pa.binary(2000))
+HELD = {
+    "fixed length": FIXED,
+    "dictionary": pa.array(JPEGS, pa.binary()).dictionary_encode(),
+    "dictionary of large values": pa.array(JPEGS, pa.large_binary()).dictionary_encode(),
+    "view": pa.array(JPEGS, pa.binary_view()),
+    "large in a struct": pa.StructArray.from_arrays([pa.array(JPEGS, pa.large_binary())], names=["bytes"]),
+    "fixed in a struct": pa.StructArray.from_arrays([FIXED], names=["bytes"]),
+    "Base64": pa.array([base64.b64encode(data).decode() for data in JPEGS]),
+    "Base64 in a large text": pa.array([base64.b64encode(data).decode() for data in JPEGS], pa.large_string()),
+    "Base64 for URLs": pa.array([base64.urlsafe_b64encode(data).decode().rstrip("=") for data in JPEGS]),
+    "Base64 in lines": pa.array([base64.encodebytes(data).decode() for data in JPEGS]),
+    "data URI": pa.array([f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for data in JPEGS]),
+}
+DIGESTS = pa.array([bytes([n]) * 16 for n in range(6)], pa.binary(16))
+
+
+def opened(path: Path) -> TableSource:
+    source = open_source(str(path), InventorySettings())
+    assert isinstance(source, TableSource)
+    return source
+
+
+@pytest.mark.parametrize("held", HELD)
+def test_bytes_are_read_however_they_are_held(held: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    columns = {"caption": [f"a dog, {n}" for n in range(6)], "md5": DIGESTS, "image": HELD[held]}
+    pq.write_table(pa.table(columns), path, row_group_size=4)
+    source = pickle.loads(pickle.dumps(opened(path)))
+    assert source._bytes_path()[0] == "image"
+    found = [source.fetch(Address(source.root, f"t.parquet#{n}", source.root, n)) for n in range(6)]
+    assert [data.rstrip(b"\0") for data in found] == JPEGS
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pa.array([JPEGS[:2], JPEGS[2:]], pa.list_(pa.binary())),
+        pa.array([[{"bytes": JPEGS[0], "path": "a"}]] * 2),
+        pa.array([list(JPEGS[0])] * 2, pa.list_(pa.uint8())),
+        pa.array([[[0, 1], [2, 3]]] * 2, pa.list_(pa.list_(pa.uint8()))),
+    ],
+    ids=["of images", "of Hugging Face's images", "of bytes", "of pixels"],
+)
+def test_lists_are_refused_by_name(images: pa.Array, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1, 2], "images": images}), tmp_path / "t.parquet")
+    with pytest.raises(ConfigError, match=r"lists are not read \(images\): write one image per row"):
+        opened(tmp_path / "t.parquet")._bytes_path()
+
+
+def test_text_that_is_not_base64_or_is_so_twice_is_not_guessed(tmp_path: Path) -> None:
+    texts = pa.array([base64.b64encode(data).decode() for data in JPEGS])
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image": texts, "mask": texts}), path)
+    with pytest.raises(ConfigError, match="if image or mask holds images in Base64, name it"):
+        opened(path)._bytes_path()
+    assert TableSource(str(path), "mask").fetch(Address("x", "y", f"file://{path}", 1)) == JPEGS[1]
+    pq.write_table(pa.table({"image": pa.array([None, "", "?"])}), path)
+    assert parquet_rows.base64_columns(f"file://{path}") == []
+    with pytest.raises(ImageRejected, match="corrupt: the text is no Base64"):
+        TableSource(str(path), "image").fetch(Address("x", "y", f"file://{path}", 2))
+
+
+def test_null_bytes_beside_a_path_are_read_by_the_path(tmp_path: Path) -> None:
+    data, images = tmp_path / "data", tmp_path / "images"
+    for folder in (data, images):
+        folder.mkdir()
+    (data / "near.jpg").write_bytes(b"near")
+    (images / "far.jpg").write_bytes(b"far")
+    paths = ["near.jpg", "images/far.jpg", str(images / "far.jpg"), f"file://{images}/far.jpg", "gone.jpg", None,
+             "https://x/1.jpg"]  # fmt: skip
+    rows = [{"bytes": None, "path": path} for path in paths] + [{"bytes": b"own", "path": "gone.jpg"}]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array(rows, kind)}), data / "t.parquet", row_group_size=3)
+    source, at = TableSource(str(tmp_path)), f"file://{data}/t.parquet"
+    fetch = [lambda n=n: source.fetch(Address(source.root, f"#{n}", at, n)) for n in range(len(rows))]
+    assert [fetch[n]() for n in (0, 1, 2, 3, 7)] == [b"near", b"far", b"far", b"far", b"own"]
+    for n, said in ((4, "no such object"), (5, "is null in row 5 of"), (6, "nothing is fetched from the web: https")):
+        with pytest.raises(ImageRejected, match=f"missing: .*{said}"):
+            fetch[n]()
+
+
+def test_a_key_that_is_the_place_of_a_row_without_a_key_is_said(spark: SparkSession, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"a", b"b"], "id": ["t.parquet#1", None]}), tmp_path / "t.parquet")
+    with pytest.raises(ConfigError, match=r"does not tell the images apart: 't.parquet#1' in 2 rows"):
+        TableSource(str(tmp_path / "t.parquet"), key_column="id").list_images(spark)
+
+
+@pytest.mark.parametrize("held", ["fixed length", "dictionary", "Base64"])
+def test_spark_lists_what_is_held_in_an_unusual_way(held: str, spark: SparkSession, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": HELD[held], "label": range(6)}), tmp_path / "t.parquet")
+    source = opened(tmp_path / "t.parquet")
+    found = listed(source, spark)
+    assert [data.rstrip(b"\0") for data in fetched(source, found)] == JPEGS
+    assert found[2]["attributes"] == {"label": "2"}
 
 
 Change = Callable[[Path], Any]

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.sources.passed_over import PassedOver
 from dedup_spark.sources.tar import TarSource, glob_regex, list_members, sample_key
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -106,7 +107,7 @@ def test_members_that_are_no_images_are_passed_over_and_counted(spark: SparkSess
     uri = f"file://{path}"
     assert passed_over(TarSource(str(tmp_path)), spark) == {
         "hidden file": (1, f"{uri} ._1.jpg"),
-        "extension of another kind": (1, f"{uri} 1.txt"),
+        "txt file": (1, f"{uri} 1.txt"),
         "link in a tar file": (2, f"{uri} {tarfile.SYMTYPE!r}.jpg"),
         "device": (1, f"{uri} {tarfile.FIFOTYPE!r}.jpg"),
         "link to a file": (1, f"file://{tmp_path}/link.tar"),
@@ -117,6 +118,44 @@ def test_members_of_one_name_are_all_images(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "a.tar", {"1.jpg": b"old"})
     write_tar(path, {"1.jpg": b"newer"}, mode="a")
     assert [(row["member"], row["size_bytes"]) for row in members(path)] == [("1.jpg", 3), ("1.jpg#2", 5)]
+
+
+def test_a_repeated_name_never_takes_that_of_another_member(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i, name in enumerate(("a.jpg", "a.jpg", "a.jpg#2", "b.jpg"), 1):
+            info = tarfile.TarInfo(name)
+            info.size = i
+            tar.addfile(info, io.BytesIO(bytes(i)))
+    rows = {row["member"]: row["size_bytes"] for row in members(tmp_path / "a.tar")}
+    assert rows == {"a.jpg": 1, "a.jpg#3": 2, "a.jpg#2": 3, "b.jpg": 4}
+
+
+def test_repeated_names_before_damage_are_images(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"1.jpg": b"old"})
+    write_tar(path, {"1.jpg": b"newer"}, mode="a")
+    data = path.read_bytes()
+    path.write_bytes(data[:2048] + b"?" * 512 + data[2560:])
+    assert sorted(map(str, names(members(path)))) == ["1.jpg", "1.jpg#2", "None"]
+
+
+def test_an_image_under_the_name_of_a_caption_is_an_image(tmp_path: Path) -> None:
+    jpeg = b"\xff\xd8\xff\xe0" + b"\0" * 600
+    path = write_tar(tmp_path / "a.tar", {"1.txt": jpeg, "2.txt": b"caption", "3.json": b"", "4.tar.gz": b"\x1f\x8bxx"})
+    counts = PassedOver()
+    rows = list(list_members(f"file://{path}", None, True, counts))
+    assert names(rows) == ["1.txt"]
+    assert {row["passed_over"]: row["n_passed_over"] for row in counts.rows()} == {
+        "txt file": 1, "json file": 1, "gz file": 1,
+    }  # fmt: skip
+
+
+def test_what_lies_beside_the_tar_files_of_a_folder_is_counted(spark: SparkSession, tmp_path: Path) -> None:
+    write_tar(tmp_path / "00000.tar", {"1.jpg": b"1"})
+    for name in ("00000.parquet", "00000_stats.json", "preview.jpg", "notes"):
+        (tmp_path / name).write_bytes(b"x")
+    assert {reason: n for reason, (n, _) in passed_over(TarSource(str(tmp_path)), spark).items()} == {
+        "parquet file": 1, "json file": 1, "file beside tar files": 2,
+    }  # fmt: skip
 
 
 def test_a_member_without_a_time_has_that_of_its_tar_file(tmp_path: Path) -> None:

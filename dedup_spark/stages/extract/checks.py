@@ -13,6 +13,7 @@ from dedup_spark.stages.reading.read_ahead import NOT_GIVEN, UNAVAILABLE
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import RejectReason
 
 _MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 
@@ -20,6 +21,7 @@ _MIN_IMAGES_FOR_GUARD = 200  # a share of so few images means nothing
 class RejectGuard:
     """Stops a run that rejects too much: the lake is the wrong one, a decoder is missing, a key lost its rights.
 
+    Only what claims to be an image counts: by its name, by its first bytes, or because these say nothing else.
     After a slice it also stops a run whose store does not give the bytes, which is no fault of those images.
     """
 
@@ -31,10 +33,11 @@ class RejectGuard:
     def sums() -> dict[str, Column]:
         """The aggregates over the rows of a slice that `add` takes."""
         is_given = ~F.coalesce(F.col("reject_reason"), F.lit("")).isin(*NOT_GIVEN)
+        is_claimed = is_given & ~is_of_another_kind()
         return {
             "n_rows": F.count("*"),
-            "n_read": F.count_if(is_given),
-            "n_rejected": F.count_if(is_given & (F.col("status") == "rejected")),
+            "n_read": F.count_if(is_claimed),
+            "n_rejected": F.count_if(is_claimed & (F.col("status") == "rejected")),
             "n_unavailable": F.count_if(F.col("reject_reason").isin(*UNAVAILABLE)),
         }
 
@@ -68,11 +71,17 @@ class RejectGuard:
         sums = self._written().agg(*(column.alias(name) for name, column in self.sums().items())).first()
         assert sums is not None
         self._n_read, self._n_rejected = sums["n_read"], sums["n_rejected"]
-        return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN)))
+        return in_words(self._written().where(~F.col("reject_reason").isin(*NOT_GIVEN) & ~is_of_another_kind()))
 
     def _written(self) -> DataFrame:
         """The rows that this run wrote."""
         return self._run.tables.read(FEATURES).where(F.col("run_id") == self._run.run_id)
+
+
+def is_of_another_kind() -> Column:
+    """Of a row of features: neither its name nor its first bytes claim to be an image, and these say what it is."""
+    not_an_image = F.coalesce(F.col("reject_reason"), F.lit("")) == RejectReason.NOT_AN_IMAGE
+    return not_an_image & F.col("magic_format").isNotNull()
 
 
 def require_conservation(tables: Tables, lake: str, run_id: str) -> dict[str, int]:

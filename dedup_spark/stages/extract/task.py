@@ -17,13 +17,14 @@ import pyarrow as pa
 from cachetools import LRUCache
 
 from dedup_spark.kernels.decoding.images import ImageRejected, sniff_format
+from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, claims_to_be_image, kind_of_bytes
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.kernels.features.signature import Signature, rejected_version
 from dedup_spark.stages.reading.embedding import in_groups, with_embeddings
 from dedup_spark.stages.reading.read_ahead import RETRIABLE, TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
 from dedup_spark.stages.reading.reuse import EveryImage, ModelInput, Planner, planner_of
 from dedup_spark.store.schema import FEATURES
-from dedup_spark.vocabulary import FeatureStatus
+from dedup_spark.vocabulary import FeatureStatus, RejectReason
 
 READ = FEATURES.schema + TIMINGS
 
@@ -69,6 +70,8 @@ def _read_one(row: dict[str, Any], settings: TaskSettings, sign: Callable[[str, 
         done["magic_format"] = sniff_format(data)
         signature, model_input = sign(digest, data)
     except ImageRejected as e:
+        if e.reason == RejectReason.NOT_AN_IMAGE and not claims_to_be_image(row.get("member") or row["uri"]):
+            done["magic_format"] = kind_of_bytes(data[:HEAD_BYTES])
         rejected = {"reject_reason": e.reason, "reject_message": e.message, "retriable": e.reason in RETRIABLE}
         version = rejected_version(settings.signature)
         return done | rejected | {"status": FeatureStatus.REJECTED, "signature_version": version}

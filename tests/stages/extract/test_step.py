@@ -174,6 +174,20 @@ def test_what_the_store_says_becomes_a_row(lake: TinyLake) -> None:
     assert source.asked == ["gone.jpg", path]  # what is too large is not even asked for
 
 
+def test_a_file_that_neither_its_name_nor_its_bytes_call_an_image_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    held = {
+        "page.jpg": b"<html>not found</html>",
+        "page": b"<html></html>",
+        "a.pdf": b"%PDF-1.7",
+        "x.dat": bytes(range(9)),
+    }
+    for name, data in held.items():
+        (tmp_path / name).write_bytes(data)
+    rows = made(extract_batches([addresses(*held)], settings_for(RememberingSource(tmp_path))))
+    assert {row["reject_reason"] for row in rows} == {"not_an_image"}
+    assert [row["magic_format"] for row in rows] == [None, "text", "PDF", None]
+
+
 def extract_again(run: Run, overrides: list[str]) -> dict[str, int]:
     again = Run(run.tables, load_config(None, overrides), run.lake, "again")
     with again.step("outer"):

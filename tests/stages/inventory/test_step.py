@@ -243,6 +243,15 @@ def test_a_handful_may_go_and_so_may_what_was_proposed_for_removal(tables: Table
     look_at(19, 19)  # all of them, but what is that
 
 
+def test_files_that_proved_to_be_no_images_may_go(tables: Tables) -> None:
+    """An older version listed captions and tar files as images."""
+    fill(tables, feature_rows=[rejected(i, "not_an_image" if i < 10 else "corrupt") for i in range(20)])
+    gone = frame(tables.spark, "image_id bigint", [{"image_id": i} for i in range(16)])
+    inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.3)
+    with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):
+        inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.25)
+
+
 def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forgets_nothing(
     tables: Tables, lake: Path
 ) -> None:
