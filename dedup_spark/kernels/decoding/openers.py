@@ -24,7 +24,6 @@ _PILLOW_PLUGINS = {
     "GIF": ("GifImagePlugin", "GifImageFile"),
     "WEBP": ("WebPImagePlugin", "WebPImageFile"),
     "BMP": ("BmpImagePlugin", "BmpImageFile"),
-    "TIFF": ("TiffImagePlugin", "TiffImageFile"),
     "AVIF": ("AvifImagePlugin", "AvifImageFile"),
     "JPEG2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     "ICO": ("IcoImagePlugin", "IcoImageFile"),
@@ -58,6 +57,8 @@ def open_image(data: bytes, image_format: str) -> Image.Image:
         return _open_heif(data)
     if image_format == "JXL":
         return _open_jxl(data)
+    if image_format == "TIFF":
+        return _open_tiff(data)
     module_name, factory_name = _PILLOW_PLUGINS[image_format]
     module: Any = importlib.import_module(f"PIL.{module_name}")
     if image_format == "AVIF":
@@ -83,6 +84,12 @@ def _has_tiff_codec(codec: str) -> bool:
     except (OSError, RuntimeError):
         return False
     return True
+
+
+def _open_tiff(data: bytes) -> Image.Image:
+    from dedup_spark.kernels.decoding.tiff_plugin import TiffPages
+
+    return TiffPages(io.BytesIO(data))
 
 
 def _open_heif(data: bytes) -> Image.Image:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from PIL import Image
 
 from dedup_spark.kernels.decoding import deep
+from dedup_spark.kernels.decoding.channels import picture_of_channels
 from dedup_spark.kernels.decoding.picture import Picture
 
 _OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
-_GDAL_NODATA, _PHOTOMETRIC, _WHITE_IS_ZERO = 42113, 262, 0
 
 
 def picture_of(source: Image.Image, image: Image.Image, data: bytes) -> Picture:
@@ -21,9 +20,12 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes) -> Picture:
         NotImplementedError: Its pixel mode is not known here.
     """
     profile = image.info.get("icc_profile")
+    channels = getattr(image, "channels", None)
+    if channels is not None:
+        return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
-        pixels = _deep(source, image)
-        void = deep.void_of(pixels, _no_data(image))
+        pixels = _deep(source)
+        void = deep.void_of(pixels, None)
         return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=_alpha(pixels, source))
     return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
 
@@ -41,15 +43,11 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _deep(image: Image.Image, opened: Image.Image) -> Image.Image:
+def _deep(image: Image.Image) -> Image.Image:
     """In mode I;16, I or F; whatever the byte order of the file, as Pillow's direct way would clip."""
     if not image.mode.startswith("I;16"):
         return image
-    pixels = image if image.mode == "I;16" else image.convert("I").convert("I;16")
-    if _tag(opened, _PHOTOMETRIC) != _WHITE_IS_ZERO:
-        return pixels
-    inverted = pixels.convert("I").point(lambda v: v * -1 + 65_535)  # Pillow inverts only up to 8 bits
-    return inverted.convert("I;16")
+    return image if image.mode == "I;16" else image.convert("I").convert("I;16")
 
 
 def _alpha(pixels: Image.Image, source: Image.Image) -> Image.Image | None:
@@ -79,17 +77,3 @@ def _replaced_key(image: Image.Image, key: Any) -> Image.Image:
     changed = image.copy()
     changed.info["transparency"] = key
     return changed
-
-
-def _no_data(image: Image.Image) -> float | None:
-    """The value that GDAL declares to be none, as text in a tag of TIFF."""
-    text = _tag(image, _GDAL_NODATA)
-    with contextlib.suppress(ValueError):
-        return float(text.strip(" \0")) if isinstance(text, str) else None
-    return None
-
-
-def _tag(image: Image.Image, number: int) -> Any:
-    """A tag of the current page of a TIFF; None elsewhere and where it cannot be read."""
-    tags = getattr(image, "tag_v2", None)
-    return tags.get(number) if tags is not None else None
