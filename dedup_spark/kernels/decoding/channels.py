@@ -36,6 +36,7 @@ class Channels:
         ends: The numbers that stand for black and white by the file; None where their mode says it.
         no_data: The number that stands for no value.
         exact: A digest of the numbers of the file, where those of `images` are rounded.
+        are_measured: Whether a number far from all others may stand for no value; of mere colours none does.
     """
 
     images: tuple[Image.Image, ...]
@@ -44,6 +45,7 @@ class Channels:
     ends: Ends | None = None
     no_data: float | None = None
     exact: bytes = b""
+    are_measured: bool = True
 
 
 def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any], orientation: int) -> Channels:
@@ -69,6 +71,7 @@ def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any],
         ends=ends,
         no_data=no_data,
         exact=_digest_of(colours) if is_rounded else b"",
+        are_measured=layout.photometric != tiff_layout.RGB or layout.kind != "u",
     )
 
 
@@ -114,7 +117,7 @@ def _jointly(channels: Channels, alpha: Image.Image | None, source: Image.Image,
 def _void_in_any(channels: Channels) -> Image.Image | None:
     void = None
     for image in channels.images:
-        one = deep.void_of(image, channels.no_data)
+        one = deep.void_of(image, channels.no_data, guess=channels.are_measured)
         void = one if void is None or one is None else ImageChops.lighter(void, one)
     return void
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,14 +35,14 @@ Ends = tuple[float, float]
 """The numbers that stand for black and for white."""
 
 
-def void_of(pixels: Image.Image, no_data: float | None) -> Image.Image | None:
+def void_of(pixels: Image.Image, no_data: float | None, *, guess: bool = True) -> Image.Image | None:
     """255 where a pixel of a deep mode holds no value, else 0; None where all do.
 
-    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or a fill value by its
-    distance from all others. Four passes over the pixels at most.
+    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or, where it may be
+    guessed, a fill value by its distance from all others. Four passes over the pixels at most.
     """
     known = {np.float32(no_data) if pixels.mode == "F" else no_data} if no_data is not None else set()
-    fills = known | _fill_values(pixels, known)
+    fills = known | (_fill_values(pixels, known) if guess else set())
     return _mask(pixels, fills) if fills or pixels.mode == "F" else None
 
 
@@ -104,7 +105,7 @@ def jointly_in_8_bits(
     if low > high:
         return [Image.new("L", channel.size) for channel in channels], False
     declared = ends or _ENDS[mode]
-    is_whole = _fills(low, high, declared)
+    is_whole = fills(low, high, declared) or (mode == "I;16" and high > 255 and _are_8_bits(channels))
     scale, offset = _scale(low, high, declared if is_whole else None, mode)
     shown = [mapped(channel, lambda values: _scaled(values, scale, offset)) for channel in channels]
     return [_with_mean(grey, void) for grey in shown], is_whole
@@ -136,13 +137,24 @@ def _shown_values(channel: Image.Image, hidden: Image.Image | None) -> Iterator[
         yield np.asarray(strip)[np.asarray(mask) == 0]
 
 
-def _fills(low: float, high: float, ends: Ends) -> bool:
+def fills(low: float, high: float, ends: Ends) -> bool:
     """Whether numbers from low to high use the range between the ends."""
     black, white = ends
     span = white - black
     least_span = _LEAST_HIGH if black < 0 else _LEAST_SPAN
     is_high = high - black >= _LEAST_HIGH * span
     return black <= low and high <= white and is_high and high - low >= least_span * span
+
+
+def _are_8_bits(channels: Sequence[Image.Image]) -> bool:
+    """Whether 16 bits hold 8 as their high byte: the low one is a copy of it, or zero."""
+    steps = {257, 256}
+    for strip in itertools.chain.from_iterable(map(strips, channels)):
+        values = np.asarray(strip)
+        steps = {step for step in steps if not (values % step).any()}
+        if not steps:
+            return False
+    return True
 
 
 def _scale(low: float, high: float, ends: Ends | None, mode: str) -> tuple[float, float]:

@@ -6,27 +6,36 @@ from typing import Any
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding import deep
-from dedup_spark.kernels.decoding.channels import picture_of_channels
+from dedup_spark.kernels.decoding import deep, png_colours, png_samples
+from dedup_spark.kernels.decoding.channels import Channels, picture_of_channels
 from dedup_spark.kernels.decoding.picture import Picture
 
+_PNG = b"\x89PNG"
 _OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 
 
-def picture_of(source: Image.Image, image: Image.Image, data: bytes) -> Picture:
+def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation: int = 1) -> Picture:
     """The picture of `source`, one upright frame of the opened `image` whose file is `data`.
+
+    Args:
+        orientation: By which `source` was turned, EXIF's 1-8.
 
     Raises:
         NotImplementedError: Its pixel mode is not known here.
     """
-    profile = image.info.get("icc_profile")
-    channels = getattr(image, "channels", None)
+    is_png = data[:4] == _PNG
+    profile = png_colours.profile_of(image, data) if is_png else image.info.get("icc_profile")
+    channels: Channels | None = getattr(image, "channels", None)
+    if is_png and data[24] == 16 and source.mode in ("RGB", "RGBA"):
+        channels = png_samples.deep_colours(source, image, data, orientation)
     if channels is not None:
         return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
         pixels = _deep(source)
-        void = deep.void_of(pixels, None)
-        return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=_alpha(pixels, source))
+        return Picture(
+            pixels=pixels, source=source, icc_profile=profile, void=deep.void_of(pixels, None),
+            alpha=_alpha(pixels, source), ends=png_samples.declared_ends(data, pixels.getextrema()[1]) if is_png else None,
+        )  # fmt: skip
     return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
 
 
@@ -62,10 +71,10 @@ def _alpha(pixels: Image.Image, source: Image.Image) -> Image.Image | None:
 def _with_key(image: Image.Image, data: bytes) -> Image.Image:
     """With the transparent value of a PNG of 2, 4 or 16 bits in the 8 bits of the decoded pixels.
 
-    Of 16 bits the lower 8 are lost in the decoder: a colour that differs in them alone is transparent, too.
+    Of the frames of a film of 16 bits the lower 8 are lost: a colour that differs in them alone is transparent, too.
     """
     key = image.info.get("transparency")
-    depth = data[24] if data[:4] == b"\x89PNG" and len(data) > 24 else 8
+    depth = png_samples.depth_of(data)
     if isinstance(key, int) and image.mode == "L" and depth in (2, 4):
         return _replaced_key(image, key * (255 // (2**depth - 1)))
     if isinstance(key, tuple) and depth == 16:
