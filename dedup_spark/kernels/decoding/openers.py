@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from dedup_spark.kernels.decoding.headers import tiff_directories
+from dedup_spark.kernels.decoding.tiff_previews import before_previews
 
 _PILLOW_PLUGINS = {
     "JPEG": ("JpegImagePlugin", "jpeg_factory"),  # gives MPO where there are more pictures
@@ -89,7 +90,7 @@ def _has_tiff_codec(codec: str) -> bool:
 def _open_tiff(data: bytes) -> Image.Image:
     from dedup_spark.kernels.decoding.tiff_plugin import TiffPages
 
-    return TiffPages(io.BytesIO(data))
+    return TiffPages(io.BytesIO(before_previews(data)))
 
 
 def _open_heif(data: bytes) -> Image.Image:
