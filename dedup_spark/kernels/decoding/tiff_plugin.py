@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
 
 from dedup_spark.kernels.decoding import tiff_layout
 from dedup_spark.kernels.decoding.channels import Channels, channels_of
@@ -32,6 +32,7 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         if self._layout is None:
             super()._setup()
             self._read_subsampled_by_libtiff()
+            self._widen_palette()
             return
         width, height = self._layout.size
         self._tile_size, self._mode = (width, height), "L"
@@ -74,3 +75,10 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
             args = "RGBX", False, tags.offset
             self._mode, self.use_load_libtiff = "RGB", True
             self.tile = [ImageFile._Tile("libtiff", (0, 0, *self._tile_size), 0, args)]
+
+    def _widen_palette(self) -> None:
+        """Some writers put 8 bits where a colour map has 16; libtiff's own programs look for it, too."""
+        tags: Any = self.tag_v2
+        colours = tags.get(TiffImagePlugin.COLORMAP, ()) if self.mode in ("P", "PA") else ()
+        if colours and max(colours) < 256:
+            self.palette = ImagePalette.raw("RGB;L", bytes(colours))

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import TiffImagePlugin
 
 from dedup_spark.kernels.decoding import tiff_layout
 from dedup_spark.kernels.decoding.tiff_layout import Layout
@@ -99,6 +98,8 @@ def _decompressed(data: bytes, layout: Layout, extent: tuple[int, int], shape: t
 
 def _by_libtiff(piece: bytes, compression: int, shape: tuple[int, int]) -> bytes:
     """Decompressed as the only strip of a file of grey bytes."""
+    from PIL import TiffImagePlugin  # imported here, as decoders are with the first file of their format
+
     entries = [
         (256, 4, shape[0]), (257, 4, shape[1]), (258, 3, 8), (259, 3, compression), (262, 3, 1), (273, 4, 134),
         (277, 3, 1), (278, 4, shape[1]), (279, 4, len(piece)), (339, 3, 1),

@@ -187,9 +187,9 @@ def test_a_profile_that_is_broken_or_of_another_kind_is_left_alone(profile: byte
     [
         psd(picture()).replace(b"\0\x08\0\x03", b"\0\x10\0\x03"),
         tiff((tiff_tags(96, 64, 2, 8, 3, 34712), bytes(1000), STRIPS)),
-        tiff((tiff_tags(96, 64, 2, 32, 3) | {339: (3, [3] * 3)}, bytes(96 * 64 * 12), STRIPS)),
+        tiff((tiff_tags(96, 64, 2, 16, 3) | {339: (3, [5] * 3)}, bytes(96 * 64 * 6), STRIPS)),
     ],
-    ids=["psd of 16 bits", "tiff of jpeg 2000", "tiff of coloured floats"],
+    ids=["psd of 16 bits", "tiff of jpeg 2000", "tiff of complex integers"],
 )
 def test_a_kind_that_the_decoder_does_not_know_is_unsupported_and_not_corrupt(data: bytes) -> None:
     with pytest.raises(ImageRejected, match="unsupported_format"):
