@@ -130,8 +130,8 @@ def test_rejection_passes_through() -> None:
 def test_pixel_hashes_of_two_versions_are_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     png = encoded(load_sample_photo("rocket.jpg"), "PNG")
     before = sign_image(png, SETTINGS)
-    monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 3)
-    monkeypatch.setattr(signing, "_PREPROCESSING", 4)
+    monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 4)
+    monkeypatch.setattr(signing, "_PREPROCESSING", 5)
     after, again = sign_image(png, SETTINGS), sign_image(png, SETTINGS)
     assert after.pixel_hash == again.pixel_hash != before.pixel_hash
     assert (own_version(before.signature_version), own_version(after.signature_version)) == (3, 4)
