@@ -146,9 +146,10 @@ def _image_of(values: Samples) -> Image.Image:
     kind, n_bytes = values.dtype.kind, values.dtype.itemsize
     if kind == "u" and n_bytes <= 2:
         return Image.fromarray(values)
-    is_small = kind != "f" and (n_bytes < 4 or (values.min() >= -(2**31) and values.max() < 2**31))
-    with np.errstate(over="ignore"):
-        return Image.fromarray(values.astype(np.int32 if is_small else np.float32))
+    if kind != "f" and (n_bytes < 4 or (values.min() >= -(2**31) and values.max() < 2**31)):
+        return Image.fromarray(values.astype(np.int32))
+    with np.errstate(over="ignore"):  # of 64 bits the upper 32, as floats of a larger magnitude stand for no value
+        return Image.fromarray((values if kind == "f" or n_bytes == 4 else values / 2**32).astype(np.float32))
 
 
 def _is_rounded(values: Samples, image: Image.Image) -> bool:
