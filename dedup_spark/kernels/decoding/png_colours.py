@@ -95,11 +95,13 @@ def _adapted(primaries: Primaries) -> Float64:
 
 
 def _curve(gamma: float | None) -> bytes:
-    shown = np.linspace(0, 1, 1024)
-    light = (
-        np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4) if gamma is None else shown**gamma
-    )
+    shown: Float64 = np.linspace(0, 1, 1024)
+    light = shown**gamma if gamma is not None else _light_of_srgb(shown)
     return b"curv" + bytes(4) + struct.pack(">I", len(light)) + (light * 65_535).round().astype(">u2").tobytes()
+
+
+def _light_of_srgb(shown: Float64) -> Float64:
+    return np.where(shown <= 0.04045, shown / 12.92, ((shown + 0.055) / 1.055) ** 2.4)
 
 
 def _xyz(values: Any) -> bytes:

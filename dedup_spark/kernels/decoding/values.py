@@ -31,12 +31,15 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
     if channels is not None:
         return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
-        pixels = _deep(source)
-        return Picture(
-            pixels=pixels, source=source, icc_profile=profile, void=deep.void_of(pixels, None),
-            alpha=_alpha(pixels, source), ends=png_samples.declared_ends(data, pixels.getextrema()[1]) if is_png else None,
-        )  # fmt: skip
+        return _of_one_deep_channel(source, data, profile)
     return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
+
+
+def _of_one_deep_channel(source: Image.Image, data: bytes, profile: bytes | None) -> Picture:
+    pixels = _deep(source)
+    ends = png_samples.declared_ends(data, pixels.getextrema()[1]) if data[:4] == _PNG else None
+    void, alpha = deep.void_of(pixels, None), _alpha(pixels, source)
+    return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=alpha, ends=ends)
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:

@@ -63,7 +63,8 @@ def test_a_gamma_without_a_profile_is_applied(value: float) -> None:
     [
         [gamma(0.45455)], [gamma(0.45)], [gamma(0.45455), primaries(BT709)], [primaries(P3)], [gamma(0)],
         [gamma(40_000)], [SRGB, gamma(1.0)], [coded(1, 13, 0, 1), gamma(1.0)], [coded(1, 1, 0, 1)],
-        [coded(9, 16, 0, 1)], [gamma(0.45455), primaries((0.3127, 0.0, *P3[2:]))], [gamma(0.45455), primaries((0.3, 0.3) * 4)],
+        [coded(9, 16, 0, 1)], [gamma(0.45455), primaries((0.3127, 0.0, *P3[2:]))],
+        [gamma(0.45455), primaries((0.3, 0.3) * 4)],
     ],
 )  # fmt: skip
 def test_what_is_nearly_srgb_or_makes_no_sense_changes_nothing(chunks: list[tuple[bytes, bytes]]) -> None:
