@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding import deep, png_colours, png_samples
+from dedup_spark.kernels.decoding import deep, png_colours, png_samples, ppm_samples
 from dedup_spark.kernels.decoding.channels import Channels, picture_of_channels
 from dedup_spark.kernels.decoding.picture import Picture
 
@@ -28,6 +28,8 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
     channels: Channels | None = getattr(image, "channels", None)
     if is_png and data[24] == 16 and source.mode in ("RGB", "RGBA"):
         channels = png_samples.deep_colours(source, image, data, orientation)
+    elif image.format == "PPM" and source.mode == "RGB":
+        channels = ppm_samples.deep_colours(source, data)
     if channels is not None:
         return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
