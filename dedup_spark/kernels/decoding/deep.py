@@ -24,10 +24,10 @@ _FILL_VALUES = frozenset(
 are from each other. Any other number but 0 is taken for it `_FAR` times as far away, where it would leave the others no
 more than a few grey levels."""
 _FAR = 20
-_LEAST_HIGH, _LEAST_SPAN = 1 / 2, 1 / 16
-"""Numbers that leave the upper half of the declared range empty, or do not fill a sixteenth of it, are shown by their
-own range, as cameras, scanners and microscopes store 10 to 14 bits in 16: their high byte would show next to nothing.
-Of signed numbers, whose zero lies in the middle, they must fill half of it."""
+_LEAST_HIGH, _LEAST_SPAN, _LEAST_SIGNED_SPAN = 1 / 4, 1 / 16, 1 / 2
+"""Numbers that stay below a quarter of the declared range, or do not fill a sixteenth of it, are shown by their own
+range, as cameras, scanners and microscopes store 10 to 14 bits in 16: their high byte would show next to nothing. Of
+signed numbers, whose zero lies in the middle, they must fill half of it."""
 _ENDS = {"I;16": (0.0, 65_535.0), "I": (0.0, 65_535.0), "F": (0.0, 1.0)}
 
 Values = np.ndarray[Any, Any]
@@ -141,7 +141,7 @@ def fills(low: float, high: float, ends: Ends) -> bool:
     """Whether numbers from low to high use the range between the ends."""
     black, white = ends
     span = white - black
-    least_span = _LEAST_HIGH if black < 0 else _LEAST_SPAN
+    least_span = _LEAST_SIGNED_SPAN if black < 0 else _LEAST_SPAN
     is_high = high - black >= _LEAST_HIGH * span
     return black <= low and high <= white and is_high and high - low >= least_span * span
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,8 +39,8 @@ def deep_colours(source: Image.Image, image: Image.Image, data: bytes, orientati
         orientation: By which `source` was turned.
     """
     key = image.info.get("transparency")
-    colours = source.getextrema()[:3]
-    low, high = min(extremes[0] for extremes in colours), max(extremes[1] for extremes in colours)
+    extremes: Any = source.getextrema()
+    low, high = min(least for least, _ in extremes[:3]), max(most for _, most in extremes[:3])
     if getattr(image, "n_frames", 1) > 1 or (deep.fills(256 * low, 256 * high + 255, (0, 65_535)) and key is None):
         return None
     numbers = _numbers(source, data, orientation)

@@ -80,11 +80,11 @@ def layout_of(tags: Mapping[int, Any], order: str) -> Layout | None:
     n_samples, size = _number(tags, 277, 1), (_number(tags, 256), _number(tags, 257))
     colours = _colours(photometric, n_samples)
     is_read = bits in _BITS.get(kind, ()) and compression in (NO_COMPRESSION, *DEFLATE, *BY_LIBTIFF)
-    if not is_read or not colours or not all(size):
+    if not is_read or not colours or min(size) < 1:
         return None
     is_tiled = 324 in tags
     segment = (_number(tags, 322), _number(tags, 323)) if is_tiled else (size[0], _rows_of_strip(tags, size[1]))
-    if not all(segment):
+    if min(segment) < 1:
         return None
     alpha, is_premultiplied = _alpha(tags, photometric, n_samples)
     return Layout(

@@ -45,7 +45,7 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         if profile:
             self.info["icc_profile"] = profile
 
-    def load(self) -> Image.core.PixelAccess | None:
+    def load(self) -> Any:
         """Raises what the plugins do; see `openers.DECODER_ERRORS`."""
         if self._layout is None or not self.tile:
             return super().load()

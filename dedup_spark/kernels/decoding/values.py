@@ -39,7 +39,8 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
 
 def _of_one_deep_channel(source: Image.Image, data: bytes, profile: bytes | None) -> Picture:
     pixels = _deep(source)
-    ends = png_samples.declared_ends(data, pixels.getextrema()[1]) if data[:4] == _PNG else None
+    extremes: Any = pixels.getextrema()
+    ends = png_samples.declared_ends(data, extremes[1]) if data[:4] == _PNG else None
     void, alpha = deep.void_of(pixels, None), _alpha(pixels, source)
     return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=alpha, ends=ends)
 

@@ -20,8 +20,8 @@ def shown(values: list[float], dtype: type, no_data: float | None = None) -> lis
     ("values", "dtype", "expected"),
     [
         ([1_000, 65_535], np.uint16, [3, 255]),  # by the high byte, whatever the range
-        ([0, 32_768], np.uint16, [0, 128]),
-        ([0, 32_766], np.uint16, [0, 255]),  # a part of the 16 bits: by the range
+        ([0, 16_384], np.uint16, [0, 64]),
+        ([0, 16_382], np.uint16, [0, 255]),  # 14 bits in 16: by the range
         ([64_000, 65_020], np.uint16, [0, 255]),
         ([10 * 257, 90 * 257], np.uint16, [10, 90]),  # 8 bits in both bytes
         ([10 * 256, 90 * 256], np.uint16, [10, 90]),  # or in the upper one

@@ -89,7 +89,7 @@ def test_of_many_bands_the_first_three_are_seen(n_bands: int, planarconfig: str,
     bands = np.concatenate([RGB] + [255 - RGB[..., :1]] * (n_bands - 3), axis=2)
     extra = (0,) * (n_bands - (3 if photometric == "rgb" else 1))
     how = {"planarconfig": planarconfig, "photometric": photometric, "extrasamples": extra}
-    for values in (bands, bands.astype(np.uint16) * 11, bands.astype(np.float64) / 1_000):
+    for values in (bands, bands.astype(np.uint16) * 11, bands.astype(np.float64) / 2_000):
         assert is_seen_as(written(planes(values, planarconfig), **how), RGB)
 
 
