@@ -22,7 +22,7 @@ from dedup_spark.kernels.decoding.tiff_layout import Layout
 from dedup_spark.kernels.decoding.tiff_samples import Samples, inverted
 
 _MODES = {tiff_layout.CMYK: "CMYK", tiff_layout.CIE_LAB: "LAB", tiff_layout.ICC_LAB: "LAB"}
-_NO_DATA, _MAX_SAMPLE, _S_MAX_SAMPLE = 42113, 281, 341
+_NO_DATA, _MAX_SAMPLE, _S_MAX_SAMPLE, _EXTRA_SAMPLES = 42113, 281, 341, 338
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,8 @@ def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any],
     """The channels of a TIFF page with these samples and tags."""
     colours, alpha = samples[: len(layout.colours)], samples[len(layout.colours) :]
     no_data, ends = _no_data(tags), _ends(layout, tags)
+    if alpha and _EXTRA_SAMPLES not in tags and _is_dim(alpha[0]):
+        alpha = []  # a fourth band that nobody calls alpha
     if layout.is_premultiplied and alpha:
         colours = [_straight(values, alpha[0]) for values in colours]
     if layout.photometric == tiff_layout.WHITE_IS_ZERO:
@@ -67,7 +69,7 @@ def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any],
     return Channels(
         images=tuple(turn(image, orientation) for image in images),
         mode=mode,
-        alpha=turn(Image.fromarray(_high_byte(alpha[0])), orientation) if alpha else None,
+        alpha=turn(Image.fromarray(_of_alpha(alpha[0])), orientation) if alpha else None,
         ends=ends,
         no_data=no_data,
         exact=_digest_of(colours) if is_rounded else b"",
@@ -107,9 +109,7 @@ def _jointly(channels: Channels, alpha: Image.Image | None, source: Image.Image,
     shown, is_whole = deep.jointly_in_8_bits(channels.images, void, alpha, channels.ends)
     rgb = Image.merge("RGB", shown)
     rgb.info = source.info
-    pixels = rgb.copy()
-    if alpha is not None:
-        pixels.putalpha(alpha)
+    pixels = rgb if alpha is None else Image.merge("RGBA", (*shown, alpha))
     exact = channels.exact or (b"" if is_whole else _digest_of_seen(channels, void, alpha))
     return Picture(pixels=pixels, source=rgb, icc_profile=icc_profile, exact=exact)
 
@@ -164,11 +164,22 @@ def _high_byte(values: Samples) -> Samples:
     return (values.view(f"u{n_bits // 8}") >> (n_bits - 8)).astype(np.uint8)
 
 
+def _is_dim(alpha: Samples) -> bool:
+    """Whether not even the most opaque pixel comes near to what is opaque in this type."""
+    return alpha.dtype.kind == "u" and int(alpha.max()) < np.iinfo(alpha.dtype).max // 4
+
+
+def _of_alpha(alpha: Samples) -> Samples:
+    """uint8; of numbers that fill but a part of their type, as those of the colours beside them, by the greatest."""
+    most = int(alpha.max()) if _is_dim(alpha) else 0
+    return (alpha * (255 / most)).astype(np.uint8) if most else _high_byte(alpha)
+
+
 def _straight(values: Samples, alpha: Samples) -> Samples:
     """Colours that were multiplied by alpha, before that."""
     if values.dtype.kind != "u":
         return values
-    highest = np.iinfo(values.dtype).max
+    highest = int(alpha.max()) if _is_dim(alpha) else np.iinfo(values.dtype).max
     return np.minimum(values * (highest / np.maximum(alpha, 1)), highest).astype(values.dtype)
 
 

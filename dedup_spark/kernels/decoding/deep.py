@@ -168,6 +168,8 @@ def _scale(low: float, high: float, ends: Ends | None, mode: str) -> tuple[float
 
 
 def _scaled(values: Values, factor: float, offset: float) -> Values:
+    if values.dtype == np.uint16 and (factor, offset) == (1 / 256, 0):
+        return (values >> 8).astype(np.uint8)
     shown = (np.nan_to_num(values.astype(np.float64), nan=offset, posinf=offset, neginf=offset) - offset) * factor
     return np.clip(shown, 0, 255).astype(np.uint8)
 

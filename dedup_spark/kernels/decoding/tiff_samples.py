@@ -79,17 +79,19 @@ def _segment(data: bytes, layout: Layout, extent: tuple[int, int], n_rows: int) 
     return _summed(_numbers(rows, layout, n_values), layout, shape) if n_rows else np.zeros(shape, layout.dtype)
 
 
-def _decompressed(data: bytes, layout: Layout, extent: tuple[int, int], shape: tuple[int, int]) -> bytes:
+def _decompressed(data: bytes, layout: Layout, extent: tuple[int, int], shape: tuple[int, int]) -> bytes | memoryview:
+    """`shape` is the number of bytes in a row, and of rows; more than these are not decompressed."""
     offset, n_bytes = extent
     n_whole = shape[0] * shape[1]
-    if layout.compression == tiff_layout.NO_COMPRESSION:
-        piece = data[offset : offset + n_whole]
-        return piece.translate(_BITS_REVERSED) if layout.is_bit_reversed else piece
-    piece = data[offset : offset + n_bytes] if n_bytes else data[offset:]
+    is_plain = layout.compression == tiff_layout.NO_COMPRESSION
+    end = offset + (n_whole if is_plain else n_bytes or len(data))
+    piece: bytes | memoryview = memoryview(data)[offset:end]
     if layout.is_bit_reversed:
-        piece = piece.translate(_BITS_REVERSED)
+        piece = bytes(piece).translate(_BITS_REVERSED)
+    if is_plain:
+        return piece
     if layout.compression not in tiff_layout.DEFLATE:
-        return _by_libtiff(piece, layout.compression, shape)
+        return _by_libtiff(bytes(piece), layout.compression, shape)
     try:
         return zlib.decompressobj().decompress(piece, n_whole)
     except zlib.error as e:

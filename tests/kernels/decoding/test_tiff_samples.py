@@ -126,6 +126,20 @@ def test_alpha_of_16_bits_is_alpha_whether_multiplied_in_or_not(kind: int, plana
         assert np.abs(np.asarray(render(image, 256)).astype(int)[20:] - on_white[20:]).mean() < 4
 
 
+def test_a_fourth_band_that_nobody_calls_alpha_is_one_only_where_it_is_opaque_somewhere() -> None:
+    near_infrared = 255 - RGB[..., :1]
+    bands = np.concatenate([RGB, near_infrared], axis=2).astype(np.uint16)
+    fourth = tiff_tags(WIDTH, HEIGHT, 2, 16, 4)
+    assert is_seen_as(tiff((fourth, (bands * 11).tobytes(), STRIPS)), RGB)
+    bands[..., 3] = 255
+    image = decoded(tiff((fourth, (bands * 257).tobytes(), STRIPS)))
+    assert np.array_equal(np.asarray(image.pixels), RGB)
+    half = bands.copy()
+    half[:20, :, 3] = 0
+    image = decoded(tiff((fourth | {338: (3, [2])}, (half * 16).tobytes(), STRIPS)))  # 12 bits, the alpha too
+    assert np.array_equal(np.asarray(image.pixels)[..., 3], half[..., 3])
+
+
 def packed(values: np.ndarray, n_bits: int) -> bytes:
     bits = values[..., None].astype(np.int64) >> np.arange(n_bits)[::-1] & 1
     return np.packbits(bits.reshape(len(values), -1).astype(np.uint8), axis=1).tobytes()
