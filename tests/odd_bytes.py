@@ -40,32 +40,32 @@ def png_rows(values: np.ndarray) -> bytes:
 
 
 def tiff(main: Part, *subs: Part, head: bytes = b"II*\0\0\0\0\0") -> bytes:
-    """A TIFF of one directory with subdirectories."""
-    out, places = bytearray(head), []
+    """A TIFF of one directory with subdirectories, in the byte order of its head."""
+    out, places, order = bytearray(head), [], ">" if head[:2] == b"MM" else "<"
     for tags, data, (offset_tag, count_tag) in [*subs, main]:
         tags = {**tags, offset_tag: (4, [len(out)]), count_tag: (4, [len(data)])}
         if len(places) == len(subs) and subs:
             tags[330] = (4, places)
         out += data + b"\0" * (len(data) % 2)
         places.append(len(out))
-        out += _directory(tags, len(out))
-    out[4:8] = struct.pack("<I", places[-1])
+        out += _directory(tags, len(out), order)
+    out[4:8] = struct.pack(order + "I", places[-1])
     return bytes(out)
 
 
-def _directory(tags: Tags, at: int) -> bytes:
+def _directory(tags: Tags, at: int, order: str = "<") -> bytes:
     entries, far = b"", b""
     far_at = at + 2 + 12 * len(tags) + 4
     for tag, (kind, values) in sorted(tags.items()):
         is_text = isinstance(values, bytes)
-        raw = values if is_text else struct.pack(f"<{len(values)}{_TIFF_LAYOUT[kind]}", *values)
+        raw = values if is_text else struct.pack(f"{order}{len(values)}{_TIFF_LAYOUT[kind]}", *values)
         count = len(raw) // {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 10: 8}[kind]
         if len(raw) > 4:
-            place, far = struct.pack("<I", far_at + len(far)), far + raw + b"\0" * (len(raw) % 2)
+            place, far = struct.pack(order + "I", far_at + len(far)), far + raw + b"\0" * (len(raw) % 2)
         else:
             place = raw.ljust(4, b"\0")
-        entries += struct.pack("<HHI", tag, kind, count) + place
-    return struct.pack("<H", len(tags)) + entries + b"\0\0\0\0" + far
+        entries += struct.pack(order + "HHI", tag, kind, count) + place
+    return struct.pack(order + "H", len(tags)) + entries + b"\0\0\0\0" + far
 
 
 def tiff_tags(width: int, height: int, photometric: int, bits: int, samples: int, compression: int = 1) -> Tags:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.strips import mapped, strips
@@ -23,21 +24,25 @@ _FILL_VALUES = frozenset(
 are from each other. Any other number but 0 is taken for it `_FAR` times as far away, where it would leave the others no
 more than a few grey levels."""
 _FAR = 20
-_DARK = 16_384
-"""16-bit values that stay below this (14 bits) are shown by their range, as cameras, scanners and microscopes store 10
-to 14 bits in 16; their high byte would show next to nothing."""
+_LEAST_HIGH, _LEAST_SPAN, _LEAST_SIGNED_SPAN = 1 / 4, 1 / 16, 1 / 2
+"""Numbers that stay below a quarter of the declared range, or do not fill a sixteenth of it, are shown by their own
+range, as cameras, scanners and microscopes store 10 to 14 bits in 16: their high byte would show next to nothing. Of
+signed numbers, whose zero lies in the middle, they must fill half of it."""
+_ENDS = {"I;16": (0.0, 65_535.0), "I": (0.0, 65_535.0), "F": (0.0, 1.0)}
 
 Values = np.ndarray[Any, Any]
+Ends = tuple[float, float]
+"""The numbers that stand for black and for white."""
 
 
-def void_of(pixels: Image.Image, no_data: float | None) -> Image.Image | None:
+def void_of(pixels: Image.Image, no_data: float | None, *, guess: bool = True) -> Image.Image | None:
     """255 where a pixel of a deep mode holds no value, else 0; None where all do.
 
-    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or a fill value by its
-    distance from all others. Four passes over the pixels at most.
+    That is what is not finite, of an absurd magnitude, equal to the file's own `no_data`, or, where it may be
+    guessed, a fill value by its distance from all others. Four passes over the pixels at most.
     """
     known = {np.float32(no_data) if pixels.mode == "F" else no_data} if no_data is not None else set()
-    fills = known | _fill_values(pixels, known)
+    fills = known | (_fill_values(pixels, known) if guess else set())
     return _mask(pixels, fills) if fills or pixels.mode == "F" else None
 
 
@@ -83,52 +88,88 @@ def in_8_bits(picture: Picture) -> Image.Image:
     """L, or LA where pixels are transparent. What holds no value is shown as the mean of what does, so that it adds no
     structure of its own; a picture without any value is black.
 
-    Integers up to 255 are 8 bits; from `_DARK` to 65,535 the high byte counts; floats in 0..1 are shares of white; all
-    others are spread over their range.
+    Integers up to 255 are 8 bits. Others that use the range which their file or type declares are scaled by it: the
+    high byte of 16 bits, shares of white in 0..1. All others are spread over their own range.
     """
-    seen = _seen(picture)
-    low, high = _range(_shown_values(picture, seen))
-    if low > high:
-        return Image.new("L", picture.pixels.size)
-    scale, offset = _scale(low, high, picture.pixels.mode)
-    grey = mapped(picture.pixels, lambda values: _scaled(values, scale, offset))
-    if picture.void is not None:
-        total = n = 0.0
-        for shown, void in zip(strips(grey), strips(picture.void), strict=True):
-            kept = np.asarray(shown)[np.asarray(void) == 0]
-            total, n = total + float(kept.sum(dtype=np.float64)), n + kept.size
-        grey.paste(round(total / n), None, picture.void)
+    (grey,), _ = jointly_in_8_bits((picture.pixels,), picture.void, picture.alpha, picture.ends)
     return grey if picture.alpha is None else Image.merge("LA", (grey, picture.alpha))
 
 
-def _seen(picture: Picture) -> Image.Image | None:
-    """255 for each pixel that counts for the range; None where all do."""
-    if picture.void is None:
-        return picture.alpha
-    seen = picture.void.point(lambda v: 255 - v)
-    return seen if picture.alpha is None else Image.fromarray(np.minimum(np.asarray(seen), np.asarray(picture.alpha)))
+def jointly_in_8_bits(
+    channels: Sequence[Image.Image], void: Image.Image | None, alpha: Image.Image | None, ends: Ends | None
+) -> tuple[list[Image.Image], bool]:
+    """Each channel of a picture in mode L, all by one scale, and whether it is the declared one of `ends`, by default
+    that of their mode. See `in_8_bits`."""
+    hidden, mode = hidden_of(void, alpha), channels[0].mode
+    low, high = _range(piece for channel in channels for piece in _shown_values(channel, hidden))
+    if low > high:
+        return [Image.new("L", channel.size) for channel in channels], False
+    declared = ends or _ENDS[mode]
+    is_whole = fills(low, high, declared) or (mode == "I;16" and high > 255 and _are_8_bits(channels))
+    scale, offset = _scale(low, high, declared if is_whole else None, mode)
+    shown = [mapped(channel, lambda values: _scaled(values, scale, offset)) for channel in channels]
+    return [_with_mean(grey, void) for grey in shown], is_whole
 
 
-def _shown_values(picture: Picture, seen: Image.Image | None) -> Iterator[Values]:
-    if seen is None:
-        yield from (np.asarray(strip) for strip in strips(picture.pixels))
+def hidden_of(void: Image.Image | None, alpha: Image.Image | None) -> Image.Image | None:
+    """255 for each pixel without a value, and where nothing is visible; None where there is none."""
+    unseen = None if alpha is None else alpha.point(lambda v: 0 if v else 255)
+    if void is None or unseen is None:
+        return unseen if void is None else void
+    return ImageChops.lighter(void, unseen)
+
+
+def _with_mean(grey: Image.Image, void: Image.Image | None) -> Image.Image:
+    if void is not None:
+        total = n = 0.0
+        for shown, none in zip(strips(grey), strips(void), strict=True):
+            kept = np.asarray(shown)[np.asarray(none) == 0]
+            total, n = total + float(kept.sum(dtype=np.float64)), n + kept.size
+        grey.paste(round(total / n), None, void)
+    return grey
+
+
+def _shown_values(channel: Image.Image, hidden: Image.Image | None) -> Iterator[Values]:
+    if hidden is None:
+        yield from (np.asarray(strip) for strip in strips(channel))
         return
-    for strip, mask in zip(strips(picture.pixels), strips(seen), strict=True):
-        yield np.asarray(strip)[np.asarray(mask) > 0]
+    for strip, mask in zip(strips(channel), strips(hidden), strict=True):
+        yield np.asarray(strip)[np.asarray(mask) == 0]
 
 
-def _scale(low: float, high: float, mode: str) -> tuple[float, float]:
-    """(factor, offset): a value v is shown as (v - offset) x factor."""
+def fills(low: float, high: float, ends: Ends) -> bool:
+    """Whether numbers from low to high use the range between the ends."""
+    black, white = ends
+    span = white - black
+    least_span = _LEAST_SIGNED_SPAN if black < 0 else _LEAST_SPAN
+    is_high = high - black >= _LEAST_HIGH * span
+    return black <= low and high <= white and is_high and high - low >= least_span * span
+
+
+def _are_8_bits(channels: Sequence[Image.Image]) -> bool:
+    """Whether 16 bits hold 8 as their high byte: the low one is a copy of it, or zero."""
+    steps = {257, 256}
+    for strip in itertools.chain.from_iterable(map(strips, channels)):
+        values = np.asarray(strip)
+        steps = {step for step in steps if not (values % step).any()}
+        if not steps:
+            return False
+    return True
+
+
+def _scale(low: float, high: float, ends: Ends | None, mode: str) -> tuple[float, float]:
+    """(factor, offset): a value v is shown as (v - offset) x factor; `ends` where they are used."""
     if mode != "F" and low >= 0 and high <= 255:
         return 1.0, 0.0
-    if mode != "F" and low >= 0 and _DARK <= high <= 65_535:
-        return 1 / 256, 0.0
-    if mode == "F" and low >= 0 and high <= 1:
-        return 255.0, 0.0
-    return 255 / max(high - low, 1e-12), low
+    if ends is None:
+        return 255 / max(high - low, 1e-12), low
+    black, white = ends
+    return (255.0 if mode == "F" else 256 / (white - black + 1)), black
 
 
 def _scaled(values: Values, factor: float, offset: float) -> Values:
+    if values.dtype == np.uint16 and (factor, offset) == (1 / 256, 0):
+        return (values >> 8).astype(np.uint8)
     shown = (np.nan_to_num(values.astype(np.float64), nan=offset, posinf=offset, neginf=offset) - offset) * factor
     return np.clip(shown, 0, 255).astype(np.uint8)
 

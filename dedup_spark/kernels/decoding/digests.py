@@ -28,6 +28,7 @@ def picture_digest(picture: Picture, salt: str = "") -> hashlib._Hash:
     colours = colours_of_picture(picture)
     if colours is not None:
         digest.update(colours.key)
+    digest.update(picture.exact)
     for piece in _visible(picture):
         digest.update(piece)
     return digest

@@ -155,17 +155,23 @@ def _raw_in_tiff(data: bytes) -> str | None:
     """The RAW format of a TIFF file whose first directory would be taken for the picture, or None.
 
     Sensor data have a photometric interpretation of their own; where their directory cannot be reached, a thumbnail in
-    the first directory with the picture in a subdirectory shows that the file is RAW.
+    the first directory with the picture in a subdirectory shows that the file is RAW, unless that is an ordinary page
+    and the maker none of cameras.
     """
     if data[8:10] == b"CR" and data[:4] == b"II*\0":
         return "CR2"
-    first: dict[int, tuple[int, ...]] = {}
-    for i, tags in enumerate(tiff_directories(data)):
-        first = first or tags
-        if _DNG_VERSION in first:
-            return "DNG"
-        previews_first = i == 0 and sum(tags.get(_NEW_SUBFILE_TYPE, ())) & 1 and _SUB_IFDS in tags
-        if previews_first or tags.get(_PHOTOMETRIC, ()) in ((_CFA,), (_LINEAR_RAW,)):
-            make = bytes(v & 255 for v in first.get(_MAKE, ())).upper()
-            return next((name for start, name in _RAW_MAKES.items() if make.startswith(start)), "RAW")
-    return None
+    directories = list(tiff_directories(data))
+    first = next((tags for tags in directories if tags), {})
+    if _DNG_VERSION in first:
+        return "DNG"
+    make = bytes(v & 255 for v in first.get(_MAKE, ())).upper()
+    name = next((name for start, name in _RAW_MAKES.items() if make.startswith(start)), None)
+    has_sensor_data = any(tags.get(_PHOTOMETRIC, ()) in ((_CFA,), (_LINEAR_RAW,)) for tags in directories)
+    previews_first = sum(first.get(_NEW_SUBFILE_TYPE, ())) & 1 and _SUB_IFDS in first
+    is_ordinary = name is None and any(_is_page(tags) for tags in directories)
+    return (name or "RAW") if has_sensor_data or (previews_first and not is_ordinary) else None
+
+
+def _is_page(tags: dict[int, tuple[int, ...]]) -> bool:
+    """Whether a directory is a whole picture of ordinary values."""
+    return not sum(tags.get(_NEW_SUBFILE_TYPE, ())) & 1 and tags.get(_PHOTOMETRIC, (_CFA,))[0] < _CFA

@@ -16,11 +16,11 @@ from PIL import Image
 
 from dedup_spark.kernels.decoding.headers import is_jxl_film, tiff_pages, unpack
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
+from dedup_spark.kernels.decoding.tiff_previews import is_whole
 
 MAX_COUNTED = 16_384
 _UNSET_MS, _LEAST_MS = 100, 11
 """Viewers show a frame whose delay is none or next to none for a tenth of a second."""
-_REDUCED, _MASK, _OLD_REDUCED = 1, 4, 2
 _PHOTOMETRIC, _PIXEL_OFFSETS = 262, (273, 324, 513)
 _LAST_PHOTOMETRIC, _FIRST_PRIVATE = 10, 32_768
 
@@ -103,7 +103,7 @@ def _of_tiff(image: Image.Image, data: bytes) -> Frames:
     """The chain of directories, but for what shows nothing, and for reduced copies and masks, where there are whole
     pages too."""
     pages = itertools.islice(tiff_pages(data), MAX_COUNTED)
-    whole = [i for i, tags in enumerate(pages) if _is_shown(tags) and _is_whole(tags)]
+    whole = [i for i, tags in enumerate(pages) if _is_shown(tags) and is_whole(tags)]
     return Frames(tuple(whole)) if whole else _ONE
 
 
@@ -112,11 +112,6 @@ def _is_shown(tags: dict[int, tuple[int, ...]]) -> bool:
     specification defines or leaves to companies. A chain that leads into other data finds directories without."""
     photometric = sum(tags.get(_PHOTOMETRIC, ())[:1])
     return any(tag in tags for tag in _PIXEL_OFFSETS) and not _LAST_PHOTOMETRIC < photometric < _FIRST_PRIVATE
-
-
-def _is_whole(tags: dict[int, tuple[int, ...]]) -> bool:
-    kind, old_kind = sum(tags.get(254, ())[:1]), sum(tags.get(255, ())[:1])
-    return not kind & (_REDUCED | _MASK) and old_kind != _OLD_REDUCED
 
 
 def _of_pages(image: Image.Image, data: bytes) -> Frames:

@@ -55,6 +55,11 @@ def tiff_pages(data: bytes) -> Iterator[dict[int, tuple[int, ...]]]:
         yield tags
 
 
+def tiff_directory_at(data: bytes, offset: int) -> dict[int, tuple[int, ...]]:
+    """The tags that are used here of the directory at an offset; none where there is none."""
+    return _tiff_directory(data, offset, *_tiff_layout(data), max_values=64)[0]
+
+
 def claimed_size(data: bytes, image_format: str) -> Size | None:
     """Largest width and height that the decoder of this format might allocate when it only opens the file."""
     read = _SIZE_READERS.get(image_format)

@@ -169,6 +169,8 @@ def _decode(
         icc_profile=picture.icc_profile,
         void=picture.void,
         alpha=picture.alpha,
+        ends=picture.ends,
+        exact=picture.exact,
         size=picture.source.size,
         format=image.format or image_format,
         decoder=decoder.ways[0],

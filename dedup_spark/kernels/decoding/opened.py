@@ -38,7 +38,7 @@ class Opened:
         tagged = _exif_orientation(image) if self._format == "TIFF" else 1  # Pillow turns a TIFF while it loads
         image.load()
         self.orientation = self._find_orientation(tagged)
-        return picture_of(self._upright(), image, self._data)
+        return picture_of(self._upright(), image, self._data, self.orientation)
 
     def frame(self, place: int, max_pixels: int) -> tuple[Picture, int | None] | None:
         """A further frame, and for how many milliseconds it is shown where the decoder knows; None where it is damaged

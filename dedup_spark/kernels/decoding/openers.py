@@ -20,6 +20,7 @@ from dedup_spark.kernels.decoding.headers import tiff_directories
 from dedup_spark.kernels.decoding.old_formats import open_fits, open_tga
 from dedup_spark.kernels.decoding.pillow_plugins import READ_BY
 from dedup_spark.kernels.decoding.tiff_headers import with_known_header
+from dedup_spark.kernels.decoding.tiff_previews import before_previews
 
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
@@ -50,8 +51,6 @@ def open_image(data: bytes, image_format: str) -> Image.Image:
         module.DEFAULT_MAX_THREADS = 1  # a child process uses one core
     elif image_format == "PNG":
         module.MAX_TEXT_CHUNK = _MAX_PNG_TEXT_BYTES
-    elif image_format == "TIFF":
-        data = with_known_header(data)
     factory: Callable[[io.BytesIO, str], Image.Image] = getattr(module, factory_name)
     return factory(io.BytesIO(data), "")
 
@@ -71,6 +70,12 @@ def _has_tiff_codec(codec: str) -> bool:
     except (OSError, RuntimeError):
         return False
     return True
+
+
+def _open_tiff(data: bytes) -> Image.Image:
+    from dedup_spark.kernels.decoding.tiff_plugin import TiffPages
+
+    return TiffPages(io.BytesIO(before_previews(with_known_header(data))))
 
 
 def _open_heif(data: bytes) -> Image.Image:
@@ -95,5 +100,5 @@ def _open_jxl(data: bytes) -> Image.Image:
 
 
 _OWN_OPENERS: dict[str, Callable[[bytes], Image.Image]] = {
-    "HEIF": _open_heif, "JXL": _open_jxl, "TGA": open_tga, "FITS": open_fits,
+    "HEIF": _open_heif, "JXL": _open_jxl, "TIFF": _open_tiff, "TGA": open_tga, "FITS": open_fits,
 }  # fmt: skip

@@ -17,6 +17,9 @@ class Picture:
         icc_profile: As embedded; it is not applied yet.
         void: Of a deep mode: 255 where a pixel holds no value (no-data, not finite), else 0; None where all do.
         alpha: Of a deep mode: 0 where a pixel is transparent, else 255; None where none is.
+        ends: Of a deep mode: the numbers that stand for black and white by the file; None where the mode says it.
+        exact: A digest of the numbers of the file where `pixels` are rounded ones; empty where they are not, and of
+            16-bit colours of which they are the high bytes.
     """
 
     pixels: Image.Image
@@ -24,3 +27,5 @@ class Picture:
     icc_profile: bytes | None
     void: Image.Image | None = None
     alpha: Image.Image | None = None
+    ends: tuple[float, float] | None = None
+    exact: bytes = b""

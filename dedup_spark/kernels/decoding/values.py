@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding import deep
+from dedup_spark.kernels.decoding import deep, png_colours, png_samples, ppm_samples
+from dedup_spark.kernels.decoding.channels import Channels, picture_of_channels
 from dedup_spark.kernels.decoding.picture import Picture
 
+_PNG = b"\x89PNG"
 _OPAQUE_8_BIT = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
-_GDAL_NODATA, _PHOTOMETRIC, _WHITE_IS_ZERO = 42113, 262, 0
 
 
-def picture_of(source: Image.Image, image: Image.Image, data: bytes) -> Picture:
+def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation: int = 1) -> Picture:
     """The picture of `source`, one upright frame of the opened `image` whose file is `data`.
+
+    Args:
+        orientation: By which `source` was turned, EXIF's 1-8.
 
     Raises:
         NotImplementedError: Its pixel mode is not known here.
     """
-    profile = image.info.get("icc_profile")
+    is_png = data[:4] == _PNG
+    profile = png_colours.profile_of(image, data) if is_png else image.info.get("icc_profile")
+    channels: Channels | None = getattr(image, "channels", None)
+    if is_png and data[24] == 16 and source.mode in ("RGB", "RGBA"):
+        channels = png_samples.deep_colours(source, image, data, orientation)
+    elif image.format == "PPM" and source.mode == "RGB":
+        channels = ppm_samples.deep_colours(source, data)
+    if channels is not None:
+        return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
-        pixels = _deep(source, image)
-        void = deep.void_of(pixels, _no_data(image))
-        return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=_alpha(pixels, source))
+        return _of_one_deep_channel(source, data, profile)
     return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
+
+
+def _of_one_deep_channel(source: Image.Image, data: bytes, profile: bytes | None) -> Picture:
+    pixels = _deep(source)
+    extremes: Any = pixels.getextrema()
+    ends = png_samples.declared_ends(data, extremes[1]) if data[:4] == _PNG else None
+    void, alpha = deep.void_of(pixels, None), _alpha(pixels, source)
+    return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=alpha, ends=ends)
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
@@ -41,15 +58,11 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _deep(image: Image.Image, opened: Image.Image) -> Image.Image:
+def _deep(image: Image.Image) -> Image.Image:
     """In mode I;16, I or F; whatever the byte order of the file, as Pillow's direct way would clip."""
     if not image.mode.startswith("I;16"):
         return image
-    pixels = image if image.mode == "I;16" else image.convert("I").convert("I;16")
-    if _tag(opened, _PHOTOMETRIC) != _WHITE_IS_ZERO:
-        return pixels
-    inverted = pixels.convert("I").point(lambda v: v * -1 + 65_535)  # Pillow inverts only up to 8 bits
-    return inverted.convert("I;16")
+    return image if image.mode == "I;16" else image.convert("I").convert("I;16")
 
 
 def _alpha(pixels: Image.Image, source: Image.Image) -> Image.Image | None:
@@ -64,10 +77,10 @@ def _alpha(pixels: Image.Image, source: Image.Image) -> Image.Image | None:
 def _with_key(image: Image.Image, data: bytes) -> Image.Image:
     """With the transparent value of a PNG of 2, 4 or 16 bits in the 8 bits of the decoded pixels.
 
-    Of 16 bits the lower 8 are lost in the decoder: a colour that differs in them alone is transparent, too.
+    Of the frames of a film of 16 bits the lower 8 are lost: a colour that differs in them alone is transparent, too.
     """
     key = image.info.get("transparency")
-    depth = data[24] if data[:4] == b"\x89PNG" and len(data) > 24 else 8
+    depth = png_samples.depth_of(data)
     if isinstance(key, int) and image.mode == "L" and depth in (2, 4):
         return _replaced_key(image, key * (255 // (2**depth - 1)))
     if isinstance(key, tuple) and depth == 16:
@@ -79,17 +92,3 @@ def _replaced_key(image: Image.Image, key: Any) -> Image.Image:
     changed = image.copy()
     changed.info["transparency"] = key
     return changed
-
-
-def _no_data(image: Image.Image) -> float | None:
-    """The value that GDAL declares to be none, as text in a tag of TIFF."""
-    text = _tag(image, _GDAL_NODATA)
-    with contextlib.suppress(ValueError):
-        return float(text.strip(" \0")) if isinstance(text, str) else None
-    return None
-
-
-def _tag(image: Image.Image, number: int) -> Any:
-    """A tag of the current page of a TIFF; None elsewhere and where it cannot be read."""
-    tags = getattr(image, "tag_v2", None)
-    return tags.get(number) if tags is not None else None

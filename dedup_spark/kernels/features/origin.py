@@ -99,8 +99,11 @@ def _inner_sample(image: DecodedImage, inside: borders.Inside) -> Image.Image:
 
     pixels = middle(image.pixels, (left, top, right, bottom), detail.SAMPLE_PX)
     return in_8_bits(
-        Picture(pixels=pixels, source=pixels, icc_profile=None, void=part(image.void), alpha=part(image.alpha))
-    )
+        Picture(
+            pixels=pixels, source=pixels, icc_profile=None, void=part(image.void), alpha=part(image.alpha),
+            ends=image.ends,
+        )
+    )  # fmt: skip
 
 
 def _earlier_quality(image: DecodedImage, jpeg: JpegStructure | None) -> float | None:

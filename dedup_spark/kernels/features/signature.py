@@ -26,6 +26,9 @@ pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
 OLDEST_DECIDING = 4
 """The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
 the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or define it otherwise."""
+_LEAST_ASPECT = 1 / 4
+"""Of thumbnails: 54 strips and panoramas of up to 500:1 in 252 copies were all found at this one, and 56 % of the pairs
+at their own aspect; at 1/8 more strips of fine print were taken for each other."""
 _REJECTED_BY = "/rejected by "
 _MAX_INT = 2**31 - 1
 
@@ -260,11 +263,12 @@ def _input_of(reduced: Image.Image, thumbnail: bytes, settings: SignatureSetting
 
 
 def _fit(rgb: Image.Image, side_px: int) -> Image.Image:
-    scale = side_px / max(rgb.size)
-    if scale >= 1:
-        return rgb
-    size = (max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale)))
-    return rgb.resize(size, Image.Resampling.LANCZOS)
+    """At most `side_px` a side. A strip is widened to a quarter of its length, as what is a few pixels high, or one,
+    cannot be compared."""
+    scale = min(1.0, side_px / max(rgb.size))
+    least = round(max(rgb.size) * scale * _LEAST_ASPECT)
+    size = (max(1, least, round(rgb.width * scale)), max(1, least, round(rgb.height * scale)))
+    return rgb if size == rgb.size else rgb.resize(size, Image.Resampling.LANCZOS)
 
 
 def _jpeg(rgb: Image.Image, quality_percent: int) -> bytes:

@@ -21,7 +21,10 @@ def shown(values: list[float], dtype: type, no_data: float | None = None) -> lis
     [
         ([1_000, 65_535], np.uint16, [3, 255]),  # by the high byte, whatever the range
         ([0, 16_384], np.uint16, [0, 64]),
-        ([0, 16_383], np.uint16, [0, 255]),  # 14 bits in 16: by the range
+        ([0, 16_382], np.uint16, [0, 255]),  # 14 bits in 16: by the range
+        ([64_000, 65_020], np.uint16, [0, 255]),
+        ([10 * 257, 90 * 257], np.uint16, [10, 90]),  # 8 bits in both bytes
+        ([10 * 256, 90 * 256], np.uint16, [10, 90]),  # or in the upper one
         ([200, 1_176], np.uint16, [0, 255]),
         ([0, 255], np.int32, [0, 255]),  # 8 bits in a wide mode
         ([3, 20], np.uint16, [3, 20]),

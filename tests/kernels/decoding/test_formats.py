@@ -130,12 +130,12 @@ def golden_files() -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("name", "pixel_hash", "phash"),
     [
-        ("png rgb", "a0c11e3c276aab9a", "8000071f3f1f3f3f"),
-        ("png palette of 4 bits", "531a6cb1612c2405", "df818281abfe84ae"),
-        ("png grey of 16 bits", "c5679a17e075378f", "8a758a5de5758271"),
-        ("png with alpha", "4d90db59df707b2f", "80000f0f3f1f3f3f"),
-        ("tiff of floats", "dff34370277fe206", "8855ef55a1778455"),
-        ("tiff of inks", "60918a97f093bc07", "fffff0f0c0c0c0c0"),
+        ("png rgb", "0a5742aec86bd48e", "8000071f3f1f3f3f"),
+        ("png palette of 4 bits", "d30758a4019e988c", "df818281abfe84ae"),
+        ("png grey of 16 bits", "01f57c4dac6cb044", "8a758a5de5758271"),
+        ("png with alpha", "ea8b00890f564a8d", "80000f0f3f1f3f3f"),
+        ("tiff of floats", "e71cff458446535d", "8855ef55a1778455"),
+        ("tiff of inks", "1a0f8a4c03c09e6c", "fffff0f0c0c0c0c0"),
     ],
 )
 def test_hashes_of_fixed_files_never_change(name: str, pixel_hash: str, phash: str) -> None:
@@ -187,9 +187,9 @@ def test_a_profile_that_is_broken_or_of_another_kind_is_left_alone(profile: byte
     [
         psd(picture()).replace(b"\0\x08\0\x03", b"\0\x10\0\x03"),
         tiff((tiff_tags(96, 64, 2, 8, 3, 34712), bytes(1000), STRIPS)),
-        tiff((tiff_tags(96, 64, 2, 32, 3) | {339: (3, [3] * 3)}, bytes(96 * 64 * 12), STRIPS)),
+        tiff((tiff_tags(96, 64, 2, 16, 3) | {339: (3, [5] * 3)}, bytes(96 * 64 * 6), STRIPS)),
     ],
-    ids=["psd of 16 bits", "tiff of jpeg 2000", "tiff of coloured floats"],
+    ids=["psd of 16 bits", "tiff of jpeg 2000", "tiff of complex integers"],
 )
 def test_a_kind_that_the_decoder_does_not_know_is_unsupported_and_not_corrupt(data: bytes) -> None:
     with pytest.raises(ImageRejected, match="unsupported_format"):

@@ -130,7 +130,7 @@ def test_rejection_passes_through() -> None:
 def test_pixel_hashes_of_two_versions_are_never_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     png = encoded(load_sample_photo("rocket.jpg"), "PNG")
     before = sign_image(png, SETTINGS)
-    monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 3)
+    monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 4)
     monkeypatch.setattr(signing, "_PREPROCESSING", 5)
     after, again = sign_image(png, SETTINGS), sign_image(png, SETTINGS)
     assert after.pixel_hash == again.pixel_hash != before.pixel_hash
@@ -161,9 +161,25 @@ def test_a_decoder_that_came_may_decode_and_one_that_went_does_not(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((1000, 2), (100, 1)), ((2, 1000), (1, 100)), ((1000, 510), (100, 51)), ((90, 40), (90, 40))]
+    ("size", "expected"),
+    [((1000, 2), (100, 25)), ((2, 1000), (25, 100)), ((1000, 510), (100, 51)), ((90, 40), (90, 40))],
 )
 def test_a_thumbnail_fits_its_square_and_has_no_side_of_nothing(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert signing._fit(Image.new("RGB", size), 100).size == expected
+
+
+@pytest.mark.parametrize("size", [(8_000, 16), (16, 8_000), (4_000, 200), (400, 16)])
+def test_the_thumbnail_of_a_strip_is_a_quarter_as_wide_as_it_is_long(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(1)
+    coarse = Image.fromarray(rng.integers(0, 255, (4, 40, 3) if size[0] > size[1] else (40, 4, 3), np.uint8))
+    strip = coarse.resize(size, Image.Resampling.BICUBIC)
+    signature = sign_image(encoded(strip), SETTINGS)
+    shown = Image.open(io.BytesIO(signature.thumbnail))
+    assert sorted(shown.size) == [64, 256]
+    halved = strip.resize((max(16, size[0] // 2), max(16, size[1] // 2)), Image.Resampling.LANCZOS)
+    copy = Image.open(io.BytesIO(sign_image(encoded(halved), SETTINGS).thumbnail))
+    like = copy.resize(shown.size)
+    assert np.abs(np.asarray(like).astype(int) - np.asarray(shown)).mean() < 6
+    assert (signature.width_px, signature.height_px) == size
