@@ -38,6 +38,7 @@ _OF_IMAGES = {
     "attributes": _ANY,
     "object_version": _GIVEN,
     "file_id": "(file_id IS NULL) OR file_id LIKE '%/%:%'",
+    "unlisted_since": "coalesce(unlisted_since <= current_timestamp(), true)",
     "n_links": "(n_links IS NULL) = (file_id IS NULL) AND coalesce(n_links >= 1, true)",
 }
 _OF_FEATURES = {

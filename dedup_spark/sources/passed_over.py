@@ -1,4 +1,8 @@
-"""Entries that a listing passes over: a task counts them by reason, with the first example, and gives them as rows."""
+"""Entries that a listing passes over: a task counts them by reason, with the first example, and gives them as rows.
+
+Of most reasons the count is enough. Those of `UNLISTED` are about a folder or a container of which it is not known what
+is in it: each of them is a row of its own, so that the step inventory takes nothing in it for gone.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +17,46 @@ HIDDEN_FILE, HIDDEN_FOLDER = "hidden file", "hidden folder"
 LINK_TO_FILE, LINK_TO_FOLDER = "link to a file", "link to a folder"
 BEHIND_LINK = "file behind a link to a folder"
 FOLDER_MARKER = "folder marker"
+CLOSED_FOLDER = "folder that may not be listed"
+LONG_PATH = "folder whose path is longer than the system takes"
+DAMAGED_FOLDER = "folder that its disk cannot read"
+UNLISTED = (CLOSED_FOLDER, LONG_PATH, DAMAGED_FOLDER)
+"""Reasons to pass over a folder, or a container, that may hold images."""
 
 
 class PassedOver:
-    """The counts of one task. Reasons are words that fit behind "12 entries passed over: "."""
+    """The entries of one task. Reasons are words that fit behind "12 entries passed over: ".
+
+    It holds a row per reason and per entry of `UNLISTED`: a task that may meet many of these asks `len` now and then.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, tuple[str, str | None]] = {}
+        self._unlisted: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._counts) + len(self._unlisted)
 
     def add(self, reason: str, uri: str, member: str | None = None) -> None:
-        self._counts[reason] += 1
+        """Add one entry; of a reason in UNLISTED `uri` is the folder or container of which the content is unknown."""
+        self.add_all(reason, 1, uri, member)
+
+    def add_all(self, reason: str, n: int, uri: str, member: str | None = None) -> None:
+        """Add `n` entries that another task has counted; `uri` and `member` are its example."""
+        if reason in UNLISTED:
+            self._unlisted.append(_row(reason, n, uri, member))
+            return
+        self._counts[reason] += n
         self._first.setdefault(reason, (uri, member))
 
-    def add_all(self, reason: str, n: int, uri: str) -> None:
-        """Add `n` entries that another task has counted; `uri` is its example."""
-        self._counts[reason] += n
-        self._first.setdefault(reason, (uri, None))
-
     def rows(self) -> list[dict[str, Any]]:
-        """One row of LISTING per reason, as dicts."""
-        examples = ((reason, n, *self._first[reason]) for reason, n in self._counts.items())
-        return [
-            {"uri": uri, "member": member, "passed_over": reason, "n_passed_over": n}
-            for reason, n, uri, member in examples
-        ]
+        """One row of LISTING per reason, and per entry of UNLISTED, as dicts."""
+        return [_row(reason, n, *self._first[reason]) for reason, n in self._counts.items()] + self._unlisted
 
     def to_arrow(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist(self.rows(), schema=LISTING.arrow)
+
+
+def _row(reason: str, n: int, uri: str, member: str | None) -> dict[str, Any]:
+    return {"uri": uri, "member": member, "passed_over": reason, "n_passed_over": n}

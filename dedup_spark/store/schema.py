@@ -76,6 +76,11 @@ IMAGES = Table(
         ("object_version", "bigint", "Hash of size_bytes, modified_at and etag: changes when the object does"),
         ("file_id", "string", "Of a file on a disk: host/device:inode, equal for all its names; null in object stores"),
         ("n_links", "int", "Names (hard links) that the file has on its disk; null in object stores"),
+        (
+            "unlisted_since",
+            "timestamp",
+            "Since when its folder or container could not be listed, UTC; null where the last listing had the object",
+        ),
     ),
     ("image_id",),
 )

@@ -52,6 +52,7 @@ WITH listed AS (
              THEN 'stays: an older version of dedup-spark found it and stored no removal tier: run again'
            WHEN kept.image_id IS NULL THEN concat('stays: ', stands, ' is gone')
            WHEN kept.object_version <> copy.near_object_version THEN concat('stays: ', stands, ' has changed')
+           WHEN kept.unlisted_since IS NOT NULL THEN concat('stays: the folder of ', stands, ' could not be listed')
            WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
            WHEN listed.listed_at < current_timestamp() - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
              THEN concat('stays: the lake of ', stands, ' was last listed at ', cast(listed.listed_at AS string),

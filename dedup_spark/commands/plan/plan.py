@@ -32,7 +32,7 @@ from dedup_spark.sources.base import ADDRESS_COLUMNS, Source
 from dedup_spark.spark.draw import seeded_hash
 from dedup_spark.stages.extract.step import task_settings
 from dedup_spark.stages.extract.task import extract_batches
-from dedup_spark.stages.inventory.step import list_lake
+from dedup_spark.stages.inventory.step import images_of, list_lake
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.reading.formats_here import count_rare_suffixes, undecodable
 from dedup_spark.stages.reading.inputs import inputs_of_tasks, is_read_by_spark, planned_for_inputs
@@ -103,7 +103,11 @@ def make_plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[
 def _images(run: Run, source: Source) -> DataFrame:
     """The images of the lake: as the tables know them, else listed now."""
     known = run.tables.read(IMAGES).where(F.col("lake") == run.lake)
-    return list_lake(run, source)[0] if known.isEmpty() else known
+    if not known.isEmpty():
+        return known
+    entries, counts = list_lake(run, source)
+    counts.say()
+    return images_of(entries)
 
 
 def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[SparkCluster]) -> Plan:

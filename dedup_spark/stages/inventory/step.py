@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
-from dedup_spark.errors import ConfigError, GuardError
+from dedup_spark.errors import GuardError
 from dedup_spark.sources.base import Source
+from dedup_spark.sources.passed_over import UNLISTED
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
-from dedup_spark.stages.inventory import tombstones
+from dedup_spark.stages.inventory import tombstones, unlisted
+from dedup_spark.stages.inventory.counts import Counts, count_entries
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, IMAGES, RUNS, TOMBSTONES
 from dedup_spark.store.tables import Tables
@@ -52,21 +53,24 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     any_buried = tombstones.are_there(tables)
     if any_buried:
         tombstones.bring_back(tables)  # completes what a killed step left
-    listed, counts = list_lake(run, source)
-    ended_at, known = datetime.now(UTC), tables.read(IMAGES)
+    entries, counts = list_lake(run, source)
+    listed, ended_at, known = images_of(entries), datetime.now(UTC), tables.read(IMAGES)
     run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
 
     n_known = images_per_lake(known)
     left = lakes_left(n_known, tables, lake, config.cluster.max_listing_age_hours)
     buried = tables.read(TOMBSTONES) if any_buried else None
     fresh = tables.stage("fresh", tombstones.with_old_ids(new_or_changed(listed, known, left), buried))
-    gone = tables.stage("gone", vanished(known, listed, lake, left))
+    gone, unseen = _missing(tables, vanished(known, listed, lake, left), entries, counts)
     n_fresh, n_gone = fresh.count(), gone.count()
     _guard_against_an_incomplete_listing(tables, n_known[lake], gone, n_gone, settings.max_gone_share)
     if n_fresh:
         fresh = resolve_collisions(fresh, _id_holders(known, buried), tables)
     if n_gone:
         tombstones.bury(tables, gone, ended_at)
+    if unseen is not None:
+        unlisted.mark(tables, unseen, ended_at)
+        run.count(unlisted=unseen.count())
     if n_fresh:
         tables.upsert(IMAGES, fresh)
     if any_buried:  # before this step: what it buried itself is not listed, and is not old
@@ -74,11 +78,14 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
         run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
     tables.drop_staged()
-    run.count(**counts, new_or_changed=n_fresh, gone=n_gone)
+    run.count(**counts.of_step(), new_or_changed=n_fresh, gone=n_gone)
+    if counts.passed_over:
+        run.note(passed_over=counts.notes())
+    counts.say()
 
 
-def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
-    """The rows that `images` would have for the lake of the run, staged, and how many entries were found, by kind.
+def list_lake(run: Run, source: Source) -> tuple[DataFrame, Counts]:
+    """The rows of `identified` for the lake of the run, staged, and how many entries were found, by kind.
 
     Raises:
         ConfigError: there is no image.
@@ -86,8 +93,7 @@ def list_lake(run: Run, source: Source) -> tuple[DataFrame, dict[str, int]]:
     """
     with listing_errors(f"lake {run.lake}"):
         entries = run.tables.stage("listed", identified(source.list_images(run.tables.spark), source.root))
-    counts = _count_entries(run.lake, entries)
-    return images_of(entries), counts
+    return entries, count_entries(run.lake, entries)
 
 
 def images_of(entries: DataFrame) -> DataFrame:
@@ -99,12 +105,12 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
     """The columns of `images`, `passed_over` and `n_entries`: one row per address, and one per reason to pass over.
 
     Of several rows with one address the same one is chosen each time. `n_entries` counts the rows with that address, or
-    the entries passed over for that reason, of which `uri` and `member` are the first. One shuffle; entries that are
-    passed over are summed before it.
+    the entries passed over for that reason, of which `uri` and `member` are the first; what could not be listed keeps
+    its own rows. One shuffle; entries that are passed over are summed before it.
     """
     facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
-    is_image = F.col("passed_over").isNull()
-    address = F.when(is_image, F.struct("uri", "member")).alias("address")
+    has_own_row = F.col("passed_over").isNull() | F.col("passed_over").isin(*UNLISTED)
+    address = F.when(has_own_row, F.struct("uri", "member")).alias("address")
     one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
     first = F.min(F.struct("uri", "member")).alias("first")
     n_entries = F.sum(F.coalesce("n_passed_over", F.lit(1))).alias("n_entries")
@@ -121,37 +127,10 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
         *[c for c in facts if c not in _OF_A_DISK],
         F.xxhash64("size_bytes", "modified_at", "etag").alias("object_version"),
         *_OF_A_DISK,
+        F.lit(None).cast("timestamp").alias("unlisted_since"),
         "passed_over",
         "n_entries",
     )
-
-
-def _count_entries(lake: str, entries: DataFrame) -> dict[str, int]:
-    """Counts of the listing for the log of runs, also logged in words. Raises ConfigError when there is no image."""
-    first = F.min(F.struct("uri", "member")).alias("first")
-    sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
-    kinds = entries.groupBy("passed_over").agg(*sums)
-    found = {kind["passed_over"]: kind for kind in kinds.collect()}
-    images = found.pop(None, None)
-    passed_over = sorted(found.values(), key=lambda kind: kind["passed_over"])
-    _say_passed_over(passed_over)
-    if images is None:
-        reasons = ", ".join(f"{kind['passed_over']} {kind['n']:,}" for kind in passed_over)
-        raise ConfigError(
-            f"lake {lake}: empty, there is no file to look at" + (f"; passed over: {reasons}" if reasons else "")
-        )
-    counts = {"listed": images["n_addresses"]}
-    if n_repeated := images["n"] - images["n_addresses"]:
-        log.info("inventory: %s rows name an object that another row names too: each is one image", f"{n_repeated:,}")
-        counts["repeated"] = n_repeated
-    return counts | {f"passed_over_{re.sub(r'\W+', '_', kind['passed_over'])}": kind["n"] for kind in passed_over}
-
-
-def _say_passed_over(kinds: Sequence[Row]) -> None:
-    for kind in kinds:
-        first = " ".join(filter(None, kind["first"]))
-        entries = f"{kind['n']:,} {'entry' if kind['n'] == 1 else 'entries'}"
-        log.info("inventory: %s passed over: %s, for example %s", entries, kind["passed_over"], first)
 
 
 def _id_holders(known: DataFrame, buried: DataFrame | None) -> DataFrame:
@@ -178,7 +157,8 @@ def lakes_left(lakes: Iterable[str], tables: Tables, lake: str, max_age_hours: f
 
 
 def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()) -> DataFrame:
-    """Listed rows that `known` lacks or has with other facts, or that are of a lake in `left`; an address keeps its id.
+    """Listed rows that `known` lacks, or has with other facts, as unlisted or of a lake in `left`; an address keeps its
+    id.
 
     An object that only moved within its container, or got other attributes, keeps its object_version, so that it
     is not read again. Only the inode of `file_id` counts: hosts and devices may have other names after a restart.
@@ -186,12 +166,12 @@ def new_or_changed(listed: DataFrame, known: DataFrame, left: Sequence[str] = ()
     facts = ["location", "position", "size_bytes", "modified_at", "etag", "attributes", "n_links"]
     inode = F.coalesce(F.substring_index("file_id", ":", -1), F.lit(""))
     digest = F.xxhash64(*_texts(facts), inode).alias("digest")
-    is_left = F.col("lake").isin(*left).alias("is_left")
-    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"), is_left)
+    is_stale = (F.col("lake").isin(*left) | F.col("unlisted_since").isNotNull()).alias("is_stale")
+    old = known.select("uri", "member", F.col("image_id").alias("old_id"), digest.alias("old_digest"), is_stale)
     new = listed.withColumn("digest", digest)
     same_address = (F.col("new.uri") == F.col("old.uri")) & F.col("new.member").eqNullSafe(F.col("old.member"))
     joined = new.alias("new").join(old.alias("old"), same_address, "left")
-    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest")) | F.col("is_left")
+    differs = F.col("old_id").isNull() | (F.col("digest") != F.col("old_digest")) | F.col("is_stale")
     kept_id = F.coalesce("old_id", "new.image_id").alias("image_id")
     return joined.where(differs).select(kept_id, *[F.col(f"new.{c}").alias(c) for c in listed.columns[1:]])
 
@@ -225,11 +205,23 @@ def resolve_collisions(fresh: DataFrame, known: DataFrame, tables: Tables) -> Da
 
 
 def vanished(known: DataFrame, listed: DataFrame, lake: str, left: Sequence[str] = ()) -> DataFrame:
-    """Ids of known images of this lake, and of those in `left` below it, that the listing no longer has."""
+    """(image_id, uri) of known images of this lake, and of those in `left` below it, that the listing does not have."""
     same_address = (F.col("a.uri") == F.col("b.uri")) & F.col("a.member").eqNullSafe(F.col("b.member"))
     below = F.col("lake").isin(*left) & F.startswith("uri", F.lit(f"{lake}/"))
     here = known.where((F.col("lake") == lake) | below)
-    return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id")
+    return here.alias("a").join(listed.alias("b"), same_address, "left_anti").select("image_id", "uri")
+
+
+def _missing(
+    tables: Tables, missing: DataFrame, entries: DataFrame, counts: Counts
+) -> tuple[DataFrame, DataFrame | None]:
+    """Of `missing` (image_id, uri), staged: the ids that are gone, and those of which it is not known; None: of all it
+    is known."""
+    if not counts.n_unlisted:
+        return tables.stage("gone", missing.select("image_id")), None
+    missing = tables.stage("missing", missing)
+    unseen = tables.stage("unseen", unlisted.below(missing, unlisted.unlisted_places(entries)))
+    return tables.stage("gone", missing.join(unseen, "image_id", "left_anti").select("image_id")), unseen
 
 
 def _guard_against_an_incomplete_listing(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.stages.report.values import Summary, TierTotal, readable_bytes
-from dedup_spark.store.schema import CLUSTERS, FEATURES, GUARDED, IMAGES
+from dedup_spark.stages.report.values import PassedOverTotal, Summary, TierTotal, readable_bytes
+from dedup_spark.store.schema import CLUSTERS, FEATURES, GUARDED, IMAGES, RUNS
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import DUPLICATES
 from dedup_spark.store.views import ViewSettings, read_view
-from dedup_spark.vocabulary import RemovalTier
+from dedup_spark.vocabulary import RemovalTier, RunStatus, StepName
 
 
 def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
-    """Counts over images, features, duplicates and guarded; only a few rows reach the driver for a lake of any size."""
+    """Counts over images, features, duplicates, guarded and runs; few rows reach the driver for a lake of any size."""
     size = F.coalesce(F.sum("size_bytes"), F.lit(0)).alias("size_bytes")
     n_images = F.count("*").alias("n_images")
     found = tables.read(IMAGES).agg(n_images, size).collect()[0]
@@ -37,7 +41,25 @@ def collect_summary(tables: Tables, settings: ViewSettings) -> Summary:
             if (row := of_tier.get((name, removable)))
         ),
         guarded=dict(sorted(guarded.items())),
+        passed_over=passed_over_totals(_notes_of_last_listings(tables.read(RUNS))),
     )
+
+
+def _notes_of_last_listings(runs: DataFrame) -> list[str]:
+    """`runs.notes` of the last completed inventory of each lake that has some. The driver holds a row per lake."""
+    done = runs.where((F.col("step") == StepName.INVENTORY) & (F.col("status") == RunStatus.COMPLETE))
+    last = done.groupBy("lake").agg(F.max_by(F.coalesce("notes", F.lit("{}")), "at").alias("notes"))
+    return [row["notes"] for row in last.collect()]
+
+
+def passed_over_totals(notes: Iterable[str]) -> tuple[PassedOverTotal, ...]:
+    """The sums over `runs.notes` (JSON) of several listings, the most frequent reason first."""
+    totals: dict[str, PassedOverTotal] = {}
+    for listing in notes:
+        for reason, kind in json.loads(listing).get("passed_over", {}).items():
+            before = totals.get(reason, PassedOverTotal(reason, 0, kind["example"]))
+            totals[reason] = PassedOverTotal(reason, before.n_entries + kind["n"], min(before.example, kind["example"]))
+    return tuple(sorted(totals.values(), key=lambda total: (-total.n_entries, total.reason)))
 
 
 def describe(summary: Summary) -> str:
@@ -47,6 +69,7 @@ def describe(summary: Summary) -> str:
     lines = [
         f"images     {summary.n_found:,} found ({readable_bytes(summary.found_bytes)}), {summary.n_read:,} read, "
         f"{summary.n_rejected:,} rejected{f' ({reasons})' if reasons else ''}{pending}",
+        *_passed_over_line(summary),
         f"pictures   {summary.n_distinct:,} distinct",
         f"clusters   {summary.n_clusters:,} with {summary.n_members:,} images, {summary.n_clusters:,} of them keepers",
     ]
@@ -60,3 +83,11 @@ def describe(summary: Summary) -> str:
         lines.append(f"guarded    {n_guarded:,} joined by equal pixels or strict evidence only ({guards})")
     freed = f"{summary.n_removable:,} images, {readable_bytes(summary.removable_bytes)}{share}"
     return "\n".join([*lines, f"removable  {freed}"])
+
+
+def _passed_over_line(summary: Summary) -> list[str]:
+    if not summary.passed_over:
+        return []
+    n_entries = sum(total.n_entries for total in summary.passed_over)
+    reasons = ", ".join(f"{total.reason} {total.n_entries:,}" for total in summary.passed_over)
+    return [f"           {n_entries:,} passed over by the listing ({reasons})"]

@@ -18,6 +18,15 @@ class TierTotal:
 
 
 @dataclass(frozen=True)
+class PassedOverTotal:
+    """Entries of all lakes that their last listings passed over for one reason, and one of them."""
+
+    reason: str
+    n_entries: int
+    example: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """The headline figures.
 
@@ -25,6 +34,7 @@ class Summary:
         rejected: Reason to number of images, the most frequent first.
         tiers: The safest first; those that do not occur are left out.
         guarded: Guard (blank, placeholder, text, hub) to number of distinct images that likeness alone does not join.
+        passed_over: What listings found and did not take for images, the most frequent reason first.
     """
 
     n_found: int
@@ -34,6 +44,7 @@ class Summary:
     n_clusters: int
     tiers: tuple[TierTotal, ...]
     guarded: Mapping[str, int] = field(default_factory=dict)
+    passed_over: tuple[PassedOverTotal, ...] = ()
 
     @property
     def n_rejected(self) -> int:

@@ -15,6 +15,7 @@ import pytest
 import dedup_spark
 from dedup_spark.stages.report.page import render_page
 from dedup_spark.stages.report.values import (
+    PassedOverTotal,
     PrefixTotal,
     RejectExample,
     Report,
@@ -50,6 +51,7 @@ REPORT = Report(
             TierTotal("edited_copy", 5, 7_000_000, False, 0),
         ),
         guarded={"blank": 3, "text": 2_000},
+        passed_over=(PassedOverTotal("link to a file", 1_024, "s3://b/photos/link.jpg"),),
     ),
     reject_examples=(RejectExample("truncated", "s3://b/photos/half.jpg", None, "file ends early"),),
     prefixes=(PrefixTotal("s3://b/photos", "2024/may/", 17, 9_000_000, 68, 0.375),),
@@ -103,6 +105,11 @@ def test_protected_copies_are_listed_but_not_counted_as_removable() -> None:
 
 def test_images_that_likeness_alone_does_not_join_are_counted() -> None:
     assert "equal pixels or strict evidence only: blank 3, text 2,000." in words(REPORT)
+
+
+def test_what_the_listing_passed_over_is_shown_where_there_was_any() -> None:
+    assert "ReasonEntriesFor examplelink to a file1,024s3://b/photos/link.jpg" in words(REPORT)
+    assert "Passed over" not in words(NOTHING)
 
 
 def test_reasons_come_with_their_examples() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dedup_spark.stages.report.summary import describe
-from dedup_spark.stages.report.values import Summary, TierTotal
+import json
+
+from dedup_spark.stages.report.summary import describe, passed_over_totals
+from dedup_spark.stages.report.values import PassedOverTotal, Summary, TierTotal
 
 
 def test_figures_are_told_in_a_few_lines() -> None:
@@ -28,3 +30,22 @@ def test_figures_are_told_in_a_few_lines() -> None:
 def test_an_empty_or_unfinished_lake_is_told_too() -> None:
     assert "removable  0 images, 0 bytes" in describe(Summary(0, 0, 0, {}, 0, ()))
     assert "3 read, 0 rejected, 7 not read yet" in describe(Summary(10, 50, 3, {}, 0, ()))
+
+
+def test_what_listings_passed_over_is_summed_over_lakes_and_told() -> None:
+    hidden, closed = {"n": 2, "example": "s3://b/.a"}, {"n": 1, "example": "file:///b/lost+found"}
+    notes = [
+        json.dumps({"listed_at": "2026-11-28", "passed_over": {"folder that may not be listed": closed}}),
+        json.dumps({"passed_over": {"hidden file": hidden}}),
+        json.dumps({"passed_over": {"hidden file": hidden | {"n": 1_000, "example": "file:///a/.b"}}}),
+        "{}",  # of a version that did not note it
+    ]
+    totals = passed_over_totals(notes)
+    assert totals == (
+        PassedOverTotal("hidden file", 1_002, "file:///a/.b"),
+        PassedOverTotal("folder that may not be listed", 1, "file:///b/lost+found"),
+    )
+    told = describe(Summary(10, 50, 10, {}, 0, (), passed_over=totals)).splitlines()
+    assert told[1] == (
+        "           1,003 passed over by the listing (hidden file 1,002, folder that may not be listed 1)"
+    )
