@@ -17,7 +17,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.faults import answer_of, fault_of
 
-_MOUNTED_STORES = ("/Volumes/", "/dbfs/")
+MOUNTED_STORES = ("/Volumes/", "/dbfs/")
 """Object stores that Databricks mounts as folders: they say no more than EIO when the store fails."""
 
 
@@ -99,7 +99,7 @@ def store_errors(uri: str | None = None, ours: tuple[type[Exception], ...] = (Im
 
 
 def _is_on_disk(uri: str) -> bool:
-    return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(_MOUNTED_STORES)
+    return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(MOUNTED_STORES)
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:

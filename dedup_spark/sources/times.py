@@ -1,4 +1,7 @@
-"""When an object was last written: each filesystem of fsspec has its own name for it."""
+"""When an object was last written: each filesystem has its own name for it, and some have times that no calendar has.
+
+Such a time (the year 30828, the year 0, NaN) is unknown: it must not end the listing of all other objects.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,34 @@ _IN_MILLISECONDS = "modificationTime"  # of WebHDFS
 
 
 def modified_at(facts: Mapping[str, Any]) -> datetime | None:
-    """The time in what `info` or `ls` says of an object; None where there is none."""
+    """The time in what `info` or `ls` of fsspec says of an object; None where there is none, or one beyond years 1 to
+    9999."""
     for name in _NAMES:
         value = facts.get(name)
         if isinstance(value, datetime):
-            return value if value.tzinfo else value.replace(tzinfo=UTC)
+            return _in_utc(value)
         if isinstance(value, int | float):
-            return datetime.fromtimestamp(value / 1000 if name == _IN_MILLISECONDS else value, UTC)
+            return from_seconds(value / 1000 if name == _IN_MILLISECONDS else value)
     return None
+
+
+def from_seconds(seconds: float) -> datetime | None:
+    """The time in UTC so many seconds after 1970; None beyond the years 1 to 9999."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def from_nanoseconds(nanoseconds: int) -> datetime | None:
+    """As `from_seconds`, of `st_mtime_ns`; whatever is below a microsecond is cut off."""
+    return from_seconds(nanoseconds // 1000 / 1e6)
+
+
+def _in_utc(time: datetime) -> datetime | None:
+    if time.tzinfo is None:
+        return time.replace(tzinfo=UTC)
+    try:
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # within a day of the ends of the calendar
+        return None
