@@ -183,7 +183,9 @@ def test_an_error_of_a_task_is_one_sentence_and_exit_code_1(
     said = capsys.readouterr()
     sentence, advice = said.err.splitlines()
     assert sentence == "dedup-spark: model weights /m.onnx: no such file; correct extract.weights"
-    assert advice.startswith("dedup-spark: stopped. Finished work is kept; continue with: dedup-spark")
+    assert advice.startswith(
+        "dedup-spark: stopped. Finished work is kept; once that is mended, continue with: dedup-spark"
+    )
     assert said.out == ""
 
 

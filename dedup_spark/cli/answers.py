@@ -92,7 +92,7 @@ def _plan(options: Options, config: Config) -> Iterator[str]:
 
 
 def _calibrate(options: Options, config: Config) -> Iterator[str]:
-    out = Path(options.out).expanduser()
+    out = Path(os.path.expanduser(options.out))  # Path.expanduser raises where nobody knows the home
     folder = out.absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise ConfigError(f"--out {options.out}: expected a file in a folder that can be written to; {folder} is none")

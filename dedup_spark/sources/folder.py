@@ -19,6 +19,7 @@ import errno
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -55,7 +56,7 @@ class FolderSource(Listed):
     def root(self) -> str:
         uri = addresses.to_uri(self.lake)
         if addresses.kind_of(uri) != "folder":
-            raise ConfigError(f"lake {self.lake}: no such folder")
+            raise ConfigError(f"lake {self.lake}: {_why_no_folder(uri)}")
         return uri
 
     def list_images(self, spark: SparkSession) -> DataFrame:
@@ -164,6 +165,18 @@ class FolderSource(Listed):
             raise SourceError(
                 f"lake {self.root}: vanished while it was listed; is it still mounted? Nothing was changed"
             ) from error
+
+
+def _why_no_folder(uri: str) -> str:
+    """In words, where `addresses.kind_of` found none: one that this user may not look at is there all the same."""
+    try:
+        if not addresses.is_remote(uri):
+            Path(addresses.to_path(uri)).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "no such folder"
+    except OSError as e:
+        return f"cannot be looked at: {e.strerror}"
+    return "no such folder"
 
 
 def _unlistable(folder: str, reason: str | None, error: OSError) -> ConfigError | SourceError:
