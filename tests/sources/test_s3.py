@@ -129,8 +129,8 @@ def test_a_bucket_by_three_schemes_is_one_lake(s3: S3Server, on_workers: SparkSe
 
 
 ODD_KEYS = [
-    "\x01.jpg", "a .. .jpg", "\uf7e9.jpg", " lead.jpg", "trail.jpg ", "100%.jpg", "a+b#c?.jpg", "\U0001f600.jpg", "a\\b.jpg",
-    "x" * 900 + ".jpg",
+    "\x01.jpg", "a .. .jpg", "\uf7e9.jpg", " lead.jpg", "trail.jpg ", "100%.jpg", "a+b#c?.jpg", "\U0001f600.jpg",
+    "a\\b.jpg", "x" * 900 + ".jpg",
 ]  # fmt: skip
 
 
