@@ -134,7 +134,7 @@ def test_a_root_is_one_path_or_uri_however_it_is_written(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    expected = {"file:/t": "/t", "file:///t": "/t", "s3://b/t": "s3://b/t", "here/../t": f"{tmp_path}/here/../t"}
+    expected = {"file:/t": "/t", "file:///t": "/t", "s3://b/t": "s3://b/t"}
     assert Opening("run", None, root).root == expected.get(str(root), f"{tmp_path}/t")
 
 

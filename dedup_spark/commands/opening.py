@@ -63,7 +63,10 @@ class Opening:
         Delta takes a path with `..` in it for another one than the same without.
         """
         given = os.fspath(self.tables)
-        return given if addresses.is_remote(given) else addresses.to_path(addresses.to_uri(given))
+        if addresses.is_remote(given):
+            return given
+        is_address = given.startswith(("file:", "dbfs:"))
+        return addresses.to_path(addresses.to_uri(given)) if is_address else os.path.realpath(os.path.expanduser(given))
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def require_tables(asked: Opening) -> None:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
-        are_there = Path(asked.root, "runs", "_delta_log").is_dir()
+        are_there = os.path.isdir(f"{asked.root}/runs/_delta_log")  # False also where one may not look
     if not are_there:
         raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
@@ -154,6 +157,10 @@ def require_writable(asked: Opening) -> None:
     """Raise ConfigError where the tables shall be in a local folder that cannot be written to."""
     if "://" in asked.root:
         return  # the first write to a table fails where this is not allowed
+    try:
+        asked.root.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"--tables {asked.root!r}: no UTF-8, and Spark's Java opens no such path") from None
     path = Path(asked.root)
     existing = next(p for p in (path, *path.parents) if os.path.exists(p))  # False also where one may not look
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

@@ -36,12 +36,21 @@ def require_user() -> None:
 
 
 def settings_of_home() -> dict[str, str]:
-    """Where jars are kept, for a user whose home folder is not there or cannot be written to; else no setting."""
-    home = Path(pwd.getpwuid(os.getuid()).pw_dir)  # Java's own notion of it: the variable HOME changes nothing
-    kept = home / _JARS_OF_IVY
-    if os.access(kept if os.path.exists(kept) else home, os.W_OK | os.X_OK):
+    """Where jars are kept, for a user whose home folder by /etc/passwd cannot be written to; else no setting.
+
+    Java takes that folder, whatever HOME says, unless it is `/` or empty.
+    """
+    by_passwd, by_variable = pwd.getpwuid(os.getuid()).pw_dir, os.environ.get("HOME", "")
+    of_java = by_passwd if len(by_passwd) > 1 else by_variable
+    usable = [home for home in (of_java, by_variable) if home and _keeps_jars(Path(home))]
+    if usable[:1] == [of_java]:
         return {}
-    return {"spark.jars.ivy": str(own_folder("ivy"))}
+    return {"spark.jars.ivy": str(Path(usable[0], _JARS_OF_IVY) if usable else own_folder("ivy"))}
+
+
+def _keeps_jars(home: Path) -> bool:
+    kept = home / _JARS_OF_IVY
+    return os.access(kept if os.path.exists(kept) else home, os.W_OK | os.X_OK)
 
 
 def own_folder(name: str) -> Path:

@@ -80,6 +80,12 @@ def test_tables_through_a_link_are_the_tables_that_it_leads_to(tmp_path: Path) -
     assert {Opening("sql", None, f"{tmp_path}/{tables}").root for tables in spelled} == {f"{tmp_path}/real/below"}
 
 
+def test_tables_at_a_path_that_is_no_utf_8_are_refused_before_java_says_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no UTF-8, and Spark's Java opens no such path"):
+        opening.require_writable(Opening("run", None, tmp_path / os.fsdecode(b"caf\xe9")))
+    opening.require_writable(Opening("run", None, tmp_path / "café \uf7e9"))
+
+
 def test_a_place_that_this_user_may_not_look_at_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", functools.partial(os.access, effective_ids=True))  # those of as_nobody_if_root
     with tempfile.TemporaryDirectory() as folder, as_nobody_if_root(Path(folder)):
@@ -87,6 +93,8 @@ def test_a_place_that_this_user_may_not_look_at_is_named(monkeypatch: pytest.Mon
         closed.mkdir(mode=0)
         with pytest.raises(ConfigError, match=r"closed/tables: cannot be written"):
             opening.require_writable(Opening("run", None, closed / "tables"))
+        with pytest.raises(ConfigError, match="there are no dedup-spark tables"):
+            opening.require_tables(Opening("sql", None, closed / "tables"))
         with pytest.raises(ConfigError, match=r"closed/lake: cannot be looked at: Permission denied"):
             assert open_source(f"{closed}/lake", InventorySettings()).root
         with pytest.raises(ConfigError, match=r"cannot be written"):

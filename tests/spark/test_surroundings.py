@@ -77,12 +77,33 @@ def test_a_user_without_a_home_keeps_jars_in_a_temporary_folder_of_its_own(tmp_p
     assert (tmp_path / f"dedup_spark-{nobody.pw_uid}").stat().st_mode & 0o777 == 0o700
 
 
-def test_a_home_that_can_be_written_to_needs_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=str(tmp_path)))
-    assert surroundings.settings_of_home() == {}
-    monkeypatch.setattr(os, "access", lambda path, _: Path(path) == tmp_path)  # the jars of another user
-    (tmp_path / ".ivy2.5.2").mkdir()
-    assert "spark.jars.ivy" in surroundings.settings_of_home()
+@pytest.mark.parametrize(
+    ("by_passwd", "by_variable", "kept_in"),
+    [
+        ("mine", "other", None),
+        ("of another", "other", "other/.ivy2.5.2"),  # a home that is there, with the jars of another user in it
+        ("missing", "other", "other/.ivy2.5.2"),
+        ("missing", "missing", "dedup_spark-{user}/ivy"),
+        ("missing", None, "dedup_spark-{user}/ivy"),
+        ("/", "other", None),  # which Java takes then
+        ("", None, "dedup_spark-{user}/ivy"),
+    ],
+)
+def test_jars_are_kept_in_the_home_folder_that_can_be_written_to(
+    by_passwd: str, by_variable: str | None, kept_in: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for home in ("mine", "of another/.ivy2.5.2", "other"):
+        (tmp_path / home).mkdir(parents=True)
+    may_write, closed = os.access, tmp_path / "of another/.ivy2.5.2"
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) not in ("/", str(closed)) and may_write(path, mode))
+    monkeypatch.setattr(surroundings.tempfile, "tempdir", str(tmp_path))
+    pw_dir = by_passwd if by_passwd in ("", "/") else str(tmp_path / by_passwd)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=pw_dir))
+    monkeypatch.delenv("HOME")
+    if by_variable:
+        monkeypatch.setenv("HOME", str(tmp_path / by_variable))
+    wanted = {} if kept_in is None else {"spark.jars.ivy": str(tmp_path / kept_in.format(user=os.getuid()))}
+    assert surroundings.settings_of_home() == wanted
 
 
 def test_a_temporary_folder_that_a_stranger_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
