@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
@@ -48,3 +53,40 @@ def fetched(source: Source, rows: list[dict[str, Any]]) -> list[bytes]:
 def plan_of(rows: DataFrame) -> str:
     """Spark's physical plan, as text."""
     return str(rows._jdf.queryExecution().executedPlan().toString())  # type: ignore[operator]
+
+
+class InThisProcess:
+    """Of a session as much as a folder needs to be listed without workers, which do not see this process's memory."""
+
+    def __init__(self) -> None:
+        self.sparkContext = SimpleNamespace(defaultParallelism=2)
+
+    def createDataFrame(self, rows: pa.Table, _: Any) -> InThisProcess:  # noqa: N802
+        self.rows = rows.to_pylist()
+        return self
+
+    def repartition(self, _: int) -> InThisProcess:
+        return self
+
+    def mapInArrow(self, work: Callable[..., Iterator[pa.RecordBatch]], _: str) -> InThisProcess:  # noqa: N802
+        batches = [pa.RecordBatch.from_pylist([row]) for row in self.rows]
+        self.made = [row for batch in work(iter(batches)) for row in batch.to_pylist()]
+        return self
+
+    def collect(self) -> list[Any]:
+        return [SimpleNamespace(asDict=lambda row=row: row) for row in self.made]
+
+
+class as_nobody_if_root:  # noqa: N801 - reads as a statement
+    """Root may read everything: for a while this process is another user, who owns the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.user = folder, os.geteuid()
+
+    def __enter__(self) -> None:
+        if self.user == 0:
+            os.chown(self.folder, 65534, 65534)
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        os.seteuid(self.user)

@@ -134,7 +134,7 @@ def test_a_root_is_one_path_or_uri_however_it_is_written(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    expected = {"file:/t": "/t", "file:///t": "/t", "s3://b/t": "s3://b/t", "here/../t": f"{tmp_path}/here/../t"}
+    expected = {"file:/t": "/t", "file:///t": "/t", "s3://b/t": "s3://b/t"}
     assert Opening("run", None, root).root == expected.get(str(root), f"{tmp_path}/t")
 
 
@@ -183,7 +183,9 @@ def test_an_error_of_a_task_is_one_sentence_and_exit_code_1(
     said = capsys.readouterr()
     sentence, advice = said.err.splitlines()
     assert sentence == "dedup-spark: model weights /m.onnx: no such file; correct extract.weights"
-    assert advice.startswith("dedup-spark: stopped. Finished work is kept; continue with: dedup-spark")
+    assert advice.startswith(
+        "dedup-spark: stopped. Finished work is kept; once that is mended, continue with: dedup-spark"
+    )
     assert said.out == ""
 
 

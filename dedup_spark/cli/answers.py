@@ -92,9 +92,9 @@ def _plan(options: Options, config: Config) -> Iterator[str]:
 
 
 def _calibrate(options: Options, config: Config) -> Iterator[str]:
-    out = Path(options.out).expanduser()
+    out = Path(os.path.expanduser(options.out))  # Path.expanduser raises where nobody knows the home
     folder = out.absolute().parent
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise ConfigError(f"--out {options.out}: expected a file in a folder that can be written to; {folder} is none")
     found = api.calibrate(None, pairs=options.pairs, **_work(options, config))
     out.write_text(found.toml, encoding="utf-8")

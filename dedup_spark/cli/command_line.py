@@ -1,6 +1,7 @@
 """The command `dedup-spark`: parses, loads the settings, calls one function of `dedup_spark.api`, prints its answer.
 
-Exit codes: 0 done, 1 a step failed (the last line is the command that continues), 2 wrong settings or surroundings.
+Exit codes: 0 done, 1 a step failed (the last line is the command that continues once its cause is mended), 2 wrong
+settings or surroundings.
 
 A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
 """
@@ -43,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except DedupError as e:
         _say(f"dedup-spark: {e}", error=True)
-        return _failed(arguments)
+        return _failed(arguments, "once that is mended, continue with")
     except Exception:
         log.exception("unexpected error")
-        return _failed(arguments)
+        return _failed(arguments, "if it was a passing fault, continue with")
     return 0
 
 
@@ -61,9 +62,10 @@ def _wrong(e: ConfigError) -> int:
     return 2
 
 
-def _failed(arguments: list[str]) -> int:
+def _failed(arguments: list[str], when: str) -> int:
+    """The same command goes on, but it fails again while its cause is there: `when` says so."""
     again = shlex.join(argument for argument in arguments if argument != "--break-lock")
-    _say(f"dedup-spark: stopped. Finished work is kept; continue with: dedup-spark {again}", error=True)
+    _say(f"dedup-spark: stopped. Finished work is kept; {when}: dedup-spark {again}", error=True)
     return 1
 
 

@@ -24,15 +24,19 @@ from dedup_spark.models.registry import TABLE, require_model
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.session import require_startable, session_for
+from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import lease
+from dedup_spark.store import lease, shards
 from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import Tables, require_delta
+from dedup_spark.store.tables import FOLDERS, Tables, require_delta
 
 log = logging.getLogger(__name__)
 
 Place = str | os.PathLike[str]
 """A path or a URI."""
+
+_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, "report"})
+"""What a run makes below the root of its tables."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +58,15 @@ class Opening:
 
     @property
     def root(self) -> str:
-        """An absolute path where the tables are local, however it was written, else the URI."""
+        """The real path where the tables are local, however it was written, else the URI.
+
+        Delta takes a path with `..` in it for another one than the same without.
+        """
         given = os.fspath(self.tables)
-        if given.startswith("file:"):
-            return addresses.to_path(addresses.to_uri(given))
-        return given if "://" in given else str(Path(given).expanduser().absolute())
+        if addresses.is_remote(given):
+            return given
+        is_address = given.startswith(("file:", "dbfs:"))
+        return addresses.to_path(addresses.to_uri(given)) if is_address else os.path.realpath(os.path.expanduser(given))
 
 
 @contextmanager
@@ -130,6 +138,7 @@ def _session(asked: Opening) -> Iterator[SparkSession]:
     with session_for(asked.spark) as spark:
         if asked.spark is not None:
             require_delta(spark)
+        require_names(spark, asked.root)
         yield spark
 
 
@@ -139,7 +148,7 @@ def require_tables(asked: Opening) -> None:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
-        are_there = Path(asked.root, "runs", "_delta_log").is_dir()
+        are_there = os.path.isdir(f"{asked.root}/runs/_delta_log")  # False also where one may not look
     if not are_there:
         raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
@@ -148,8 +157,12 @@ def require_writable(asked: Opening) -> None:
     """Raise ConfigError where the tables shall be in a local folder that cannot be written to."""
     if "://" in asked.root:
         return  # the first write to a table fails where this is not allowed
+    try:
+        asked.root.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"--tables {asked.root!r}: no UTF-8, and Spark's Java opens no such path") from None
     path = Path(asked.root)
-    existing = next(p for p in (path, *path.parents) if p.exists())
+    existing = next(p for p in (path, *path.parents) if os.path.exists(p))  # False also where one may not look
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         found = "read-only" if existing.is_dir() else "a file"
         raise ConfigError(f"--tables {asked.tables}: cannot be written ({existing} is {found})")
@@ -199,12 +212,23 @@ def _canonical_lake(asked: Opening, config: Config) -> str:
 
 
 def _require_apart(asked: Opening) -> None:
-    """Raise ConfigError for tables inside the lake: they would be listed as images, and be lost with the lake."""
-    if not asked.lake or asked.database:
+    """Raise ConfigError where tables and lake are one inside the other, by their canonical addresses.
+
+    Tables inside the lake would be listed as images, and be lost with the lake. A lake in one of the folders that a run
+    makes below the root of its tables would get files that are no images. With a database, shards and the report are
+    below that root all the same.
+    """
+    if not asked.lake:
         return
-    outer, inner = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
-    if inner.startswith(outer):
+    lake, tables = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
+    if tables.startswith(lake):
         raise ConfigError(f"--tables {asked.tables}: is inside the lake ({asked.lake}); choose a folder outside it")
+    below = lake.removeprefix(tables).partition("/")[0] if lake.startswith(tables) else None
+    if below in _OWN_FOLDERS:
+        raise ConfigError(
+            f"--lake {asked.lake}: lies in {below}/, which a run makes below --tables {asked.tables}; choose another "
+            "folder for the tables"
+        )
 
 
 def _has_one_driver(root: str) -> bool:

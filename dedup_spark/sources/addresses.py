@@ -66,15 +66,25 @@ def canonical(address: str, folder: str = "") -> str:
 
 
 def _local(path: str, folder: str) -> str:
-    path = names.from_text(path)
-    if not path.startswith("/"):
-        path = f"{to_path(folder) if folder else Path.cwd()}/{path}"
+    base = "" if path.startswith("/") else f"{to_path(folder) if folder else Path.cwd()}/"
+    path = base + (_as_named(base, path) if names.holds_bytes(path) else path)
     path = _out_of_dbfs("/" + path.lstrip("/"))
     try:
         path = _out_of_dbfs(os.path.realpath(path))
     except ValueError:  # it holds a NUL or half of a surrogate pair: there is no such file
         path = os.path.normpath(path)
     return "file://" + names.to_text(path)
+
+
+def _as_named(base: str, path: str) -> str:
+    """`path` below `base` with the names as the disk has them: those of `names.to_text`, or, where there is no such
+    file, those that a person wrote with private-use characters as they are."""
+    found: list[str] = []
+    for part in path.split("/"):
+        as_text, literal = (f"{base}{'/'.join([*found, name])}" for name in (names.from_text(part), part))
+        is_literal = not os.path.lexists(as_text) and os.path.lexists(literal)
+        found.append(part if is_literal else names.from_text(part))
+    return "/".join(found)
 
 
 def _out_of_dbfs(path: str) -> str:

@@ -4,8 +4,9 @@ The driver lists only the folders near the root, until there are enough to share
 them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be the same image
 twice, and a link to a folder may lead in circles. So are files of other kinds, such as captions (`other_files.py`). A
 link to nowhere, a pipe, a socket or a device becomes a row that extract rejects; none of them is ever opened. A folder
-that vanishes during the listing is gone with what was in it; any other fault ends the listing with SourceError, after
-five minutes of trying where it may pass.
+that vanishes during the listing is gone with what was in it. One that may not be listed, or cannot be for a fault of
+its own, is passed over as a place of which the content is unknown (`passed_over.UNLISTED`); the rest is listed. A fault
+of the lake itself, or of a store after five minutes of trying, ends the listing with SourceError.
 
 Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on as they come; other
 stores give a whole folder at once. One flat folder is one task: at about ten pages per second, 100 M objects under one
@@ -17,14 +18,10 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
-import os
 import re
-import socket
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -33,20 +30,21 @@ from dedup_spark.columns import Columns
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.decoding.other_kinds import kind_of_name
-from dedup_spark.sources import addresses, names
+from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING, Address, Listed
+from dedup_spark.sources.entries import Entry, local_entries, why_unlisted
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import other_kind
 from dedup_spark.sources.passed_over import (
     BESIDE_CONTAINERS,
+    CLOSED_FOLDER,
+    FAILING_FOLDER,
     HIDDEN_FILE,
     HIDDEN_FOLDER,
-    LINK_TO_FILE,
-    LINK_TO_FOLDER,
     PassedOver,
 )
-from dedup_spark.sources.patience import ask_patiently
-from dedup_spark.sources.times import modified_at
+from dedup_spark.sources.patience import ListingRefused
+from dedup_spark.sources.store_entries import store_entries
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.vocabulary import RejectReason
 
@@ -55,20 +53,6 @@ _MAX_DRIVER_ENTRIES = 200_000
 """Entries of one folder that the driver lists: about 20 s in S3. A larger folder goes to one executor as it is."""
 _FOLDERS = Columns("path string, recursive boolean")
 """What executors are given to list; not `recursive`: without the folders below."""
-
-
-class Entry(NamedTuple):
-    """One name in a folder."""
-
-    uri: str
-    is_folder: bool = False
-    size_bytes: int | None = None
-    modified_at: datetime | None = None
-    etag: str | None = None
-    attributes: dict[str, str] | None = None
-    file_id: str | None = None
-    n_links: int | None = None
-    passed_over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +69,7 @@ class FolderSource(Listed):
     def root(self) -> str:
         uri = addresses.to_uri(self.lake)
         if addresses.kind_of(uri) != "folder":
-            raise ConfigError(f"lake {self.lake}: no such folder")
+            raise ConfigError(f"lake {self.lake}: {_why_no_folder(uri)}")
         return uri
 
     def list_images(self, spark: SparkSession) -> DataFrame:
@@ -148,6 +132,9 @@ class FolderSource(Listed):
                 for entry in self._walk(row["path"], recursive=row["recursive"]):
                     if reason := entry.passed_over or self._other_kind(entry):
                         passed_over.add(reason, entry.uri)
+                        if len(passed_over) >= _ROWS_PER_BATCH:
+                            yield passed_over.to_arrow()
+                            passed_over = PassedOver()
                         continue
                     found.append(entry)
                     if len(found) >= _ROWS_PER_BATCH:
@@ -174,135 +161,54 @@ class FolderSource(Listed):
                     waiting.append(entry.uri)
 
     def _entries(self, folder: str) -> Iterator[Entry]:
-        """The entries of `folder`; none where it has vanished. Raises SourceError when it cannot be listed."""
+        """The entries of `folder`; none where it has vanished, and `folder` itself, as passed over, where it cannot be
+        listed. Raises SourceError when nothing of the lake can be."""
         try:
-            for entry in _remote_entries(folder) if addresses.is_remote(folder) else _local_entries(folder):
+            for entry in store_entries(folder) if addresses.is_remote(folder) else local_entries(folder):
                 if self.skip_hidden and entry.uri.rsplit("/", 1)[-1].startswith("."):
                     yield entry._replace(passed_over=HIDDEN_FOLDER if entry.is_folder else HIDDEN_FILE)
                 else:
                     yield entry
         except (FileNotFoundError, NotADirectoryError) as e:
-            if folder == self.root or addresses.kind_of(self.root) != "folder":
-                raise SourceError(
-                    f"lake {self.root}: vanished while it was listed; is it still mounted? Nothing was changed"
-                ) from e
+            self._require_lake(folder, e)
+        except ListingRefused as e:
+            if folder == self.root:
+                raise SourceError(str(e)) from e
+            yield Entry(folder, is_folder=True, passed_over=CLOSED_FOLDER)
         except OSError as e:
+            reason = why_unlisted(folder, e)
+            if reason is None or folder == self.root:
+                raise _unlistable(folder, reason, e) from e
+            if reason == FAILING_FOLDER:
+                self._require_lake(folder, e)
+            yield Entry(folder, is_folder=True, passed_over=reason)
+
+    def _require_lake(self, folder: str, error: OSError) -> None:
+        """Raise SourceError where it is the whole lake that has vanished, not just `folder`."""
+        if folder == self.root or addresses.kind_of(self.root) != "folder":
             raise SourceError(
-                f"{folder}: cannot be listed: {e}; what is in it is unknown, so nothing was changed: "
-                "make it readable, or take it out of the lake"
-            ) from e
+                f"lake {self.root}: vanished while it was listed; is it still mounted? Nothing was changed"
+            ) from error
 
 
-def _local_entries(folder: str) -> Iterator[Entry]:
-    host = socket.gethostname()
-    with os.scandir(addresses.to_path(folder)) as entries:
-        for entry in entries:
-            uri = f"{folder}/{names.to_text(entry.name)}"
-            if entry.is_dir(follow_symlinks=False):
-                yield Entry(uri, is_folder=True)
-                continue
-            facts = _stat(entry)
-            if facts is None:
-                yield Entry(uri, size_bytes=0)
-                continue
-            found = Entry(uri, size_bytes=facts.st_size, modified_at=_time(facts))
-            if not entry.is_symlink():
-                file_id, n_links = identity_of_file(facts, host)
-                yield found._replace(file_id=file_id, n_links=n_links)
-            elif stat.S_ISDIR(facts.st_mode):
-                yield found._replace(passed_over=LINK_TO_FOLDER)
-            else:
-                yield found._replace(passed_over=LINK_TO_FILE if stat.S_ISREG(facts.st_mode) else None)
-
-
-def identity_of_file(facts: os.stat_result, host: str) -> tuple[str | None, int | None]:
-    """`file_id` and `n_links` of a regular file; None for all else, and where a file system has no inodes."""
-    if not stat.S_ISREG(facts.st_mode) or facts.st_ino == 0:
-        return None, None
-    return f"{host}/{facts.st_dev}:{facts.st_ino}", facts.st_nlink
-
-
-def _time(facts: os.stat_result) -> datetime | None:
-    """The modification time; None for one that no calendar has."""
+def _why_no_folder(uri: str) -> str:
+    """In words, where `addresses.kind_of` found none: one that this user may not look at is there all the same."""
     try:
-        return datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+        if not addresses.is_remote(uri):
+            Path(addresses.to_path(uri)).stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "no such folder"
+    except OSError as e:
+        return f"cannot be looked at: {e.strerror}"
+    return "no such folder"
 
 
-def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Facts of what an entry leads to; None where a link leads nowhere, in a circle or to what may not be read."""
-    try:
-        return entry.stat()
-    except OSError:  # it still becomes a row, and reading it gives the reason
-        return None
-
-
-def _remote_entries(folder: str) -> Iterator[Entry]:
-    filesystem, path = addresses.open_store(folder)
-    if hasattr(filesystem, "call_s3"):
-        yield from _s3_entries(folder)
-        return
-    for facts in ask_patiently(lambda: filesystem.ls(path, detail=True, refresh=True), folder):
-        name = facts["name"].rstrip("/").rsplit("/", 1)[-1]
-        if facts["name"].rstrip("/") == path.rstrip("/"):
-            continue  # some stores list a folder marker inside the folder
-        uri = f"{folder}/{name}"
-        if facts["type"] == "directory":
-            yield Entry(uri, is_folder=True)
-        elif facts["type"] == "link":  # sftp and similar filesystems list links
-            yield Entry(uri, passed_over=LINK_TO_FILE)
-        else:
-            etag = _etag(facts.get("ETag") or facts.get("etag"))
-            yield Entry(uri, size_bytes=facts["size"] or 0, modified_at=modified_at(facts), etag=etag)
-
-
-def _s3_entries(folder: str) -> Iterator[Entry]:
-    """Entries page by page (`S3FileSystem.ls` would hold the whole folder); keys such as `a//b` keep their form."""
-    bucket, below_bucket, path = folder.partition("://")[2].partition("/")
-    folder_prefix = f"{path}/" if below_bucket else ""
-    for page in _s3_pages(folder, Bucket=bucket, Prefix=folder_prefix, Delimiter="/"):
-        for below in page.get("CommonPrefixes", []):
-            uri = f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}"
-            yield Entry(uri, is_folder=True)
-        for facts in page.get("Contents", []):
-            name = facts["Key"].removeprefix(folder_prefix)
-            if name or facts["Size"]:  # else it is the empty marker of the folder itself
-                etag, attributes = _etag(facts.get("ETag")), _storage_class(facts)
-                yield Entry(
-                    f"{folder}/{name}",
-                    size_bytes=facts["Size"],
-                    modified_at=facts["LastModified"],
-                    etag=etag,
-                    attributes=attributes,
-                )
-
-
-def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
-    """Pages until the store says that there are no more. Raises SourceError when it does not say how to go on."""
-    filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # one try: ask_patiently repeats it
-    while True:
-        page = ask_patiently(lambda: filesystem.call_s3("list_objects_v2", **request), folder)
-        yield page
-        if not page.get("IsTruncated"):
-            return
-        token = page.get("NextContinuationToken")
-        if not token or token == request.get("ContinuationToken"):
-            raise SourceError(
-                f"{folder}: the store ended its listing in the middle (IsTruncated, but no new NextContinuationToken): "
-                "what follows is unknown, so nothing was changed; run again, or give the lake as a manifest"
-            )
-        request["ContinuationToken"] = token
-
-
-def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
-    """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, the usual one."""
-    name = facts.get("StorageClass") or "STANDARD"
-    return None if name == "STANDARD" else {"storage_class": name}
-
-
-def _etag(quoted: str | None) -> str | None:
-    return quoted.strip('"') if quoted else None
+def _unlistable(folder: str, reason: str | None, error: OSError) -> ConfigError | SourceError:
+    """For the lake itself: what is wrong with the surroundings was wrong before anything began."""
+    text = f"{folder}: cannot be listed: {error}; what is in it is unknown, so nothing was changed: "
+    if reason is None or reason == FAILING_FOLDER:
+        return SourceError(f"{text}run again when the disk or the machine is well")
+    return ConfigError(f"{text}make it readable for this user, or give another lake")
 
 
 _COLUMNS = ("uri", "size_bytes", "modified_at", "etag", "attributes", "file_id", "n_links")

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BufferedReader
 from typing import Any
 
@@ -16,7 +16,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources import addresses
 from dedup_spark.sources.objects import read_object, store_errors
-from dedup_spark.sources.times import modified_at
+from dedup_spark.sources.times import from_nanoseconds, modified_at
 
 _WITHOUT_WAITING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """A link is an error, and a pipe opens at once instead of waiting for a writer."""
@@ -78,7 +78,7 @@ def _hash_file(path: str, f: BufferedReader) -> ObjectState:
     return ObjectState(
         identity=f"{socket.gethostname()}/{facts.st_dev}:{facts.st_ino}",
         size_bytes=facts.st_size,
-        modified_at=datetime.fromtimestamp(facts.st_mtime_ns // 1000 / 1e6, UTC),
+        modified_at=from_nanoseconds(facts.st_mtime_ns),
         n_links=facts.st_nlink,
         content_hash=hashlib.file_digest(f, "sha256").hexdigest(),
     )

@@ -17,7 +17,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.faults import answer_of, fault_of
 
-_MOUNTED_STORES = ("/Volumes/", "/dbfs/")
+MOUNTED_STORES = ("/Volumes/", "/dbfs/")
 """Object stores that Databricks mounts as folders: they say no more than EIO when the store fails."""
 
 
@@ -99,7 +99,7 @@ def store_errors(uri: str | None = None, ours: tuple[type[Exception], ...] = (Im
 
 
 def _is_on_disk(uri: str) -> bool:
-    return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(_MOUNTED_STORES)
+    return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(MOUNTED_STORES)
 
 
 def _read_local(path: str, start: int, length: int | None) -> bytes:
@@ -112,6 +112,9 @@ def _read_local(path: str, start: int, length: int | None) -> bytes:
                 f.seek(start)
             return f.read() if length is None else f.read(length)
     except OSError as e:
+        if e.errno == errno.ENAMETOOLONG:
+            n_bytes = len(os.fsencode(path))
+            raise ImageRejected("missing", f"a path of {n_bytes:,} bytes, which this system does not take") from e
         if e.errno in _LEADS_NOWHERE and Path(path).is_symlink():
             raise ImageRejected("missing", f"{path} is a link to nowhere: {Path(path).readlink()}") from e
         if e.errno in _LEADS_NOWHERE:
@@ -119,7 +122,7 @@ def _read_local(path: str, start: int, length: int | None) -> bytes:
         raise
 
 
-_LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
+_LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -18,10 +18,11 @@ LINK_TO_FILE, LINK_TO_FOLDER = "link to a file", "link to a folder"
 BEHIND_LINK = "file behind a link to a folder"
 FOLDER_MARKER = "folder marker"
 BESIDE_CONTAINERS = "file beside tar files"
+NAME_IS_NO_TEXT = "name that is no valid Unicode"
 CLOSED_FOLDER = "folder that may not be listed"
 LONG_PATH = "folder whose path is longer than the system takes"
-DAMAGED_FOLDER = "folder that its disk cannot read"
-UNLISTED = (CLOSED_FOLDER, LONG_PATH, DAMAGED_FOLDER)
+FAILING_FOLDER = "folder whose disk or server fails"
+UNLISTED = (CLOSED_FOLDER, LONG_PATH, FAILING_FOLDER)
 """Reasons to pass over a folder, or a container, that may hold images."""
 
 _TAR = "its images are read when it is a lake of its own: --lake '<folder>/*.tar'"

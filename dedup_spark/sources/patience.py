@@ -27,6 +27,10 @@ _ERRORS_OF_PROGRAMS = (ImportError, TypeError, AttributeError, NotImplementedErr
 """No store raises these: a package is missing or a program is wrong, and no pause mends that."""
 
 
+class ListingRefused(SourceError):
+    """The store says that this folder may not be listed, or that there is none: an answer about this folder alone."""
+
+
 class Patience:
     """With one question to a store: how long to pause after a fault, and when to give up.
 
@@ -60,7 +64,8 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
-        SourceError: the store refuses, or fails for longer than five minutes.
+        ListingRefused: the store refuses.
+        SourceError: it fails for longer than five minutes.
     """
     patience = Patience(_LISTING_PATIENCE_SECONDS)
     while True:
@@ -74,7 +79,7 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
             if isinstance(e, PermissionError) or isinstance(fault, ImageRejected):
                 is_gone = isinstance(fault, ImageRejected) and fault.reason == RejectReason.MISSING
                 why = "there is nothing of this name" if is_gone else "the store refuses to list it"
-                raise SourceError(f"{place}: {why}: {_told(e)}; nothing was changed") from e
+                raise ListingRefused(f"{place}: {why}: {_told(e)}; nothing was changed") from e
             pause = patience.pause_after(fault, began, time.monotonic())
             if pause is None:
                 minutes = _LISTING_PATIENCE_SECONDS / 60

@@ -8,6 +8,7 @@ take a regular expression or two, 2 to 4 us; local files take the system calls t
 from __future__ import annotations
 
 import functools
+import itertools
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from dedup_spark.sources import addresses
+from dedup_spark.sources import addresses, names
 from dedup_spark.sources.base import LISTING
-from dedup_spark.sources.folder import identity_of_file
+from dedup_spark.sources.entries import identity_of_file
 from dedup_spark.sources.passed_over import BEHIND_LINK, LINK_TO_FILE, PassedOver
 
 
@@ -50,9 +51,10 @@ def _spell(batches: Iterable[pa.RecordBatch], folder: str) -> Iterator[pa.Record
 def _mark_links(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     passed_over = PassedOver()
     for batch in batches:
-        uris = [uri for uri in batch.column("uri").to_pylist() if not _is_through_link(uri, passed_over)]
-        direct = batch.filter(pc.is_in(batch.column("uri"), pa.array(uris, pa.string())))
-        yield _changed(direct, **_identities(uris, [True] * len(uris)))
+        found = [names.to_text(uri) for uri in batch.column("uri").to_pylist()]  # Java has the names as they are
+        is_direct = [not _is_through_link(uri, passed_over) for uri in found]
+        uris = list(itertools.compress(found, is_direct))
+        yield _changed(batch.filter(pa.array(is_direct)), uri=uris, **_identities(uris, [True] * len(uris)))
     yield passed_over.to_arrow()
 
 

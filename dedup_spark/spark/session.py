@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.redaction import RedactingFormatter
+from dedup_spark.spark import surroundings
 from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ def get_session(app_name: str) -> SparkSession:
     """The host's session if there is one, else a new local one.
 
     Raises:
-        ConfigError: when a local session is needed and Java 17 or newer is not there.
+        ConfigError: when a local session is needed and does not start: Java 17 or newer is not there, or the user has
+            no name.
     """
     configure_logging()
     hosted = _is_hosted()
@@ -97,10 +99,11 @@ def get_session(app_name: str) -> SparkSession:
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
-        for key, value in {**_LAPTOP, "spark.sql.warehouse.dir": _scratch("warehouse")}.items():
+        warehouse = {"spark.sql.warehouse.dir": str(files.private_folder("warehouse"))}
+        for key, value in {**_LAPTOP, **warehouse, **surroundings.settings_of_home()}.items():
             builder = builder.config(key, value)
         log.info("no Spark session was given or found: starting a local one")
-    spark = builder.getOrCreate()
+    spark = _started(builder) if is_ours else builder.getOrCreate()
     if is_ours:
         spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
         _silence_failed_tasks(spark)
@@ -112,6 +115,17 @@ def get_session(app_name: str) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+def _started(builder: SparkSession.Builder) -> SparkSession:
+    try:
+        with surroundings.names_in_utf_8():
+            return builder.getOrCreate()
+    except (PySparkException, Py4JError) as e:
+        raise ConfigError(
+            f"Spark did not start: {str(e).strip().splitlines()[0]} What Java says above tells why: often there is no "
+            f"network to fetch {DELTA_JAR}, or less free memory than spark.driver.memory"
+        ) from e
 
 
 @contextmanager
@@ -193,6 +207,7 @@ def require_startable() -> None:
     """Raise ConfigError when `get_session` would have to start Spark and could not."""
     if not _is_hosted() and SparkSession.getActiveSession() is None:
         require_java()
+        surroundings.require_user()
 
 
 def _is_hosted() -> bool:
@@ -230,7 +245,3 @@ def require_java() -> None:
         raise ConfigError(
             f"Java 17 or newer is needed, {java} is {version[1] if version else 'of unknown version'}: {install}"
         )
-
-
-def _scratch(name: str) -> str:
-    return str(files.private_folder(name))

@@ -108,8 +108,8 @@ def _root(tables: str) -> str:
     if tables.startswith("s3n://"):
         return "s3://" + tables.removeprefix("s3n://").rstrip("/")
     if tables.startswith("file:"):
-        return re.sub("^file:/+", "/", tables).rstrip("/")
-    return tables.rstrip("/") if "://" in tables else os.path.abspath(os.path.expanduser(tables))
+        return os.path.realpath(re.sub("^file:/+", "/", tables))
+    return tables.rstrip("/") if "://" in tables else os.path.realpath(os.path.expanduser(tables))
 
 
 def _options(root: str, given: Mapping[str, str]) -> dict[str, str]:

@@ -37,6 +37,8 @@ _STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 _STAGING, _PROGRESS = "_staging", "_embed"
+FOLDERS = (*(table.name for table in ALL), _STAGING, _PROGRESS)
+"""What lies below the root of tables that have no database, besides shards, leases and the report."""
 _STAGED_AT = "%Y%m%d-%H%M%S"
 _DAYS_OF_UNLEASED_STAGING = 2
 
@@ -125,7 +127,8 @@ class Tables:
         if self.database:
             builder = builder.tableName(f"{quoted_name(parts_of_name(self.database)[-1:])}.{table.name}")
         else:
-            builder = builder.location(self._path(table))
+            # By the location alone Delta makes this name itself, and does not mask a backtick in it.
+            builder = builder.tableName(self.sql_source(table)).location(self._path(table))
         for name, value in {_STATISTICS: _statistics_of(table), **table.properties}.items():
             builder = builder.property(name, value)
         builder.execute()

@@ -8,14 +8,13 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from listings import InThisProcess, as_nobody_if_root
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import InventorySettings
@@ -24,7 +23,9 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import folder as folder_source
 from dedup_spark.sources import patience
 from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.entries import Entry
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.passed_over import CLOSED_FOLDER, NAME_IS_NO_TEXT
 from dedup_spark.sources.registry import open_source
 
 Row = dict[str, Any]
@@ -68,28 +69,6 @@ def refusal(source: Source, uri: str) -> str:
     with pytest.raises(ImageRejected) as e:
         fetched(source, uri)
     return e.value.reason
-
-
-class InThisProcess:
-    """Of a session as much as a folder needs to be listed without workers, which do not see this process's memory."""
-
-    def __init__(self) -> None:
-        self.sparkContext = SimpleNamespace(defaultParallelism=2)
-
-    def createDataFrame(self, rows: pa.Table, _: Any) -> InThisProcess:  # noqa: N802
-        self.rows = rows.to_pylist()
-        return self
-
-    def repartition(self, _: int) -> InThisProcess:
-        return self
-
-    def mapInArrow(self, work: Callable[..., Iterator[pa.RecordBatch]], _: str) -> InThisProcess:  # noqa: N802
-        batches = [pa.RecordBatch.from_pylist([row]) for row in self.rows]
-        self.made = [row for batch in work(iter(batches)) for row in batch.to_pylist()]
-        return self
-
-    def collect(self) -> list[Any]:
-        return [SimpleNamespace(asDict=lambda row=row: row) for row in self.made]
 
 
 # --- names -----------------------------------------------------------------------------------------------
@@ -231,44 +210,28 @@ def test_a_file_that_becomes_a_pipe_after_the_look_is_refused(lake: Path, monkey
     assert refusal(source_of(str(lake)), f"file://{lake}/a.jpg") == "forbidden"
 
 
-def test_a_time_that_no_calendar_has_is_unknown() -> None:
-    beyond = SimpleNamespace(st_mtime_ns=910675929600 * 10**9)
-    assert folder_source._time(beyond) is None  # type: ignore[arg-type]
-
-
 def test_a_folder_that_vanishes_meanwhile_is_gone_and_a_lake_that_does_is_an_error(
     lake: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(lake / "a.jpg", lake / "below/b.jpg")
     source = source_of(str(lake))
-    entries = folder_source._local_entries
+    as_they_are = folder_source.local_entries
 
-    def and_remove(path: Path) -> Callable[[str], Iterator[folder_source.Entry]]:
-        def listed(of: str) -> Iterator[folder_source.Entry]:
-            found = list(entries(of))
+    def and_remove(path: Path) -> Callable[[str], Iterator[Entry]]:
+        def listed(of: str) -> Iterator[Entry]:
+            found = list(as_they_are(of))
             shutil.rmtree(path, ignore_errors=True)
             return iter(found)
 
         return listed
 
     assert source.root
-    monkeypatch.setattr(folder_source, "_local_entries", and_remove(lake / "below"))
+    monkeypatch.setattr(folder_source, "local_entries", and_remove(lake / "below"))
     assert paths(rows_of(source, InThisProcess()), lake) <= {"a.jpg"}
     put(lake / "below/b.jpg")
-    monkeypatch.setattr(folder_source, "_local_entries", and_remove(lake))
+    monkeypatch.setattr(folder_source, "local_entries", and_remove(lake))
     with pytest.raises(SourceError, match="vanished while it was listed"):
         rows_of(source, InThisProcess())
-
-
-def test_a_folder_that_may_not_be_listed_ends_the_listing_in_one_sentence() -> None:
-    with tempfile.TemporaryDirectory() as root, as_nobody_if_root(Path(root)):
-        put(Path(root, "a.jpg"), Path(root, "closed/b.jpg"))
-        Path(root, "closed").chmod(0)
-        try:
-            with pytest.raises(SourceError, match=r"closed: cannot be listed: .*nothing was changed"):
-                rows_of(source_of(root), InThisProcess())
-        finally:
-            Path(root, "closed").chmod(0o755)
 
 
 def test_hidden_files_and_folders_are_passed_over_unless_asked_for(lake: Path) -> None:
@@ -335,21 +298,6 @@ def test_a_file_that_may_not_be_read_is_listed_and_forbidden() -> None:
         assert paths(listing, Path(folder)) == {"open.jpg", "closed.jpg"}
         assert fetched(source, f"file://{folder}/open.jpg") == b"open.jpg"
         assert refusal(source, f"file://{folder}/closed.jpg") == "forbidden"
-
-
-class as_nobody_if_root:  # noqa: N801 - reads as a statement
-    """Root may read everything: for a while this process is another user, who owns the folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.user = folder, os.geteuid()
-
-    def __enter__(self) -> None:
-        if self.user == 0:
-            os.chown(self.folder, 65534, 65534)
-            os.seteuid(65534)
-
-    def __exit__(self, *_: object) -> None:
-        os.seteuid(self.user)
 
 
 @pytest.mark.parametrize("how", ["a loop", "behind a closed door"])
@@ -547,3 +495,56 @@ def test_a_refusal_in_the_words_of_a_library_is_not_asked_again(pauses: list[flo
     with pytest.raises(SourceError, match="s3://b: the store refuses to list it: RefusedByStore: Access Denied"):
         patience.ask_patiently(ask, "s3://b")
     assert pauses == []
+
+
+def test_a_folder_that_a_store_refuses_is_said_and_the_rest_is_listed(
+    store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "closed/b.jpg", "open/c.jpg"):
+        store.pipe_file(f"/bucket/{name}", b"x")
+    ls = MemoryFileSystem.ls
+
+    def refusing(self: MemoryFileSystem, path: str, **options: object) -> object:
+        if path.endswith("/closed"):
+            raise RefusedByStore("Access Denied")
+        return ls(self, path, **options)
+
+    source = source_of("memory://bucket")
+    monkeypatch.setattr(MemoryFileSystem, "ls", refusing)
+    assert set(rows_of(source, InThisProcess())) == {"memory://bucket/a.jpg", "memory://bucket/open/c.jpg"}
+    assert passed_over(source, Path()) == {CLOSED_FOLDER: (1, "memory://bucket/closed")}
+
+
+WEST = timezone(-timedelta(hours=9))
+ODD_FACTS: dict[str, Row] = {
+    "no facts.jpg": {},
+    "size as text.jpg": {"size": "large", "type": "file"},
+    "negative.jpg": {"size": -1, "type": "file", "mtime": -1e18},
+    "nan.jpg": {"size": float("nan"), "type": "file", "mtime": float("nan"), "ETag": 7},
+    "year 30828.jpg": {"size": 1, "type": "file", "mtime": 910675929600.0},
+    "end of time.jpg": {
+        "size": 1.0,
+        "type": "file",
+        "mtime": datetime.max.replace(tzinfo=WEST),
+    },
+    "far.jpg": {"size": 2**70, "type": "file", "modificationTime": 2**62},
+    "naive.jpg": {"size": 1, "type": "file", "mtime": datetime(2020, 5, 1)},
+}
+
+
+def test_an_entry_with_facts_that_no_column_holds_is_listed_without_them(
+    store: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = [{"name": f"/bucket/{name}", **facts} for name, facts in ODD_FACTS.items()]
+    odd.append({"name": "/bucket/half \ud83d of a pair.jpg", "size": 1, "type": "file"})
+    store.pipe_file("/bucket/a.jpg", b"x")
+    source = source_of("memory://bucket")
+    assert source.root
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda *_, **__: odd)
+    found = {uri.rsplit("/", 1)[1]: row for uri, row in rows_of(source, InThisProcess()).items()}
+    assert found.keys() == ODD_FACTS.keys()
+    assert {name for name, row in found.items() if row["size_bytes"] == 1} == {
+        "year 30828.jpg", "end of time.jpg", "naive.jpg",
+    }  # fmt: skip
+    assert {row["modified_at"] for row in found.values()} == {None, datetime(2020, 5, 1, tzinfo=UTC)}
+    assert passed_over(source, Path()) == {NAME_IS_NO_TEXT: (1, "memory://bucket/half \\ud83d of a pair.jpg")}

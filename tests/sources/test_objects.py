@@ -61,6 +61,11 @@ def test_no_object_is_a_rejection(uri: str) -> None:
         read_object(uri)
 
 
+def test_a_path_longer_than_the_system_takes_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ImageRejected, match=r"missing: a path of 5,\d{3} bytes, which this system does not take"):
+        read_object(f"file://{tmp_path}/{'/'.join(['d' * 249] * 20)}/a.jpg")
+
+
 def test_a_folder_is_no_object(tmp_path: Path) -> None:
     with pytest.raises(ImageRejected, match="forbidden"):
         read_object(f"file://{tmp_path}")

@@ -16,7 +16,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from listings import ODD_NAME, address_of, listed
+from listings import ODD_NAME, InThisProcess, address_of, listed
 from PIL import Image
 from pyspark.sql import SparkSession
 from s3_server import Fault, S3Server, s3_of_this_process, s3_of_workers
@@ -31,6 +31,7 @@ from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.passed_over import CLOSED_FOLDER
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.tar import list_members
 from dedup_spark.stages.inventory import step as inventory
@@ -125,6 +126,29 @@ def test_a_bucket_by_three_schemes_is_one_lake(s3: S3Server, on_workers: SparkSe
     assert found[0] == found[1] == found[2]
     assert set(found[0]) == {f"s3://spelled/photos/{key}" for key in keys}
     assert {row["lake"] for row in rows_of(tables.root, "images")} == {"s3://spelled/photos"}
+
+
+ODD_KEYS = [
+    "\x01.jpg", "a .. .jpg", "\uf7e9.jpg", " lead.jpg", "trail.jpg ", "100%.jpg", "a+b#c?.jpg", "\U0001f600.jpg",
+    "a\\b.jpg", "x" * 900 + ".jpg",
+]  # fmt: skip
+
+
+def test_one_folder_that_the_store_refuses_and_keys_of_any_kind_stop_no_listing(s3: S3Server) -> None:
+    odd = {f"photos/odd/{key}": key.encode() for key in ODD_KEYS}
+    s3.put("refusing", odd | {"photos/a.jpg": b"a", "photos/closed/b.jpg": b"b", "photos/closed/deep/c.jpg": b"c"})
+    s3.faults[:] = [Fault("prefix=photos/closed/", status=403, code="AccessDenied", times=100)]
+    source = open_lake("s3://refusing/photos")
+    rows = [row.asDict() for row in source.list_images(InThisProcess()).collect()]  # type: ignore[arg-type]
+    uris = {row["uri"] for row in rows if row["passed_over"] is None}
+    assert uris == {"s3://refusing/photos/a.jpg", *(f"s3://refusing/{key}" for key in odd)}
+    assert {source.fetch(Address(uri)) for uri in uris} == {b"a", *odd.values()}
+    [unlisted] = [row for row in rows if row["passed_over"]]
+    assert (unlisted["uri"], unlisted["passed_over"]) == ("s3://refusing/photos/closed", CLOSED_FOLDER)
+
+    s3.faults[:] = [Fault("prefix=photos/&", status=403, code="AccessDenied", times=100)]
+    with pytest.raises(SourceError, match=r"s3://refusing/photos: the store refuses to list it: .*nothing was changed"):
+        source.list_images(InThisProcess())  # type: ignore[arg-type]
 
 
 A_PAGE = "delimiter=/&encoding-type"

@@ -472,6 +472,7 @@ def test_tables_of_a_newer_version_are_refused(tables: Tables) -> None:
 @pytest.mark.parametrize("name", ["with space, 100%25 #1", "café 写真 a::b", "it's `quoted` [1] {a,b}"])
 def test_tables_may_live_under_any_name(spark: SparkSession, tmp_path: Path, name: str) -> None:
     tables = Tables(spark, str(tmp_path / name))
+    tables._create(PAIRS)
     tables.append(PAIRS, pairs(tables, pair(1, 2)))
     tables.upsert(PAIRS, pairs(tables, pair(1, 2), pair(3, 4)))
     assert stored(tables) == as_tuples(pair(1, 2), pair(3, 4))

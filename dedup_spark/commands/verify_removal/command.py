@@ -102,8 +102,8 @@ def verify_removal(tables: Tables, config: Config, wanted: Wanted, out: str) -> 
 
 def require_file(out: str) -> Path:
     """The file to write. Raises ConfigError when it cannot be written."""
-    file = Path(out).expanduser().absolute()
-    if "://" in out or file.is_dir() or not os.access(file.parent, os.W_OK | os.X_OK):
+    file = Path(os.path.expanduser(out)).absolute()
+    if "://" in out or os.path.isdir(file) or not os.access(file.parent, os.W_OK | os.X_OK):
         raise ConfigError(f"--out {out}: expected a file in a local folder that can be written to")
     return file
 

@@ -15,6 +15,8 @@ from dedup_spark.sources.passed_over import REMEDIES, UNLISTED
 
 log = logging.getLogger(__name__)
 
+_LONGEST_SHOWN = 200
+
 
 @dataclass(frozen=True)
 class PassedOverKind:
@@ -64,7 +66,7 @@ class Counts:
         for kind in self.passed_over:
             level = logging.WARNING if kind.reason in UNLISTED else logging.INFO
             entries = f"{kind.n:,} {'entry' if kind.n == 1 else 'entries'}"
-            log.log(level, "inventory: %s passed over: %s, for example %s", entries, kind.reason, kind.example)
+            log.log(level, "inventory: %s passed over: %s, for example %s", entries, kind.reason, _short(kind.example))
             if remedy := REMEDIES.get(kind.reason):
                 log.info("inventory: %s: %s", kind.reason, remedy)
         if self.n_unlisted:
@@ -99,3 +101,8 @@ def count_entries(lake: str, entries: DataFrame) -> Counts:
 
 def _address(first: Sequence[str | None]) -> str:
     return " ".join(filter(None, first))
+
+
+def _short(address: str) -> str:
+    """Beginning and end of an address that would fill the screen: a path may have 4,096 characters."""
+    return address if len(address) <= _LONGEST_SHOWN else f"{address[:140]} ... {address[-50:]}"

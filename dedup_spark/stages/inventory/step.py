@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
+from dedup_spark.sources import times
 from dedup_spark.sources.base import Source
 from dedup_spark.sources.passed_over import UNLISTED
 from dedup_spark.sources.registry import open_source
@@ -108,6 +109,8 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
     the entries passed over for that reason, of which `uri` and `member` are the first; what could not be listed keeps
     its own rows. One shuffle; entries that are passed over are summed before it.
     """
+    is_known_time = F.col("modified_at").between(F.lit(times.FIRST), F.lit(times.END))
+    listing = listing.withColumn("modified_at", F.when(is_known_time, F.col("modified_at")))
     facts = [c for c in listing.columns if c not in ("uri", "member", *_ABOUT_NO_IMAGE)]
     has_own_row = F.col("passed_over").isNull() | F.col("passed_over").isin(*UNLISTED)
     address = F.when(has_own_row, F.struct("uri", "member")).alias("address")

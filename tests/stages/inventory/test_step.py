@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,11 +22,15 @@ from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError, GuardError, SourceError
 from dedup_spark.sources.base import LISTING
 from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.passed_over import CLOSED_FOLDER
 from dedup_spark.sources.registry import open_source
 from dedup_spark.stages.inventory import step as inventory
+from dedup_spark.stages.report.summary import collect_summary
+from dedup_spark.stages.report.values import PassedOverTotal
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, TOMBSTONES
 from dedup_spark.store.tables import Tables
+from dedup_spark.store.view_definitions import ViewSettings
 
 AT = datetime(2024, 5, 1, 12, 0, 0, 123456, tzinfo=UTC)
 LAKE = "s3://bucket/photos"
@@ -339,6 +344,81 @@ def test_a_listing_that_ends_early_changes_nothing(tables: Tables, lake: Path, m
     with pytest.raises(SourceError, match=r"its listing ended early: .*disk on fire.*nothing was changed"):
         run_inventory(tables, lake)
     assert rows(tables.root, "images") == before
+
+
+# --- what could not be listed ----------------------------------------------------------------------------
+
+
+def listing_says(monkeypatch: pytest.MonkeyPatch, lake: Path, names: Iterable[str], *unlisted: str) -> None:
+    """The next listing of the lake has these files (`a.tar#1.jpg`: a member), and could not look into these places."""
+    root = f"file://{lake}"
+    split = [name.partition("#") for name in names]
+    found: list[dict[str, Any]] = [
+        {"uri": f"{root}/{name}", "member": member or None, "size_bytes": 10} for name, _, member in split
+    ]
+    found += [{"uri": f"{root}/{name}", "passed_over": CLOSED_FOLDER, "n_passed_over": 1} for name in unlisted]
+    monkeypatch.setattr(FolderSource, "list_images", lambda _, spark: listing(spark, *found))
+
+
+def test_what_lies_below_a_place_that_could_not_be_listed_is_not_taken_for_gone(
+    tables: Tables, lake: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_closed = [f"closed/{n}.jpg" for n in range(25)] + [
+        "closed/deep/er/a.jpg",
+        "closed.tar#1.jpg",
+        "closed.tar#2.jpg",
+    ]
+    others = ["a.jpg", "closed and more/a.jpg", "gone.jpg", "closed.jpg"]
+    listing_says(monkeypatch, lake, [*others, *in_closed])
+    run_inventory(tables, lake)
+    before = {r["image_id"]: r for r in rows(tables.root, "images")}
+    assert len(before) == len(others) + len(in_closed)
+    assert all(row["unlisted_since"] is None for row in before.values())
+
+    there = [name for name in others if name != "gone.jpg"]
+    listing_says(monkeypatch, lake, there, "closed", "closed.tar", "new and closed")
+    with caplog.at_level("WARNING", "dedup_spark"):
+        counts = run_inventory(tables, lake)
+    assert counts == {
+        "listed": 3, "new_or_changed": 0, "gone": 1, "unlisted": len(in_closed),
+        "passed_over_folder_that_may_not_be_listed": 3,
+    }  # fmt: skip
+    entries, advice = caplog.messages
+    assert entries.endswith(f"passed over: {CLOSED_FOLDER}, for example file://{lake}/closed")
+    assert "images known there stay" in advice
+    now = {r["image_id"]: r for r in rows(tables.root, "images")}
+    marked = {image_id: row["unlisted_since"] for image_id, row in now.items() if row["unlisted_since"]}
+    assert len(marked) == len(in_closed)
+    assert [row | {"unlisted_since": None} for row in now.values()] == [before[image_id] for image_id in now]
+    assert [Path(row["uri"]).name for row in rows(tables.root, "tombstones")] == ["gone.jpg"]
+
+    assert run_inventory(tables, lake)["unlisted"] == len(in_closed)
+    assert {r["image_id"]: r["unlisted_since"] for r in rows(tables.root, "images") if r["unlisted_since"]} == marked
+
+    listing_says(monkeypatch, lake, [*there, *in_closed[1:]])
+    counts = run_inventory(tables, lake)
+    assert (counts["gone"], counts["new_or_changed"], counts.get("unlisted")) == (1, len(in_closed) - 1, None)
+    assert all(row["unlisted_since"] is None for row in rows(tables.root, "images"))
+    assert "0.jpg" in by_name(tables, "tombstones")
+
+
+def test_what_was_passed_over_is_noted_for_the_report(
+    tables: Tables, lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing_says(monkeypatch, lake, ["a.jpg"], "b", "a")
+    config = load_config()
+    run = Run(tables, config, str(lake), "r1")
+    with run.step("inventory"):
+        inventory.run(tables.spark, config, run)
+    totals = collect_summary(tables, ViewSettings()).passed_over
+    assert totals == (PassedOverTotal(CLOSED_FOLDER, 2, f"file://{lake}/a"),)
+
+
+def test_a_time_that_readers_of_the_tables_would_misread_is_unknown(spark: SparkSession) -> None:
+    odd = [datetime(1601, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), datetime(1900, 1, 1, tzinfo=UTC), AT]
+    found = identified(spark, *({"uri": str(at), "modified_at": at} for at in odd))
+    known = {at: found[str(at), None]["modified_at"] for at in odd}
+    assert [at for at, time in known.items() if time is None] == odd[:2]
 
 
 # --- images that are gone, and come back -----------------------------------------------------------------
