@@ -36,8 +36,9 @@ def flat(results: dict[str, list[tuple[str, Difference | None]]]) -> Iterator[tu
 def judged_all(corpora: tuple[Callable[[], Iterator[Case]], ...]) -> set[Known]:
     """Of the corpora; the known differences that were met."""
     found = [judged(flat(results_of(corpus))) for corpus in corpora]
-    assert [text for unknown, _, _ in found for text in unknown] == []
-    assert [text for _, gone, _ in found for text in gone] == []
+    unknown, gone = ("\n".join(text for judgement in found for text in judgement[i]) for i in (0, 1))
+    assert not unknown, f"differences that second_opinion.known does not have:\n{unknown}"
+    assert not gone, f"differences that are gone, for second_opinion.known to forget:\n{gone}"
     return set().union(*(met for _, _, met in found))
 
 
