@@ -6,6 +6,7 @@ Only so much is understood that a changed file still leads a reader deep inside.
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ Span = tuple[int, int]
 _WINDOW, _TAR_BLOCK, _MAX_PARTS = 16, 512, 400
 _CHECKSUM_AT, _CHECKSUM_BYTES = 148, 8
 _PNG_HEAD, _RIFF_HEAD = 8, 12
+_TOKEN = re.compile(rb'"[^"]*"|\w+|\W')
 
 
 def parts_of(data: bytes) -> list[Span]:
@@ -55,6 +57,10 @@ def _is_tiff(data: bytes) -> bool:
 
 def _is_boxes(data: bytes) -> bool:
     return data[4:8] in (b"ftyp", b"jP  ", b"JXL ")
+
+
+def _is_text(data: bytes) -> bool:
+    return data[:32].isascii() and data[:32].decode().isprintable() and b"\0" not in data
 
 
 def _png_parts(data: bytes) -> Iterator[Span]:
@@ -110,6 +116,18 @@ def _tar_parts(data: bytes) -> Iterator[Span]:
     return ((at, min(len(data), at + _TAR_BLOCK)) for at in range(0, len(data), _TAR_BLOCK))
 
 
+def _parquet_parts(data: bytes) -> Iterator[Span]:
+    """Windows of the footer, which describes the columns and says where their pages are; then the first pages."""
+    footer = max(4, len(data) - 8 - sum(unpack("<I", data, len(data) - 8)))
+    yield from ((a, min(len(data), a + 4)) for a in range(footer, len(data), 4))
+    yield from ((a, min(footer, a + _WINDOW)) for a in range(4, footer, _WINDOW))
+
+
+def _text_parts(data: bytes) -> Iterator[Span]:
+    """Words, quoted ones whole, and the signs between them."""
+    return (token.span() for token in _TOKEN.finditer(data))
+
+
 def _with_crcs(data: bytes) -> bytes:
     out = bytearray(data[:_PNG_HEAD])
     for begin, end in _png_parts(data):
@@ -135,4 +153,6 @@ _PARTS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Iterator[Span]]],
     (_is_boxes, _box_parts),
     (_is_tiff, _tiff_parts),
     (_is_tar, _tar_parts),
+    (lambda data: data[:4] == b"PAR1", _parquet_parts),
+    (_is_text, _text_parts),
 )
