@@ -30,7 +30,6 @@ KNOWN_DIFFERENCES = (
     # What Pillow, our decoder, does not read or reads wrongly.
     Known("jpeg 12 bits .*|jpeg lossless 16 bits .*|jpeg-ls .*", _ALL, "Pillow reads JPEG of 8 bits"),
     Known("bmp 32, bytes in another order", _ALL, "Pillow knows some layouts of masks only"),
-    Known("j(p2|2k) rgb (10|12|16)", _ALL, "Pillow makes black of pure white in JPEG 2000 of more than 8 bits"),
     Known("tiff webp", _ALL, "the libtiff of Pillow's wheels has no WebP"),
     Known("tiff .*, big, .*, big TIFF", _ALL, "Pillow does not know a BigTIFF of big-endian order"),
     Known("tiff white is zero 12, .*", _ALL, "Pillow does not know it"),

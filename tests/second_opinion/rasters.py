@@ -188,5 +188,8 @@ def _jpeg2000() -> Iterator[Case]:
             deep_rgb = cases.quantised(rgb, n_bits)
             data = imagecodecs.jpeg2k_encode(deep_rgb, bitspersample=n_bits, **how)
             yield Case(f"{kind} rgb {n_bits}", data, rgb, n_bits=n_bits)
+            deep_rgba = cases.quantised(np.dstack([rgb, cases.alpha()]), n_bits)
+            data = imagecodecs.jpeg2k_encode(deep_rgba, bitspersample=n_bits, **how)
+            yield Case(f"{kind} rgba {n_bits}", data, np.dstack([rgb, cases.alpha()]), n_bits=n_bits)
     clear = np.dstack([rgb, cases.alpha()])
     yield Case("jp2 rgba", encoded(Image.fromarray(clear), "JPEG2000"), clear)

@@ -26,7 +26,6 @@ _PILLOW_PLUGINS = {
     "BMP": ("BmpImagePlugin", "BmpImageFile"),
     "TIFF": ("TiffImagePlugin", "TiffImageFile"),
     "AVIF": ("AvifImagePlugin", "AvifImageFile"),
-    "JPEG2000": ("Jpeg2KImagePlugin", "Jpeg2KImageFile"),
     "ICO": ("IcoImagePlugin", "IcoImageFile"),
     "PSD": ("PsdImagePlugin", "PsdImageFile"),
     "PPM": ("PpmImagePlugin", "PpmImageFile"),
@@ -58,6 +57,8 @@ def open_image(data: bytes, image_format: str) -> Image.Image:
         return _open_heif(data)
     if image_format == "JXL":
         return _open_jxl(data)
+    if image_format == "JPEG2000":
+        return _open_jpeg2000(data)
     module_name, factory_name = _PILLOW_PLUGINS[image_format]
     module: Any = importlib.import_module(f"PIL.{module_name}")
     if image_format == "AVIF":
@@ -83,6 +84,12 @@ def _has_tiff_codec(codec: str) -> bool:
     except (OSError, RuntimeError):
         return False
     return True
+
+
+def _open_jpeg2000(data: bytes) -> Image.Image:
+    from dedup_spark.kernels.decoding.jpeg2000_plugin import Jpeg2000
+
+    return Jpeg2000(io.BytesIO(data), "")
 
 
 def _open_heif(data: bytes) -> Image.Image:

@@ -14,7 +14,7 @@ from dedup_spark.kernels.decoding.films import contrast_of
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.rendering import hashable
 
-PIXEL_HASH_VERSION = 2
+PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
 are never equal, whatever the pixels. Version 1 added no prefix to what is hashed."""
 

@@ -20,10 +20,10 @@ from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.features.model_input import InputSettings, model_input
 from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
 
-_PREPROCESSING = 3
+_PREPROCESSING = 4
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
 pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
-OLDEST_DECIDING = 3
+OLDEST_DECIDING = 4
 """The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
 the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or define it otherwise."""
 _REJECTED_BY = "/rejected by "
