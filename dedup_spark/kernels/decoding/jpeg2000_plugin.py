@@ -43,6 +43,7 @@ def _by_opencv(data: bytes) -> Any:
     """(h, w, channels) in the order of OpenCV; None where it cannot read the file."""
     import cv2
 
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # else a line per codestream without a box
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as e:
