@@ -1,17 +1,16 @@
-"""Files that are damaged or have false headers: sizes beyond any memory, bombs, random mutations of good files."""
+"""Files that are made to exhaust a decoder: sizes beyond any memory, bombs. Random damage is in `fuzzing`."""
 
 from __future__ import annotations
 
 import functools
 import io
-import random
 import struct
 import zlib
 
 import numpy as np
 from odd_bytes import DNG, encoded, ico_with, png, png_chunk, raw_file, tiff_tags
 from odd_bytes import tiff as tiff_of
-from odd_files import OddFile, picture
+from odd_files import picture
 from PIL import Image
 
 HUGE = 100_000
@@ -70,28 +69,6 @@ def bombs() -> dict[str, bytes]:
         "png idat": png(rows, size, 8, 2)[:33] + blown,
         "tiff strip": tiff_of(deflated),
     }
-
-
-def mutated(files: tuple[OddFile, ...], seed: int) -> tuple[str, bytes]:
-    """One file with flipped bytes, cut off, or with a piece of another in it: (what was done, bytes)."""
-    rng = random.Random(seed)
-    file = files[seed % len(files)]
-    data = bytearray(file.data)
-    kind = rng.choice(("flip", "flip header", "cut", "splice", "zeros"))
-    if kind == "cut":
-        data = data[: rng.randrange(1, len(data))]
-    elif kind == "splice":
-        donor, at = rng.choice(files).data, rng.randrange(len(data))
-        start, n = rng.randrange(len(donor)), rng.randrange(1, 2000)
-        data[at : at + n] = donor[start : start + n]
-    elif kind == "zeros":
-        at, n = rng.randrange(len(data)), rng.randrange(1, 500)
-        data[at : at + n] = bytes(len(data[at : at + n]))
-    else:
-        end = min(len(data), 300) if kind == "flip header" else len(data)
-        for _ in range(rng.randrange(1, 12)):
-            data[rng.randrange(end)] = rng.randrange(256)
-    return f"{file.name}, {kind}", bytes(data)
 
 
 def _patched(data: bytes, at: int, new: bytes) -> bytes:

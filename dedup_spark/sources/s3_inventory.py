@@ -38,6 +38,7 @@ from dedup_spark.sources.patience import ask_patiently
 from dedup_spark.spark.local_relation import local_relation
 
 MANIFEST_NAME = "manifest.json"
+_NEEDED = frozenset({"destinationBucket", "fileFormat", "fileSchema", "files"})
 _BLOCK_BYTES = 4 * 2**20
 _REPORT_FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ")
 
@@ -62,7 +63,7 @@ class S3InventorySource(Listed):
         created = _read_report(self._report).get("creationTimestamp")
         try:
             return datetime.fromtimestamp(int(created) / 1000, UTC) if created else None
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, OverflowError, OSError):
             raise ConfigError(f"{self._report}: creationTimestamp {created!r} is no time in milliseconds") from None
 
     @functools.cached_property
@@ -121,16 +122,34 @@ def _read_report(uri: str) -> dict[str, Any]:
     try:
         filesystem, path = addresses.open_store(uri)
         report: dict[str, Any] = json.loads(filesystem.cat_file(path))
-        missing = {"destinationBucket", "fileFormat", "fileSchema", "files"} - report.keys()
-    except (OSError, ValueError, AttributeError) as e:
+        missing = _NEEDED - report.keys()
+    except (OSError, ValueError, AttributeError, RecursionError) as e:
         raise ConfigError(f"{uri}: cannot be read as the manifest of an S3 inventory: {e}") from e
-    if missing or not report["files"]:
-        names = ", ".join(sorted(missing or {"files"}))
+    if missing or not _describes_files(report):
+        found = f"{', '.join(sorted(missing))} missing" if missing else "it describes no data files as S3 does"
         raise ConfigError(
-            f"{uri}: not the manifest of an S3 inventory, or one without data: {names} missing; give the manifest.json "
-            "that S3 wrote beside its reports"
+            f"{uri}: not the manifest of an S3 inventory, or one without data: {found}; give the manifest.json that "
+            "S3 wrote beside its reports"
         )
     return report
+
+
+def _describes_files(report: dict[str, Any]) -> bool:
+    """Whether what is needed of a report, which a person may have edited, is of the kinds that S3 writes."""
+    files = report["files"]
+    texts = [report[name] for name in _NEEDED - {"files"}]
+    return isinstance(files, list) and bool(files) and all(map(_is_file, files)) and all(map(_is_text, texts))
+
+
+def _is_file(described: Any) -> bool:
+    if not isinstance(described, dict) or not _is_text(described.get("key")):
+        return False
+    size, md5 = described.get("size"), described.get("MD5checksum")
+    return isinstance(size, int | None) and isinstance(md5, str | None)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
 
 
 def _read_data(spark: SparkSession, uri: str, report: dict[str, Any]) -> DataFrame:

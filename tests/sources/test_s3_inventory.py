@@ -189,3 +189,16 @@ def test_a_report_speaks_of_the_time_when_it_was_begun(tmp_path: Path) -> None:
     manifest.write_text(json.dumps(told | {"creationTimestamp": "yesterday"}))
     with pytest.raises(ConfigError, match="creationTimestamp 'yesterday' is no time"):
         S3InventorySource(str(manifest)).as_of()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"files": 5}, {"files": [{}]}, {"files": ["a"]}, {"files": [{"key": "a", "size": "12"}]}, {"fileSchema": None},
+     {"creationTimestamp": [1]}, {"creationTimestamp": "9" * 20}],
+    ids=str,
+)  # fmt: skip
+def test_a_report_with_values_of_another_kind_is_refused_in_a_sentence(change: dict[str, Any], tmp_path: Path) -> None:
+    path = write_report(tmp_path, "CSV")
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError, match=r"manifest\.json: (not the manifest of an S3 inventory|creationTimestamp)"):
+        S3InventorySource(str(path)).as_of()

@@ -81,6 +81,13 @@ def jpeg_frame(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def jpeg2000_bits(data: bytes) -> int:
+    """Bits per value of the first component of a JPEG 2000 file; 0 where they are signed or cannot be read."""
+    siz = data.find(b"\xff\x4f\xff\x51")
+    bits = sum(unpack("B", data, siz + 42)) if siz >= 0 else 0x80
+    return 0 if bits & 0x80 else bits + 1
+
+
 def is_turned(data: bytes) -> bool:
     """Whether a HEIF file asks its decoder to rotate or mirror a picture."""
     return any(kind in (b"irot", b"imir") for kind, _ in _boxes(data))

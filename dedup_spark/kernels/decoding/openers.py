@@ -78,6 +78,12 @@ def _open_tiff(data: bytes) -> Image.Image:
     return TiffPages(io.BytesIO(before_previews(with_known_header(data))))
 
 
+def _open_jpeg2000(data: bytes) -> Image.Image:
+    from dedup_spark.kernels.decoding.jpeg2000_plugin import Jpeg2000
+
+    return Jpeg2000(io.BytesIO(data), "")
+
+
 def _open_heif(data: bytes) -> Image.Image:
     import pillow_heif
 
@@ -100,5 +106,6 @@ def _open_jxl(data: bytes) -> Image.Image:
 
 
 _OWN_OPENERS: dict[str, Callable[[bytes], Image.Image]] = {
-    "HEIF": _open_heif, "JXL": _open_jxl, "TIFF": _open_tiff, "TGA": open_tga, "FITS": open_fits,
+    "HEIF": _open_heif, "JXL": _open_jxl, "TIFF": _open_tiff, "JPEG2000": _open_jpeg2000,
+    "TGA": open_tga, "FITS": open_fits,
 }  # fmt: skip
