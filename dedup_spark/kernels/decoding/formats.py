@@ -174,4 +174,4 @@ def _raw_in_tiff(data: bytes) -> str | None:
 
 def _is_page(tags: dict[int, tuple[int, ...]]) -> bool:
     """Whether a directory is a whole picture of ordinary values."""
-    return not sum(tags.get(_NEW_SUBFILE_TYPE, ())) & 1 and tags.get(_PHOTOMETRIC, (_CFA,))[0] < _CFA
+    return not sum(tags.get(_NEW_SUBFILE_TYPE, ())) & 1 and (tags.get(_PHOTOMETRIC) or (_CFA,))[0] < _CFA

@@ -145,12 +145,12 @@ def _decode_mended(
     except (MemoryError, Image.DecompressionBombError):
         raise
     except DECODER_ERRORS as e:
-        last = e
+        last = e.with_traceback(None)  # its frames hold what was unpacked so far
     for copy in _MENDED[image_format](data) if image_format in _MENDED else ():
         try:
             return _decode(copy, image_format, decoder, max_pixels, check_size)
         except DECODER_ERRORS as e:
-            last = e
+            last = e.with_traceback(None)
     raise last
 
 
