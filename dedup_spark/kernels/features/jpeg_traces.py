@@ -59,7 +59,7 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
             if the picture has a JPEG file's own grid; see SAMPLE_PX.
         table: the quantisation table (64,) of the JPEG file that the sample comes from; None for a lossless file, whose
             earlier grid is searched for.
-    Cost: about 0.5 ms.
+    Cost: about 0.3 ms for a JPEG file.
     """
     luma = _luma(sample, is_exact=table is None)
     if min(luma.shape) < 16:
@@ -142,24 +142,34 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
     After one compression smaller values are more frequent than larger ones. A value is missing where it is much rarer
     than the next one that the earlier step can give.
     """
-    steps = {}
-    for i, own in enumerate(table[_PLACES].tolist()):
-        if not 0 < own <= _MAX_STEP:
-            continue
-        values = np.minimum(np.rint(sizes[:, i] / own), _MAX_VALUE).astype(np.int64)
-        counts = np.bincount(values, minlength=_MAX_VALUE + 1)[:_MAX_VALUE].astype(np.float64)
-        found, expected = _gaps(own) @ counts
+    steps, table = dict[int, int](), table[_PLACES]
+    counts = _counts(sizes, table)
+    for own in {own for own in table.tolist() if 0 < own <= _MAX_STEP}:
+        frequencies = np.flatnonzero(table == own)
+        found, expected = np.split(counts[frequencies] @ _gaps(own), 2, axis=1)
         fits = (expected >= _LEAST_MISSING) & (found < _MOST_FOUND * expected)
-        if fits.any():
-            steps[i] = own + 1 + int(np.flatnonzero(fits)[-1])  # what cannot come of 8 cannot come of 4 either
+        for i, fitting in zip(frequencies.tolist(), fits, strict=True):
+            if fitting.any():
+                steps[i] = own + 1 + int(np.flatnonzero(fitting)[-1])  # what cannot come of 8 cannot come of 4 either
     return steps
+
+
+def _counts(sizes: Float32, table: Int64) -> Float64:
+    """(frequencies, values): how often each value below _MAX_VALUE occurs; float64 for a product of matrices, exact."""
+    steps = np.maximum(table, 1).astype(np.float32)  # damaged files have steps of 0
+    values = np.minimum(np.rint(sizes / steps), _MAX_VALUE).astype(np.int64)
+    width = _MAX_VALUE + 1
+    values += width * np.arange(values.shape[1])
+    counted = np.bincount(values.ravel(), minlength=width * values.shape[1]).reshape(-1, width)
+    return counted[:, :_MAX_VALUE].astype(np.float64)
 
 
 @functools.lru_cache(_MAX_STEP)
 def _gaps(own: int) -> Float64:
-    """(2, steps, values) for the steps from own + 1 on: which values an earlier step cannot give, and how often each
+    """(values, 2 x steps) for the steps from own + 1 on: which values an earlier step cannot give; and how often each
     value is the next one that it can give."""
-    return np.stack([_gaps_of(step / own) for step in range(own + 1, max(4 * own, _LEAST_RANGE) + 1)], axis=1)
+    gaps = [_gaps_of(step / own) for step in range(own + 1, max(4 * own, _LEAST_RANGE) + 1)]
+    return np.ascontiguousarray(np.concatenate(np.stack(gaps, axis=1)).T)
 
 
 def _gaps_of(ratio: float) -> Float64:
