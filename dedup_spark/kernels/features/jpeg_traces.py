@@ -14,7 +14,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from dedup_spark.kernels.arrays import Float32, Float64, Int64, expect
+from dedup_spark.kernels.arrays import Float32, Float64, Int64, UInt8, expect
 
 SAMPLE_PX = 256
 """Side of the part of a picture that is looked at: 1,024 blocks."""
@@ -71,10 +71,10 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
     return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
 
 
-def _luma(sample: Image.Image, is_exact: bool) -> Float32:
+def _luma(sample: Image.Image, is_exact: bool) -> Float32 | UInt8:
     """Luma, (h, w); rounded to levels unless it must be exact."""
     if not is_exact:
-        return np.asarray(sample.convert("L"), np.float32)
+        return np.asarray(sample.convert("L"))
     return np.asarray(sample.convert("RGB"), np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -100,15 +100,15 @@ def _basis() -> Float32:
     return np.stack([np.outer(waves[u], waves[v]).ravel() for u, v in _FREQUENCIES], 1).astype(np.float32)
 
 
-def _coefficients(luma: Float32) -> Float32:
+def _coefficients(luma: Float32 | UInt8) -> Float32:
     """(blocks, frequencies): their sizes, without sign."""
     high, wide = (n // 8 for n in luma.shape)
     blocks = luma[: 8 * high, : 8 * wide].reshape(high, 8, wide, 8).swapaxes(1, 2).reshape(-1, 64)
-    found: Float32 = np.abs(blocks @ _basis())
-    return found
+    found: Float32 = blocks.astype(np.float32, copy=False) @ _basis()
+    return np.abs(found, out=found)
 
 
-def _grid(luma: Float32) -> tuple[int, int]:
+def _grid(luma: Float32 | UInt8) -> tuple[int, int]:
     """(left, top), 0 to 7: where the blocks of an earlier JPEG begin, by the steps in brightness at their edges."""
     offsets = []
     for values in (luma, luma.T):
@@ -148,9 +148,8 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
         frequencies = np.flatnonzero(table == own)
         found, expected = np.split(counts[frequencies] @ _gaps(own), 2, axis=1)
         fits = (expected >= _LEAST_MISSING) & (found < _MOST_FOUND * expected)
-        for i, fitting in zip(frequencies.tolist(), fits, strict=True):
-            if fitting.any():
-                steps[i] = own + 1 + int(np.flatnonzero(fitting)[-1])  # what cannot come of 8 cannot come of 4 either
+        for row, place in np.argwhere(fits).tolist():  # the last one stays: what cannot come of 8 cannot come of 4
+            steps[int(frequencies[row])] = own + 1 + place
     return steps
 
 
