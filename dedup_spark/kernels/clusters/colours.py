@@ -70,7 +70,7 @@ def _is_even(lab: Float32) -> Bools:
 
 
 def _change(x: Float64, y: Float64, distance: Float64) -> int:
-    if np.quantile(distance, 0.95) < _SAME_DISTANCE:
+    if quantile(distance, 0.95) < _SAME_DISTANCE:
         return NONE
     if _is_toned(x, y) or _is_toned(y, x):
         return TONE
@@ -84,24 +84,36 @@ def _chroma(lab: Float64) -> Float64:
 def _is_toned(x: Float64, y: Float64) -> bool:
     """Whether y may be x without its colours, in grey or one weak tone: its colour follows from its lightness, which is
     that of x up to one factor."""
-    if np.quantile(_chroma(y), 0.98) > _TONED_CHROMA:
+    if quantile(_chroma(y), 0.98) > _TONED_CHROMA:
         return False
     terms = np.stack([np.ones(len(y)), y[:, 0], y[:, 0] ** 2], axis=1)
     fitted, *_ = np.linalg.lstsq(terms, y[:, 1:], rcond=None)
-    if np.quantile(np.linalg.norm(terms @ fitted - y[:, 1:], axis=1), 0.9) > 6:
+    if quantile(np.linalg.norm(terms @ fitted - y[:, 1:], axis=1), 0.9) > 6:
         return False
     factor = float(x[:, 0] @ y[:, 0]) / max(float(x[:, 0] @ x[:, 0]), 1.0)
-    return bool(np.quantile(np.abs(factor * x[:, 0] - y[:, 0]), 0.9) < 12)
+    return quantile(np.abs(factor * x[:, 0] - y[:, 0]), 0.9) < 12
+
+
+def quantile(values: Float64, share: float) -> float:
+    """As `np.quantile` of (n,) values without nan, bit for bit, in a tenth of the time."""
+    at = share * (len(values) - 1)
+    below = int(at)
+    above = min(below + 1, len(values) - 1)
+    ordered = np.partition(values, (below, above))
+    low, high, part = float(ordered[below]), float(ordered[above]), at - below
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 def _has_turned(x: Float64, y: Float64) -> bool:
     """Whether a strong hue became another, more than by a cast that all colours share."""
-    coloured = (_chroma(x) > _STRONG) | (_chroma(y) > _STRONG)
+    strong_x, strong_y = _chroma(x) > _STRONG, _chroma(y) > _STRONG
+    coloured, strong = strong_x | strong_y, strong_x & strong_y
+    if int(strong.sum()) <= _MIN_SHARE * len(x):
+        return False
     cast = np.median(y[:, 1:] - x[:, 1:], axis=0)
     moved = np.linalg.norm(y[:, 1:] - x[:, 1:] - cast, axis=1) > _STRONG
     angle = np.arctan2(x[:, 2], x[:, 1]) - np.arctan2(y[:, 2], y[:, 1])
     degrees = np.abs(np.rad2deg(np.arctan2(np.sin(angle), np.cos(angle))))
-    strong = (_chroma(x) > _STRONG) & (_chroma(y) > _STRONG)
     turned = strong & (degrees > _TURNED_DEGREES)
     if np.mean(turned) > 0.5:  # the cast is then that of what has turned
         moved = np.ones_like(moved)
@@ -111,6 +123,8 @@ def _has_turned(x: Float64, y: Float64) -> bool:
 
 def _thing_has_moved(x: Float64, y: Float64, distance: Float64) -> bool:
     """Whether a thing on a plain ground has another colour, and the ground has not."""
+    if (distance > _OTHER_DISTANCE).mean() <= _MIN_SHARE:
+        return False
     ground = _ground(x) & _ground(y)
     if ground.mean() < _GROUND_SHARE or np.median(distance[ground]) > _STILL_DISTANCE:
         return False

@@ -172,37 +172,35 @@ def windows(laid: Laid) -> Windows:
     if min(laid.a.shape) < WINDOW_PX + 2:
         return Windows(*(np.empty(0, np.float32) for _ in range(3)))
     one, (h, w) = laid.a[1:-1, 1:-1], laid.a.shape
-    (mean_a,), (std_a,) = _means_and_contrasts(one, [(0, 0)], one.shape)
+    mean_a, std_a = _means_and_contrasts(one, [(0, 0)], one.shape)
     shifts = [(y, x) for y in range(3) for x in range(3)]
     means, contrasts = _means_and_contrasts(laid.b, shifts, one.shape)
-    products = [_in_windows(one * laid.b[y : h - 2 + y, x : w - 2 + x]) for y, x in shifts]
-    found = [(p - mean_a * m) / (std_a * c + 1e-3) for p, m, c in zip(products, means, contrasts, strict=True)]
-    best, contrast = np.maximum.reduce(found), contrasts[len(shifts) // 2]
-    whole = _in_windows(laid.common[1:-1, 1:-1].astype(np.float32)) > 0.99
-    return Windows(std_a[whole], contrast[whole], best[whole])
+    h, w = ((s - 2) // STRIDE_PX * STRIDE_PX for s in (h, w))
+    products = np.stack([_in_windows(one[:h, :w] * laid.b[y : h + y, x : w + x]) for y, x in shifts])
+    best = np.max((products - mean_a * means) / (std_a * contrasts + 1e-3), axis=0)
+    whole = _in_windows(laid.common[1:-1, 1:-1][:h, :w].astype(np.float32)) > 0.99
+    return Windows(std_a[0][whole], contrasts[len(shifts) // 2][whole], best[whole])
 
 
 def _means_and_contrasts(
     levels: Float32, shifts: Sequence[tuple[int, int]], shape: tuple[int, ...]
-) -> tuple[list[Float32], list[Float32]]:
-    """Of the windows of the part of this shape that begins at each shift (y, x); by sums over rectangles."""
+) -> tuple[Float32, Float32]:
+    """(shifts, rows, columns) of the windows of the part of this shape that begins at each shift (y, x); by sums over
+    rectangles."""
     rows, columns = (s // STRIDE_PX for s in shape)
     sums = cv2.integral2(levels, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
     size = WINDOW_PX // STRIDE_PX
-    corners = [[s[y:, x:][::STRIDE_PX, ::STRIDE_PX][: rows + 1, : columns + 1] for s in sums] for y, x in shifts]
+    c = np.array([[s[y:, x:][::STRIDE_PX, ::STRIDE_PX][: rows + 1, : columns + 1] for y, x in shifts] for s in sums])
     mean, square = (
-        [(c[size:, size:] - c[:-size, size:] - c[size:, :-size] + c[:-size, :-size]) / WINDOW_PX**2 for c in planes]
-        for planes in zip(*corners, strict=True)
-    )
-    contrast = [np.sqrt(np.maximum(q - m * m, 0.0)) for m, q in zip(mean, square, strict=True)]
-    return [m.astype(np.float32) for m in mean], [c.astype(np.float32) for c in contrast]
+        c[..., size:, size:] - c[..., :-size, size:] - c[..., size:, :-size] + c[..., :-size, :-size]
+    ) / WINDOW_PX**2
+    return mean.astype(np.float32), np.sqrt(np.maximum(square - mean * mean, 0.0)).astype(np.float32)
 
 
 def _in_windows(plane: Float32) -> Float32:
-    """The mean in each window, (rows, columns)."""
+    """The mean in each window, (rows, columns), of a plane of whole strides."""
     rows, columns = (s // STRIDE_PX for s in plane.shape)
-    whole = np.ascontiguousarray(plane[: rows * STRIDE_PX, : columns * STRIDE_PX])
-    cells = cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA)
+    cells = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
     return np.asarray((cells[:-1, :-1] + cells[1:, :-1] + cells[:-1, 1:] + cells[1:, 1:]) / 4, np.float32)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, UInt8, expect
@@ -22,6 +23,8 @@ _SAME_LEVELS, _LEAST_BACKGROUND = 8, 0.55
 _EDGE_LEVELS, _LEAST_EDGE, _LEAST_OPPOSITE_EDGE = 14, 0.4, 0.1
 """A band needs less of an edge where the opposite one, in the same colour, has one: dark photos lie in dark bars."""
 _LEAST_SHARE, _LEAST_PX, _MOST_SHARE = 0.004, 2, 0.48
+_FIRST_LINES = 16
+"""Most pictures have no band: so many lines show it, and the others are not looked at."""
 _RULE_PX, _RULE_SHARE = 3, 0.012
 """A band may have lines across it, as thick as this."""
 _JUMP_LINES, _SMOOTH_LEVELS, _SHARPER, _NOISE_LEVELS = 5, 0.9, 2.5, 0.06
@@ -50,7 +53,8 @@ class Inside(NamedTuple):
 def inside_borders(grey: UInt8) -> Inside:
     """The part of (h, w) uint8, a picture at full size or reduced, that added borders leave.
 
-    Cost: about 0.3 ms for 500 px.
+    Cost: about 0.2 ms for 500 px: of each row and column _SAMPLES values are read, and of those of a picture without
+    borders the first few rows and columns.
     """
     expect(grey=(grey, "h w", np.uint8))
     if min(grey.shape) < _LEAST_SIDE_PX:
@@ -59,7 +63,7 @@ def inside_borders(grey: UInt8) -> Inside:
     left, top, right, bottom = 0, 0, width, height
     for _ in range(_NESTED):  # bars within a frame; and within bars at the sides those above and below are plainer
         within = grey[top:bottom, left:right]
-        before, after = _bands(np.ascontiguousarray(within.T))
+        before, after = _bands(within.T)
         left, right = left + before, right - after
         above, below = _bands(within[:, before : within.shape[1] - after])
         top, bottom = top + above, bottom - below
@@ -71,15 +75,19 @@ def inside_borders(grey: UInt8) -> Inside:
 def _bands(lines: UInt8) -> tuple[int, int]:
     """The number of lines at the beginning and at the end that are added bands."""
     step = max(1, lines.shape[1] // _SAMPLES)
-    sampled = lines[:, ::step]
-    first, last = _band(sampled), _band(sampled[::-1])
+    first, last = _band(lines[:, ::step]), _band(lines[::-1, ::step])
     alike = first.n > 0 and last.n > 0 and abs(first.background - last.background) <= _SAME_LEVELS
     least = _LEAST_OPPOSITE_EDGE if alike and max(first.edge, last.edge) >= _LEAST_EDGE else _LEAST_EDGE
     found = tuple(band.n if band.edge >= least else 0 for band in (first, last))
     if any(found):
         return found[0], found[1]
-    smooth = _smooth_bands(np.abs(lines[:, 1::step].astype(np.int16) - lines[:, :-1:step]).mean(axis=1))
+    smooth = _smooth_bands(_mean_difference(lines[:, 1::step], lines[:, :-1:step]))
     return smooth, smooth
+
+
+def _mean_difference(a: UInt8, b: UInt8) -> Floats:
+    """(h,) of each line of (h, w) uint8, in levels."""
+    return cv2.reduce(cv2.absdiff(a, b), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0] / a.shape[1]
 
 
 class _Band(NamedTuple):
@@ -93,14 +101,27 @@ class _Band(NamedTuple):
 def _band(lines: UInt8) -> _Band:
     """The band that begins with the first line; of no lines where there is none."""
     n = len(lines)
-    most = int(_MOST_SHARE * n)
-    near = lines[: most + 3].astype(np.int16)
-    background = int(np.median(near[:2]))
-    share = (np.abs(near - background) <= _SAME_LEVELS).mean(axis=1)[:most]
-    end = _first_run(share < _LEAST_BACKGROUND, max(_RULE_PX, round(_RULE_SHARE * n)))
+    most, rule = int(_MOST_SHARE * n), max(_RULE_PX, round(_RULE_SHARE * n))
+    background = int(_median(lines[:2].ravel()))
+    for looked_at in (min(most, _FIRST_LINES + rule), most):
+        end = _first_run(_lacks(lines[:looked_at], background), rule, looked_at == most)
+        if end < looked_at:
+            break
     if not max(_LEAST_PX, _LEAST_SHARE * n) <= end < most:
         return _Band(0, background, 0.0)
-    return _Band(end, background, _edge(near, end, background))
+    return _Band(end, background, _edge(lines[: most + 3].astype(np.int16), end, background))
+
+
+def _lacks(lines: UInt8, background: int) -> Bools:
+    """Of which lines the background is too small a part."""
+    near = np.abs(lines.astype(np.int16) - background) <= _SAME_LEVELS
+    return near.mean(axis=1) < _LEAST_BACKGROUND
+
+
+def _median(values: UInt8) -> float:
+    """As `np.median`, whose call takes longer than all else here."""
+    ordered, middle = np.sort(values), len(values) // 2
+    return float(ordered[middle]) if len(values) % 2 else (int(ordered[middle - 1]) + int(ordered[middle])) / 2
 
 
 def _edge(near: np.ndarray[Any, Any], end: int, background: int) -> float:
@@ -114,10 +135,13 @@ def _corners(grey: UInt8) -> float:
     """The share of the area in plain triangles of one colour at three corners or four, as turning leaves them."""
     small = grey[:: max(1, grey.shape[0] // _SAMPLES), :: max(1, grey.shape[1] // _SAMPLES)].astype(np.int16)
     views = (small, small[:, ::-1], small[::-1], small[::-1, ::-1])
-    colours = np.array([view[0, 0] for view in views])
-    areas = np.array([_triangle(view) for view in views])
-    found = (areas > 0) & (np.abs(colours - np.median(colours)) <= _SAME_LEVELS)
-    return float(areas[found].sum() / small.size) if found.sum() >= _LEAST_CORNERS else 0.0
+    colours = [int(view[0, 0]) for view in views]
+    middle = sum(sorted(colours)[1:3]) / 2
+    alike = [view for view, colour in zip(views, colours, strict=True) if abs(colour - middle) <= _SAME_LEVELS]
+    if len(alike) < _LEAST_CORNERS:
+        return 0.0
+    areas = [area for area in map(_triangle, alike) if area > 0]
+    return sum(areas) / small.size if len(areas) >= _LEAST_CORNERS else 0.0
 
 
 def _triangle(view: np.ndarray[Any, Any]) -> float:
@@ -133,11 +157,11 @@ def _triangle(view: np.ndarray[Any, Any]) -> float:
     return area if abs(area / (0.5 * (lengths[0] + 1) * (high + 1)) - 1) <= _MOST_BENT else 0.0
 
 
-def _first_run(flags: Bools, longer_than: int) -> int:
+def _first_run(flags: Bools, longer_than: int, may_go_on: bool) -> int:
     """Where the first run of more true flags than that begins, which may go on behind the last; else their number."""
-    n_true = np.cumsum(np.concatenate([[False], flags, np.ones(longer_than, bool)]))
-    whole = n_true[longer_than + 1 :] - n_true[: -longer_than - 1] > longer_than
-    return int(np.argmax(whole)) if whole.any() else len(flags)
+    behind = b"\1" * longer_than if may_go_on else b""
+    found = (flags.tobytes() + behind).find(b"\1" * (longer_than + 1))
+    return found if found >= 0 else len(flags)
 
 
 def _smooth_bands(activity: Floats) -> int:
@@ -151,16 +175,18 @@ def _smooth_bands(activity: Floats) -> int:
     if most <= least:
         return 0
     (before, after), (before_end, after_end) = (_around(side, least, most) for side in (activity, activity[::-1]))
-    jumps = np.minimum(after / (before + _NOISE_LEVELS), after_end / (before_end + _NOISE_LEVELS))
     smooth = np.maximum(before, before_end) <= _SMOOTH_LEVELS
-    plain = np.minimum(before, before_end) < _NOISE_LEVELS
-    place = int(np.argmax(jumps * (smooth & ~plain)))
-    return least + place if (smooth & ~plain)[place] and jumps[place] >= _SHARPER else 0
+    blurred = smooth & (np.minimum(before, before_end) >= _NOISE_LEVELS)
+    if not blurred.any():
+        return 0
+    jumps = np.minimum(after / (before + _NOISE_LEVELS), after_end / (before_end + _NOISE_LEVELS))
+    place = int(np.argmax(jumps * blurred))
+    return least + place if blurred[place] and jumps[place] >= _SHARPER else 0
 
 
 def _around(activity: Floats, least: int, most: int) -> tuple[Floats, Floats]:
     """The mean of _JUMP_LINES lines before each end `least` to `most`, and behind the line that interpolation mixes."""
-    sums = np.concatenate([[0.0], np.cumsum(activity)])
-    ends = np.arange(least, most)
-    mean_before = (sums[ends] - sums[ends - _JUMP_LINES]) / _JUMP_LINES
-    return mean_before, (sums[ends + 1 + _JUMP_LINES] - sums[ends + 1]) / _JUMP_LINES
+    wide = _JUMP_LINES
+    sums = np.concatenate([[0.0], np.cumsum(activity[: most + wide])])
+    mean_before = (sums[least:most] - sums[least - wide : most - wide]) / wide
+    return mean_before, (sums[least + 1 + wide : most + 1 + wide] - sums[least + 1 : most + 1]) / wide

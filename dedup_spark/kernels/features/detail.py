@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import scipy.fft
 from PIL import Image
 
-from dedup_spark.kernels.arrays import Float32, Float64
+from dedup_spark.kernels.arrays import Float32, Float64, UInt8
 
 SAMPLE_PX = 512
 """Side of the part of a picture that is looked at."""
@@ -29,18 +30,34 @@ def detail_share(sample: Image.Image) -> float:
 
     Args:
         sample: 8-bit part of the picture at full size; see SAMPLE_PX. One that is too small counts as sharp.
-    Cost: about 0.3 ms.
+    Cost: about 0.2 ms, twice that where there is no detail along rows.
     """
-    grey = np.asarray(sample.convert("L"), np.float32)
-    if min(grey.shape) < _WINDOW_PX:
+    if min(sample.size) < _WINDOW_PX:
         return 1.0
-    rows, columns = grey[:: max(1, grey.shape[0] // _LINES)], grey[:, :: max(1, grey.shape[1] // _LINES)]
-    spectra = [_spectrum(rows), _spectrum(np.ascontiguousarray(columns.T))]
-    drops = [_steepest_drop(power) for power in spectra]
-    if min(fall for fall, _ in drops) < _LEAST_DROP:
-        return 1.0
-    ends = [min(_reach(power), place) for power, (_, place) in zip(spectra, drops, strict=True)]
+    ends = []
+    for lines in (_rows, _columns):  # one after the other: nearly all pictures are known by their rows
+        power = _spectrum(lines(sample))
+        fall, place = _steepest_drop(power)
+        if fall < _LEAST_DROP:
+            return 1.0
+        ends.append(min(_reach(power), place))
     return float(np.sqrt(np.prod(ends)))
+
+
+def _rows(sample: Image.Image) -> UInt8:
+    """About _LINES rows, at equal distances from the first one on; the others are not made grey."""
+    (width, height), step = sample.size, max(1, sample.height // _LINES)
+    return _grey(sample, (width, -(-height // step)), (1, 0, 0, 0, step, 0.5 - step / 2))
+
+
+def _columns(sample: Image.Image) -> UInt8:
+    (width, height), step = sample.size, max(1, sample.width // _LINES)
+    return _grey(sample, (-(-width // step), height), (step, 0, 0.5 - step / 2, 0, 1, 0)).T
+
+
+def _grey(sample: Image.Image, size: tuple[int, int], places: tuple[float, ...]) -> UInt8:
+    """(h, w) uint8 of the pixels at these places, which are an affine transformation."""
+    return np.asarray(sample.transform(size, Image.Transform.AFFINE, places, Image.Resampling.NEAREST).convert("L"))
 
 
 @functools.cache
@@ -48,10 +65,11 @@ def _window() -> Float32:
     return np.hanning(_WINDOW_PX).astype(np.float32)
 
 
-def _spectrum(lines: Float32) -> Float64:
+def _spectrum(lines: UInt8) -> Float64:
     """(32,) mean power along lines of pixels at the frequencies 1 to 32 of 32."""
-    pieces = lines[:, : lines.shape[1] // _WINDOW_PX * _WINDOW_PX].reshape(-1, _WINDOW_PX)
-    waves = np.fft.rfft((pieces - pieces.mean(axis=1, keepdims=True)) * _window(), axis=1)
+    whole = lines[:, : lines.shape[1] // _WINDOW_PX * _WINDOW_PX]
+    pieces = whole.astype(np.float32, order="C").reshape(-1, _WINDOW_PX)
+    waves = scipy.fft.rfft((pieces - pieces.mean(axis=1, keepdims=True)) * _window(), axis=1)
     power: Float64 = (waves.real**2 + waves.imag**2).mean(axis=0, dtype=np.float64)[1:] + 1e-9
     return power
 

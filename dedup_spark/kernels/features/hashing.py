@@ -7,6 +7,7 @@ import hashlib
 import imagehash
 import numpy as np
 from PIL import Image
+from scipy import fftpack
 
 from dedup_spark.kernels.arrays import Bools, Int32, Int64, expect
 from dedup_spark.kernels.decoding.digests import picture_digest
@@ -17,6 +18,8 @@ from dedup_spark.kernels.decoding.rendering import hashable
 PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
 are never equal, whatever the pixels. Version 1 added no prefix to what is hashed."""
+
+_PHASH_SIDE, _PHASH_PX = 8, 32
 
 BLANK_LEVELS = 2.0
 """Standard deviation, levels of 255, below which a frame shows nothing: its pHash would be that of noise."""
@@ -46,7 +49,7 @@ def phash(image: DecodedImage) -> int:
     their ground, of images with a colour profile that is not sRGB, and of deep and rare modes, which imagehash would
     clip. Of several frames it is that of the described one.
     """
-    return _packed(imagehash.phash(hashable(image)))
+    return _phash(hashable(image))
 
 
 def frame_phashes(image: DecodedImage) -> list[int] | None:
@@ -62,16 +65,23 @@ def dhash(image: DecodedImage) -> int:
     Each bit says whether a pixel of the 9 x 8 grey image is darker than its right neighbour. Cheaper than pHash, and
     less robust: it is for people who compare with other programs; no step uses it. Of what is seen, as for `phash`.
     """
-    return _packed(imagehash.dhash(hashable(image)))
+    return _packed(imagehash.dhash(hashable(image)).hash)
 
 
 def _phash_of_moment(small: Image.Image) -> int:
-    return _packed(imagehash.phash(small)) if contrast_of(small) >= BLANK_LEVELS else 0
+    return _phash(small) if contrast_of(small) >= BLANK_LEVELS else 0
 
 
-def _packed(found: imagehash.ImageHash) -> int:
-    bits: Bools = found.hash.ravel()
-    return int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True)
+def _phash(image: Image.Image) -> int:
+    """As `imagehash.phash`, step by step, in less time: `np.median` takes as long there as both transforms do."""
+    small = np.asarray(image.convert("L").resize((_PHASH_PX, _PHASH_PX), Image.Resampling.LANCZOS))
+    waves = fftpack.dct(fftpack.dct(small, axis=0), axis=1)[:_PHASH_SIDE, :_PHASH_SIDE]
+    ordered = np.sort(waves, axis=None)
+    return _packed(waves > np.mean(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]))
+
+
+def _packed(bits: Bools) -> int:
+    return int.from_bytes(np.packbits(bits.ravel()).tobytes(), "big", signed=True)
 
 
 def hamming_bits(a: Int64, b: Int64) -> Int32:

@@ -14,7 +14,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from dedup_spark.kernels.arrays import Float32, Float64, Int64, expect
+from dedup_spark.kernels.arrays import Float32, Float64, Int64, UInt8, expect
 
 SAMPLE_PX = 256
 """Side of the part of a picture that is looked at: 1,024 blocks."""
@@ -59,7 +59,7 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
             if the picture has a JPEG file's own grid; see SAMPLE_PX.
         table: the quantisation table (64,) of the JPEG file that the sample comes from; None for a lossless file, whose
             earlier grid is searched for.
-    Cost: about 0.5 ms.
+    Cost: about 0.3 ms for a JPEG file.
     """
     luma = _luma(sample, is_exact=table is None)
     if min(luma.shape) < 16:
@@ -71,10 +71,10 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
     return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
 
 
-def _luma(sample: Image.Image, is_exact: bool) -> Float32:
+def _luma(sample: Image.Image, is_exact: bool) -> Float32 | UInt8:
     """Luma, (h, w); rounded to levels unless it must be exact."""
     if not is_exact:
-        return np.asarray(sample.convert("L"), np.float32)
+        return np.asarray(sample.convert("L"))
     return np.asarray(sample.convert("RGB"), np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -100,15 +100,15 @@ def _basis() -> Float32:
     return np.stack([np.outer(waves[u], waves[v]).ravel() for u, v in _FREQUENCIES], 1).astype(np.float32)
 
 
-def _coefficients(luma: Float32) -> Float32:
+def _coefficients(luma: Float32 | UInt8) -> Float32:
     """(blocks, frequencies): their sizes, without sign."""
     high, wide = (n // 8 for n in luma.shape)
     blocks = luma[: 8 * high, : 8 * wide].reshape(high, 8, wide, 8).swapaxes(1, 2).reshape(-1, 64)
-    found: Float32 = np.abs(blocks @ _basis())
-    return found
+    found: Float32 = blocks.astype(np.float32, copy=False) @ _basis()
+    return np.abs(found, out=found)
 
 
-def _grid(luma: Float32) -> tuple[int, int]:
+def _grid(luma: Float32 | UInt8) -> tuple[int, int]:
     """(left, top), 0 to 7: where the blocks of an earlier JPEG begin, by the steps in brightness at their edges."""
     offsets = []
     for values in (luma, luma.T):
@@ -142,24 +142,33 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
     After one compression smaller values are more frequent than larger ones. A value is missing where it is much rarer
     than the next one that the earlier step can give.
     """
-    steps = {}
-    for i, own in enumerate(table[_PLACES].tolist()):
-        if not 0 < own <= _MAX_STEP:
-            continue
-        values = np.minimum(np.rint(sizes[:, i] / own), _MAX_VALUE).astype(np.int64)
-        counts = np.bincount(values, minlength=_MAX_VALUE + 1)[:_MAX_VALUE].astype(np.float64)
-        found, expected = _gaps(own) @ counts
+    steps, table = dict[int, int](), table[_PLACES]
+    counts = _counts(sizes, table)
+    for own in {own for own in table.tolist() if 0 < own <= _MAX_STEP}:
+        frequencies = np.flatnonzero(table == own)
+        found, expected = np.split(counts[frequencies] @ _gaps(own), 2, axis=1)
         fits = (expected >= _LEAST_MISSING) & (found < _MOST_FOUND * expected)
-        if fits.any():
-            steps[i] = own + 1 + int(np.flatnonzero(fits)[-1])  # what cannot come of 8 cannot come of 4 either
+        for row, place in np.argwhere(fits).tolist():  # the last one stays: what cannot come of 8 cannot come of 4
+            steps[int(frequencies[row])] = own + 1 + place
     return steps
+
+
+def _counts(sizes: Float32, table: Int64) -> Float64:
+    """(frequencies, values): how often each value below _MAX_VALUE occurs; float64 for a product of matrices, exact."""
+    steps = np.maximum(table, 1).astype(np.float32)  # damaged files have steps of 0
+    values = np.minimum(np.rint(sizes / steps), _MAX_VALUE).astype(np.int64)
+    width = _MAX_VALUE + 1
+    values += width * np.arange(values.shape[1])
+    counted = np.bincount(values.ravel(), minlength=width * values.shape[1]).reshape(-1, width)
+    return counted[:, :_MAX_VALUE].astype(np.float64)
 
 
 @functools.lru_cache(_MAX_STEP)
 def _gaps(own: int) -> Float64:
-    """(2, steps, values) for the steps from own + 1 on: which values an earlier step cannot give, and how often each
+    """(values, 2 x steps) for the steps from own + 1 on: which values an earlier step cannot give; and how often each
     value is the next one that it can give."""
-    return np.stack([_gaps_of(step / own) for step in range(own + 1, max(4 * own, _LEAST_RANGE) + 1)], axis=1)
+    gaps = [_gaps_of(step / own) for step in range(own + 1, max(4 * own, _LEAST_RANGE) + 1)]
+    return np.ascontiguousarray(np.concatenate(np.stack(gaps, axis=1)).T)
 
 
 def _gaps_of(ratio: float) -> Float64:

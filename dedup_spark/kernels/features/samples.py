@@ -14,7 +14,7 @@ _BLOCK_PX = 8
 def middle(image: Image.Image, box: tuple[int, int, int, int], side_px: int) -> Image.Image:
     """The middle of a box (left, top, right, bottom) of an image, `side_px` wide and high where it is that large."""
     left, top, right, bottom = _box((max(1, box[2] - box[0]), max(1, box[3] - box[1])), side_px, 1)
-    return image.crop((box[0] + left, box[1] + top, box[0] + right, box[1] + bottom))
+    return _cut(image, (box[0] + left, box[1] + top, box[0] + right, box[1] + bottom))
 
 
 def stored_middle(upright: Image.Image, orientation: int, side_px: int) -> Image.Image:
@@ -23,7 +23,12 @@ def stored_middle(upright: Image.Image, orientation: int, side_px: int) -> Image
     left, top, right, bottom = _box(size, side_px, _BLOCK_PX)
     corners = [_turned(x, y, size, orientation) for x, y in ((left, top), (right, bottom))]
     (xs, ys) = zip(*corners, strict=True)
-    return turn(upright.crop((min(xs), min(ys), max(xs), max(ys))), _BACK.get(orientation, orientation))
+    return turn(_cut(upright, (min(xs), min(ys), max(xs), max(ys))), _BACK.get(orientation, orientation))
+
+
+def _cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The image itself where the box is all of it: a sample is read, and not changed."""
+    return image if box == (0, 0, *image.size) else image.crop(box)
 
 
 def _box(size: tuple[int, int], side_px: int, step_px: int) -> tuple[int, int, int, int]:

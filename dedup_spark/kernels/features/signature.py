@@ -162,7 +162,7 @@ def _derive(data: bytes, image: DecodedImage, settings: SignatureSettings) -> Si
     grey = np.asarray(thumbnail.convert("L"))
     stored = _jpeg(thumbnail, settings.thumbnail_quality)
     return Signature(
-        **dataclasses.asdict(origin_facts(data, image, reduced)),
+        **_named(origin_facts(data, image, reduced)),
         pixel_hash=hashing.pixel_hash(image),
         phash=hashing.phash(image),
         width_px=image.size[0],
@@ -180,6 +180,11 @@ def _derive(data: bytes, image: DecodedImage, settings: SignatureSettings) -> Si
         signature_version=_version(image.decoder, formats.decoder_by_way(image.decoder), settings),
         model_input=_input_of(reduced, stored, settings) if settings.input_px else None,
     )
+
+
+def _named(facts: OriginFacts) -> dict[str, Any]:
+    """By column; `dataclasses.asdict` would copy each value."""
+    return {field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)}
 
 
 def _film_facts(image: DecodedImage) -> dict[str, Any]:

@@ -71,3 +71,10 @@ def test_a_recompressed_copy_has_the_same_colours() -> None:
     for image in (sample("coffee.png"), shirt((200, 60, 40))):
         again = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
         assert change(image, again) == colours.NONE
+
+
+@pytest.mark.parametrize("share", [0.9, 0.95, 0.98, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 60, 61, 1000, 4096])
+def test_the_quantile_is_that_of_numpy_bit_for_bit(n: int, share: float) -> None:
+    values = np.random.default_rng(n).normal(20, 9, n).astype(np.float32).astype(np.float64)
+    assert colours.quantile(values, share) == np.quantile(values, share)

@@ -8,6 +8,7 @@ import pytest
 from photos import Grey, cropped, page, photo, reencoded, rotated
 
 from dedup_spark.kernels.clusters import colours, content, geometry
+from dedup_spark.kernels.clusters.laying import Laid
 
 WHOLE = np.array([[1.0, 0, 0], [0, 1, 0]])
 
@@ -115,3 +116,20 @@ def test_thumbnails_that_cannot_be_decoded_are_refused() -> None:
         content.picture(b"")
     with pytest.raises(ValueError, match=r"matrix: expected float64"):
         content.compare(picture(photo(0)), picture(photo(1)), np.eye(3)[:2].astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(18, 18), (64, 50), (193, 256), (130, 131)])
+def test_windows_are_those_measured_one_by_one(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(shape[0])
+    a, b = (cv2.GaussianBlur(rng.integers(0, 256, shape).astype(np.float32), (0, 0), 1.5) for _ in range(2))
+    found = content.windows(Laid(a, b, np.ones(shape, bool), np.eye(3)[:2]))
+    rows, columns = (((s - 2) // 8 - 1) for s in shape)
+    places = [(8 * i, 8 * j) for i in range(rows) for j in range(columns)]
+    at_b = [[b[y + dy : y + dy + 16, x + dx : x + dx + 16] for dy in range(3) for dx in range(3)] for y, x in places]
+    at_a = [a[1 + y : 17 + y, 1 + x : 17 + x] for y, x in places]
+    best = [
+        max(np.corrcoef(p.ravel(), q.ravel())[0, 1] for q in shifted) for p, shifted in zip(at_a, at_b, strict=True)
+    ]
+    assert found.correlation == pytest.approx(best, abs=2e-3)
+    assert found.a == pytest.approx([p.std() for p in at_a], abs=1e-2)
+    assert found.b == pytest.approx([shifted[4].std() for shifted in at_b], abs=1e-2)
