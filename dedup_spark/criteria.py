@@ -33,15 +33,18 @@ _SHARP_BELOW = (
 _IS_SHARP = "detail_share >= 0.9 AND NOT has_added_border"
 
 _BY_FIRST_QUALITY = f"OVER ({_OF_ITS_SIZE} ORDER BY first_quality RANGE BETWEEN"
+_FIRST = "is_first_jpeg AND NOT differs_from_most"
 _IS_FIRST_JPEG_OF_IT = (
-    "max(CASE WHEN is_first_jpeg AND NOT differs_from_most THEN 1 END) "
-    f"{_BY_FIRST_QUALITY} 4 PRECEDING AND UNBOUNDED FOLLOWING) = 1"
+    f"max(CASE WHEN {_FIRST} THEN CASE WHEN chroma_subsampling = '4:4:4' THEN 2 ELSE 1 END END) "
+    f"{_BY_FIRST_QUALITY} 4 PRECEDING AND UNBOUNDED FOLLOWING) "
+    ">= CASE WHEN chroma_subsampling = '4:4:4' AND jpeg_quality >= first_quality + 20 THEN 2 ELSE 1 END"
 )
 _IS_BETWEEN = (
     "max(CASE WHEN NOT is_first_jpeg AND NOT differs_from_most THEN jpeg_quality END) "
     f"{_BY_FIRST_QUALITY} UNBOUNDED PRECEDING AND 8 PRECEDING) >= first_quality - 4"
 )
-"""A member of its size may be the JPEG whose traces this one carries: it has none, or those of a still stronger one."""
+"""A member of its size may be the JPEG whose traces this one carries: it has none, or those of a still stronger one. A
+file with whole chroma, far better than its traces, is not taken for a copy of one with reduced chroma."""
 
 OF_GROUP = (
     {"n_of_size": f"count(*) OVER ({_OF_ITS_SIZE})"},
@@ -63,7 +66,9 @@ OF_GROUP = (
     },
     {
         "size_of_best": "true_px / nullif(greatest(max(CASE WHEN NOT has_added_border THEN true_px END) "
-        "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label)), 0)"
+        "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label)), 0)",
+        "has_resaved_bytes": "coalesce(resaved_bytes > 1.005 * min(resaved_bytes) "
+        f"OVER ({_OF_ITS_SIZE}, round(kept_quality, 0)), false)",
     },
 )
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones.
@@ -74,8 +79,9 @@ other, the original was soft. `is_export`: a lossless file, none of a camera, wi
 the other way round would take a lossy file without loss. `is_resaved`: it has traces of a JPEG, and a member of its
 size may be that JPEG, or is one of better quality without traces; where all have the traces, the original had them,
 too. `kept_quality`: of the strongest compression that tells it from others of its size; `quality_below_best`: how far
-below the best of these. `resaved_bytes`: of a JPEG; saving it again with its own tables makes it larger by some
-percent, as rounding adds coefficients (in 44 of 48 photos). `size_of_best`: pixels as a share of the member with the
+below the best of these. `has_resaved_bytes`: a JPEG with more bytes than another of its size and quality; saving again
+with the same tables adds some percent where another program does it, as rounding adds coefficients (in 44 of 48
+photos), and next to nothing where the same one does. `size_of_best`: pixels as a share of the member with the
 most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a screenshot leaves the
 smaller photo that it shows in the running, and not its thumbnail.
 
@@ -95,7 +101,7 @@ CRITERIA = (
     ("camera IS NOT NULL DESC", "it has the camera's EXIF data, and {other} has not"),
     ("has_maker_note DESC", "it has the camera's maker notes, and {other} has not"),
     (
-        f"coalesce(regexp_like(lower(software), '{EDITORS}'), false) ASC",
+        f"coalesce(camera IS NOT NULL AND regexp_like(lower(software), '{EDITORS}'), false) ASC",
         "no editor has written it, as one has written {other}",
     ),
     ("is_enlarged ASC", "its detail is as fine as its pixels, and {other} was enlarged"),
@@ -109,7 +115,7 @@ CRITERIA = (
     ),
     ("date_trunc('DAY', modified_at) ASC", "it is older than {other}"),
     ("round(kept_quality, 0) DESC", "it was compressed a little less strongly than {other}"),
-    ("resaved_bytes ASC", "at about the same quality it has fewer bytes than {other}, as saving again adds some"),
+    ("has_resaved_bytes ASC", "{other} has more bytes for the same quality, as saving again adds some"),
     ("size_bytes DESC", "it has more bytes than {other}"),
     ("modified_at ASC", "it is some hours or minutes older than {other}"),
     ("uri ASC", "all else is equal, and its address comes before that of {other}"),

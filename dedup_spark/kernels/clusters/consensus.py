@@ -117,8 +117,15 @@ def _differs(members: Members, levels: Float32, frame: Int64, seen: Bools) -> Bo
     differs = np.zeros(len(frame), bool)
     told, most = _nearest_frame(levels, np.log(members.ratio), frame, seen, medians)
     if len(told):
-        differs[told] = layout.compare(members.layouts[told], most, members.shorter_px[told]).is_changed
+        differs[told] = layout.compare(_grey(members.layouts[told]), _grey(most), members.shorter_px[told]).is_changed
     return differs
+
+
+def _grey(layouts: UInt8) -> UInt8:
+    """Without colours: an original is often the only one that has kept its colour profile."""
+    grey = layouts.copy()
+    grey[:, layout.CELLS**2 :] = 128
+    return grey
 
 
 def _nearest_frame(

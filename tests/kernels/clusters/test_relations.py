@@ -45,7 +45,9 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
     "marked": (ALIGNED | {"is_changed": True, "changed": 0.1}, ("edited_copy", "marked")),
     "cropped and marked": ({"is_changed": True, "covered": 0.7, "changed": 0.2}, ("edited_copy", "cropped, marked")),
     "a tone by the thumbnails": ({"is_toned": True}, ("edited_copy", "tone")),
-    "a tone by the colours": (ALIGNED | {"colour_change": "tone"}, ("edited_copy", "tone")),
+    "a tone by the colours of what differs": (
+        ALIGNED | {"is_changed": True, "colour_change": "tone"}, ("edited_copy", "tone")),
+    "a tone that only the few pixels of a small copy have": (ALIGNED | {"colour_change": "tone"}, ("reencoded", None)),
     "turned": ({"is_changed": True, "is_turned": True}, ("edited_copy", "turned")),
     "stretched": ({"size_b": (400, 400)}, ("edited_copy", "stretched")),
     "one side cut by a hair": ({"size_b": (800, 596)}, ("edited_copy", "stretched")),
