@@ -68,7 +68,7 @@ OF_GROUP = (
         "size_of_best": "true_px / nullif(greatest(max(CASE WHEN NOT has_added_border THEN true_px END) "
         "OVER (PARTITION BY label), 0.4 * max(true_px) OVER (PARTITION BY label)), 0)",
         "has_resaved_bytes": "coalesce(resaved_bytes > 1.005 * min(resaved_bytes) "
-        f"OVER ({_OF_ITS_SIZE}, round(kept_quality, 0)), false)",
+        f"OVER ({_OF_ITS_SIZE}, round(kept_quality, 0), chroma_subsampling), false)",
     },
 )
 """Columns that compare a member with its group, by windows, in turn: later ones use earlier ones.
@@ -79,9 +79,9 @@ other, the original was soft. `is_export`: a lossless file, none of a camera, wi
 the other way round would take a lossy file without loss. `is_resaved`: it has traces of a JPEG, and a member of its
 size may be that JPEG, or is one of better quality without traces; where all have the traces, the original had them,
 too. `kept_quality`: of the strongest compression that tells it from others of its size; `quality_below_best`: how far
-below the best of these. `has_resaved_bytes`: a JPEG with more bytes than another of its size and quality; saving again
-with the same tables adds some percent where another program does it, as rounding adds coefficients (in 44 of 48
-photos), and next to nothing where the same one does. `size_of_best`: pixels as a share of the member with the
+below the best of these. `has_resaved_bytes`: a JPEG with more bytes than another of its size, quality and chroma;
+saving again with the same tables adds some percent where another program does it, as rounding adds coefficients (in 44
+of 48 photos), and next to nothing where the same one does. `size_of_best`: pixels as a share of the member with the
 most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a screenshot leaves the
 smaller photo that it shows in the running, and not its thumbnail.
 
