@@ -29,11 +29,15 @@ from typing import Any
 import numpy as np
 from harness import Table, describe_machine, photo_bytes, print_json
 from original_copies import HARD, KINDS, ORIGINALS, copies_of, original_of
+from PIL import ImageOps
 
 from dedup_spark.criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
+from dedup_spark.kernels import edits
+from dedup_spark.kernels.arrays import UInt8
+from dedup_spark.kernels.clusters import consensus, layout
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
-from dedup_spark.kernels.features import quality
+from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
 
 SEED = 20_261
@@ -42,7 +46,7 @@ _REDUCED_PX = 256
 _TAKEN = datetime(2024, 5, 1, 12)
 _COLUMNS = (
     "label", "kind", "uri", "size_bytes", "modified_at", "width_px", "height_px", "format", "mode",
-    "entropy_bits",
+    "entropy_bits", "pixel_hash", "decoder", "differs_from_most", "has_added_border",
     *[f.name for f in dataclasses.fields(OriginFacts)],
 )  # fmt: skip
 
@@ -55,6 +59,8 @@ def facts_of(data: bytes) -> Row:
     reduced = render(image, _REDUCED_PX)
     facts = dataclasses.asdict(origin_facts(data, image, reduced))
     facts |= {"mode": image.source.mode, "entropy_bits": quality.entropy_bits(np.asarray(reduced.convert("L")))}
+    facts |= {"pixel_hash": hashing.pixel_hash(image), "decoder": image.decoder}
+    facts["thumbnail"] = edits.encoded(ImageOps.contain(reduced.convert("RGB"), (_REDUCED_PX,) * 2), "JPEG", quality=80)
     width, height = image.size
     return facts | {"width_px": width, "height_px": height, "format": image.format, "size_bytes": len(data)}
 
@@ -76,16 +82,48 @@ def with_times(rows: list[Row], times: str, rng: np.random.Generator) -> list[Ro
     return [row | {"modified_at": t.isoformat(" ")} for row, t in zip(rows, at, strict=True)]
 
 
+def with_consensus(members: list[Row]) -> list[Row]:
+    """Add what stages/cluster/consensus.py adds: compared with the other pictures of the group."""
+    pictures = list({row["pixel_hash"]: row for row in members}.values())
+    described = [layout.describe(row["thumbnail"]) for row in pictures]
+    within = [consensus.describe_within(row["thumbnail"]) or (bytes(consensus.SIDE**2), math.nan) for row in pictures]
+    found = consensus.compare_with_most(
+        consensus.Members(
+            layouts=_levels([levels for levels, _ in described]),
+            shorter_px=np.array([px for _, px in described], np.int64),
+            ratio=np.array([row["width_px"] / row["height_px"] for row in pictures]),
+            added_share=np.array([row["added_share"] for row in pictures], np.float64),
+            shown_share=np.array([_shown_share(row) for row in pictures]),
+            within=_levels([levels for levels, _ in within]),
+            within_ratio=np.array([ratio for _, ratio in within]),
+        )
+    )
+    hashes = [row["pixel_hash"] for row in pictures]
+    named = {"differs_from_most": found.differs.tolist(), "has_added_border": found.has_added_border.tolist()}
+    place = {pixel_hash: k for k, pixel_hash in enumerate(hashes)}
+    return [row | {name: values[place[row["pixel_hash"]]] for name, values in named.items()} for row in members]
+
+
+def _levels(rows: list[bytes]) -> UInt8:
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+
+
+def _shown_share(row: Row) -> float:
+    return float(row["shown_width_px"] * row["shown_height_px"] / (row["width_px"] * row["height_px"]))
+
+
 def first_of_each(groups: dict[str, list[Row]]) -> dict[str, str]:
     """By label the kind that comes first by the default order."""
     lake = sqlite3.connect(":memory:")
     lake.create_function("regexp_like", 2, lambda text, pattern: text and bool(re.search(pattern, text)))
     lake.create_function("ln", 1, math.log)
+    lake.create_function("least", 2, min)
     lake.create_function("greatest", 2, lambda a, b: max((v for v in (a, b) if v is not None), default=None))
     lake.create_function("date_trunc", 2, lambda _, moment: moment[:10])
     lake.execute(f"CREATE TABLE members ({', '.join(_COLUMNS)})")
+    compared = {label: with_consensus(members) for label, members in groups.items()}
     rows = [
-        [label if c == "label" else row[c] for c in _COLUMNS] for label, members in groups.items() for row in members
+        [label if c == "label" else row[c] for c in _COLUMNS] for label, members in compared.items() for row in members
     ]
     lake.executemany(f"INSERT INTO members VALUES ({', '.join('?' * len(_COLUMNS))})", rows)
     described = "members"

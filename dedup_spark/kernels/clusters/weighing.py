@@ -41,7 +41,7 @@ _FAINT_AND_TONED = 4.0
 _SMALL_PX, _DRAWN_GROUND, _SMALL_LOGIT = 160.0, 0.2, 3.0
 """In fewer pixels written and drawn content cannot be told apart: such a pair stays below every usual cut, unless
 embeddings and pHashes agree and no difference at all can be measured."""
-_SMALL_BITS, _SMALL_FIT, _SMALL_PRIOR = 3, 0.95, 0.95
+_EQUAL_BITS, _EQUAL_FIT, _SMALL_PRIOR = 3, 0.95, 0.95
 
 
 class Thumbnail:
@@ -143,7 +143,8 @@ def _together(
     conclusive[rest] = probability.is_conclusive(verified)
     agreement = np.where(upright, found.agreement, agreement).astype(np.float32)
     n_inliers[upright] = 0
-    base = np.where(upright, _upright_logit(scores, found, p), probability.logit(p))
+    fits, aligned = _upright_logit(scores, found, p), probability.logit(p)
+    base = np.where(upright | (_is_equal(scores, found) & (fits > aligned)), fits, aligned)
     explained = np.zeros(m)
     explained[rest] = verified.explained
     logit = np.where(found.compared, base - against(found, explained, join_recoloured=join_recoloured), base)
@@ -173,7 +174,12 @@ def against(found: Differences, explained: Float64, *, join_recoloured: bool) ->
     return np.asarray(exchanged + recoloured + faint, np.float64)
 
 
+def _is_equal(scores: Scores, found: Differences) -> Bools:
+    """Where pHashes agree and no difference at all can be measured: blocks around the few keypoints of a logo may still
+    disagree, by the noise of a JPEG."""
+    return np.asarray((scores.hamming_bits <= _EQUAL_BITS) & (found.template == 0) & (found.fit >= _EQUAL_FIT))
+
+
 def _is_too_small(scores: Scores, found: Differences) -> Bools:
-    near = (scores.hamming_bits <= _SMALL_BITS) & (scores.prior >= _SMALL_PRIOR)
-    equal = near & (found.template == 0) & (found.fit >= _SMALL_FIT)
+    equal = _is_equal(scores, found) & (scores.prior >= _SMALL_PRIOR)
     return np.asarray((found.side_px < _SMALL_PX) & (found.ground > _DRAWN_GROUND) & ~equal)

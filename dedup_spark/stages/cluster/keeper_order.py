@@ -17,6 +17,7 @@ from dedup_spark.criteria import OF_FILE, OF_GROUP
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import ADDRESS_COLUMNS
+from dedup_spark.stages.cluster.consensus import with_consensus, without_consensus
 from dedup_spark.stages.cluster.plain_sql import NotPlainError, require_plain
 
 _ADDED = (
@@ -33,7 +34,9 @@ def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, set
     named; before them whether it is protected.
     """
     known = [c for c in members.columns if c != "image_id"]
-    described = _compared(members.join(_facts(images, features, settings).drop(*known), "image_id"))
+    facts = _facts(images, features, settings).drop(*known)
+    compared = with_consensus(members, features, settings.max_component_images)
+    described = _compared(compared.join(facts, "image_id"))
     order = [F.col("is_protected").desc(), *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
     rank = F.row_number().over(Window.partitionBy("label").orderBy(*order))
     values = [F.xxhash64("is_protected"), *[F.xxhash64(F.expr(split_item(i)[0])) for i in settings.keeper_order]]
@@ -60,7 +63,7 @@ def split_item(item: str) -> tuple[str, str]:
 def require_keeper_order(images: DataFrame, features: DataFrame, settings: ClusterSettings) -> None:
     """Raise ConfigError when cluster.keeper_order is not SQL over the columns of images and features, or does more than
     compute from them."""
-    facts = _compared(_facts(images, features, settings).withColumn("label", F.lit(0)))
+    facts = _compared(without_consensus(_facts(images, features, settings).withColumn("label", F.lit(0))))
     for item in settings.keeper_order:
         try:
             require_plain(images.sparkSession, split_item(item)[0])
@@ -73,7 +76,7 @@ def require_keeper_order(images: DataFrame, features: DataFrame, settings: Clust
 
 
 def _compared(described: DataFrame) -> DataFrame:
-    """Add the columns that compare a member with its group (`label`): criteria.OF_GROUP."""
+    """Add the columns that compare a member with its group (`label`): criteria.OF_GROUP, after those of consensus."""
     for columns in OF_GROUP:
         described = described.withColumns({name: F.expr(sql) for name, sql in columns.items()})
     return described

@@ -22,7 +22,7 @@ from dedup_spark.kernels.clusters import layout, relations
 EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")
 """The columns of evidence that relations rest on."""
 
-_FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>")
+_FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>, duration_ms int")
 _KNOWN = Columns("covered float, changed float, two_sided float, colour_change string, n_inliers int")
 _IDS = Columns("keeper_representative_id bigint, representative_id bigint, is_member boolean")
 _DESCRIBED = Columns(f"{_IDS.ddl}, {_KNOWN.ddl}, {_FACTS.ddl}, layout binary, layout_px int")
@@ -127,7 +127,9 @@ def _shapes(members: pa.Table, keepers: pa.Table) -> relations.Shapes:
 
 def _frames_agree(members: pa.Table, keepers: pa.Table) -> Bools:
     frames = (rows["frame_phashes"].to_pylist() for rows in (members, keepers))
-    return np.array([relations.frames_agree(a, b) for a, b in zip(*frames, strict=True)], bool)
+    is_film, is_other_film = (rows["duration_ms"].is_valid().to_pylist() for rows in (members, keepers))
+    rows = zip(*frames, is_film, is_other_film, strict=True)
+    return np.array([f == g and relations.frames_agree(a, b, are_films=f) for a, b, f, g in rows], bool)
 
 
 def _floats(rows: pa.Table, name: str) -> Float32:

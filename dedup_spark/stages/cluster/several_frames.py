@@ -23,14 +23,13 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from dedup_spark.kernels.clusters import relations
 from dedup_spark.stages.cluster.distances import Distances
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import ComparedFor
 
 FACTS = ("n_frames", "frame_phashes", "duration_ms")
 """Columns of features by which files with several frames are compared."""
-
-_PAGE_BITS, _MOMENT_BITS, _ODD_MOMENTS = 2, 6, 2
 
 
 class ByFrames(Distances):
@@ -98,11 +97,11 @@ def _of_first_film(marked: DataFrame) -> DataFrame:
 
 
 def _agree(a: Column, b: Column) -> Column:
-    """Whether the frames of two structs of FACTS agree; never null."""
+    """Whether the frames of two structs of FACTS agree: as `relations.frames_agree`, but a Column; never null."""
     bits = F.zip_with(a["frame_phashes"], b["frame_phashes"], lambda x, y: F.bit_count(x.bitwiseXOR(y)))
     is_film, is_other_film = a["duration_ms"].isNotNull(), b["duration_ms"].isNotNull()
-    films = F.size(F.filter(bits, lambda n: n > _MOMENT_BITS)) <= _ODD_MOMENTS
-    pages = (a["n_frames"] == b["n_frames"]) & F.forall(bits, lambda n: n <= _PAGE_BITS)
+    films = F.size(F.filter(bits, lambda n: n > relations.MOMENT_BITS)) <= relations.ODD_MOMENTS
+    pages = (a["n_frames"] == b["n_frames"]) & F.forall(bits, lambda n: n <= relations.PAGE_BITS)
     known = a["frame_phashes"].isNotNull() & b["frame_phashes"].isNotNull() & (is_film == is_other_film)
     alike = known & (F.size(a["frame_phashes"]) == F.size(b["frame_phashes"])) & F.when(is_film, films).otherwise(pages)
     return F.coalesce(alike, F.lit(False))

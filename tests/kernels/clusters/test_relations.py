@@ -45,7 +45,9 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
     "marked": (ALIGNED | {"is_changed": True, "changed": 0.1}, ("edited_copy", "marked")),
     "cropped and marked": ({"is_changed": True, "covered": 0.7, "changed": 0.2}, ("edited_copy", "cropped, marked")),
     "a tone by the thumbnails": ({"is_toned": True}, ("edited_copy", "tone")),
-    "a tone by the colours": (ALIGNED | {"colour_change": "tone"}, ("edited_copy", "tone")),
+    "a tone by the colours of what differs": (
+        ALIGNED | {"is_changed": True, "colour_change": "tone"}, ("edited_copy", "tone")),
+    "a tone that only the few pixels of a small copy have": (ALIGNED | {"colour_change": "tone"}, ("reencoded", None)),
     "turned": ({"is_changed": True, "is_turned": True}, ("edited_copy", "turned")),
     "stretched": ({"size_b": (400, 400)}, ("edited_copy", "stretched")),
     "one side cut by a hair": ({"size_b": (800, 596)}, ("edited_copy", "stretched")),
@@ -93,9 +95,22 @@ def test_a_resized_copy_has_the_shape_of_its_original(
         assert relations.is_proportional(Shapes(*sides)).tolist() == [fits]
 
 
-def test_films_agree_where_the_hash_of_every_frame_does() -> None:
-    assert relations.frames_agree([0, -1, 7], [1, -2, 0])
-    assert not relations.frames_agree([0, -1, 7], [0, 0, 7])
-    assert not relations.frames_agree([0, 1], [0, 1, 2])
-    assert not relations.frames_agree(None, [0])
-    assert not relations.frames_agree([], [])
+@pytest.mark.parametrize("are_films", [True, False])
+def test_frames_are_compared_one_by_one_where_they_are_known(are_films: bool) -> None:
+    def agree(a: list[int] | None, b: list[int] | None) -> bool:
+        return relations.frames_agree(a, b, are_films=are_films)
+
+    assert agree([0, -1, 7], [1, -2, 4])
+    assert not agree([0] * 3, [-1] * 3)
+    assert not agree([0, 1], [0, 1, 2])
+    assert not agree(None, [0])
+    assert not agree([], [])
+
+
+def test_a_film_may_have_odd_moments_and_a_document_no_odd_page() -> None:
+    pages, noisy, odd = [0] * 64, [0b111111] * 62 + [0, 0], [-1, -1] + [0] * 62
+    assert relations.frames_agree(pages, noisy, are_films=True)
+    assert relations.frames_agree(pages, odd, are_films=True)
+    assert not relations.frames_agree(pages, [-1, *odd[:-1]], are_films=True)
+    assert not relations.frames_agree(pages, noisy, are_films=False)
+    assert not relations.frames_agree(pages, [-1, *pages[1:]], are_films=False)

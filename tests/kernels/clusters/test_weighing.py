@@ -60,6 +60,19 @@ def test_pages_too_small_to_be_read_stay_below_the_cut_unless_all_agrees() -> No
     assert apart < probability.cut_for(0.99) < agreed
 
 
+def test_equal_hashes_and_no_difference_outweigh_blocks_that_noise_made_disagree() -> None:
+    logo = np.full((256, 256), 250, np.uint8)
+    cv2.circle(logo, (90, 128), 50, 40, -1)
+    for k, text in enumerate(("FABLE", "books")):
+        cv2.putText(logo, text, (40, 60 + 150 * k), cv2.FONT_HERSHEY_DUPLEX, 1.6 - 0.5 * k, 90, 2)
+    other = cv2.putText(logo.copy(), "and more", (150, 130), cv2.FONT_HERSHEY_DUPLEX, 0.8, 60, 2)
+    found = weigh(logo, [reencoded(logo, 15), np.asarray(other, np.uint8)], prior=0.97, bits=0)
+    assert found.differences.template[0] == 0
+    assert found.copy_probability[0] > CUT
+    equal = weighing._is_equal(Scores(np.full(2, 0.97), np.array([0, 4]), np.zeros(2, bool)), found.differences)
+    assert equal.tolist() == [True, False]
+
+
 def test_gradients_are_compared_though_they_have_no_keypoints() -> None:
     y, x = np.mgrid[0:192, 0:256]
     ramp, other = (np.asarray(v, np.uint8) for v in (x, y))

@@ -27,7 +27,7 @@ def reason(spark: SparkSession, second: dict[str, Any], order: tuple[str, ...] =
     known = [listed(1, uri="file:///lake/a/kept.jpg"), listed(2, uri="file:///lake/web/x.png")]
     read = features(spark, [readable(1, **GOOD), readable(2, **GOOD | second)])
     members = read.selectExpr(
-        "image_id", "content_hash", "pixel_hash", "model_id", "1L AS representative_id", "7L AS label"
+        "image_id", "content_hash", "pixel_hash", "model_id", "image_id AS representative_id", "7L AS label"
     )
     ranked = rank_members(members, images(spark, known), read, ClusterSettings(keeper_order=order, **settings))
     kept = ranked.withColumns({"keeper_image_id": F.lit(1), "is_keeper": F.col("image_id") == 1})

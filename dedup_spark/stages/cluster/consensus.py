@@ -1,0 +1,107 @@
+"""What most members of a group show, and which member was marked or bordered. Part of the step cluster.
+
+Of each group the distinct pictures are described by their thumbnails, 6 KB each, and compared with the median of those
+in the same frame (kernels/clusters/consensus.py): work grows with the number of members, not of their pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from dedup_spark.columns import Columns
+from dedup_spark.kernels.arrays import Float64, UInt8
+from dedup_spark.kernels.clusters import consensus, layout
+from dedup_spark.spark.arrow_groups import whole_groups
+
+NAMES = ("differs_from_most", "has_added_border")
+_FACTS = Columns(
+    "label bigint, representative_id bigint, width_px int, height_px int, added_share float, shown_width_px int, "
+    "shown_height_px int"
+)
+_DESCRIBED = Columns(f"{_FACTS.ddl}, layout binary, layout_px int, within binary, within_ratio float")
+_FOUND = Columns(f"label bigint, representative_id bigint, {', '.join(f'{name} boolean' for name in NAMES)}")
+
+
+def with_consensus(members: DataFrame, features: DataFrame, max_images: int) -> DataFrame:
+    """Add NAMES to members (label, representative_id); false where a group has one picture only.
+
+    Args:
+        max_images: Of a label; a larger one consists of equal vectors, and is compared in pieces.
+    Cost: 1 ms to describe a picture, 1 ms to compare it; one shuffle of 6 KB for each.
+    """
+    pictures = members.select("label", "representative_id").distinct()
+    n_of_label = F.count("*").over(Window.partitionBy("label"))
+    several = pictures.withColumn("n", n_of_label).where("n > 1").drop("n")
+    facts = features.withColumnRenamed("image_id", "representative_id").select(*_FACTS.names[1:], "thumbnail")
+    rows = several.join(facts, "representative_id").select(*_FACTS.names, "thumbnail")
+    described = rows.mapInArrow(_describe_batches, _DESCRIBED.ddl).repartition("label")
+    ordered = described.sortWithinPartitions("label", "representative_id")
+    found = ordered.mapInArrow(functools.partial(_compare_batches, max_images=max_images), _FOUND.ddl)
+    return members.join(found, ["label", "representative_id"], "left").fillna(False, list(NAMES))
+
+
+def without_consensus(members: DataFrame) -> DataFrame:
+    """Add NAMES, false: of what is not grouped."""
+    return members.withColumns({name: F.lit(False) for name in NAMES})
+
+
+def _describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """On executors: the last column, a thumbnail, to what is compared; null for a picture without a thumbnail."""
+    cv2.setNumThreads(1)
+    added = _DESCRIBED.names[len(_FACTS.names) :]
+    kinds = (pa.binary(), pa.int32(), pa.binary(), pa.float32())
+    for batch in batches:
+        shares = batch["added_share"].to_pylist()
+        rows = [_described(j, s) for j, s in zip(batch["thumbnail"].to_pylist(), shares, strict=True)]
+        columns = [pa.array([row[k] for row in rows], kind) for k, kind in enumerate(kinds)]
+        yield pa.RecordBatch.from_arrays([*batch.columns[:-1], *columns], [*_FACTS.names, *added])
+
+
+def _described(jpeg: bytes | None, added_share: float | None) -> tuple[bytes | int | float | None, ...]:
+    if not jpeg:
+        return None, None, None, None
+    within = consensus.describe_within(jpeg) if added_share else None
+    return (*layout.describe(jpeg), *(within or (None, None)))
+
+
+def _compare_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
+    """On executors: whole groups to rows of _FOUND."""
+    for group in whole_groups(batches, "label"):
+        for start in range(0, len(group), max_images):
+            part = group.slice(start, max_images).combine_chunks()
+            found = consensus.compare_with_most(_members(part))
+            columns = [part["label"].combine_chunks(), part["representative_id"].combine_chunks()]
+            columns += [pa.array(getattr(found, field.name)) for field in fields(found)]
+            yield pa.RecordBatch.from_arrays(columns, _FOUND.names)
+
+
+def _members(rows: pa.Table) -> consensus.Members:
+    names = ("width_px", "height_px", "shown_width_px", "shown_height_px")
+    width, height, shown_width, shown_height = (np.maximum(_numbers(rows, name, 1), 1) for name in names)
+    return consensus.Members(
+        layouts=_levels(rows, "layout", layout.N_BYTES),
+        shorter_px=_numbers(rows, "layout_px", 0).astype(np.int64),
+        ratio=width / height,
+        added_share=_numbers(rows, "added_share", 0),
+        shown_share=shown_width * shown_height / (width * height),
+        within=_levels(rows, "within", consensus.SIDE**2),
+        within_ratio=_numbers(rows, "within_ratio", np.nan),
+    )
+
+
+def _numbers(rows: pa.Table, name: str, unknown: float) -> Float64:
+    return np.asarray(rows[name].cast(pa.float64()).fill_null(unknown).to_numpy(), np.float64)
+
+
+def _levels(rows: pa.Table, name: str, n_bytes: int) -> UInt8:
+    """(m, n_bytes); zeros where there are none."""
+    data = b"".join(found or bytes(n_bytes) for found in rows[name].to_pylist())
+    return np.frombuffer(data, np.uint8).reshape(len(rows), n_bytes)
