@@ -58,6 +58,11 @@ class TableSource(Listed):
             raise ConfigError(f"table {self.lake}: no such file or folder")
         return uri
 
+    @functools.cached_property
+    def _home(self) -> str:
+        """The folder of the table, below which paths beside null bytes may lead."""
+        return self.root if addresses.kind_of(self.root) == "folder" else self.root.rpartition("/")[0]
+
     def list_images(self, spark: SparkSession) -> DataFrame:
         rows = self._read(spark)
         holder = self._bytes_path()[0]
@@ -88,14 +93,21 @@ class TableSource(Listed):
             raise ImageRejected("missing", said)
         if path.lower().startswith(("http://", "https://")):
             raise ImageRejected("missing", f"{said}, and nothing is fetched from the web: {path}")
-        beside = addresses.canonical(path, location.rpartition("/")[0])
+        beside, below = (self._inside(path, folder) for folder in (location.rpartition("/")[0], self.root))
         try:
             return read_object(beside)
         except ImageRejected as e:
-            below = addresses.canonical(path, self.root)
             if e.reason != RejectReason.MISSING or below == beside:
                 raise
             return read_object(below)
+
+    def _inside(self, path: str, folder: str) -> str:
+        """The address of a path that counts from `folder`. Whoever writes a table may write any path into it, and must
+        not read with it what else this job may read: one that leads out of the folder of the table is `forbidden`."""
+        found = addresses.canonical(path, folder)
+        if not found.startswith(f"{self._home}/"):
+            raise ImageRejected("forbidden", f"the path beside null bytes leads out of {self._home}")
+        return found
 
     def _read(self, spark: SparkSession) -> DataFrame:
         if is_delta(self.root):

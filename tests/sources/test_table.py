@@ -239,6 +239,21 @@ def test_null_bytes_beside_a_path_are_read_by_the_path(tmp_path: Path) -> None:
             fetch[n]()
 
 
+@pytest.mark.parametrize("path", ["/etc/passwd", "file:///etc/passwd", "../secret.jpg", "link.jpg", "s3://bucket/a.jpg"])
+def test_a_path_beside_null_bytes_does_not_lead_out_of_the_table(path: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(b"canary")
+    (data / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"image": pa.array([{"bytes": None, "path": path}], kind)}), data / "t.parquet")
+    for root in (data, data / "t.parquet"):
+        source = TableSource(str(root))
+        with pytest.raises(ImageRejected, match="forbidden: the path beside null bytes leads out of") as rejected:
+            source.fetch(Address(source.root, "#0", f"file://{data}/t.parquet", 0))
+        assert "canary" not in rejected.value.message
+
+
 def test_a_key_that_is_the_place_of_a_row_without_a_key_is_said(spark: SparkSession, tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"a", b"b"], "id": ["t.parquet#1", None]}), tmp_path / "t.parquet")
     with pytest.raises(ConfigError, match=r"does not tell the images apart: 't.parquet#1' in 2 rows"):
