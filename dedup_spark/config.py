@@ -43,6 +43,7 @@ class InventorySettings:
     bytes_column: str = _setting("")
     key_column: str = _setting("")
     max_binary_files: int = _setting(1_000_000, 1)
+    allowed_prefixes: tuple[str, ...] = _setting(())
     skip_hidden: bool = _setting(True)
     max_gone_share: float = _setting(0.5, 0, 1)
     grace_days: float = _setting(30.0, 0)

@@ -152,6 +152,7 @@ class RejectReason(Word):
     TOO_SMALL = "too_small"
     MISSING = "missing"
     FORBIDDEN = "forbidden"
+    OUTSIDE_LAKE = "outside_lake"
     CHANGED_SINCE_LISTING = "changed_since_listing"
     TOO_LARGE = "too_large"
     DECODER_CRASHED = "decoder_crashed"

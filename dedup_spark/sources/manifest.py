@@ -6,9 +6,10 @@ uncompressed container). All further columns are kept as text in `attributes`. A
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
 manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object are one
-image, however they spell it; local paths and links become the file that they lead to. A row without a uri, and a CSV
-line with more or fewer values than the header, is not dropped: it becomes an image at the manifest's own address that
-extract rejects as `missing`, with the row in its attributes.
+image, however they spell it; local paths and links become the file that they lead to. One that leads out of the folder
+of the manifest is `outside_lake`, and read only below `inventory.allowed_prefixes` (`boundary.py`). A row without an
+address, and a CSV line with more or fewer values than the header, is not dropped: it becomes an image at the manifest's
+own address that extract rejects as `missing`, with the row in its attributes.
 
 CSV is RFC 4180, with line breaks in quoted values, as spreadsheet programs write it: UTF-8, UTF-16 or Latin, with
 commas, semicolons, tabs or bars (`csv_layout.py`), also in gzip, bzip2 or xz.
@@ -34,6 +35,7 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
+from dedup_spark.sources.boundary import require_inside
 from dedup_spark.sources.csv_files import CsvColumns, header_of, load_csv
 from dedup_spark.sources.member_names import named_apart
 from dedup_spark.sources.objects import read_object
@@ -46,9 +48,10 @@ _NO_URI = "row without a uri"
 
 @dataclass(frozen=True)
 class ManifestSource(Listed):
-    """`lake` is the path or URI of the manifest."""
+    """`lake` is the path or URI of the manifest, `allowed` where its rows may lead besides the folder it lies in."""
 
     lake: str
+    allowed: tuple[str, ...] = ()
 
     @functools.cached_property
     def root(self) -> str:
@@ -94,6 +97,7 @@ class ManifestSource(Listed):
             what = (address.member or _NO_URI).rpartition(" ")[0]
             said = "this row of the manifest gives no uri" if what == _NO_URI else f"a {what} of the manifest"
             raise ImageRejected("missing", f"{said}; what it holds is in attributes")
+        require_inside(address.uri, self.root.rpartition("/")[0], self.allowed)
         if address.position is None:
             return read_object(address.uri)
         return read_object(address.uri, address.position, address.size_bytes)

@@ -42,8 +42,8 @@ _FOLDERS_LOOKED_AT, _NAMES_LOOKED_AT = 20, 1000
 
 _MAKERS: dict[str, Callable[[str, InventorySettings], Source]] = {
     "folder": lambda lake, settings: FolderSource(lake, settings.skip_hidden),
-    "manifest": lambda lake, settings: ManifestSource(lake),
-    "s3_inventory": lambda lake, settings: S3InventorySource(lake, settings.skip_hidden),
+    "manifest": lambda lake, settings: ManifestSource(lake, settings.allowed_prefixes),
+    "s3_inventory": lambda lake, settings: S3InventorySource(lake, settings.skip_hidden, settings.allowed_prefixes),
     "tar": lambda lake, settings: TarSource(lake, settings.skip_hidden),
     "table": lambda lake, settings: TableSource(lake, settings.bytes_column, settings.key_column),
     "binary_file": lambda lake, settings: BinaryFileSource(lake, settings.max_binary_files),

@@ -31,6 +31,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
+from dedup_spark.sources.boundary import require_inside
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import without_other_kinds
 from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
@@ -50,6 +51,8 @@ class S3InventorySource(Listed):
     has_own_etags = True
     lake: str
     skip_hidden: bool = True
+    allowed: tuple[str, ...] = ()
+    """Where rows may lead besides the bucket that the report is of."""
 
     @functools.cached_property
     def root(self) -> str:
@@ -102,7 +105,14 @@ class S3InventorySource(Listed):
         )
         return without_other_kinds(listing)
 
+    @functools.cached_property
+    def _bucket(self) -> str:
+        """The bucket that the report is of; the place of the report where it does not say."""
+        named = _read_report(self._report).get("sourceBucket")
+        return f"s3://{named}" if named else self.root.rpartition("/")[0]
+
     def fetch(self, address: Address) -> bytes:
+        require_inside(address.uri, self._bucket, self.allowed)
         return read_object(address.uri, etag=address.etag)
 
 

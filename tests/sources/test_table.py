@@ -239,7 +239,9 @@ def test_null_bytes_beside_a_path_are_read_by_the_path(tmp_path: Path) -> None:
             fetch[n]()
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "file:///etc/passwd", "../secret.jpg", "link.jpg", "s3://bucket/a.jpg"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "file:///etc/passwd", "../secret.jpg", "link.jpg", "s3://bucket/a.jpg"]
+)
 def test_a_path_beside_null_bytes_does_not_lead_out_of_the_table(path: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

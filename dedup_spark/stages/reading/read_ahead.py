@@ -30,11 +30,12 @@ UNAVAILABLE = frozenset({RejectReason.STORE_UNAVAILABLE, RejectReason.EXPIRED_CR
 """Reasons: the store gave no answer about the object, so every later run asks again."""
 NOT_GIVEN = UNAVAILABLE | {RejectReason.ARCHIVED}
 """Reasons: the store did not give the bytes, so every later run asks again; for archived ones once per image."""
-ASKED_AGAIN = NOT_GIVEN | {RejectReason.MISSING}
-"""Reasons that every later run asks again for while the image is listed: its folder may not have been mounted."""
+ASKED_AGAIN = NOT_GIVEN | {RejectReason.MISSING, RejectReason.OUTSIDE_LAKE}
+"""Reasons that every later run asks again for while the image is listed: its folder may not have been mounted, or is
+among `inventory.allowed_prefixes` by now."""
 RETRIABLE = NOT_GIVEN | {
-    RejectReason.MISSING, RejectReason.FORBIDDEN, RejectReason.CHANGED_SINCE_LISTING, RejectReason.DECODER_CRASHED,
-    RejectReason.DECODER_TIMEOUT,
+    RejectReason.MISSING, RejectReason.FORBIDDEN, RejectReason.OUTSIDE_LAKE, RejectReason.CHANGED_SINCE_LISTING,
+    RejectReason.DECODER_CRASHED, RejectReason.DECODER_TIMEOUT,
 }  # fmt: skip
 """Reasons that may pass with time; the others need other bytes, another setting or another decoder."""
 
