@@ -271,7 +271,8 @@ HAPPENED = [  # what, changes of the row of images of the keeper and of the copy
     ("the keeper has changed", {"object_version": 2}, {}, {}),
     ("the copy is gone", {}, None, {}),
     ("the copy has changed", {}, {"object_version": 2}, {}),
-    ("the folder of the keeper was closed", {"unlisted_since": MODIFIED_AT}, {}, {}),
+    ("the folder of the keeper could not be listed", {"unlisted_since": MODIFIED_AT}, {}, {}),
+    ("the folder of the copy could not be listed", {}, {"unlisted_since": MODIFIED_AT}, {}),
     ("the lake of the keeper is no longer scheduled", {"lake": "old"}, {}, {}),
     ("the lake of the keeper failed last night", {"lake": "in time"}, {}, {}),
     ("the lake of the keeper was never listed", {"lake": MANIFEST}, {}, {}),
@@ -319,7 +320,7 @@ def test_all_that_counts_what_is_removable_agrees(later: Tables) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "n_removable"), [(0.0, 0), (1.5, 2), (168.0, 3), (169.5, 4), (1e-05, 0), (87_600.0, 4)]
+    ("hours", "n_removable"), [(0.0, 0), (1.5, 3), (168.0, 4), (169.5, 5), (1e-05, 0), (87_600.0, 5)]
 )
 def test_how_long_a_listing_counts_is_a_setting(later: Tables, hours: float, n_removable: int) -> None:
     rows = read_view(later, DUPLICATES, ViewSettings(max_listing_age_hours=hours))
