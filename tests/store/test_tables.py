@@ -486,7 +486,7 @@ def test_tables_may_live_under_any_name(spark: SparkSession, tmp_path: Path, nam
 
 
 def test_in_a_catalog_tables_have_names_and_files_that_are_no_tables_have_the_root(catalog: Tables) -> None:
-    assert catalog.place(IMAGES) == catalog.sql_source(IMAGES) == "tables_test.images"
+    assert (catalog.place(IMAGES), catalog.sql_source(IMAGES)) == ("tables_test.images", "`tables_test`.images")
     names = {r["tableName"] for r in catalog.spark.sql("SHOW TABLES IN tables_test").collect()}
     assert {t.name for t in ALL} <= names
     catalog.stage("x", catalog.spark.range(3))

@@ -274,7 +274,7 @@ def test_an_image_that_needs_more_memory_than_allowed_is_rejected_and_the_next_o
 def test_bytes_that_do_not_fit_the_memory_of_a_decoder_cost_that_image_only(make_pool: Pools) -> None:
     pool = make_pool(memory_bytes=304 * MIB)
     with pytest.raises(ImageRejected) as rejected:
-        pool.sign(picture(1) + bytes(300 * MIB))
+        pool.sign(picture(1) + bytes(304 * MIB))
     assert rejected.value.reason == "decoder_crashed"
     assert plain(pool.sign(picture(2))) == plain(here(picture(2)))
 
