@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.sources import addresses
+from dedup_spark.sources.parquet_rows import open_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 2**20
-_READ_BYTES = 4 * 2**20
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -51,7 +50,7 @@ class Layout:
 
 def open_plain(uri: str, *, at: int = 0) -> BinaryIO:
     """The file, without its compression, which its first bytes tell; `at` is for files that have none."""
-    file = _open(uri)
+    file = open_bytes(uri)
     head = file.read(6)
     file.seek(at)
     opener = next((opener for magic, opener in _COMPRESSED if head.startswith(magic)), None)
@@ -60,7 +59,7 @@ def open_plain(uri: str, *, at: int = 0) -> BinaryIO:
 
 def read_layout(uri: str) -> Layout | None:
     """None where the file is empty. Raises ConfigError where its beginning is no text."""
-    with _open(uri) as file:
+    with open_bytes(uri) as file:
         first = file.read(6)
     is_compressed = any(first.startswith(magic) for magic, _ in _COMPRESSED)
     try:
@@ -145,11 +144,3 @@ def _likeliest(headers: dict[str, tuple[tuple[str, ...], int]]) -> str:
     """The first delimiter by which there is a column `uri`, else the one that makes the most columns."""
     with_uri = [d for d, (names, _) in headers.items() if "uri" in map(str.lower, names)]
     return with_uri[0] if with_uri else max(headers, key=lambda d: len(headers[d][0]))
-
-
-def _open(uri: str) -> BinaryIO:
-    if not addresses.is_remote(uri):
-        return open(addresses.to_path(uri), "rb")
-    filesystem, path = addresses.open_store(uri)
-    file: BinaryIO = filesystem.open(path, "rb", block_size=_READ_BYTES, cache_type="readahead")
-    return file
