@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
 
@@ -27,6 +28,10 @@ def unpack_old_tables(folder: Path) -> Path:
 
 
 def unpack_old_lakes() -> None:
-    """Unpack the local lakes to the folder where they were."""
+    """Unpack the local lakes to the folder where they were, with the times to the microsecond that the tables have."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(HOME, [m for m in archive if not m.name.startswith("tables")], filter="fully_trusted")
+        members = [m for m in archive if not m.name.startswith("tables")]
+        archive.extractall(HOME, members, filter="fully_trusted")
+    for member in members:
+        if member.isfile():  # tarfile sets times as floats, which may end a nanosecond before
+            os.utime(HOME / member.name, ns=(round(member.mtime * 1e6) * 1000,) * 2)
