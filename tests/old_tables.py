@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from decimal import Decimal
 from pathlib import Path
 
 ARCHIVE = Path(__file__).with_name("tables-0.1.0.tar.gz")
@@ -33,5 +34,5 @@ def unpack_old_lakes() -> None:
         members = [m for m in archive if not m.name.startswith("tables")]
         archive.extractall(HOME, members, filter="fully_trusted")
     for member in members:
-        if member.isfile():  # tarfile sets times as floats, which may end a nanosecond before
-            os.utime(HOME / member.name, ns=(round(member.mtime * 1e6) * 1000,) * 2)
+        if member.isfile():  # tarfile sets the float nearest to a time, which may lie just below its microsecond
+            os.utime(HOME / member.name, ns=(int(Decimal(repr(member.mtime)) * 10**6) * 1000,) * 2)
