@@ -108,14 +108,18 @@ def is_hard_link() -> Column:
 
 def _object(prefix: str) -> _Object:
     uri = F.col(f"{prefix}uri")
-    scheme = F.lower(F.regexp_extract(uri, "^([A-Za-z][A-Za-z0-9+.-]*):", 1))
-    for spelling, name in _SCHEMES.items():
-        scheme = F.when(scheme == spelling, name).otherwise(scheme)
+    spelling = F.lower(F.regexp_extract(uri, "^([A-Za-z][A-Za-z0-9+.-]*):", 1))
+    # looked up, not a chain of conditions: each would hold the expression before it twice, 128 times in all
+    scheme = F.coalesce(F.try_element_at(_scheme_names(), spelling), spelling)
     authority = F.lower(F.regexp_extract(uri, "(?s)^[^:/]+://([^/]*)", 1))
     account = F.regexp_replace(F.regexp_extract(authority, "^[^.]*", 0), "-secondary$", "")  # container@account
     path = F.regexp_replace(uri, "(?s)^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?/?", "")
     facts = {name: F.col(f"{prefix}{name}") for name in FACTS}
     return _Object(scheme, F.when(scheme == "abfss", account).otherwise(authority), path, facts)
+
+
+def _scheme_names() -> Column:
+    return F.create_map(*[F.lit(text) for pair in _SCHEMES.items() for text in pair])
 
 
 def _one_place_in_one_file(a: _Object, b: _Object) -> Column:
