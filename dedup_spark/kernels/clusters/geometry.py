@@ -117,12 +117,14 @@ def _best_map(a: Described, b: Described, descriptors: Float32, flip: bool) -> A
     if _n_distinct(p[near], q[near]) < MIN_INLIERS:
         return Alignment(0, None)
     homogeneous = np.hstack([p, np.ones((len(p), 1))])
-    fitted = np.zeros((3, 2))
+    fitted, residual, fitted_to = np.zeros((3, 2)), np.zeros(len(p)), np.zeros(len(p), bool)
     for tolerance in _TOLERANCES_PX[1:]:
         if near.sum() < MIN_INLIERS:
             return Alignment(0, None)
-        fitted, *_ = np.linalg.lstsq(homogeneous[near], q[near], rcond=None)
-        near = np.linalg.norm(homogeneous @ fitted - q, axis=1) < tolerance
+        if not np.array_equal(near, fitted_to):  # else the fit would be the same
+            fitted, *_ = np.linalg.lstsq(homogeneous[near], q[near], rcond=None)
+            residual, fitted_to = np.linalg.norm(homogeneous @ fitted - q, axis=1), near
+        near = residual < tolerance
     n_inliers = _n_distinct(p[near], q[near])
     if n_inliers < MIN_INLIERS or not _plausible(fitted.T):
         return Alignment(0, None)
