@@ -73,7 +73,7 @@ def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() ->
 def test_a_thumbnail_that_two_parts_share_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
     described = []
     describe = geometry.describe_grey
-    monkeypatch.setattr(geometry, "describe_grey", lambda grey: described.append(grey.shape) or describe(grey))
+    monkeypatch.setattr(geometry, "describe_grey", lambda grey, **how: described.append(grey) or describe(grey, **how))
     both = [thumbnail(5, photo(1)), thumbnail(6, rotated(photo(1), 15)), query(6, [5], [])]
     again = [{**row, "part": 1} for row in both]
     assert verified([*both, *again]) == verified(both)
