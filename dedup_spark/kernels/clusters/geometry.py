@@ -98,7 +98,10 @@ def _kept_of_rich(grey: UInt8) -> _Kept:
     """Descriptors of those that are kept alone, for which OpenCV scales the picture a second time."""
     sift = _sift()
     found = sift.detect(grey, None)
-    return sift.compute(grey, [found[i] for i in _spread(found, grey.shape)]) if found else ((), None)
+    if not found:
+        return (), None
+    keypoints, raw = sift.compute(grey, [found[i] for i in _spread(found, grey.shape)])
+    return keypoints, raw
 
 
 def _kept_of_usual(grey: UInt8) -> _Kept:
@@ -124,7 +127,8 @@ def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[i
     order = np.lexsort((-np.array([k.response for k in keypoints]), cell))
     sorted_cell = cell[order]
     rank = np.arange(len(order)) - np.searchsorted(sorted_cell, sorted_cell)
-    return order[np.argsort(rank, kind="stable")[:_MAX_KEYPOINTS]].tolist()
+    kept: list[int] = order[np.argsort(rank, kind="stable")[:_MAX_KEYPOINTS]].tolist()
+    return kept
 
 
 def align(a: Described, b: Described) -> Alignment:

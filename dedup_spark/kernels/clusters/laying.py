@@ -7,6 +7,7 @@ on locally normalised grey levels, so that brightness and contrast do not matter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -130,7 +131,7 @@ def _moved(levels: Float32, other: Float32, matrix: Float64) -> Float64:
     return best
 
 
-def _at(levels: Float32, places: Int64) -> Float32:
+def _at(levels: np.ndarray[Any, Any], places: Int64) -> np.ndarray[Any, Any]:
     """Levels (n,) at ascending places, which are quicker to follow than a mask, and often all there are."""
     return levels if len(places) == len(levels) else levels[places]
 
