@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,8 @@ MIN_TEXTURE = 4.0
 MIN_CORRELATION = 0.5
 
 _MAX_KEYPOINTS = 500
+_DOUBLED_OCTAVE = 0xFF
+"""-1, in the lowest byte of what OpenCV calls the octave."""
 _GRID = 8
 _MAX_RATIO = 0.8
 _MAX_MATCHES = 250
@@ -65,12 +68,13 @@ class Alignment:
     matrix: Float64 | None
 
 
-def describe_grey(grey: UInt8) -> Described:
-    """Keypoints and descriptors of (h, w) grey levels; about 20 ms at 256 px on one core."""
+def describe_grey(grey: UInt8, *, is_rich: bool = False) -> Described:
+    """Keypoints and descriptors of (h, w) grey levels; about 20 ms at 256 px on one core.
+
+    Whether it `is_rich`, with far more than _MAX_KEYPOINTS, decides about the time alone.
+    """
     expect(grey=(grey, "h w", np.uint8))
-    sift = cv2.SIFT_create(nfeatures=0, contrastThreshold=0.02, edgeThreshold=15)  # type: ignore[attr-defined]
-    found = sift.detect(grey, None)
-    keypoints, raw = sift.compute(grey, _spread(found, grey.shape)) if found else ((), None)
+    keypoints, raw = _kept_of_rich(grey) if is_rich else _kept_of_usual(grey)
     if raw is None or not len(keypoints):
         none = np.empty((0, 2), np.float32)
         return Described(grey, none, none, np.empty((0, 128), np.float32))
@@ -82,19 +86,49 @@ def describe_grey(grey: UInt8) -> Described:
     return Described(grey, points, frames.astype(np.float32), root.astype(np.float32))
 
 
-def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[cv2.KeyPoint]:
-    """The strongest keypoint of each cell of a grid, then the second of each, and so on.
+type _Kept = tuple[Sequence[cv2.KeyPoint], Float32 | None]
+"""Keypoints, and their descriptors (k, 128)."""
+
+
+def _sift() -> Any:
+    return cv2.SIFT_create(nfeatures=0, contrastThreshold=0.02, edgeThreshold=15)  # type: ignore[attr-defined]
+
+
+def _kept_of_rich(grey: UInt8) -> _Kept:
+    """Descriptors of those that are kept alone, for which OpenCV scales the picture a second time."""
+    sift = _sift()
+    found = sift.detect(grey, None)
+    if not found:
+        return (), None
+    keypoints, raw = sift.compute(grey, [found[i] for i in _spread(found, grey.shape)])
+    return keypoints, raw
+
+
+def _kept_of_usual(grey: UInt8) -> _Kept:
+    """Descriptors of all, in one go. OpenCV describes keypoints without one of the doubled picture by another one."""
+    found, raw = _sift().detectAndCompute(grey, None)
+    if not found:
+        return (), None
+    kept = _spread(found, grey.shape)
+    if not any(found[i].octave & 0xFF == _DOUBLED_OCTAVE for i in kept):
+        return _kept_of_rich(grey)
+    return [found[i] for i in kept], raw[kept]
+
+
+def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[int]:
+    """Which are kept: the strongest keypoint of each cell of a grid, then the second of each, and so on.
 
     Without that, a screen full of text would take all places from the photo in its middle.
     """
     if len(keypoints) <= _MAX_KEYPOINTS:
-        return list(keypoints)
+        return list(range(len(keypoints)))
     points = np.array([k.pt for k in keypoints])
     cell = (points * _GRID / np.array(shape[1::-1])).astype(int) @ np.array([1, _GRID])
     order = np.lexsort((-np.array([k.response for k in keypoints]), cell))
     sorted_cell = cell[order]
     rank = np.arange(len(order)) - np.searchsorted(sorted_cell, sorted_cell)
-    return [keypoints[i] for i in order[np.argsort(rank, kind="stable")[:_MAX_KEYPOINTS]]]
+    kept: list[int] = order[np.argsort(rank, kind="stable")[:_MAX_KEYPOINTS]].tolist()
+    return kept
 
 
 def align(a: Described, b: Described) -> Alignment:
@@ -117,12 +151,14 @@ def _best_map(a: Described, b: Described, descriptors: Float32, flip: bool) -> A
     if _n_distinct(p[near], q[near]) < MIN_INLIERS:
         return Alignment(0, None)
     homogeneous = np.hstack([p, np.ones((len(p), 1))])
-    fitted = np.zeros((3, 2))
+    fitted, residual, fitted_to = np.zeros((3, 2)), np.zeros(len(p)), np.zeros(len(p), bool)
     for tolerance in _TOLERANCES_PX[1:]:
         if near.sum() < MIN_INLIERS:
             return Alignment(0, None)
-        fitted, *_ = np.linalg.lstsq(homogeneous[near], q[near], rcond=None)
-        near = np.linalg.norm(homogeneous @ fitted - q, axis=1) < tolerance
+        if not np.array_equal(near, fitted_to):  # else the fit would be the same
+            fitted, *_ = np.linalg.lstsq(homogeneous[near], q[near], rcond=None)
+            residual, fitted_to = np.linalg.norm(homogeneous @ fitted - q, axis=1), near
+        near = residual < tolerance
     n_inliers = _n_distinct(p[near], q[near])
     if n_inliers < MIN_INLIERS or not _plausible(fitted.T):
         return Alignment(0, None)

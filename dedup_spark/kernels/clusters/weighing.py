@@ -44,6 +44,11 @@ embeddings and pHashes agree and no difference at all can be measured."""
 _EQUAL_BITS, _EQUAL_FIT, _SMALL_PRIOR = 3, 0.95, 0.95
 
 
+_RICH_BYTES = 15_000
+"""A thumbnail has about 22 bytes for each keypoint. With more than some 650, all their descriptors take longer than
+scaling the picture twice."""
+
+
 class Thumbnail:
     """A stored thumbnail, decoded and described when that is first asked for."""
 
@@ -56,7 +61,7 @@ class Thumbnail:
 
     @functools.cached_property
     def described(self) -> Described:
-        return geometry.describe_grey(self.picture.grey)
+        return geometry.describe_grey(self.picture.grey, is_rich=len(self._jpeg) > _RICH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,13 @@ def sharpness(grey: UInt8) -> float:
 def luma_stddev(grey: UInt8) -> float:
     """Standard deviation of (h, w) uint8, levels of 255; below about 2 the image is blank."""
     expect(grey=(grey, "h w", np.uint8))
-    return float(grey.std(dtype=np.float64))
+    squares = (np.arange(256) - grey.sum(dtype=np.int64) / grey.size) ** 2
+    return float(np.sqrt(cv2.LUT(grey, squares[None]).sum() / grey.size))
 
 
 def entropy_bits(grey: UInt8) -> float:
     """Shannon entropy of the histogram of (h, w) uint8, 0 (one level) to 8 bits."""
     expect(grey=(grey, "h w", np.uint8))
-    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    share = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel().astype(np.float64) / grey.size
     share = share[share > 0]
     return float(-(share * np.log2(share)).sum()) + 0.0

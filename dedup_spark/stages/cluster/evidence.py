@@ -195,8 +195,8 @@ def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int, sett
     """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it."""
     needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
     seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
-    rows = seen.unionByName(queries.drop("label"), allowMissingColumns=True)  # a thumbnail has no query_id
-    order = ("part", F.asc_nulls_first("query_id"), "chunk", "image_id")
+    rows = seen.unionByName(queries, allowMissingColumns=True)  # a thumbnail has no label and no query_id
+    order = ("part", F.asc_nulls_first("label"), "query_id", "chunk", "image_id")
     verify = functools.partial(verify_batches, join_recoloured=settings.join_recoloured)
     return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify, VERIFIED.ddl)
 

@@ -25,7 +25,8 @@ VERIFIED = Columns(
     "covered_b float, changed float, two_sided float, colour_change string, conclusive boolean, copy_probability float"
 )
 _MAX_DECODED = 500
-"""Thumbnails that a task keeps decoded and described, about 0.4 MB each."""
+"""Thumbnails that a task keeps decoded and described, about 0.45 MB each: queries come in the order of their labels, so
+that those of one picture follow each other."""
 _COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
 
 
@@ -39,7 +40,7 @@ def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool =
     number, part = None, _Part()
     for row in (row for batch in batches for row in batch.to_pylist()):
         if row["part"] != number:
-            number, part = row["part"], _Part()
+            number, part.stored = row["part"], {}
         if row["query_id"] is None:
             part.stored[row["image_id"]] = row["thumbnail"]
         else:
@@ -47,7 +48,7 @@ def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool =
 
 
 class _Part:
-    """The thumbnails of a part, and those decoded last."""
+    """The thumbnails of a part, and those decoded last, in this part or in one before."""
 
     def __init__(self) -> None:
         self.stored: dict[int, bytes] = {}

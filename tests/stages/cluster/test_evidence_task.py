@@ -11,6 +11,7 @@ import pytest
 from photos import Grey, cropped, framed, page, photo, reencoded, rotated
 
 from dedup_spark.errors import TableError
+from dedup_spark.kernels.clusters import geometry
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 
 SCORES = pa.list_(pa.struct({"prior": pa.float64(), "hamming_bits": pa.int32(), "is_sure": pa.bool_()}))
@@ -67,6 +68,16 @@ def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() ->
     assert found[20, 21]["contested"] > 0
     assert found[6, 7]["n_inliers"] == 0
     assert found[6, 7]["agreement"] is None
+
+
+def test_a_thumbnail_that_two_parts_share_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = []
+    describe = geometry.describe_grey
+    monkeypatch.setattr(geometry, "describe_grey", lambda grey, **how: described.append(grey) or describe(grey, **how))
+    both = [thumbnail(5, photo(1)), thumbnail(6, rotated(photo(1), 15)), query(6, [5], [])]
+    again = [{**row, "part": 1} for row in both]
+    assert verified([*both, *again]) == verified(both)
+    assert len(described) == 4  # two by each call
 
 
 def test_the_size_of_batches_changes_nothing() -> None:
