@@ -90,7 +90,7 @@ class ManifestSource(Listed):
             modified_at=modified_at,
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(
-                {**others, "uri": F.when(~has_uri, F.left(uri, F.lit(_SHOWN_CHARACTERS)))}
+                {**others, "uri": F.when(~has_uri & (F.trim(uri) != ""), F.left(uri, F.lit(_SHOWN_CHARACTERS)))}
             ),
         )
         spelled = spelled_canonically(listing, self.root.rpartition("/")[0])

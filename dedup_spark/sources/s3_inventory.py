@@ -104,7 +104,10 @@ class S3InventorySource(Listed):
             uri=F.when(has_key, F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key")).otherwise(
                 self.root
             ),
-            member=F.when(~has_key, F.concat_ws(" ", F.lit(_NO_KEY), F.xxhash64(*rows.columns).cast("string"))),
+            member=F.when(
+                ~has_key,
+                F.concat_ws(" ", F.lit(_NO_KEY), F.xxhash64(*map(spark_reader.column, rows.columns)).cast("string")),
+            ),
             size_bytes=F.when(size_bytes >= 0, size_bytes),
             modified_at=columns.get("lastmodifieddate", F.lit(None)),
             etag=spark_reader.unquoted(columns.get("etag", F.lit(None))),

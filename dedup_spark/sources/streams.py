@@ -21,6 +21,7 @@ from dedup_spark.sources.limits import Part
 _CHUNK_BYTES = 2**20
 _ANY_HEADER = 47
 """For zlib: the header says whether it is gzip or zlib."""
+_PACKED_SHARE, _PACKED_BYTES = 1000, 1024
 _PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip", "deflate")
 
 
@@ -68,7 +69,7 @@ def get_from_web(filesystem: Any, url: str, part: Part) -> bytes:
                 raise ImageRejected("forbidden", f"the server gives no parts of objects (status {answer.status})")
             encoding = answer.headers.get("Content-Encoding", "").lower()
             if encoding not in _PLAIN:
-                return part.cut(_unpacked(await _taken(answer.content.read, part), encoding, part))
+                return part.cut(_unpacked(await _taken(answer.content.read, part, is_packed=True), encoding, part))
             part.require_fits(_length(answer.headers))
             return part.cut(await _taken(answer.content.read, part))
 
@@ -80,11 +81,13 @@ def _range(part: Part) -> str:
     return f"bytes={part.start}-{'' if part.length is None else part.end - 1}"
 
 
-async def _taken(read: Callable[[int], Awaitable[bytes]], part: Part) -> bytes:
+async def _taken(read: Callable[[int], Awaitable[bytes]], part: Part, *, is_packed: bool = False) -> bytes:
     """What comes, up to one byte more than is asked for: so the end of an ordinary answer is seen, and its connection is
     used again."""
     chunks: list[bytes] = []
     n_left = part.end - part.start + (part.length is not None)
+    if is_packed:  # what does not shrink grows by its packing
+        n_left += n_left // _PACKED_SHARE + _PACKED_BYTES
     while n_left > 0 and (chunk := await read(min(n_left, _CHUNK_BYTES))):
         chunks.append(chunk)
         n_left -= len(chunk)
