@@ -22,8 +22,8 @@ _SECRET_NAME = (
 _USERINFO = re.compile(
     r"(?<=://)[^/\s\"'<>@?#:]*+:[^/\s\"'<>@]*+@|(?<=http://)[^/\s\"'<>@]++@|(?<=https://)[^/\s\"'<>@]++@"
 )
-"""A name and a password; without a colon it is a container of Azure, but for http. Nothing is tried twice: an address of
-a million colons must not hold a task for hours."""
+"""A name and a password; without a colon it is a container of Azure, but for http. Nothing is tried twice: an address
+of a million colons must not hold a task for hours."""
 _IN_QUERY = re.compile(rf"(?<=[?&;])((?:{_SECRET_NAME})=)[^&\s\"'<>#;]+", re.IGNORECASE)
 _IN_TEXT = re.compile(
     rf"\b((?:{_SECRET_NAME.removesuffix('|key')})[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}}]+", re.IGNORECASE

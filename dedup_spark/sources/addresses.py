@@ -31,8 +31,8 @@ _NO_AUTHORITY = re.compile(r"(file|local|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", 
 _ON_DISK = ("file", "local", "dbfs")
 """`local` is fsspec's other name of `file`."""
 _LONGEST_PATH = 2**14
-"""Of characters in which links are looked for, four times what Linux opens: no file has a longer one, and to look at each
-part of one takes time that grows with its square."""
+"""Of characters in which links are looked for, four times what Linux opens: no file has a longer one, and to look at
+each part of one takes time that grows with its square."""
 _AZURE = dict.fromkeys(("abfs", "wasb", "wasbs", "az"), "abfss")
 _SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", **_AZURE}
 _LITERAL = ("s3://", "gs://")

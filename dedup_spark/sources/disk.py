@@ -25,7 +25,7 @@ def open_regular(path: str) -> FileIO:
     """
     try:
         _require_regular(Path(path).stat(), path)
-        file = open(path, "rb", buffering=0, opener=_open_without_waiting)
+        file = FileIO(path, "rb", opener=_open_without_waiting)
     except ValueError as e:  # it holds a NUL or half of a surrogate pair
         raise ImageRejected("missing", f"no file can have this name: {e}") from e
     except OSError as e:

@@ -1,5 +1,7 @@
-"""Reads that end at a limit: whoever writes a lake decides what a read finds, and a listing may know no size, or a wrong
-one. So no read asks for more than one byte above the limit, whatever the store says of the object.
+"""Reads that end at a limit.
+
+Whoever writes a lake decides what a read finds, and a listing may know no size, or a wrong one. So no read asks for
+more than one byte above the limit, whatever the store says of the object.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 Other known columns are `size_bytes`, `modified_at` (ISO 8601, a timestamp, or seconds), `etag`, `member`, and
 `position`, the byte at which the image begins inside the object (with `size_bytes` it describes a member of an
-uncompressed container; one that is no byte of an object makes the row one without an address). All further columns are kept as text in `attributes`. A fact that does not parse is unknown.
+uncompressed container). All further columns are kept as text in `attributes`. A fact that does not parse is unknown.
 
 Addresses are literal: nothing is %-decoded, spaces are part of them. Relative ones count from the folder that the
 manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object are one
 image, however they spell it; local paths and links become the file that they lead to. One that leads out of the folder
 of the manifest is `outside_lake`, and read only below `inventory.allowed_prefixes` (`boundary.py`). A row without an
-address, or with one of more than 16,384 characters, and a CSV line with more or fewer values than the header, is not dropped: it becomes an image at the manifest's
-own address that extract rejects as `missing`, with the row in its attributes.
+address, with one of more than 16,384 characters or with a `position` that is no byte of an object, and a CSV line with
+more or fewer values than the header, is not dropped: it becomes an image at the manifest's own address that extract
+rejects as `missing`, with the row in its attributes.
 
 CSV is RFC 4180, with line breaks in quoted values, as spreadsheet programs write it: UTF-8, UTF-16 or Latin, with
 commas, semicolons, tabs or bars (`csv_layout.py`), also in gzip, bzip2 or xz.

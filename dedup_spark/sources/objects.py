@@ -26,9 +26,9 @@ def read_object(
 ) -> bytes:
     """The object's bytes; with `start` and `length`, that range of them, or less where the object ends.
 
-    It makes one request to the store and does not retry: see `fetching.py`. No more than `max_bytes` + 1 bytes are asked
-    for, or taken of what comes. With `etag` S3 gives the object of that ETag or none, so that an object that replaced
-    it since the listing, with as many bytes, is not taken for it.
+    It makes one request to the store and does not retry: see `fetching.py`. No more than `max_bytes` + 1 bytes are
+    asked for, or taken of what comes. With `etag` S3 gives the object of that ETag or none, so that an object that
+    replaced it since the listing, with as many bytes, is not taken for it.
 
     Raises:
         ImageRejected: `too_large`, `missing`, `forbidden`, `archived` or `changed_since_listing`; `store_unavailable`

@@ -31,8 +31,8 @@ def open_bytes(uri: str, *, read_bytes: int = READ_BYTES) -> BinaryIO:
 
 
 class WatchedFile:
-    """A file of bytes as pyarrow takes it, which remembers the last fault of its disk or store: what else pyarrow raises
-    is damage. Neither tells which it was."""
+    """A file of bytes as pyarrow takes it, which remembers the last fault of its disk or store: what else pyarrow
+    raises is damage."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -69,7 +69,7 @@ class WatchedFile:
 
 
 def require_small_footer(file: WatchedFile, uri: str) -> None:
-    """Raise ImageRejected (`corrupt`) where a Parquet file would have a reader take more than 256 MiB for its footer."""
+    """Raise ImageRejected (`corrupt`) where a Parquet file would have a reader take over 256 MiB for its footer."""
     n_bytes = file.seek(0, 2)
     if n_bytes < _FOOTER_END.size:
         raise ImageRejected("corrupt", f"{uri}: {n_bytes:,} bytes are no Parquet file")

@@ -82,8 +82,8 @@ def _range(part: Part) -> str:
 
 
 async def _taken(read: Callable[[int], Awaitable[bytes]], part: Part, *, is_packed: bool = False) -> bytes:
-    """What comes, up to one byte more than is asked for: so the end of an ordinary answer is seen, and its connection is
-    used again."""
+    """What comes, up to one byte more than is asked for: so the end of an ordinary answer is seen, and its connection
+    is used again."""
     chunks: list[bytes] = []
     n_left = part.end - part.start + (part.length is not None)
     if is_packed:  # what does not shrink grows by its packing

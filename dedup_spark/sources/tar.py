@@ -8,8 +8,8 @@ files are passed over and counted, as are files beside the tar files of a folder
 image (`member_names.py`).
 
 A tar file that is damaged, cut off or closed gives the members up to there, and one row of its own without a member,
-which extract rejects with the reason and the place, so that the loss is visible. What is behind is unknown: members that
-were known there are not taken for gone (`passed_over.UNLISTED`). Compressed tar files cannot be read from the
+which extract rejects with the reason and the place, so that the loss is visible. What is behind is unknown: members
+that were known there are not taken for gone (`passed_over.UNLISTED`). Compressed tar files cannot be read from the
 middle: they are passed over and counted, and ConfigError names them where there are no others.
 
 Cost: a task reads one tar file at a time. From a disk it reads 512 bytes per member. From a store it makes one request

@@ -1,7 +1,7 @@
 """The headers of one tar file, by Python's `tarfile`, which believes what a header says.
 
 A header may name any number: a size of 2^90 bytes, a name of 8 GB, a table of sparse parts without end, headers of
-headers. So the file is given to `tarfile` through `HeaderFile`, which seeks nowhere outside it, reads no more than 1 MiB
+headers. So the file is given to `tarfile` through `HeaderFile`, which seeks nowhere outside it, reads at most 1 MiB
 for one member (as Go's archive/tar) and checks the records of PAX before `tarfile` parses them: Python before 3.12.6
 takes time that grows with the square of some of them (CVE-2024-6232).
 """
@@ -113,7 +113,7 @@ def _require_zeros(file: HeaderFile, offset: int) -> None:
 
 
 def _is_pax_header(block: bytes) -> bool:
-    """Whether a block is a sound header behind which records of PAX follow; a name may look like one but for its sum."""
+    """Whether a block is a sound header before records of PAX; a name may look like one, but for its sum."""
     if len(block) != tarfile.BLOCKSIZE or block[_TYPE_AT : _TYPE_AT + 1] not in _PAX_TYPES:
         return False
     try:
@@ -123,7 +123,7 @@ def _is_pax_header(block: bytes) -> bool:
 
 
 def _require_records(data: bytes) -> None:
-    """Raise tarfile.ReadError unless the bytes are records as POSIX has them, `<length> <name>=<value>\\n`, and zeros."""
+    """Raise tarfile.ReadError unless the bytes are records of POSIX (`<length> <name>=<value>\\n`) and zeros."""
     at = 0
     while found := _RECORD.match(data, at):
         end = at + int(found[1])

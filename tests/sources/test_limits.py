@@ -35,7 +35,8 @@ class Counted(io.FileIO):
     n_read = 0
 
     def read(self, n: int | None = -1) -> bytes:  # type: ignore[override]
-        assert n is not None and n >= 0, "a read without a limit"
+        assert n is not None
+        assert n >= 0, "a read without a limit"
         data = (super().read(n) or b"").ljust(n, b"x")
         Counted.n_read += len(data)
         return data
@@ -91,7 +92,8 @@ def test_a_store_is_asked_for_one_byte_more_than_the_limit(monkeypatch: pytest.M
     asked = []
 
     def cat_file(_: Any, path: str, start: int | None = None, end: int | None = None) -> bytes:
-        assert start is not None and end is not None
+        assert start is not None
+        assert end is not None
         asked.append(end - start)
         return bytes(end - start)
 

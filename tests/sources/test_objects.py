@@ -134,5 +134,5 @@ def test_what_no_pause_mends_is_a_row_at_once_and_no_error_of_the_task() -> None
     for uri in ("nosuchscheme://lake/a.jpg", "reference://a/b.jpg", "dir://a/b.jpg"):
         with pytest.raises(ImageRejected, match="store_unavailable: nothing here reads such an address"):
             read_object(uri)
-    with pytest.raises(ImageRejected, match="store_unavailable: .*install s3fs"), store_errors("s3://lake/a.jpg"):
+    with pytest.raises(ImageRejected, match=r"store_unavailable: .*install s3fs"), store_errors("s3://lake/a.jpg"):
         raise ImportError("install s3fs")

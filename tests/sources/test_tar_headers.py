@@ -1,4 +1,4 @@
-"""Whatever the headers of a tar file say: rows or a reason, sound members before the lie are read, memory has a bound."""
+"""Whatever the headers of a tar file say: rows or a reason, sound members before the lie, and memory with a bound."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ _READ_CHARACTERS, _SHOWN_CHARACTERS = 4000, 1000
 
 
 class ImageRejected(Exception):
-    """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people: one line of at most 1,000
-    characters without secrets, as names and addresses in it may hold anything."""
+    """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people: one line of at most
+    1,000 characters without secrets, as names and addresses in it may hold anything."""
 
     def __init__(self, reason: str, message: str) -> None:
         line = without_secrets(" ".join(message[:_READ_CHARACTERS].split()))
