@@ -40,10 +40,13 @@ ADDRESSES = [
     "simplecache::file:///dev/zero", "zip://a.jpg::file:///etc/x.zip", "::", "a::b::c", "file:", "dbfs:", "file:///",
     "file:///dev/zero", "local:///dev/zero", "/dev/zero", "/dev/tty", "file://localhost",
     "http://", "https://[bad", "http://a b/c", "http://user:pass@h/x", "http://\u2603/%zz", "http://h:99999/x",
-    "http://127.0.0.1:1/" + "a" * _LONG, "http://" + ":" * _LONG, "s3://" + "@:" * _LONG, "https://x?sig=" + "&sig=" * 9999,
+    "http://127.0.0.1:1/" + "a" * _LONG, "http://" + ":" * _LONG, "s3://" + "@:" * _LONG,
+    "https://x?sig=" + "&sig=" * 9999, "http://x/" + "?" * _LONG, "http://x/?" + "secret" * 20_000,
     "s3://a b/c", "s3://b", "s3://", "s3:///k", "s3://b/" + "k" * _LONG, "s3://b/\ud7ff\ufffe", "gs://b/%zz%", "gs://",
-    "a\0b.jpg", "\0", " ", "\n", "a\nb.jpg", "\x1b[31m.jpg", "\u202egpj.exe", "\uf7e9.jpg", "\uf780" * 5000, "%zz", "%00",
-    "../" * 5000 + "etc/passwd", "a/" * 20_000, "x" * 5000, "x" * _LONG, ".", "..", "~", "~root/x", "C:\\x", "\\\\host\\x",
+    "a\0b.jpg", "\0", " ", "\n", "a\nb.jpg", "\x1b[31m.jpg", "\u202egpj.exe", "\uf7e9.jpg", "\uf780" * 5000,
+    "%zz", "%00",
+    "../" * 5000 + "etc/passwd", "a/" * 20_000, "x" * 5000, "x" * _LONG, ".", "..", "~",
+    "~root/x", "C:\\x", "\\\\host\\x",
     "//host/x", "data:image/png;base64,AAAA", "gone.jpg", "pipe", "folder", "{a,b}.jpg", "[", "*", "?", "#", "a#b?c=d",
 ]  # fmt: skip
 PARTS = [
