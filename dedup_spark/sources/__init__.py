@@ -11,8 +11,8 @@ Where things stand:
 - Addresses: `addresses.py` gives every object one spelling, `names.py` turns file names that are not UTF-8 into text.
 - Fetching and its faults: `objects.py` (one request) over `disk.py` and `streams.py`, which end at a limit
   (`limits.py`), `parquet_rows.py` (one value of a table's file), `random_access.py` (files read at any place),
-  `faults.py` (what an error means), `pacing.py` (how fast), `patience.py` (how long), `fetching.py` (all of them for one image),
-  `object_state.py` (what is at an address now).
+  `faults.py` (what an error means), `pacing.py` (how fast), `patience.py` (how long), `fetching.py` (all of them for
+  one image), `object_state.py` (what is at an address now).
 - Bytes that Spark reads, for stores that Python cannot open: `spark_bytes.py`.
 - What listings share: `spark_reader.py` (Spark's readers, columns of LISTING), `spelling.py` (addresses that others
   spelled), `passed_over.py` (entries that are no images), `times.py` (modification times of fsspec).

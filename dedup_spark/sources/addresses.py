@@ -105,7 +105,7 @@ def _in_store(scheme: str, rest: str) -> str:
         authority = _azure_container(authority)
     elif scheme in _DEFAULT_PORT:
         authority = authority.removesuffix(_DEFAULT_PORT[scheme])
-    if scheme.startswith("http"):
+    if scheme in ("http", "https"):
         return _on_the_web(scheme, rest)
     if scheme in _TREES and slash:
         path = posixpath.normpath("/" + path.lstrip("/"))[1:]
