@@ -15,12 +15,16 @@ from dedup_spark.printable import printable
 
 HIDDEN = "***"
 _SECRET_NAME = (
-    r"sig|signature|[\w.-]*token|[\w.-]*secret[\w.-]*|[\w.-]*password|passwd|pwd|[\w.-]*credentials?|awsaccesskeyid|"
-    r"access[_-]?key(?:[_-]?id)?|account[_-]?key|api[_-]?key|[\w.-]*\.(?:account\.key|access\.key|secret\.key)[\w.-]*|"
+    r"sig|signature|[\w.-]{0,64}token|[\w.-]{0,64}secret[\w.-]{0,64}|[\w.-]{0,64}password|passwd|pwd|"
+    r"[\w.-]{0,64}credentials?|awsaccesskeyid|"
+    r"access[_-]?key(?:[_-]?id)?|account[_-]?key|api[_-]?key|[\w.-]{0,64}\.(?:account\.key|access\.key|secret\.key)[\w.-]{0,64}|"
     r"x-(?:amz|goog)-(?:signature|credential|security-token)|sharedaccesssignature|key"
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s\"'<>@?#]*:[^/\s\"'<>@]*@|(?<=http://)[^/\s\"'<>@]+@|(?<=https://)[^/\s\"'<>@]+@")
-"""A name and a password; without a colon it is a container of Azure, but for http."""
+_USERINFO = re.compile(
+    r"(?<=://)[^/\s\"'<>@?#:]*+:[^/\s\"'<>@]*+@|(?<=http://)[^/\s\"'<>@]++@|(?<=https://)[^/\s\"'<>@]++@"
+)
+"""A name and a password; without a colon it is a container of Azure, but for http. Nothing is tried twice: an address
+of a million colons must not hold a task for hours."""
 _IN_QUERY = re.compile(rf"(?<=[?&;])((?:{_SECRET_NAME})=)[^&\s\"'<>#;]+", re.IGNORECASE)
 _IN_TEXT = re.compile(
     rf"\b((?:{_SECRET_NAME.removesuffix('|key')})[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&}}]+", re.IGNORECASE
@@ -29,7 +33,7 @@ _KEYS = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{30,}|
 """Key ids of AWS, tokens of GitHub, and signed web tokens."""
 IN_ADDRESSES = ((_USERINFO.pattern, f"{HIDDEN}@"), (f"(?i){_IN_QUERY.pattern}", f"$1{HIDDEN}"))
 """Patterns and replacements for those who clean a column with Java's expressions, as Spark's regexp_replace."""
-_SIGNED_QUERY = re.compile(rf"\?(?:[^#]*[&;])?(?:{_SECRET_NAME})=", re.IGNORECASE)
+_SIGNED_QUERY = re.compile(rf"(?:^|[?&;])(?:{_SECRET_NAME})=", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
@@ -45,7 +49,7 @@ def require_no_key(address: str) -> None:
     """Raise ConfigError where an address that a person gives holds a password or a signature."""
     if _USERINFO.search(address):
         found = "a user name or a password"
-    elif _SIGNED_QUERY.search(address):
+    elif _is_signed(address):
         found = "a signature or a token"
     else:
         return
@@ -64,7 +68,11 @@ def without_userinfo(address: str) -> str:
 def without_key(address: str) -> str:
     """The address of a web server without user name, password and signed query: what is stored and what is identity."""
     address = without_userinfo(address)
-    return address.partition("?")[0] if _SIGNED_QUERY.search(address) else address
+    return address.partition("?")[0] if _is_signed(address) else address
+
+
+def _is_signed(address: str) -> bool:
+    return _SIGNED_QUERY.search(address.partition("?")[2].partition("#")[0]) is not None
 
 
 class RedactingFormatter(logging.Formatter):

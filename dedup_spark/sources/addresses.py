@@ -26,8 +26,13 @@ from dedup_spark.sources.times import modified_at
 from dedup_spark.store import files
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_NO_AUTHORITY = re.compile(r"(file|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
+_NO_AUTHORITY = re.compile(r"(file|local|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
 """Schemes that are also written without an authority: `file:/a`, `dbfs:/a`."""
+_ON_DISK = ("file", "local", "dbfs")
+"""`local` is fsspec's other name of `file`."""
+_LONGEST_PATH = 2**14
+"""Of characters in which links are looked for, four times what Linux opens: no file has a longer one, and to look at
+each part of one takes time that grows with its square."""
 _AZURE = dict.fromkeys(("abfs", "wasb", "wasbs", "az"), "abfss")
 _SAME_SCHEME = {"s3a": "s3", "s3n": "s3", "gcs": "gs", **_AZURE}
 _LITERAL = ("s3://", "gs://")
@@ -60,13 +65,15 @@ def canonical(address: str, folder: str = "") -> str:
     scheme, rest = named[1].lower(), address[named.end() :]
     if scheme == "dbfs":
         return _local(f"/dbfs/{rest}", folder)  # where Databricks mounts it
-    if scheme == "file":
+    if scheme in ("file", "local"):
         return _local(f"/{_LOCALHOST.sub('', rest)}" if "://" in named[0] else rest, folder)
     return _in_store(_SAME_SCHEME.get(scheme, scheme), rest)
 
 
 def _local(path: str, folder: str) -> str:
     base = "" if path.startswith("/") else f"{to_path(folder) if folder else Path.cwd()}/"
+    if len(path) > _LONGEST_PATH:
+        return "file://" + os.path.normpath("/" + (base + path).lstrip("/"))
     path = base + (_as_named(base, path) if names.holds_bytes(path) else path)
     path = _out_of_dbfs("/" + path.lstrip("/"))
     try:
@@ -98,7 +105,7 @@ def _in_store(scheme: str, rest: str) -> str:
         authority = _azure_container(authority)
     elif scheme in _DEFAULT_PORT:
         authority = authority.removesuffix(_DEFAULT_PORT[scheme])
-    if scheme.startswith("http"):
+    if scheme in ("http", "https"):
         return _on_the_web(scheme, rest)
     if scheme in _TREES and slash:
         path = posixpath.normpath("/" + path.lstrip("/"))[1:]
@@ -120,7 +127,7 @@ def _azure_container(authority: str) -> str:
 def is_remote(address: str) -> bool:
     """Whether `address` is a URI of a store; plain paths and `file:` are local."""
     named = _SCHEME.match(address)
-    return named is not None and named[1].lower() not in ("file", "dbfs")
+    return named is not None and named[1].lower() not in _ON_DISK
 
 
 def is_absolute(address: str) -> bool:

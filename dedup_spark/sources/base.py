@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.columns import Columns
+from dedup_spark.sources.limits import MOST_BYTES
 
 LISTING = Columns(
     "uri string, member string, location string, position bigint, size_bytes bigint, modified_at timestamp, "
@@ -79,11 +80,12 @@ class Source(Protocol):
         """One row of LISTING per object; lazy, listed by executors and never collected on the driver."""
         ...
 
-    def fetch(self, address: Address) -> bytes:
-        """The bytes of one image. Thread-safe. The caller retries faults that may pass (`fetching.py`).
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
+        """The bytes of one image, of which no more than `max_bytes` + 1 are read. Thread-safe. The caller retries
+        faults that may pass (`fetching.py`).
 
         Raises:
-            ImageRejected: `missing`, `forbidden` or `archived`, which no retry mends.
+            ImageRejected: `too_large`, `missing`, `forbidden`, `archived` and whatever else no retry mends.
             OSError: a fault that may pass; `faults.py` has its kinds.
         """
         ...

@@ -25,6 +25,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, GuardError
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import without_other_kinds
 from dedup_spark.sources.spelling import without_links
@@ -59,8 +60,8 @@ class BinaryFileSource(Listed):
         listing = spark_reader.listing(files, uri=uri, **facts)
         return without_other_kinds(listing if addresses.is_remote(self.root) else without_links(listing))
 
-    def fetch(self, address: Address) -> bytes:
-        return read_object(address.uri)
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
+        return read_object(address.uri, max_bytes=max_bytes)
 
     def _count_up_to_cap(self, spark: SparkSession) -> int:
         """The number of files, hidden ones too; counting stops above the cap.

@@ -16,8 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
-from dedup_spark.errors import ConfigError
-from dedup_spark.sources.parquet_rows import open_bytes
+from dedup_spark.errors import ConfigError, SourceError
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.sources.random_access import open_bytes
 
 DELIMITERS = (",", ";", "\t", "|")
 _HEAD_BYTES = 2**20
@@ -50,16 +51,24 @@ class Layout:
 
 def open_plain(uri: str, *, at: int = 0) -> BinaryIO:
     """The file, without its compression, which its first bytes tell; `at` is for files that have none."""
-    file = open_bytes(uri)
+    file = _open(uri)
     head = file.read(6)
     file.seek(at)
     opener = next((opener for magic, opener in _COMPRESSED if head.startswith(magic)), None)
     return cast(BinaryIO, opener(file, "rb")) if opener else file
 
 
+def _open(uri: str) -> BinaryIO:
+    """Raises SourceError where there is no file of that name, or none that may be read as one."""
+    try:
+        return open_bytes(uri)
+    except ImageRejected as e:
+        raise SourceError(f"{uri}: what it lists is unknown, so nothing was changed: {e.message}") from e
+
+
 def read_layout(uri: str) -> Layout | None:
     """None where the file is empty. Raises ConfigError where its beginning is no text."""
-    with open_bytes(uri) as file:
+    with _open(uri) as file:
         first = file.read(6)
     is_compressed = any(first.startswith(magic) for magic, _ in _COMPRESSED)
     try:

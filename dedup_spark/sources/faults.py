@@ -7,6 +7,7 @@ those of its own stores, and each has error types of its own, so they are recogn
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
@@ -34,6 +35,15 @@ class Answer:
     storage_class: str | None = None
 
 
+ERRORS_OF_PROGRAMS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
+"""No store raises these: a package is missing or a program is wrong, and no pause mends that."""
+_NO_SUCH_ADDRESS = frozenset(
+    {
+        "ParamValidationError", "UnicodeEncodeError",  # botocore, Python
+        "InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError",  # aiohttp, requests
+    }
+)  # fmt: skip
+"""Names of errors of clients that find in an address what no store can have."""
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})
 _EXPIRED = frozenset(
     {
@@ -94,6 +104,20 @@ def fault_of(error: Exception, *, on_disk: bool = False) -> Exception:
     return DiskFault(*error.args) if is_of_disk else error
 
 
+def fault_of_read(error: Exception, *, on_disk: bool = False) -> Exception:
+    """As `fault_of`, of an attempt to read one object: what no pause mends is at once an ImageRejected.
+
+    It is `store_unavailable`: the address has a scheme for which this machine has no package, or one that fsspec does
+    not serve by an address alone. That says nothing of the object, so the next run asks again.
+    """
+    fault = fault_of(error, on_disk=on_disk)
+    is_decided = isinstance(fault, ImageRejected | CredentialsExpired | Throttled) or isinstance(error, OSError)
+    is_ours = isinstance(error, (*ERRORS_OF_PROGRAMS, ValueError)) and not isinstance(error, json.JSONDecodeError)
+    if is_decided or not is_ours:
+        return fault
+    return ImageRejected("store_unavailable", f"nothing here reads such an address: {type(error).__name__}: {error}")
+
+
 def reason_of_java(classes: Set[str], text: str) -> tuple[str, str]:
     """Reason and message for an exception of Hadoop's connectors: by the names of its class and of those above, and by
     its text, in which they quote the store's own code. `store_unavailable` is a fault that may pass."""
@@ -128,6 +152,8 @@ def _said_of_object(error: Exception, answer: Answer) -> ImageRejected | None:
     no_name = isinstance(error, OSError) and error.errno in _NO_SUCH_NAME
     if isinstance(error, FileNotFoundError | NotADirectoryError) or no_name or answer.status in (404, 410):
         return ImageRejected("missing", f"no such object: {error}")
+    if any(c.__name__ in _NO_SUCH_ADDRESS for c in type(error).__mro__):
+        return ImageRejected("missing", f"no object can have this address: {error}")
     is_refusal = 300 <= answer.status < 500 and answer.status not in _PASSING_STATUS
     if isinstance(error, PermissionError | IsADirectoryError) or is_refusal or _is_forbidden_by_gcsfs(error):
         return ImageRejected("forbidden", f"{answer.code}: {error}" if answer.code else str(error))

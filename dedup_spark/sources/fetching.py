@@ -11,12 +11,14 @@ import threading
 import time
 
 import fsspec
+from cachetools import LRUCache
 
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.faults import CredentialsExpired, Throttled
-from dedup_spark.sources.pacing import pace_of
+from dedup_spark.sources.limits import too_large
+from dedup_spark.sources.pacing import MOST_STORES, pace_of
 from dedup_spark.sources.patience import Patience
 from dedup_spark.store import files
 
@@ -27,15 +29,15 @@ _SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
 
 
 def fetch_patiently(source: Source, address: Address, patience_seconds: float, max_bytes: int) -> tuple[bytes, int]:
-    """The bytes of an image and how many attempts failed before.
+    """The bytes of an image and how many attempts failed before. No more than `max_bytes` + 1 bytes are read.
 
     Raises:
         ImageRejected: `missing`, `forbidden`, `archived`, `too_large` or `changed_since_listing`; after
             `patience_seconds` of faults `store_unavailable`, and `expired_credentials` where none are found that work.
     """
     if (address.size_bytes or 0) > max_bytes:
-        raise _too_large(address.size_bytes or 0, max_bytes)
-    data, failed = _read(source, address, patience_seconds)
+        raise too_large(max_bytes, address.size_bytes)
+    data, failed = _read(source, address, patience_seconds, max_bytes)
     require_listed(len(data), address.size_bytes, max_bytes)
     return data, failed
 
@@ -43,7 +45,7 @@ def fetch_patiently(source: Source, address: Address, patience_seconds: float, m
 def require_listed(n_bytes: int, listed_bytes: int | None, max_bytes: int) -> None:
     """Raise ImageRejected where an object has more bytes than are allowed, or not as many as were listed."""
     if n_bytes > max_bytes:
-        raise _too_large(n_bytes, max_bytes)
+        raise too_large(max_bytes, n_bytes)
     if listed_bytes is not None and n_bytes != listed_bytes:
         raise ImageRejected("changed_since_listing", f"{n_bytes:,} bytes, listed with {listed_bytes:,}")
 
@@ -79,7 +81,7 @@ class Outage:
         return False
 
 
-def _read(source: Source, address: Address, patience_seconds: float) -> tuple[bytes, int]:
+def _read(source: Source, address: Address, patience_seconds: float, max_bytes: int) -> tuple[bytes, int]:
     store = _store_of(address)
     pace, outage, patience, has_renewed = pace_of(store), _outage_of(store), Patience(patience_seconds), False
     if outage.must_wait(time.monotonic(), patience_seconds):
@@ -91,7 +93,7 @@ def _read(source: Source, address: Address, patience_seconds: float) -> tuple[by
             time.sleep(wait)
         began = time.monotonic()
         try:
-            data = source.fetch(address)
+            data = source.fetch(address, max_bytes)
         except ImageRejected as e:
             if e.reason not in _SAYS_NOTHING_OF_THE_OBJECT:
                 pace.served()
@@ -133,7 +135,7 @@ def find_credentials_anew(began: float) -> None:
         _renewed_at = time.monotonic()
 
 
-_outages: dict[str, Outage] = {}
+_outages: LRUCache[str, Outage] = LRUCache(MOST_STORES)
 _renewed_at = -math.inf
 _lock = threading.Lock()
 
@@ -152,7 +154,3 @@ def _store_of(address: Address) -> str:
 def _unavailable(n_failed: int, last: OSError) -> ImageRejected:
     times = "1 attempt" if n_failed == 1 else f"{n_failed} attempts"
     return ImageRejected("store_unavailable", f"{times} failed, last: {type(last).__name__}: {last}")
-
-
-def _too_large(size_bytes: int, max_bytes: int) -> ImageRejected:
-    return ImageRejected("too_large", f"{size_bytes:,} bytes; extract.max_object_bytes is {max_bytes:,}")

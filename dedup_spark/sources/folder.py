@@ -33,6 +33,7 @@ from dedup_spark.kernels.decoding.other_kinds import kind_of_name
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.entries import Entry, local_entries, why_unlisted
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import other_kind
 from dedup_spark.sources.passed_over import (
@@ -82,9 +83,9 @@ class FolderSource(Listed):
         """The first `n` entries of `folder`, less those that are passed over whatever they are. The driver asks."""
         return (entry for entry in itertools.islice(self._entries(folder), n) if not entry.passed_over)
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         try:
-            return read_object(address.uri, etag=address.etag)
+            return read_object(address.uri, etag=address.etag, max_bytes=max_bytes)
         except ImageRejected as e:
             if (
                 e.reason == RejectReason.MISSING

@@ -8,8 +8,9 @@ Addresses are literal: nothing is %-decoded, spaces are part of them. Relative o
 manifest lies in. Each gets its canonical spelling (`addresses.canonical`), so that several rows for one object are one
 image, however they spell it; local paths and links become the file that they lead to. One that leads out of the folder
 of the manifest is `outside_lake`, and read only below `inventory.allowed_prefixes` (`boundary.py`). A row without an
-address, and a CSV line with more or fewer values than the header, is not dropped: it becomes an image at the manifest's
-own address that extract rejects as `missing`, with the row in its attributes.
+address, with one of more than 16,384 characters or with a `position` that is no byte of an object, and a CSV line with
+more or fewer values than the header, is not dropped: it becomes an image at the manifest's own address that extract
+rejects as `missing`, with the row in its attributes.
 
 CSV is RFC 4180, with line breaks in quoted values, as spreadsheet programs write it: UTF-8, UTF-16 or Latin, with
 commas, semicolons, tabs or bars (`csv_layout.py`), also in gzip, bzip2 or xz.
@@ -27,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -37,6 +38,7 @@ from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.boundary import require_inside
 from dedup_spark.sources.csv_files import CsvColumns, header_of, load_csv
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.member_names import named_apart
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.spelling import spelled_canonically
@@ -44,6 +46,9 @@ from dedup_spark.sources.spelling import spelled_canonically
 CSV_SUFFIXES = tuple(f".{kind}{packed}" for kind in ("csv", "tsv") for packed in ("", ".gz", ".bz2", ".xz"))
 _KNOWN = ("uri", "member", "position", "size_bytes", "modified_at", "etag")
 _NO_URI = "row without a uri"
+_LONG_URI, _ODD_POSITION = "row whose uri is longer than any address", "row whose position is no byte of an object"
+_LONGEST_URI, _SHOWN_CHARACTERS = 16_384, 1000
+"""Of characters: S3 takes keys of 1,024 bytes, Linux paths of 4,096, and web servers URLs of some thousand."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +71,28 @@ class ManifestSource(Listed):
         known = {name: spark_reader.column(fields[name].name) for name in _KNOWN if name in fields}
         others = {f.name: spark_reader.as_text(f) for name, f in fields.items() if name not in _KNOWN}
         uri = known["uri"].cast("string")
-        has_uri = F.coalesce(F.trim(uri) != "", F.lit(False))
-        why = F.lit(_NO_URI) if problem is None else F.coalesce(spark_reader.column(problem), F.lit(_NO_URI))
+        found = F.lit(None) if problem is None else spark_reader.column(problem)
+        wrong = F.coalesce(found, _problem_of(uri, known.get("position")))
+        has_uri = wrong.isNull()
         digest = F.xxhash64(F.to_json(F.struct(*[spark_reader.column(field.name) for field in rows.schema])))
         modified_at = F.lit(None)
         if "modified_at" in fields:
             modified_at = spark_reader.as_time(known["modified_at"], fields["modified_at"].dataType)
+        size_bytes = spark_reader.as_whole(known.get("size_bytes", F.lit(None)))
         own_member = known.get("member", F.lit(None)).cast("string")
         if "position" in known:  # a part of an object is not the object itself
-            own_member = F.coalesce(own_member, F.concat(F.lit("@"), known["position"].try_cast("bigint")))
+            own_member = F.coalesce(own_member, F.concat(F.lit("@"), spark_reader.as_whole(known["position"])))
         listing = spark_reader.listing(
             rows,
             uri=F.when(has_uri, uri).otherwise(F.lit(self.root)),
-            member=F.when(has_uri, own_member).otherwise(F.concat_ws(" ", why, digest.cast("string"))),
-            position=known.get("position", F.lit(None)),
-            size_bytes=known.get("size_bytes", F.lit(None)).try_cast("double"),  # pandas writes 12 as 12.0
+            member=F.when(has_uri, own_member).otherwise(F.concat_ws(" ", wrong, digest.cast("string"))),
+            position=F.when(has_uri, spark_reader.as_whole(known.get("position", F.lit(None)))),
+            size_bytes=F.when(has_uri & (size_bytes >= 0), size_bytes),
             modified_at=modified_at,
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
-            attributes=spark_reader.text_map(others),
+            attributes=spark_reader.text_map(
+                {**others, "uri": F.when(~has_uri & (F.trim(uri) != ""), F.left(uri, F.lit(_SHOWN_CHARACTERS)))}
+            ),
         )
         spelled = spelled_canonically(listing, self.root.rpartition("/")[0])
         return named_apart(spelled) if {"member", "position"} <= known.keys() else spelled
@@ -92,15 +101,15 @@ class ManifestSource(Listed):
         """When the manifest was last written: it does not know what was removed since."""
         return addresses.last_written(self.root)
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         if address.uri == self.root:
             what = (address.member or _NO_URI).rpartition(" ")[0]
-            said = "this row of the manifest gives no uri" if what == _NO_URI else f"a {what} of the manifest"
+            said = "this row of the manifest gives no uri" if what == _NO_URI else f"in the manifest a {what}"
             raise ImageRejected("missing", f"{said}; what it holds is in attributes")
         require_inside(address.uri, self.root.rpartition("/")[0], self.allowed)
         if address.position is None:
-            return read_object(address.uri)
-        return read_object(address.uri, address.position, address.size_bytes)
+            return read_object(address.uri, max_bytes=max_bytes)
+        return read_object(address.uri, address.position, address.size_bytes, max_bytes=max_bytes)
 
     def _read(self, spark: SparkSession) -> tuple[DataFrame, str | None]:
         """The rows, and which column says what is wrong with one; of Parquet and Delta none does."""
@@ -140,6 +149,16 @@ class ManifestSource(Listed):
             raise ConfigError(
                 f"manifest {self.lake}: the column '{named.name}' holds {kind}, not one address per row; explode it"
             )
+
+
+def _problem_of(uri: Column, position: Column | None) -> Column:
+    """What is wrong with a row's address; null where nothing is. A part that is nowhere is not the whole object."""
+    found = F.when(F.coalesce(F.trim(uri), F.lit("")) == "", _NO_URI).when(F.length(uri) > _LONGEST_URI, _LONG_URI)
+    if position is None:
+        return found
+    text = F.lower(F.trim(position.cast("string")))
+    is_given = F.coalesce(~text.isin("", "nan"), F.lit(False))
+    return found.when(is_given & ~F.coalesce(spark_reader.as_whole(position) >= 0, F.lit(False)), _ODD_POSITION)
 
 
 def _hint(fields: Sequence[T.StructField]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources import addresses
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object, store_errors
 from dedup_spark.sources.times import from_nanoseconds, modified_at
 
@@ -35,20 +36,20 @@ class ObjectState:
     content_hash: str | None = None
 
 
-def object_state(uri: str, *, read: bool = False) -> ObjectState:
+def object_state(uri: str, *, read: bool = False, max_bytes: int = MOST_BYTES) -> ObjectState:
     """The state of a local file, which is hashed, or of an object by one HEAD; with `read` that is hashed too.
 
     Raises:
-        ImageRejected: `missing`, or `forbidden`, which includes links and pipes.
+        ImageRejected: `missing`, or `forbidden`, which includes links and pipes; `too_large` above `max_bytes`;
+            `store_unavailable` where this machine has no package for the scheme.
         OSError: a fault of the store that may pass.
-        ImportError: this machine has no package for the scheme.
     """
     if not addresses.is_remote(uri):
         return _state_of_file(addresses.to_path(uri))
-    filesystem, path = addresses.open_store(uri)
     with store_errors():
+        filesystem, path = addresses.open_store(uri)
         facts = _head(filesystem, uri, path)
-    data = read_object(uri) if read else None
+    data = read_object(uri, max_bytes=max_bytes) if read else None
     return ObjectState(
         identity=uri,
         size_bytes=facts.get("ContentLength", facts.get("size")),

@@ -34,7 +34,8 @@ def other_kind(uri: str) -> str | None:
 def _sort_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     passed_over = PassedOver()
     for batch in batches:
-        asked = pc.and_(pc.match_substring_regex(batch["uri"], NAME_PATTERN), pc.is_null(batch["passed_over"]))
+        is_object = pc.and_(pc.is_null(batch["passed_over"]), pc.is_null(batch["member"]))
+        asked = pc.and_(pc.match_substring_regex(batch["uri"], NAME_PATTERN), is_object)
         kinds = {uri: kind for uri in batch.filter(asked)["uri"].to_pylist() if (kind := other_kind(uri))}
         for uri, kind in kinds.items():
             passed_over.add(kind, uri)

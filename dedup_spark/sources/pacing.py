@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from cachetools import LRUCache
+
 _CUT = 0.5
 _GROWTH, _STEADY_SECONDS = 0.03, 10.0
 """For 10 s after a cut the rate grows by 3 % per second, then faster and faster: 50-fold after 50 s without refusals.
@@ -120,7 +122,9 @@ class _Measured:
         return faded / (_MEASURED_SECONDS * seen)
 
 
-_paces: dict[str, Pace] = {}
+MOST_STORES = 1000
+"""Of which a Python worker remembers how they answer: the rows of a manifest may name any number of them."""
+_paces: LRUCache[str, Pace] = LRUCache(MOST_STORES)
 _lock = threading.Lock()
 
 

@@ -4,7 +4,8 @@ A file is read front to back in small batches, and the last rows are kept, so th
 little out of order. Asking for a row before the kept ones reads its row group again. On executors.
 
 Memory: not a whole row group, but two pages of the file (Hugging Face: 100 rows; pyarrow's default: 1,024 rows of any
-size), one batch, and the kept rows, about 64 MB or 32 rows, of at most three files. Measured: 150 MB for a row group of
+size; 2 GiB each at most, by the format), one batch, and the kept rows, about 64 MB or 32 rows, of at most three files.
+What is larger than the limit on an image is not copied out of its batch. Measured: 150 MB for a row group of
 570 MB with small pages, at 400 MB/s from memory; 1.2 GB where pyarrow wrote the row group as two pages.
 """
 
@@ -16,7 +17,6 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,15 +26,22 @@ from pyspark import TaskContext
 
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, may_be_image
-from dedup_spark.sources import addresses
+from dedup_spark.sources.limits import MOST_BYTES, too_large
 from dedup_spark.sources.objects import store_errors
+from dedup_spark.sources.random_access import READ_BYTES, WatchedFile, open_bytes, require_small_footer
 
 _MAX_OPEN_FILES = 3
 _BATCH_BYTES, _KEPT_BYTES, _KEPT_ROWS = 8 * 2**20, 48 * 2**20, 32
 _LEAST_IMAGE_BYTES = 64
 _MOST_TEXT_COLUMNS = 8
-_READ_BYTES = 4 * 2**20
-"""One request to a store, or one read of a disk."""
+_MOST_PATH_BYTES = 2**16
+_DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, ArithmeticError, StopIteration)
+"""What pyarrow raises for a damaged file, and what its odd numbers lead to."""
+_FEWER_ROWS = "it has fewer rows than it says"
+_REPEATED_BYTES = 64 * 2**20
+"""Of a batch in which every row is the largest value that its dictionary can hold."""
+_MOST_BASE64, _MOST_PREFIX_BYTES = 2, 1024
+"""Base64 takes four bytes for three, and line ends and a prefix come on top."""
 
 
 def find_bytes(schema: pa.Schema, wanted: str = "") -> tuple[str, ...]:
@@ -80,7 +87,7 @@ def list_columns(schema: pa.Schema) -> list[str]:
 def base64_columns(location: str) -> list[str]:
     """Columns of text in a Parquet file whose first value is an image in Base64. The driver asks; it reads a page of
     each column of text."""
-    with open_bytes(location) as opened, pq.ParquetFile(opened) as file:
+    with open_bytes(location) as opened, pq.ParquetFile(WatchedFile(opened)) as file:
         names = text_columns(file.schema_arrow)[:_MOST_TEXT_COLUMNS]
         first = ((name, next(file.iter_batches(1, columns=[name], use_threads=False), None)) for name in names)
         texts = {name: batch.column(0)[0].as_py() for name, batch in first if batch is not None and batch.num_rows}
@@ -96,16 +103,21 @@ def from_base64(text: str) -> bytes:
         raise ImageRejected("corrupt", f"the text is no Base64: {e}") from e
 
 
-def read_value(location: str, row: int, bytes_column: str) -> bytes | None:
+def read_value(location: str, row: int, bytes_column: str, max_bytes: int = MOST_BYTES) -> bytes | None:
     """The value of row number `row` (from 0) of the file `location`; None when it is null. Thread-safe.
 
     Raises:
         ImageRejected: `missing` or `forbidden` file, `changed_since_listing` (it has no such row or column),
-            `corrupt` (it is no Parquet file).
-        OSError: a fault of the store, which may pass; or damaged data in the file.
+            `corrupt` (it is no Parquet file, or damaged where the row is), `too_large`.
+        OSError: a fault of the store, which may pass.
     """
-    value = _reader(location, bytes_column).value(row)
-    return from_base64(value) if isinstance(value, str) else value
+    value = _reader(location, bytes_column).value(row, max_bytes)
+    if not isinstance(value, str):
+        return value
+    data = from_base64(value)
+    if len(data) > max_bytes:
+        raise too_large(max_bytes, len(data))
+    return data
 
 
 def read_path(location: str, row: int, bytes_column: str) -> str | None:
@@ -113,7 +125,7 @@ def read_path(location: str, row: int, bytes_column: str) -> str | None:
 
     Raises as `read_value`.
     """
-    path = _reader(location, bytes_column, "path").value(row)
+    path = _reader(location, bytes_column, "path").value(row, _MOST_PATH_BYTES)
     return path if isinstance(path, str) else None
 
 
@@ -148,25 +160,37 @@ class _ColumnReader:
         self._location, self._bytes_column, self._field = location, bytes_column, field
         self._lock = threading.Lock()
         self._file: pq.ParquetFile | None = None
+        self._bytes: WatchedFile | None = None
 
-    def value(self, row: int) -> bytes | str | None:
+    def value(self, row: int, max_bytes: int) -> bytes | str | None:
         with self._lock, store_errors(self._location):
             try:
                 if self._file is None:
+                    self._bytes = WatchedFile(open_bytes(self._location))
                     self._file = self._open()
-                return self._value(self._file, row) if self._column else None
+                return self._value(self._file, row, max_bytes) if self._column else None
             except ImageRejected:
                 raise
-            except Exception:  # whatever it was, the next attempt opens the file again
+            except Exception as e:  # whatever it was, the next attempt opens the file again
                 self._file = None
-                raise
+                raise self._meaning(e) from e
+
+    def _meaning(self, error: Exception) -> Exception:
+        """What an error of pyarrow is: the fault of the store that led to it, or else damage."""
+        if self._bytes is not None and self._bytes.fault is not None:
+            return self._bytes.fault
+        if isinstance(error, MemoryError):
+            return ImageRejected(
+                "too_large", f"{self._location}: a part of it takes more memory than there is: {error}"
+            )
+        is_damage = self._bytes is not None and isinstance(error, _DAMAGE)
+        return ImageRejected("corrupt", f"{self._location}: {str(error) or _FEWER_ROWS}") if is_damage else error
 
     def _open(self) -> pq.ParquetFile:
+        require_small_footer(self._bytes, self._location)
+        file = pq.ParquetFile(self._bytes, buffer_size=READ_BYTES, pre_buffer=False)
         try:
-            file = pq.ParquetFile(open_bytes(self._location), buffer_size=_READ_BYTES, pre_buffer=False)
             path = find_bytes(file.schema_arrow, self._bytes_column)
-        except pa.ArrowInvalid as e:
-            raise ImageRejected("corrupt", f"{self._location}: {e}") from e
         except LookupError as e:
             raise ImageRejected("changed_since_listing", f"{self._location}: {e}") from e
         self._column = _column(file.schema_arrow, path, self._field)
@@ -176,24 +200,22 @@ class _ColumnReader:
         self._kept: deque[tuple[int, pa.Array]] = deque()
         return file
 
-    def _value(self, file: pq.ParquetFile, row: int) -> bytes | str | None:
-        if row >= self._starts[-1]:
+    def _value(self, file: pq.ParquetFile, row: int, max_bytes: int) -> bytes | str | None:
+        if not 0 <= row < self._starts[-1]:
             raise ImageRejected("changed_since_listing", f"{self._location} has {self._starts[-1]:,} rows, not {row:,}")
         while True:
             for first_row, values in self._kept:
                 if first_row <= row < first_row + len(values):
-                    value: bytes | str | None = values[row - first_row].as_py()
-                    return value
+                    return _of_row(values, row - first_row, max_bytes)
             group = bisect.bisect_right(self._starts, row) - 1
             if group != self._group or row < self._next_row:
                 self._begin(file, group)
-            self._keep(next(self._batches))
+            self._keep(next(self._batches))  # ends before its rows do where the file is damaged
 
     def _begin(self, file: pq.ParquetFile, group: int) -> None:
         facts = file.metadata.row_group(group)
         columns = [facts.column(i) for i in range(facts.num_columns)]
-        size_bytes = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == self._column)
-        n_rows = min(4096, max(1, _BATCH_BYTES * facts.num_rows // max(1, size_bytes)))
+        n_rows = _rows_at_once([c for c in columns if c.path_in_schema == self._column], facts.num_rows)
         self._batches = file.iter_batches(n_rows, row_groups=[group], columns=[self._column], use_threads=False)
         self._group, self._next_row = group, self._starts[group]
 
@@ -211,13 +233,29 @@ class _ColumnReader:
             n_rows, n_bytes = n_rows - len(oldest), n_bytes - oldest.nbytes
 
 
-def open_bytes(location: str) -> BinaryIO:
-    """A file open for reading at any place; a store is read 4 MiB at a time."""
-    if not addresses.is_remote(location):
-        return open(addresses.to_path(location), "rb")
-    filesystem, path = addresses.open_store(location)
-    file: BinaryIO = filesystem.open(path, "rb", block_size=_READ_BYTES, cache_type="readahead")
-    return file
+def _of_row(values: pa.Array, row: int, max_bytes: int) -> bytes | str | None:
+    """One value of a batch, as Python's. Raises ImageRejected (`too_large`) before it is copied."""
+    value = values[row]
+    if not value.is_valid:
+        return None
+    size_bytes = value.as_buffer().size
+    if size_bytes > (max_bytes if _is_bytes(values.type) else _MOST_BASE64 * max_bytes + _MOST_PREFIX_BYTES):
+        raise too_large(max_bytes, size_bytes)
+    plain: bytes | str = value.as_py()
+    return plain
+
+
+def _rows_at_once(chunks: list[pq.ColumnChunkMetaData], n_rows: int) -> int:
+    """How many rows make a batch, by what the file says of a row group's chunks of a column.
+
+    A value of a dictionary may be that of every row: no value has more bytes than the dictionary.
+    """
+    size_bytes = sum(c.total_uncompressed_size for c in chunks)
+    per_byte = sum(c.total_compressed_size for c in chunks) or 1
+    dictionaries = [c.data_page_offset - c.dictionary_page_offset for c in chunks if c.has_dictionary_page]
+    dictionary_bytes = max(dictionaries, default=0) * size_bytes // per_byte
+    by_size = _BATCH_BYTES * n_rows // max(1, size_bytes)
+    return min(4096, max(1, min(by_size, _REPEATED_BYTES // max(1, dictionary_bytes))))
 
 
 def _column(schema: pa.Schema, path: tuple[str, ...], field: str) -> str | None:

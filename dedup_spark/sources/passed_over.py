@@ -22,7 +22,9 @@ NAME_IS_NO_TEXT = "name that is no valid Unicode"
 CLOSED_FOLDER = "folder that may not be listed"
 LONG_PATH = "folder whose path is longer than the system takes"
 FAILING_FOLDER = "folder whose disk or server fails"
-UNLISTED = (CLOSED_FOLDER, LONG_PATH, FAILING_FOLDER)
+COMPRESSED_TAR = "compressed tar file"
+UNLISTED_TAR = "tar file that could not be listed to its end"
+UNLISTED = (CLOSED_FOLDER, LONG_PATH, FAILING_FOLDER, UNLISTED_TAR)
 """Reasons to pass over a folder, or a container, that may hold images."""
 
 _TAR = "its images are read when it is a lake of its own: --lake '<folder>/*.tar'"
@@ -31,6 +33,7 @@ REMEDIES = {
     BESIDE_CONTAINERS: "where these are images, they are read as a lake of their own, or with inventory.source=folder",
     "tar file": _TAR,
     "parquet file": _TABLE,
+    COMPRESSED_TAR: "members cannot be read one by one: store it as plain .tar (images hardly compress)",
     "zip file": "images in it are not looked for: unpack it, or store it as plain .tar",
 }
 """What to do where such entries hold images, by reason."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from dedup_spark.errors import SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources.faults import DiskFault, fault_of
+from dedup_spark.sources.faults import ERRORS_OF_PROGRAMS, DiskFault, fault_of
 from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
@@ -23,8 +23,6 @@ _DISK_PATIENCE_SECONDS = 5.0
 """For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
 _LISTING_PATIENCE_SECONDS = 300.0
 """With pauses of 10 s on average about 40 attempts. Each page of a listing gets them anew."""
-_ERRORS_OF_PROGRAMS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
-"""No store raises these: a package is missing or a program is wrong, and no pause mends that."""
 
 
 class ListingRefused(SourceError):
@@ -72,7 +70,7 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
         began = time.monotonic()
         try:
             return ask()
-        except (FileNotFoundError, NotADirectoryError, *_ERRORS_OF_PROGRAMS):
+        except (FileNotFoundError, NotADirectoryError, *ERRORS_OF_PROGRAMS):
             raise
         except Exception as e:  # each store has error types of its own
             fault = fault_of(e)

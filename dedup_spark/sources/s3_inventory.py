@@ -29,9 +29,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError, SourceError
+from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, spark_reader
 from dedup_spark.sources.base import Address, Listed
 from dedup_spark.sources.boundary import require_inside
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import without_other_kinds
 from dedup_spark.sources.passed_over import FOLDER_MARKER, HIDDEN_FILE
@@ -41,6 +43,9 @@ from dedup_spark.spark.local_relation import local_relation
 MANIFEST_NAME = "manifest.json"
 _NEEDED = frozenset({"destinationBucket", "fileFormat", "fileSchema", "files"})
 _BLOCK_BYTES = 4 * 2**20
+_MOST_REPORT_BYTES = 2**28
+"""Of manifest.json, which the driver reads whole: 256 MiB, as of a million data files."""
+_NO_KEY = "row without a bucket or a key"
 _REPORT_FOLDER = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\dZ")
 
 
@@ -89,14 +94,18 @@ class S3InventorySource(Listed):
             key = F.coalesce(F.try_url_decode(key), key)
         rows = rows.where(_is_current(columns)).withColumn("decoded_key", key)
         size_bytes = columns.get("size", F.lit(None)).cast("bigint")
+        has_key = F.coalesce((columns["bucket"] != "") & (F.col("decoded_key") != ""), F.lit(False))
+        uri = F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key")
+        digest = F.xxhash64(*map(spark_reader.column, rows.columns))
         is_marker = F.col("decoded_key").endswith("/") & (F.coalesce(size_bytes, F.lit(0)) == 0)
         is_hidden = F.col("decoded_key").rlike(r"(^|/)\.") if self.skip_hidden else F.lit(False)
         passed_over = F.when(is_marker, FOLDER_MARKER).when(is_hidden, HIDDEN_FILE)
         storage_class = {"storage_class": columns["storageclass"]} if "storageclass" in columns else {}
         listing = spark_reader.listing(
             rows,
-            uri=F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key"),
-            size_bytes=size_bytes,
+            uri=F.when(has_key, uri).otherwise(self.root),
+            member=F.when(~has_key, F.concat_ws(" ", F.lit(_NO_KEY), digest.cast("string"))),
+            size_bytes=F.when(size_bytes >= 0, size_bytes),
             modified_at=columns.get("lastmodifieddate", F.lit(None)),
             etag=spark_reader.unquoted(columns.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(storage_class),
@@ -111,9 +120,11 @@ class S3InventorySource(Listed):
         named = _read_report(self._report).get("sourceBucket")
         return f"s3://{named}" if named else self.root.rpartition("/")[0]
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
+        if address.uri == self.root and (address.member or "").startswith(_NO_KEY):
+            raise ImageRejected("missing", "this row of the inventory names no object")
         require_inside(address.uri, self._bucket, self.allowed)
-        return read_object(address.uri, etag=address.etag)
+        return read_object(address.uri, etag=address.etag, max_bytes=max_bytes)
 
 
 def newest_report(folder: str) -> str | None:
@@ -131,7 +142,10 @@ def newest_report(folder: str) -> str | None:
 def _read_report(uri: str) -> dict[str, Any]:
     try:
         filesystem, path = addresses.open_store(uri)
-        report: dict[str, Any] = json.loads(filesystem.cat_file(path))
+        text = filesystem.cat_file(path, start=0, end=_MOST_REPORT_BYTES + 1)
+        if len(text) > _MOST_REPORT_BYTES:
+            raise ValueError(f"it has more than {_MOST_REPORT_BYTES:,} bytes")
+        report: dict[str, Any] = json.loads(text)
         missing = _NEEDED - report.keys()
     except (OSError, ValueError, AttributeError, RecursionError) as e:
         raise ConfigError(f"{uri}: cannot be read as the manifest of an S3 inventory: {e}") from e

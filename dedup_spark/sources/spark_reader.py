@@ -84,6 +84,12 @@ def as_time(value: Column, kind: T.DataType) -> Column:
     return F.timestamp_seconds(seconds.otherwise(value / 1e9))
 
 
+def as_whole(value: Column) -> Column:
+    """A whole number (bigint), which pandas writes as 12.0 where others are missing; null for anything else."""
+    exact, number = value.try_cast("bigint"), value.try_cast("double")
+    return F.coalesce(F.when(exact == number, exact), F.when(F.floor(number) == number, number.try_cast("bigint")))
+
+
 def unquoted(etag: Column) -> Column:
     """An ETag without the quotes that S3 writes around it."""
     return F.trim(etag.cast("string"), F.lit('"'))

@@ -36,7 +36,9 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, names, parquet_rows, spark_reader
 from dedup_spark.sources.base import Address, Listed
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object
+from dedup_spark.sources.random_access import WatchedFile, open_bytes, require_small_footer
 from dedup_spark.vocabulary import RejectReason
 
 PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
@@ -78,14 +80,14 @@ class TableSource(Listed):
             attributes=spark_reader.text_map(_attributes(rows.schema, holder)),
         )
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         location, position = address.location, address.position
         if location is None or position is None:
             raise ImageRejected("missing", "this image was not listed as a row of a table; run inventory again")
-        data = parquet_rows.read_value(location, position, self.bytes_column)
-        return self._read_by_path(location, position) if data is None else data
+        data = parquet_rows.read_value(location, position, self.bytes_column, max_bytes)
+        return self._read_by_path(location, position, max_bytes) if data is None else data
 
-    def _read_by_path(self, location: str, row: int) -> bytes:
+    def _read_by_path(self, location: str, row: int, max_bytes: int) -> bytes:
         """The object at the path that stands beside null bytes."""
         said = f"the bytes column is null in row {row:,} of {location}"
         path = parquet_rows.read_path(location, row, self.bytes_column)
@@ -95,11 +97,11 @@ class TableSource(Listed):
             raise ImageRejected("missing", f"{said}, and nothing is fetched from the web: {path}")
         beside, below = (self._inside(path, folder) for folder in (location.rpartition("/")[0], self.root))
         try:
-            return read_object(beside)
+            return read_object(beside, max_bytes=max_bytes)
         except ImageRejected as e:
             if e.reason != RejectReason.MISSING or below == beside:
                 raise
-            return read_object(below)
+            return read_object(below, max_bytes=max_bytes)
 
     def _inside(self, path: str, folder: str) -> str:
         """The address of a path that counts from `folder`. Whoever writes a table may write any path into it, and must
@@ -150,9 +152,11 @@ def schema_of(uri: str) -> pa.Schema:
     """The schema of a Parquet file, or of the first one in a folder or Delta table, as Arrow reads it."""
     file = first_file(uri)
     try:
-        with parquet_rows.open_bytes(file) as f:
-            return pq.read_schema(f)
-    except (OSError, pa.ArrowInvalid) as e:
+        with open_bytes(file) as f:
+            watched = WatchedFile(f)
+            require_small_footer(watched, file)
+            return pq.read_schema(watched)
+    except (ImageRejected, OSError, pa.ArrowException) as e:
         raise ConfigError(f"{file}: cannot be read as Parquet: {e}") from e
 
 

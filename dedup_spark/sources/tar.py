@@ -7,9 +7,10 @@ several rows. Members that are no images by name and first bytes (json, txt, npy
 files are passed over and counted, as are files beside the tar files of a folder. Of members of one name each is an
 image (`member_names.py`).
 
-A tar file that is damaged or cut off gives the members up to there, and one row of its own without a member, which
-extract rejects as `corrupt` with the place, so that the loss is visible. Compressed tar files cannot be read from the
-middle: ConfigError names them.
+A tar file that is damaged, cut off or closed gives the members up to there, and one row of its own without a member,
+which extract rejects with the reason and the place, so that the loss is visible. What is behind is unknown: members
+that were known there are not taken for gone (`passed_over.UNLISTED`). Compressed tar files cannot be read from the
+middle: they are passed over and counted, and ConfigError names them where there are no others.
 
 Cost: a task reads one tar file at a time. From a disk it reads 512 bytes per member. From a store it makes one request
 of 1 MiB per member, or one per 1 MiB where members are smaller, which takes no longer than a small request: shards of
@@ -19,13 +20,14 @@ small images are read once to be listed, and those with members of several MB ar
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, BinaryIO
 
 import fsspec.utils
@@ -33,15 +35,21 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, kind_of_name, may_be_image
-from dedup_spark.sources import addresses, names
+from dedup_spark.sources import addresses, names, times
 from dedup_spark.sources.base import LISTING, Address, Listed
+from dedup_spark.sources.disk import open_regular
+from dedup_spark.sources.entries import why_unlisted
 from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.member_names import MemberNames
 from dedup_spark.sources.objects import read_object
-from dedup_spark.sources.passed_over import HIDDEN_FILE, PassedOver
+from dedup_spark.sources.passed_over import COMPRESSED_TAR, HIDDEN_FILE, REMEDIES, UNLISTED_TAR, PassedOver
+from dedup_spark.sources.patience import ListingRefused, ask_patiently
+from dedup_spark.sources.random_access import open_bytes
+from dedup_spark.sources.tar_headers import DAMAGE, HeaderFile, members
 from dedup_spark.spark.local_relation import local_relation
 
 log = logging.getLogger(__name__)
@@ -52,7 +60,7 @@ ANY_TAR_NAME = f"{TAR_NAME}|{COMPRESSED_NAME}"
 _GLOB = re.compile(r"[*?\[]")
 _FILES = "uri string, modified_at timestamp, passed_over string, n_passed_over bigint"
 _READ_AHEAD_BYTES = 2**20
-_ROWS_PER_BATCH = 4096
+_ROWS_PER_BATCH, _TEXT_PER_BATCH = 4096, 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,12 @@ class TarSource(Listed):
         tars = self._tars(spark)
         n_tars = self._count_plain(tars)
         n_tasks = min(n_tars, 16 * spark.sparkContext.defaultParallelism)
-        return tars.where(~F.col("compressed")).repartition(n_tasks).mapInArrow(self._list_tars, LISTING.ddl)
+        return tars.repartition(n_tasks).mapInArrow(self._list_tars, LISTING.ddl)
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         if address.member is None:
-            place = "the tar file cannot be opened" if not address.position else f"damaged at byte {address.position:,}"
-            raise ImageRejected("corrupt", f"{place}: members from there on are not listed")
-        data = read_object(address.uri, address.position, address.size_bytes)
+            raise _why_unlisted(address)
+        data = read_object(address.uri, address.position, address.size_bytes, max_bytes=max_bytes)
         if address.size_bytes is not None and len(data) < address.size_bytes:
             raise ImageRejected("truncated", f"the tar file ends {len(data):,} bytes into this member")
         return data
@@ -115,31 +122,50 @@ class TarSource(Listed):
             .agg(F.count("*").alias("n"), F.min("uri").alias("first"))
         )
         kinds = {row["compressed"]: row for row in counts.collect()}
-        if True in kinds:
-            raise ConfigError(
-                f"lake {self.lake}: {kinds[True]['n']:,} compressed tar files, for example {kinds[True]['first']}; "
-                "their members cannot be read one by one: store them as plain .tar (images hardly compress)"
-            )
         if not kinds:
             raise ConfigError(f"lake {self.lake}: no tar file there")
+        if False not in kinds:
+            raise ConfigError(
+                f"lake {self.lake}: {kinds[True]['n']:,} compressed tar files, for example {kinds[True]['first']}; "
+                f"{REMEDIES[COMPRESSED_TAR]}"
+            )
         return int(kinds[False]["n"])
 
     def _list_tars(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """On executors: rows of `_tars` to rows of LISTING."""
-        found: list[dict[str, Any]] = []
         passed_over = PassedOver()
-        for batch in batches:
-            for tar in batch.to_pylist():
-                if tar["passed_over"]:
-                    passed_over.add_all(tar["passed_over"], tar["n_passed_over"], tar["uri"])
-                    continue
-                for row in list_members(tar["uri"], tar["modified_at"], self.skip_hidden, passed_over):
-                    found.append(row)
-                    if len(found) >= _ROWS_PER_BATCH:
-                        yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
-                        found = []
-        yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
+        tars = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        yield from _in_batches(row for tar in tars for row in self._rows_of(tar, passed_over))
         yield passed_over.to_arrow()
+
+    def _rows_of(self, tar: dict[str, Any], passed_over: PassedOver) -> Iterator[dict[str, Any]]:
+        if tar["passed_over"]:
+            passed_over.add_all(tar["passed_over"], tar["n_passed_over"], tar["uri"])
+        elif tar["compressed"]:
+            passed_over.add(COMPRESSED_TAR, tar["uri"])
+        else:
+            yield from list_members(tar["uri"], tar["modified_at"], self.skip_hidden, passed_over)
+
+
+def _in_batches(rows: Iterable[dict[str, Any]]) -> Iterator[pa.RecordBatch]:
+    """A batch ends with its rows or with the text of its names: a header may hold a name of 1 MiB."""
+    found: list[dict[str, Any]] = []
+    n_text = 0
+    for row in rows:
+        found.append(row)
+        n_text += len(row.get("member") or "")
+        if len(found) >= _ROWS_PER_BATCH or n_text >= _TEXT_PER_BATCH:
+            yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
+            found, n_text = [], 0
+    yield pa.RecordBatch.from_pylist(found, schema=LISTING.arrow)
+
+
+def _why_unlisted(address: Address) -> ImageRejected:
+    """The reason of the row that stands for members which are not listed; that of the store, where it has one now."""
+    read_object(address.uri, 0, tarfile.BLOCKSIZE)
+    if not address.position:
+        return ImageRejected("corrupt", "the tar file cannot be opened as one: its members are not listed")
+    return ImageRejected("corrupt", f"damaged at byte {address.position:,}: members from there on are not listed")
 
 
 def glob_regex(pattern: str) -> str:
@@ -150,19 +176,17 @@ def glob_regex(pattern: str) -> str:
 def list_members(
     uri: str, tar_modified_at: datetime | None, skip_hidden: bool, passed_over: PassedOver | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The images of one tar file as rows; only headers are read. Faults of the store are raised, damage is a row.
+    """The images of one tar file as rows; only headers are read. Damage, and a file that cannot be read, is a row.
 
-    Members that are no images are counted in `passed_over`.
+    Members that are no images are counted in `passed_over`. Raises SourceError: the store, or this machine, fails.
     """
     passed_over = PassedOver() if passed_over is None else passed_over
-    named, end = MemberNames(), 0
+    named, place = MemberNames(), 0
     try:
-        with closing(_open(uri)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # else it keeps all of them in memory
-                if tar.offset <= end or member.size < 0:
-                    raise tarfile.ReadError("a header that points backwards")
-                end = tar.offset
+        with closing(_open(uri)) as opened:
+            file = HeaderFile(opened, uri, is_remote=addresses.is_remote(uri))
+            for member in members(file):
+                place = file.next_header
                 name = names.to_text(member.name)
                 if member.isdir():
                     continue
@@ -170,14 +194,28 @@ def list_members(
                     passed_over.add(reason, uri, name)
                     continue
                 yield from named.add(_row(uri, name, member, tar_modified_at))
-            _require_end_mark(file, uri, tar.offset)
-    except (FileNotFoundError, PermissionError) as e:
-        log.warning("%s: %s", uri, e)
-        yield {"uri": uri, "position": 0}
-    except (tarfile.TarError, ValueError, IndexError, OverflowError, EOFError) as e:  # what damaged headers raise
-        log.warning("%s: damaged at byte %d, members after it are not listed: %s", uri, end, e)
-        yield {"uri": uri, "position": end, "modified_at": tar_modified_at}
+    except (ListingRefused, ImageRejected, OSError) as e:
+        _require_of_this_file(uri, e)
+        yield _unlisted(uri, place, None, e, passed_over)
+    except DAMAGE as e:
+        yield _unlisted(uri, place, tar_modified_at, e, passed_over)
     yield from named.rest()
+
+
+def _unlisted(
+    uri: str, place: int, tar_modified_at: datetime | None, error: Exception, passed_over: PassedOver
+) -> dict[str, Any]:
+    """The row for what is behind `place`. What else was known there is not taken for gone."""
+    log.warning("%s: members from byte %d on are not listed: %s", uri, place, " ".join(str(error).split())[:500])
+    passed_over.add(UNLISTED_TAR, uri)
+    return {"uri": uri, "position": place, "modified_at": tar_modified_at}
+
+
+def _require_of_this_file(uri: str, error: Exception) -> None:
+    """Raise SourceError where a fault says nothing of this file: the next one would fail in the same way."""
+    is_answer = isinstance(error, ListingRefused | ImageRejected | FileNotFoundError | PermissionError)
+    if not is_answer and isinstance(error, OSError) and why_unlisted(uri, error) is None:
+        raise SourceError(f"{uri}: {error}; what is in it is unknown, so nothing was changed: run again") from error
 
 
 def sample_key(name: str) -> str:
@@ -199,13 +237,10 @@ def _row(uri: str, name: str, member: tarfile.TarInfo, tar_modified_at: datetime
 
 def _modified_at(member: tarfile.TarInfo) -> datetime | None:
     """None where the writer gave no time (0, for reproducible files) or nonsense."""
-    try:
-        return datetime.fromtimestamp(member.mtime, UTC) if member.mtime > 0 else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    return times.from_seconds(member.mtime) if member.mtime > 0 else None
 
 
-def _no_image(file: BinaryIO, member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
+def _no_image(file: HeaderFile, member: tarfile.TarInfo, skip_hidden: bool) -> str | None:
     """Why a member other than a folder cannot be an image read by its offset; None when it may be one."""
     last = member.name.rpartition("/")[2]
     if member.issparse():
@@ -218,32 +253,13 @@ def _no_image(file: BinaryIO, member: tarfile.TarInfo, skip_hidden: bool) -> str
     return None if kind is None or may_be_image(_head(file, member)) else kind
 
 
-def _head(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+def _head(file: HeaderFile, member: tarfile.TarInfo) -> bytes:
     """Its first bytes: they follow the header, so a store is not asked again."""
     file.seek(member.offset_data)
     return file.read(min(HEAD_BYTES, member.size))
 
 
-def _require_end_mark(file: BinaryIO, uri: str, offset: int) -> None:
-    """Check that only zeros follow the last member: `tarfile` ends without an error at a broken header.
-
-    Raises:
-        tarfile.ReadError: something else follows.
-    """
-    file.seek(offset)
-    n_zeros = 0
-    while block := file.read(_READ_AHEAD_BYTES):
-        if block.strip(b"\0"):
-            place = offset + n_zeros + len(block) - len(block.lstrip(b"\0"))
-            raise tarfile.ReadError(f"no tar header at byte {place:,}, or tar files written one after another")
-        n_zeros += len(block)
-    if n_zeros == 0:
-        log.warning("%s: no end mark; its writer was stopped, but all members that it has are whole", uri)
-
-
 def _open(uri: str) -> BinaryIO:
     if not addresses.is_remote(uri):
-        return open(addresses.to_path(uri), "rb", buffering=0)
-    filesystem, path = addresses.open_store(uri)
-    file: BinaryIO = filesystem.open(path, "rb", block_size=_READ_AHEAD_BYTES, cache_type="readahead")
-    return file
+        return open_regular(addresses.to_path(uri))
+    return ask_patiently(lambda: open_bytes(uri, read_bytes=_READ_AHEAD_BYTES), uri)

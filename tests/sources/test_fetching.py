@@ -26,7 +26,7 @@ class FlakySource:
     def __init__(self, *outcomes: bytes | Exception, seconds: float = 0.0) -> None:
         self.outcomes, self.n_calls, self.seconds = list(outcomes), 0, seconds
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = 2**31 - 1) -> bytes:
         outcome = self.outcomes[min(self.n_calls, len(self.outcomes) - 1)]
         self.n_calls += 1
         fetching.time.sleep(self.seconds)

@@ -108,7 +108,7 @@ def test_a_disk_that_fails_is_told_from_a_mount_that_stumbles(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(objects, "_read_local", fail)
+    monkeypatch.setattr(objects, "read_file", fail)
     with pytest.raises(OSError, match=f"Errno {number}") as raised:
         read_object(local)
     assert type(raised.value) is kind
@@ -130,8 +130,9 @@ def test_a_range_beyond_the_end_is_empty_in_every_store(in_memory: str, monkeypa
     assert read_object(in_memory, 20, 4) == b""
 
 
-def test_what_this_machine_lacks_is_no_fault_of_the_store() -> None:
-    with pytest.raises(ValueError, match="nosuchscheme"):
-        read_object("nosuchscheme://lake/a.jpg")
-    with pytest.raises(ImportError), store_errors("s3://lake/a.jpg"):
+def test_what_no_pause_mends_is_a_row_at_once_and_no_error_of_the_task() -> None:
+    for uri in ("nosuchscheme://lake/a.jpg", "reference://a/b.jpg", "dir://a/b.jpg"):
+        with pytest.raises(ImageRejected, match="store_unavailable: nothing here reads such an address"):
+            read_object(uri)
+    with pytest.raises(ImageRejected, match=r"store_unavailable: .*install s3fs"), store_errors("s3://lake/a.jpg"):
         raise ImportError("install s3fs")

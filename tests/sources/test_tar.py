@@ -203,10 +203,14 @@ def test_no_end_mark_is_no_damage(tmp_path: Path) -> None:
     assert names(members(tmp_path / "a.tar")) == ["1.jpg"]
 
 
-def test_compressed_tar_files_are_refused_by_name(spark: SparkSession, tmp_path: Path) -> None:
+def test_compressed_tar_files_are_counted_and_refused_where_there_are_no_others(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     write_tar(tmp_path / "a.tar", {"1.jpg": b"1"})
     for name, mode in (("b.tar.gz", "w:gz"), ("c.tgz", "w:gz"), ("d.tar.xz", "w:xz")):
         write_tar(tmp_path / name, {"1.jpg": b"1"}, mode=mode)
+    assert passed_over(TarSource(str(tmp_path)), spark) == {"compressed tar file": (3, f"file://{tmp_path}/b.tar.gz")}
+    (tmp_path / "a.tar").unlink()
     with pytest.raises(ConfigError, match=r"3 compressed tar files, for example file:.*/b\.tar\.gz"):
         TarSource(str(tmp_path)).list_images(spark)
     with pytest.raises(ConfigError, match="1 compressed"):

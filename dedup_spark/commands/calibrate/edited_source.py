@@ -17,6 +17,7 @@ from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.sources.base import Address, Listed, Source
 from dedup_spark.sources.fetching import fetch_patiently
+from dedup_spark.sources.limits import MOST_BYTES
 
 _SEPARATOR = "#"
 _WORKING_PX = 512
@@ -43,11 +44,11 @@ class EditedCopies(Listed):
         """The listing of `inner` with every edit of each object, sizes unknown."""
         return edited_addresses(self.inner.list_images(spark).where("passed_over IS NULL"))
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         """Reads the original and edits it. Raises ImageRejected when it cannot be read or decoded."""
         member, _, edit = (address.member or "").rpartition(_SEPARATOR)
         original = replace(address, member=member or None, size_bytes=None)
-        data, _ = fetch_patiently(self.inner, original, self.patience_seconds, self.max_object_bytes)
+        data, _ = fetch_patiently(self.inner, original, self.patience_seconds, min(max_bytes, self.max_object_bytes))
         image = decode_image(data, max_pixels=self.max_pixels, min_side_px=1)
         photo = render(image, _WORKING_PX)
         named = hashlib.sha256(f"{original.uri}\0{member}".encode()).digest()

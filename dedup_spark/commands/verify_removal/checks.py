@@ -18,6 +18,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.object_state import ObjectState, object_state
 from dedup_spark.vocabulary import RejectReason
 
@@ -97,7 +98,7 @@ def check_object(known: Known) -> Checked:
         state = object_state(known["uri"])
         is_same = _is_same(known, state)
         if is_same is None or (is_same is False and _differs_in_time_alone(known, state)):
-            state = object_state(known["uri"], read=True)
+            state = object_state(known["uri"], read=True, max_bytes=known["size_bytes"] or MOST_BYTES)
             is_same = _is_same(known, state)
     except ImageRejected as e:
         return Checked(None, _GONE if e.reason == RejectReason.MISSING else "cannot be read, or is a link")
@@ -114,9 +115,9 @@ def _check_keeper(row: Known, sources: Mapping[str, Source]) -> Checked:
         return Checked(None, "is in a lake that cannot be opened")
     address = replace(Address.of(keeper), etag=None)  # its bytes decide, whatever ETag the object has now
     try:
-        data = source.fetch(address)
-    except ImageRejected:
-        return Checked(None, _GONE)
+        data = source.fetch(address, keeper["size_bytes"] or MOST_BYTES)
+    except ImageRejected as e:
+        return Checked(None, _CHANGED if e.reason == RejectReason.TOO_LARGE else _GONE)
     except OSError:
         return Checked(None, _NO_ANSWER)
     state = ObjectState(f"{address.uri} {address.member}", len(data), content_hash=content_hash(data))

@@ -46,11 +46,17 @@ _MENDED: dict[str, Callable[[bytes], Iterator[bytes]]] = {"PNG": without_odd_chu
 _OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
 
 
+_READ_CHARACTERS, _SHOWN_CHARACTERS = 4000, 1000
+
+
 class ImageRejected(Exception):
-    """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people."""
+    """This image has no signature. `reason` is one of REJECT_REASONS, `message` is for people: one line of at most
+    1,000 characters without secrets, as names and addresses in it may hold anything."""
 
     def __init__(self, reason: str, message: str) -> None:
-        self.reason, self.message = RejectReason(reason), without_secrets(message)
+        line = without_secrets(" ".join(message[:_READ_CHARACTERS].split()))
+        self.reason = RejectReason(reason)
+        self.message = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}..."
         super().__init__(f"{reason}: {self.message}")
 
 

@@ -71,8 +71,9 @@ class Counts:
                 log.info("inventory: %s: %s", kind.reason, remedy)
         if self.n_unlisted:
             log.warning(
-                "inventory: what is in a folder that could not be listed is unknown: images known there stay, and "
-                "nothing that they stand for is removable; make the folder readable and run again"
+                "inventory: what is in a folder or tar file that could not be listed is unknown: images known there "
+                "stay, and nothing that they stand for is removable; make it readable, or replace what is damaged, "
+                "and run again"
             )
 
 

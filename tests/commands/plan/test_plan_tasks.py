@@ -41,7 +41,7 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = 2**31 - 1) -> bytes:
         return (self.folder / address.uri).read_bytes()
 
 

@@ -73,7 +73,7 @@ class FolderSource:
 
     folder: Path
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = 2**31 - 1) -> bytes:
         return (self.folder / address.uri).read_bytes()
 
 

@@ -68,7 +68,7 @@ class RememberingSource:
     def list_images(self, spark: SparkSession) -> Any:
         raise NotImplementedError
 
-    def fetch(self, address: Address) -> bytes:
+    def fetch(self, address: Address, max_bytes: int = 2**31 - 1) -> bytes:
         with self.lock:
             self.asked.append(address.uri)
             self.at_once += 1
