@@ -28,6 +28,9 @@ def package(folder: Path, name: str, *headers: str, files: tuple[str, ...] = (),
     if bill is not None:
         (about / "parts.cdx.json").write_text(json.dumps(bill))
         files = (*files, f"{about.name}/parts.cdx.json")
+    for file in files:  # what RECORD names and is not there counts for nothing
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
     (about / "RECORD").write_text("".join(f"{file},,\n" for file in files))
 
 
