@@ -57,6 +57,9 @@ ALSO = {
 }
 """What packages do not say of themselves, or do not say in words that `_terms` knows."""
 
+NOT_IN_THE_WHEEL = {"pillow": {"libimagequant"}}
+"""Parts that a bill of materials names and a build may have; the wheels have them not (`PIL.features.check`)."""
+
 _WORDS = (
     (r"\bAGPL|AFFERO", "GPL"), (r"\bLGPL|LESSER GENERAL PUBLIC", "LGPL"),
     (r"\bGPL|GENERAL PUBLIC", "GPL"), (r"PROPRIETARY|NVIDIA", _PROPRIETARY),
@@ -146,15 +149,16 @@ def _bundled_terms(package: metadata.Distribution) -> Iterator[str]:
         if _GPL_LIBRARIES.fullmatch(file.name):
             yield _GPL
         elif re.search(r"(cdx|cyclonedx)\.json$", file.name):
-            yield from _terms_of_parts(json.loads(package.locate_file(file).read_text(encoding="utf-8")))
+            bill = json.loads(package.locate_file(file).read_text(encoding="utf-8"))
+            yield from _terms_of_parts(bill, NOT_IN_THE_WHEEL.get(canonicalize_name(package.name), set()))
 
 
-def _terms_of_parts(bill: dict[str, object]) -> Iterator[str]:
+def _terms_of_parts(bill: dict[str, object], left_out: set[str]) -> Iterator[str]:
     """GPL, where a part of a bill of materials is under it alone. Permissive terms of parts change nothing."""
     parts = bill.get("components", [])
     for part in parts if isinstance(parts, list) else ():
         texts = [e.get("expression") or e.get("license", {}).get("id") or "" for e in part.get("licenses", ())]
-        if any(_GPL in _terms(text) for text in texts if text):
+        if part.get("name") not in left_out and any(_GPL in _terms(text) for text in texts if text):
             yield _GPL
 
 
