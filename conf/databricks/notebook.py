@@ -13,8 +13,9 @@ tables = "s3://CHANGE-ME/dedup"
 
 settings = {
     "extract.cpus_per_gpu_task": 16,
-    "extract.embedding": "sscd",  # SSCD's ResNet-50, from the installed weights
+    "extract.embedding": "sscd",  # SSCD's ResNet-50
     "extract.input_px": 224,
+    "extract.weights": "/Volumes/CHANGE-ME/models/sscd_disc_mixup.torchvision.pt",
 }
 done = dedup_spark.run(spark, lake=lake, tables=tables, settings=settings)
 print(f"run {done.run_id}: {done.clusters} groups; {done.removable} images, {done.removable_bytes} bytes, may go")

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the installed models, and any ONNX file.
+"""ONNX Runtime on the CPU: the installed models, SSCD as `sscd_to_onnx.py` writes it, and any ONNX file.
 
 The graph of a file has one input, (n, h, w, 3) uint8 or (n, 3, h, w) float, and its first output is (n, d). Pixels of
 a float input are scaled as `extract.normalisation` says; a uint8 graph scales them itself.
@@ -21,7 +21,7 @@ _MOST_AT_ONCE = 32
 def load(settings: ModelSettings, device: str) -> OnnxEmbedder:
     """Raises ArtifactError: weights missing, damaged or not such a graph. `device` is always `cpu` here."""
     graph = read_weights(settings.name, settings.weights, settings.sha256)
-    if settings.name == "sscd" and settings.numbers == "fp32":
+    if settings.name == "sscd" and not settings.weights and settings.numbers == "fp32":
         from dedup_spark.models.onnx_graph import dequantised  # imported here, so that int8 needs no `onnx`
 
         graph = dequantised(graph).SerializeToString()

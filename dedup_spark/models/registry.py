@@ -22,16 +22,18 @@ OFF, TABLE = "off", "table"
 """Values of `extract.embedding` that name no model to run: no embeddings, and vectors of a table of the user."""
 
 _TORCH_NUMBERS = ("fp32", "fp16", "bf16")
-_RUNTIMES: dict[tuple[str, bool], dict[str, tuple[str, tuple[str, ...]]]] = {
-    ("sscd", False): {"onnx": ("onnx", ("int8", "fp32")), "torch": ("torch_resnet", _TORCH_NUMBERS)},
-    ("sscd", True): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
-    ("sscd_distilled", False): {"onnx": ("onnx", ("fp32",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
-    ("resnet50", True): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
-    ("onnx", True): {"onnx": ("onnx", ("stored",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
-    ("torchscript", True): {"torch": ("torch_script", _TORCH_NUMBERS)},
+_INSTALLED, _GIVEN, _GRAPH = "installed", "given", "graph"
+_RUNTIMES: dict[tuple[str, str], dict[str, tuple[str, tuple[str, ...]]]] = {
+    ("sscd", _INSTALLED): {"onnx": ("onnx", ("int8", "fp32")), "torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("sscd", _GIVEN): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("sscd", _GRAPH): {"onnx": ("onnx", ("fp32",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
+    ("sscd_distilled", _INSTALLED): {"onnx": ("onnx", ("fp32",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
+    ("resnet50", _GIVEN): {"torch": ("torch_resnet", _TORCH_NUMBERS)},
+    ("onnx", _GIVEN): {"onnx": ("onnx", ("stored",)), "torch": ("torch_graph", _TORCH_NUMBERS)},
+    ("torchscript", _GIVEN): {"torch": ("torch_script", _TORCH_NUMBERS)},
 }
-"""(model, whether its weights are given by URI) to its runtimes, the best on a CPU first; each has its module and its
-numbers, the default first."""
+"""(model, form of its weights: `_form`) to its runtimes, the best on a CPU first; each has its module and its numbers,
+the default first."""
 
 
 def resolve(extract: ExtractSettings, *, on_gpu: bool, threads: int, pixels: str = "original") -> ModelSettings:
@@ -72,7 +74,7 @@ def load(settings: ModelSettings, device: str = "cpu") -> Embedder:
         ConfigError: the device is not there, or memory does not hold one image.
         ArtifactError: weights missing, damaged, or of another network.
     """
-    module = _RUNTIMES[settings.name, bool(settings.weights)][settings.runtime][0]
+    module = _RUNTIMES[settings.name, _form(settings.name, settings.weights)][settings.runtime][0]
     make = cast(
         "Callable[[ModelSettings, str], Embedder]", importlib.import_module(f"dedup_spark.models.{module}").load
     )
@@ -122,10 +124,17 @@ def _require_pinned(extract: ExtractSettings) -> None:
     )
 
 
+def _form(name: str, weights: str) -> str:
+    """Whether the weights are installed, or given by URI; of SSCD those may be a state dict or an ONNX graph."""
+    if not weights:
+        return _INSTALLED
+    return _GRAPH if name == "sscd" and weights.lower().endswith(".onnx") else _GIVEN
+
+
 def _choice(extract: ExtractSettings, *, on_gpu: bool) -> tuple[str, str]:
     """(runtime, numbers). Raises ConfigError."""
     name = extract.embedding
-    runtimes = _RUNTIMES.get((name, bool(extract.weights)))
+    runtimes = _RUNTIMES.get((name, _form(name, extract.weights)))
     if runtimes is None:
         raise ConfigError(
             f"extract.embedding={name} has its weights installed: leave extract.weights empty"

@@ -28,16 +28,34 @@ _GEM_POWER = 3.0
 def load(settings: ModelSettings, device: str) -> TorchEmbedder:
     """Raises ArtifactError: weights missing, damaged or of another network."""
     data = read_weights(settings.name, settings.weights, settings.sha256)
-    if settings.weights:
-        trunk = _from_state_dict(data, settings.weights, has_head=settings.name == "sscd")
+    if settings.name == "sscd":
+        network = sscd_network(data, settings.weights)
+    else:
+        network = _from_pixels(_from_state_dict(data, settings.weights, has_head=False))
+    return TorchEmbedder(network, settings, device)
+
+
+def sscd_network(data: bytes, origin: str) -> nn.Module:
+    """SSCD from pixels to vectors that are not yet of length 1.
+
+    Args:
+        data: a state dict; the installed ONNX file where `origin` is empty.
+
+    Raises:
+        ArtifactError: damaged, or of another network.
+    """
+    if origin:
+        trunk = _from_state_dict(data, origin, has_head=True)
     else:
         from dedup_spark.models.onnx_graph import dequantised, resnet_weights
 
         trunk = _from_folded(resnet_weights(dequantised(data)))
-    if settings.name == "sscd":
-        trunk.avgpool = GeM(_GEM_POWER)
-        trunk.fc = InFp32(trunk.fc)
-    return TorchEmbedder(nn.Sequential(Scaled(IMAGENET_MEAN, IMAGENET_STD), trunk), settings, device)
+    trunk.avgpool, trunk.fc = GeM(_GEM_POWER), InFp32(trunk.fc)
+    return _from_pixels(trunk)
+
+
+def _from_pixels(trunk: nn.Module) -> nn.Module:
+    return nn.Sequential(Scaled(IMAGENET_MEAN, IMAGENET_STD), trunk)
 
 
 class Scaled(nn.Module):

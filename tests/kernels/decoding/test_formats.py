@@ -211,7 +211,7 @@ def test_what_the_decoder_cannot_read_of_jpeg_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
     [
-        ("heic", "pillow-heif", "heic"), ("jxl", "pillow-jxl-plugin", "jxl"), ("dng", "rawpy", "raw"),
+        ("heic", "pi-heif-decoder", "heif"), ("jxl", "pillow-jxl-plugin", "jxl"), ("dng", "rawpy", "raw"),
         ("cr2 preview", "rawpy", "raw"),
     ],
 )  # fmt: skip
@@ -226,12 +226,23 @@ def test_a_missing_decoder_is_named_with_the_way_to_install_it(
     assert rejected.value.message == f"{image_format} needs {package}: pip install 'dedup-spark[{extra}]'"
 
 
+def test_another_package_with_the_same_module_is_not_the_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pi-heif, whose last release has a libheif with known faults, brings the module of pi-heif-decoder."""
+    other = formats.Decoder("a-package-that-is-not-there", formats.HEIF.module, ("other",), "heif")
+    assert formats.is_installed(formats.HEIF)
+    assert not formats.is_installed(other)
+    monkeypatch.setattr(formats, "HEIF", other)
+    monkeypatch.setitem(formats._DECODER_OF, "HEIF", other)
+    with pytest.raises(ImageRejected, match=r"unsupported_format: HEIF needs a-package-that-is-not-there"):
+        decode_image(BY_NAME["heic"].data, **LIMITS)
+
+
 def test_decoders_of_rare_formats_are_imported_when_their_first_file_comes(tmp_path: Path) -> None:
     """A decoder process starts often; each of them would cost it 40-140 ms."""
     code = """if True:
         import sys
         from dedup_spark.kernels.decoding.images import decode_image
-        rare = ("rawpy", "pillow_heif", "pillow_jxl", "PIL.TiffImagePlugin")
+        rare = ("rawpy", "pi_heif", "pillow_jxl", "PIL.TiffImagePlugin")
         for path in sys.argv[1:]:
             decode_image(open(path, "rb").read(), max_pixels=10**6, min_side_px=8)
             sys.stdout.write(" ".join(m for m in rare if m in sys.modules) + ";")"""
@@ -240,7 +251,7 @@ def test_decoders_of_rare_formats_are_imported_when_their_first_file_comes(tmp_p
         paths.append(tmp_path / name)
         paths[-1].write_bytes(BY_NAME[name].data)
     out = subprocess.run([sys.executable, "-c", code, *paths], check=True, capture_output=True, text=True).stdout
-    assert out == ";rawpy;rawpy pillow_heif;"
+    assert out == ";rawpy;rawpy pi_heif;"
 
 
 @pytest.mark.parametrize(

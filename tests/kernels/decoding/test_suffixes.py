@@ -41,8 +41,8 @@ def test_without_an_optional_decoder_its_formats_are_not_decoded(monkeypatch: py
 def test_a_sentence_says_how_many_files_and_what_to_install() -> None:
     found = not_decoded({"hif": 4, "heic": 1200, "svg": 7, "nef": 30, "dng": 10, "avif": 5}, PILLOW_ALONE)
     assert found == [
-        "1,204 files named .heic or .hif will be unsupported_format: they need pillow-heif; on every node: pip install "
-        "'dedup-spark[heic]'",
+        "1,204 files named .heic or .hif will be unsupported_format: they need pi-heif-decoder; on every node: "
+        "pip install 'dedup-spark[heif]'",
         "40 files named .dng or .nef will be unsupported_format: they need rawpy; on every node: pip install "
         "'dedup-spark[raw]'",
         "7 files named .svg will be unsupported_format: dedup_spark has no decoder for SVG",

@@ -94,7 +94,7 @@ def test_an_upgraded_decoder_outdates_its_own_rows_and_the_rejects(monkeypatch: 
     monkeypatch.setattr(formats, "decoder_version", versions.__getitem__)
     outdated = before - current_versions(SETTINGS)
     assert len(outdated) == 2
-    assert sum("/pillow-heif-" in version for version in outdated) == 1
+    assert sum("/pi-heif-decoder-" in version for version in outdated) == 1
     assert sum("/rejected by " in version for version in outdated) == 1
 
 

@@ -228,3 +228,16 @@ def test_the_page_is_made_from_the_zip_that_spark_submit_ships(tmp_path: Path) -
 )  # fmt: skip
 def test_bytes_are_written_with_three_digits(n: int, text: str) -> None:
     assert readable_bytes(n) == text
+
+
+def test_a_right_to_left_name_does_not_move_what_stands_beside_it_in_titles() -> None:
+    name = "שלום.jpg"
+    member = dataclasses.replace(COPY, uri="s3://b/photos/c.tar", member=name)
+    cluster = dataclasses.replace(REPORT.clusters[0], members=(KEEPER, member))
+    rejected = RejectExample("truncated", "s3://b/half.jpg", None, name)
+    page = render_page(
+        dataclasses.replace(REPORT, lake=f"s3://b/{name}", clusters=(cluster,), reject_examples=(rejected,))
+    )
+    assert f"<title>Duplicate images: \u2068s3://b/{name}\u2069</title>" in page
+    assert ("title", f"s3://b/photos/c.tar › \u2068{name}\u2069") in Seen(page).attributes
+    assert f"<bdi>{name}</bdi>" in page
