@@ -68,9 +68,9 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
     luma = _luma(sample, is_exact=True)
     if min(luma.shape) < 2 * _BLOCK_PX:
         return None
-    found = _quality_of_steps(_visible_steps(_coefficients(luma)))
+    found = _quality_of_steps(visible_steps(_coefficients(luma)))
     left, top = _grid(luma) if found is None else (0, 0)  # a crop has lost the first rows and columns
-    return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
+    return _quality_of_steps(visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
 
 
 def hidden_quality(sizes: Float32, table: Int64) -> float | None:
@@ -141,7 +141,7 @@ def _grid(luma: Float32 | UInt8) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _visible_steps(sizes: Float32) -> dict[int, int]:
+def visible_steps(sizes: Float32) -> dict[int, int]:
     """Step by frequency, where the coefficients lie on a lattice: their mean cosine of 2 pi size / step is high.
 
     Sizes below half a step belong to the zeros, and say nothing.
