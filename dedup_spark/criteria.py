@@ -76,14 +76,15 @@ OF_GROUP = (
 `n_of_size`: members of its size. `is_enlarged`: it holds detail at less than its size, and a much smaller member is
 sharp and shows about as much, so that this one was made larger; where more members have its size than that of the
 other, the original was soft. `is_export`: a lossless file, none of a camera, with the very pixels of one that is not;
-the other way round would take a lossy file without loss. `is_resaved`: it was made from a member of its size, or it has
+the other way round would take a lossy file without loss. `is_resaved`: it was made from a member of its size, or has
 traces of a JPEG, and a member of its size may be that JPEG, or is one of better quality without traces; where all have
-the traces, the original had them, too, and so had a file from which a member was made. `kept_quality`: of the strongest compression that tells it from others of its size; `quality_below_best`: how far
-below the best of these. `has_resaved_bytes`: a JPEG with more bytes than another of its size, quality and chroma;
-saving again with the same tables adds some percent where another program does it, as rounding adds coefficients (in 44
-of 48 photos), and next to nothing where the same one does. `size_of_best`: pixels as a share of the member with the
-most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a screenshot leaves the
-smaller photo that it shows in the running, and not its thumbnail.
+the traces, the original had them, too, and so had a file from which a member was made. `kept_quality`: of the strongest
+compression that tells it from others of its size; `quality_below_best`: how far below the best of these.
+`has_resaved_bytes`: a JPEG with more bytes than another of its size, quality and chroma; saving again with the same
+tables adds some percent where another program does it, as rounding adds coefficients (in 44 of 48 photos), and next to
+nothing where the same one does. `size_of_best`: pixels as a share of the member with the most, of an enlarged one those
+that hold detail; members with borders count at 0.4, so that a screenshot leaves the smaller photo that it shows in the
+running, and not its thumbnail.
 
 `differs_from_most` and `has_added_border` come from thumbnails, `is_made_from_another` and `has_copies` from blocks of
 files of one size (stages/cluster/consensus.py)."""

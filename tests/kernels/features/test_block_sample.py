@@ -10,6 +10,7 @@ from PIL import Image
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
+from dedup_spark.kernels.arrays import Float32, Int64
 from dedup_spark.kernels.features import block_sample, jpeg_traces
 
 
@@ -17,7 +18,7 @@ def photo() -> Image.Image:
     return edits.scaled(load_sample_photo("coffee.png").convert("RGB"), 0.5)
 
 
-def described(image: Image.Image, quality: int) -> tuple[np.ndarray, np.ndarray]:
+def described(image: Image.Image, quality: int) -> tuple[Float32, Int64]:
     """(sizes of all blocks, steps) of a picture saved as a JPEG."""
     stored = Image.open(io.BytesIO(edits.encoded(image, "JPEG", quality=quality)))
     table = np.array(stored.quantization[0], np.int64)  # type: ignore[attr-defined]
