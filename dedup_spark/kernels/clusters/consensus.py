@@ -131,11 +131,9 @@ def _with_colours_of(described: UInt8, most: UInt8) -> UInt8:
     An original is often the only one that has kept its profile, and copies that lost it show other colours everywhere.
     A mark is at one place, and no map of colours makes it.
     """
-    colours = _by_cell(described)
-    y, red, blue = colours
-    terms = np.stack(
-        [np.ones_like(y), y, y**2, y**3, red, blue, red**2, blue**2, y * red, y * blue, red * blue], axis=1
-    )
+    y, red, blue = _by_cell(described)
+    products = [y**3, y * y, red * red, blue * blue, y * red, y * blue, red * blue]
+    terms = np.stack([np.ones_like(y), y, red, blue, *products], axis=1)
     wanted = most[: layout.CELLS**2].astype(np.float64)
     fitted = terms @ np.linalg.lstsq(terms, wanted, rcond=None)[0]
     return np.concatenate([np.clip(np.rint(fitted), 0, 255).astype(np.uint8), described[layout.CELLS**2 :]])

@@ -1,9 +1,9 @@
 """Which of two files of one size was made from the other: by their coefficients, block by block.
 
-Saving a picture as a JPEG is exact: each coefficient of the copy is that of its source, rounded to the copy's steps. So
-the copy of a JPEG with coarse steps, saved with finer ones, holds values near multiples of the coarse steps alone, while
-the source of a coarser copy holds all values in between. For both directions the likelihood of what the two files hold
-is computed,
+Saving a picture as a JPEG is exact: each coefficient of the copy is that of its source, rounded to the copy's steps.
+So the copy of a JPEG with coarse steps, saved with finer ones, holds values near multiples of the coarse steps alone,
+while the source of a coarser copy holds all values in between. For both directions the likelihood of what the two files
+hold is computed,
 
     log p(source's values) + log p(copy's values | source's values),
 
@@ -29,15 +29,15 @@ from dedup_spark.kernels.features import block_sample
 from dedup_spark.kernels.features.jpeg_traces import N_FREQUENCIES, visible_steps
 
 _NOISE_LEVELS = (0.4, 1.0, 2.5)
-"""Standard deviations of coefficients: of rounding once to 8-bit colours, of colours that were clipped here and there or
-rounded several times, and of a good WebP or a conversion of colours in between."""
+"""Standard deviations of coefficients: of rounding once to 8-bit colours, of colours that were clipped here and there
+or rounded several times, and of a good WebP or a conversion of colours in between."""
 _OUTLIERS = 0.005
 _LEAST_NATS = 25.0
 _LEAST_FIT, _LEAST_COARSER_FIT, _FITS, _FIT_NOISE = 0.9, 0.985, 0.02, 1.0
 """So large a share of the coefficients that say something must be what rounding gives, each with that probability at
-that level of noise. Of direct copies with finer steps than their source 95 % or more are, with coarser steps 99 %: these
-say less, and 97 % would fit a good WebP of the file with the coarse steps, too. Of copies of a strongly compressed one
-that is not there 60 % fit at most."""
+that level of noise. Of direct copies with finer steps than their source 95 % or more are, with coarser steps 99 %:
+these say less, and 97 % would fit a good WebP of the file with the coarse steps, too. Of copies of a strongly
+compressed one that is not there 60 % fit at most."""
 _STEP_NATS, _INHERITED_NOISE, _OFF_LATTICE = 3.5, 0.5, 1e-4
 """Of naming one of some thirty steps; standard deviation about the lattice, and the share of values anywhere."""
 _LEAST_SCALE, _LEAST_MEAN, _LEAST_ACTIVITY = 0.3, 0.2, 0.05
@@ -47,7 +47,7 @@ _MAX_FILES = 32
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """(n,): whether a file was made from another one of the group, and whether others were made from it that was not."""
+    """(n,): whether a file was made from another one of the group; whether it was not, and another was made from it."""
 
     is_made_from_another: Bools
     has_copies: Bools
@@ -134,7 +134,7 @@ def _likelihood(source: _Sample, copy: _Sample, scale: Float64) -> tuple[float, 
 
 
 def _log_prior(sample: _Sample, scale: Float64) -> float:
-    """Of all values; of a frequency with inherited steps as rounded to these and then to its own, if that is likelier."""
+    """Of all values; of a frequency with inherited steps as rounded to these, then to its own, if that is likelier."""
     plain = np.log(_prior(sample.values, sample.steps, scale)).sum(axis=0)
     old = np.maximum(sample.inherited, 1)
     earlier = np.rint(sample.values * sample.steps / old)
