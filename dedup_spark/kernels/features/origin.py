@@ -70,9 +70,8 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
     is_lossless = is_raw or _is_lossless(data, image)
     exif = _exif(data, image)
     inside = borders.inside_borders(np.asarray(reduced.getchannel("G")))
-    earlier_quality, blocks = (
-        _traces(image, jpeg) if not is_raw and (is_lossless or table is not None) else (None, None)
-    )
+    has_traces = not is_raw and (is_lossless or table is not None)
+    earlier_quality, blocks = _traces(image, jpeg) if has_traces else (None, None)
     return OriginFacts(
         is_damaged=has_lost_data(data, image, jpeg),
         captured_at=exif.captured_at,

@@ -15,7 +15,7 @@ from dedup_spark.kernels.features import block_sample, jpeg_traces
 
 
 def photo() -> Image.Image:
-    return edits.scaled(load_sample_photo("coffee.png").convert("RGB"), 0.5)
+    return edits.scaled(load_sample_photo("chelsea.png").convert("RGB"), 0.5)
 
 
 def described(image: Image.Image, quality: int) -> tuple[Float32, Int64]:
@@ -34,7 +34,7 @@ def test_a_sample_of_a_jpeg_holds_whole_numbers_of_its_steps(quality: int) -> No
     difference = np.abs(values * steps - sizes[::3, ::4].reshape(64, -1))[kept]
     assert np.array_equal(found_steps, steps)
     assert kept.mean() > 0.8
-    assert np.quantile(difference, 0.98) < 1.5
+    assert np.quantile(difference, 0.9) < 1
     assert len(packed) < 1500
 
 
