@@ -158,8 +158,8 @@ FEATURES = Table(
         (
             "block_sample",
             "binary",
-            "Quantised coefficients of 64 blocks of a JPEG or a lossless file, deflated: they tell which of two files was "
-            "made from the other; null for others and in older rows",
+            "Quantised coefficients of 64 blocks of a JPEG or a lossless file, deflated: they tell which of two files "
+            "was made from the other; null for others and in older rows",
         ),
         (
             "has_colour_profile",

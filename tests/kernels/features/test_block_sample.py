@@ -42,7 +42,7 @@ def test_a_lossless_picture_is_described_in_steps_of_1() -> None:
     sizes = jpeg_traces.block_sizes(photo())
     steps, values = block_sample.unpack(block_sample.pack(sizes, None), jpeg_traces.N_FREQUENCIES)
     assert (steps == 1).all()
-    assert values.max() > 255
+    assert values.max() > 100
     assert len(values) == 64
 
 
