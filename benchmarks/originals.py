@@ -34,7 +34,7 @@ from PIL import ImageOps
 from dedup_spark.criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import UInt8
-from dedup_spark.kernels.clusters import consensus, layout
+from dedup_spark.kernels.clusters import consensus, descent, layout
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
@@ -46,7 +46,8 @@ _REDUCED_PX = 256
 _TAKEN = datetime(2024, 5, 1, 12)
 _COLUMNS = (
     "label", "kind", "uri", "size_bytes", "modified_at", "width_px", "height_px", "format", "mode",
-    "entropy_bits", "pixel_hash", "decoder", "differs_from_most", "has_added_border",
+    "entropy_bits", "pixel_hash", "decoder", "differs_from_most", "has_added_border", "is_made_from_another",
+    "has_copies",
     *[f.name for f in dataclasses.fields(OriginFacts)],
 )  # fmt: skip
 
@@ -60,6 +61,7 @@ def facts_of(data: bytes) -> Row:
     facts = dataclasses.asdict(origin_facts(data, image, reduced))
     facts |= {"mode": image.source.mode, "entropy_bits": quality.entropy_bits(np.asarray(reduced.convert("L")))}
     facts |= {"pixel_hash": hashing.pixel_hash(image), "decoder": image.decoder}
+    facts["exif_orientation"] = image.exif_orientation
     facts["thumbnail"] = edits.encoded(ImageOps.contain(reduced.convert("RGB"), (_REDUCED_PX,) * 2), "JPEG", quality=80)
     width, height = image.size
     return facts | {"width_px": width, "height_px": height, "format": image.format, "size_bytes": len(data)}
@@ -84,7 +86,8 @@ def with_times(rows: list[Row], times: str, rng: np.random.Generator) -> list[Ro
 
 def with_consensus(members: list[Row]) -> list[Row]:
     """Add what stages/cluster/consensus.py adds: compared with the other pictures of the group."""
-    pictures = list({row["pixel_hash"]: row for row in members}.values())
+    jpegs_last = sorted(members, key=lambda row: row["jpeg_quality"] is not None)
+    pictures = list({row["pixel_hash"]: row for row in jpegs_last}.values())
     described = [layout.describe(row["thumbnail"]) for row in pictures]
     within = [consensus.describe_within(row["thumbnail"]) or (bytes(consensus.SIDE**2), math.nan) for row in pictures]
     found = consensus.compare_with_most(
@@ -96,10 +99,14 @@ def with_consensus(members: list[Row]) -> list[Row]:
             shown_share=np.array([_shown_share(row) for row in pictures]),
             within=_levels([levels for levels, _ in within]),
             within_ratio=np.array([ratio for _, ratio in within]),
+            has_profile=np.array([row["has_colour_profile"] for row in pictures]),
         )
     )
+    grids = [[row[name] for name in ("width_px", "height_px", "exif_orientation")] for row in pictures]
+    made = descent.find_copies([row["block_sample"] for row in pictures], np.array(grids, np.int64))
     hashes = [row["pixel_hash"] for row in pictures]
     named = {"differs_from_most": found.differs.tolist(), "has_added_border": found.has_added_border.tolist()}
+    named |= {"is_made_from_another": made.is_made_from_another.tolist(), "has_copies": made.has_copies.tolist()}
     place = {pixel_hash: k for k, pixel_hash in enumerate(hashes)}
     return [row | {name: values[place[row["pixel_hash"]]] for name, values in named.items()} for row in members]
 

@@ -54,8 +54,8 @@ OF_GROUP = (
         f"AND max(CASE WHEN {_IS_SHARP} THEN n_of_size END) {_SHARP_BELOW} >= n_of_size, false)",
         "is_export": "coalesce(is_lossless AND decoder NOT LIKE '%rawpy%' AND max(CASE WHEN is_lossless "
         "OR format = 'GIF' THEN 0 ELSE 1 END) OVER (PARTITION BY label, pixel_hash) = 1, false)",
-        "is_resaved": "coalesce(NOT is_first_jpeg AND first_quality IS NOT NULL "
-        f"AND ({_IS_FIRST_JPEG_OF_IT} OR {_IS_BETWEEN}), false)",
+        "is_resaved": "is_made_from_another OR coalesce(NOT has_copies AND NOT is_first_jpeg "
+        f"AND first_quality IS NOT NULL AND ({_IS_FIRST_JPEG_OF_IT} OR {_IS_BETWEEN}), false)",
     },
     {"kept_quality": "CASE WHEN is_resaved THEN least(first_quality, own_quality) ELSE own_quality END"},
     {
@@ -76,16 +76,18 @@ OF_GROUP = (
 `n_of_size`: members of its size. `is_enlarged`: it holds detail at less than its size, and a much smaller member is
 sharp and shows about as much, so that this one was made larger; where more members have its size than that of the
 other, the original was soft. `is_export`: a lossless file, none of a camera, with the very pixels of one that is not;
-the other way round would take a lossy file without loss. `is_resaved`: it has traces of a JPEG, and a member of its
-size may be that JPEG, or is one of better quality without traces; where all have the traces, the original had them,
-too. `kept_quality`: of the strongest compression that tells it from others of its size; `quality_below_best`: how far
-below the best of these. `has_resaved_bytes`: a JPEG with more bytes than another of its size, quality and chroma;
-saving again with the same tables adds some percent where another program does it, as rounding adds coefficients (in 44
-of 48 photos), and next to nothing where the same one does. `size_of_best`: pixels as a share of the member with the
-most, of an enlarged one those that hold detail; members with borders count at 0.4, so that a screenshot leaves the
-smaller photo that it shows in the running, and not its thumbnail.
+the other way round would take a lossy file without loss. `is_resaved`: it was made from a member of its size, or has
+traces of a JPEG, and a member of its size may be that JPEG, or is one of better quality without traces; where all have
+the traces, the original had them, too, and so had a file from which a member was made. `kept_quality`: of the strongest
+compression that tells it from others of its size; `quality_below_best`: how far below the best of these.
+`has_resaved_bytes`: a JPEG with more bytes than another of its size, quality and chroma; saving again with the same
+tables adds some percent where another program does it, as rounding adds coefficients (in 44 of 48 photos), and next to
+nothing where the same one does. `size_of_best`: pixels as a share of the member with the most, of an enlarged one those
+that hold detail; members with borders count at 0.4, so that a screenshot leaves the smaller photo that it shows in the
+running, and not its thumbnail.
 
-`differs_from_most` and `has_added_border` come from thumbnails (stages/cluster/consensus.py)."""
+`differs_from_most` and `has_added_border` come from thumbnails, `is_made_from_another` and `has_copies` from blocks of
+files of one size (stages/cluster/consensus.py)."""
 
 EDITORS = (
     "photoshop|lightroom|gimp|affinity|pixelmator|snapseed|picsart|canva|vsco|paint|photoscape|picasa|acdsee|"
@@ -107,6 +109,7 @@ CRITERIA = (
     ("is_enlarged ASC", "its detail is as fine as its pixels, and {other} was enlarged"),
     ("width_px * height_px DESC", "it has more pixels than {other}"),
     ("is_export ASC", "it is compressed, and {other} is a lossless export of the same pixels"),
+    ("is_made_from_another ASC", "it was made from none of the files of its size, and {other} was"),
     ("is_resaved ASC", "it carries no traces of an earlier JPEG, as {other} does"),
     ("quality_below_best > 3 ASC", "it was compressed less strongly than {other}"),
     (

@@ -77,6 +77,8 @@ _OF_FEATURES = {
     "jpeg_quality": "coalesce(jpeg_quality BETWEEN 1 AND 100, coalesce(format, '') <> 'JPEG')",
     "earlier_jpeg_quality": "coalesce(earlier_jpeg_quality BETWEEN 1 AND 100, true)",
     "chroma_subsampling": "coalesce(chroma_subsampling LIKE '4:_:_', true)",
+    "block_sample": "coalesce(octet_length(block_sample) BETWEEN 1 AND 8000, true)",
+    "has_colour_profile": _READ,
     "detail_share": "coalesce(detail_share BETWEEN 0 AND 1, status = 'rejected')",
     "added_share": "coalesce(added_share BETWEEN 0 AND 1, status = 'rejected')",
     "shown_width_px": "coalesce(shown_width_px BETWEEN 1 AND width_px, status = 'rejected')",

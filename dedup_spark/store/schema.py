@@ -156,6 +156,17 @@ FEATURES = Table(
         ),
         ("chroma_subsampling", "string", "How a colour JPEG stores its chroma, e.g. 4:2:0; null for others"),
         (
+            "block_sample",
+            "binary",
+            "Quantised coefficients of 64 blocks of a JPEG or a lossless file, deflated: they tell which of two files "
+            "was made from the other; null for others and in older rows",
+        ),
+        (
+            "has_colour_profile",
+            "boolean",
+            "Whether a colour profile shows the values of the file as other colours than sRGB does; null in older rows",
+        ),
+        (
             "detail_share",
             "float",
             "Share of each side's resolution up to which there is detail, 0 to 1: about 0.5 where a picture was "

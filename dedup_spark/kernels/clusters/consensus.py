@@ -44,7 +44,7 @@ class Members:
     `layouts` (n, layout.N_BYTES) and `shorter_px` as of `layout.describe`, 0 where there is no thumbnail; `ratio`
     width over height; `added_share` of the area that borders take, and `shown_share` of the rectangle within them;
     `within` (n, SIDE^2) the levels within the borders, `within_ratio` width over height of that, nan where there is no
-    such part.
+    such part; `has_profile` whether a colour profile shows other colours than the values of the file.
     """
 
     layouts: UInt8
@@ -54,6 +54,7 @@ class Members:
     shown_share: Float64
     within: UInt8
     within_ratio: Float64
+    has_profile: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,33 @@ def _differs(members: Members, levels: Float32, frame: Int64, seen: Bools) -> Bo
     differs = np.zeros(len(frame), bool)
     told, most = _nearest_frame(levels, np.log(members.ratio), frame, seen, medians)
     if len(told):
-        differs[told] = layout.compare(_grey(members.layouts[told]), _grey(most), members.shorter_px[told]).is_changed
+        shown = members.layouts[told]
+        for k in np.flatnonzero(members.has_profile[told]).tolist():
+            shown[k] = _with_colours_of(shown[k], most[k])
+        differs[told] = layout.compare(_grey(shown), _grey(most), members.shorter_px[told]).is_changed
     return differs
+
+
+def _with_colours_of(described: UInt8, most: UInt8) -> UInt8:
+    """(layout.N_BYTES,) with the brightness that one map of all its colours gives, fitted to what most show.
+
+    An original is often the only one that has kept its profile, and copies that lost it show other colours everywhere.
+    A mark is at one place, and no map of colours makes it.
+    """
+    y, red, blue = _by_cell(described)
+    products = [y**3, y * y, red * red, blue * blue, y * red, y * blue, red * blue]
+    terms = np.stack([np.ones_like(y), y, red, blue, *products], axis=1)
+    wanted = most[: layout.CELLS**2].astype(np.float64)
+    fitted = terms @ np.linalg.lstsq(terms, wanted, rcond=None)[0]
+    return np.concatenate([np.clip(np.rint(fitted), 0, 255).astype(np.uint8), described[layout.CELLS**2 :]])
+
+
+def _by_cell(described: UInt8) -> Float64:
+    """(3, CELLS^2) brightness, red and blue difference, -1 to 1."""
+    grey, *chroma = np.split(described.astype(np.float64) / 127.5 - 1, layout.PLANE_ENDS)
+    times = layout.CELLS // layout.COLOUR_CELLS
+    wide = [plane.reshape(layout.COLOUR_CELLS, -1).repeat(times, 0).repeat(times, 1).ravel() for plane in chroma]
+    return np.stack([grey, *wide])
 
 
 def _grey(layouts: UInt8) -> UInt8:
@@ -142,8 +168,8 @@ def _nearest_frame(
 
 
 def _has_added_border(members: Members, levels: Float32, frame: Int64, seen: Bools) -> Bools:
-    """A border was added where a member shows just what lies within it, or where it takes much of the area; but not
-    where most members in the frame have it."""
+    """A border was added where a member shows what lies within it, and not the border, too; or where it takes much of
+    the area; but not where most members in the frame have it."""
     share = members.added_share
     with_border, shows_within = (np.zeros(len(share), np.int64) for _ in "bw")
     of_parts, log_ratio = _normalised(members.within), np.log(members.ratio)
@@ -152,7 +178,8 @@ def _has_added_border(members: Members, levels: Float32, frame: Int64, seen: Boo
         with_border[k] = alike.sum()
         if not np.isnan(members.within_ratio[k]):
             near = np.abs(log_ratio - np.log(members.within_ratio[k])) < _SAME_RATIO_WITHIN
-            shows_within[k] = (seen & near & ~alike & (levels @ of_parts[k] > _WITHIN)).sum()
+            of_part, of_whole = levels @ of_parts[k], levels @ levels[k]
+            shows_within[k] = (seen & near & ~alike & (of_part > _WITHIN) & (of_part > of_whole)).sum()
     by_itself = (share > _MUCH) & (share <= _ALL) | (share > _CORNERS - members.shown_share)
     is_own = (with_border >= _LEAST_MEMBERS) & (with_border >= _OWN_BORDER * shows_within)
     return np.asarray((share > _LEAST_BORDER) & ((shows_within > 0) | by_itself) & ~is_own)

@@ -19,9 +19,10 @@ import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt8, expect
 
-CELLS, _COLOUR_CELLS = 64, 32
-N_BYTES = CELLS**2 + 2 * _COLOUR_CELLS**2
+CELLS, COLOUR_CELLS = 64, 32
+N_BYTES = CELLS**2 + 2 * COLOUR_CELLS**2
 """Of a described thumbnail: brightness by cells, then red and blue difference by four cells each."""
+PLANE_ENDS = (CELLS**2, CELLS**2 + COLOUR_CELLS**2)
 
 _SHIFT = np.array([0.25, 0.25, 0.3, 0.35, 0.4])
 """Of the range of levels around a cell: what an edge may change that moves by such a part of a cell. Pixels of a small
@@ -30,7 +31,7 @@ _NOISE, _COLOUR_NOISE = (2.5, 6.0), (3.5, 12.0)
 """Levels that compression may change: 8 times the upper quartile over the cells, within these bounds. A strongly
 compressed copy differs everywhere, a marked one at its mark."""
 _TIMES_QUARTILE = 8.0
-_MAX_CELLS, _MAX_COLOUR_CELLS = 4, 3
+_MAX_CELLS, _MAXCOLOUR_CELLS = 4, 3
 _MAX_EXCESS, _MAX_COLOUR_EXCESS = 12.0, 16.0
 """So many cells, and one by so many levels, may exceed that: dithering and ringing do."""
 
@@ -83,7 +84,7 @@ def describe_pixels(bgr: UInt8) -> bytes:
     """N_BYTES of (h, w, 3) levels, blue first."""
     expect(bgr=(bgr, "h w 3", np.uint8))
     planes = cv2.split(cv2.cvtColor(bgr, cv2.COLOR_BGR2YCrCb))
-    sides = (CELLS, _COLOUR_CELLS, _COLOUR_CELLS)
+    sides = (CELLS, COLOUR_CELLS, COLOUR_CELLS)
     cells = [cv2.resize(p, (s, s), interpolation=_method(p.shape, s)) for p, s in zip(planes, sides, strict=True)]
     return b"".join(plane.tobytes() for plane in cells)
 
@@ -115,8 +116,8 @@ type _Planes = list[Float32]
 
 
 def _planes(described: UInt8, steps: Int64) -> _Planes:
-    parts = np.split(described.astype(np.float32), [CELLS**2, CELLS**2 + _COLOUR_CELLS**2], axis=1)
-    sides = (CELLS, _COLOUR_CELLS, _COLOUR_CELLS)
+    parts = np.split(described.astype(np.float32), PLANE_ENDS, axis=1)
+    sides = (CELLS, COLOUR_CELLS, COLOUR_CELLS)
     grey, red, blue = (p.reshape(len(p), side, side) for p, side in zip(parts, sides, strict=True))
     detail = grey - _mean3(grey)
     return [*(_blurred(plane, steps) for plane in (grey, red, blue)), detail]
@@ -137,7 +138,7 @@ def _structure(a: _Planes, b: _Planes, steps: Int64) -> tuple[Float32, Bools]:
     coloured, n_colour, most_colour = _beyond(colour, pairs, _COLOUR_NOISE, steps)
     differs = beyond | coloured.repeat(2, axis=1).repeat(2, axis=2)
     changed = (n_grey > _MAX_CELLS) | (most_grey > _MAX_EXCESS)
-    changed |= (n_colour > _MAX_COLOUR_CELLS) | (most_colour > _MAX_COLOUR_EXCESS)
+    changed |= (n_colour > _MAXCOLOUR_CELLS) | (most_colour > _MAX_COLOUR_EXCESS)
     return differs.mean(axis=(1, 2), dtype=np.float32), np.asarray(changed | _other_detail(a[3], b[3], steps))
 
 

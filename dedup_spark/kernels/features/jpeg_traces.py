@@ -27,6 +27,7 @@ _FREQUENCIES = (
 )  # fmt: skip
 """(row, column) of the coefficients used: above them most are zero in any JPEG."""
 _PLACES = np.array([8 * u + v for u, v in _FREQUENCIES])
+N_FREQUENCIES = len(_FREQUENCIES)
 _STANDARD = np.array([
     16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
@@ -40,6 +41,7 @@ _LEAST_MISSING, _MOST_FOUND = 20, 0.3
 _LEAST_FREQUENCIES = 2
 _MAX_STEP, _MAX_VALUE, _AMBIGUOUS = 40, 48, 0.15
 _LEAST_RANGE = 24
+_BLOCK_PX = 8
 
 
 def quality_of_table(table: Int64) -> float:
@@ -61,14 +63,34 @@ def earlier_quality(sample: Image.Image, table: Int64 | None) -> float | None:
             earlier grid is searched for.
     Cost: about 0.3 ms for a JPEG file.
     """
-    luma = _luma(sample, is_exact=table is None)
-    if min(luma.shape) < 16:
-        return None
     if table is not None:
-        return _quality_of_steps(_hidden_steps(_coefficients(luma), table))
-    found = _quality_of_steps(_visible_steps(_coefficients(luma)))
+        return hidden_quality(block_sizes(sample), table)
+    luma = _luma(sample, is_exact=True)
+    if min(luma.shape) < 2 * _BLOCK_PX:
+        return None
+    found = _quality_of_steps(visible_steps(_coefficients(luma)))
     left, top = _grid(luma) if found is None else (0, 0)  # a crop has lost the first rows and columns
-    return _quality_of_steps(_visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
+    return _quality_of_steps(visible_steps(_coefficients(luma[top:, left:]))) if left or top else found
+
+
+def hidden_quality(sizes: Float32, table: Int64) -> float | None:
+    """`earlier_quality` of a JPEG file, by the `block_sizes` of its sample."""
+    expect(sizes=(sizes, "r c f", np.float32), table=(table, "64", np.int64))
+    if min(sizes.shape[:2]) < 2:
+        return None
+    return _quality_of_steps(_hidden_steps(sizes.reshape(-1, N_FREQUENCIES), table))
+
+
+def block_sizes(sample: Image.Image) -> Float32:
+    """(rows, columns, N_FREQUENCIES): the coefficients of all whole blocks, without sign; luma is rounded to levels."""
+    luma = _luma(sample, is_exact=False)
+    return _coefficients(luma).reshape(luma.shape[0] // _BLOCK_PX, luma.shape[1] // _BLOCK_PX, N_FREQUENCIES)
+
+
+def steps_of(table: Int64) -> Int64:
+    """(N_FREQUENCIES,) the steps of a table (64,) at the frequencies that are looked at."""
+    expect(table=(table, "64", np.int64))
+    return table[_PLACES]
 
 
 def _luma(sample: Image.Image, is_exact: bool) -> Float32 | UInt8:
@@ -119,7 +141,7 @@ def _grid(luma: Float32 | UInt8) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def _visible_steps(sizes: Float32) -> dict[int, int]:
+def visible_steps(sizes: Float32) -> dict[int, int]:
     """Step by frequency, where the coefficients lie on a lattice: their mean cosine of 2 pi size / step is high.
 
     Sizes below half a step belong to the zeros, and say nothing.
@@ -156,7 +178,8 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
 def _counts(sizes: Float32, table: Int64) -> Float64:
     """(frequencies, values): how often each value below _MAX_VALUE occurs; float64 for a product of matrices, exact."""
     steps = np.maximum(table, 1).astype(np.float32)  # damaged files have steps of 0
-    values = np.minimum(np.rint(sizes / steps), _MAX_VALUE).astype(np.int64)
+    exact = sizes / steps
+    values = np.minimum(np.rint(exact, out=exact), _MAX_VALUE, out=exact).astype(np.int64)
     width = _MAX_VALUE + 1
     values += width * np.arange(values.shape[1])
     counted = np.bincount(values.ravel(), minlength=width * values.shape[1]).reshape(-1, width)

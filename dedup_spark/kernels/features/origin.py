@@ -17,8 +17,8 @@ from dedup_spark.kernels.decoding.damage import has_lost_data
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.jpeg_structure import JpegStructure, jpeg_structure
 from dedup_spark.kernels.decoding.picture import Picture
-from dedup_spark.kernels.decoding.rendering import in_8_bits
-from dedup_spark.kernels.features import borders, detail, jpeg_traces
+from dedup_spark.kernels.decoding.rendering import colours_of_picture, in_8_bits
+from dedup_spark.kernels.features import block_sample, borders, detail, jpeg_traces
 from dedup_spark.kernels.features.exif import ExifFacts, exif_facts
 from dedup_spark.kernels.features.samples import middle, stored_middle
 
@@ -48,6 +48,8 @@ class OriginFacts:
     jpeg_quality: float | None
     earlier_jpeg_quality: float | None
     chroma_subsampling: str | None
+    block_sample: bytes | None
+    has_colour_profile: bool
     detail_share: float
     added_share: float
     shown_width_px: int
@@ -68,6 +70,8 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
     is_lossless = is_raw or _is_lossless(data, image)
     exif = _exif(data, image)
     inside = borders.inside_borders(np.asarray(reduced.getchannel("G")))
+    has_traces = not is_raw and (is_lossless or table is not None)
+    earlier_quality, blocks = _traces(image, jpeg) if has_traces else (None, None)
     return OriginFacts(
         is_damaged=has_lost_data(data, image, jpeg),
         captured_at=exif.captured_at,
@@ -76,10 +80,10 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         has_maker_note=exif.has_maker_note,
         is_lossless=is_lossless,
         jpeg_quality=None if table is None else jpeg_traces.quality_of_table(table),
-        earlier_jpeg_quality=_earlier_quality(image, jpeg)
-        if not is_raw and (is_lossless or table is not None)
-        else None,
+        earlier_jpeg_quality=earlier_quality,
         chroma_subsampling=_subsampling(jpeg) if jpeg else None,
+        block_sample=blocks,
+        has_colour_profile=colours_of_picture(image) is not None,
         detail_share=1.0 if is_raw else detail.detail_share(_inner_sample(image, inside)),
         added_share=inside.added_share,
         shown_width_px=max(1, round(image.size[0] * (inside.right - inside.left))),
@@ -106,12 +110,16 @@ def _inner_sample(image: DecodedImage, inside: borders.Inside) -> Image.Image:
     )  # fmt: skip
 
 
-def _earlier_quality(image: DecodedImage, jpeg: JpegStructure | None) -> float | None:
+def _traces(image: DecodedImage, jpeg: JpegStructure | None) -> tuple[float | None, bytes | None]:
+    """The quality of an earlier JPEG, and the `block_sample`; of colour pictures as the file stores them."""
     if image.pixels.mode not in ("RGB", "RGBA") or (jpeg and len(jpeg.components) == 4):
-        return None
-    side_px = jpeg_traces.SAMPLE_PX if jpeg else jpeg_traces.LOSSLESS_SAMPLE_PX
-    sample = stored_middle(image.pixels, image.exif_orientation, side_px)
-    return jpeg_traces.earlier_quality(sample, jpeg.luma_table if jpeg else None)
+        return None, None
+    sizes = jpeg_traces.block_sizes(stored_middle(image.pixels, image.exif_orientation, jpeg_traces.SAMPLE_PX))
+    table = jpeg.luma_table if jpeg else None
+    if table is not None:
+        return jpeg_traces.hidden_quality(sizes, table), block_sample.pack(sizes, jpeg_traces.steps_of(table))
+    sample = stored_middle(image.pixels, image.exif_orientation, jpeg_traces.LOSSLESS_SAMPLE_PX)
+    return jpeg_traces.earlier_quality(sample, None), block_sample.pack(sizes, None)
 
 
 def _subsampling(jpeg: JpegStructure) -> str | None:

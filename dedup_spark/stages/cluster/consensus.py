@@ -1,7 +1,8 @@
-"""What most members of a group show, and which member was marked or bordered. Part of the step cluster.
+"""What a group tells of a member: whether it was marked, bordered, or made from another one. Part of the step cluster.
 
 Of each group the distinct pictures are described by their thumbnails, 6 KB each, and compared with the median of those
-in the same frame (kernels/clusters/consensus.py): work grows with the number of members, not of their pairs.
+in the same frame (kernels/clusters/consensus.py): work grows with the number of members, not of their pairs. Files of
+one size are compared with at most 32 others by samples of their blocks, 1 KB each (kernels/clusters/descent.py).
 """
 
 from __future__ import annotations
@@ -18,34 +19,45 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Float64, UInt8
-from dedup_spark.kernels.clusters import consensus, layout
+from dedup_spark.kernels.clusters import consensus, descent, layout
 from dedup_spark.spark.arrow_groups import whole_groups
 
-NAMES = ("differs_from_most", "has_added_border")
+NAMES = ("differs_from_most", "has_added_border", "is_made_from_another", "has_copies")
 _FACTS = Columns(
     "label bigint, representative_id bigint, width_px int, height_px int, added_share float, shown_width_px int, "
-    "shown_height_px int"
+    "shown_height_px int, exif_orientation int, has_colour_profile boolean, block_sample binary"
 )
 _DESCRIBED = Columns(f"{_FACTS.ddl}, layout binary, layout_px int, within binary, within_ratio float")
 _FOUND = Columns(f"label bigint, representative_id bigint, {', '.join(f'{name} boolean' for name in NAMES)}")
 
 
 def with_consensus(members: DataFrame, features: DataFrame, max_images: int) -> DataFrame:
-    """Add NAMES to members (label, representative_id); false where a group has one picture only.
+    """Add NAMES to members (label, representative_id, image_id); false where a group has one picture only.
 
     Args:
         max_images: Of a label; a larger one consists of equal vectors, and is compared in pieces.
-    Cost: 1 ms to describe a picture, 1 ms to compare it; one shuffle of 6 KB for each.
+    Cost: 1 ms to describe a picture, 1 ms to compare it, and 1 ms for each other of its size; a join of the members'
+    ids, and one shuffle of 7 KB for each picture.
     """
-    pictures = members.select("label", "representative_id").distinct()
+    pictures = _file_of_each(members, features)
     n_of_label = F.count("*").over(Window.partitionBy("label"))
     several = pictures.withColumn("n", n_of_label).where("n > 1").drop("n")
-    facts = features.withColumnRenamed("image_id", "representative_id").select(*_FACTS.names[1:], "thumbnail")
-    rows = several.join(facts, "representative_id").select(*_FACTS.names, "thumbnail")
+    rows = several.join(features.select("image_id", *_FACTS.names[2:], "thumbnail"), "image_id")
+    rows = rows.select(*_FACTS.names, "thumbnail")
     described = rows.mapInArrow(_describe_batches, _DESCRIBED.ddl).repartition("label")
     ordered = described.sortWithinPartitions("label", "representative_id")
     found = ordered.mapInArrow(functools.partial(_compare_batches, max_images=max_images), _FOUND.ddl)
     return members.join(found, ["label", "representative_id"], "left").fillna(False, list(NAMES))
+
+
+def _file_of_each(members: DataFrame, features: DataFrame) -> DataFrame:
+    """(label, representative_id, image_id): of the files with one picture a JPEG, where there is one. A lossless export
+    of it has the same pixels, and does not say by which steps they were rounded."""
+    known = members.select("label", "representative_id", "image_id").join(
+        features.select("image_id", F.col("jpeg_quality").isNull().alias("is_other")), "image_id"
+    )
+    first = F.min(F.struct("is_other", "image_id")).alias("first")
+    return known.groupBy("label", "representative_id").agg(first).select("label", "representative_id", "first.image_id")
 
 
 def without_consensus(members: DataFrame) -> DataFrame:
@@ -77,9 +89,9 @@ def _compare_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iter
     for group in whole_groups(batches, "label"):
         for start in range(0, len(group), max_images):
             part = group.slice(start, max_images).combine_chunks()
-            found = consensus.compare_with_most(_members(part))
             columns = [part["label"].combine_chunks(), part["representative_id"].combine_chunks()]
-            columns += [pa.array(getattr(found, field.name)) for field in fields(found)]
+            for found in (consensus.compare_with_most(_members(part)), _copies(part)):
+                columns += [pa.array(getattr(found, field.name)) for field in fields(found)]
             yield pa.RecordBatch.from_arrays(columns, _FOUND.names)
 
 
@@ -94,7 +106,13 @@ def _members(rows: pa.Table) -> consensus.Members:
         shown_share=shown_width * shown_height / (width * height),
         within=_levels(rows, "within", consensus.SIDE**2),
         within_ratio=_numbers(rows, "within_ratio", np.nan),
+        has_profile=rows["has_colour_profile"].fill_null(False).to_numpy(),
     )
+
+
+def _copies(rows: pa.Table) -> descent.Descent:
+    grids = [_numbers(rows, name, 0).astype(np.int64) for name in ("width_px", "height_px", "exif_orientation")]
+    return descent.find_copies(rows["block_sample"].to_pylist(), np.stack(grids, axis=1))
 
 
 def _numbers(rows: pa.Table, name: str, unknown: float) -> Float64:

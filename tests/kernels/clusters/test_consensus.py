@@ -27,7 +27,7 @@ def compressed(image: Photo, quality: int) -> Photo:
     return Image.open(io.BytesIO(edits.encoded(image, "JPEG", quality=quality))).convert("RGB")
 
 
-def compared(*images: Photo | None) -> list[tuple[bool, bool]]:
+def compared(*images: Photo | None, has_profile: list[bool] | None = None) -> list[tuple[bool, bool]]:
     """(differs, has an added border) of each; None stands for a picture without a thumbnail."""
     pictures = [image or Image.new("RGB", (60, 40)) for image in images]
     thumbnails = [edits.encoded(ImageOps.contain(image, (256, 256)), "JPEG", quality=80) for image in pictures]
@@ -43,6 +43,7 @@ def compared(*images: Photo | None) -> list[tuple[bool, bool]]:
             shown_share=np.array([(i.right - i.left) * (i.bottom - i.top) for i in inside]),
             within=np.stack([np.frombuffer(levels, np.uint8) for levels, _ in within]),
             within_ratio=np.array([ratio for _, ratio in within]),
+            has_profile=np.array(has_profile or [False] * len(images)),
         )
     )
     return list(zip(found.differs.tolist(), found.has_added_border.tolist(), strict=True))
@@ -116,7 +117,7 @@ def test_an_empty_group_has_no_members() -> None:
     found = consensus.compare_with_most(
         consensus.Members(
             np.zeros((0, layout.N_BYTES), np.uint8), np.zeros(0, np.int64), nothing, nothing, nothing,
-            np.zeros((0, consensus.SIDE**2), np.uint8), nothing,
+            np.zeros((0, consensus.SIDE**2), np.uint8), nothing, np.zeros(0, bool),
         )
     )  # fmt: skip
     assert found.differs.shape == found.has_added_border.shape == (0,)
@@ -125,3 +126,28 @@ def test_an_empty_group_has_no_members() -> None:
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ValueError, match="decoded"):
         consensus.describe_within(b"\xff\xd8no image")
+
+
+def test_an_original_shown_by_its_colour_profile_is_no_marked_copy() -> None:
+    """As a profile of larger primaries and another curve shows it; the copies have lost it."""
+    matrix = (1.3, -0.25, -0.05, 0, -0.08, 1.1, -0.02, 0, -0.02, -0.08, 1.1, 0)
+    curve = [round(255 * (v / 255) ** 1.5) for v in range(256)]
+    shown = photo("astronaut.png").convert("RGB", matrix).point(curve * 3)
+    copies = [compressed(photo("astronaut.png"), q) for q in (50, 70, 85)]
+    assert [d for d, _ in compared(shown, *copies)] == [True, False, False, False]
+    assert [d for d, _ in compared(shown, *copies, has_profile=[True, False, False, False])] == [False] * 4
+    marked = edits.watermarked(shown, "SAMPLE", 0.5, 200)
+    assert [d for d, _ in compared(marked, *copies, has_profile=[True, False, False, False])] == [True] + 3 * [False]
+
+
+def test_an_edge_that_copies_show_too_is_not_added() -> None:
+    """Compression hides the line along the edge of an original from the measure of its copies."""
+    plain = photo()
+    lined = plain.copy()
+    lined.paste("white", (0, 0, plain.width, 6))
+    softer = compressed(lined, 40)
+    softer.paste(Image.fromarray(np.random.default_rng(3).integers(236, 256, (6, plain.width, 3), np.uint8)), (0, 0))
+    (_, lined_is_bordered), (_, softer_is) = compared(lined, softer)
+    assert not lined_is_bordered
+    assert not softer_is
+    assert compared(framed(plain), plain)[0][1]
