@@ -76,6 +76,19 @@ setting() {
   printf '%s' "$value"
 }
 
+# spark.jars.packages of the platform's file with the Delta jar for the Spark in a folder; nothing where it fits already.
+fitting_packages() {
+  local home=$1 named file minor=''
+  named=$(awk '$1 == "spark.jars.packages" { print $2 }' "$properties")
+  for file in "$home"/jars/spark-core_2.13-[0-9]*.jar; do
+    file=${file##*/spark-core_2.13-}
+    case $file in *.*.*.jar) minor=${file%%.*} && file=${file#*.} && minor=$minor.${file%%.*} ;; esac
+  done
+  if [ -n "$minor" ] && [[ $named =~ ^(.*delta-spark_)([0-9.]+)(_2\.13:.*)$ ]] && [ "${BASH_REMATCH[2]}" != "$minor" ]; then
+    printf '%s' "${BASH_REMATCH[1]}$minor${BASH_REMATCH[3]}"
+  fi
+}
+
 # Write the package as a zip and print its path. Equal sources give equal bytes (fixed order, dates and
 # modes, no compression), and the name carries their hash: a running driver, which imports from its zip
 # lazily, never finds another version under the same name. A zip because --py-files cannot take a wheel.
@@ -162,8 +175,8 @@ else
   python=$(command -v python3) || refuse "no .venv/bin/python and no python3 on the PATH: install Python 3.12 or 3.13"
 fi
 
-environment=()
-if [ -n "${SPARK_HOME:-}" ]; then
+environment=() spark_home=${SPARK_HOME:-}
+if [ -n "$spark_home" ]; then
   submit=$SPARK_HOME/bin/spark-submit
   [ -x "$submit" ] || refuse "SPARK_HOME=$SPARK_HOME has no bin/spark-submit: correct it or unset it"
 elif [ -x "$venv/bin/spark-submit" ]; then
@@ -173,6 +186,7 @@ elif [ -x "$venv/bin/spark-submit" ]; then
   environment+=("SPARK_HOME=$spark_home")
 else
   submit=$(command -v spark-submit) || refuse "no spark-submit in SPARK_HOME/bin, in .venv/bin or on the PATH: install pyspark or set SPARK_HOME"
+  spark_home=$("$python" -c 'import os, sys; print(os.path.dirname(os.path.dirname(os.path.realpath(sys.argv[1]))))' "$submit")
 fi
 if [ "$on_this_machine" = yes ]; then
   # Otherwise Spark binds to whatever the host name resolves to, which on a laptop changes with the network.
@@ -198,6 +212,10 @@ if [ "$platform" = local ]; then
 else
   # Without it --properties-file replaces the cluster's own spark-defaults.conf (class paths, event log).
   command+=(--load-spark-defaults)
+fi
+packages=$(fitting_packages "$spark_home")
+if [ -n "$packages" ]; then
+  command+=(--conf "spark.jars.packages=$packages")
 fi
 command+=(--py-files "$package")
 case $(setting spark.executor.resource.gpu.discoveryScript) in

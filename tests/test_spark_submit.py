@@ -108,6 +108,42 @@ def confs(words: list[str]) -> list[str]:
 # --- the command -----------------------------------------------------------------------------------------
 
 
+def packages_of(submit: Submit, *arguments: str) -> list[str]:
+    """What --conf says of the packages, in order."""
+    words = dry_run(submit, *arguments, "run_pipeline")
+    key = "spark.jars.packages="
+    return [pair.removeprefix(key) for pair in confs(words) if pair.startswith(key)]
+
+
+@pytest.mark.parametrize("platform", ["local", "standalone-gpu"])
+@pytest.mark.parametrize("version", ["4.0.2", "4.2.0", "4.2.10"])
+def test_the_delta_jar_is_that_of_the_spark_that_is_here(
+    submit: Submit, fake_spark: Path, version: str, platform: str
+) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / f"spark-core_2.13-{version}.jar").touch()
+    minor = version.rpartition(".")[0]
+    fitting = f"io.delta:delta-spark_{minor}_2.13:4.4.0"
+    assert packages_of(submit, "--platform", platform) == [fitting]
+    mine = "io.delta:delta-spark_2.13:4.0.1"  # comes last and wins
+    assert packages_of(submit, "--platform", platform, "--conf", f"spark.jars.packages={mine}") == [fitting, mine]
+
+
+@pytest.mark.parametrize("jar", ["spark-core_2.13-4.1.1.jar", "hadoop-client-api-3.4.2.jar"])
+def test_the_jar_of_the_platform_stays_where_it_fits_or_the_spark_is_unknown(
+    submit: Submit, fake_spark: Path, jar: str
+) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / jar).touch()
+    assert packages_of(submit) == []
+
+
+def test_a_platform_with_a_delta_of_its_own_gets_no_jar(submit: Submit, fake_spark: Path) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / "spark-core_2.13-4.0.2.jar").touch()
+    assert packages_of(submit, "--platform", "emr") == []
+
+
 def test_dry_run_prints_one_line_and_starts_nothing(submit: Submit, tmp_path: Path) -> None:
     done = submit("--dry-run", "extract", "--", "--lake", "my photos")
     assert done.returncode == 0

@@ -23,12 +23,13 @@ from dedup_spark.errors import ConfigError, LeaseError
 from dedup_spark.models.registry import TABLE, require_model
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
 from dedup_spark.store import lease, shards
 from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import FOLDERS, Tables, require_delta
+from dedup_spark.store.tables import FOLDERS, Tables
 
 log = logging.getLogger(__name__)
 
@@ -136,8 +137,7 @@ def to_read(asked: Opening) -> Iterator[Tables]:
 @contextmanager
 def _session(asked: Opening) -> Iterator[SparkSession]:
     with session_for(asked.spark) as spark:
-        if asked.spark is not None:
-            require_delta(spark)
+        require_delta(spark)
         require_names(spark, asked.root)
         yield spark
 

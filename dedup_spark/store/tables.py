@@ -6,7 +6,6 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 import secrets
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -22,7 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, TableError
-from dedup_spark.spark.session import DELTA_JAR, DELTA_SETTINGS
+from dedup_spark.spark.causes import root_cause
 from dedup_spark.store import delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
@@ -30,7 +28,6 @@ from dedup_spark.store.table_format import FORMAT, Format, read_format, write_fo
 
 log = logging.getLogger(__name__)
 
-_DELTA_CLASS = "io.delta.tables.DeltaTable"
 
 _STAGING, _PROGRESS = "_staging", "_embed"
 FOLDERS = (*(table.name for table in ALL), _STAGING, _PROGRESS)
@@ -76,8 +73,7 @@ class Tables:
             if known != Format(number, COLUMNS):
                 write_format(self.root, self.database, Format(number, COLUMNS))
         except (PySparkException, Py4JJavaError, OSError) as e:
-            first_line = str(e).strip().splitlines()[0]
-            raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
+            raise TableError(f"tables cannot be created at {self.database or self.root}: {root_cause(e)}") from e
 
     def format(self) -> Format | None:
         """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
@@ -322,15 +318,6 @@ def parts_of_name(name: str) -> list[str]:
 def quoted_name(parts: Sequence[str]) -> str:
     """The parts as one name that SQL reads."""
     return ".".join(f"`{part.replace('`', '``')}`" for part in parts)
-
-
-def require_delta(spark: SparkSession) -> None:
-    """Raise ConfigError where a session that somebody else built has no Delta Lake."""
-    found = functools.reduce(getattr, _DELTA_CLASS.split("."), cast("object", spark._jvm))
-    if isinstance(found, JavaPackage):  # py4j's answer for the name of no class
-        needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
-        settings = ", ".join(f"{key}={value}" for key, value in needed.items())
-        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}")
 
 
 def _struct(table: Table) -> T.StructType:
