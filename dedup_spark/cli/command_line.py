@@ -52,8 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def job(command: str) -> None:
-    """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code."""
-    sys.exit(main([*command.split(), *sys.argv[1:]]))
+    """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code.
+
+    Code 0 is that of a file that comes to its end: Databricks runs it inside IPython, where SystemExit is a failure,
+    whatever its code.
+    """
+    if code := main([*command.split(), *sys.argv[1:]]):
+        sys.exit(code)
 
 
 def _wrong(e: ConfigError) -> int:

@@ -27,9 +27,10 @@ from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import lease, shards
+from dedup_spark.store import dbfs, lease, shards
+from dedup_spark.store.catalog import require_database
 from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import FOLDERS, Tables
+from dedup_spark.store.tables import FOLDERS, Tables, parts_of_name
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,11 @@ def to_read(asked: Opening) -> Iterator[Tables]:
     require_tables(asked)
     with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
+        if asked.database and tables.format() is None:
+            raise ConfigError(
+                f"--tables {asked.tables}: the files that belong to --database {asked.database} are not there: give "
+                "the --tables of the run that made it, or `dedup-spark upgrade` it where version 0.1.0 did"
+            )
         if not tables.are_current():
             raise ConfigError(
                 f"--tables {asked.tables}: these tables were written by an older dedup-spark, or are missing; "
@@ -136,21 +142,27 @@ def to_read(asked: Opening) -> Iterator[Tables]:
 
 @contextmanager
 def _session(asked: Opening) -> Iterator[SparkSession]:
+    if asked.database:
+        parts_of_name(asked.database)  # before Spark starts
     with session_for(asked.spark) as spark:
         require_delta(spark)
         require_names(spark, asked.root)
+        if asked.database:
+            require_database(spark, asked.database)
         yield spark
 
 
 def require_tables(asked: Opening) -> None:
     """Raise ConfigError where there are no tables. Spark is started only to ask a catalog or a store."""
+    _require_mounted(asked)
     if asked.database or "://" in asked.root:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
         are_there = os.path.isdir(f"{asked.root}/runs/_delta_log")  # False also where one may not look
     if not are_there:
-        raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
+        place = f"--database {asked.database}" if asked.database else f"--tables {asked.tables}"
+        raise ConfigError(f"{place}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
 
 def require_writable(asked: Opening) -> None:
@@ -182,6 +194,7 @@ def _require_all(asked: Opening, config: Config) -> None:
     """Raise ConfigError with everything that is wrong with lake, tables and model."""
     problems: list[str] = []
     checks: tuple[Callable[[], object], ...] = (
+        lambda: _require_mounted(asked),
         lambda: _canonical_lake(asked, config),
         lambda: require_writable(asked),
         lambda: _require_apart(asked),
@@ -196,6 +209,11 @@ def _require_all(asked: Opening, config: Config) -> None:
             problems += [p for p in e.problems if p not in problems]
     if problems:
         raise ConfigError(problems)
+
+
+def _require_mounted(asked: Opening) -> None:
+    for option, place in (("--lake", asked.lake), ("--tables", asked.tables)):
+        dbfs.require_mounted(option, os.fspath(place or ""))
 
 
 def _require_vectors(config: Config) -> None:

@@ -6,6 +6,7 @@ are not tables (FAISS shards, the report) always live under `<root>`.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import secrets
@@ -21,7 +22,7 @@ from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.spark.causes import root_cause
-from dedup_spark.store import delta_sql, files
+from dedup_spark.store import dbfs, delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
 from dedup_spark.store.table_format import FORMAT, Format, read_format, write_format
@@ -116,7 +117,7 @@ class Tables:
             return (
                 self.spark.read.table(self._name(table))
                 if self.database
-                else self.spark.read.format("delta").load(self._path(table))
+                else self.spark.read.format("delta").load(self._spark_path(table.name))
             )
         except AnalysisException as e:
             raise TableError(
@@ -213,7 +214,7 @@ class Tables:
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
-        path = f"{self.root}/{self.staging}/{name}"
+        path = self._spark_path(f"{self.staging}/{name}")
         self._commit(lambda: rows.write.mode("overwrite").parquet(path))
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
 
@@ -239,16 +240,18 @@ class Tables:
         A transaction as `append`; to add no rows acts as `fence`.
         """
         writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
-        self._commit(lambda: writer.save(f"{self.root}/{_PROGRESS}/{name}"))
+        self._commit(lambda: writer.save(self._spark_path(f"{_PROGRESS}/{name}")))
 
     def read_progress(self, name: str) -> DataFrame | None:
         """What `add_progress` wrote; None where it wrote nothing."""
-        path = f"{self.root}/{_PROGRESS}/{name}"
-        return self.spark.read.format("delta").load(path) if delta_sql.is_table(path) else None
+        path = f"{_PROGRESS}/{name}"
+        is_there = delta_sql.is_table(f"{self.root}/{path}")
+        return self.spark.read.format("delta").load(self._spark_path(path)) if is_there else None
 
     def delete_progress(self, name: str, keys: DataFrame) -> None:
         """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
-        target, same_key = delta_sql.by_path(f"{self.root}/{_PROGRESS}/{name}"), delta_sql.equal(keys.columns)
+        target = delta_sql.by_path(self._spark_path(f"{_PROGRESS}/{name}"))
+        same_key = delta_sql.equal(keys.columns)
         self._commit(lambda: delta_sql.merge(target, F.broadcast(keys), same_key, "WHEN MATCHED THEN DELETE"))
 
     def drop_progress(self, *, keep: str | None = None) -> None:
@@ -265,7 +268,7 @@ class Tables:
 
     def sql_source(self, table: Table) -> str:
         """How SQL names the table where no view is set up."""
-        return self._name(table) if self.database else delta_sql.by_path(self._path(table))
+        return self._name(table) if self.database else delta_sql.by_path(self._spark_path(table.name))
 
     def _write(self, table: Table, rows: DataFrame, mode: str, **options: str) -> None:
         _require_columns(table, rows.schema)
@@ -273,7 +276,7 @@ class Tables:
         if self.database:
             self._commit(lambda: writer.saveAsTable(self._name(table)))
         else:
-            self._commit(lambda: writer.save(self._path(table)))
+            self._commit(lambda: writer.save(self._spark_path(table.name)))
 
     def _commit(self, write: Callable[[], object]) -> None:
         """Write, unless the lease is lost; where the write failed because it was lost meanwhile, raise LeaseError."""
@@ -303,6 +306,13 @@ class Tables:
 
     def _path(self, table: Table) -> str:
         return f"{self.root}/{table.name}"
+
+    def _spark_path(self, below: str) -> str:
+        return f"{self._root_of_spark}/{below}"
+
+    @functools.cached_property
+    def _root_of_spark(self) -> str:
+        return dbfs.to_spark(self.spark, self.root)
 
 
 def parts_of_name(name: str) -> list[str]:
