@@ -186,6 +186,8 @@ def _take_lease(asked: Opening) -> lease.Lease | None:
         return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
     except LeaseError as e:  # no work has begun, so it is an error of the surroundings
         raise ConfigError(str(e)) from e
+    except (ImportError, ValueError) as e:  # no package, no such scheme: a sentence says what to do
+        raise ConfigError(f"--tables {asked.tables}: cannot be written: {e}") from e
     except Exception as e:  # each store has error types of its own
         raise ConfigError(f"--tables {asked.tables}: cannot be written: {type(e).__name__}: {e}") from e
 

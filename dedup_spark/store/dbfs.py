@@ -18,8 +18,8 @@ def require_mounted(option: str, place: str) -> None:
     if _OF_DBFS.match(place) and not os.path.isdir(MOUNT):
         raise ConfigError(
             f"{option} {place}: this machine has no folder {MOUNT}, by which Python reads and writes DBFS: use a "
-            "volume of Unity Catalog (/Volumes/CATALOG/SCHEMA/VOLUME/...), or a Databricks cluster with dedicated access, "
-            f"which has {MOUNT}"
+            "volume of Unity Catalog (/Volumes/CATALOG/SCHEMA/VOLUME/...), or a Databricks cluster with dedicated "
+            f"access, which has {MOUNT}"
         )
 
 

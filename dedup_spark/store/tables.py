@@ -25,6 +25,7 @@ from dedup_spark.spark.causes import root_cause
 from dedup_spark.store import dbfs, delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
+from dedup_spark.store.stores import spark_needs
 from dedup_spark.store.table_format import FORMAT, Format, read_format, write_format
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class Tables:
             if known != Format(number, COLUMNS):
                 write_format(self.root, self.database, Format(number, COLUMNS))
         except (PySparkException, Py4JJavaError, OSError) as e:
-            raise TableError(f"tables cannot be created at {self.database or self.root}: {root_cause(e)}") from e
+            why = root_cause(e)
+            lacking = spark_needs(self.root, why)
+            raise TableError(f"tables cannot be created at {self.database or self.root}: {why}{lacking}") from e
 
     def format(self) -> Format | None:
         """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
