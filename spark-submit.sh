@@ -19,7 +19,8 @@ Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
   --help                this text
 
 Example: ./spark-submit.sh run_pipeline -- --lake ./photos --tables ./tables
-The exit code is that of spark-submit; 2 when the command line or the set-up is wrong.
+The exit code is that of the job, 2 when the command line or the set-up is wrong. A driver in the cluster (deploy mode
+cluster) writes its code to results/ below --tables, as YARN turns every code into 1 and Kubernetes into 0; it is read there.
 HELP
 }
 
@@ -87,6 +88,50 @@ fitting_packages() {
   if [ -n "$minor" ] && [[ $named =~ ^(.*delta-spark_)([0-9.]+)(_2\.13:.*)$ ]] && [ "${BASH_REMATCH[2]}" != "$minor" ]; then
     printf '%s' "${BASH_REMATCH[1]}$minor${BASH_REMATCH[3]}"
   fi
+}
+
+# The value of an option among the arguments of the job; nothing where it is not there.
+job_option() {
+  local option=$1 value=''
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in
+      "$option="*) value=${1#*=} ;;
+      "$option") value=${2:-} ;;
+    esac
+    shift
+  done
+  printf '%s' "$value"
+}
+
+# The text of a file by its path or URI, with what is here: the cluster's Hadoop, the AWS CLI, or the package itself.
+read_file() {
+  local uri=$1
+  case $uri in
+    *://*) ;;
+    *) cat "$uri" 2>/dev/null && return 0 ;;
+  esac
+  if command -v hadoop >/dev/null && hadoop fs -cat "$uri" 2>/dev/null; then return 0; fi
+  case $uri in
+    s3://* | s3a://*) if command -v aws >/dev/null && aws s3 cp --only-show-errors "s3://${uri#*://}" - 2>/dev/null; then return 0; fi ;;
+  esac
+  PYTHONPATH=$root "$python" -c 'import sys; from dedup_spark.store import files
+sys.stdout.buffer.write(files.read_bytes(sys.argv[1]))' "$uri" 2>/dev/null
+}
+
+# Run the command, whose driver is in the cluster, and return the exit code that the driver left in its file.
+run_in_cluster() {
+  local file=$1 code=0 text
+  shift
+  "$@" || code=$?
+  text=$(read_file "$file") || text=''
+  if [[ $text =~ \"exit_code\":\ *([0-9]+) ]]; then
+    [ "${BASH_REMATCH[1]}" = 0 ] || code=${BASH_REMATCH[1]}
+  elif [ "$code" = 0 ]; then
+    printf 'spark-submit.sh: the driver left no result at %s: it ended before it could, or that place cannot be read from here\n' "$file" >&2
+    code=1
+  fi
+  return "$code"
 }
 
 # Write the package as a zip and print its path. Equal sources give equal bytes (fixed order, dates and
@@ -252,9 +297,23 @@ for pair in ${confs[@]+"${confs[@]}"}; do
 done
 command+=("$job_file" "$@")
 
+# A job whose driver is elsewhere leaves its exit code in a file, unless nobody waits for its end.
+result='' tables=$(job_option --tables "$@")
+waits=$(setting spark.yarn.submit.waitAppCompletion)$(setting spark.kubernetes.submission.waitAppCompletion)
+if [ "$on_this_machine" = no ] && [ "$(setting spark.submit.deployMode)" = cluster ] && [ -n "$tables" ] && [[ $waits != *false* ]]; then
+  name=$(job_option --result "$@")
+  if [ -z "$name" ]; then
+    name=submit-$$-$RANDOM$RANDOM
+    command+=(--result "$name")
+  fi
+  result=${tables%/}/results/$name.json
+fi
+
 if [ "$dry_run" = yes ]; then
   printf -v line '%q ' "${command[@]}"
   printf '%s\n' "${line% }"
+elif [ -n "$result" ]; then
+  run_in_cluster "$result" "${command[@]}"
 else
   exec "${command[@]}"
 fi

@@ -27,7 +27,7 @@ from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import dbfs, lease, shards
+from dedup_spark.store import dbfs, lease, outcomes, shards
 from dedup_spark.store.catalog import require_database
 from dedup_spark.store.runs import Run, new_run_id
 from dedup_spark.store.tables import FOLDERS, Tables, parts_of_name
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Place = str | os.PathLike[str]
 """A path or a URI."""
 
-_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, "report"})
+_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, outcomes.FOLDER, "report"})
 """What a run makes below the root of its tables."""
 
 
@@ -82,7 +82,9 @@ def open_run(asked: Opening, config: Config) -> Iterator[Run]:
         if tables.lease:
             tables.lease.name_run(run_id)
         log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
-        yield Run(tables, config, lake, run_id, full=asked.full)
+        run = Run(tables, config, lake, run_id, full=asked.full)
+        with outcomes.told(run, asked.command):
+            yield run
 
 
 @contextmanager
