@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from pyspark.sql import DataFrame, SparkSession
 
+from dedup_spark.spark.session import putting_back
 from dedup_spark.store import files
 from dedup_spark.store.schema import Table
 
@@ -40,18 +40,14 @@ def merge(target: str, rows: DataFrame, condition: str, *clauses: str) -> None:
 
     `rows` are a temporary view for that time. Delta sees their plan, and hints in it, as `DeltaTable.merge` shows them.
     """
-    with _as_view(rows) as view:
-        rows.sparkSession.sql(f"MERGE INTO {target} AS old USING {view} AS new ON {condition} " + " ".join(clauses))
+    view, spark = f"dedup_spark_{secrets.token_hex(8)}", rows.sparkSession
 
+    def drop() -> None:
+        spark.catalog.dropTempView(view)
 
-@contextmanager
-def _as_view(rows: DataFrame) -> Iterator[str]:
-    name = f"dedup_spark_{secrets.token_hex(8)}"
-    rows.createTempView(name)
-    try:
-        yield name
-    finally:
-        rows.sparkSession.catalog.dropTempView(name)
+    rows.createTempView(view)
+    with putting_back(drop):
+        spark.sql(f"MERGE INTO {target} AS old USING {view} AS new ON {condition} " + " ".join(clauses))
 
 
 def equal(columns: list[str] | tuple[str, ...]) -> str:
