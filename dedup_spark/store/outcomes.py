@@ -48,7 +48,7 @@ def write(root: str, name: str, outcome: Mapping[str, Any]) -> None:
     Characters of a name that are not letters, digits, `.`, `_` or `-` are `_` in that of the file.
     """
     place = f"{root}/{FOLDER}/{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.json"
-    written = outcome | {"at": datetime.now(UTC).isoformat(timespec="seconds"), "version": dedup_spark.__version__}
+    written = {**outcome, "at": datetime.now(UTC).isoformat(timespec="seconds"), "version": dedup_spark.__version__}
     text = without_secrets(json.dumps(written, indent=1, sort_keys=True)) + "\n"
     try:
         files.write_atomically(place, text.encode(errors="replace"))
