@@ -7,7 +7,7 @@ TABLES ?= demo/tables
 LAKE ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser mutants lint types docs check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser test-matrix mutants lint types docs check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ test-rapids: setup  ## the whole job with NVIDIA's RAPIDS accelerator, which exp
 
 test-raw: setup  ## camera RAW on the photo of a real camera (fetches 18 MB once)
 	$(BIN)/python -m pytest -m camera tests/kernels/decoding/test_camera_raw.py
+
+test-matrix: setup  ## the whole job on the demo lake with Spark 4.0, 4.1 and 4.2, and each Python that is here (fetches 1.4 GB once)
+	$(BIN)/python tests/version_matrix.py $(ARGS)
 
 mutants: setup  ## which errors in kernels/ would no test notice? (half an hour; ARGS="--all kernels/joins" tries all of a room)
 	@$(BIN)/python tests/mutants.py $(ARGS)

@@ -19,7 +19,8 @@ Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
   --help                this text
 
 Example: ./spark-submit.sh run_pipeline -- --lake ./photos --tables ./tables
-The exit code is that of spark-submit; 2 when the command line or the set-up is wrong.
+The exit code is that of the job, 2 when the command line or the set-up is wrong. A driver in the cluster (deploy mode
+cluster) writes its code to results/ below --tables, as YARN turns every code into 1 and Kubernetes into 0; it is read there.
 HELP
 }
 
@@ -74,6 +75,63 @@ setting() {
     case $pair in "$1="*) value=${pair#*=} ;; esac
   done
   printf '%s' "$value"
+}
+
+# spark.jars.packages of the platform's file with the Delta jar for the Spark in a folder; nothing where it fits already.
+fitting_packages() {
+  local home=$1 named file minor=''
+  named=$(awk '$1 == "spark.jars.packages" { print $2 }' "$properties")
+  for file in "$home"/jars/spark-core_2.13-[0-9]*.jar; do
+    file=${file##*/spark-core_2.13-}
+    case $file in *.*.*.jar) minor=${file%%.*} && file=${file#*.} && minor=$minor.${file%%.*} ;; esac
+  done
+  if [ -n "$minor" ] && [[ $named =~ ^(.*delta-spark_)([0-9.]+)(_2\.13:.*)$ ]] && [ "${BASH_REMATCH[2]}" != "$minor" ]; then
+    printf '%s' "${BASH_REMATCH[1]}$minor${BASH_REMATCH[3]}"
+  fi
+}
+
+# The value of an option among the arguments of the job; nothing where it is not there.
+job_option() {
+  local option=$1 value=''
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in
+      "$option="*) value=${1#*=} ;;
+      "$option") value=${2:-} ;;
+    esac
+    shift
+  done
+  printf '%s' "$value"
+}
+
+# The text of a file by its path or URI, with what is here: the cluster's Hadoop, the AWS CLI, or the package itself.
+read_file() {
+  local uri=$1
+  case $uri in
+    *://*) ;;
+    *) cat "$uri" 2>/dev/null && return 0 ;;
+  esac
+  if command -v hadoop >/dev/null && hadoop fs -cat "$uri" 2>/dev/null; then return 0; fi
+  case $uri in
+    s3://* | s3a://*) if command -v aws >/dev/null && aws s3 cp --only-show-errors "s3://${uri#*://}" - 2>/dev/null; then return 0; fi ;;
+  esac
+  PYTHONPATH=$root "$python" -c 'import sys; from dedup_spark.store import files
+sys.stdout.buffer.write(files.read_bytes(sys.argv[1]))' "$uri" 2>/dev/null
+}
+
+# Run the command, whose driver is in the cluster, and return the exit code that the driver left in its file.
+run_in_cluster() {
+  local file=$1 code=0 text
+  shift
+  "$@" || code=$?
+  text=$(read_file "$file") || text=''
+  if [[ $text =~ \"exit_code\":\ *([0-9]+) ]]; then
+    [ "${BASH_REMATCH[1]}" = 0 ] || code=${BASH_REMATCH[1]}
+  elif [ "$code" = 0 ]; then
+    printf 'spark-submit.sh: the driver left no result at %s: it ended before it could, or that place cannot be read from here\n' "$file" >&2
+    code=1
+  fi
+  return "$code"
 }
 
 # Write the package as a zip and print its path. Equal sources give equal bytes (fixed order, dates and
@@ -162,8 +220,8 @@ else
   python=$(command -v python3) || refuse "no .venv/bin/python and no python3 on the PATH: install Python 3.12 or 3.13"
 fi
 
-environment=()
-if [ -n "${SPARK_HOME:-}" ]; then
+environment=() spark_home=${SPARK_HOME:-}
+if [ -n "$spark_home" ]; then
   submit=$SPARK_HOME/bin/spark-submit
   [ -x "$submit" ] || refuse "SPARK_HOME=$SPARK_HOME has no bin/spark-submit: correct it or unset it"
 elif [ -x "$venv/bin/spark-submit" ]; then
@@ -173,6 +231,7 @@ elif [ -x "$venv/bin/spark-submit" ]; then
   environment+=("SPARK_HOME=$spark_home")
 else
   submit=$(command -v spark-submit) || refuse "no spark-submit in SPARK_HOME/bin, in .venv/bin or on the PATH: install pyspark or set SPARK_HOME"
+  spark_home=$("$python" -c 'import os, sys; print(os.path.dirname(os.path.dirname(os.path.realpath(sys.argv[1]))))' "$submit")
 fi
 if [ "$on_this_machine" = yes ]; then
   # Otherwise Spark binds to whatever the host name resolves to, which on a laptop changes with the network.
@@ -198,6 +257,10 @@ if [ "$platform" = local ]; then
 else
   # Without it --properties-file replaces the cluster's own spark-defaults.conf (class paths, event log).
   command+=(--load-spark-defaults)
+fi
+packages=$(fitting_packages "$spark_home")
+if [ -n "$packages" ]; then
+  command+=(--conf "spark.jars.packages=$packages")
 fi
 command+=(--py-files "$package")
 case $(setting spark.executor.resource.gpu.discoveryScript) in
@@ -234,9 +297,23 @@ for pair in ${confs[@]+"${confs[@]}"}; do
 done
 command+=("$job_file" "$@")
 
+# A job whose driver is elsewhere leaves its exit code in a file, unless nobody waits for its end.
+result='' tables=$(job_option --tables "$@")
+waits=$(setting spark.yarn.submit.waitAppCompletion)$(setting spark.kubernetes.submission.waitAppCompletion)
+if [ "$on_this_machine" = no ] && [ "$(setting spark.submit.deployMode)" = cluster ] && [ -n "$tables" ] && [[ $waits != *false* ]]; then
+  name=$(job_option --result "$@")
+  if [ -z "$name" ]; then
+    name=submit-$$-$RANDOM$RANDOM
+    command+=(--result "$name")
+  fi
+  result=${tables%/}/results/$name.json
+fi
+
 if [ "$dry_run" = yes ]; then
   printf -v line '%q ' "${command[@]}"
   printf '%s\n' "${line% }"
+elif [ -n "$result" ]; then
+  run_in_cluster "$result" "${command[@]}"
 else
   exec "${command[@]}"
 fi

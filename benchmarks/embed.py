@@ -41,7 +41,8 @@ from dedup_spark.kernels.features.signature import SignatureSettings, input_of_t
 from dedup_spark.models import registry
 from dedup_spark.models.base import ModelSettings
 from dedup_spark.sources.registry import open_source
-from dedup_spark.spark.session import DELTA_JAR, get_session
+from dedup_spark.spark.delta import delta_jar
+from dedup_spark.spark.session import get_session
 from dedup_spark.stages.embed.step import vectors_of
 from dedup_spark.stages.reading.model_choice import choose_model, signature_settings
 from dedup_spark.stages.reading.read_ahead import TaskSettings
@@ -150,7 +151,7 @@ def session(device: str) -> SparkSession:
         builder = builder.config(f"spark.{place}.resource.gpu.discoveryScript", script)
     for key, value in {
         "spark.executor.memory": "8g", "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false",
-        "spark.executorEnv.PYTHONPATH": str(ROOT), "spark.jars.packages": DELTA_JAR,
+        "spark.executorEnv.PYTHONPATH": str(ROOT), "spark.jars.packages": delta_jar(),
     }.items():  # fmt: skip
         builder = builder.config(key, value)
     builder.getOrCreate()

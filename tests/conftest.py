@@ -93,11 +93,11 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 def _start(scratch: Path) -> SparkSession:
     from pyspark.sql import SparkSession
 
-    from dedup_spark.spark.session import DELTA_JAR
+    from dedup_spark.spark.delta import delta_jar
 
     return (
         SparkSession.builder.master("local[2,4]")  # as on a laptop: a task is retried
-        .config("spark.jars.packages", DELTA_JAR)
+        .config("spark.jars.packages", delta_jar())
         .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
         .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
         .config("spark.driver.host", "127.0.0.1")

@@ -8,7 +8,8 @@ from pathlib import Path
 from processes import ROOT
 from pyspark.sql import SparkSession
 
-from dedup_spark.spark.session import DELTA_JAR, get_session
+from dedup_spark.spark.delta import delta_jar
+from dedup_spark.spark.session import get_session
 
 
 def start(master: str, folder: Path, more: Mapping[str, str] | None = None) -> SparkSession:
@@ -17,7 +18,7 @@ def start(master: str, folder: Path, more: Mapping[str, str] | None = None) -> S
         "spark.executor.memory": "1g",
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
-        "spark.jars.packages": DELTA_JAR,
+        "spark.jars.packages": delta_jar(),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.executorEnv.PYTHONPATH": str(ROOT),

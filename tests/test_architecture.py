@@ -143,8 +143,16 @@ def test_sessions_are_built_in_one_place(module: str) -> None:
 def test_tables_are_read_and_written_by_the_store_only(module: str) -> None:
     text = ast.unparse(MODULES[module])
     assert not [
-        word for word in ("DeltaTable", ".read.format(", ".write.", "saveAsTable", ".read.table(") if word in text
+        word
+        for word in ("DeltaTable", ".read.format(", ".write.", "saveAsTable", ".read.table(", "MERGE INTO")
+        if word in text
     ]
+
+
+@pytest.mark.parametrize("module", list(MODULES))
+def test_nothing_needs_the_python_module_of_delta(module: str) -> None:
+    """Clusters have the jar alone; `store/delta_sql.py` says it in SQL."""
+    assert not [name for name in imports(MODULES[module]) if name.split(".")[0] == "delta"]
 
 
 @pytest.mark.parametrize("module", list(MODULES))

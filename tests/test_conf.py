@@ -16,7 +16,7 @@ from dedup_spark import api
 from dedup_spark.config import Config, ExtractSettings, load_config
 from dedup_spark.models.base import input_of
 from dedup_spark.pipeline import StepResult
-from dedup_spark.spark.session import DELTA_JAR
+from dedup_spark.spark.delta import delta_jar
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "conf"
@@ -124,8 +124,8 @@ def test_local_asks_for_no_gpu() -> None:
 def test_one_delta_version_everywhere() -> None:
     for platform in ["local", "standalone-gpu"]:
         settings = dict(read_settings(CONF / platform / "spark-defaults.conf"))
-        assert settings["spark.jars.packages"] == DELTA_JAR
-    assert f"ARG PACKAGES={DELTA_JAR}," in (CONF / "k8s/Dockerfile").read_text()
+        assert settings["spark.jars.packages"] == delta_jar()
+    assert f"ARG PACKAGES={delta_jar()}," in (CONF / "k8s/Dockerfile").read_text()
     assert "spark.jars.packages" not in dict(read_settings(CONF / "emr/spark-defaults.conf"))
 
 

@@ -108,6 +108,42 @@ def confs(words: list[str]) -> list[str]:
 # --- the command -----------------------------------------------------------------------------------------
 
 
+def packages_of(submit: Submit, *arguments: str) -> list[str]:
+    """What --conf says of the packages, in order."""
+    words = dry_run(submit, *arguments, "run_pipeline")
+    key = "spark.jars.packages="
+    return [pair.removeprefix(key) for pair in confs(words) if pair.startswith(key)]
+
+
+@pytest.mark.parametrize("platform", ["local", "standalone-gpu"])
+@pytest.mark.parametrize("version", ["4.0.2", "4.2.0", "4.2.10"])
+def test_the_delta_jar_is_that_of_the_spark_that_is_here(
+    submit: Submit, fake_spark: Path, version: str, platform: str
+) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / f"spark-core_2.13-{version}.jar").touch()
+    minor = version.rpartition(".")[0]
+    fitting = f"io.delta:delta-spark_{minor}_2.13:4.4.0"
+    assert packages_of(submit, "--platform", platform) == [fitting]
+    mine = "io.delta:delta-spark_2.13:4.0.1"  # comes last and wins
+    assert packages_of(submit, "--platform", platform, "--conf", f"spark.jars.packages={mine}") == [fitting, mine]
+
+
+@pytest.mark.parametrize("jar", ["spark-core_2.13-4.1.1.jar", "hadoop-client-api-3.4.2.jar"])
+def test_the_jar_of_the_platform_stays_where_it_fits_or_the_spark_is_unknown(
+    submit: Submit, fake_spark: Path, jar: str
+) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / jar).touch()
+    assert packages_of(submit) == []
+
+
+def test_a_platform_with_a_delta_of_its_own_gets_no_jar(submit: Submit, fake_spark: Path) -> None:
+    (fake_spark / "jars").mkdir()
+    (fake_spark / "jars" / "spark-core_2.13-4.0.2.jar").touch()
+    assert packages_of(submit, "--platform", "emr") == []
+
+
 def test_dry_run_prints_one_line_and_starts_nothing(submit: Submit, tmp_path: Path) -> None:
     done = submit("--dry-run", "extract", "--", "--lake", "my photos")
     assert done.returncode == 0
@@ -326,3 +362,59 @@ def test_discovery_script_fails_where_there_is_no_gpu(bare_path: str) -> None:
     done = run_script(script, env={"PATH": bare_path})
     assert (done.returncode, done.stdout) == (1, "")
     assert "nvidia-smi lists no GPU" in done.stderr
+
+
+# --- exit codes of drivers that are elsewhere ------------------------------------------------------------
+
+
+@pytest.fixture
+def in_cluster(project: Path, tmp_path: Path) -> Callable[..., Done]:
+    """Submits to a spark-submit that ends with `code`, as the platform makes it, and whose driver left `result`."""
+    wrote = write_script(
+        tmp_path / "cluster/bin/spark-submit",
+        '#!/bin/bash\nmkdir -p "$TABLES/results"\n'
+        '[ -z "$LEFT" ] || echo "$LEFT" > "$TABLES/results/${!#}.json"\nexit "$CODE"\n',
+    )
+
+    def run(code: int, left: str, *arguments: str) -> Done:
+        tables = str(tmp_path / "my tables")
+        env = {"PATH": os.environ["PATH"], "SPARK_HOME": str(wrote.parents[1]), "CODE": str(code), "LEFT": left}
+        asked = ("--platform", "k8s", *arguments, "run_pipeline", "--", "--tables", tables)
+        return run_script(project / "spark-submit.sh", *asked, env=env | {"TABLES": tables}, cwd=tmp_path)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("code", "left", "ends"),
+    [
+        (0, 0, 0), (0, 1, 1), (0, 2, 2),  # Kubernetes: 0 whatever the driver did
+        (1, 1, 1), (1, 2, 2),  # YARN: 1 whatever the driver did
+        (1, 0, 1), (7, None, 7),  # the driver was done, or never began: what spark-submit says counts
+    ],
+)  # fmt: skip
+def test_the_exit_code_is_that_of_the_driver_where_the_platform_hides_it(
+    in_cluster: Callable[..., Done], code: int, left: int | None, ends: int
+) -> None:
+    text = "" if left is None else json.dumps({"command": "run", "exit_code": left}, indent=1)
+    assert in_cluster(code, text).returncode == ends
+
+
+def test_a_driver_that_left_nothing_is_no_success(in_cluster: Callable[..., Done]) -> None:
+    done = in_cluster(0, "")
+    assert done.returncode == 1
+    assert "the driver left no result at " in done.stderr
+
+
+def test_nothing_is_read_where_nobody_waits_for_the_end(in_cluster: Callable[..., Done]) -> None:
+    done = in_cluster(0, "", "--conf", "spark.kubernetes.submission.waitAppCompletion=false")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_only_a_driver_in_the_cluster_is_told_where_to_leave_its_code(submit: Submit) -> None:
+    place = ("--", "--tables", "s3://b/t")
+    assert dry_run(submit, "--platform", "emr", "extract", *place)[-2] == "--result"
+    mine = dry_run(submit, "--platform", "emr", "extract", *place, "--result", "mine")
+    assert mine[-4:] == ["--tables", "s3://b/t", "--result", "mine"]
+    assert "--result" not in dry_run(submit, "--platform", "standalone-gpu", "extract", *place)
+    assert "--result" not in dry_run(submit, "--platform", "emr", "--master", "local[2]", "extract", *place)

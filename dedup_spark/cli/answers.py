@@ -10,6 +10,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, wri
 from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
 from dedup_spark.commands.explain import describe_explanation
 from dedup_spark.commands.export_index.text import describe_export
+from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
 from dedup_spark.commands.trace import describe_trace
@@ -31,8 +33,9 @@ from dedup_spark.spark.session import configure_logging
 from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.read_ahead import RETRIABLE
 from dedup_spark.stages.report.summary import describe
+from dedup_spark.store import outcomes
 
-__all__ = ["ANSWERS", "configure_logging", "load_settings"]
+__all__ = ["ANSWERS", "configure_logging", "leave_result", "load_settings"]
 
 Options = argparse.Namespace
 Answer = Callable[[Options, Config], Iterator[str]]
@@ -43,6 +46,12 @@ _THUMBNAILS = 200
 def load_settings(options: Options) -> Config:
     """The settings from --config, --set and the options that stand for a setting. Raises ConfigError."""
     return load_config(options.config, [*options.set, *_retries(options)])
+
+
+def leave_result(options: Options, exit_code: int) -> None:
+    """Write how the command ended to the file of --result, for those who do not see the exit code."""
+    root = Opening(options.command, None, options.tables).root
+    outcomes.write(root, options.result, {"command": options.command, "exit_code": exit_code})
 
 
 def _retries(options: Options) -> list[str]:
@@ -71,8 +80,15 @@ def _work(options: Options, config: Config) -> dict[str, Any]:
 
 
 def _run(options: Options, config: Config) -> Iterator[str]:
-    api.run(None, full=options.full, **_work(options, config))
-    yield from ()
+    done = api.run(None, full=options.full, **_work(options, config))
+    if options.json:
+        yield run_json(done)
+
+
+def run_json(done: api.RunResult) -> str:
+    """What `run --json` prints: the fields of the result, and its figures where the step report gave them."""
+    figures = {name: done.counts.get("report", {}).get(name) for name in ("clusters", "removable", "removable_bytes")}
+    return json.dumps(asdict(done) | figures | {"report": done.report}, sort_keys=True)
 
 
 def _step(options: Options, config: Config) -> Iterator[str]:

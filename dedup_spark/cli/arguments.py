@@ -113,6 +113,12 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
     parser.add_argument(
         "--database", default=none, metavar="NAME", help="catalog schema for the tables, e.g. main.dedup"
     )
+    parser.add_argument(
+        "--result",
+        default=none,
+        metavar="NAME",
+        help="write the exit code to results/NAME.json below --tables, for a scheduler whose platform hides it",
+    )
     parser.add_argument("--config", default=none, metavar="FILE", help="TOML settings; see conf/base.toml")
     parser.add_argument(
         "--set",
@@ -124,7 +130,9 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
 
 
 def _add_steps(commands: _Commands) -> None:
-    _add_full(commands.add("run", "run all six steps, in order", lake=True))
+    run = commands.add("run", "run all six steps, in order", lake=True)
+    _add_full(run)
+    run.add_argument("--json", action="store_true", help="print the result of the run as one line of JSON")
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")

@@ -1,13 +1,14 @@
 """The command `dedup-spark`: parses, loads the settings, calls one function of `dedup_spark.api`, prints its answer.
 
 Exit codes: 0 done, 1 a step failed (the last line is the command that continues once its cause is mended), 2 wrong
-settings or surroundings.
+settings or surroundings. With `--result NAME` the code is also in a file, for those who do not see it.
 
 A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 import shlex
@@ -26,6 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = make_parser().parse_args(arguments)
+    code = _answer(options, arguments)
+    if options.result:
+        importlib.import_module("dedup_spark.cli.answers").leave_result(options, code)
+    return code
+
+
+def _answer(options: argparse.Namespace, arguments: list[str]) -> int:
     try:
         require_effect(options)
     except ConfigError as e:
@@ -52,8 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def job(command: str) -> None:
-    """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code."""
-    sys.exit(main([*command.split(), *sys.argv[1:]]))
+    """A file of jobs/: the command, a word or two, with the arguments of the process, which ends with its exit code.
+
+    Code 0 is that of a file that comes to its end: Databricks runs it inside IPython, where SystemExit is a failure,
+    whatever its code.
+    """
+    if code := main([*command.split(), *sys.argv[1:]]):
+        sys.exit(code)
 
 
 def _wrong(e: ConfigError) -> int:

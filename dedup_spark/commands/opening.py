@@ -23,19 +23,21 @@ from dedup_spark.errors import ConfigError, LeaseError
 from dedup_spark.models.registry import TABLE, require_model
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.sources.registry import open_source
+from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import lease, shards
+from dedup_spark.store import dbfs, lease, outcomes, shards
+from dedup_spark.store.catalog import require_database
 from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import FOLDERS, Tables, require_delta
+from dedup_spark.store.tables import FOLDERS, Tables, parts_of_name
 
 log = logging.getLogger(__name__)
 
 Place = str | os.PathLike[str]
 """A path or a URI."""
 
-_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, "report"})
+_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, outcomes.FOLDER, "report"})
 """What a run makes below the root of its tables."""
 
 
@@ -80,7 +82,9 @@ def open_run(asked: Opening, config: Config) -> Iterator[Run]:
         if tables.lease:
             tables.lease.name_run(run_id)
         log.info("run %s: lake %s, tables %s", run_id, lake, tables.root)
-        yield Run(tables, config, lake, run_id, full=asked.full)
+        run = Run(tables, config, lake, run_id, full=asked.full)
+        with outcomes.told(run, asked.command):
+            yield run
 
 
 @contextmanager
@@ -125,6 +129,11 @@ def to_read(asked: Opening) -> Iterator[Tables]:
     require_tables(asked)
     with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
+        if asked.database and tables.format() is None:
+            raise ConfigError(
+                f"--tables {asked.tables}: the files that belong to --database {asked.database} are not there: give "
+                "the --tables of the run that made it, or `dedup-spark upgrade` it where version 0.1.0 did"
+            )
         if not tables.are_current():
             raise ConfigError(
                 f"--tables {asked.tables}: these tables were written by an older dedup-spark, or are missing; "
@@ -135,22 +144,27 @@ def to_read(asked: Opening) -> Iterator[Tables]:
 
 @contextmanager
 def _session(asked: Opening) -> Iterator[SparkSession]:
+    if asked.database:
+        parts_of_name(asked.database)  # before Spark starts
     with session_for(asked.spark) as spark:
-        if asked.spark is not None:
-            require_delta(spark)
+        require_delta(spark)
         require_names(spark, asked.root)
+        if asked.database:
+            require_database(spark, asked.database)
         yield spark
 
 
 def require_tables(asked: Opening) -> None:
     """Raise ConfigError where there are no tables. Spark is started only to ask a catalog or a store."""
+    _require_mounted(asked)
     if asked.database or "://" in asked.root:
         with _session(asked) as spark:
             are_there = Tables(spark, asked.root, asked.database).are_there()
     else:
         are_there = os.path.isdir(f"{asked.root}/runs/_delta_log")  # False also where one may not look
     if not are_there:
-        raise ConfigError(f"--tables {asked.tables}: there are no dedup-spark tables; `dedup-spark run` makes them")
+        place = f"--database {asked.database}" if asked.database else f"--tables {asked.tables}"
+        raise ConfigError(f"{place}: there are no dedup-spark tables; `dedup-spark run` makes them")
 
 
 def require_writable(asked: Opening) -> None:
@@ -174,6 +188,8 @@ def _take_lease(asked: Opening) -> lease.Lease | None:
         return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
     except LeaseError as e:  # no work has begun, so it is an error of the surroundings
         raise ConfigError(str(e)) from e
+    except (ImportError, ValueError) as e:  # no package, no such scheme: a sentence says what to do
+        raise ConfigError(f"--tables {asked.tables}: cannot be written: {e}") from e
     except Exception as e:  # each store has error types of its own
         raise ConfigError(f"--tables {asked.tables}: cannot be written: {type(e).__name__}: {e}") from e
 
@@ -182,6 +198,7 @@ def _require_all(asked: Opening, config: Config) -> None:
     """Raise ConfigError with everything that is wrong with lake, tables and model."""
     problems: list[str] = []
     checks: tuple[Callable[[], object], ...] = (
+        lambda: _require_mounted(asked),
         lambda: _canonical_lake(asked, config),
         lambda: require_writable(asked),
         lambda: _require_apart(asked),
@@ -196,6 +213,11 @@ def _require_all(asked: Opening, config: Config) -> None:
             problems += [p for p in e.problems if p not in problems]
     if problems:
         raise ConfigError(problems)
+
+
+def _require_mounted(asked: Opening) -> None:
+    for option, place in (("--lake", asked.lake), ("--tables", asked.tables)):
+        dbfs.require_mounted(option, os.fspath(place or ""))
 
 
 def _require_vectors(config: Config) -> None:

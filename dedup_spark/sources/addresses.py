@@ -24,6 +24,7 @@ from dedup_spark.redaction import require_no_key, without_key, without_userinfo
 from dedup_spark.sources import names
 from dedup_spark.sources.times import modified_at
 from dedup_spark.store import files
+from dedup_spark.store.stores import what_is_missing
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|local|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
@@ -183,6 +184,8 @@ def kind_of(uri: str) -> str | None:
         facts: dict[str, Any] = filesystem.info(path)
     except FileNotFoundError:
         return None
+    except (ImportError, ValueError) as e:  # no package, no such scheme: a sentence says what to do
+        raise ConfigError(f"{uri}: cannot be looked at: {e}") from e
     except Exception as e:  # each store has error types of its own, not all of them OSError
         raise ConfigError(f"{uri}: cannot be looked at: {type(e).__name__}: {e}") from e
     return "folder" if facts["type"] == "directory" else "file"
@@ -281,6 +284,7 @@ def open_for_reading(store: str) -> tuple[fsspec.AbstractFileSystem, str]:
         return files.open_filesystem(store)
     configured = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     once = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 256, **configured}
-    filesystem = fsspec.filesystem("s3", max_concurrency=1, config_kwargs=once)
+    with what_is_missing(store):
+        filesystem = fsspec.filesystem("s3", max_concurrency=1, config_kwargs=once)
     filesystem.retries = 1
     return filesystem, store.partition("://")[2]

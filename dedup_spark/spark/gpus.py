@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
@@ -16,10 +17,12 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
+from dedup_spark.spark.executors import ask_an_executor
 
 log = logging.getLogger(__name__)
 
 _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
+_DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> 
     conf = spark.sparkContext.getConf()
     task_cpus = int(conf.get("spark.task.cpus", "1"))
     n_gpus, master = _gpus_per_executor(conf), str(spark.sparkContext.master)
+    if asked < 0 and not n_gpus:
+        n_gpus = _gpus_not_named(spark)
     if asked == 0 or (asked < 0 and not n_gpus):
         return TaskShare(task_cpus, 0.0)
     gpus = 1.0 if asked < 0 else asked
@@ -127,6 +132,36 @@ def _gpus_held() -> list[str]:
 
 def _gpus_per_executor(conf: SparkConf) -> float:
     return float(conf.get(_PER_EXECUTOR, "0") or 0)
+
+
+_HELD, _INSTALLED = "a task holds a GPU", "a node has a GPU"
+_seen: dict[str, frozenset[str]] = {}
+"""What nodes were found to have, by the id of Spark's application: it does not change while that runs."""
+
+
+def _gpus_not_named(spark: SparkSession) -> float:
+    """GPUs per executor where no setting says how many: 1 if tasks hold one, as Databricks may have arranged.
+
+    Says so once where nodes have GPUs and Spark gives them to no task: they are paid for, and would stand idle.
+    """
+    context = spark.sparkContext
+    application, is_local = str(context.applicationId), str(context.master).partition("[")[0] == "local"
+    if application not in _seen:
+        _seen[application] = frozenset(_gpus_here()) if is_local else ask_an_executor(spark, _gpus_here)
+        if _seen[application] == {_INSTALLED}:
+            log.warning(
+                "GPUs: nodes have NVIDIA GPUs, and Spark gives none to tasks (master %s, %s is not set), so that "
+                "every step works on CPUs: set it and its discovery script, as conf/standalone-gpu does%s; or set "
+                "extract.gpus_per_task, index.gpus_per_task and match.gpus_per_task to 0",
+                context.master, _PER_EXECUTOR,
+                " on a cluster, as a local master gives out no GPUs" if is_local else "",
+            )  # fmt: skip
+    return 1.0 if _HELD in _seen[application] and not is_local else 0.0
+
+
+def _gpus_here() -> list[str]:
+    """In a task, or on the driver of a local master."""
+    return [_HELD] * holds_gpu() + [_INSTALLED] * bool([*_DEVICES.glob("nvidia[0-9]*")])
 
 
 def _executor_cores(spark: SparkSession) -> int:

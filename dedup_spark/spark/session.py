@@ -16,30 +16,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyspark
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.redaction import RedactingFormatter
 from dedup_spark.spark import surroundings
+from dedup_spark.spark.causes import root_cause
+from dedup_spark.spark.delta import DELTA_SETTINGS, delta_jar, instead_of_wrong_jar
 from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
-
-DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
-"""It is built for the Spark version in its name; conf/local/spark-defaults.conf names the same jar (tested)."""
 
 _LOGGERS_OF_FAILED_TASKS = (
     "org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager",
     "org.apache.spark.sql.execution.datasources.FileFormatWriter", "org.apache.spark.util.Utils",
 )  # fmt: skip
 """Each prints the whole trace of a failed task, the first two per attempt."""
-
-DELTA_SETTINGS = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-}
 
 _COMPILE_LATER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
@@ -54,7 +50,6 @@ again: a fifth of the JVM's processor time in a match of 20,000 images (21 s; 17
 take long, it matters less."""
 
 _LAPTOP = {
-    "spark.jars.packages": DELTA_JAR,
     "spark.driver.host": "127.0.0.1",
     "spark.driver.memory": "4g",
     "spark.driver.extraJavaOptions": _COMPILE_LATER,
@@ -87,8 +82,8 @@ def get_session(app_name: str) -> SparkSession:
     """The host's session if there is one, else a new local one.
 
     Raises:
-        ConfigError: when a local session is needed and does not start: Java 17 or newer is not there, or the user has
-            no name.
+        ConfigError: the host's session is one of Spark Connect or does not start; or a local session is needed and does
+            not start: Java 17 or newer is not there, or the user has no name.
     """
     configure_logging()
     hosted = _is_hosted()
@@ -100,10 +95,10 @@ def get_session(app_name: str) -> SparkSession:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
         warehouse = {"spark.sql.warehouse.dir": str(files.private_folder("warehouse"))}
-        for key, value in {**_LAPTOP, **warehouse, **surroundings.settings_of_home()}.items():
+        for key, value in {**laptop_settings(), **warehouse, **surroundings.settings_of_home()}.items():
             builder = builder.config(key, value)
         log.info("no Spark session was given or found: starting a local one")
-    spark = _started(builder) if is_ours else builder.getOrCreate()
+    spark = _started(builder) if is_ours else _hosted(builder)
     if is_ours:
         spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
         _silence_failed_tasks(spark)
@@ -117,14 +112,32 @@ def get_session(app_name: str) -> SparkSession:
     return spark
 
 
+def laptop_settings() -> dict[str, str]:
+    """Of a session that is started here. Raises ConfigError for a Spark that no Delta is built for."""
+    return {"spark.jars.packages": delta_jar(), **_LAPTOP}
+
+
+def _hosted(builder: SparkSession.Builder) -> SparkSession:
+    """The session of the host."""
+    try:
+        spark = builder.getOrCreate()
+    except (PySparkException, Py4JError) as e:
+        raise ConfigError(
+            f"the session of Spark {pyspark.__version__} did not start: {root_cause(e)}. Where a class or method is "
+            f"missing, a jar was built for another Spark; for Delta Lake {instead_of_wrong_jar(pyspark.__version__)}"
+        ) from e
+    _require_classic(spark)
+    return spark
+
+
 def _started(builder: SparkSession.Builder) -> SparkSession:
     try:
         with surroundings.names_in_utf_8():
             return builder.getOrCreate()
     except (PySparkException, Py4JError) as e:
         raise ConfigError(
-            f"Spark did not start: {str(e).strip().splitlines()[0]} What Java says above tells why: often there is no "
-            f"network to fetch {DELTA_JAR}, or less free memory than spark.driver.memory"
+            f"Spark did not start: {root_cause(e)}. What Java says above tells why: often there is no network to fetch "
+            f"{delta_jar()}, or less free memory than spark.driver.memory"
         ) from e
 
 
@@ -195,19 +208,26 @@ def _silence_failed_tasks(spark: SparkSession) -> None:
         log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
 
 
+_NO_CONNECT = (
+    "this is Spark Connect, which has no resource profiles for the model and no access to files through Spark's Java: "
+    "take a classic session (on Databricks: a cluster with dedicated access, neither serverless nor standard access; "
+    "elsewhere: unset SPARK_REMOTE)"
+)
+
+
 def _require_classic(spark: SparkSession) -> None:
     if not hasattr(spark, "_jvm"):
-        raise ConfigError(
-            "the session given is one of Spark Connect, which has no resource profiles for the model: give a classic "
-            "one (on Databricks: a cluster with dedicated access)"
-        )
+        raise ConfigError(_NO_CONNECT)
 
 
 def require_startable() -> None:
-    """Raise ConfigError when `get_session` would have to start Spark and could not."""
+    """Raise ConfigError when `get_session` would get Spark Connect, or would have to start Spark and could not."""
+    if is_remote() or "SPARK_REMOTE" in os.environ:
+        raise ConfigError(_NO_CONNECT)
     if not _is_hosted() and SparkSession.getActiveSession() is None:
         require_java()
         surroundings.require_user()
+        delta_jar()  # for the installed Spark
 
 
 def _is_hosted() -> bool:

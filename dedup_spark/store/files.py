@@ -16,7 +16,11 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-_HADOOP_NAMES = {"s3a://": "s3://", "s3n://": "s3://", "abfss://": "abfs://"}
+from dedup_spark.store.stores import what_is_missing
+
+_HADOOP_NAMES = {
+    "s3a://": "s3://", "s3n://": "s3://", "abfss://": "abfs://", "wasbs://": "abfs://", "wasb://": "abfs://",
+}  # fmt: skip
 _EXCLUSIVE = {"file", "s3", "abfs", "gs"}
 """fsspec's names of the filesystems whose `pipe_file(mode="create")` is one conditional request."""
 
@@ -25,15 +29,17 @@ def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The fsspec filesystem of `uri` and the path in it; Hadoop's scheme names are understood.
 
     Raises:
-        ImportError: the package for this scheme (for example s3fs) is not installed.
+        ImportError: the package for this scheme (for example s3fs) is not installed; the message says which.
         ValueError: fsspec knows no such scheme.
     """
+    given = uri
     for hadoop, name in _HADOOP_NAMES.items():
         if uri.startswith(hadoop):
             uri = name + uri.removeprefix(hadoop)
     if "://" not in uri:  # `::` chains filesystems in a URI, and may stand in the name of a folder
         return LocalFileSystem(), os.path.abspath(uri)
-    filesystem, path = fsspec.core.url_to_fs(uri)
+    with what_is_missing(given):
+        filesystem, path = fsspec.core.url_to_fs(uri)
     return filesystem, path
 
 

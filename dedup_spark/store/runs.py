@@ -47,6 +47,16 @@ class Mark:
     elapsed_seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class StepOutcome:
+    """How a step ended in this process. `status` as in `runs`."""
+
+    step: str
+    status: str
+    counts: dict[str, int]
+    elapsed_seconds: float
+
+
 class Run:
     """One run: its id, lake, settings and tables. Each step gets it, to read, write and count.
 
@@ -59,6 +69,7 @@ class Run:
         self.tables, self.config, self.lake, self.run_id = tables, config, lake, run_id
         self.full, self._is_logged = full, is_logged
         self._mark = Mark()
+        self.outcomes: list[StepOutcome] = []
 
     def count(self, **counts: int) -> None:
         """Set counts of the step under way; they are stored with its end mark."""
@@ -83,12 +94,15 @@ class Run:
             with told_in_a_sentence():
                 yield mark
         except BaseException as e:
-            self._write_failure(step, time.monotonic() - begin, mark, e)
+            seconds = time.monotonic() - begin
+            self._end(step, RunStatus.FAILED, seconds, mark)
+            self._write_failure(step, seconds, mark, e)
             raise
         finally:
             self._mark = outer
         mark.elapsed_seconds = seconds = time.monotonic() - begin
         self._write(step, RunStatus.COMPLETE, seconds, mark)
+        self._end(step, RunStatus.COMPLETE, seconds, mark)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
         log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
 
@@ -98,6 +112,7 @@ class Run:
         if last is None or last["fingerprint"] != fingerprint:
             return False
         self._write(step, RunStatus.UNCHANGED, 0.0, Mark())
+        self._end(step, RunStatus.UNCHANGED, 0.0, Mark())
         log.info("%s: nothing changed since run %s", step, last["run_id"])
         return True
 
@@ -118,6 +133,10 @@ class Run:
     def _last(self, step: str, status: str) -> Row | None:
         rows = self.tables.read(RUNS).where((F.col("step") == step) & (F.col("status") == status))
         return rows.orderBy(F.desc("at")).first()
+
+    def _end(self, step: str, status: str, seconds: float, mark: Mark) -> None:
+        if step != WHOLE_RUN:
+            self.outcomes.append(StepOutcome(step, status, dict(mark.counts), round(seconds, 3)))
 
     def _write_failure(self, step: str, seconds: float, mark: Mark, failure: BaseException) -> None:
         try:

@@ -14,26 +14,21 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
-from delta.tables import DeltaTable
-from py4j.java_gateway import JavaPackage
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, TableError
-from dedup_spark.spark.session import DELTA_JAR, DELTA_SETTINGS
-from dedup_spark.store import files
+from dedup_spark.spark.causes import root_cause
+from dedup_spark.store import dbfs, delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
+from dedup_spark.store.stores import spark_needs
 from dedup_spark.store.table_format import FORMAT, Format, read_format, write_format
 
 log = logging.getLogger(__name__)
-
-_COMMIT = re.compile(r"\d{20}\.json")
-_DELTA_CLASS = "io.delta.tables.DeltaTable"
-_STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 _STAGING, _PROGRESS = "_staging", "_embed"
@@ -69,11 +64,7 @@ class Tables:
             TableError: the place cannot be written, or a newer version wrote these tables.
         """
         known = self.format()
-        catalog = ".".join(parts_of_name(self.database)[:-1]) if self.database else ""
-        before = self.spark.catalog.currentCatalog()
         try:
-            if catalog:  # DeltaTableBuilder takes no catalog name
-                self.spark.catalog.setCurrentCatalog(catalog)
             there = [table for table in ALL if self._exists(table)]
             for table in ALL:
                 if table not in there:
@@ -84,11 +75,9 @@ class Tables:
             if known != Format(number, COLUMNS):
                 write_format(self.root, self.database, Format(number, COLUMNS))
         except (PySparkException, Py4JJavaError, OSError) as e:
-            first_line = str(e).strip().splitlines()[0]
-            raise TableError(f"tables cannot be created at {self.database or self.root}: {first_line}") from e
-        finally:
-            if catalog:
-                self.spark.catalog.setCurrentCatalog(before)
+            why = root_cause(e)
+            lacking = spark_needs(self.root, why)
+            raise TableError(f"tables cannot be created at {self.database or self.root}: {why}{lacking}") from e
 
     def format(self) -> Format | None:
         """Of these tables; None where 0.1.0 wrote them, or there are none. Raises TableError for a newer one."""
@@ -112,26 +101,18 @@ class Tables:
         comments = {field.name: field.metadata.get("comment") for field in self.read(table).schema}
         missing = [(n, t, c) for n, t, c in table.columns if n not in comments]
         if missing:
-            columns = ", ".join(f"`{n}` {t} COMMENT {_sql_text(c)}" for n, t, c in missing)
+            columns = ", ".join(f"`{n}` {t} COMMENT {delta_sql.text(c)}" for n, t, c in missing)
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ADD COLUMNS ({columns})")
             if any(n in table.statistics for n, _, _ in missing):
-                names = f"'{_STATISTICS}' = {_sql_text(_statistics_of(table))}"
+                names = f"'{delta_sql.STATISTICS}' = {delta_sql.text(delta_sql.statistics_of(table))}"
                 self.spark.sql(f"ALTER TABLE {self.sql_source(table)} SET TBLPROPERTIES ({names})")
             log.info("table %s: new columns %s", table.name, ", ".join(n for n, _, _ in missing))
-        changed = [f"`{n}` COMMENT {_sql_text(c)}" for n, _, c in table.columns if comments.get(n, c) != c]
+        changed = [f"`{n}` COMMENT {delta_sql.text(c)}" for n, _, c in table.columns if comments.get(n, c) != c]
         if changed:
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ALTER COLUMN {', '.join(changed)}")
 
     def _create(self, table: Table) -> None:
-        builder = DeltaTable.createIfNotExists(self.spark).comment(table.comment).addColumns(_struct(table))
-        if self.database:
-            builder = builder.tableName(f"{quoted_name(parts_of_name(self.database)[-1:])}.{table.name}")
-        else:
-            # By the location alone Delta makes this name itself, and does not mask a backtick in it.
-            builder = builder.tableName(self.sql_source(table)).location(self._path(table))
-        for name, value in {_STATISTICS: _statistics_of(table), **table.properties}.items():
-            builder = builder.property(name, value)
-        builder.execute()
+        delta_sql.create_table(self.spark, self.sql_source(table), table)
 
     def read(self, table: Table) -> DataFrame:
         """The table as a lazy DataFrame. Raises TableError when it does not exist."""
@@ -139,7 +120,7 @@ class Tables:
             return (
                 self.spark.read.table(self._name(table))
                 if self.database
-                else self.spark.read.format("delta").load(self._path(table))
+                else self.spark.read.format("delta").load(self._spark_path(table.name))
             )
         except AnalysisException as e:
             raise TableError(
@@ -183,7 +164,7 @@ class Tables:
 
         All of `rows` have these values. So a step that was killed after its commit and runs again adds no row twice.
         """
-        literals = {c: _sql_text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
+        literals = {c: delta_sql.text(v) if isinstance(v, str) else str(v) for c, v in where.items()}
         self._write(table, rows, "overwrite", replaceWhere=" AND ".join(f"{c} = {v}" for c, v in literals.items()))
 
     def upsert(self, table: Table, rows: DataFrame, *, only_if: str | None = None) -> None:
@@ -192,25 +173,22 @@ class Tables:
         `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
         """
         _require_columns(table, rows.schema)
-        same_key = " AND ".join(f"old.{k} = new.{k}" for k in table.key)
-        merge = self._delta(table).alias("old").merge(rows.alias("new"), same_key)
-        self._commit(merge.whenMatchedUpdateAll(only_if).whenNotMatchedInsertAll().execute)
+        matched = f"WHEN MATCHED{f' AND ({only_if})' if only_if else ''} THEN UPDATE SET *"
+        self._merge(table, rows, delta_sql.equal(table.key), matched, "WHEN NOT MATCHED THEN INSERT *")
 
-    def update(self, table: Table, rows: DataFrame, *, where: Column | None = None) -> None:
+    def update(self, table: Table, rows: DataFrame, *, where: str | None = None) -> None:
         """Set the columns of `rows` where the key is equal, in one atomic commit; one source row per key.
 
-        `where`: of the columns of `old`, true for the rows to change, so that Delta passes over files without any.
+        `where`: SQL over the columns of `old`, true for the rows to change: Delta passes over files that have none.
         """
-        same_key = F.expr(" AND ".join(f"old.{k} = new.{k}" for k in table.key))
-        values = {c: f"new.{c}" for c in rows.columns if c not in table.key}
-        condition = same_key if where is None else same_key & where
-        merge = self._delta(table).alias("old").merge(rows.alias("new"), condition)
-        self._commit(merge.whenMatchedUpdate(set=values).execute)  # type: ignore[arg-type]
+        same_key = delta_sql.equal(table.key)
+        values = delta_sql.assignments({c: f"new.`{c}`" for c in rows.columns if c not in table.key})
+        condition = same_key if where is None else f"{same_key} AND ({where})"
+        self._merge(table, rows, condition, f"WHEN MATCHED THEN UPDATE SET {values}")
 
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
-        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
-        self._commit(self._delta(table).alias("old").merge(keys.alias("gone"), same_key).whenMatchedDelete().execute)
+        self._merge(table, keys, delta_sql.equal(keys.columns), "WHEN MATCHED THEN DELETE")
 
     def replace_rows(self, table: Table, rows: DataFrame) -> None:
         """Put each of `rows` in the place of all rows with its key, however many there are, in one atomic commit.
@@ -221,32 +199,25 @@ class Tables:
         columns, [key] = table.column_names, table.key
         old_rows = rows.select(F.col(key).alias("old_key"), *columns)
         new_rows = rows.select(F.lit(None).cast("bigint").alias("old_key"), *columns)  # matches nothing: is inserted
-        merge = (
-            self._delta(table)
-            .alias("old")
-            .merge(old_rows.unionByName(new_rows).alias("new"), f"old.{key} = new.old_key")
-        )
-        inserted = {c: f"new.{c}" for c in columns}
-        once = merge.whenMatchedDelete().whenNotMatchedInsert("new.old_key IS NULL", values=inserted)  # type: ignore[arg-type]
-        self._commit(once.execute)
+        names, values = (", ".join(f"{prefix}`{c}`" for c in columns) for prefix in ("", "new."))
+        insert = f"WHEN NOT MATCHED AND new.old_key IS NULL THEN INSERT ({names}) VALUES ({values})"
+        both = old_rows.unionByName(new_rows)
+        self._merge(table, both, f"old.`{key}` = new.old_key", "WHEN MATCHED THEN DELETE", insert)
+
+    def _merge(self, table: Table, rows: DataFrame, condition: str, *clauses: str) -> None:
+        self._commit(lambda: delta_sql.merge(self.sql_source(table), rows, condition, *clauses))
 
     def version(self, table: Table) -> int:
         """Number of the table's newest commit: changes exactly when its content may have changed.
 
-        By the names of the commits, as the Delta protocol has them; a query for the history takes 0.2 s.
-        Where a catalog decides on commits, they may not be in the folder yet: there the history is queried.
+        By the names of the commits where they say it; a query for the history takes 0.2 s.
         """
-        log = f"{self._path(table)}/_delta_log"
-        if not self.database and not files.list_names(f"{log}/_staged_commits"):
-            commits = [int(name.removesuffix(".json")) for name in files.list_names(log) if _COMMIT.fullmatch(name)]
-            if commits:
-                return max(commits)
-        row = self._delta(table).history(1).select("version").first()
-        return int(row["version"]) if row else -1
+        newest = None if self.database else delta_sql.newest_commit(self._path(table))
+        return delta_sql.newest_version(self.spark, self.sql_source(table)) if newest is None else newest
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
-        path = f"{self.root}/{self.staging}/{name}"
+        path = self._spark_path(f"{self.staging}/{name}")
         self._commit(lambda: rows.write.mode("overwrite").parquet(path))
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
 
@@ -272,19 +243,19 @@ class Tables:
         A transaction as `append`; to add no rows acts as `fence`.
         """
         writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
-        self._commit(lambda: writer.save(f"{self.root}/{_PROGRESS}/{name}"))
+        self._commit(lambda: writer.save(self._spark_path(f"{_PROGRESS}/{name}")))
 
     def read_progress(self, name: str) -> DataFrame | None:
         """What `add_progress` wrote; None where it wrote nothing."""
-        path = f"{self.root}/{_PROGRESS}/{name}"
-        is_there = DeltaTable.isDeltaTable(self.spark, path)
-        return self.spark.read.format("delta").load(path) if is_there else None
+        path = f"{_PROGRESS}/{name}"
+        is_there = delta_sql.is_table(f"{self.root}/{path}")
+        return self.spark.read.format("delta").load(self._spark_path(path)) if is_there else None
 
     def delete_progress(self, name: str, keys: DataFrame) -> None:
         """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
-        same_key = " AND ".join(f"old.{k} = gone.{k}" for k in keys.columns)
-        rows = DeltaTable.forPath(self.spark, f"{self.root}/{_PROGRESS}/{name}").alias("old")
-        self._commit(rows.merge(F.broadcast(keys).alias("gone"), same_key).whenMatchedDelete().execute)
+        target = delta_sql.by_path(self._spark_path(f"{_PROGRESS}/{name}"))
+        same_key = delta_sql.equal(keys.columns)
+        self._commit(lambda: delta_sql.merge(target, F.broadcast(keys), same_key, "WHEN MATCHED THEN DELETE"))
 
     def drop_progress(self, *, keep: str | None = None) -> None:
         """Delete all that `add_progress` wrote, except under the name `keep`."""
@@ -300,7 +271,7 @@ class Tables:
 
     def sql_source(self, table: Table) -> str:
         """How SQL names the table where no view is set up."""
-        return self._name(table) if self.database else "delta.`" + self._path(table).replace("`", "``") + "`"
+        return self._name(table) if self.database else delta_sql.by_path(self._spark_path(table.name))
 
     def _write(self, table: Table, rows: DataFrame, mode: str, **options: str) -> None:
         _require_columns(table, rows.schema)
@@ -308,7 +279,7 @@ class Tables:
         if self.database:
             self._commit(lambda: writer.saveAsTable(self._name(table)))
         else:
-            self._commit(lambda: writer.save(self._path(table)))
+            self._commit(lambda: writer.save(self._spark_path(table.name)))
 
     def _commit(self, write: Callable[[], object]) -> None:
         """Write, unless the lease is lost; where the write failed because it was lost meanwhile, raise LeaseError."""
@@ -323,15 +294,10 @@ class Tables:
         if self.lease:
             self.lease.require()
 
-    def _delta(self, table: Table) -> DeltaTable:
-        if self.database:
-            return DeltaTable.forName(self.spark, self._name(table))
-        return DeltaTable.forPath(self.spark, self._path(table))
-
     def _exists(self, table: Table) -> bool:
         if self.database:
             return self.spark.catalog.tableExists(self._name(table))
-        return DeltaTable.isDeltaTable(self.spark, self._path(table))
+        return delta_sql.is_table(self._path(table))
 
     def _name(self, table: Table) -> str:
         return f"{self.quoted_database}.{table.name}"
@@ -343,6 +309,13 @@ class Tables:
 
     def _path(self, table: Table) -> str:
         return f"{self.root}/{table.name}"
+
+    def _spark_path(self, below: str) -> str:
+        return f"{self._root_of_spark}/{below}"
+
+    @functools.cached_property
+    def _root_of_spark(self) -> str:
+        return dbfs.to_spark(self.spark, self.root)
 
 
 def parts_of_name(name: str) -> list[str]:
@@ -360,17 +333,8 @@ def quoted_name(parts: Sequence[str]) -> str:
     return ".".join(f"`{part.replace('`', '``')}`" for part in parts)
 
 
-def require_delta(spark: SparkSession) -> None:
-    """Raise ConfigError where a session that somebody else built has no Delta Lake."""
-    found = functools.reduce(getattr, _DELTA_CLASS.split("."), cast("object", spark._jvm))
-    if isinstance(found, JavaPackage):  # py4j's answer for the name of no class
-        needed = {"spark.jars.packages": DELTA_JAR, **DELTA_SETTINGS}
-        settings = ", ".join(f"{key}={value}" for key, value in needed.items())
-        raise ConfigError(f"the session given has no Delta Lake: build it with {settings}")
-
-
 def _struct(table: Table) -> T.StructType:
-    commented = (f"{name} {type_name} COMMENT {_sql_text(comment)}" for name, type_name, comment in table.columns)
+    commented = (f"{name} {type_name} COMMENT {delta_sql.text(comment)}" for name, type_name, comment in table.columns)
     return cast("T.StructType", T.StructType.fromDDL(", ".join(commented)))
 
 
@@ -382,15 +346,6 @@ def _require_columns(table: Table, found: T.StructType) -> None:
             f"rows for '{table.name}' do not fit it: "
             f"missing {_listed(wanted - have)}; unexpected {_listed(have - wanted)}"
         )
-
-
-def _statistics_of(table: Table) -> str:
-    return ",".join(table.statistics or table.key)
-
-
-def _sql_text(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _listed(columns: Iterable[tuple[str, str]]) -> str:

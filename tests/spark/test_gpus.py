@@ -27,8 +27,18 @@ ONE_GPU = {"spark.executor.resource.gpu.amount": "1", "spark.executor.cores": "1
 def cluster(master: str = "spark://host:7077", **conf: str) -> Any:
     """Stands in for a session: only its settings are looked at."""
     settings = {key.replace("__", "."): value for key, value in conf.items()}
-    context = SimpleNamespace(master=master, getConf=lambda: SimpleNamespace(get=settings.get))
+    context = SimpleNamespace(master=master, applicationId="app-1", getConf=lambda: SimpleNamespace(get=settings.get))
     return SimpleNamespace(sparkContext=context)
+
+
+@pytest.fixture(autouse=True)
+def nodes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """What an executor of `cluster` answers to the question for GPUs; at first nothing."""
+    answer: dict[str, list[str]] = {"of an executor": []}
+    monkeypatch.setattr(gpus, "_seen", {})
+    monkeypatch.setattr(gpus, "_DEVICES", Path("/nonexistent"))
+    monkeypatch.setattr(gpus, "ask_an_executor", lambda _, asked: frozenset(answer["of an executor"]))
+    return answer
 
 
 def share(conf: dict[str, str], master: str = "spark://host:7077", **extract: Any) -> TaskShare:
@@ -65,6 +75,43 @@ def test_match_takes_a_gpu_for_the_engines_that_use_one() -> None:
     assert of_match({}) == of_match({}, engine="exact") == TaskShare(1, 0.0)
     with pytest.raises(ConfigError, match=r"match\.gpus_per_task=1, and executors have 0 GPUs .*match\.engine=auto"):
         of_match({}, engine="exact_gpu")
+
+
+def test_a_gpu_that_tasks_hold_is_taken_though_no_setting_names_it(nodes: dict[str, list[str]]) -> None:
+    nodes["of an executor"] = [gpus._HELD, gpus._INSTALLED]
+    assert share({}) == TaskShare(1, 1.0)
+    assert share({}, cpus_per_gpu_task=16) == TaskShare(16, 1.0)
+    assert share({"spark.task.resource.gpu.amount": "0.0625"}) == TaskShare(1, 1.0)
+
+
+def test_gpus_that_spark_gives_to_no_task_are_said_once_and_left_alone(
+    nodes: dict[str, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes["of an executor"] = [gpus._INSTALLED]
+    with caplog.at_level("WARNING"):
+        assert share({}) == index_share(cluster(), IndexSettings()) == TaskShare(1, 0.0)
+    assert caplog.text.count("nodes have NVIDIA GPUs, and Spark gives none to tasks") == 1
+
+
+def test_nobody_is_asked_for_gpus_where_none_are_wanted_or_a_setting_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpus, "ask_an_executor", lambda *_: pytest.fail("an executor was asked"))
+    share({}, gpus_per_task=0)
+    share({}, runtime="onnx")
+    share(ONE_GPU)
+    share({}, "local[8]")
+
+
+def test_a_local_master_looks_at_its_own_machine_and_says_that_it_gives_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As compute of one node on Databricks."""
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(gpus, "_DEVICES", tmp_path)
+    with caplog.at_level("WARNING"):
+        assert share({}, "local[*, 4]") == TaskShare(1, 0.0)
+    assert "as a local master gives out no GPUs" in caplog.text
 
 
 def test_index_takes_a_gpu_where_executors_have_them() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import session
+from dedup_spark.spark.delta import delta_jar
 from dedup_spark.spark.session import configure_logging, get_session, require_java
 
 LOCAL_CONF = Path(__file__).parents[2] / "conf/local/spark-defaults.conf"
@@ -140,14 +142,13 @@ def test_the_console_command_and_conf_local_start_the_same_session() -> None:
     lines = [line.split(maxsplit=1) for line in LOCAL_CONF.read_text().splitlines() if line.startswith("spark.")]
     written = {key: value.strip() for key, value in lines}
     assert written.pop("spark.log.level") == "WARN"  # a session cannot set it for its own start
-    assert written == session._LAPTOP
-    assert written["spark.jars.packages"] == session.DELTA_JAR
+    assert written == session.laptop_settings()
 
 
 def test_the_delta_jar_is_built_for_the_spark_that_is_installed(spark: SparkSession) -> None:
     minor = ".".join(spark.version.split(".")[:2])
     scala = spark.sparkContext._jvm.scala.util.Properties.versionNumberString().rsplit(".", 1)[0]  # type: ignore[union-attr]
-    assert f"_{minor}_{scala}:" in session.DELTA_JAR
+    assert f"_{minor}_{scala}:" in delta_jar()
 
 
 def test_a_session_that_is_there_is_used_and_its_own_settings_are_left_alone(spark: SparkSession) -> None:
@@ -247,3 +248,41 @@ def test_a_given_session_has_our_settings_for_a_while_and_is_then_as_it_was(batc
 def test_a_session_of_spark_connect_is_refused() -> None:
     with pytest.raises(ConfigError, match="Spark Connect"), session.session_for(object()):  # type: ignore[arg-type]
         pass
+
+
+@pytest.mark.parametrize("variable", ["SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED"])
+def test_spark_connect_is_refused_before_a_session_is_asked_for(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Databricks sets it up on serverless compute, and on clusters with standard access."""
+    monkeypatch.setenv(variable, "sc://host:15002")
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "client.4")
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda _: pytest.fail("a session was asked for"))
+    for start in (session.require_startable, lambda: get_session("tests")):
+        with pytest.raises(ConfigError, match=r"Spark Connect.*a cluster with dedicated access") as e:
+            start()
+        assert "\n" not in str(e.value)
+
+
+def test_a_session_of_the_host_that_turns_out_to_be_one_of_spark_connect_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SPARK_REMOTE", "SPARK_CONNECT_MODE_ENABLED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "18.0")
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", lambda _: object())
+    with pytest.raises(ConfigError, match="Spark Connect"):
+        get_session("tests")
+
+
+def test_a_session_of_the_host_that_does_not_start_is_a_sentence_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: object) -> None:
+        raise PySparkException("An error occurred\nCaused by: java.lang.NoSuchMethodError: 'void a.B.c()'\n\tat x")
+
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    monkeypatch.setattr(SparkSession.Builder, "getOrCreate", fail)
+    with pytest.raises(
+        ConfigError, match=r"NoSuchMethodError: 'void a\.B\.c\(\)'.*spark\.jars\.packages=io\.delta"
+    ) as e:
+        get_session("tests")
+    assert "\n" not in str(e.value)

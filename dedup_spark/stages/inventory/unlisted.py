@@ -38,4 +38,4 @@ def below(missing: DataFrame, places: DataFrame) -> DataFrame:
 def mark(tables: Tables, images: DataFrame, at: datetime) -> None:
     """Set `images.unlisted_since` to `at` for the ids in `images` (staged); a row that has an earlier time keeps it."""
     rows = images.select("image_id", F.lit(at).cast("timestamp").alias("unlisted_since"))
-    tables.update(IMAGES, rows, where=F.col("old.unlisted_since").isNull())
+    tables.update(IMAGES, rows, where="old.unlisted_since IS NULL")

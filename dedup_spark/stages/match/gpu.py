@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
+from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
+from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpuUnusable
@@ -20,24 +23,40 @@ from dedup_spark.stages.match.speed import faiss_nanoseconds, nanoseconds
 from dedup_spark.store.shards import Shard, index_file_of, read_shard
 
 _TIMED_QUERIES = 4096
-_MEASURED = "exact_ns double, faiss_ns double, faiss_unusable string"
+_MEASURED = Columns("exact_ns double, exact_unusable string, faiss_ns double, faiss_unusable string")
 
 
 @dataclass(frozen=True)
 class GpuSpeeds:
     """Nanoseconds per comparison on a GPU, for all cores that its task holds; None: not there, or not asked for.
 
-    `faiss_unusable` says why FAISS cannot use it.
+    `exact_unusable` says why exact_gpu cannot be chosen, `faiss_unusable` why FAISS cannot use the GPU.
     """
 
     exact_ns: float | None = None
     faiss_ns: float | None = None
     faiss_unusable: str = ""
+    exact_unusable: str = ""
+
+
+def why_no_torch() -> str:
+    """Why this node cannot multiply by PyTorch, with the ways out; empty if it can. Importing it takes seconds."""
+    try:
+        importlib.import_module("dedup_spark.models.torch_runtime")
+    except (ImportError, OSError) as e:  # OSError: a library of CUDA that torch loads
+        return (
+            f"match.engine=exact_gpu multiplies by PyTorch, which cannot be loaded here ({type(e).__name__}: {e}): "
+            "install `dedup-spark[gpu]` on the executors, or do without: --set match.engine=auto, or "
+            "--set match.gpus_per_task=0"
+        )
+    return ""
 
 
 def open_device(gpus: float) -> str:
-    """torch's name of the GPU that this task holds. Raises ConfigError where there is none, or PyTorch sees none."""
-    from dedup_spark.models.torch_runtime import open_device  # it imports torch, which takes seconds
+    """torch's name of the GPU that this task holds. Raises ConfigError where it holds none, or PyTorch sees none."""
+    if why := why_no_torch():
+        raise ConfigError(why)
+    from dedup_spark.models.torch_runtime import open_device
 
     return str(open_device(device_of_task(gpus)))
 
@@ -49,21 +68,27 @@ def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: Mat
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for file in (row for batch in batches for row in batch.to_pylist()):
             shard = read_shard(root, file["path"], file["sha256"], index_file_of(file))
-            exact = settings.engine != "faiss_ivf"
-            exact_ns = exact_nanoseconds(shard.block, open_device(share.gpus)) if exact else None
-            faiss_ns, unusable = None, ""
-            if settings.engine != "exact_gpu":
-                faiss_ns, unusable = faiss_on_gpu(shard, share.gpus, settings.faiss_k)
-            row = {"exact_ns": exact_ns, "faiss_ns": faiss_ns, "faiss_unusable": unusable}
-            yield pa.RecordBatch.from_pylist([row], schema=pa.schema(_ARROW))
+            yield pa.RecordBatch.from_pylist([speeds_on_shard(shard, share.gpus, settings)], schema=_MEASURED.arrow)
 
-    row = first.mapInArrow(measure, _MEASURED, profile=share.profile).first()
+    row = first.mapInArrow(measure, _MEASURED.ddl, profile=share.profile).first()
     assert row is not None
     exact_ns, faiss_ns = (None if ns is None else float(ns) * share.cpus for ns in (row["exact_ns"], row["faiss_ns"]))
-    return GpuSpeeds(exact_ns, faiss_ns, row["faiss_unusable"])
+    return GpuSpeeds(exact_ns, faiss_ns, row["faiss_unusable"], row["exact_unusable"])
 
 
-_ARROW = {"exact_ns": pa.float64(), "faiss_ns": pa.float64(), "faiss_unusable": pa.string()}
+def speeds_on_shard(shard: Shard, gpus: float, settings: MatchSettings) -> dict[str, float | str | None]:
+    """In a task that holds a GPU: the values of _MEASURED, for one core.
+
+    Raises:
+        ConfigError: match.engine=exact_gpu, and PyTorch is missing; or PyTorch does not see the GPU.
+    """
+    exact_ns, faiss_ns, no_faiss = None, None, ""
+    no_exact = why_no_torch() if settings.engine == "auto" else ""
+    if settings.engine != "faiss_ivf" and not no_exact:
+        exact_ns = exact_nanoseconds(shard.block, open_device(gpus))
+    if settings.engine != "exact_gpu":
+        faiss_ns, no_faiss = faiss_on_gpu(shard, gpus, settings.faiss_k)
+    return {"exact_ns": exact_ns, "exact_unusable": no_exact, "faiss_ns": faiss_ns, "faiss_unusable": no_faiss}
 
 
 def exact_nanoseconds(block: Block, device: str) -> float:

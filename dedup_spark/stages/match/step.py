@@ -126,6 +126,9 @@ def _choose_engine(run: Run, given: Inputs, wanted: Comparisons, survey: Survey,
     """The engine that match.engine names, or the cheapest; noted in `runs` with the reasons."""
     settings = run.config.match
     gpu = gpu_speeds(given.shard_rows, run.tables.root, share, settings) if share.gpus else GpuSpeeds()
+    if gpu.exact_unusable:
+        log.warning("match: exact_gpu is left out, though tasks hold GPUs: %s", gpu.exact_unusable)
+        run.note(exact_gpu_unusable=gpu.exact_unusable)
     faiss_report.say_whether_faiss_has_a_gpu(run, gpu.faiss_unusable)
     choices = engine_choice.predict(
         survey, wanted.n_comparisons, settings, gpu.exact_ns, gpu.faiss_ns, given.index_type

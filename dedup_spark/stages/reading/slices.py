@@ -53,13 +53,13 @@ def slice_bounds(keys: DataFrame, n_images: int, slice_images: int) -> list[tupl
     return list(zip(starts, [start - 1 for start in starts[1:]] + [_MAX_KEY], strict=True))
 
 
-def in_slice(low: int, high: int, of: str = "") -> Column:
-    """Rows of features in a slice, written so that Delta skips the files of other slices; `of`: an alias and a dot.
+def in_slice(low: int, high: int, of: str = "") -> str:
+    """SQL for rows of features in a slice, so that Delta skips the files of other slices; `of`: an alias and a dot.
 
     A row of an older version without reading_key has its image_id instead.
     """
-    key, image_id = F.col(f"{of}reading_key"), F.col(f"{of}image_id")
-    return key.between(low, high) | (key.isNull() & image_id.between(low, high))
+    there = f"BETWEEN {low} AND {high}"
+    return f"({of}reading_key {there} OR ({of}reading_key IS NULL AND {of}image_id {there}))"
 
 
 def broadcast_images(slice_images: int, n_dimensions: int = _USUAL_DIMENSIONS) -> int:
