@@ -1,4 +1,4 @@
-"""The only builder of a SparkSession and the only set-up of logging.
+"""The only builder of a SparkSession.
 
 Under spark-submit, on Databricks or in any host that already has a session, that session is used and its resources
 are left alone. Otherwise (the console command on a laptop) a local one is started.
@@ -20,21 +20,15 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
-from dedup_spark.redaction import RedactingFormatter
-from dedup_spark.spark import surroundings
+from dedup_spark.spark import launch, surroundings
 from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
 DELTA_JAR = "io.delta:delta-spark_4.1_2.13:4.4.0"
 """It is built for the Spark version in its name; conf/local/spark-defaults.conf names the same jar (tested)."""
-
-_LOGGERS_OF_FAILED_TASKS = (
-    "org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager",
-    "org.apache.spark.sql.execution.datasources.FileFormatWriter", "org.apache.spark.util.Utils",
-)  # fmt: skip
-"""Each prints the whole trace of a failed task, the first two per attempt."""
 
 DELTA_SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -92,21 +86,12 @@ def get_session(app_name: str) -> SparkSession:
     """
     configure_logging()
     hosted = _is_hosted()
-    builder = SparkSession.builder.appName(app_name)
     require_startable()
-    is_ours = not hosted and SparkSession.getActiveSession() is None
-    if is_ours:
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
-        warehouse = {"spark.sql.warehouse.dir": str(files.private_folder("warehouse"))}
-        for key, value in {**_LAPTOP, **warehouse, **surroundings.settings_of_home()}.items():
-            builder = builder.config(key, value)
-        log.info("no Spark session was given or found: starting a local one")
-    spark = _started(builder) if is_ours else builder.getOrCreate()
-    if is_ours:
-        spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
-        _silence_failed_tasks(spark)
+    if not hosted and SparkSession.getActiveSession() is None:
+        spark = _start_local(app_name)
+    else:
+        with launch.interrupts_as_they_were():
+            spark = SparkSession.builder.appName(app_name).getOrCreate()
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER
@@ -117,15 +102,19 @@ def get_session(app_name: str) -> SparkSession:
     return spark
 
 
-def _started(builder: SparkSession.Builder) -> SparkSession:
-    try:
-        with surroundings.names_in_utf_8():
-            return builder.getOrCreate()
-    except (PySparkException, Py4JError) as e:
-        raise ConfigError(
-            f"Spark did not start: {str(e).strip().splitlines()[0]} What Java says above tells why: often there is no "
-            f"network to fetch {DELTA_JAR}, or less free memory than spark.driver.memory"
-        ) from e
+def _start_local(app_name: str) -> SparkSession:
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    home = surroundings.settings_of_home()
+    own = {
+        "spark.app.name": app_name,
+        "spark.master": "local[*,4]",  # 4 attempts: without the number a local master does not retry a task
+        "spark.sql.warehouse.dir": str(files.private_folder("warehouse")),
+    }
+    fetches = not surroundings.has_jar(DELTA_JAR, home.get("spark.jars.ivy"))
+    log.info("starting Spark on this machine%s", ", which first fetches Delta's jars, once" if fetches else "")
+    with surroundings.names_in_utf_8():
+        return launch.start(SparkSession.builder, {**_LAPTOP, **own, **home})
 
 
 @contextmanager
@@ -188,13 +177,6 @@ def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
             context.setLocalProperty(key, named)  # type: ignore[arg-type]  # null takes it away
 
 
-def _silence_failed_tasks(spark: SparkSession) -> None:
-    """Keep the traces of failed tasks, one a try, out of a person's terminal: `spark/task_errors.py` tells of them."""
-    log4j = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
-    for name in _LOGGERS_OF_FAILED_TASKS:
-        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
-
-
 def _require_classic(spark: SparkSession) -> None:
     if not hasattr(spark, "_jvm"):
         raise ConfigError(
@@ -213,19 +195,6 @@ def require_startable() -> None:
 def _is_hosted() -> bool:
     """Whether a cluster or spark-submit started this process, and Spark with it."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def configure_logging() -> None:
-    """Send the package's progress to standard error, unless the host program has set up logging."""
-    # PySpark logs each error of a query as one line of JSON with the whole Java trace, besides raising it.
-    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
-    package = logging.getLogger("dedup_spark")
-    if not package.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        package.addHandler(handler)
-        package.setLevel(logging.INFO)
-        package.propagate = False
 
 
 def require_java() -> None:
