@@ -33,7 +33,7 @@ UPKEEP = {
     "upgrade": "bring tables that an older version wrote to the format of this one",
     "repair": "mend tables in which two runs wrote at once",
 }
-CONTINUES = frozenset({"run", *STEPS, "embed", "demo", *UPKEEP})
+CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
 _SETTINGS = ("--config", "--set")
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from dedup_spark import pipeline
 from dedup_spark.commands import places
@@ -31,6 +32,7 @@ from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
 from dedup_spark.store import files, lease
 from dedup_spark.store.runs import Run, lakes_listed, new_run_id
+from dedup_spark.store.schema import IMAGES
 from dedup_spark.store.tables import Tables, require_delta
 
 log = logging.getLogger(__name__)
@@ -215,11 +217,13 @@ def _require_place(asked: Opening) -> None:
 
 def _require_listed(asked: Opening, tables: Tables, lake: str) -> None:
     """Raise ConfigError where a step shall work on another lake than these tables know."""
-    known = lakes_listed(tables)
-    if asked.command not in _LISTING and lake not in known:
+    if asked.command in _LISTING or lake in (known := lakes_listed(tables)):
+        return
+    if tables.read(IMAGES).where(F.col("lake") == lake).isEmpty():  # of a listing by an older version they are known
+        theirs = f"are of {', '.join(known)}: give that lake, or other --tables" if known else "hold no listing yet"
         raise ConfigError(
-            f"--lake {asked.lake}: these tables are not of this lake, but of {', '.join(known) or 'none yet'}: give "
-            f"that one, other --tables, or list this lake first (dedup-spark inventory)"
+            f"--lake {asked.lake}: these tables {theirs}. To add this lake to them, list it first: "
+            f"dedup-spark inventory --lake {asked.lake} --tables {asked.tables}"
         )
 
 

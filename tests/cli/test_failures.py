@@ -102,7 +102,7 @@ def test_a_question_that_fails_does_not_say_that_work_was_kept(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(api, "plan", fail)
-    assert main(["plan", "--lake", str(tmp_path), "--tables", str(tmp_path / "t")]) == 1
+    monkeypatch.setattr(api, "verify_removal", fail)
+    assert main(["verify-removal", "--tables", str(tmp_path / "t")]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("dedup-spark: the disk is full")
