@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from dedup_spark.commands import places
 from dedup_spark.commands.places import require_writable
 from dedup_spark.errors import ConfigError
 
@@ -72,7 +72,7 @@ def test_what_only_trying_finds_out_is_named(number: int, tmp_path: Path, monkey
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(places.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
     with pytest.raises(ConfigError) as e:
         require_writable("t", str(tmp_path / "t"))
     assert str(e.value) == f"--tables t: cannot be written ({tmp_path}: {os.strerror(number)})"

@@ -9,8 +9,10 @@ import pytest
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.sources import first_look
+from dedup_spark.sources.entries import Entry
 from dedup_spark.sources.first_look import why_no_image
 from dedup_spark.sources.folder import FolderSource
+from dedup_spark.sources.passed_over import UNLISTED
 
 JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
 
@@ -74,7 +76,7 @@ def test_a_folder_that_may_not_be_listed_may_hold_images(tmp_path: Path, monkeyp
 
     def of_another(self: FolderSource, folder: str) -> object:
         if folder.endswith("/closed"):
-            return iter([first_look.Entry(folder, is_folder=True, passed_over=first_look.UNLISTED[0])])
+            return iter([Entry(folder, is_folder=True, passed_over=UNLISTED[0])])
         return entries(self, folder)
 
     monkeypatch.setattr(FolderSource, "entries", of_another)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pwd
 import signal
 import stat
 from pathlib import Path
@@ -148,7 +149,7 @@ def test_jars_that_were_fetched_before_are_known(kept_in: str, tmp_path: Path, m
     class Entry:
         pw_dir = str(tmp_path)
 
-    monkeypatch.setattr(surroundings.pwd, "getpwuid", lambda _: Entry)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: Entry)
     folder = tmp_path / ".ivy2.5.2" if kept_in == "home" else tmp_path / "elsewhere"
     setting = None if kept_in == "home" else str(folder)
     assert not surroundings.has_jar("io.delta:delta-spark_4.1_2.13:4.4.0", setting)
