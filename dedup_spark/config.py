@@ -478,8 +478,7 @@ def _nearest(name: str) -> str:
         section, key = meant, key if section else ""
     if section in _SECTIONS and (near := nearest(key, _keys(section))):
         return f"; did you mean '{section}.{near}'?"
-    homes = _homes(key)
-    if homes and (section not in _SECTIONS or homes[0].endswith(f".{key}")):  # a right key in the wrong section
+    if homes := _homes(key):  # a right key in the wrong section
         return f"; did you mean '{homes[0]}'?"
     if section in _SECTIONS:
         return f"; [{section}] has {', '.join(_keys(section))}"

@@ -35,7 +35,7 @@ def test_only_a_slip_of_a_word_is_taken_for_it(word: str, meant: str | None) -> 
         ("match.colour", "[match] has min_similarity, neighbours, "),
         ("report.colour", "[report] has max_clusters_shown, prefix_depth"),
         ("report.linkage", "did you mean 'cluster.linkage'?"),
-        ("report.linkages", "[report] has max_clusters_shown, prefix_depth"),
+        ("cluster.shard_rows", "did you mean 'index.max_shard_rows'?"),
         ("extract.fetch_attempts", "it was replaced by 'extract.fetch_patience_seconds'"),
         ("speed.fast", "sections are inventory, extract, "),
         ("zzz.qqq", "sections are inventory, extract, "),
