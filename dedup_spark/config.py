@@ -8,7 +8,6 @@ To add a setting, add a field here and a commented line there.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -21,6 +20,7 @@ from typing import Any
 
 from dedup_spark.criteria import DEFAULT_ORDER
 from dedup_spark.errors import ConfigError
+from dedup_spark.near import did_you_mean, nearest
 from dedup_spark.vocabulary import Engine, RemovalTier
 
 
@@ -374,12 +374,16 @@ def _from_file(path: str | None, problems: list[str]) -> list[tuple[str, str, st
     if path is None:
         return []
     try:
-        tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        tree = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))  # editors write a mark in front
     except FileNotFoundError:
         problems.append(f"--config {path}: no such file")
         return []
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as e:
-        problems.append(f"--config {path}: not readable as TOML: {e}")
+    except UnicodeDecodeError:
+        problems.append(f"--config {path}: not readable as TOML: it is no text in UTF-8")
+        return []
+    except (tomllib.TOMLDecodeError, OSError, RuntimeError) as e:
+        why = f"it is {e.strerror.lower()}" if isinstance(e, OSError) and e.strerror else str(e)
+        problems.append(f"--config {path}: not readable as TOML: {why}")
         return []
     found = []
     for section, entries in tree.items():
@@ -396,7 +400,9 @@ def _from_overrides(overrides: Sequence[str], problems: list[str]) -> list[tuple
         name, equals, raw = text.partition("=")
         section, dot, key = name.strip().partition(".")
         if not equals or not dot:
-            problems.append(f"--set {text}: expected section.key=value, for example --set match.min_similarity=0.5")
+            meant = " or ".join(_homes(name.strip())) if equals else ""
+            hint = f"; did you mean {meant}?" if meant else ", for example --set match.min_similarity=0.4"
+            problems.append(f"--set {text}: expected section.key=value{hint}")
             continue
         found.append((f"--set {text}", section, key, _parse(raw.strip())))
     return found
@@ -426,6 +432,7 @@ def _parse(raw: str) -> Any:
 _LEAST_INPUT_PX = 64
 _PRIOR_NUMBERS = 4
 _PLURAL = {str: "strings", float: "numbers"}
+_NAMED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def _checked(origin: str, section: str, key: str, value: Any, problems: list[str]) -> Any:
@@ -444,10 +451,11 @@ def _checked(origin: str, section: str, key: str, value: Any, problems: list[str
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted:
-        problems.append(f"{origin}: {section}.{key} must be {wanted.__name__}, got {value!r}")
+        problems.append(f"{origin}: {section}.{key} must be {_NAMED[wanted]}, got {value!r}")
         return None
     if spec["choices"] and value not in spec["choices"]:
-        problems.append(f"{origin}: {section}.{key} must be one of {', '.join(spec['choices'])}, got {value!r}")
+        listed, hint = ", ".join(spec["choices"]), did_you_mean(str(value), spec["choices"])
+        problems.append(f"{origin}: {section}.{key} must be one of {listed}, got {value!r}{hint}")
         return None
     low, high = spec["low"], spec["high"]
     if (low is not None and not value >= low) or (high is not None and not value <= high):
@@ -462,10 +470,26 @@ _REPLACED = {"extract.fetch_attempts": "extract.fetch_patience_seconds"}
 
 
 def _nearest(name: str) -> str:
+    """What to say behind a name that is no setting: the one that was meant, or what there is."""
     if name in _REPLACED:
         return f"; it was replaced by '{_REPLACED[name]}'"
-    names = [f"{s}.{f.name}" for s, cls in _SECTIONS.items() for f in fields(cls)]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if not close:  # a right key in the wrong section
-        close = [n for n in names if n.split(".")[1] == name.split(".")[-1]][:1]
-    return f"; did you mean '{close[0]}'?" if close else f"; sections are {', '.join(_SECTIONS)}"
+    section, _, key = name.rpartition(".")
+    if section not in _SECTIONS and (meant := nearest(section or key, _SECTIONS)):
+        section, key = meant, key if section else ""
+    if section in _SECTIONS and (near := nearest(key, _keys(section))):
+        return f"; did you mean '{section}.{near}'?"
+    if homes := _homes(key):  # a right key in the wrong section
+        return f"; did you mean '{homes[0]}'?"
+    if section in _SECTIONS:
+        return f"; [{section}] has {', '.join(_keys(section))}"
+    return f"; sections are {', '.join(_SECTIONS)}"
+
+
+def _homes(key: str) -> list[str]:
+    """The settings of that name, in whatever section; of a name near it where there is none."""
+    names = {k: [f"{s}.{k}" for s in _SECTIONS if k in _keys(s)] for s in _SECTIONS for k in _keys(s)}
+    return names.get(nearest(key, names) or "", [])
+
+
+def _keys(section: str) -> list[str]:
+    return [f.name for f in fields(_SECTIONS[section])]

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
+from dedup_spark.near import did_you_mean
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.stages.embed import step as embed
 from dedup_spark.stages.extract import step as extract
@@ -122,7 +123,8 @@ def find_step(name: str) -> Step:
     for step in STEPS:
         if step.name == name:
             return step
-    raise ConfigError(f"no step '{name}'; the steps are {', '.join(s.name for s in STEPS)}")
+    names = [step.name for step in STEPS]
+    raise ConfigError(f"no step '{name}'; the steps are {', '.join(names)}{did_you_mean(name, names)}")
 
 
 def run_id_to_use(tables: Tables, lake: str, asked: str | None) -> str:

@@ -160,7 +160,8 @@ def _short(default: str) -> str:
 
 # --- commands ---------------------------------------------------------------------------------------------
 
-EVERYWHERE = ("--help", "--tables", "--database", "--config", "--set", "--lake", "--run-id", "--break-lock", "--force")
+EVERYWHERE = ("--help", "--tables", "--database", "--config", "--set", "--lake", "--run-id", "--break-lock", "--force",
+              "--verbose", "--quiet", "--json-logs")  # fmt: skip
 
 
 def commands_part(_: str) -> str:

@@ -27,6 +27,8 @@ LAYERS = (
         "results.py",
         "printable.py",
         "redaction.py",
+        "near.py",
+        "console.py",
         "__init__.py",
     ),
     ("kernels/",),

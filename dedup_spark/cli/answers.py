@@ -29,13 +29,12 @@ from dedup_spark.commands.verify_removal.command import describe_removals
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.decoding.images import REJECT_REASONS
-from dedup_spark.spark.session import configure_logging
 from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.read_ahead import RETRIABLE
 from dedup_spark.stages.report.summary import describe
 from dedup_spark.store import outcomes
 
-__all__ = ["ANSWERS", "configure_logging", "leave_result", "load_settings"]
+__all__ = ["ANSWERS", "leave_result", "load_settings"]
 
 Options = argparse.Namespace
 Answer = Callable[[Options, Config], Iterator[str]]

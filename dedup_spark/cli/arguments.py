@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 import dedup_spark
+from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
 from dedup_spark.vocabulary import Relation, RemovalTier
 
@@ -32,15 +33,16 @@ UPKEEP = {
     "upgrade": "bring tables that an older version wrote to the format of this one",
     "repair": "mend tables in which two runs wrote at once",
 }
+CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
+"""Commands that go on, when they are given again, where they were stopped."""
 _SETTINGS = ("--config", "--set")
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; the attribute `command` of its result names the answer."""
-    parser = argparse.ArgumentParser(
-        prog="dedup-spark", description="Find duplicate and near-duplicate images in a data lake."
-    )
+    parser = Parser(prog="dedup-spark", description="Find duplicate and near-duplicate images in a data lake.")
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
+    _add_tone(parser, default=False)
     commands = _Commands(parser)
     for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_verify_removal, _add_questions, _add_upkeep):
         add_some(commands)
@@ -59,12 +61,12 @@ def require_effect(options: argparse.Namespace) -> None:
 class _Commands:
     """Adds commands with the options that all of them have."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: Parser) -> None:
         self._commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(
         self, name: str, text: str, *, lake: bool = False, writes: bool = False, why_no_settings: str = ""
-    ) -> argparse.ArgumentParser:
+    ) -> Parser:
         """`lake`: the command works on a lake, in a run. `writes`: it takes the lease, as commands on a lake do too.
 
         `why_no_settings`: why settings would change nothing; they are then refused with it.
@@ -125,14 +127,32 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
         action="append",
         default=none or [],
         metavar="KEY=VALUE",
-        help="one setting, e.g. match.min_similarity=0.5; may be repeated",
+        help="one setting, e.g. match.min_similarity=0.4; may be repeated",
+    )
+    _add_tone(parser, default=argparse.SUPPRESS)
+
+
+def _add_tone(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
+    """How much is said, and how: before the name of the command or behind it."""
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
+        "-v", "--verbose", action="store_true", default=default,
+        help="show what Ivy, Java and Spark print, and the traces of errors",
+    )  # fmt: skip
+    amount.add_argument("-q", "--quiet", action="store_true", default=default, help="show warnings and errors alone")
+    parser.add_argument(
+        "--json-logs",
+        action="store_true",
+        default=default,
+        help="log lines and errors as JSON, an object a line",
     )
 
 
 def _add_steps(commands: _Commands) -> None:
-    run = commands.add("run", "run all six steps, in order", lake=True)
-    _add_full(run)
-    run.add_argument("--json", action="store_true", help="print the result of the run as one line of JSON")
+    whole = commands.add("run", "run all six steps, in order", lake=True)
+    whole.why_unknown = f"; each step is a command of its own: {', '.join(STEPS)}"
+    _add_full(whole)
+    whole.add_argument("--json", action="store_true", help="print the result of the run as one line of JSON")
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")

@@ -1,7 +1,8 @@
 """The command `dedup-spark`: parses, loads the settings, calls one function of `dedup_spark.api`, prints its answer.
 
 Exit codes: 0 done, 1 a step failed (the last line is the command that continues once its cause is mended), 2 wrong
-settings or surroundings. With `--result NAME` the code is also in a file, for those who do not see it.
+settings or surroundings, 130 ended by Ctrl-C, 143 ended by SIGTERM. With `--result NAME` the code is also in a file, for
+those who do not see it, unless a signal ended the command.
 
 A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
 """
@@ -10,23 +11,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import shlex
 import sys
 from collections.abc import Sequence
 
-from dedup_spark.cli.arguments import make_parser, require_effect
+from dedup_spark import console
+from dedup_spark.cli.arguments import CONTINUES, make_parser, require_effect
+from dedup_spark.cli.interrupts import ending_at_once
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
-from dedup_spark.printable import printable
-from dedup_spark.redaction import without_secrets
-
-log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = make_parser().parse_args(arguments)
+    console.set_up(verbose=options.verbose, quiet=options.quiet, as_json=options.json_logs)
     code = _answer(options, arguments)
     if options.result:
         importlib.import_module("dedup_spark.cli.answers").leave_result(options, code)
@@ -34,29 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _answer(options: argparse.Namespace, arguments: list[str]) -> int:
-    try:
-        require_effect(options)
-    except ConfigError as e:
-        return _wrong(e)
-    answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: what is above does not wait
-    answers.configure_logging()
-    try:
-        config = answers.load_settings(options)
-        for text in answers.ANSWERS[options.command](options, config):
-            _say(text)
-    except ConfigError as e:
-        return _wrong(e)
-    except UncalibratedError as e:
-        _say(f"dedup-spark: {e}", error=True)
-        _say("dedup-spark: stopped. Finished work is kept; continue with the commands above", error=True)
-        return 1
-    except DedupError as e:
-        _say(f"dedup-spark: {e}", error=True)
-        return _failed(arguments, "once that is mended, continue with")
-    except Exception:
-        log.exception("unexpected error")
-        return _failed(arguments, "if it was a passing fault, continue with")
+    again = f"dedup-spark {shlex.join(argument for argument in arguments if argument != '--break-lock')}"
+    continues = options.command in CONTINUES
+    with ending_at_once(f"Finished work is kept; the same command continues: {again}" if continues else _NOTHING_KEPT):
+        try:
+            require_effect(options)
+            answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: above nothing waits
+            config = answers.load_settings(options)
+            for text in answers.ANSWERS[options.command](options, config):
+                console.answer(text)
+        except ConfigError as e:
+            return _wrong(e)
+        except UncalibratedError as e:
+            console.say(str(e))
+            console.say("stopped. Finished work is kept; continue with the commands above")
+            return 1
+        except Exception as e:
+            return _failed(e, again if continues else "")
     return 0
+
+
+_NOTHING_KEPT = "Nothing was changed"
 
 
 def job(command: str) -> None:
@@ -71,18 +68,16 @@ def job(command: str) -> None:
 
 def _wrong(e: ConfigError) -> int:
     for problem in e.problems:
-        _say(f"dedup-spark: {problem}", error=True)
+        console.say(problem)
     return 2
 
 
-def _failed(arguments: list[str], when: str) -> int:
-    """The same command goes on, but it fails again while its cause is there: `when` says so."""
-    again = shlex.join(argument for argument in arguments if argument != "--break-lock")
-    _say(f"dedup-spark: stopped. Finished work is kept; {when}: dedup-spark {again}", error=True)
+def _failed(e: Exception, again: str) -> int:
+    """The same command goes on, but it fails again while its cause is there: the last line says so."""
+    if isinstance(e, DedupError):
+        console.say(str(e))
+    else:
+        console.say(importlib.import_module("dedup_spark.cli.failures").tell(e))
+    if again:
+        console.say(f"stopped. Finished work is kept; once that is mended, continue with: {again}")
     return 1
-
-
-def _say(text: str, *, error: bool = False) -> None:
-    stream = sys.stderr if error else sys.stdout
-    stream.write(printable(without_secrets(text)) + "\n")
-    stream.flush()

@@ -12,33 +12,38 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from dedup_spark import pipeline
+from dedup_spark.commands import places
 from dedup_spark.commands.upgrade import make_current
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, LeaseError
 from dedup_spark.models.registry import TABLE, require_model
 from dedup_spark.sources import addresses, vector_table
+from dedup_spark.sources.base import Source
+from dedup_spark.sources.first_look import why_no_image
+from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import dbfs, lease, outcomes, shards
+from dedup_spark.store import dbfs, files, lease, outcomes
 from dedup_spark.store.catalog import require_database
-from dedup_spark.store.runs import Run, new_run_id
-from dedup_spark.store.tables import FOLDERS, Tables, parts_of_name
+from dedup_spark.store.runs import Run, lakes_listed, new_run_id
+from dedup_spark.store.schema import IMAGES
+from dedup_spark.store.tables import Tables, parts_of_name
 
 log = logging.getLogger(__name__)
 
 Place = str | os.PathLike[str]
 """A path or a URI."""
 
-_OWN_FOLDERS = frozenset({*FOLDERS, lease.FOLDER, shards.FOLDER, outcomes.FOLDER, "report"})
-"""What a run makes below the root of its tables."""
+_LISTING = ("run", "inventory", "plan")
+"""Commands that list the lake. The other ones work on what was listed, and need a lake that was."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def open_run(asked: Opening, config: Config) -> Iterator[Run]:
     with to_write(asked) as tables:
         make_current(tables)
         lake = _canonical_lake(asked, config)
+        _require_listed(asked, tables, lake)
         run_id = pipeline.run_id_to_use(tables, lake, asked.run_id)
         if tables.lease:
             tables.lease.name_run(run_id)
@@ -168,24 +174,21 @@ def require_tables(asked: Opening) -> None:
 
 
 def require_writable(asked: Opening) -> None:
-    """Raise ConfigError where the tables shall be in a local folder that cannot be written to."""
+    """Raise ConfigError where the tables shall be in a local folder in which a run cannot make them."""
     if "://" in asked.root:
-        return  # the first write to a table fails where this is not allowed
-    try:
-        asked.root.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(f"--tables {asked.root!r}: no UTF-8, and Spark's Java opens no such path") from None
-    path = Path(asked.root)
-    existing = next(p for p in (path, *path.parents) if os.path.exists(p))  # False also where one may not look
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        found = "read-only" if existing.is_dir() else "a file"
-        raise ConfigError(f"--tables {asked.tables}: cannot be written ({existing} is {found})")
+        return  # the lease is written before Spark starts
+    lake = addresses.to_uri(os.fspath(asked.lake)) if asked.lake else "://"
+    path = None if addresses.is_remote(lake) else addresses.to_path(lake)
+    places.require_writable(os.fspath(asked.tables), asked.root, path)
 
 
 def _take_lease(asked: Opening) -> lease.Lease | None:
     named = asked.run_id or "of a new name"
     try:
-        return lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
+        held = lease.take(asked.root, named, f"dedup-spark {asked.command}", break_lock=asked.break_lock)
+        if held is None:
+            files.try_to_write(asked.root)
+        return held
     except LeaseError as e:  # no work has begun, so it is an error of the surroundings
         raise ConfigError(str(e)) from e
     except (ImportError, ValueError) as e:  # no package, no such scheme: a sentence says what to do
@@ -199,9 +202,8 @@ def _require_all(asked: Opening, config: Config) -> None:
     problems: list[str] = []
     checks: tuple[Callable[[], object], ...] = (
         lambda: _require_mounted(asked),
-        lambda: _canonical_lake(asked, config),
-        lambda: require_writable(asked),
-        lambda: _require_apart(asked),
+        lambda: _require_lake(asked, config),
+        lambda: _require_place(asked),
         lambda: require_model(config.extract),
         lambda: require_linkage(config, config.extract.embedding),
         lambda: _require_vectors(config),
@@ -220,6 +222,33 @@ def _require_mounted(asked: Opening) -> None:
         dbfs.require_mounted(option, os.fspath(place or ""))
 
 
+def _require_lake(asked: Opening, config: Config) -> None:
+    """Raise ConfigError where the lake is not there, or has no image that could be listed."""
+    source = _source(asked, config)
+    if source.root and asked.command in _LISTING and isinstance(source, FolderSource) and (why := why_no_image(source)):
+        raise ConfigError(f"lake {asked.lake}: {why}")
+
+
+def _require_place(asked: Opening) -> None:
+    """Raise ConfigError where the tables cannot be made where they shall be, or are not there and should be."""
+    _require_apart(asked)  # first: nothing is tried inside a lake
+    if asked.lake and asked.command not in _LISTING and not asked.database and "://" not in asked.root:
+        require_tables(asked)
+    require_writable(asked)
+
+
+def _require_listed(asked: Opening, tables: Tables, lake: str) -> None:
+    """Raise ConfigError where a step shall work on another lake than these tables know."""
+    if asked.command in _LISTING or lake in (known := lakes_listed(tables)):
+        return
+    if tables.read(IMAGES).where(F.col("lake") == lake).isEmpty():  # of a listing by an older version they are known
+        theirs = f"are of {', '.join(known)}: give that lake, or other --tables" if known else "hold no listing yet"
+        raise ConfigError(
+            f"--lake {asked.lake}: these tables {theirs}. To add this lake to them, list it first: "
+            f"dedup-spark inventory --lake {asked.lake} --tables {asked.tables}"
+        )
+
+
 def _require_vectors(config: Config) -> None:
     """Raise ConfigError where embeddings shall come from a table that is not there."""
     if config.extract.embedding == TABLE:
@@ -228,9 +257,13 @@ def _require_vectors(config: Config) -> None:
 
 def _canonical_lake(asked: Opening, config: Config) -> str:
     """The canonical address of the lake for any spelling. Raises ConfigError where the lake is not there."""
+    return _source(asked, config).root
+
+
+def _source(asked: Opening, config: Config) -> Source:
     if not asked.lake:
         raise ConfigError("--lake is missing: give the folder or URI that holds the images")
-    return open_source(os.fspath(asked.lake), config.inventory).root
+    return open_source(os.fspath(asked.lake), config.inventory)
 
 
 def _require_apart(asked: Opening) -> None:
@@ -246,7 +279,7 @@ def _require_apart(asked: Opening) -> None:
     if tables.startswith(lake):
         raise ConfigError(f"--tables {asked.tables}: is inside the lake ({asked.lake}); choose a folder outside it")
     below = lake.removeprefix(tables).partition("/")[0] if lake.startswith(tables) else None
-    if below in _OWN_FOLDERS:
+    if below in places.OWN_FOLDERS:
         raise ConfigError(
             f"--lake {asked.lake}: lies in {below}/, which a run makes below --tables {asked.tables}; choose another "
             "folder for the tables"

@@ -81,7 +81,7 @@ class FolderSource(Listed):
 
     def first_entries(self, folder: str, n: int) -> Iterator[Entry]:
         """The first `n` entries of `folder`, less those that are passed over whatever they are. The driver asks."""
-        return (entry for entry in itertools.islice(self._entries(folder), n) if not entry.passed_over)
+        return (entry for entry in itertools.islice(self.entries(folder), n) if not entry.passed_over)
 
     def fetch(self, address: Address, max_bytes: int = MOST_BYTES) -> bytes:
         try:
@@ -117,7 +117,7 @@ class FolderSource(Listed):
     def _folders_in(self, folder: str) -> list[str] | None:
         """The folders directly in `folder`; None when it has too many entries for the driver."""
         found = []
-        for n_entries, entry in enumerate(self._entries(folder)):
+        for n_entries, entry in enumerate(self.entries(folder)):
             if n_entries >= _MAX_DRIVER_ENTRIES:
                 return None
             if entry.is_folder and not entry.passed_over:
@@ -155,13 +155,13 @@ class FolderSource(Listed):
         """The files of a folder, or of the tree below it, and what is passed over."""
         waiting = [folder]
         while waiting:
-            for entry in self._entries(waiting.pop()):
+            for entry in self.entries(waiting.pop()):
                 if not entry.is_folder or entry.passed_over:
                     yield entry
                 elif recursive:
                     waiting.append(entry.uri)
 
-    def _entries(self, folder: str) -> Iterator[Entry]:
+    def entries(self, folder: str) -> Iterator[Entry]:
         """The entries of `folder`; none where it has vanished, and `folder` itself, as passed over, where it cannot be
         listed. Raises SourceError when nothing of the lake can be."""
         try:
@@ -195,6 +195,11 @@ class FolderSource(Listed):
 def _why_no_folder(uri: str) -> str:
     """In words, where `addresses.kind_of` found none: one that this user may not look at is there all the same."""
     try:
+        if addresses.kind_of(uri) == "file":
+            return (
+                "is a file, and a lake is a folder of images, or a file that names or holds them (.csv, .tsv, "
+                f".parquet, .tar, manifest.json): give the folder, {_readable(uri.rpartition('/')[0])}"
+            )
         if not addresses.is_remote(uri):
             Path(addresses.to_path(uri)).stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -202,6 +207,11 @@ def _why_no_folder(uri: str) -> str:
     except OSError as e:
         return f"cannot be looked at: {e.strerror}"
     return "no such folder"
+
+
+def _readable(uri: str) -> str:
+    """As a person types it."""
+    return uri if addresses.is_remote(uri) else addresses.to_path(uri)
 
 
 def _unlistable(folder: str, reason: str | None, error: OSError) -> ConfigError | SourceError:

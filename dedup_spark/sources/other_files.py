@@ -28,7 +28,7 @@ def without_other_kinds(listing: DataFrame) -> DataFrame:
 def other_kind(uri: str) -> str | None:
     """What a file is that is no image, in words for `passed_over`; None where it may be one."""
     kind = kind_of_name(uri)
-    return None if kind is None or may_be_image(_head(uri)) else kind
+    return None if kind is None or may_be_image(first_bytes(uri)) else kind
 
 
 def _sort_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -44,7 +44,7 @@ def _sort_out(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield passed_over.to_arrow()
 
 
-def _head(uri: str) -> bytes:
+def first_bytes(uri: str) -> bytes:
     """The first bytes of a regular file on a disk; none where it is in a store or cannot be read.
 
     Anything else is not opened: a pipe or a device may act, or never end.

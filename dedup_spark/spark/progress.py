@@ -10,14 +10,20 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
+from dedup_spark import console
+
 log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Lines such as `extract: 1,240/5,000 images, 61/s, 1m02s left`, at most one every `every_seconds`."""
+    """Lines such as `extract: 1,240/5,000 images, 61/s, 1m02s left`, at most one every `every_seconds`.
 
-    def __init__(self, step: str, unit: str, total: int, every_seconds: float = 5.0) -> None:
-        self._step, self._unit, self._total, self._every = step, unit, total, every_seconds
+    By default that is one every five seconds; on a terminal, where the line is written over, one a second.
+    """
+
+    def __init__(self, step: str, unit: str, total: int, every_seconds: float | None = None) -> None:
+        self._step, self._unit, self._total = step, unit, total
+        self._every = every_seconds or (1.0 if console.shows_progress() else 5.0)
         self._begin = self._last = time.monotonic()
         self._most = 0
 
@@ -63,7 +69,9 @@ class Progress:
         self._last = now
         rate = done / max(now - self._begin, 1e-9)
         left = f", {clock((self._total - done) / rate)} left" if 0 < done < self._total else ""
-        log.info("%s: %s/%s %s, %.1f/s%s", self._step, f"{done:,}", f"{self._total:,}", self._unit, rate, left)
+        share = {"share": done / self._total if self._total else 1.0}
+        figures = (self._step, f"{done:,}", f"{self._total:,}", self._unit, rate, left)
+        log.info("%s: %s/%s %s, %.1f/s%s", *figures, extra=share)
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""The only builder of a SparkSession and the only set-up of logging.
+"""The only builder of a SparkSession.
 
 Under spark-submit, on Databricks or in any host that already has a session, that session is used and its resources
 are left alone. Otherwise (the console command on a laptop) a local one is started.
@@ -22,20 +22,15 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
+from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
-from dedup_spark.redaction import RedactingFormatter
-from dedup_spark.spark import surroundings
-from dedup_spark.spark.causes import root_cause
+from dedup_spark.spark import launch, surroundings
 from dedup_spark.spark.delta import DELTA_SETTINGS, delta_jar, instead_of_wrong_jar
+from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
-_LOGGERS_OF_FAILED_TASKS = (
-    "org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager",
-    "org.apache.spark.sql.execution.datasources.FileFormatWriter", "org.apache.spark.util.Utils",
-)  # fmt: skip
-"""Each prints the whole trace of a failed task, the first two per attempt."""
 
 _COMPILE_LATER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
@@ -87,21 +82,9 @@ def get_session(app_name: str) -> SparkSession:
     """
     configure_logging()
     hosted = _is_hosted()
-    builder = SparkSession.builder.appName(app_name)
     require_startable()
     is_ours = not hosted and SparkSession.getActiveSession() is None
-    if is_ours:
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        builder = builder.master("local[*,4]")  # 4 attempts: without the number a local master does not retry a task
-        warehouse = {"spark.sql.warehouse.dir": str(files.private_folder("warehouse"))}
-        for key, value in {**laptop_settings(), **warehouse, **surroundings.settings_of_home()}.items():
-            builder = builder.config(key, value)
-        log.info("no Spark session was given or found: starting a local one")
-    spark = _started(builder) if is_ours else _hosted(builder)
-    if is_ours:
-        spark.sparkContext.setLogLevel("ERROR")  # Spark's warnings speak of clusters, and this is a laptop
-        _silence_failed_tasks(spark)
+    spark = _start_local(app_name) if is_ours else _hosted(app_name)
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _SMALL_MASTER
@@ -117,10 +100,11 @@ def laptop_settings() -> dict[str, str]:
     return {"spark.jars.packages": delta_jar(), **_LAPTOP}
 
 
-def _hosted(builder: SparkSession.Builder) -> SparkSession:
+def _hosted(app_name: str) -> SparkSession:
     """The session of the host."""
     try:
-        spark = builder.getOrCreate()
+        with launch.interrupts_as_they_were():
+            spark = SparkSession.builder.appName(app_name).getOrCreate()
     except (PySparkException, Py4JError) as e:
         raise ConfigError(
             f"the session of Spark {pyspark.__version__} did not start: {root_cause(e)}. Where a class or method is "
@@ -130,15 +114,19 @@ def _hosted(builder: SparkSession.Builder) -> SparkSession:
     return spark
 
 
-def _started(builder: SparkSession.Builder) -> SparkSession:
-    try:
-        with surroundings.names_in_utf_8():
-            return builder.getOrCreate()
-    except (PySparkException, Py4JError) as e:
-        raise ConfigError(
-            f"Spark did not start: {root_cause(e)}. What Java says above tells why: often there is no network to fetch "
-            f"{delta_jar()}, or less free memory than spark.driver.memory"
-        ) from e
+def _start_local(app_name: str) -> SparkSession:
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    home = surroundings.settings_of_home()
+    own = {
+        "spark.app.name": app_name,
+        "spark.master": "local[*,4]",  # 4 attempts: without the number a local master does not retry a task
+        "spark.sql.warehouse.dir": str(files.private_folder("warehouse")),
+    }
+    fetches = not surroundings.has_jar(delta_jar(), home.get("spark.jars.ivy"))
+    log.info("starting Spark on this machine%s", ", which first fetches Delta's jars, once" if fetches else "")
+    with surroundings.names_in_utf_8():
+        return launch.start(SparkSession.builder, {**laptop_settings(), **own, **home})
 
 
 @contextmanager
@@ -201,13 +189,6 @@ def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
             context.setLocalProperty(key, named)  # type: ignore[arg-type]  # null takes it away
 
 
-def _silence_failed_tasks(spark: SparkSession) -> None:
-    """Keep the traces of failed tasks, one a try, out of a person's terminal: `spark/task_errors.py` tells of them."""
-    log4j = spark._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
-    for name in _LOGGERS_OF_FAILED_TASKS:
-        log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
-
-
 _NO_CONNECT = (
     "this is Spark Connect, which has no resource profiles for the model and no access to files through Spark's Java: "
     "take a classic session (on Databricks: a cluster with dedicated access, neither serverless nor standard access; "
@@ -233,19 +214,6 @@ def require_startable() -> None:
 def _is_hosted() -> bool:
     """Whether a cluster or spark-submit started this process, and Spark with it."""
     return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def configure_logging() -> None:
-    """Send the package's progress to standard error, unless the host program has set up logging."""
-    # PySpark logs each error of a query as one line of JSON with the whole Java trace, besides raising it.
-    logging.getLogger("DataFrameQueryContextLogger").setLevel(logging.CRITICAL + 1)
-    package = logging.getLogger("dedup_spark")
-    if not package.handlers and not logging.getLogger().handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
-        package.addHandler(handler)
-        package.setLevel(logging.INFO)
-        package.propagate = False
 
 
 def require_java() -> None:

@@ -48,6 +48,13 @@ def settings_of_home() -> dict[str, str]:
     return {"spark.jars.ivy": str(Path(usable[0], _JARS_OF_IVY) if usable else files.private_folder("ivy"))}
 
 
+def has_jar(coordinates: str, kept_in: str | None) -> bool:
+    """Whether Ivy has fetched `group:artifact:version` before; `kept_in` is spark.jars.ivy, where that is set."""
+    group, artifact, version = coordinates.split(":")
+    homes = [Path(kept_in)] if kept_in else [Path(pwd.getpwuid(os.getuid()).pw_dir, _JARS_OF_IVY)]
+    return any(os.path.exists(home / "jars" / f"{group}_{artifact}-{version}.jar") for home in homes)
+
+
 def _keeps_jars(home: Path) -> bool:
     kept = home / _JARS_OF_IVY
     return os.access(kept if os.path.exists(kept) else home, os.W_OK | os.X_OK)

@@ -7,8 +7,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.spark.causes import root_cause
 from dedup_spark.spark.delta import DELTA_SETTINGS
+from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.store.tables import parts_of_name, quoted_name
 
 _SPARKS_OWN = "spark_catalog"

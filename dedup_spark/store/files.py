@@ -124,6 +124,13 @@ def _written_beside(target: Path, data: bytes | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def try_to_write(uri: str) -> None:
+    """Write a file into a folder and delete it; raises what the store raises where that is not allowed."""
+    tried = f"{uri.rstrip('/')}/.tried-{secrets.token_hex(4)}"
+    write_atomically(tried, b"")
+    delete_tree(tried)
+
+
 def written_at(uri: str) -> float | None:
     """When a file of a disk was written, seconds since 1970; None elsewhere, and where there is none."""
     filesystem, path = open_filesystem(uri)

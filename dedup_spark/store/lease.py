@@ -22,6 +22,7 @@ import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -85,6 +86,7 @@ class Lease:
         self._commits = itertools.count(1)
         self._ended = threading.Event()
         self._writing = threading.Lock()  # a late heartbeat must not undo `released`
+        _HELD.add(self)
         threading.Thread(target=self._beat, daemon=True, name="lease").start()
 
     @property
@@ -145,6 +147,15 @@ class Lease:
     def _write(self, *, released: bool) -> None:
         self.holder = replace(self.holder, heartbeat=_now(), released=released)
         files.write_atomically(_path(self.root, self.number), _to_json(self.holder))
+
+
+_HELD: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def release_all() -> None:
+    """Release the leases that this process holds, for one that ends here."""
+    for held in list(_HELD):
+        held.release()
 
 
 def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> Lease | None:

@@ -169,6 +169,12 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+def lakes_listed(tables: Tables) -> list[str]:
+    """The lakes of which these tables hold a complete listing."""
+    done = (F.col("step") == StepName.INVENTORY) & (F.col("status") == RunStatus.COMPLETE)
+    return sorted(row["lake"] for row in tables.read(RUNS).where(done).select("lake").distinct().collect())
+
+
 def unfinished_run_id(tables: Tables, lake: str) -> str | None:
     """The newest run of this lake if it has not completed: the one that the same command continues."""
     whole = tables.read(RUNS).where((F.col("step") == WHOLE_RUN) & (F.col("lake") == lake))

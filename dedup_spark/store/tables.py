@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, TableError
-from dedup_spark.spark.causes import root_cause
+from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.store import dbfs, delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table

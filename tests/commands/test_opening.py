@@ -45,7 +45,7 @@ def test_the_schemes_of_one_store_hide_it_neither(lake: str, tables: str) -> Non
         opening._require_apart(Opening("run", None, tables, lake=lake))
 
 
-@pytest.mark.parametrize("below", ["images", "report/pictures", "_staging/x", "shard_files", "_lease"])
+@pytest.mark.parametrize("below", ["images", "report/pictures", "_staging/x", "shard_files", "_lease", "results"])
 def test_a_lake_where_a_run_makes_its_own_folders_is_refused(below: str, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")

@@ -11,10 +11,11 @@ import pytest
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
+from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import session
 from dedup_spark.spark.delta import delta_jar
-from dedup_spark.spark.session import configure_logging, get_session, require_java
+from dedup_spark.spark.session import get_session, require_java
 
 LOCAL_CONF = Path(__file__).parents[2] / "conf/local/spark-defaults.conf"
 INSTALL = "install Java 17"
