@@ -1,8 +1,8 @@
 """The command `dedup-spark`: parses, loads the settings, calls one function of `dedup_spark.api`, prints its answer.
 
 Exit codes: 0 done, 1 a step failed (the last line is the command that continues once its cause is mended), 2 wrong
-settings or surroundings, 130 ended by Ctrl-C, 143 ended by SIGTERM. With `--result NAME` the code is also in a file, for
-those who do not see it, unless a signal ended the command.
+settings or surroundings, 130 ended by Ctrl-C, 143 ended by SIGTERM. With `--result NAME` the code is also in a file,
+for those who do not see it, unless a signal ended the command.
 
 A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
 """
