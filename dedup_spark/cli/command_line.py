@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from dedup_spark.cli.arguments import make_parser, require_effect
+from dedup_spark.cli.arguments import is_question, make_parser, require_effect
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
 from dedup_spark.printable import printable
 from dedup_spark.redaction import without_secrets
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_effect(options)
     except ConfigError as e:
         return _wrong(e)
-    answers = importlib.import_module("dedup_spark.cli.answers")  # Spark is loaded here: what is above does not wait
+    # Spark is loaded here, by all but questions: what is above does not wait for it.
+    answers = importlib.import_module(f"dedup_spark.cli.{'questions' if is_question(options) else 'answers'}")
     answers.configure_logging()
     try:
         config = answers.load_settings(options)
