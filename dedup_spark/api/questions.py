@@ -1,8 +1,8 @@
 """Functions that answer questions about finished tables; they write nothing.
 
-`engine`: "duckdb" reads the tables without Spark and Java (the extra `reader`), "spark" by a session. None: Spark where a
-session or a database is given, else DuckDB. Both know the same tables, views and functions of views; of the rest of SQL
-each has its own dialect.
+`engine`: "duckdb" reads the tables without Spark and Java (the extra `reader`), "spark" by a session. None: Spark where
+a session or a database is given, else DuckDB. Both know the same tables, views and functions of views; of the rest of
+SQL each has its own dialect. What a function needs is imported when it is called, so that `sql` waits for no SciPy.
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dedup_spark.api.settings import Settings, config_of
-from dedup_spark.commands import explain as explaining
-from dedup_spark.commands import trace as tracing
 from dedup_spark.commands.asking import to_ask
-from dedup_spark.commands.dendrogram.reading import MAX_PICTURES, Asked, read_dendrogram
 from dedup_spark.store.view_definitions import ViewSettings
 
 if TYPE_CHECKING:
@@ -108,6 +105,8 @@ def trace(
         uri: Its address, its id (see `find_images`), or the end of its address; where up to five images have that end,
             there is a trace of each.
     """
+    from dedup_spark.commands import trace as tracing
+
     with to_ask("trace", spark, tables, database=database, engine=engine) as found:
         return tracing.trace_image(found, uri)
 
@@ -127,6 +126,8 @@ def explain(
         uri_a: The address of the first image, its id, or an end of the address that no other has.
         uri_b: The same of the second image.
     """
+    from dedup_spark.commands import explain as explaining
+
     with to_ask("explain", spark, tables, database=database, engine=engine) as found:
         return explaining.explain_pair(found, uri_a, uri_b)
 
@@ -140,7 +141,7 @@ def dendrogram(
     engine: str | None = None,
     image: str | None = None,
     at: float | None = None,
-    max_pictures: int = MAX_PICTURES,
+    max_pictures: int = 500,
     max_thumbnails: int = 0,
     of_lake: bool = False,
     pairs: Place | None = None,
@@ -160,6 +161,8 @@ def dendrogram(
         pairs: A CSV or Parquet file of labelled pairs (uri_a, uri_b or image_id_a, image_id_b; duplicate), for their
             precision and recall.
     """
+    from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
+
     labelled = os.fspath(pairs) if pairs is not None else None
     asked = Asked(cluster_id, image, at, max_pictures, max_thumbnails, of_lake, labelled)
     with to_ask("dendrogram", spark, tables, database=database, engine=engine) as found:

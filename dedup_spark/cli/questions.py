@@ -1,6 +1,7 @@
 """The answers of `sql`, `trace`, `explain` and `dendrogram`: like `answers.py`, but nothing here loads Spark.
 
-`command_line.py` takes this module instead of `answers.py` where a question is answered without Spark.
+`command_line.py` takes this module instead of `answers.py` where a question is answered without Spark. What one command
+needs is imported when it is asked for: `sql` waits for no SciPy.
 """
 
 from __future__ import annotations
@@ -14,11 +15,7 @@ from typing import Any
 
 from dedup_spark.api import questions as api
 from dedup_spark.commands.asking import to_ask
-from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, write_dendrogram
-from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
-from dedup_spark.commands.explain import describe_explanation
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
-from dedup_spark.commands.trace import describe_trace
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.sql_tables import SqlTables
@@ -94,17 +91,24 @@ def _query(options: Options) -> str | None:
 
 
 def _trace(options: Options, _: Config) -> Iterator[str]:
+    from dedup_spark.commands.trace import describe_trace
+
     for found in api.trace(None, options.uri, **_place(options)):
         yield describe_trace(found)
 
 
 def _explain(options: Options, _: Config) -> Iterator[str]:
+    from dedup_spark.commands.explain import describe_explanation
+
     if len(options.uri) != 2:
         raise ConfigError(f"explain: expected --uri twice, once for each image; found it {len(options.uri)} times")
     yield describe_explanation(api.explain(None, *options.uri, **_place(options)))
 
 
 def _dendrogram(options: Options, _: Config) -> Iterator[str]:
+    from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, write_dendrogram
+    from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
+
     suffix = require_kind(options.out) if options.out else ""  # before tables are read
     is_page, n_thumbnails = suffix == ".html", _THUMBNAILS if options.thumbnails is None else options.thumbnails
     if options.pairs and suffix not in (".html", ".json"):

@@ -30,8 +30,8 @@ def engine_for(engine: str | None, database: str | None, spark: SparkSession | N
         raise ConfigError(f"engine {engine!r}: expected {' or '.join(ENGINES)}")
     if engine == DUCKDB and database:
         raise ConfigError(
-            f"--database {database}: DuckDB asks no catalog; give --engine spark, or --tables with the folder in which the "
-            "catalog keeps the tables"
+            f"--database {database}: DuckDB asks no catalog; give --engine spark, or --tables with the folder in which "
+            "the catalog keeps the tables"
         )
     return engine or (SPARK if spark is not None or database else DUCKDB)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import csv
 import io
 import json
@@ -53,7 +52,8 @@ def format_of(asked: str | None, out: str | None) -> str | None:
         raise ConfigError(
             f"--out {out}: expected a file that ends with .csv, .json or .parquet, or one of these options"
         )
-    if out and not (os.path.isdir(folder := os.path.dirname(os.path.abspath(out))) and os.access(folder, os.W_OK)):
+    folder = Path(out or "").absolute().parent
+    if out and not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         raise ConfigError(f"--out {out}: expected a file in a folder that can be written to; {folder} is none")
     if out and os.path.isdir(out):
         raise ConfigError(f"--out {out}: expected a file; this is a folder")
@@ -71,14 +71,13 @@ def as_text(answer: pa.RecordBatchReader, kind: str) -> Iterator[str]:
 
 
 def write_answer(answer: pa.RecordBatchReader, kind: str, out: str) -> int:
-    """Write the answer to a file, whole or not at all; returns the number of rows. Batch by batch, in bounded memory."""
+    """Write the answer to a file, whole or not at all, batch by batch; returns the number of rows."""
     beside = f"{out}.{secrets.token_hex(4)}.part"
     try:
         n_rows = _write_parquet(answer, beside) if kind == PARQUET else _write_text(answer, kind, beside)
         os.replace(beside, out)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+        Path(beside).unlink(missing_ok=True)
     return n_rows
 
 

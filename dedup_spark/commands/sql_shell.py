@@ -118,7 +118,7 @@ def _session() -> Any:
         from prompt_toolkit.history import FileHistory, InMemoryHistory
     except ImportError as e:
         raise ConfigError(
-            "the shell of sql needs prompt_toolkit: `pip install 'dedup-spark[reader]'`; a query can be given as an argument"
+            "the shell of sql needs prompt_toolkit: `pip install 'dedup-spark[reader]'`; or give it the query"
         ) from e
     folder = Path(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")) / "dedup-spark"
     try:

@@ -131,13 +131,13 @@ class DuckTables:
         dataset = self._dataset(table)
         names = list(columns) if columns is not None else dataset.schema.names
         wanted = pc.field(table.key[0]).isin(pa.array(ids, pa.int64()))
-        holders = dataset.to_table(columns={"file": pc.field("__filename")}, filter=wanted)
-        files = set(holders["file"].unique().to_pylist())
+        holders = dataset.to_table(columns=["__filename"], filter=wanted)
+        files = set(holders["__filename"].unique().to_pylist())
         found = [dataset.schema.empty_table().select(names)]
         for file in (f for f in dataset.get_fragments() if f.path in files):
-            for group in file.split_by_row_group(schema=dataset.schema):
-                if group.count_rows(filter=wanted):
-                    found.append(group.to_table(dataset.schema, columns=names, filter=wanted))
+            groups = file.split_by_row_group(schema=dataset.schema)
+            holding = (group for group in groups if group.count_rows(filter=wanted))
+            found += [group.to_table(dataset.schema, columns=names, filter=wanted) for group in holding]
         return pa.concat_tables(found)
 
     def answer(self, query: str, max_rows: int | None = None) -> pa.Table:

@@ -1,8 +1,8 @@
 """The tables without Spark: as Arrow, by the package `deltalake`, an implementation of Delta of its own.
 
 For notebooks on a laptop, for services and for tests. It reads tables only: the views are SQL (`view_definitions.py`),
-and `dedup_spark.sql(None, ...)` answers that without Spark too (`duck.py`). Tables in a catalog are read from the folder
-where the catalog keeps them.
+and `dedup_spark.sql(None, ...)` answers that without Spark too (`duck.py`). Tables in a catalog are read from the
+folder where the catalog keeps them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The SQL views for users: their names, columns and text; `views.py` opens them.
 
 To add a view, add it to `VIEWS`; it is then in `dedup-spark sql`, in the catalog and in `report/views.sql`. Spark and
-DuckDB read the same text. What they take differently is avoided: `concat` (of a null), a type `timestamp`, a bare column
-`at`, `1D`, `struct`, sums of integers that nobody casts. Spark's functions that DuckDB lacks are macros in `duck.py`.
+DuckDB read the same text. What they take differently is avoided: `concat` (of a null), a type `timestamp`, a bare
+column `at`, `1D`, `struct`, sums of integers that nobody casts. Functions that DuckDB lacks are macros in `duck.py`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ WITH listed AS (
            WHEN kept.unlisted_since IS NOT NULL THEN concat('stays: the folder of ', stands, ' could not be listed')
            WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
            WHEN listed.listed_at < current_timestamp - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
-             THEN concat('stays: the lake of ', stands, ' was last listed at ', substring(cast(listed.listed_at AS string), 1, 19),
+             THEN concat('stays: the lake of ', stands, ' was last listed at ',
+                         substring(cast(listed.listed_at AS string), 1, 19),
                          ', longer ago than cluster.max_listing_age_hours')
          END AS not_now
   FROM (

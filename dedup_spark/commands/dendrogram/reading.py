@@ -74,8 +74,8 @@ def read_dendrogram(tables: SqlTables, asked: Asked) -> Dendrogram:
     Raises:
         ConfigError: There is no such cluster or image, no pair joins it to another, or `at` is no height of its axis.
         TableError: The tables were not written by one run of the step cluster.
-    Cost: about ten scans of narrow columns; n squared memory in this process (stages/cluster/component_tree.py), for n up
-    to cluster.max_component_images.
+    Cost: about ten scans of narrow columns; n squared memory in this process (stages/cluster/component_tree.py), for n
+    up to cluster.max_component_images.
     """
     labels = read_labels(asked.pairs) if asked.pairs else None
     settings = last_settings(tables, "dendrogram")
