@@ -163,8 +163,8 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     settings = view_definitions.ViewSettings(1)
     for query in queries:
         anywhere = re.sub(r"WHERE uri LIKE '[^']*' AND", "WHERE", query)
-        for tables in (SparkTables(finished.tables, settings), DuckTables(finished.tables.root, settings)):
-            assert len(tables.answer(anywhere, 5)), f"no row: {query}"
+        for asked in (SparkTables(finished.tables, settings), DuckTables(finished.tables.root, settings)):
+            assert len(asked.answer(anywhere, 5)), f"no row: {query}"
 
 
 @pytest.mark.slow

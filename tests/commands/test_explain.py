@@ -10,8 +10,8 @@ from conftest import FinishedRun
 from fabricated import fill, frame, hamming, listed, readable, rejected
 
 from dedup_spark.cli import main
-from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.commands.explain import Comparison, describe_explanation, explain_pair, why_not
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.store.duck import DuckTables

@@ -64,12 +64,12 @@ def test_a_time_may_be_called_at(known: DuckTables) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "DELETE FROM clusters WHERE true", "DROP VIEW duplicates", "DROP TABLE clusters", "UPDATE clusters SET uri = ''",
+        "DELETE FROM clusters WHERE true", "DROP VIEW duplicates", "DROP TABLE clusters", "UPDATE runs SET lake = ''",
         "INSERT INTO runs SELECT * FROM runs", "CREATE TABLE x AS SELECT 1", "COPY clusters TO '/tmp/x.csv'",
         "ATTACH '/tmp/x.db'", "PRAGMA database_list", "INSTALL httpfs", "LOAD httpfs", "CALL pragma_version()",
         "SET threads = 1", "EXPORT DATABASE '/tmp/x'", "IMPORT DATABASE '/tmp/x'", "BEGIN", "CHECKPOINT", "VACUUM",
         "SELECT 1; SELECT 2", "SELECT 1; DELETE FROM clusters", "EXPLAIN ANALYZE CREATE TABLE x (a INT)",
-        "EXPLAIN DELETE FROM clusters", "", "-- nothing", "PREPARE a AS SELECT 1", "USE x", "ALTER TABLE runs ADD a INT",
+        "EXPLAIN DELETE FROM clusters", "", "-- nothing", "PREPARE a AS SELECT 1", "USE x", "ALTER TABLE x ADD a INT",
     ],
 )  # fmt: skip
 def test_what_is_no_question_is_refused_in_one_sentence(known: DuckTables, query: str) -> None:
@@ -89,7 +89,7 @@ def test_what_is_no_question_is_refused_in_one_sentence(known: DuckTables, query
 )  # fmt: skip
 def test_no_file_and_nothing_of_this_process_is_read(known: DuckTables, tmp_path: Path, source: str) -> None:
     (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ConfigError, match="the query was refused|the query is not valid") as e:
+    with pytest.raises(ConfigError, match=r"the query was refused|the query is not valid") as e:
         known.answer(f"SELECT * FROM {source.format(tmp_path / 'secret.csv')}")
     assert "\n" not in str(e.value)
 
@@ -108,7 +108,9 @@ def test_no_file_and_nothing_of_this_process_is_read(known: DuckTables, tmp_path
 def test_a_mistake_is_told_in_one_sentence_with_near_names(known: DuckTables, query: str, said: str) -> None:
     with pytest.raises(ConfigError) as e:
         known.answer(query)
-    assert str(e.value).startswith(f"the query is not valid: {said}" if said.startswith("there") else "the query is not")
+    assert str(e.value).startswith(
+        f"the query is not valid: {said}" if said.startswith("there") else "the query is not"
+    )
     assert said in str(e.value)
     assert "\n" not in str(e.value)
 
@@ -134,7 +136,9 @@ def test_a_query_of_ours_takes_values_and_rows(known: DuckTables) -> None:
 
 
 def test_where_there_are_no_tables_or_older_ones_a_sentence_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--tables .*: there are no dedup-spark tables; `dedup-spark run` makes them"):
+    with pytest.raises(
+        ConfigError, match=r"--tables .*: there are no dedup-spark tables; `dedup-spark run` makes them"
+    ):
         DuckTables(str(tmp_path / "nothing"))
     write_tables(tmp_path, {})
     write_format(str(tmp_path), None, Format(FORMAT, "other columns"))

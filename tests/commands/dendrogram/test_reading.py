@@ -17,9 +17,9 @@ from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
 from dedup_spark.commands.dendrogram.tree import Dendrogram
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
-from dedup_spark.store.duck import DuckTables
 from dedup_spark.stages.cluster.component_tree import ComponentTree, tree_of_rows
 from dedup_spark.stages.cluster.cut import cut_settings
+from dedup_spark.store.duck import DuckTables
 
 Row = dict[str, Any]
 

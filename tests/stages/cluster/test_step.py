@@ -35,9 +35,9 @@ from dedup_spark.config import Config
 from dedup_spark.errors import GuardError, UncalibratedError
 from dedup_spark.kernels.clusters import keeping, linkage
 from dedup_spark.stages.cluster import cut
-from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import PAIRS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 
 
