@@ -13,7 +13,7 @@ from dedup_spark.errors import ConfigError, DedupError
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(
     r'Referenced column "(?P<bare>[^"]+)" (?:was )?not found|'
-    r'Table "(?P<table>[^"]+)" does not have a column named "(?P<of_table>[^"]+)"'
+    r'(?:Table|Values list) "(?P<table>[^"]+)" does not have a column named "(?P<of_table>[^"]+)"'
 )
 _CANDIDATES = re.compile(r'Candidate bindings: :? ?((?:"[^"]+"(?:, )?)+)')
 _EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+)?", re.IGNORECASE)

@@ -250,8 +250,16 @@ def test_ids_are_written_and_read_alike_by_both_engines(known: Tables) -> None:
         assert asked.answer(query, 1).to_pylist() == [{"a": "fffffffffffffffe", "b": -2, "c": 0}]
 
 
-@pytest.mark.parametrize("query", ["DELETE FROM clusters WHERE true", "DROP VIEW duplicates", "CREATE TABLE x (a INT)",
-                                   "INSERT INTO runs SELECT * FROM runs", "WITH a AS (SELECT 1) INSERT INTO x FROM a"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM clusters WHERE true",
+        "DROP VIEW duplicates",
+        "CREATE TABLE x (a INT)",
+        "INSERT INTO runs SELECT * FROM runs",
+        "WITH a AS (SELECT 1) INSERT INTO x FROM a",
+    ],
+)
 def test_spark_answers_questions_only(known: Tables, query: str) -> None:
     with pytest.raises(ConfigError, match=r"the query is not valid|changes nothing: found"):
         SparkTables(known).answer(query)
