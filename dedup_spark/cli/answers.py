@@ -124,7 +124,7 @@ def _demo(options: Options, config: Config) -> Iterator[str]:
     yield f"\ntables  {done.tables}\nreport  {done.report}"
     for question, query in QUERIES:
         yield f'\n{question}\n  dedup-spark sql --tables {done.tables} "{query}"\n'
-        yield describe_answer(api.sql(None, query, max_rows=21, **place), 20)
+        yield describe_answer(api.sql(None, query, max_rows=21, engine="spark", **place), 20)
 
 
 ANSWERS: dict[str, Answer] = {
