@@ -48,10 +48,19 @@ _MEMBERS = (  # image_id, keeper_image_id, relation, similarity, hamming_bits
 
 def fill_known_tables(tables: Tables) -> None:
     """Append the rows; the tables exist and are empty."""
-    append(tables, IMAGES, [image_row(*address) for address in _ADDRESSES])
-    append(tables, FEATURES, [feature_row(address[0], *_REJECTED.get(address[0], ())) for address in _ADDRESSES])
-    append(tables, CLUSTERS, [_cluster_row(*member) for member in _MEMBERS])
-    append(tables, RUNS, [listing_row(lake) for lake in (LAKE, TAR_LAKE, MANIFEST)])
+    rows = known_rows()
+    for table in (IMAGES, FEATURES, CLUSTERS, RUNS):
+        append(tables, table, rows[table.name])
+
+
+def known_rows() -> dict[str, list[dict[str, Any]]]:
+    """The rows by the name of their table; a missing column is null."""
+    return {
+        IMAGES.name: [image_row(*address) for address in _ADDRESSES],
+        FEATURES.name: [feature_row(address[0], *_REJECTED.get(address[0], ())) for address in _ADDRESSES],
+        CLUSTERS.name: [_cluster_row(*member) for member in _MEMBERS],
+        RUNS.name: [listing_row(lake) for lake in (LAKE, TAR_LAKE, MANIFEST)],
+    }
 
 
 def listing_row(lake: str, hours_ago: float = 1, status: str = "complete") -> dict[str, Any]:

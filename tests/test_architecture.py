@@ -41,7 +41,9 @@ LAYERS = (
 """From the bottom to the top: a module imports of its own layer and of those below it."""
 
 NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.py", "store/table_format.py",
-            "store/files.py", "store/reader.py", "stages/reading/decoder_child.py", "cli/arguments.py",
+            "store/files.py", "store/reader.py", "store/duck.py", "store/duck_errors.py", "store/sql_tables.py",
+            "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
+            "stages/reading/decoder_child.py", "cli/arguments.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip
 NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")
 MAY_READ_FILES = ("config.py",)  # the settings file that a person names

@@ -17,10 +17,11 @@ from conftest import FinishedRun
 import dedup_spark
 from dedup_spark import pipeline
 from dedup_spark.cli.arguments import make_parser
-from dedup_spark.commands.sql import run_query
 from dedup_spark.commands.verify_removal.command import Wanted, verify_removal
 from dedup_spark.config import load_config
 from dedup_spark.store import tables, view_definitions
+from dedup_spark.store.duck import DuckTables
+from dedup_spark.store.spark_sql import SparkTables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -159,9 +160,11 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     queries += [words[words.index("-e") + 1] for words in words_of_commands("spark-sql")]
     queries += re.findall(r"^```sql\n(.*?);?\n```", TEXT, re.DOTALL | re.MULTILINE)
     assert len(queries) >= 6
+    settings = view_definitions.ViewSettings(1)
     for query in queries:
         anywhere = re.sub(r"WHERE uri LIKE '[^']*' AND", "WHERE", query)
-        assert len(run_query(finished.tables, anywhere, view_definitions.ViewSettings(1), 5)), f"no row: {query}"
+        for asked in (SparkTables(finished.tables, settings), DuckTables(finished.tables.root, settings)):
+            assert len(asked.answer(anywhere, 5)), f"no row: {query}"
 
 
 @pytest.mark.slow

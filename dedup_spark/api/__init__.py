@@ -12,7 +12,8 @@ printed. What they have in common:
 
 * `spark`: the session to use. It is neither made nor stopped here; while a function runs, its time zone is UTC and its
   Arrow batches hold 1,024 rows, as our rows need it. None: the session that the platform has, or else a new local one
-  (with a line in the log), which stays open.
+  (with a line in the log), which stays open. Questions (`sql`, `trace`, `explain`, `dendrogram`) need none: see their
+  module, `questions.py`.
 * `tables`: where the tables are: a local path or a URI. `database`: the catalog's schema for them, as `main.dedup`.
 * `lake`: the folder or URI of the images, in any spelling; `runs.lake` and `images.lake` hold the canonical one.
 * `settings`: `{"match": {"min_similarity": 0.5}}` or `{"match.min_similarity": 0.5}`, or a whole `Config`; they go
@@ -26,12 +27,49 @@ sentence, where the work fails; finished work is kept, and the same call goes on
 the same tables at the same time are two runs: the second one is refused.
 """
 
-from dedup_spark.api.measures import Calibration, calibrate, plan
-from dedup_spark.api.questions import dendrogram, explain, open_views, sql, summary, trace
-from dedup_spark.api.runs import RunResult, demo, embed, run, run_step
-from dedup_spark.api.upkeep import export_index, repair, upgrade, verify_removal
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dedup_spark.api.measures import Calibration as Calibration
+    from dedup_spark.api.measures import calibrate as calibrate
+    from dedup_spark.api.measures import plan as plan
+    from dedup_spark.api.questions import dendrogram as dendrogram
+    from dedup_spark.api.questions import explain as explain
+    from dedup_spark.api.questions import open_views as open_views
+    from dedup_spark.api.questions import sql as sql
+    from dedup_spark.api.questions import summary as summary
+    from dedup_spark.api.questions import trace as trace
+    from dedup_spark.api.runs import RunResult as RunResult
+    from dedup_spark.api.runs import demo as demo
+    from dedup_spark.api.runs import embed as embed
+    from dedup_spark.api.runs import run as run
+    from dedup_spark.api.runs import run_step as run_step
+    from dedup_spark.api.upkeep import export_index as export_index
+    from dedup_spark.api.upkeep import repair as repair
+    from dedup_spark.api.upkeep import upgrade as upgrade
+    from dedup_spark.api.upkeep import verify_removal as verify_removal
+
+_HOMES = {
+    "measures": ("Calibration", "calibrate", "plan"),
+    "questions": ("dendrogram", "explain", "open_views", "sql", "summary", "trace"),
+    "runs": ("RunResult", "demo", "embed", "run", "run_step"),
+    "upkeep": ("export_index", "repair", "upgrade", "verify_removal"),
+}
+"""The names of each module; it is loaded when the first of them is used, as questions are answered without Spark."""
 
 __all__ = [
     "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "export_index", "open_views",
     "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'dedup_spark.api' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"dedup_spark.api.{home}"), name)
+    globals()[name] = value
+    return value

@@ -1,27 +1,28 @@
-"""Functions that answer questions about finished tables; they write nothing."""
+"""Functions that answer questions about finished tables; they write nothing.
+
+`engine`: "duckdb" reads the tables without Spark and Java (the extra `reader`), "spark" by a session. None: Spark where
+a session or a database is given, else DuckDB. Both know the same tables, views and functions of views; of the rest of
+SQL each has its own dialect. What a function needs is imported when it is called, so that `sql` waits for no SciPy.
+"""
 
 from __future__ import annotations
 
 import os
-
-import pyarrow as pa
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from dedup_spark.api.settings import Settings, config_of
-from dedup_spark.commands import explain as explaining
-from dedup_spark.commands import opening
-from dedup_spark.commands import sql as querying
-from dedup_spark.commands import trace as tracing
-from dedup_spark.commands.dendrogram.reading import MAX_PICTURES, Asked, read_dendrogram
-from dedup_spark.commands.dendrogram.tree import Dendrogram
-from dedup_spark.commands.explain import Explanation
-from dedup_spark.commands.opening import Opening, Place
-from dedup_spark.commands.trace import Trace
-from dedup_spark.spark.task_errors import told_in_a_sentence
-from dedup_spark.stages.report.summary import collect_summary
-from dedup_spark.stages.report.values import Summary
-from dedup_spark.store import views
-from dedup_spark.store.views import ViewSettings
+from dedup_spark.commands.asking import to_ask
+from dedup_spark.store.view_definitions import ViewSettings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from dedup_spark.commands.dendrogram.tree import Dendrogram
+    from dedup_spark.commands.explain import Explanation
+    from dedup_spark.commands.opening import Place
+    from dedup_spark.commands.trace import Trace
+    from dedup_spark.stages.report.values import Summary
 
 
 def sql(
@@ -31,20 +32,23 @@ def sql(
     tables: Place,
     max_rows: int | None = None,
     database: str | None = None,
+    engine: str | None = None,
     settings: Settings = None,
     settings_file: Place | None = None,
 ) -> pa.Table:
-    """The answer to one query over all tables and views by their names, as an Arrow table on the driver.
+    """The answer to one query over all tables and views by their names, as an Arrow table in this process.
 
-    The tables and views stay open in the session as temporary views; one of your own of such a name is replaced.
+    One SELECT: what writes is refused. With Spark the tables and views stay open in the session as temporary views; one
+    of your own of such a name is replaced.
 
     Args:
         query: One query in SQL, such as `SELECT * FROM duplicates`.
         max_rows: The most rows to return; None: all, which Spark refuses beyond spark.driver.maxResultSize.
+        engine: See the head of this module.
     """
-    config = config_of(settings, settings_file)
-    with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
-        return querying.run_query(found, query, ViewSettings.of(config), max_rows)
+    of_views = ViewSettings.of(config_of(settings, settings_file))
+    with to_ask("sql", spark, tables, database=database, engine=engine, settings=of_views) as found:
+        return found.answer(query, max_rows)
 
 
 def open_views(
@@ -59,8 +63,12 @@ def open_views(
 
     Nothing is written. Temporary views of these names that the session has already are replaced.
     """
+    from dedup_spark.commands import opening
+    from dedup_spark.spark.task_errors import told_in_a_sentence
+    from dedup_spark.store import views
+
     config = config_of(settings, settings_file)
-    with told_in_a_sentence(), opening.to_read(Opening("sql", spark, tables, database)) as found:
+    with told_in_a_sentence(), opening.to_read(opening.Opening("sql", spark, tables, database)) as found:
         views.open_views(found, ViewSettings.of(config))
         return found.spark
 
@@ -74,18 +82,32 @@ def summary(
     settings_file: Place | None = None,
 ) -> Summary:
     """The main figures of the tables: images found and read, clusters, images that may go. Cost: a few counts."""
+    from dedup_spark.commands import opening
+    from dedup_spark.spark.task_errors import told_in_a_sentence
+    from dedup_spark.stages.report.summary import collect_summary
+
     config = config_of(settings, settings_file)
-    with told_in_a_sentence(), opening.to_read(Opening("report", spark, tables, database)) as found:
+    with told_in_a_sentence(), opening.to_read(opening.Opening("report", spark, tables, database)) as found:
         return collect_summary(found, ViewSettings.of(config))
 
 
-def trace(spark: SparkSession | None, uri: str, *, tables: Place, database: str | None = None) -> list[Trace]:
+def trace(
+    spark: SparkSession | None,
+    uri: str,
+    *,
+    tables: Place,
+    database: str | None = None,
+    engine: str | None = None,
+) -> list[Trace]:
     """What became of an image: its rows in images, features, pairs, clusters and cluster_history.
 
     Args:
-        uri: Its address, or the end of its address; where up to five images have that end, there is a trace of each.
+        uri: Its address, its id (see `find_images`), or the end of its address; where up to five images have that end,
+            there is a trace of each.
     """
-    with told_in_a_sentence(), opening.to_read(Opening("trace", spark, tables, database)) as found:
+    from dedup_spark.commands import trace as tracing
+
+    with to_ask("trace", spark, tables, database=database, engine=engine) as found:
         return tracing.trace_image(found, uri)
 
 
@@ -96,26 +118,30 @@ def explain(
     *,
     tables: Place,
     database: str | None = None,
+    engine: str | None = None,
 ) -> Explanation:
     """Why two images are joined, or are not: their facts, the evidence between them, the path or what kept them apart.
 
     Args:
-        uri_a: The address of the first image, or an end of it that no other address has.
+        uri_a: The address of the first image, its id, or an end of the address that no other has.
         uri_b: The same of the second image.
     """
-    with told_in_a_sentence(), opening.to_read(Opening("explain", spark, tables, database)) as found:
+    from dedup_spark.commands import explain as explaining
+
+    with to_ask("explain", spark, tables, database=database, engine=engine) as found:
         return explaining.explain_pair(found, uri_a, uri_b)
 
 
 def dendrogram(
     spark: SparkSession | None,
-    cluster_id: int | None = None,
+    cluster_id: int | str | None = None,
     *,
     tables: Place,
     database: str | None = None,
+    engine: str | None = None,
     image: str | None = None,
     at: float | None = None,
-    max_pictures: int = MAX_PICTURES,
+    max_pictures: int = 500,
     max_thumbnails: int = 0,
     of_lake: bool = False,
     pairs: Place | None = None,
@@ -126,8 +152,8 @@ def dendrogram(
     those at `at`, each with what would become of the published clusters.
 
     Args:
-        cluster_id: A cluster; None where `image` is given.
-        image: The address of an image, or an end of it that no other address has.
+        cluster_id: A cluster, as a number or as text in hex; None where `image` is given.
+        image: The address of an image, its id, or an end of the address that no other has.
         at: The height of another cut, in the unit of the result's `axis`; None: the cut of the run.
         max_pictures: The most leaves; of a larger component the largest branch around the keeper, or the image.
         max_thumbnails: The most leaves that get a thumbnail.
@@ -135,7 +161,9 @@ def dendrogram(
         pairs: A CSV or Parquet file of labelled pairs (uri_a, uri_b or image_id_a, image_id_b; duplicate), for their
             precision and recall.
     """
+    from dedup_spark.commands.dendrogram.reading import Asked, read_dendrogram
+
     labelled = os.fspath(pairs) if pairs is not None else None
     asked = Asked(cluster_id, image, at, max_pictures, max_thumbnails, of_lake, labelled)
-    with told_in_a_sentence(), opening.to_read(Opening("dendrogram", spark, tables, database)) as found:
+    with to_ask("dendrogram", spark, tables, database=database, engine=engine) as found:
         return read_dendrogram(found, asked)

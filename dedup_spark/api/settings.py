@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dedup_spark.commands.opening import Place
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dedup_spark.commands.opening import Place
 
 Settings = Config | Mapping[str, Any] | None
 

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dedup_spark import api, pipeline
+from dedup_spark.cli import questions
 from dedup_spark.commands.calibrate.settings_file import describe_operating_point
 from dedup_spark.commands.demo import QUERIES
-from dedup_spark.commands.dendrogram.page import has_pictures, require_kind, write_dendrogram
-from dedup_spark.commands.dendrogram.texts import describe_groups, describe_part, to_newick
-from dedup_spark.commands.explain import describe_explanation
 from dedup_spark.commands.export_index.text import describe_export
 from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
-from dedup_spark.commands.trace import describe_trace
 from dedup_spark.commands.verify_removal.command import describe_removals
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
@@ -38,8 +35,6 @@ __all__ = ["ANSWERS", "leave_result", "load_settings"]
 
 Options = argparse.Namespace
 Answer = Callable[[Options, Config], Iterator[str]]
-
-_THUMBNAILS = 200
 
 
 def load_settings(options: Options) -> Config:
@@ -120,11 +115,6 @@ def _calibrate(options: Options, config: Config) -> Iterator[str]:
     yield f"All settings were written to {options.out}. Go on with them: {go_on}"
 
 
-def _sql(options: Options, config: Config) -> Iterator[str]:
-    answer = api.sql(None, options.query, max_rows=options.rows + 1, **_place(options, config))
-    yield describe_answer(answer, options.rows)
-
-
 def _verify_removal(options: Options, config: Config) -> Iterator[str]:
     asked = {"out": options.out, "relations": options.relation, "tiers": options.tier, "limit": options.limit}
     yield describe_removals(api.verify_removal(None, **asked, **_place(options, config)))
@@ -133,46 +123,6 @@ def _verify_removal(options: Options, config: Config) -> Iterator[str]:
 def _export_index(options: Options, _: Config) -> Iterator[str]:
     place = {"tables": options.tables, "database": options.database}
     yield describe_export(api.export_index(None, to=options.to, merged=options.merged, **place))
-
-
-def _trace(options: Options, _: Config) -> Iterator[str]:
-    for found in api.trace(None, options.uri, tables=options.tables, database=options.database):
-        yield describe_trace(found)
-
-
-def _explain(options: Options, _: Config) -> Iterator[str]:
-    if len(options.uri) != 2:
-        raise ConfigError(f"explain: expected --uri twice, once for each image; found it {len(options.uri)} times")
-    yield describe_explanation(api.explain(None, *options.uri, tables=options.tables, database=options.database))
-
-
-def _dendrogram(options: Options, _: Config) -> Iterator[str]:
-    suffix = require_kind(options.out) if options.out else ""  # before Spark starts
-    is_page, n_thumbnails = suffix == ".html", _THUMBNAILS if options.thumbnails is None else options.thumbnails
-    if options.pairs and suffix not in (".html", ".json"):
-        raise ConfigError("--pairs: precision and recall are written to a page or JSON: give --out with .html or .json")
-    if options.thumbnails and not has_pictures(suffix):
-        raise ConfigError("--thumbnails: they are shown in a page or a drawing: give --out with .html or .svg")
-    found = api.dendrogram(
-        None,
-        options.cluster,
-        image=options.image,
-        at=options.at,
-        max_pictures=options.max_pictures,
-        max_thumbnails=n_thumbnails if has_pictures(suffix) else 0,
-        of_lake=is_page,
-        pairs=options.pairs,
-        tables=options.tables,
-        database=options.database,
-    )
-    if options.out:
-        write_dendrogram(found, options.out)
-    if options.at is not None:
-        yield describe_groups(found)
-    if options.out:
-        yield f"The tree of {describe_part(found)} was written to {options.out}"
-    elif options.at is None:
-        yield to_newick(found)
 
 
 def _upkeep(options: Options, _: Config, do: Callable[..., dict[str, int]]) -> Iterator[str]:
@@ -189,7 +139,7 @@ def _demo(options: Options, config: Config) -> Iterator[str]:
     yield f"\ntables  {done.tables}\nreport  {done.report}"
     for question, query in QUERIES:
         yield f'\n{question}\n  dedup-spark sql --tables {done.tables} "{query}"\n'
-        yield describe_answer(api.sql(None, query, max_rows=21, **place), 20)
+        yield describe_answer(api.sql(None, query, max_rows=21, engine="spark", **place), 20)
 
 
 ANSWERS: dict[str, Answer] = {
@@ -198,14 +148,11 @@ ANSWERS: dict[str, Answer] = {
     "index export": _export_index,
     "plan": _plan,
     "embed": _embed,
-    "sql": _sql,
     "verify-removal": _verify_removal,
-    "trace": _trace,
     "calibrate": _calibrate,
-    "explain": _explain,
-    "dendrogram": _dendrogram,
     "upgrade": functools.partial(_upkeep, do=api.upgrade),
     "repair": functools.partial(_upkeep, do=api.repair),
     "demo": _demo,
+    **questions.ANSWERS,
 }
 """The answers, by the name of the command."""

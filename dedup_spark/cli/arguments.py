@@ -35,6 +35,8 @@ UPKEEP = {
 }
 CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
+QUESTIONS = ("sql", "trace", "explain", "dendrogram")
+"""Commands that only read; `questions.py` answers them."""
 _SETTINGS = ("--config", "--set")
 
 
@@ -56,6 +58,11 @@ def require_effect(options: argparse.Namespace) -> None:
         raise ConfigError(
             f"{options.command}: found {' and '.join(given)}, which would change nothing: {options.ignored_as}"
         )
+
+
+def is_question(options: argparse.Namespace) -> bool:
+    """Whether this command is answered without Spark."""
+    return options.command in QUESTIONS and (options.engine or ("spark" if options.database else "duckdb")) != "spark"
 
 
 class _Commands:
@@ -209,8 +216,36 @@ def _add_embed(commands: _Commands) -> None:
 
 def _add_sql(commands: _Commands) -> None:
     sub = commands.add("sql", "answer a SQL query over all tables and views")
-    sub.add_argument("query", help="for example: 'SELECT * FROM duplicates LIMIT 20'")
-    sub.add_argument("--rows", type=int, default=50, help="rows to show (default: 50)")
+    sub.add_argument(
+        "query",
+        nargs="?",
+        help="for example: 'SELECT * FROM duplicates LIMIT 20'; without one it is read from standard input, and on a "
+        "terminal a shell opens",
+    )
+    sub.add_argument("-f", "--file", metavar="FILE", help="read the query from a file")
+    sub.add_argument("--rows", type=_positive, metavar="N", help="rows to show (default: 50; in files: all)")
+    shape = sub.add_mutually_exclusive_group()
+    for name, text in (("csv", "CSV"), ("json", "one array of JSON"), ("parquet", "Parquet, with --out")):
+        shape.add_argument(
+            f"--{name}", action="store_const", dest="format", const=name, help=f"write the answer as {text}"
+        )
+    shape.add_argument("--vertical", action="store_true", help="print a line for each value")
+    sub.add_argument("--out", metavar="FILE", help="write the answer to a file: .csv, .json or .parquet")
+    _add_engine(sub)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+    return int(text)
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("duckdb", "spark"),
+        help="duckdb needs no Java and answers in seconds; spark for a catalog (default: spark with --database)",
+    )
 
 
 def _add_verify_removal(commands: _Commands) -> None:
@@ -239,7 +274,8 @@ def _add_questions(commands: _Commands) -> None:
         "show what became of one image, from its listing to its cluster",
         why_no_settings="it shows what the tables hold",
     )
-    sub.add_argument("--uri", required=True, help="address of the image, or the end of its address")
+    sub.add_argument("--uri", required=True, help="address of the image, the end of its address, or its id")
+    _add_engine(sub)
     sub = commands.add(
         "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True
     )
@@ -262,8 +298,12 @@ def _add_questions(commands: _Commands) -> None:
         "run the step cluster with them",
     )
     sub.add_argument(
-        "--uri", action="append", required=True, help="address of an image, or the end of its address; give it twice"
+        "--uri",
+        action="append",
+        required=True,
+        help="address of an image, the end of its address, or its id; give it twice",
     )
+    _add_engine(sub)
     _add_dendrogram(commands)
 
 
@@ -275,7 +315,9 @@ def _add_dendrogram(commands: _Commands) -> None:
         "for other settings run the step cluster with them",
     )
     which = sub.add_mutually_exclusive_group(required=True)
-    which.add_argument("--cluster", type=int, metavar="ID", help="the component that this cluster_id is a part of")
+    which.add_argument(
+        "--cluster", metavar="ID", help="the component of this cluster_id, of which the first few hex digits are enough"
+    )
     which.add_argument("--image", metavar="URI", help="the same of an image, by its address or the end of it")
     sub.add_argument(
         "--at", type=float, metavar="HEIGHT", help="list the groups at another cut, in the unit of the tree's axis"
@@ -294,6 +336,7 @@ def _add_dendrogram(commands: _Commands) -> None:
         "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"
     )
     sub.add_argument("--thumbnails", type=int, metavar="N", help="thumbnails in a page or drawing (default: 200)")
+    _add_engine(sub)
 
 
 def _add_upkeep(commands: _Commands) -> None:

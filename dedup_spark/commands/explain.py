@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
 
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.commands.last_settings import last_settings, least_probability
 from dedup_spark.commands.text_table import format_table
-from dedup_spark.commands.trace import find_images
+from dedup_spark.commands.trace import find_one_image
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.clusters.components import shortest_path
-from dedup_spark.store.schema import ALL, CLUSTERS, EVIDENCE, FEATURES, GUARDED, PAIRS
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.schema import ALL, EVIDENCE, FEATURES, PAIRS
+from dedup_spark.store.sql_tables import SqlTables, first_row
 from dedup_spark.vocabulary import IDENTICAL, FeatureStatus, Guard
 
 Facts = dict[str, Any]
@@ -27,7 +27,8 @@ _SHOWN = (
     "image_id", "status", "reject_reason", "format", "width_px", "height_px", "size_bytes", "content_hash",
     "pixel_hash", "phash", "luma_stddev", "entropy_bits", "model_id", "guard", "cluster_id", "is_keeper",
 )  # fmt: skip
-_MAX_PATH_PAIRS = 5_000_000  # 24 bytes each on the driver
+_IDS = ("image_id", "phash", "cluster_id")
+_MAX_PATH_PAIRS = 5_000_000  # 24 bytes each in memory
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,19 @@ class Explanation:
     why_not: str | None
 
 
-def explain_pair(tables: Tables, uri_a: str, uri_b: str) -> Explanation:
+def explain_pair(tables: SqlTables, uri_a: str, uri_b: str) -> Explanation:
     """Facts and evidence for two images, and why they are joined or not; each is given by its address or its end.
 
     Raises:
-        ConfigError: No image, or more than one, has an address, or no step cluster has finished.
+        ConfigError: No image, or more than one, has an address; the two are one; or no step cluster has finished.
     """
     settings = last_settings(tables, "explain")
-    a, b = (_facts(tables, uri) for uri in (uri_a, uri_b))
+    first, second = (find_one_image(tables, uri) for uri in (uri_a, uri_b))
+    if first["image_id"] == second["image_id"]:
+        raise ConfigError(f"explain: both are the same image, {first['uri']}; give two different ones")
+    a, b = (_facts(tables, image) for image in (first, second))
     about_pairs = [table for table in ALL if table.key == PAIRS.key]
-    found = {table.name: _between(tables.read(table), a, b).first() for table in about_pairs}
-    rows = {name: row.asDict() if row else None for name, row in found.items()}
+    rows = {table.name: _between(tables, table.name, a, b) for table in about_pairs}
     comparison = _comparison(a, b, rows[PAIRS.name], rows[EVIDENCE.name])
     if a.get("cluster_id") is not None and a["cluster_id"] == b.get("cluster_id"):
         path = _joining_path(tables, a, b, settings)
@@ -114,8 +117,8 @@ def describe_explanation(found: Explanation) -> str:
     return "\n".join(
         [
             *lines,
-            f"\njoined: both are in cluster {found.cluster_id}",
-            *(f"  {name}: {side.get('reason')} (keeper {side['keeper_image_id']})" for name, side in sides),
+            f"\njoined: both are in cluster {in_hex(found.cluster_id)}",
+            *(f"  {name}: {side.get('reason')} (keeper {in_hex(side['keeper_image_id'])})" for name, side in sides),
             f"  path of pairs, with the similarity of each:{'' if hops else ' none'}",
             *hops,
         ]
@@ -167,20 +170,20 @@ def _why_no_pair(compared: Comparison, match: Facts) -> str:
     )
 
 
-def _facts(tables: Tables, uri: str) -> Facts:
+def _facts(tables: SqlTables, image: Facts) -> Facts:
     """The rows of one image in images, features, clusters and guarded as one row, with its representative."""
-    found = find_images(tables, uri)
-    if len(found) > 1:
-        raise ConfigError(f"{len(found)} images have a uri that ends with '{uri}'; give a longer part of it")
-    facts = found[0].asDict()
-    for table in (FEATURES, CLUSTERS):
-        row = tables.read(table).where(F.col("image_id") == facts["image_id"]).first()
-        facts = facts | {k: v for k, v in (row.asDict() if row else {}).items() if facts.get(k) is None}
-    facts["representative_id"] = facts["image_id"]
+    facts, me = dict(image), {"image_id": image["image_id"]}
+    wanted = [name for name in FEATURES.column_names if name != "thumbnail"]
+    held = tables.rows(FEATURES, [image["image_id"]], wanted)
+    member = tables.ask("SELECT * FROM $clusters WHERE image_id = :image_id", me)
+    for row in filter(None, (first_row(held), first_row(member))):
+        facts = facts | {k: v for k, v in row.items() if facts.get(k) is None}
+    facts["representative_id"] = image["image_id"]
     if facts.get("pixel_hash"):
-        same = tables.read(FEATURES).where(F.col("pixel_hash") == facts["pixel_hash"])
-        facts["representative_id"] = same.agg(F.min("image_id").alias("first")).collect()[0]["first"]
-    guarded = tables.read(GUARDED).where(F.col("image_id") == facts["representative_id"]).first()
+        same = "SELECT min(image_id) AS first FROM $features WHERE pixel_hash = :pixel_hash"
+        facts["representative_id"] = tables.ask(same, {"pixel_hash": facts["pixel_hash"]})["first"][0].as_py()
+    guards = "SELECT guard FROM $guarded WHERE image_id = :image_id"
+    guarded = first_row(tables.ask(guards, {"image_id": facts["representative_id"]}))
     return facts | {"guard": guarded["guard"] if guarded else None}
 
 
@@ -194,12 +197,13 @@ def _comparison(a: Facts, b: Facts, pair: Facts | None, evidence: Facts | None) 
     return Comparison(same["content_hash"], same["pixel_hash"], bits, cosine, pair, evidence)
 
 
-def _between(pairs: DataFrame, a: Facts, b: Facts) -> DataFrame:
+def _between(tables: SqlTables, table: str, a: Facts, b: Facts) -> Facts | None:
     """The row between the two representatives; identical images have one only with their representative."""
     low, high = sorted((a["representative_id"], b["representative_id"]))
     if low == high:
         low, high = sorted((a["image_id"], b["image_id"]))
-    return pairs.where((F.col("image_id_a") == low) & (F.col("image_id_b") == high))
+    row = f"SELECT * FROM ${table} WHERE image_id_a = :low AND image_id_b = :high"
+    return first_row(tables.ask(row, {"low": low, "high": high}))
 
 
 def _describe_evidence(found: Explanation) -> list[str]:
@@ -214,36 +218,52 @@ def _describe_evidence(found: Explanation) -> list[str]:
         thresholds = ", ".join(f"{s}.min_similarity {settings[s]['min_similarity']:g}" for s in asked)
         lines.append(f"cosine: {compared.similarity:.4f} ({thresholds})")
     for name, row in found.rows.items():
-        values = {k: v for k, v in (row or {}).items() if k not in PAIRS.key}
+        values = {k: v for k, v in (row or {}).items() if k not in PAIRS.key and v is not None}
         known = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
         lines.append(f"{name}: {known or 'no row'}")
     return lines
 
 
-def _joining_path(tables: Tables, a: Facts, b: Facts, settings: Facts) -> tuple[Hop, ...]:
+def _joining_path(tables: SqlTables, a: Facts, b: Facts, settings: Facts) -> tuple[Hop, ...]:
     """The path from one image to the other over the pairs that join images of their cluster."""
-    members = tables.read(CLUSTERS).where(F.col("cluster_id") == a["cluster_id"])
-    ids = ["image_id_a", "image_id_b"]
-    evidence = tables.read(EVIDENCE).select(*ids, "copy_probability")
-    by_likeness = F.col("similarity").isNull() | (F.col("similarity") >= settings["cluster"]["min_similarity"])
-    joins = F.coalesce(F.col("copy_probability") >= least_probability(settings), by_likeness)
-    pairs = tables.read(PAIRS).join(evidence, ids, "left").where(F.col("method").isin(*IDENTICAL) | joins)
-    path = _path(pairs, members.select("image_id"), a["image_id"], b["image_id"])
-    rows = members.where(F.col("image_id").isin([image_id for image_id, _ in path])).select("image_id", "uri").collect()
+    asked = {
+        "cluster_id": a["cluster_id"],
+        "least": least_probability(settings),
+        "min_similarity": float(settings["cluster"]["min_similarity"]),
+    }
+    path = _path(tables.ask(_JOINING_PAIRS, asked), a["image_id"], b["image_id"])
+    of_path = ", ".join(str(image_id) for image_id, _ in path) or "NULL"
+    rows = tables.ask(f"SELECT image_id, uri FROM $clusters WHERE image_id IN ({of_path})").to_pylist()
     uris = {r["image_id"]: r["uri"] for r in rows}
     return tuple(Hop(uris[image_id], similarity) for image_id, similarity in path)
 
 
-def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[tuple[int, float | None]]:
-    """Image ids from `start` to `goal` over pairs inside a cluster, each with its similarity to the one before."""
-    inside = pairs
-    for end in ("image_id_a", "image_id_b"):
-        inside = inside.join(members.withColumnRenamed("image_id", end), end, "left_semi")
-    identical = F.col("method").isin(*IDENTICAL)
-    similarity = F.when(identical, 1.0).otherwise(F.coalesce("similarity", 1 - F.col("hamming_bits") / 64))
-    edges = inside.select("image_id_a", "image_id_b", similarity.cast("double").alias("similarity"))
-    columns = edges.limit(_MAX_PATH_PAIRS).toArrow()
-    a, b, s = (np.asarray(columns[c].to_numpy()) for c in edges.columns)
+_IDENTICAL = ", ".join(f"'{relation}'" for relation in IDENTICAL)
+_JOINING_PAIRS = f"""\
+WITH members AS (SELECT image_id FROM $clusters WHERE cluster_id = :cluster_id),
+inside AS (
+  SELECT * FROM $pairs
+  WHERE image_id_a IN (SELECT image_id FROM members) AND image_id_b IN (SELECT image_id FROM members)
+),
+weighed AS (
+  SELECT image_id_a, image_id_b, copy_probability FROM $evidence
+  WHERE image_id_a IN (SELECT image_id FROM members) AND image_id_b IN (SELECT image_id FROM members)
+)
+SELECT inside.image_id_a, inside.image_id_b,
+       CASE WHEN inside.method IN ({_IDENTICAL}) THEN cast(1 AS double)
+            ELSE coalesce(cast(inside.similarity AS double), 1 - cast(inside.hamming_bits AS double) / 64)
+       END AS similarity
+FROM inside
+LEFT JOIN weighed ON weighed.image_id_a = inside.image_id_a AND weighed.image_id_b = inside.image_id_b
+WHERE inside.method IN ({_IDENTICAL})
+   OR coalesce(weighed.copy_probability >= :least, inside.similarity IS NULL OR inside.similarity >= :min_similarity)
+LIMIT {_MAX_PATH_PAIRS}"""
+"""The pairs inside one cluster that join two of its images, each with its similarity, 0 to 1."""
+
+
+def _path(edges: pa.Table, start: int, goal: int) -> list[tuple[int, float | None]]:
+    """Image ids from `start` to `goal` over pairs, each with its similarity to the one before."""
+    a, b, s = (np.asarray(edges[c].to_numpy()) for c in edges.column_names)
     path = shortest_path(a, b, s, start, goal)
     scores = {(low, high): score for low, high, score in zip(a.tolist(), b.tolist(), s.tolist(), strict=True)}
     hops = [scores[min(pair), max(pair)] for pair in itertools.pairwise(path)]
@@ -252,6 +272,6 @@ def _path(pairs: DataFrame, members: DataFrame, start: int, goal: int) -> list[t
 
 def _text(name: str, side: Facts) -> str:
     value = side.get(name)
-    if name == "phash" and value is not None:
-        return f"{value & (2**64 - 1):016x}"
+    if name in _IDS and value is not None:
+        return in_hex(value)
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from typing import Any
 
 from dedup_spark.commands.labels import Known, Labels
 from dedup_spark.sources import addresses
-from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.store.schema import FEATURES, IMAGES
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.sql_tables import Given, SqlTables
 
 
-def known_images(tables: Tables, labels: Labels, lake: str, *, embedded: bool = True) -> dict[str, Known]:
+def known_images(tables: SqlTables, labels: Labels, lake: str, *, embedded: bool = True) -> dict[str, Known]:
     """By the key that the file has for it, what the tables say of each image that they know.
 
     Args:
@@ -23,29 +20,38 @@ def known_images(tables: Tables, labels: Labels, lake: str, *, embedded: bool = 
     keys = sorted({*labels.a, *labels.b})
     if labels.by_id:
         rows = [(key, int(key)) for key in keys if -(2**63) <= int(key) < 2**63]
-        asked = F.broadcast(local_relation(tables.spark, rows, "key string, image_id bigint"))
-        named = tables.read(IMAGES).select("image_id").join(asked, "image_id").select("key", "image_id")
+        named = tables.ask(_BY_ID, given=Given("key string, image_id bigint", rows)).to_pylist()
     else:
         named = by_address(tables, keys, lake)
-    # Both are as few as the labels: held here, they need no folder, so that a command that only reads can ask too.
-    named = local_relation(tables.spark, named.collect(), "key string, image_id bigint")
-    readable = tables.read(FEATURES).where("status = 'ok'").select("image_id", "pixel_hash", "model_id")
-    hashes = readable.join(F.broadcast(named), "image_id").select("key", "pixel_hash")
-    mine = local_relation(tables.spark, hashes.collect(), "key string, pixel_hash string")
-    same_pixels = readable.join(F.broadcast(mine.select("pixel_hash").distinct()), "pixel_hash").groupBy("pixel_hash")
-    first = same_pixels.agg(F.min("image_id").alias("id"), F.min_by("model_id", "image_id").alias("model_id"))
-    found = named.join(mine.join(first, "pixel_hash"), "key", "left").select("key", "id", "model_id").collect()
-    return {row["key"]: Known(row["id"], row["model_id"] is not None or not embedded) for row in found}
+    ids = [(row["key"], row["image_id"]) for row in named]
+    hashes = tables.ask(_HASHES, given=Given("key string, image_id bigint", ids)).to_pylist()
+    wanted = sorted({row["pixel_hash"] for row in hashes if row["pixel_hash"] is not None})
+    firsts = tables.ask(_FIRSTS, given=Given("pixel_hash string", [(pixels,) for pixels in wanted])).to_pylist()
+    first = {row["pixel_hash"]: row for row in firsts}
+    read = {row["key"]: first.get(row["pixel_hash"], {}) for row in hashes}
+    found = {key: read.get(key, {}) for key, _ in ids}
+    return {key: Known(row.get("id"), row.get("model_id") is not None or not embedded) for key, row in found.items()}
 
 
-def by_address(tables: Tables, keys: list[str], lake: str) -> DataFrame:
+_BY_ID = "SELECT g.key, i.image_id FROM $images AS i JOIN $given AS g ON g.image_id = i.image_id"
+_HASHES = """\
+SELECT g.key, f.pixel_hash FROM $features AS f JOIN $given AS g ON g.image_id = f.image_id WHERE f.status = 'ok'"""
+_FIRSTS = """\
+SELECT f.pixel_hash, min(f.image_id) AS id, min_by(f.model_id, f.image_id) AS model_id
+FROM $features AS f JOIN $given AS g ON g.pixel_hash = f.pixel_hash WHERE f.status = 'ok' GROUP BY f.pixel_hash"""
+_BY_ADDRESS = """\
+SELECT g.key, i.image_id, g.place
+FROM $images AS i JOIN $given AS g ON g.uri = i.uri AND g.member IS NOT DISTINCT FROM i.member
+ORDER BY g.place DESC"""
+
+
+def by_address(tables: SqlTables, keys: list[str], lake: str) -> list[dict[str, Any]]:
     """(key, image_id) of the addresses that are in `images`; the whole key as a uri goes before uri and member."""
     folder = addresses.folder_of(lake)
     rows = [(key, *spelling) for key in keys for spelling in spellings(key, folder)]
-    asked = F.broadcast(local_relation(tables.spark, rows, "key string, uri string, member string, place int"))
-    images = tables.read(IMAGES).select("image_id", "uri", "member").alias("i")
-    same = (F.col("i.uri") == F.col("a.uri")) & F.col("i.member").eqNullSafe(F.col("a.member"))
-    return images.join(asked.alias("a"), same).groupBy("key").agg(F.min_by("i.image_id", "a.place").alias("image_id"))
+    found = tables.ask(_BY_ADDRESS, given=Given("key string, uri string, member string, place int", rows)).to_pylist()
+    likeliest = {row["key"]: row["image_id"] for row in found}  # of several the last: that with the least place
+    return [{"key": key, "image_id": image_id} for key, image_id in likeliest.items()]
 
 
 def spellings(key: str, folder: str) -> list[tuple[str, str | None, int]]:

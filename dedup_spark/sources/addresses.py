@@ -13,11 +13,9 @@ import posixpath
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
-from pyspark.sql import Column, SparkSession
-from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.redaction import require_no_key, without_key, without_userinfo
@@ -25,6 +23,9 @@ from dedup_spark.sources import names
 from dedup_spark.sources.times import modified_at
 from dedup_spark.store import files
 from dedup_spark.store.stores import what_is_missing
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, SparkSession
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _NO_AUTHORITY = re.compile(r"(file|local|dbfs|hdfs(?=:/)|viewfs(?=:/)):(?!//)", re.IGNORECASE)
@@ -239,6 +240,8 @@ def to_hadoop(spark: SparkSession, uri: str, *, literal: bool = True) -> str:
 
 def to_hadoop_column(spark: SparkSession, uri: Column, root: str, *, literal: bool = True) -> Column:
     """`to_hadoop` of each address below `root`."""
+    from pyspark.sql import functions as F  # here, because commands that need no Spark canonicalise addresses too
+
     store, there = split_store(root)[0], to_hadoop(spark, root, literal=False)
     is_dbfs = there.startswith("dbfs:")
     prefix = "dbfs:/" if is_dbfs else f"{split_store(there)[0]}/"
@@ -248,6 +251,8 @@ def to_hadoop_column(spark: SparkSession, uri: Column, root: str, *, literal: bo
 
 def is_globbed_in_vain(uri: Column) -> Column:
     """Whether Hadoop's globbing fails on the escaped address: it takes a name with a colon for one with a scheme."""
+    from pyspark.sql import functions as F
+
     path = F.regexp_replace(uri, "^[^:]*://[^/]*/", "")
     return path.contains(":") & path.rlike(_GLOB_CHARACTER)
 
@@ -257,6 +262,8 @@ def from_hadoop(path: Column, root: str) -> Column:
 
     Links on the way to a local file are not resolved.
     """
+    from pyspark.sql import functions as F
+
     below_store = F.regexp_replace(path, "^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?/", "")
     of_dbfs = path.rlike("^dbfs:/+(?!Volumes/)")
     store = F.when(of_dbfs, F.lit("file:///dbfs")).otherwise(F.lit(split_store(root)[0]))

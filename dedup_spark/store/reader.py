@@ -1,8 +1,8 @@
 """The tables without Spark: as Arrow, by the package `deltalake`, an implementation of Delta of its own.
 
-For notebooks on a laptop, for services and for tests. It reads tables only: the views are SQL (`view_definitions.py`)
-and need an engine that runs it, so `dedup_spark.sql` answers what may be removed *now*. Tables in a catalog are read
-from the folder where the catalog keeps them.
+For notebooks on a laptop, for services and for tests. It reads tables only: the views are SQL (`view_definitions.py`),
+and `dedup_spark.sql(None, ...)` answers that without Spark too (`duck.py`). Tables in a catalog are read from the
+folder where the catalog keeps them.
 """
 
 from __future__ import annotations
@@ -76,9 +76,17 @@ def open_table(
 
     Arguments and errors as of `read_table`.
     """
-    table, root = _named(name), _root(os.fspath(tables))
-    deltalake = _deltalake()
+    table, root = _named(name), root_of(os.fspath(tables))
+    _deltalake()
     read_format(root, None)  # a table of a newer version may mean something else
+    return dataset_of(root, table, version, storage_options)
+
+
+def dataset_of(
+    root: str, table: Table, version: int | None = None, storage_options: Mapping[str, str] | None = None
+) -> ds.Dataset:
+    """The dataset of one table; `root` as `root_of` gives it. Raises TableError where it cannot be opened."""
+    deltalake = _deltalake()
     place = f"{root}/{table.name}"
     options = _options(root, storage_options or {})
     try:
@@ -96,15 +104,15 @@ def _named(name: str) -> Table:
         return known[name]
     if name in {view.name for view in VIEWS}:
         raise ConfigError(
-            f"'{name}' is a view, SQL that needs an engine: query it by dedup_spark.sql(spark, ...). Without Spark "
+            f"'{name}' is a view, SQL that needs an engine: query it by dedup_spark.sql(None, ...). Without an engine "
             f"there are the tables {', '.join(known)}"
         )
     close = difflib.get_close_matches(name, known, n=1)
     raise ConfigError(f"no table '{name}'" + (f"; did you mean '{close[0]}'?" if close else f": {', '.join(known)}"))
 
 
-def _root(tables: str) -> str:
-    """As delta-rs and fsspec both take it."""
+def root_of(tables: str) -> str:
+    """The root of tables as delta-rs and fsspec both take it."""
     if tables.startswith("s3n://"):
         return "s3://" + tables.removeprefix("s3n://").rstrip("/")
     if tables.startswith("file:"):

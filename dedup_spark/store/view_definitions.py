@@ -1,6 +1,8 @@
 """The SQL views for users: their names, columns and text; `views.py` opens them.
 
-To add a view, add it to `VIEWS`; it is then in `dedup-spark sql`, in the catalog and in `report/views.sql`.
+To add a view, add it to `VIEWS`; it is then in `dedup-spark sql`, in the catalog and in `report/views.sql`. Spark and
+DuckDB read the same text. What they take differently is avoided: `concat` (of a null), a type `timestamp`, a bare
+column `at`, `1D`, `struct`, sums of integers that nobody casts. Functions that DuckDB lacks are macros in `duck.py`.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class View:
 
 COPIES = """\
 WITH listed AS (
-  SELECT lake, max(coalesce(try_cast(get_json_object(notes, '$$.listed_at') AS timestamp), at)) AS listed_at
-  FROM $runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
+  SELECT lake, max(coalesce(try_to_timestamp(get_json_object(notes, '$$.listed_at')), runs.at)) AS listed_at
+  FROM $runs AS runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
 ), checked AS (
   SELECT copy.*, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
          kept.uri AS near_uri, kept.member AS near_member,
@@ -54,8 +56,9 @@ WITH listed AS (
            WHEN kept.object_version <> copy.near_object_version THEN concat('stays: ', stands, ' has changed')
            WHEN kept.unlisted_since IS NOT NULL THEN concat('stays: the folder of ', stands, ' could not be listed')
            WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
-           WHEN listed.listed_at < current_timestamp() - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
-             THEN concat('stays: the lake of ', stands, ' was last listed at ', cast(listed.listed_at AS string),
+           WHEN listed.listed_at < current_timestamp - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
+             THEN concat('stays: the lake of ', stands, ' was last listed at ',
+                         substring(cast(listed.listed_at AS string), 1, 19),
                          ', longer ago than cluster.max_listing_age_hours')
          END AS not_now
   FROM (
@@ -161,8 +164,8 @@ DOUBTFUL_FIRST = View(
     ),
     f"""\
 $copies
-SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, 1D)
-            ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), 1D) END AS doubt,
+SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, cast(1 AS double))
+            ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), cast(1 AS double)) END AS doubt,
        concat_ws('; ',
          CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not aligned' END,
          CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
@@ -243,7 +246,7 @@ RECLAIMABLE_BY_PREFIX = View(
     """\
 $copies, placed AS (
   SELECT image_id, uri, size_bytes,
-         CASE WHEN startswith(uri, concat(lake, '/')) THEN lake ELSE regexp_extract(uri, '^[^/]*//[^/]*', 0) END AS lake
+         CASE WHEN startswith(uri, lake || '/') THEN lake ELSE regexp_extract(uri, '^[^/]*//[^/]*', 0) END AS lake
   FROM $images
 ), marked AS (
   SELECT placed.lake, placed.size_bytes, gone.image_id IS NOT NULL AS removable, gone.freed_bytes,
@@ -251,9 +254,9 @@ $copies, placed AS (
   FROM placed
   LEFT JOIN (SELECT image_id, freed_bytes FROM copies WHERE removable) AS gone ON gone.image_id = placed.image_id
 ), summed AS (
-  SELECT lake, prefix, count_if(removable) AS n_removable,
-         coalesce(sum(freed_bytes) FILTER (WHERE removable), 0) AS removable_bytes,
-         count(*) AS n_images, coalesce(sum(size_bytes), 0) AS size_bytes
+  SELECT lake, prefix, count(*) FILTER (WHERE removable) AS n_removable,
+         cast(coalesce(sum(freed_bytes) FILTER (WHERE removable), 0) AS bigint) AS removable_bytes,
+         count(*) AS n_images, cast(coalesce(sum(size_bytes), 0) AS bigint) AS size_bytes
   FROM marked GROUP BY lake, prefix
 )
 SELECT lake, prefix, n_removable, removable_bytes, n_images, size_bytes,
@@ -279,16 +282,15 @@ LEAKAGE = View(
     ),
     """\
 WITH reference AS (
-  SELECT cluster_id, count(*) AS n_references,
-         min_by(struct(image_id, uri, member), struct(NOT is_keeper, uri)) AS first
-  FROM $clusters WHERE is_reference GROUP BY cluster_id
+  SELECT cluster_id, image_id, uri, member, count(*) OVER (PARTITION BY cluster_id) AS n_references,
+         row_number() OVER (PARTITION BY cluster_id ORDER BY is_keeper DESC, uri, member) AS place
+  FROM $clusters WHERE is_reference
 )
 SELECT outside.image_id, outside.uri, outside.member,
-       reference.first.image_id AS reference_image_id, reference.first.uri AS reference_uri,
-       reference.first.member AS reference_member, reference.n_references,
-       outside.relation, outside.keeper_distance, outside.distance_unit, outside.cluster_id
+       reference.image_id AS reference_image_id, reference.uri AS reference_uri, reference.member AS reference_member,
+       reference.n_references, outside.relation, outside.keeper_distance, outside.distance_unit, outside.cluster_id
 FROM $clusters AS outside
-JOIN reference ON reference.cluster_id = outside.cluster_id
+JOIN reference ON reference.cluster_id = outside.cluster_id AND reference.place = 1
 WHERE NOT outside.is_reference""",
 )
 

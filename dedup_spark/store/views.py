@@ -34,7 +34,7 @@ def open_views(tables: Tables, settings: ViewSettings = _DEFAULTS) -> None:
     Raises:
         TableError: when a table is not there.
     """
-    _execute(tables, _temporary(tables, settings))
+    _execute(tables, [*_FUNCTIONS, *_temporary(tables, settings)])
 
 
 def read_view(tables: Tables, view: View, settings: ViewSettings = _DEFAULTS) -> DataFrame:
@@ -49,6 +49,12 @@ def views_script(tables: Tables, settings: ViewSettings = _DEFAULTS) -> str:
     """
     return "\n".join([_SCRIPT_HEADER, *(f"{statement};\n" for statement in _temporary(tables, settings))])
 
+
+_FUNCTIONS = (
+    "CREATE OR REPLACE TEMPORARY FUNCTION hex_id(id BIGINT) RETURNS STRING RETURN lower(lpad(hex(id), 16, '0'))",
+    "CREATE OR REPLACE TEMPORARY FUNCTION to_id(text STRING) RETURNS BIGINT RETURN cast(conv(text, 16, -10) AS BIGINT)",
+)
+"""An id as commands show it, and back; `duck.py` has the same."""
 
 _SCRIPT_HEADER = """\
 -- Opens the tables and views of dedup_spark by name, for this session only:

@@ -11,10 +11,13 @@ from fabricated import fill, frame, hamming, listed, readable, rejected
 
 from dedup_spark.cli import main
 from dedup_spark.commands.explain import Comparison, describe_explanation, explain_pair, why_not
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.duck import DuckTables
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, PAIRS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 
 SETTINGS = {
@@ -55,7 +58,7 @@ def test_what_kept_two_images_apart_is_told_in_words(
 
 
 def explain(tables: Tables, uri_a: str, uri_b: str) -> str:
-    return describe_explanation(explain_pair(tables, uri_a, uri_b))
+    return describe_explanation(explain_pair(DuckTables(tables.root), uri_a, uri_b))
 
 
 @pytest.mark.slow
@@ -81,8 +84,8 @@ def test_joined_images_show_the_shortest_path_of_pairs(tables: Tables) -> None:
     with Run(tables, load_config(), "file:///lake", "r1").step("cluster"):
         pass
     said = explain(tables, "/1.jpg", "/5.jpg")
-    assert "joined: both are in cluster 1" in said
-    assert "b: because of 5 (keeper 1)" in said
+    assert f"joined: both are in cluster {in_hex(1)}" in said
+    assert f"b: because of 5 (keeper {in_hex(1)})" in said
     path = [line.split()[-1][-5:] for line in said.split("path of pairs")[1].splitlines()[1:]]
     assert path == ["1.jpg", "3.jpg", "4.jpg", "5.jpg"]
     assert "pHash: differs in 3 of 64 bits (match.max_hamming_bits 3)" in said
@@ -102,6 +105,20 @@ def test_facts_and_scores_of_two_read_images_stand_side_by_side(finished: Finish
     assert "same bytes: yes; same pixels: yes" in said
     assert "pHash: differs in 0 of 64 bits" in said
     assert "joined: both are in cluster" in said
+
+
+def test_both_engines_explain_alike(finished: FinishedRun) -> None:
+    uris = finished.lake.same_bytes[0][:2]
+    by_spark, by_duckdb = (
+        describe_explanation(explain_pair(asked, *uris))
+        for asked in (SparkTables(finished.tables), DuckTables(finished.tables.root))
+    )
+    assert by_spark == by_duckdb
+
+
+def test_an_image_is_not_explained_with_itself(finished: FinishedRun) -> None:
+    with pytest.raises(ConfigError, match="both are the same image"):
+        explain(finished.tables, "photos/coffee.jpg", "photos/coffee.jpg")
 
 
 def test_an_end_that_several_images_have_is_an_error(finished: FinishedRun) -> None:

@@ -10,14 +10,17 @@ from fabricated import fill, frame, listed, readable
 from table_contents import rows
 from tiny_lake import ODD_NAME
 
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.commands.trace import describe_trace, trace_image
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.duck import DuckTables
 from dedup_spark.store.schema import CLUSTERS, PAIRS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 
 
 def trace(tables: Tables, uri: str) -> str:
-    return "\n".join(describe_trace(found) for found in trace_image(tables, uri))
+    return "\n".join(describe_trace(found) for found in trace_image(DuckTables(tables.root), uri))
 
 
 def row_of(done: FinishedRun, table: str, path: str) -> dict[str, Any]:
@@ -31,9 +34,9 @@ def test_a_clustered_image_shows_all_its_rows_and_those_of_its_cluster(finished:
         row_of(finished, "features", "photos/coffee.jpg"),
         row_of(finished, "clusters", "photos/coffee.jpg"),
     )
-    assert f"image_id: {feature['image_id']}" in said
+    assert f"image_id: {in_hex(feature['image_id'])}" in said
     assert f"content_hash: {feature['content_hash']}" in said
-    assert f"phash: {feature['phash']}" in said
+    assert f"phash: {in_hex(feature['phash'])}" in said
     assert "embedding: <1024 bytes>" in said
     assert f"thumbnail: <{len(feature['thumbnail'])} bytes>" in said
     assert "method: same_bytes" in said
@@ -87,7 +90,7 @@ def test_characters_of_patterns_stand_for_themselves(finished: FinishedRun) -> N
 def test_an_image_that_is_listed_but_not_read_yet_shows_what_there_is(tables: Tables) -> None:
     fill(tables, [listed(1)])
     said = trace(tables, "1.jpg")
-    assert "images:\n    image_id: 1" in said
+    assert f"images:\n    image_id: {in_hex(1)}" in said
     assert "features: no row" in said
     assert "index: empty" in said
 
@@ -108,6 +111,27 @@ def test_of_a_crowd_a_few_rows_are_shown_and_the_rest_is_mentioned(tables: Table
     said = trace(tables, "/0.jpg")
     assert said.count("\n  pairs:\n") == said.count("\n  clusters:\n") == 20
     assert "pairs: more than 20 rows" in said
-    assert "image_id_b: 39" in said  # the most similar first
-    assert "image_id_b: 5\n" not in said
+    assert f"image_id_b: {in_hex(39)}" in said  # the most similar first
+    assert f"image_id_b: {in_hex(5)}\n" not in said
     assert "clusters: more than 20 rows" in said
+
+
+def test_both_engines_trace_alike(finished: FinishedRun) -> None:
+    by_spark, by_duckdb = (
+        "\n".join(map(describe_trace, trace_image(asked, "photos/coffee.jpg")))
+        for asked in (SparkTables(finished.tables), DuckTables(finished.tables.root))
+    )
+    assert by_spark == by_duckdb
+
+
+def test_an_image_is_found_by_its_id_and_by_the_first_digits_of_it(finished: FinishedRun) -> None:
+    row = row_of(finished, "images", "singles/moon.png")
+    for named in (in_hex(row["image_id"]), in_hex(row["image_id"])[:12], str(row["image_id"])):
+        assert trace(finished.tables, named).startswith(f"\n{row['uri']}\n")
+
+
+def test_what_is_not_found_comes_with_what_is_near_and_what_is_not_clear_with_candidates(finished: FinishedRun) -> None:
+    with pytest.raises(ConfigError, match=r"near are .*photos/coffee\.jpg"):
+        trace(finished.tables, "elsewhere/coffee.tiff")
+    with pytest.raises(ConfigError, match=r"or an id: [0-9a-f]{16} \(file:"):
+        trace(finished.tables, ".jpg")

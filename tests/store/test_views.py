@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import FinishedRun
 from known_tables import (
     HOSTILE,
     LAKE,
@@ -20,9 +21,11 @@ from known_tables import (
 )
 from pyspark.sql import SparkSession
 
-from dedup_spark.errors import TableError
+from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.stages.report.summary import collect_summary
+from dedup_spark.store.duck import DuckTables
 from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, IMAGES, RUNS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.view_definitions import (
     DOUBTFUL_FIRST,
@@ -228,6 +231,39 @@ def test_with_a_database_the_views_are_made_in_the_catalog(spark: SparkSession, 
 def test_views_over_a_place_without_tables_are_an_error_that_names_it(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"nothing_here .*are all tables there"):
         create_views(Tables(spark, str(tmp_path / "nothing_here")))
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_duckdb_gives_the_rows_of_spark(known: Tables, later: Tables, finished: FinishedRun, view: View) -> None:
+    for tables in (known, later, finished.tables):
+        query = f"SELECT * FROM {view.name}"
+        by_spark, by_duckdb = (asked.answer(query) for asked in (SparkTables(tables), DuckTables(tables.root)))
+        assert by_duckdb.schema.equals(by_spark.schema)
+        assert sorted(map(repr, by_duckdb.to_pylist())) == sorted(map(repr, by_spark.to_pylist()))
+
+
+def test_ids_are_written_and_read_alike_by_both_engines(known: Tables) -> None:
+    query = (
+        "SELECT hex_id(-2) AS a, to_id('fffffffffffffffe') AS b, to_id(hex_id(image_id)) - image_id AS c FROM images"
+    )
+    for asked in (SparkTables(known), DuckTables(known.root)):
+        assert asked.answer(query, 1).to_pylist() == [{"a": "fffffffffffffffe", "b": -2, "c": 0}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM clusters WHERE true",
+        "DROP VIEW duplicates",
+        "CREATE TABLE x (a INT)",
+        "INSERT INTO runs SELECT * FROM runs",
+        "WITH a AS (SELECT 1) INSERT INTO x FROM a",
+    ],
+)
+def test_spark_answers_questions_only(known: Tables, query: str) -> None:
+    with pytest.raises(ConfigError, match=r"the query is not valid|changes nothing: found"):
+        SparkTables(known).answer(query)
+    assert len(SparkTables(known).answer("SELECT * FROM clusters")) == 9
 
 
 # --- what was true when clusters were made, and is not now ----------------------------------------------------------

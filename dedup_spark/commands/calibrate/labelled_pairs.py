@@ -33,6 +33,7 @@ from dedup_spark.stages.reading.model_choice import held_models
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import IDENTICAL
 
@@ -48,7 +49,7 @@ def run(spark: SparkSession, config: Config, run: Run, labels: Labels) -> Calibr
     tables = run.tables
     held = held_models(tables.read(FEATURES))
     _require_matched(tables, held, config.extract.embedding)
-    found, counts = usable_pairs(labels, known_images(tables, labels, run.lake))
+    found, counts = usable_pairs(labels, known_images(SparkTables(tables), labels, run.lake))
     require_enough(found, counts, labels.file)
 
     known = prior_of(held[0], config.cluster.prior)

@@ -15,6 +15,7 @@ from scipy.cluster.hierarchy import dendrogram
 
 from dedup_spark.commands.dendrogram.texts import describe_cut, describe_part
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.kernels.clusters.linkage import cut_tree
 from dedup_spark.printable import isolated
 
@@ -180,7 +181,7 @@ def _cluster_label(leaf: Leaf, keeper: dict[int | None, Leaf]) -> str:
         return "in no cluster"
     kept = keeper.get(leaf.cluster_id)
     title = f"<title>keeper: {_plain(isolated(kept.uri))}</title>" if kept else ""
-    return f"{title}cluster {leaf.cluster_id}"
+    return f"{title}cluster {in_hex(leaf.cluster_id)}"
 
 
 def _label(leaf: Leaf) -> str:

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import numpy as np
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
 
 from dedup_spark.commands.dendrogram.curves import Curve, Scored, cuts_near_zero, even_cuts, points_of
 from dedup_spark.commands.labelled_images import known_images
 from dedup_spark.commands.labels import Labels, UsablePairs, usable_pairs
 from dedup_spark.commands.last_settings import Settings, last_lake, least_probability
 from dedup_spark.errors import ConfigError
+from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import Bools, Float64
 from dedup_spark.kernels.clusters.trees import joined_at
-from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.component_tree import ComponentTree
-from dedup_spark.stages.scoring import score_pairs
-from dedup_spark.store.schema import CLUSTERS, EVIDENCE, FEATURES, QUALITY
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.sql_tables import Given, SqlTables, first_row
 from dedup_spark.vocabulary import ComparedFor, DistanceUnit, Metric
 
 _STEPS = 10_000
-"""Of 1 - copy_probability: so many numbers at most come to the driver, whatever the lake holds."""
+"""Of 1 - copy_probability: so many numbers at most are fetched, whatever the lake holds."""
+_STEPS_OF_LAKE = f"""\
+SELECT ceil((1 - cast(copy_probability AS double)) * {_STEPS} - cast(0.001 AS double)) AS step,
+       cast(copy_probability AS double) >= :least AS joins, count(*) AS n,
+       sum(cast(copy_probability AS double)) AS copies, min(calibration) AS calibration
+FROM $evidence WHERE compared_for = '{ComparedFor.MATCH}' GROUP BY 1, 2"""
+"""How many pairs of each step; those that join are apart, so that the steps are exact at this cut."""
+_AUDIT = f"""\
+SELECT value FROM $quality WHERE metric = '{Metric.RECALL}' AND value IS NOT NULL ORDER BY run_id DESC LIMIT 1"""
+_LABELLED = """\
+SELECT g.image_id_a, g.image_id_b, g.is_copy, e.copy_probability,
+       coalesce(ca.cluster_id = cb.cluster_id, false) AS together
+FROM $given AS g
+LEFT JOIN $evidence AS e ON e.image_id_a = g.image_id_a AND e.image_id_b = g.image_id_b
+LEFT JOIN $clusters AS ca ON ca.image_id = g.image_id_a
+LEFT JOIN $clusters AS cb ON cb.image_id = g.image_id_b"""
+_CHUNK = 4096
+"""Pairs whose vectors are compared at a time: 512 numbers of 4 bytes for each end."""
 _JOINING = "1 - copy probability of a pair, up to which it joins its two images"
 _EXPECTED = (
     "Expected, not counted: of pairs with copy probability p a share p is taken to be copies. That rests on the "
@@ -45,17 +60,12 @@ def curve_of_component(tree: ComponentTree) -> Curve:
     )
 
 
-def curve_of_lake(tables: Tables, settings: Settings) -> list[Curve]:
+def curve_of_lake(tables: SqlTables, settings: Settings) -> list[Curve]:
     """Of all pairs that match found, by the cut that joins two images; none where no pair has a probability.
 
-    Cost: one aggregate over evidence, and at most 10,001 rows on the driver.
+    Cost: one aggregate over evidence, and at most 10,002 rows of its answer.
     """
-    found = tables.read(EVIDENCE).where(F.col("compared_for") == ComparedFor.MATCH)
-    probability = F.col("copy_probability").cast("double")
-    step = F.ceil((1 - probability) * _STEPS - 1e-3).alias("step")
-    joins = (probability >= least_probability(settings)).alias("joins")  # so that the steps are exact at this cut
-    sums = found.groupBy(step, joins).agg(F.count("*").alias("n"), F.sum("copy_probability").alias("copies"),
-                                   F.first("calibration").alias("calibration")).toArrow()  # fmt: skip
+    sums = tables.ask(_STEPS_OF_LAKE, {"least": least_probability(settings)})
     if not len(sums):
         return []
     used = joining_cut(settings)
@@ -76,16 +86,15 @@ def joining_cut(settings: Settings) -> float:
     return round(1 - least_probability(settings), 6)
 
 
-def _recall_of_match(tables: Tables) -> str:
+def _recall_of_match(tables: SqlTables) -> str:
     """What the last audit says of the pairs that match did not find, as the end of a sentence."""
-    audits = tables.read(QUALITY).where((F.col("metric") == Metric.RECALL) & F.col("value").isNotNull())
-    last = audits.orderBy(F.desc("run_id")).first()
+    last = first_row(tables.ask(_AUDIT))
     if last is None:
         return "; how many others there are was not measured"
     return f"; by the audit of the last match these are {last['value']:.1%} of the pairs that an exact search finds"
 
 
-def curve_of_labelled_pairs(tables: Tables, labels: Labels, settings: Settings, unit: DistanceUnit) -> Curve:
+def curve_of_labelled_pairs(tables: SqlTables, labels: Labels, settings: Settings, unit: DistanceUnit) -> Curve:
     """Of pairs that somebody labelled, by their distance in the unit that decides in these tables.
 
     A pair without evidence is joined by no cut. Pairs of equal pixels are left out: each cut joins them.
@@ -129,31 +138,37 @@ def _cuts(settings: Settings, unit: DistanceUnit) -> tuple[float, list[float], s
     return used, even_cuts(20.0, used), "bits of 64 that differ in a pair, up to which it joins its two images"
 
 
-def _with_distances(tables: Tables, found: UsablePairs, unit: DistanceUnit) -> tuple[Bools, Float64, Bools]:
+def _with_distances(tables: SqlTables, found: UsablePairs, unit: DistanceUnit) -> tuple[Bools, Float64, Bools]:
     """Of each pair whether it is a copy, its distance (infinite where it has none), and whether it is published."""
-    rows = zip(found.a.tolist(), found.b.tolist(), found.is_copy.tolist(), strict=True)
-    asked = local_relation(tables.spark, list(rows), "image_id_a bigint, image_id_b bigint, is_copy boolean")
-    ends = asked.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")).distinct()
-    cluster = tables.read(CLUSTERS).select("image_id", "cluster_id").join(F.broadcast(ends), "image_id")
-    measured = asked.join(_measured(tables, asked, unit), ["image_id_a", "image_id_b"], "left")
-    for side in "ab":
-        of_side = cluster.select(
-            F.col("image_id").alias(f"image_id_{side}"), F.col("cluster_id").alias(f"cluster_{side}")
-        )
-        measured = measured.join(of_side, f"image_id_{side}", "left")
-    is_together = F.coalesce(F.col("cluster_a") == F.col("cluster_b"), F.lit(False)).alias("together")
-    table = measured.select("is_copy", F.coalesce("distance", F.lit(np.inf)).alias("distance"), is_together).toArrow()
-    is_copy, distance, together = (table[name].to_numpy() for name in table.column_names)
-    return is_copy.astype(bool), distance.astype(np.float64), together.astype(bool)
-
-
-def _measured(tables: Tables, asked: DataFrame, unit: DistanceUnit) -> DataFrame:
-    """(image_id_a, image_id_b, distance) of pairs of representatives, in the unit of the curve."""
-    ids = ["image_id_a", "image_id_b"]
-    pairs = asked.select(*ids)
+    rows = list(zip(found.a.tolist(), found.b.tolist(), found.is_copy.tolist(), strict=True))
+    pairs = tables.ask(_LABELLED, given=Given("image_id_a bigint, image_id_b bigint, is_copy boolean", rows))
     if unit == DistanceUnit.COPY_PROBABILITY:
-        compared = tables.read(EVIDENCE).join(F.broadcast(pairs), ids, "left_semi")
-        return compared.select(*ids, (1 - F.col("copy_probability").cast("double")).alias("distance"))
-    signatures = tables.read(FEATURES).select("image_id", "phash", "embedding")
-    by: Column = 1 - F.col("similarity").cast("double") if unit == DistanceUnit.SIMILARITY else F.col("hamming_bits")
-    return score_pairs(F.broadcast(pairs), signatures).select(*ids, by.cast("double").alias("distance"))
+        distance = 1 - _float64(pairs["copy_probability"])
+    else:
+        distance = _measured(tables, pairs, unit)
+    is_copy, together = (pairs[name].to_numpy().astype(bool) for name in ("is_copy", "together"))
+    return is_copy, np.where(np.isnan(distance), np.inf, distance), together
+
+
+def _float64(column: pa.ChunkedArray) -> Float64:
+    """NaN for null."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(), np.float64)
+
+
+def _measured(tables: SqlTables, pairs: pa.Table, unit: DistanceUnit) -> Float64:
+    """1 - cosine, or the bits of pHash that differ, of pairs of representatives; NaN where one of them has none."""
+    ends = [pairs[f"image_id_{side}"].to_numpy() for side in "ab"]
+    column = "embedding" if unit == DistanceUnit.SIMILARITY else "phash"
+    held = tables.rows(FEATURES, np.unique(np.concatenate(ends)).tolist(), ["image_id", column])
+    held = held.filter(held[column].is_valid()).sort_by("image_id")
+    ids = held["image_id"].to_numpy()
+    distance = np.full(len(pairs), np.nan)
+    known = np.flatnonzero(np.isin(ends[0], ids) & np.isin(ends[1], ids))
+    for start in range(0, len(known), _CHUNK):
+        chunk = known[start : start + _CHUNK]
+        a, b = (held[column].take(pa.array(np.searchsorted(ids, end[chunk]))).to_pylist() for end in ends)
+        if unit == DistanceUnit.SIMILARITY:
+            distance[chunk] = 1 - vectors.cosines(vectors.from_bytes(a), vectors.from_bytes(b)).astype(np.float64)
+        else:
+            distance[chunk] = [((x ^ y) & (2**64 - 1)).bit_count() for x, y in zip(a, b, strict=True)]
+    return distance

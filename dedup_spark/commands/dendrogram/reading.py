@@ -7,24 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from scipy.cluster.hierarchy import leaves_list
 
 from dedup_spark.commands.dendrogram.curves import Curve
 from dedup_spark.commands.dendrogram.lake_curves import curve_of_component, curve_of_labelled_pairs, curve_of_lake
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf, axis_of, require_height
+from dedup_spark.commands.image_ids import condition, in_hex, readings
 from dedup_spark.commands.labels import Labels, read_labels
 from dedup_spark.commands.last_settings import Settings, last_settings, least_probability
-from dedup_spark.commands.trace import find_images
+from dedup_spark.commands.trace import find_one_image
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.clusters.trees import branch_around
-from dedup_spark.stages.cluster.component_tree import ComponentTree, among, read_component_tree
+from dedup_spark.stages.cluster.component_tree import ComponentTree, read_component_tree
 from dedup_spark.stages.cluster.cut import CutSettings
-from dedup_spark.store.schema import CLUSTERS, COMPONENTS, FEATURES, GUARDED, IMAGES
-from dedup_spark.store.tables import Tables
-from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, FeatureStatus, Guard
+from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.sql_tables import Given, SqlTables, first_row
+from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, Guard
 
 MAX_PICTURES = 500
 
@@ -34,6 +33,7 @@ class Asked:
     """What is asked for: the component of a cluster, or of an image by its address or the end of its address.
 
     Attributes:
+        cluster_id: Its number in the tables, or as text: that or hex digits, of which the first few are enough.
         at: A height at which the groups are asked for; None: that of the run.
         max_pictures: The most leaves; of a larger component the largest branch around the keeper, or the image.
         max_thumbnails: The most leaves that get a thumbnail.
@@ -41,7 +41,7 @@ class Asked:
         pairs: A file of labelled pairs, whose curve is wanted.
     """
 
-    cluster_id: int | None = None
+    cluster_id: int | str | None = None
     image: str | None = None
     at: float | None = None
     max_pictures: int = MAX_PICTURES
@@ -54,6 +54,8 @@ class Asked:
         problems = []
         if (self.cluster_id is None) == (self.image is None):
             problems.append("dendrogram: expected a cluster (--cluster) or an image (--image), one of the two")
+        if self.cluster_id is not None and not readings(str(self.cluster_id)):
+            problems.append(f"--cluster {self.cluster_id}: expected a number, or 4 to 16 hex digits")
         if self.max_pictures < 2:
             problems.append(f"--max-pictures {self.max_pictures}: expected 2 or more")
         if self.max_thumbnails < 0:
@@ -66,14 +68,14 @@ class Asked:
         return f"--cluster {self.cluster_id}" if self.image is None else f"--image {self.image}"
 
 
-def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
+def read_dendrogram(tables: SqlTables, asked: Asked) -> Dendrogram:
     """The tree of the component, by the settings that the run cut it with.
 
     Raises:
         ConfigError: There is no such cluster or image, no pair joins it to another, or `at` is no height of its axis.
         TableError: The tables were not written by one run of the step cluster.
-    Cost: about ten scans of narrow columns; n squared memory on the driver (stages/cluster/component_tree.py), for n up
-    to cluster.max_component_images.
+    Cost: about ten scans of narrow columns; n squared memory in this process (stages/cluster/component_tree.py), for n
+    up to cluster.max_component_images.
     """
     labels = read_labels(asked.pairs) if asked.pairs else None
     settings = last_settings(tables, "dendrogram")
@@ -108,7 +110,7 @@ def read_dendrogram(tables: Tables, asked: Asked) -> Dendrogram:
 
 
 def _curves(
-    tables: Tables, asked: Asked, tree: ComponentTree, settings: Settings, labels: Labels | None
+    tables: SqlTables, asked: Asked, tree: ComponentTree, settings: Settings, labels: Labels | None
 ) -> Iterator[Curve]:
     """Of the component where it was cut by probabilities, and those that were asked for."""
     if len(tree.pairs.a):
@@ -125,36 +127,38 @@ def _cut_settings(settings: Settings) -> CutSettings:
     return CutSettings(cluster["min_similarity"], agreement, cluster["linkage"], cluster["max_component_images"])
 
 
-def _image_id(tables: Tables, asked: Asked) -> int:
+def _image_id(tables: SqlTables, asked: Asked) -> int:
     """Of the image that was asked for, or of the keeper of the cluster."""
     if asked.image is not None:
-        found = find_images(tables, asked.image)
-        if len(found) > 1:
-            raise ConfigError(
-                f"--image: {len(found)} images have a uri that ends with '{asked.image}'; give more of it"
-            )
-        return int(found[0]["image_id"])
-    keeper = tables.read(CLUSTERS).where((F.col("cluster_id") == asked.cluster_id) & F.col("is_keeper")).first()
-    if keeper is None:
+        return int(find_one_image(tables, asked.image)["image_id"])
+    of_cluster = condition("cluster_id", readings(str(asked.cluster_id)))
+    keepers = tables.ask(f"SELECT image_id, cluster_id FROM $clusters WHERE {of_cluster} AND is_keeper LIMIT 6")
+    if not len(keepers):
         raise ConfigError(f"{asked.named}: there is no such cluster; give a cluster_id of the table clusters")
-    return int(keeper["image_id"])
+    if len(keepers) > 1:
+        some = ", ".join(map(in_hex, keepers["cluster_id"].to_pylist()))
+        raise ConfigError(f"{asked.named}: several clusters have an id that begins so; give more of it: {some}")
+    return int(keepers["image_id"][0].as_py())
 
 
-def _representative(tables: Tables, image_id: int) -> int:
+def _representative(tables: SqlTables, image_id: int) -> int:
     """The image that stands for all with the same pixels; an image that was not read stands for itself."""
-    features = tables.read(FEATURES).where(F.col("status") == FeatureStatus.OK).select("image_id", "pixel_hash")
-    own = features.where(F.col("image_id") == image_id).select("pixel_hash")
-    first = features.join(F.broadcast(own), "pixel_hash", "left_semi").agg(F.min("image_id").alias("first")).first()
-    return image_id if first is None or first["first"] is None else int(first["first"])
+    pixels = "SELECT pixel_hash FROM $features WHERE image_id = :image_id AND status = 'ok'"
+    own = first_row(tables.ask(pixels, {"image_id": image_id}))
+    if own is None:
+        return image_id
+    first = "SELECT min(image_id) AS first FROM $features WHERE pixel_hash = :pixel_hash AND status = 'ok'"
+    return int(tables.ask(first, own)["first"][0].as_py())
 
 
-def _component_id(tables: Tables, asked: Asked, representative: int) -> int:
-    components = tables.read(COMPONENTS)
-    found = components.where(F.col("image_id") == representative).select("component_id").first()
+def _component_id(tables: SqlTables, asked: Asked, representative: int) -> int:
+    of_image = "SELECT component_id FROM $components WHERE image_id = :image_id"
+    found = first_row(tables.ask(of_image, {"image_id": representative}))
     if found is not None:
         return int(found["component_id"])
-    of_other_pixels = tables.read(CLUSTERS).where(~F.col("relation").isin(*IDENTICAL))
-    if components.isEmpty() and not of_other_pixels.isEmpty():
+    identical = ", ".join(f"'{relation}'" for relation in IDENTICAL)
+    of_other_pixels = tables.ask(f"SELECT image_id FROM $clusters WHERE relation NOT IN ({identical}) LIMIT 1")
+    if len(of_other_pixels) and not len(tables.ask("SELECT image_id FROM $components LIMIT 1")):
         raise ConfigError(
             "dendrogram: an older version of dedup-spark made these clusters and kept no components; `dedup-spark run` "
             "makes both anew"
@@ -163,13 +167,35 @@ def _component_id(tables: Tables, asked: Asked, representative: int) -> int:
     raise ConfigError(f"{asked.named}: {why}, so there is no tree")
 
 
-def _leaves(tables: Tables, ids: Int64) -> dict[int, Leaf]:
+_ADDRESSES = "SELECT image_id, uri FROM $images WHERE image_id IN (SELECT image_id FROM $given)"
+_GUARDS = "SELECT image_id, guard FROM $guarded WHERE image_id IN (SELECT image_id FROM $given)"
+_PUBLISHED = """\
+WITH mine AS (SELECT cluster_id FROM $clusters WHERE image_id IN (SELECT image_id FROM $given)),
+members AS (
+  SELECT image_id, cluster_id, is_keeper, uri FROM $clusters WHERE cluster_id IN (SELECT cluster_id FROM mine)
+),
+signed AS (
+  SELECT image_id, pixel_hash FROM $features WHERE image_id IN (SELECT image_id FROM members)
+),
+of_pixels AS (
+  SELECT min(members.image_id) AS image_id, min(members.cluster_id) AS cluster_id, count(*) AS n_images,
+         max(CASE WHEN members.is_keeper THEN members.uri END) AS keeper_uri
+  FROM members JOIN signed ON signed.image_id = members.image_id GROUP BY signed.pixel_hash
+)
+SELECT * FROM of_pixels WHERE image_id IN (SELECT image_id FROM $given)"""
+"""(image_id, cluster_id, n_images, keeper_uri) of the representatives that are in a cluster.
+
+Images of the same pixels are in one cluster, so that the smallest of them there is their representative.
+"""
+
+
+def _leaves(tables: SqlTables, ids: Int64) -> dict[int, Leaf]:
     """A leaf for each representative, in the order of `ids`."""
-    wanted = among(tables, ids)
+    wanted = Given.ids(ids.tolist())
     leaves = {i: Leaf(i, "") for i in ids.tolist()}
-    for row in tables.read(IMAGES).join(wanted, "image_id", "left_semi").select("image_id", "uri").collect():
+    for row in tables.ask(_ADDRESSES, given=wanted).to_pylist():
         leaves[row["image_id"]] = replace(leaves[row["image_id"]], uri=row["uri"])
-    for row in _published(tables, wanted).collect():
+    for row in tables.ask(_PUBLISHED, given=wanted).to_pylist():
         shown = {"uri": row["keeper_uri"]} if row["keeper_uri"] else {}
         leaves[row["image_id"]] = replace(
             leaves[row["image_id"]],
@@ -178,35 +204,17 @@ def _leaves(tables: Tables, ids: Int64) -> dict[int, Leaf]:
             is_keeper=bool(row["keeper_uri"]),
             **shown,
         )
-    for row in tables.read(GUARDED).join(wanted, "image_id", "left_semi").collect():
+    for row in tables.ask(_GUARDS, given=wanted).to_pylist():
         leaves[row["image_id"]] = replace(leaves[row["image_id"]], guard=Guard(row["guard"]))
     return leaves
 
 
-def _with_thumbnails(tables: Tables, leaves: dict[int, Leaf], ids: Int64) -> tuple[Leaf, ...]:
-    """One scan of the column, 10 KB a row, where any are wanted."""
+def _with_thumbnails(tables: SqlTables, leaves: dict[int, Leaf], ids: Int64) -> tuple[Leaf, ...]:
+    """The parts of the column, 10 KB a row, that hold those wanted; see `SqlTables.rows`."""
     if len(ids):
-        features = tables.read(FEATURES).select("image_id", "thumbnail").where("thumbnail IS NOT NULL")
-        for row in features.join(among(tables, ids), "image_id", "left_semi").collect():
-            leaves[row["image_id"]] = replace(leaves[row["image_id"]], thumbnail=bytes(row["thumbnail"]))
+        for row in tables.rows(FEATURES, ids.tolist(), ["image_id", "thumbnail"]).to_pylist():
+            leaves[row["image_id"]] = replace(leaves[row["image_id"]], thumbnail=row["thumbnail"])
     return tuple(leaves.values())
-
-
-def _published(tables: Tables, wanted: DataFrame) -> DataFrame:
-    """(image_id, cluster_id, n_images, keeper_uri) of the representatives that are in a cluster.
-
-    Images of the same pixels are in one cluster, so that the smallest of them there is their representative.
-    """
-    clusters = tables.read(CLUSTERS).select("image_id", "cluster_id", "is_keeper", "uri")
-    mine = clusters.join(wanted, "image_id", "left_semi").select("cluster_id").distinct()
-    members = clusters.join(F.broadcast(mine), "cluster_id", "left_semi")
-    signed = members.join(tables.read(FEATURES).select("image_id", "pixel_hash"), "image_id")
-    keeper_uri = F.max(F.when(F.col("is_keeper"), F.col("uri"))).alias("keeper_uri")
-    of_pixels = signed.groupBy("pixel_hash").agg(
-        F.min("image_id").alias("image_id"), F.min("cluster_id").alias("cluster_id"), F.count("*").alias("n_images"),
-        keeper_uri,
-    )  # fmt: skip
-    return of_pixels.join(wanted, "image_id", "left_semi")
 
 
 def _joined_by(tree: ComponentTree, settings: Settings) -> str:

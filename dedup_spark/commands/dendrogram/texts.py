@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dedup_spark.commands.dendrogram.tree import Change, Dendrogram, Group, Leaf
+from dedup_spark.commands.image_ids import in_hex
 from dedup_spark.commands.text_table import format_table
 from dedup_spark.kernels.clusters.linkage import newick
 
@@ -72,7 +73,7 @@ def describe_part(found: Dendrogram) -> str:
 
 def what_becomes(group: Group) -> str:
     """The change of a group with the clusters that it is about, in words."""
-    clusters = ", ".join(str(c) for c in group.cluster_ids[:_MAX_NAMED])
+    clusters = ", ".join(in_hex(c) for c in group.cluster_ids[:_MAX_NAMED])
     if len(group.cluster_ids) > _MAX_NAMED:
         clusters += f" and {len(group.cluster_ids) - _MAX_NAMED} more"
     alone = f"{group.n_alone} picture{'s' if group.n_alone > 1 else ''} in no cluster" if group.n_alone else ""

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Bools, Float64, Int64
@@ -22,10 +20,9 @@ from dedup_spark.kernels.clusters.grouping import component_tree
 from dedup_spark.kernels.clusters.linkage import cut_tree, height_of
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY
 from dedup_spark.kernels.clusters.trees import refine
-from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.cut import CutSettings, likeness_of, pairs_inside
-from dedup_spark.store.schema import COMPONENTS, EVIDENCE, FEATURES
-from dedup_spark.store.tables import Tables
+from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.sql_tables import Given, SqlTables
 from dedup_spark.vocabulary import ComparedFor, DistanceUnit
 
 
@@ -62,13 +59,13 @@ class ComponentTree:
     pairs: Pairs
 
 
-def read_component_tree(tables: Tables, component_id: int, image_id: int, settings: CutSettings) -> ComponentTree:
+def read_component_tree(tables: SqlTables, component_id: int, image_id: int, settings: CutSettings) -> ComponentTree:
     """The tree that holds the representative `image_id` of this component; `settings` are those of the step's run.
 
     Raises:
         TableError: The tables say other groups: they were not all written by one step cluster with these settings.
-    Cost: one scan of the ids in evidence, and of the embeddings where there is no evidence; the driver needs 6 x 8 n^2
-    bytes, for n at most cluster.max_component_images, as the task of the step did.
+    Cost: one scan of the ids in evidence, and of the ids of features where there is no evidence; this process needs
+    6 x 8 n^2 bytes, for n at most cluster.max_component_images, as the task of the step did.
     """
     members = _piece(tables, component_id, image_id, settings.max_component_images)
     ids = members["image_id"].to_numpy()
@@ -77,32 +74,35 @@ def read_component_tree(tables: Tables, component_id: int, image_id: int, settin
     return tree_of_rows(members, (_weighed if was_weighed else _signatures)(tables, ids), settings)
 
 
-def among(tables: Tables, ids: Int64, name: str = "image_id") -> DataFrame:
-    """The ids as a DataFrame of one column, to be joined with a table on every executor."""
-    return F.broadcast(local_relation(tables.spark, [(i,) for i in ids.tolist()], f"{name} bigint"))
-
-
-def _piece(tables: Tables, component_id: int, image_id: int, max_images: int) -> pa.Table:
+def _piece(tables: SqlTables, component_id: int, image_id: int, max_images: int) -> pa.Table:
     """Members in order; of a component of more than `max_images` equal vectors those that were cut together."""
-    members = tables.read(COMPONENTS).where(F.col("component_id") == component_id)
-    before = members.where(F.col("image_id") < image_id).count()
-    return members.orderBy("image_id").offset(before // max_images * max_images).limit(max_images).toArrow()
+    asked = {"component_id": component_id, "image_id": image_id}
+    before = tables.ask(
+        "SELECT count(*) AS n FROM $components WHERE component_id = :component_id AND image_id < :image_id", asked
+    )
+    start = before["n"][0].as_py() // max_images * max_images
+    return tables.ask(
+        "SELECT * FROM $components WHERE component_id = :component_id ORDER BY image_id "
+        f"LIMIT {max_images} OFFSET {start}",
+        {"component_id": component_id},
+    )
 
 
-def _weighed(tables: Tables, ids: Int64) -> pa.Table:
+def _weighed(tables: SqlTables, ids: Int64) -> pa.Table:
     """Rows of evidence between members."""
-    a, b = (among(tables, ids, f"image_id_{side}") for side in "ab")
-    found = tables.read(EVIDENCE).join(a, "image_id_a", "left_semi").join(b, "image_id_b", "left_semi")
-    return found.select("image_id_a", "image_id_b", "copy_probability", "decided_by", "compared_for").toArrow()
+    return tables.ask(
+        "SELECT image_id_a, image_id_b, copy_probability, decided_by, compared_for FROM $evidence "
+        "WHERE image_id_a IN (SELECT image_id FROM $given) AND image_id_b IN (SELECT image_id FROM $given)",
+        given=Given.ids(ids.tolist()),
+    )
 
 
-def _signatures(tables: Tables, ids: Int64) -> pa.Table:
-    held = tables.read(FEATURES).join(among(tables, ids), "image_id", "left_semi")
-    return held.select("image_id", "phash", "embedding").toArrow()
+def _signatures(tables: SqlTables, ids: Int64) -> pa.Table:
+    return tables.rows(FEATURES, ids.tolist(), ["image_id", "phash", "embedding"])
 
 
 def tree_of_rows(members: pa.Table, known: pa.Table, settings: CutSettings) -> ComponentTree:
-    """The tree from rows of the tables; on the driver, without Spark.
+    """The tree from rows of the tables.
 
     Args:
         members: Rows of `components`, ascending by image_id: what was cut together.

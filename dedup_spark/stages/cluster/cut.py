@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
@@ -24,6 +23,9 @@ from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, prio
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.vocabulary import DistanceUnit
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 _LABELLED = "image_id bigint, cluster_label bigint"
 
@@ -69,6 +71,8 @@ def cut_by_evidence(
     `settled`: the leaders were compared with all members (kernels/clusters/grouping.py). Two joins and one shuffle of
     28 bytes per pair.
     """
+    from pyspark.sql import functions as F  # here, because trees of components are shown without Spark too
+
     a, b = (components.select(F.col("image_id").alias(f"image_id_{s}"), F.col("component_id").alias(s)) for s in "ab")
     inside = evidence.join(a, "image_id_a").join(b, "image_id_b").where("a = b")
     pairs = inside.select(F.col("a").alias("component_id"), "image_id_a", "image_id_b", "copy_probability")

@@ -20,6 +20,7 @@ from dedup_spark.errors import TableError
 from dedup_spark.kernels.clusters.probability import prior
 from dedup_spark.sources import addresses
 from dedup_spark.stages.calibration import lacks_calibration
+from dedup_spark.store.duck import DuckTables
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES
 from dedup_spark.store.tables import Tables
@@ -85,7 +86,7 @@ def test_a_prior_and_a_cut_are_fitted_and_measured_on_other_pictures(matched: Ta
 
 def test_images_are_known_by_id_too_and_equal_pixels_by_their_representative(matched: Tables) -> None:
     asked = Labels("l", ["0", "301"], ["300", str(2**70)], np.array([True, False]), True, 0)
-    known = labelled_images.known_images(matched, asked, LAKE)
+    known = labelled_images.known_images(DuckTables(matched.root), asked, LAKE)
     assert known == {"0": Known(0), "301": Known(0), "300": Known(None, False)}
     assert not (Path(matched.root) / matched.staging).exists(), "commands that only read ask this too"
 
@@ -95,7 +96,7 @@ def test_relative_addresses_of_a_manifest_count_from_its_folder(
 ) -> None:
     monkeypatch.setattr(addresses, "kind_of", lambda uri: "file")
     asked = Labels("l", ["0.jpg"], [f"{LAKE}/1.jpg"], np.array([True]), False, 0)
-    known = labelled_images.known_images(matched, asked, f"{LAKE}/list.csv")
+    known = labelled_images.known_images(DuckTables(matched.root), asked, f"{LAKE}/list.csv")
     assert known == {"0.jpg": Known(0), f"{LAKE}/1.jpg": Known(1)}
 
 

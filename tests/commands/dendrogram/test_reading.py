@@ -19,6 +19,7 @@ from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.stages.cluster.component_tree import ComponentTree, tree_of_rows
 from dedup_spark.stages.cluster.cut import cut_settings
+from dedup_spark.store.duck import DuckTables
 
 Row = dict[str, Any]
 
@@ -134,7 +135,7 @@ def test_each_curve_holds_the_cut_of_the_run_and_says_what_it_rests_on(
 def test_an_image_is_asked_for_by_the_end_of_its_address_and_its_branch_alone_is_shown(finished: FinishedRun) -> None:
     cluster_id, _ = largest_cluster(finished)
     uri = next(m["uri"] for m in rows(finished.tables.root, "clusters") if m["cluster_id"] == cluster_id)
-    tree = read_dendrogram(finished.tables, Asked(image=uri, max_pictures=2))
+    tree = read_dendrogram(DuckTables(finished.tables.root), Asked(image=uri, max_pictures=2))
     assert len(tree.leaves) <= 2 < tree.n_pictures
     assert tree.joins_at is not None
     assert tree.cluster_id == cluster_id
@@ -148,7 +149,7 @@ def test_what_has_no_tree_is_an_error_that_says_why(finished: FinishedRun) -> No
     identical = next(m["cluster_id"] for m in members if m["cluster_id"] not in edited | joined)
     for cluster_id, said in ((1, "there is no such cluster"), (identical, "all its images have the same pixels")):
         with pytest.raises(ConfigError, match=said):
-            read_dendrogram(finished.tables, Asked(cluster_id))
+            read_dendrogram(DuckTables(finished.tables.root), Asked(cluster_id))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ from dedup_spark.kernels.clusters import keeping, linkage
 from dedup_spark.stages.cluster import cut
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import PAIRS
+from dedup_spark.store.spark_sql import SparkTables
 from dedup_spark.store.tables import Tables
 
 
@@ -282,7 +283,7 @@ def test_the_tree_of_a_component_that_was_split_is_cut_into_the_published_cluste
     with Run(clustered_tables, Config(), "file:///lake", "r1").step("cluster"):
         pass  # the mark holds the settings that the fixture's run had
     two = known.ids[15:24]
-    found = read_dendrogram(clustered_tables, Asked(image=f"/{two[0]}.jpg", at=0.54))
+    found = read_dendrogram(SparkTables(clustered_tables), Asked(image=f"/{two[0]}.jpg", at=0.54))
     assert {leaf.image_id for leaf in found.leaves} == set(two)
     assert (found.axis.name, found.cut) == ("1 - cosine", pytest.approx(0.55))
     assert "a cosine of at least 0.45" in found.joined_by
@@ -302,7 +303,7 @@ def test_the_tree_says_where_a_group_was_divided_after_the_cut(known: Known, clu
     clusters = {r["image_id"]: r["cluster_id"] for r in rows(clustered_tables.root, "clusters")}
     with Run(clustered_tables, Config(), "file:///lake", "r2").step("cluster"):
         pass
-    found = read_dendrogram(clustered_tables, Asked(clusters[known.far[0]]))
+    found = read_dendrogram(SparkTables(clustered_tables), Asked(clusters[known.far[0]]))
     (group,) = found.groups
     assert {leaf.image_id for leaf in group.leaves} == set(known.far)
     assert group.change == "divided after the cut"
