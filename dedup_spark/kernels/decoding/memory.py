@@ -21,15 +21,18 @@ from dedup_spark.kernels.decoding.tiff_layout import Layout
 ORDINARY_BYTES = 128 << 20
 """Enough for 16 megapixels of an ordinary JPEG."""
 
-_HELD = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-"""Bytes of a pixel in Pillow's modes; four in all others."""
-_LIBRARY = {"WEBP": 8, "AVIF": 8, "HEIF": 8, "JXL": 12, "JPEG2000": 12, "JPEG": 3}
-"""What the library of a format holds of each pixel beside the image that it returns: planes, a canvas, the coefficients
-of a progressive file, 32-bit integers of three channels."""
-_BESIDE = 6
-"""A turned copy, or one in RGB for the digest, and what the pHash reduces."""
+_OF_MODE = {"1": 8, "L": 8, "P": 8, "RGB": 8, "YCbCr": 8, "CMYK": 15}
+"""Bytes of a pixel by Pillow's mode: the image, a copy that is turned or in RGB, and what pHash and thumbnail
+reduce of it."""
+_OF_OTHERS = 13
+"""Of those with transparency, and of deep ones of one channel, with a mask."""
+_LIBRARY = {"WEBP": 8, "AVIF": 8, "HEIF": 8, "JXL": 12, "JPEG2000": 12}
+"""What the library of a format holds of each pixel beside the image that it returns: planes, a canvas, 32-bit integers
+of three channels."""
 _BESIDE_DEEP = 26
 """Of 16 bits in three channels, which are read a second time, split and joined."""
+_OF_FRAMES = 16
+"""Of several frames: the one that describes the file so far, and the canvas of the plugin."""
 _RAW = 12
 """Sensor values in 16 bits, those that LibRaw interpolates, and the RGB that it returns."""
 _SIZE_ALONE = 12
@@ -86,15 +89,13 @@ def bytes_of_raw(width: int, height: int) -> int:
 
 
 def bytes_of_opened(image: Image.Image, data: bytes, image_format: str, n_frames: int) -> int:
-    """Of the frame that an opened image is about to load.
-
-    Of several frames the one that describes the file so far is held, too, and the canvas of the plugin.
-    """
-    held = _HELD.get(image.mode, 4)
+    """Of the frame that an opened image is about to load."""
+    has_key = "transparency" in image.info
+    each = _OF_OTHERS if has_key else _OF_MODE.get(image.mode, _OF_OTHERS)
+    each += _LIBRARY.get(image_format, 0) + (_OF_FRAMES if n_frames > 1 else 0)
+    if depth_of(data) == 16 and image.mode in ("RGB", "RGBA"):
+        each += _BESIDE_DEEP
     layout: Layout | None = getattr(image, "layout", None)
-    beside = _BESIDE_DEEP if depth_of(data) == 16 and held == 4 else _BESIDE
-    kept = 2 * held + 4 if n_frames > 1 else 0
-    each = held + beside + kept + _LIBRARY.get(image_format, 0)
     return each * image.width * image.height + (_bytes_of_samples(layout) if layout else 0)
 
 
