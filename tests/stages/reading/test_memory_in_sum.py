@@ -136,8 +136,8 @@ def read_by_workers(
         watch.join()
     outcome.exit_codes = [process.returncode for process in started]
     for line in "".join(outputs.values()).splitlines():
-        name, *row = json.loads(line)
-        outcome.rows[name] = tuple(row)
+        name, status, reason, message, n_frames = json.loads(line)
+        outcome.rows[name] = (status, reason, message, n_frames)
     return outcome
 
 
