@@ -46,8 +46,9 @@ _WORKER = """if True:
     rows = [{"image_id": i, "object_version": 1, "uri": p, "size_bytes": size} for i, (p, size) in enumerate(paths)]
     schema = pa.schema([("image_id", pa.int64()), ("object_version", pa.int64()), ("uri", pa.string()),
         ("member", pa.string()), ("location", pa.string()), ("position", pa.int64()), ("size_bytes", pa.int64())])
+    extract = dataclasses.replace(ExtractSettings(), python_memory_bytes=python_bytes, **extract)
     settings = TaskSettings(
-        Folder(), SignatureSettings(400_000_000, 16, 256, 80, 256), dataclasses.replace(ExtractSettings(), **extract),
+        Folder(), SignatureSettings(400_000_000, 16, 256, 80, 256), extract,
         None, "run-1", 1, executor=ExecutorMemory(python_bytes, 0, workers))
     for start in range(0, len(rows), 200):
         batch = pa.RecordBatch.from_pylist(rows[start : start + 200], schema=schema)
