@@ -23,8 +23,8 @@ from dedup_spark.stages.reading.admission import Admission, shared_folder
 log = logging.getLogger(__name__)
 
 WORKER_BYTES = 384 << 20
-"""A Python worker of Spark with pyarrow, NumPy, and a model of ONNX Runtime on one core with its batch: measured in
-docs/benchmarks.md."""
+"""A Python worker of Spark with pyarrow, NumPy, and a model of ONNX Runtime on one core with its batch: an allowance,
+not yet measured for each model."""
 MODEL_ON_GPU_BYTES = 3 << 30
 """What a worker takes of the host's memory more for PyTorch with CUDA."""
 LARGE_OBJECT_BYTES = 16 << 20
