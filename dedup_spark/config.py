@@ -82,6 +82,7 @@ class ExtractSettings:
     max_object_bytes: int = _setting(512 * 2**20, 1)
     max_pixels: int = _setting(400_000_000, 1)
     min_side_px: int = _setting(16, 1)
+    python_memory_bytes: int = _setting(0, 0)
     decoder_memory_bytes: int = _setting(6 * 2**30, 256 * 2**20)
     decoder_timeout_seconds: float = _setting(120.0, 0.1)
     decoder_sandbox: str = _setting("auto", choices=("auto", "required", "off"))

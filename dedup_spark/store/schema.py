@@ -116,7 +116,7 @@ FEATURES = Table(
         ("format", "string", "Format by the decoder, e.g. JPEG, PNG, WEBP"),
         ("decoder", "string", "What decoded the image, e.g. pillow, pi-heif-decoder, rawpy preview"),
         ("mode", "string", "Pillow mode of the decoded pixels, e.g. RGB, L, CMYK, I;16"),
-        ("n_frames", "int", "Frames or pages in the file; reduced copies of a page are none"),
+        ("n_frames", "int", "Frames or pages in the file, 16,384 where it has more; reduced copies of a page are none"),
         (
             "frames_hash",
             "string",

@@ -2,9 +2,10 @@
 describes the file.
 
 Only two frames are held at a time. Work is bounded: no frame is decoded after so many pixels (`MAX_FILM_PIXELS`,
-`MAX_PAGE_PIXELS`) or `MAX_FRAMES` frames. Of a longer file, and of one with frames that cannot be decoded, nobody knows
-all that it shows: its digests cover its bytes, so that it equals byte copies alone, and it has no moments to be
-compared by.
+`MAX_PAGE_PIXELS`) or `MAX_FRAMES` frames, and of a file whose headers say that it has more than these none after
+`FRAMES_OF_LONGER`, among which one describes it. Of a longer file, and of one with frames that cannot be decoded,
+nobody knows all that it shows: its digests cover its bytes, so that it equals byte copies alone, and it has no moments
+to be compared by.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.rendering import hashable
 
 MAX_FILM_PIXELS, MAX_PAGE_PIXELS, MAX_FRAMES = 1 << 27, 1 << 28, 4_096
+FRAMES_OF_LONGER = 256
 """134 million pixels are 775 frames of 480 x 360: 6 to 9 seconds of GIF, AVIF and WebP, 23 of PNG. 268 million are 31
 pages of A4 at 300 dots per inch."""
 MAX_MOMENTS = 64
@@ -78,7 +80,7 @@ def read_film(frames: Frames, first: Timed, decode: Callable[[int], Timed | None
 def _decoded(frames: Frames, first: Timed, decode: Callable[[int], Timed | None]) -> Iterator[Timed]:
     yield first
     n_pixels, most_pixels = _area(first), MAX_FILM_PIXELS if frames.is_film else MAX_PAGE_PIXELS
-    for place in frames.places[1:MAX_FRAMES]:
+    for place in frames.places[1 : MAX_FRAMES if len(frames.places) <= MAX_FRAMES else FRAMES_OF_LONGER]:
         found = decode(place) if n_pixels < most_pixels else None
         if found is None:
             return

@@ -1,7 +1,7 @@
 """How many frames or pages a file has, and how long each is shown, read from its headers before any is decoded.
 
-A count is bounded by `MAX_COUNTED`, whatever a header claims. Nothing here raises for damaged files; damage ends the
-count.
+A count is bounded by `MAX_COUNTED`, whatever a header claims: a file with more has that count. Nothing here raises for
+damaged files; damage ends the count.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ _MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
 _ENTRIES_OF_PAGE = 64
 """Tags are in rising order, and those of a page's kind and size are the first; so a chain of hostile directories costs
 no more than 0.1 ms each."""
+_WEBP_SIDE = (1 << 14) - 1
 _CONTAINER_BOXES = frozenset({b"meta", b"iprp", b"ipco", b"jp2h"})
 
 
@@ -145,8 +146,15 @@ def _tiff_sizes(data: bytes) -> Iterator[Size]:
 
 
 def _webp_sizes(data: bytes) -> Iterator[Size]:
-    if data[12:16] == b"VP8X" and len(data) >= 30:
+    if len(data) < 30:
+        return
+    if data[12:16] == b"VP8X":
         yield int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    elif data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        yield (bits & _WEBP_SIDE) + 1, (bits >> 14 & _WEBP_SIDE) + 1
+    elif data[12:16] == b"VP8 ":
+        yield int.from_bytes(data[26:28], "little") & _WEBP_SIDE, int.from_bytes(data[28:30], "little") & _WEBP_SIDE
 
 
 def ico_entries(data: bytes) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from PIL import Image, features
 
-from dedup_spark.kernels.decoding import formats, openers
+from dedup_spark.kernels.decoding import formats, memory, openers
 from dedup_spark.kernels.decoding.bmp_masks import with_usual_masks
 from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.films import Film, read_film
@@ -43,7 +43,8 @@ _UNSUPPORTED = (
 does not know."""
 _MENDED: dict[str, Callable[[bytes], Iterator[bytes]]] = {"PNG": without_odd_chunks, "BMP": with_usual_masks}
 """Copies of a file that show the same picture and are easier to decode, the fullest first."""
-_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory")
+_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory", "memory allocation")
+_ALLOCATED_WHEN_OPENED = frozenset({"WEBP", "JXL", "JPEG2000", "HEIF", "AVIF", "ICO"})
 
 
 _READ_CHARACTERS, _SHOWN_CHARACTERS = 4000, 1000
@@ -58,6 +59,10 @@ class ImageRejected(Exception):
         self.reason = RejectReason(reason)
         self.message = line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}..."
         super().__init__(f"{reason}: {self.message}")
+
+
+class OutOfMemory(ImageRejected):
+    """It did not fit into the memory of this process; with more it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
 
     Raises:
         ImageRejected: with the reason; no other exception for damage that the decoders foresee.
+        NeedsMemory: inside of `memory.allowed`.
     """
     image_format = _require_format(data)
     decoder = _require_decoder(image_format)
@@ -107,6 +113,8 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
         claimed = claimed_size(data, image_format)
         if claimed and claimed[0] * claimed[1] > max_pixels:
             check_size(*claimed)
+        if claimed and image_format in _ALLOCATED_WHEN_OPENED:
+            memory.require(memory.bytes_of_size(*claimed))
         if decoder is formats.RAW:
             return _decode_raw(data, image_format, check_size)
         return _decode_mended(data, image_format, decoder, max_pixels, check_size)
@@ -114,12 +122,12 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
         raise _rejection(data, image_format, e) from e
 
 
-def out_of_memory(error: BaseException) -> ImageRejected:
+def out_of_memory(error: BaseException) -> OutOfMemory:
     """The rejection of an image that is within the limit on pixels and does not fit into the memory of this process."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     held = "the machine has" if limit == resource.RLIM_INFINITY else f"the decoder process may use ({limit:,} bytes)"
     text = f"needs more memory than {held}; raise extract.decoder_memory_bytes ({_text(error)})"
-    return ImageRejected("too_many_pixels", text)
+    return OutOfMemory("too_many_pixels", text)
 
 
 def _require_format(data: bytes) -> str:
@@ -186,7 +194,11 @@ def _decode(
 
 
 def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int], None]) -> DecodedImage:
-    picture = decode_raw(data, check_size)
+    def check_raw(width: int, height: int) -> None:
+        check_size(width, height)
+        memory.require(memory.bytes_of_raw(width, height))
+
+    picture = decode_raw(data, check_raw)
     if is_raw_cut_off(data, image_format):
         raise ImageRejected("truncated", "the file ends before its sensor data")
     return DecodedImage(

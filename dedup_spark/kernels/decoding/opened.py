@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from dedup_spark.kernels.decoding import memory
 from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.headers import is_turned, jxl_orientation
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
@@ -29,12 +30,17 @@ class Opened:
         self.orientation = 1
 
     def picture(self, place: int, check_size: Callable[[int, int], None]) -> Picture:
-        """Of the frame at a place; `check_size` is called before its pixels are allocated. Raises as plugins do."""
+        """Of the frame at a place; `check_size` is called before its pixels are allocated.
+
+        Raises:
+            NeedsMemory: inside of `memory.allowed`; else as plugins do.
+        """
         image = self._image
         if place != self._at:
             image.seek(place)
             self._at = place
         check_size(*image.size)
+        memory.require(memory.bytes_of_opened(image, self._data, self._format, len(self._frames.places)))
         tagged = _exif_orientation(image) if self._format == "TIFF" else 1  # Pillow turns a TIFF while it loads
         image.load()
         self.orientation = self._find_orientation(tagged)

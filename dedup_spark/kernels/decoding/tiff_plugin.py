@@ -19,27 +19,28 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
 
     Attributes:
         channels: Of the page loaded last, upright, where its samples are read here; else None.
+        layout: Of the samples of the page that is about to be loaded, where they are read here; else None.
     """
 
     channels: Channels | None = None
-    _layout: Layout | None = None
+    layout: Layout | None = None
 
     def _setup(self) -> None:
         self.channels = None
         tags: Any = self.tag_v2
         layout = layout_of(tags, "<" if tags.prefix == TiffImagePlugin.II else ">")
-        self._layout = None if layout is None or self._is_plain(layout) else layout
-        if self._layout is None:
+        self.layout = None if layout is None or self._is_plain(layout) else layout
+        if self.layout is None:
             super()._setup()
             self._read_subsampled_by_libtiff()
             self._widen_palette()
             return
-        width, height = self._layout.size
+        width, height = self.layout.size
         self._tile_size, self._mode = (width, height), "L"
         self._size = (width, height) if tags.get(274, 1) < 5 else (height, width)
         self.tile = [ImageFile._Tile("samples", (0, 0, width, height), 0, ())]
         self.use_load_libtiff = False
-        self.info["compression"] = TiffImagePlugin.COMPRESSION_INFO[self._layout.compression]
+        self.info["compression"] = TiffImagePlugin.COMPRESSION_INFO[self.layout.compression]
         profile = tags.get(TiffImagePlugin.ICCPROFILE)
         self.info.pop("icc_profile", None)
         if profile:
@@ -47,12 +48,12 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
 
     def load(self) -> Any:
         """Raises what the plugins do; see `openers.DECODER_ERRORS`."""
-        if self._layout is None or not self.tile:
+        if self.layout is None or not self.tile:
             return super().load()
         Image._decompression_bomb_check(self._tile_size)
         data: bytes = self.fp.getvalue()  # type: ignore[union-attr]
         tags: Any = self.tag_v2
-        self.channels = channels_of(samples_of(data, self._layout), self._layout, tags, tags.get(274, 1))
+        self.channels = channels_of(samples_of(data, self.layout), self.layout, tags, tags.get(274, 1))
         first = self.channels.images[0]
         self.im, self._mode, self.tile = first.im, first.mode, []
         return Image.Image.load(self)

@@ -2,6 +2,9 @@
 
 It runs on executors, in the tasks of extract and embed. A child lives as long as the Python worker and is replaced
 after a crash or a time-out. It is started as a new process, not forked: FAISS and ONNX Runtime do not survive a fork.
+
+A child may allocate what an ordinary image takes. One that needs more says so by its header, and is decoded when the
+executor has room for it: see `budget.py`. Its child decodes others meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import logging
 import os
 import queue
+import resource
 import selectors
 import subprocess
 import sys
@@ -27,10 +31,13 @@ import dedup_spark
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import DedupError
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected
+from dedup_spark.kernels.decoding.memory import ORDINARY_BYTES
 from dedup_spark.kernels.features.signature import Signature, sign_image
+from dedup_spark.spark.python_memory import UNKNOWN, ExecutorMemory
 from dedup_spark.stages.reading import decoder_child, sandbox
 from dedup_spark.stages.reading.answers import MAX_BYTES, NotAnAnswer, unpack
-from dedup_spark.stages.reading.decoder_child import FRAME, write_frame, write_message
+from dedup_spark.stages.reading.budget import LARGE_OBJECT_BYTES, Rooms, rooms_of
+from dedup_spark.stages.reading.decoder_child import ALLOWED, FRAME, write_frame, write_message
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +46,8 @@ _START_SECONDS = 120.0
 
 
 _MAX_MESSAGE = 2000
+_MAPPED_BYTES = 128 << 20
+"""Address space beside what images take: libraries of rare formats, and the files of Python's modules."""
 _told: set[str] = set()
 """What this Python worker has said to be missing of the sandbox."""
 
@@ -46,15 +55,39 @@ _told: set[str] = set()
 @dataclass(frozen=True, slots=True)
 class DecoderLimits:
     """`memory_bytes` of address space and `timeout_seconds` per image for each process; `sandbox` is `auto`, `required`
-    or `off`: see `sandbox.py`."""
+    or `off`: see `sandbox.py`. The others say what the executor has, as in `budget.rooms_of`."""
 
     memory_bytes: int
     timeout_seconds: float
     sandbox: str = "auto"
+    executor: ExecutorMemory = UNKNOWN
+    python_memory_bytes: int = 0
+    inflight_bytes: int = ExtractSettings().inflight_bytes
+    max_object_bytes: int = ExtractSettings().max_object_bytes
 
     @classmethod
-    def of(cls, extract: ExtractSettings) -> DecoderLimits:
-        return cls(extract.decoder_memory_bytes, extract.decoder_timeout_seconds, extract.decoder_sandbox)
+    def of(cls, extract: ExtractSettings, executor: ExecutorMemory = UNKNOWN) -> DecoderLimits:
+        return cls(
+            memory_bytes=extract.decoder_memory_bytes,
+            timeout_seconds=extract.decoder_timeout_seconds,
+            sandbox=extract.decoder_sandbox,
+            executor=executor,
+            python_memory_bytes=extract.python_memory_bytes,
+            inflight_bytes=extract.inflight_bytes,
+            max_object_bytes=extract.max_object_bytes,
+        )
+
+    def rooms(self, decoders: int) -> Rooms:
+        """What the workers of this executor share, each with so many decoders."""
+        return rooms_of(self.executor, self.python_memory_bytes, decoders, self.inflight_bytes, self.max_object_bytes)
+
+
+class _NeedsMemory(Exception):
+    """The image was not decoded: it needs more than was allowed. `rejection` is what became of it, if it was tried."""
+
+    def __init__(self, n_bytes: int, rejection: ImageRejected | None = None) -> None:
+        super().__init__(n_bytes)
+        self.n_bytes, self.rejection = n_bytes, rejection
 
 
 Derive = Callable[[bytes, Any], Any]
@@ -76,7 +109,7 @@ class DecoderPool:
         *,
         derive: Derive = sign_image,
     ) -> None:
-        self._settings, self._limits, self._derive = settings, limits, derive
+        self._n, self._settings, self._limits, self._derive = n, settings, limits, derive
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
         for _ in range(n):
@@ -89,14 +122,18 @@ class DecoderPool:
         Raises:
             ImageRejected: also with `decoder_crashed` (the process died) and `decoder_timeout`.
         """
-        try:
-            return self._sign_once(data)
-        except (EOFError, BrokenPipeError):
-            log.warning("an image decoder process died; trying its image once more in a fresh one")
-        try:  # the first death may have another cause: the kernel was short of memory, an operator
-            return self._sign_once(data)
-        except (EOFError, BrokenPipeError) as e:
-            raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
+        n_allowed, has_died = ORDINARY_BYTES, False
+        while True:
+            try:
+                return self._sign_in_room(data, n_allowed)
+            except _NeedsMemory as e:
+                n_allowed = self._more_than(n_allowed, e)
+            except (EOFError, BrokenPipeError) as e:
+                if has_died:
+                    raise ImageRejected("decoder_crashed", f"the decoder process died twice, last with {e}") from e
+                # the first death may have another cause: the kernel was short of memory, an operator
+                log.warning("an image decoder process died; trying its image once more in a fresh one")
+                has_died, n_allowed = True, min(2 * n_allowed, self._most_bytes)
 
     def input_of(self, data: bytes) -> npt.NDArray[np.uint8]:
         """`kernels.features.signature.input_of_image` in a child of such a pool. Raises as `sign` does."""
@@ -106,11 +143,41 @@ class DecoderPool:
         """What the function of this pool makes of `data`, in a child. Raises as `sign` does."""
         return self.sign(data)
 
-    def _sign_once(self, data: bytes) -> Signature:
+    @property
+    def _most_bytes(self) -> int:
+        """For one image."""
+        return ORDINARY_BYTES + self._limits.rooms(self._n).pixels.n_bytes
+
+    def _more_than(self, n_allowed: int, needs: _NeedsMemory) -> int:
+        """What is to be allowed next. An image that asks again and again gets twice as much each time at least.
+
+        Raises:
+            ImageRejected: More than the executor has.
+        """
+        if needs.n_bytes > (most := self._most_bytes):
+            raise needs.rejection or ImageRejected("too_many_pixels", self._too_much(needs.n_bytes)) from needs
+        return needs.n_bytes if n_allowed == ORDINARY_BYTES else max(needs.n_bytes, min(2 * n_allowed, most))
+
+    def _too_much(self, n_bytes: int) -> str:
+        rooms = self._limits.rooms(self._n)
+        return (
+            f"decoding needs about {n_bytes:,} bytes; the executor has {rooms.python_bytes:,} for all its Python, of "
+            f"which {self._most_bytes:,} may be one image's: raise spark.executor.memoryOverhead (or "
+            "extract.python_memory_bytes), or lower spark.executor.cores"
+        )
+
+    def _sign_in_room(self, data: bytes, n_allowed: int) -> Signature:
+        """Waits, without a child, until the executor has room for what is more than an ordinary image takes."""
+        if n_allowed <= ORDINARY_BYTES:
+            return self._sign_once(data, n_allowed)
+        with self._limits.rooms(self._n).pixels.admitted(n_allowed - ORDINARY_BYTES):
+            return self._sign_once(data, n_allowed)
+
+    def _sign_once(self, data: bytes, n_allowed: int) -> Signature:
         child = self._idle.get()
         try:
             child = child or self._start()
-            return child.sign(data, self._limits.timeout_seconds)
+            return child.sign(data, n_allowed, self._limits.timeout_seconds)
         except TimeoutError as e:
             self._discard(child)
             child = None
@@ -153,11 +220,12 @@ class _Child:
         self._requests = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
         os.set_blocking(self._answers.fileno(), False)
+        self._limited_to = 0
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
         try:
             write_message(self._requests, (derive, settings, limits.memory_bytes, limits.sandbox != "off"))
-            _, refused = self._answer(_START_SECONDS)
+            _, refused, self._mapped_bytes = self._answer(_START_SECONDS)
         except (EOFError, BrokenPipeError, TimeoutError) as e:
             raise DedupError(
                 f"the image decoder process does not start (exit code {self.stop()}); "
@@ -173,15 +241,30 @@ class _Child:
             _told.update(new)
             log.warning("decoder processes run without %s, which this machine does not have", " and ".join(sorted(new)))
 
-    def sign(self, data: bytes, timeout_seconds: float) -> Signature:
-        write_frame(self._requests, data)
+    def sign(self, data: bytes, n_allowed: int, timeout_seconds: float) -> Signature:
+        self._limit(n_allowed + max(0, len(data) - LARGE_OBJECT_BYTES))
+        write_frame(self._requests, ALLOWED.pack(n_allowed), data)
         answer = self._answer(timeout_seconds)
         match answer:
             case ["rejected", str(reason), str(message)] if reason in REJECT_REASONS:
                 raise ImageRejected(reason, message[:_MAX_MESSAGE])
+            case ["needs", int(n_bytes)] if n_bytes > n_allowed:
+                raise _NeedsMemory(n_bytes)
+            case ["needs", int(n_bytes), str(reason), str(message)] if n_bytes > n_allowed and reason in REJECT_REASONS:
+                raise _NeedsMemory(n_bytes, ImageRejected(reason, message[:_MAX_MESSAGE]))
             case ["ok", value]:
                 return cast("Signature", value)
         raise EOFError("an answer of no known form")
+
+    def _limit(self, n_bytes: int) -> None:
+        """Let the process map so much beside what it began with, a quarter more for what allocators waste; where the
+        system can limit another process (Linux), and no more than its own limit."""
+        if not self._mapped_bytes or not hasattr(resource, "prlimit") or n_bytes == self._limited_to:
+            return
+        most = resource.prlimit(self._process.pid, resource.RLIMIT_AS)[1]
+        soft = self._mapped_bytes + _MAPPED_BYTES + LARGE_OBJECT_BYTES + n_bytes + n_bytes // 4
+        resource.prlimit(self._process.pid, resource.RLIMIT_AS, (min(soft, most), most))
+        self._limited_to = n_bytes
 
     def stop(self) -> int | None:
         """Kill the process and return its exit code."""

@@ -14,7 +14,9 @@ from dedup_spark.models import registry as models
 from dedup_spark.models.base import ModelSettings, settings_named
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.gpus import task_share
+from dedup_spark.spark.python_memory import executor_memory
 from dedup_spark.stages.command_lines import command_line
+from dedup_spark.stages.reading.budget import MODEL_ON_GPU_BYTES
 from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
 from dedup_spark.store.observed import Observed
@@ -64,6 +66,8 @@ def settings_of_tasks(
     if model or given_model_id:
         log.info("%s", described)
         run.note(model=described)
+    task_cpus = model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))
+    is_on_gpu = model is not None and model.share.gpus > 0
     return TaskSettings(
         source=open_source(run.lake, config.inventory),
         signature=signature_settings(config.extract, model),
@@ -71,7 +75,8 @@ def settings_of_tasks(
         model=model,
         given_model_id=given_model_id,
         run_id=run.run_id,
-        task_cpus=model.share.cpus if model else int(spark.sparkContext.getConf().get("spark.task.cpus", "1")),
+        task_cpus=task_cpus,
+        executor=executor_memory(spark, task_cpus, MODEL_ON_GPU_BYTES if is_on_gpu else 0),
     )
 
 

@@ -1,7 +1,8 @@
 """Fetches and decodes the objects of a task ahead of their consumer. Runs on executors.
 
 A few threads fetch objects ahead of the decoder processes, and these work ahead of the model. At most
-extract.inflight_bytes of encoded images are held, so a task's memory does not depend on how many it reads.
+extract.inflight_bytes of encoded images are held, so a task's memory does not depend on how many it reads. A large
+object is read when the executor has room for it: see `budget.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import SignatureSettings, input_of_image
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently, require_listed
+from dedup_spark.spark.python_memory import UNKNOWN, ExecutorMemory
+from dedup_spark.stages.reading.admission import DoesNotFit
+from dedup_spark.stages.reading.budget import COPIES, LARGE_OBJECT_BYTES
 from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
 from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.vocabulary import RejectReason
@@ -43,6 +47,8 @@ TIMINGS = Columns("model_seconds double, waited_seconds double, forward_passes b
 """Columns after those of FEATURES: how long the model worked on a batch and waited for it, how many images it saw,
 and how many took the vector of another; in its first row."""
 
+_MOST_BYTES = "most_bytes"
+"""Key of a row whose object is not to be read where it has more."""
 _UNKNOWN_SIZE_BYTES = 4 * 2**20
 """What an object of unknown size counts for among the bytes that are held."""
 
@@ -59,6 +65,7 @@ class TaskSettings:
     task_cpus: int
     given_model_id: str | None = None
     """Of the vectors that stand beside the addresses, where a table of the user gives them: then `model` is None."""
+    executor: ExecutorMemory = UNKNOWN
 
     @property
     def model_id(self) -> str | None:
@@ -80,10 +87,42 @@ def read_ahead(
                 done_size, first = under_way.popleft()
                 bytes_under_way -= done_size
                 yield first.result()
-            under_way.append((size, pool.submit(read, row)))
+            under_way.append((size, pool.submit(_read_in_room, read, row, settings)))
             bytes_under_way += size
         for _, rest in under_way:
             yield rest.result()
+
+
+class _IsLarge(Exception):
+    """An object whose size was not known turned out to be large; its bytes were let go."""
+
+
+def _read_in_room(
+    read: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any], settings: TaskSettings
+) -> dict[str, Any]:
+    """`read(row)`; of a large object when there is room for its bytes here and in a decoder process."""
+    size, most = row["size_bytes"], settings.extract.max_object_bytes
+    if "content" in row or (size is not None and not LARGE_OBJECT_BYTES <= size <= most):
+        return read(row)
+    if size is None:
+        try:
+            return read(row | {_MOST_BYTES: min(LARGE_OBJECT_BYTES, most)})
+        except _IsLarge:
+            size = most
+    room = _limits(settings).rooms(settings.task_cpus).objects
+    try:
+        with room.admitted(COPIES * size):
+            return read(row)
+    except DoesNotFit:
+        return read(row | _too_large(size, room.n_bytes // COPIES))
+
+
+def _too_large(size: int, room_bytes: int) -> dict[str, str]:
+    text = f"up to {size:,} bytes; this executor has room for objects of {room_bytes:,}: raise "
+    return {
+        "reject_reason": RejectReason.TOO_LARGE,
+        "reject_message": f"{text}spark.executor.memoryOverhead (or extract.python_memory_bytes)",
+    }
 
 
 def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -115,13 +154,23 @@ def fetch_row(row: dict[str, Any], settings: TaskSettings) -> tuple[bytes, int]:
         data = row["content"].as_py()
         require_listed(len(data), row["size_bytes"], limits.max_object_bytes)
         return data, 0
-    return fetch_patiently(settings.source, Address.of(row), limits.fetch_patience_seconds, limits.max_object_bytes)
+    most = row.get(_MOST_BYTES, limits.max_object_bytes)
+    try:
+        return fetch_patiently(settings.source, Address.of(row), limits.fetch_patience_seconds, most)
+    except ImageRejected as e:
+        if e.reason == RejectReason.TOO_LARGE and most < limits.max_object_bytes:
+            raise _IsLarge from e
+        raise
 
 
 def decoders_of(settings: TaskSettings, *, input_only: bool = False) -> DecoderPool:
     """One decoder process per core of the task; the Python worker keeps them from task to task."""
     pool = _input_decoders if input_only else _decoders
-    return pool(settings.task_cpus, settings.signature, DecoderLimits.of(settings.extract))
+    return pool(settings.task_cpus, settings.signature, _limits(settings))
+
+
+def _limits(settings: TaskSettings) -> DecoderLimits:
+    return DecoderLimits.of(settings.extract, settings.executor)
 
 
 @functools.cache
