@@ -94,7 +94,7 @@ def read_ahead(
 
 
 class _IsLarge(Exception):
-    """An object whose size was not known turned out to be large; its bytes were let go."""
+    """An object that nobody said to be large turned out to be so; its bytes were let go."""
 
 
 def _read_in_room(
@@ -102,12 +102,14 @@ def _read_in_room(
 ) -> dict[str, Any]:
     """`read(row)`; of a large object when there is room for its bytes here and in a decoder process."""
     size, most = row["size_bytes"], settings.extract.max_object_bytes
-    if "content" in row or (size is not None and not LARGE_OBJECT_BYTES <= size <= most):
+    if "content" in row or (size or 0) > most:
         return read(row)
-    if size is None:
+    if (size or 0) < LARGE_OBJECT_BYTES:
         try:
             return read(row | {_MOST_BYTES: min(LARGE_OBJECT_BYTES, most)})
         except _IsLarge:
+            if size is not None:
+                return read(row | _other_size(size))
             size = most
     room = _limits(settings).rooms(settings.task_cpus).objects
     try:
@@ -115,6 +117,13 @@ def _read_in_room(
             return read(row)
     except DoesNotFit:
         return read(row | _too_large(size, room.n_bytes // COPIES))
+
+
+def _other_size(listed_bytes: int) -> dict[str, str]:
+    return {
+        "reject_reason": RejectReason.CHANGED_SINCE_LISTING,
+        "reject_message": f"more than {LARGE_OBJECT_BYTES:,} bytes, listed with {listed_bytes:,}",
+    }
 
 
 def _too_large(size: int, room_bytes: int) -> dict[str, str]:
