@@ -245,11 +245,12 @@ def test_a_cluster_that_is_no_cluster(
         (["verify-removal", "--tier", "all"], "expected one of same_bytes, same_pixels"),
         (["trace"], "--uri"),
         (["explain"], "--uri"),
-        (["dendrogram", "--cluster", "large"], "--cluster"),
         (["dendrogram"], "--image"),
         (["dendrogram", "--cluster", "1", "--image", "a.jpg"], "--image"),
-        (["sql"], "query"),
-        (["sql", "SELECT 1", "--rows", "many"], "--rows 'many': expected a whole number"),
+        (["sql", "SELECT 1", "--rows", "many"], "--rows 'many': expected a whole number from 1 on"),
+        (["sql", "SELECT 1", "--rows", "0"], "--rows '0': expected a whole number from 1 on"),
+        (["sql", "SELECT 1", "--csv", "--json"], "--json and --csv exclude each other"),
+        (["trace", "--uri", "a.jpg", "--engine", "duck"], "there is no --engine 'duck'; did you mean 'duckdb'?"),
         (["dendrogram", "--cluster", "1", "--at", "high"], "--at 'high': expected a number"),
     ],
 )
@@ -260,6 +261,12 @@ def test_words_that_are_no_command(arguments: list[str], said: str, capsys: pyte
     [problem] = problems(capsys)
     assert said in problem
     assert "--help lists what there is" in problem
+
+
+@pytest.mark.usefixtures("no_spark")
+def test_a_cluster_that_is_no_id_is_refused_before_tables_are_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dendrogram", "--cluster", "large"]) == 2
+    assert problems(capsys) == ["--cluster large: expected a number, or 4 to 16 hex digits"]
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

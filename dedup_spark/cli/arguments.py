@@ -236,7 +236,7 @@ def _add_sql(commands: _Commands) -> None:
 
 def _positive(text: str) -> int:
     if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, found {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
     return int(text)
 
 

@@ -14,6 +14,7 @@ _WHOLE, _NUMBER = "a whole number", "a number"
 _IN_WORDS: tuple[tuple[str, str], ...] = (
     (r"argument (.+): invalid int value: (.+)", rf"\1 \2: expected {_WHOLE}"),
     (r"argument (.+): invalid float value: (.+)", rf"\1 \2: expected {_NUMBER}"),
+    (r"argument (.+?): ('.*': expected .+)", r"\1 \2"),
     (r"argument (.+): expected (?:one|at least one) argument", r"\1: its value is missing"),
     (r"argument (.+): not allowed with argument (.+)", r"\1 and \2 exclude each other: give one of the two"),
     (r"argument (.+): ignored explicit argument (.+)", r"\1 takes no value, found \2"),
