@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import sys
 import traceback
 
-from py4j.protocol import Py4JError, Py4JNetworkError
-from pyspark.errors import PySparkException
-
 from dedup_spark import console
-from dedup_spark.spark.java_errors import root_cause
-from dedup_spark.spark.launch import log_file
+from dedup_spark.store.log_file import log_file
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +42,24 @@ def in_words(e: BaseException) -> str:
     if isinstance(e, OSError) and e.errno in _OF_SYSTEM:
         place = f"{e.filename}: " if e.filename is not None else ""
         return f"{place}{_OF_SYSTEM[e.errno]} ({e.strerror})"
+    if "py4j" in sys.modules and (told := _of_spark(e)):
+        return told
+    return f"unexpected error: {type(e).__name__}: {_first_line(e)}{_place(e)}"
+
+
+def _of_spark(e: BaseException) -> str | None:
+    """Where the error is one of Spark, which questions do without: it is imported here."""
+    from py4j.protocol import Py4JError, Py4JNetworkError
+    from pyspark.errors import PySparkException
+
+    from dedup_spark.spark.java_errors import root_cause
+
     if isinstance(e, Py4JNetworkError | ConnectionError) or "JVM is not running" in str(e):
         return (
             "Spark's Java has ended in the middle of its work: as a rule the system took it for want of memory "
             f"({_first_line(e)})"
         )
-    if isinstance(e, PySparkException | Py4JError):
-        return root_cause(e)
-    return f"unexpected error: {type(e).__name__}: {_first_line(e)}{_place(e)}"
+    return root_cause(e) if isinstance(e, PySparkException | Py4JError) else None
 
 
 def _first_line(e: BaseException) -> str:

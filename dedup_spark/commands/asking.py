@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.store import dbfs
 from dedup_spark.store.duck import duck_tables
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
@@ -48,6 +49,7 @@ def to_ask(
 ) -> Iterator[SqlTables]:
     """Tables that are there and current, until the block ends. Raises ConfigError."""
     if engine_for(engine, database, spark) == DUCKDB:
+        dbfs.require_mounted("--tables", os.fspath(tables))
         with duck_tables(os.fspath(tables), settings) as opened:
             yield opened
         return

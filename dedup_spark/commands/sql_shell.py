@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +104,24 @@ def run_shell(tables: SqlTables, max_rows: int, *, vertical: bool = False) -> No
     shell.vertical = vertical
     _print(_HELP)
     going = True
-    while going:
-        try:
-            going = shell.take(session.prompt("   -> " if shell.waiting else "sql> "))
-        except KeyboardInterrupt:
-            shell.waiting = ""
-        except EOFError:
-            going = False
+    with _stopping_queries():
+        while going:
+            try:
+                going = shell.take(session.prompt("   -> " if shell.waiting else "sql> "))
+            except KeyboardInterrupt:
+                shell.waiting = ""
+            except EOFError:
+                going = False
+
+
+@contextmanager
+def _stopping_queries() -> Iterator[None]:
+    """Ctrl-C stops a query and leaves the shell, whatever the program does at Ctrl-C otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 def _session() -> Any:

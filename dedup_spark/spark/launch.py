@@ -6,15 +6,11 @@ the JVM's streams that are led away; levels and layout of its log stay as they a
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
@@ -25,23 +21,12 @@ from pyspark.sql import SparkSession
 from dedup_spark import console
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark.java_errors import cause_in_words, root_cause, whole_text
-from dedup_spark.store import files
+from dedup_spark.store.log_file import log_file
 
 log = logging.getLogger(__name__)
 
-_LOGS_KEPT = 10
 _END_OF_LOG = 20_000
 """Bytes of a log that are searched for the cause of a failed start."""
-
-
-@functools.cache
-def log_file() -> Path:
-    """The log of this process, in a folder that only this user may write into; of older ones the last ten stay."""
-    folder = files.private_folder("logs")
-    older = sorted(folder.glob("*.log"))
-    for path in older[: max(0, len(older) - _LOGS_KEPT + 1)]:
-        path.unlink(missing_ok=True)
-    return folder / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.log"
 
 
 def start(builder: SparkSession.Builder, settings: Mapping[str, str]) -> SparkSession:

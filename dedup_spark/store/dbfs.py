@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from dedup_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 MOUNT = "/dbfs"
 _OF_DBFS = re.compile(rf"(?:(?i:dbfs:)/+|{MOUNT}/)(?!Volumes/)")
@@ -21,6 +23,11 @@ def require_mounted(option: str, place: str) -> None:
             "volume of Unity Catalog (/Volumes/CATALOG/SCHEMA/VOLUME/...), or a Databricks cluster with dedicated "
             f"access, which has {MOUNT}"
         )
+
+
+def to_path(place: str) -> str:
+    """The local path of an address `dbfs:/...`."""
+    return re.sub(f"^{MOUNT}/+Volumes(?=/|$)", "/Volumes", re.sub("^(?i:dbfs:)/*", f"{MOUNT}/", place))
 
 
 def to_spark(spark: SparkSession, path: str) -> str:

@@ -57,6 +57,10 @@ def explained(duckdb: Any, names: Mapping[str, Sequence[str]]) -> Iterator[None]
     except duckdb.Error as e:
         hint = "; to_id('...') is the number of an id in hex" if _HEX.search(str(e)) else ""
         raise DedupError(f"the query failed: {_first(e)}{hint}") from e
+    except RuntimeError as e:  # where a handler of Python raised in the middle of a query, DuckDB says this
+        if str(e) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from e
 
 
 def _told(text: str, names: Mapping[str, Sequence[str]]) -> str:

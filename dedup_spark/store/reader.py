@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.store import dbfs
 from dedup_spark.store.schema import ALL, Table
 from dedup_spark.store.table_format import read_format
 from dedup_spark.store.view_definitions import VIEWS
@@ -117,6 +118,8 @@ def root_of(tables: str) -> str:
         return "s3://" + tables.removeprefix("s3n://").rstrip("/")
     if tables.startswith("file:"):
         return os.path.realpath(re.sub("^file:/+", "/", tables))
+    if tables.lower().startswith("dbfs:"):
+        return os.path.realpath(dbfs.to_path(tables))
     return tables.rstrip("/") if "://" in tables else os.path.realpath(os.path.expanduser(tables))
 
 

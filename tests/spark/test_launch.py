@@ -18,6 +18,7 @@ from dedup_spark import console
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import launch, surroundings
 from dedup_spark.store import files
+from dedup_spark.store.log_file import log_file
 
 SETTINGS = {"spark.master": "local[*,4]", "spark.app.name": "tests", "spark.driver.memory": "4g"}
 
@@ -26,7 +27,7 @@ SETTINGS = {"spark.master": "local[*,4]", "spark.app.name": "tests", "spark.driv
 def logs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of logs; no JVM is there yet."""
     monkeypatch.setattr(files, "private_folder", lambda _: tmp_path)
-    launch.log_file.cache_clear()
+    log_file.cache_clear()
     monkeypatch.setattr(SparkContext, "_gateway", None)
     return tmp_path
 
@@ -58,10 +59,10 @@ def test_the_streams_of_the_jvm_go_to_a_file(logs: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(launch, "SparkContext", with_context := Contexts())
     builder: Any = Builder()
     assert launch.start(builder, SETTINGS) == "a session"  # type: ignore[comparison-overlap]
-    assert asked == {"conf": SETTINGS, "out": str(launch.log_file()), "err": str(launch.log_file())}
+    assert asked == {"conf": SETTINGS, "out": str(log_file()), "err": str(log_file())}
     assert with_context.made == [(SETTINGS, "a gateway")]
     assert builder.settings == SETTINGS
-    assert launch.log_file().parent == logs
+    assert log_file().parent == logs
 
 
 class Contexts:
@@ -109,7 +110,7 @@ def test_a_jvm_that_does_not_start_is_one_sentence(
     assert problem.startswith("Spark did not start: ")
     assert said in problem
     assert "\n" not in problem
-    assert (str(launch.log_file()) in problem) == bool(printed)
+    assert (str(log_file()) in problem) == bool(printed)
 
 
 def test_a_session_that_does_not_start_tells_the_cause_and_not_the_call(
@@ -125,7 +126,7 @@ def test_a_session_that_does_not_start_tells_the_cause_and_not_the_call(
 def test_the_last_ten_logs_stay(logs: Path) -> None:
     for second in range(30):
         (logs / f"20261128-1000{second:02d}-1.log").touch()
-    launch.log_file().touch()
+    log_file().touch()
     left = sorted(path.name for path in logs.iterdir())
     assert len(left) == 10
     assert left[0] == "20261128-100021-1.log"
@@ -160,7 +161,7 @@ def test_jars_that_were_fetched_before_are_known(kept_in: str, tmp_path: Path, m
 
 
 def test_logs_are_for_this_user_alone() -> None:
-    launch.log_file.cache_clear()
-    folder = launch.log_file().parent
+    log_file.cache_clear()
+    folder = log_file().parent
     assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0
     assert logging.getLogger("dedup_spark.spark.launch") is launch.log
