@@ -168,7 +168,7 @@ class DuckTables:
         asked = with_names_quoted(self._duckdb, query)
         with explained(self._duckdb, NAMES):
             require_one_question(self._duckdb, self._connection.extract_statements(asked))
-        self._open_all_named(asked)
+            self._open_all_named(asked)
         return asked
 
     def _open_all_named(self, query: str) -> None:

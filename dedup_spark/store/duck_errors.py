@@ -55,6 +55,8 @@ def explained(duckdb: Any, names: Mapping[str, Sequence[str]]) -> Iterator[None]
     except (duckdb.ParserException, duckdb.SyntaxException, duckdb.BinderException, duckdb.CatalogException) as e:
         raise ConfigError(f"the query is not valid: {_told(str(e), names)}") from e
     except duckdb.Error as e:
+        if "KeyboardInterrupt" in str(e):  # while it asked Arrow, which is Python
+            raise KeyboardInterrupt from e
         hint = "; to_id('...') is the number of an id in hex" if _HEX.search(str(e)) else ""
         raise DedupError(f"the query failed: {_first(e)}{hint}") from e
     except RuntimeError as e:  # where a handler of Python raised in the middle of a query, DuckDB says this

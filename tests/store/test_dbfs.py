@@ -10,6 +10,7 @@ import pytest
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.store import dbfs
+from dedup_spark.store.reader import root_of
 from dedup_spark.store.schema import PAIRS
 from dedup_spark.store.tables import Tables
 
@@ -54,3 +55,13 @@ def test_tables_in_dbfs_have_one_place_for_spark_and_for_files() -> None:
     tables = Tables(session(DATABRICKS), "/dbfs/mnt/dedup")
     assert tables.sql_source(PAIRS) == "delta.`dbfs:/mnt/dedup/pairs`"
     assert tables.place(PAIRS) == "/dbfs/mnt/dedup/pairs"
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [("dbfs:/mnt/x", "/dbfs/mnt/x"), ("DBFS:///mnt/x", "/dbfs/mnt/x"), ("dbfs:/Volumes/m/x", "/Volumes/m/x"),
+     ("dbfs:/VolumesOfMine", "/dbfs/VolumesOfMine")],
+)  # fmt: skip
+def test_questions_without_spark_read_the_mount_too(address: str, path: str) -> None:
+    assert dbfs.to_path(address) == path
+    assert root_of(address) == path
