@@ -155,7 +155,7 @@ def test_operator_application_repeats_the_settings_of_its_platform() -> None:
 @pytest.mark.parametrize("file", ["k8s/Dockerfile", "standalone-gpu/README.md", "emr/README.md"])
 def test_what_is_packed_for_a_gpu_cluster_decodes_camera_raw_and_nothing_under_the_gpl_unasked(file: str) -> None:
     text = (CONF / file).read_text()
-    assert re.findall(r"(?:`\.\[|ARG EXTRAS=)([\w,]+)", text) == ["gpu,raw"]
+    assert re.findall(r"(?:`\.\[|ARG EXTRAS=)([\w,]+)", text) == ["gpu,raw,heif,s3"]
 
 
 def test_jobs_named_in_conf_exist() -> None:

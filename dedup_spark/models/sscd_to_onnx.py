@@ -33,7 +33,9 @@ def onnx_of(state: bytes, origin: str) -> bytes:
     network, out = sscd_network(state, origin).eval(), io.BytesIO()
     with torch.inference_mode():
         torch.onnx.export(  # dynamo=False: the other exporter needs one more package, and fixes the number of images
-            network, (torch.zeros(1, 224, 224, 3, dtype=torch.uint8),), out, dynamo=False, opset_version=_OPSET,
+            network, (torch.zeros(1, 224, 224, 3, dtype=torch.uint8),),
+            out,  # type: ignore[arg-type]  # this exporter takes a stream too
+            dynamo=False, opset_version=_OPSET,
             input_names=["pixels"], output_names=["vector"],
             dynamic_axes={"pixels": {0: "n", 1: "h", 2: "w"}, "vector": {0: "n"}},
         )  # fmt: skip

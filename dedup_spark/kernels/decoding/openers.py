@@ -85,11 +85,10 @@ def _open_jpeg2000(data: bytes) -> Image.Image:
 
 
 def _open_heif(data: bytes) -> Image.Image:
-    import pi_heif
-
+    pi_heif: Any = importlib.import_module("pi_heif")  # imported so, as its types name no plugin
     pi_heif.options.DECODE_THREADS = 1
-    plugin: Any = pi_heif.HeifImageFile
-    return plugin(io.BytesIO(data))
+    opened: Image.Image = pi_heif.HeifImageFile(io.BytesIO(data))
+    return opened
 
 
 def _open_jxl(data: bytes) -> Image.Image:
