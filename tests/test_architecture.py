@@ -144,7 +144,15 @@ def test_tables_are_read_and_written_by_the_store_only(module: str) -> None:
     text = ast.unparse(MODULES[module])
     assert not [
         word
-        for word in ("DeltaTable", ".read.format(", ".write.", "saveAsTable", ".read.table(", "MERGE INTO")
+        for word in (
+            "DeltaTable(",
+            "DeltaTable.",
+            ".read.format(",
+            ".write.",
+            "saveAsTable",
+            ".read.table(",
+            "MERGE INTO",
+        )
         if word in text
     ]
 
