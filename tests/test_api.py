@@ -29,8 +29,7 @@ from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.plan import plan as planning
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, TaskError
-from dedup_spark.spark import session
-from dedup_spark.store import tables as table_store
+from dedup_spark.spark import delta, session
 from dedup_spark.store.runs import Run
 
 FUNCTIONS = [
@@ -279,7 +278,7 @@ def answer_of(finished: FinishedRun, column: str) -> int:
 def test_a_session_without_delta_is_refused(
     spark: SparkSession, own_tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_store, "_DELTA_CLASS", "no.such.Delta")
+    monkeypatch.setattr(delta, "_CLASS", "no.such.Delta")
     with pytest.raises(ConfigError, match=r"has no Delta Lake: build it with spark\.jars\.packages=io\.delta"):
         dedup_spark.sql(spark, "SELECT 1", tables=own_tables)
 

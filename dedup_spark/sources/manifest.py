@@ -87,7 +87,7 @@ class ManifestSource(Listed):
             uri=F.when(has_uri, uri).otherwise(F.lit(self.root)),
             member=F.when(has_uri, own_member).otherwise(F.concat_ws(" ", wrong, digest.cast("string"))),
             position=F.when(has_uri, spark_reader.as_whole(known.get("position", F.lit(None)))),
-            size_bytes=F.when(has_uri & (size_bytes >= 0), size_bytes),
+            size_bytes=F.when(size_bytes >= 0, size_bytes),
             modified_at=modified_at,
             etag=spark_reader.unquoted(known.get("etag", F.lit(None))),
             attributes=spark_reader.text_map(

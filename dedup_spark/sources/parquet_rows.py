@@ -167,7 +167,7 @@ class _ColumnReader:
             try:
                 if self._file is None:
                     self._bytes = WatchedFile(open_bytes(self._location))
-                    self._file = self._open()
+                    self._file = self._open(self._bytes)
                 return self._value(self._file, row, max_bytes) if self._column else None
             except ImageRejected:
                 raise
@@ -186,9 +186,9 @@ class _ColumnReader:
         is_damage = self._bytes is not None and isinstance(error, _DAMAGE)
         return ImageRejected("corrupt", f"{self._location}: {str(error) or _FEWER_ROWS}") if is_damage else error
 
-    def _open(self) -> pq.ParquetFile:
-        require_small_footer(self._bytes, self._location)
-        file = pq.ParquetFile(self._bytes, buffer_size=READ_BYTES, pre_buffer=False)
+    def _open(self, opened: WatchedFile) -> pq.ParquetFile:
+        require_small_footer(opened, self._location)
+        file = pq.ParquetFile(opened, buffer_size=READ_BYTES, pre_buffer=False)
         try:
             path = find_bytes(file.schema_arrow, self._bytes_column)
         except LookupError as e:

@@ -95,7 +95,7 @@ class S3InventorySource(Listed):
         rows = rows.where(_is_current(columns)).withColumn("decoded_key", key)
         size_bytes = columns.get("size", F.lit(None)).cast("bigint")
         has_key = F.coalesce((columns["bucket"] != "") & (F.col("decoded_key") != ""), F.lit(False))
-        uri = F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key")
+        of_object = F.concat(F.lit("s3://"), columns["bucket"], F.lit("/"), "decoded_key")
         digest = F.xxhash64(*map(spark_reader.column, rows.columns))
         is_marker = F.col("decoded_key").endswith("/") & (F.coalesce(size_bytes, F.lit(0)) == 0)
         is_hidden = F.col("decoded_key").rlike(r"(^|/)\.") if self.skip_hidden else F.lit(False)
@@ -103,7 +103,7 @@ class S3InventorySource(Listed):
         storage_class = {"storage_class": columns["storageclass"]} if "storageclass" in columns else {}
         listing = spark_reader.listing(
             rows,
-            uri=F.when(has_key, uri).otherwise(self.root),
+            uri=F.when(has_key, of_object).otherwise(self.root),
             member=F.when(~has_key, F.concat_ws(" ", F.lit(_NO_KEY), digest.cast("string"))),
             size_bytes=F.when(size_bytes >= 0, size_bytes),
             modified_at=columns.get("lastmodifieddate", F.lit(None)),

@@ -189,9 +189,7 @@ def test_a_line_that_does_not_fit_the_header_is_an_image_that_is_rejected(spark:
     folder = f"file://{tmp_path.resolve()}"
     assert sorted(set(uris(rows)) - {source.root}) == [f"{folder}/a.jpg", f"{folder}/line\nbreak.jpg"]
     assert len(rows) == 4
-    with pytest.raises(
-        ImageRejected, match="missing: a line with 1 value where the header has 2 of the manifest; what"
-    ):
+    with pytest.raises(ImageRejected, match="missing: in the manifest a line with 1 value where the header"):
         source.fetch(address_of(broken["short.jpg"]))
 
 

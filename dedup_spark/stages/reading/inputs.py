@@ -12,6 +12,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.columns import Columns
+from dedup_spark.errors import ConfigError
 from dedup_spark.sources import addresses, spark_bytes
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.sources.binary_file import BinaryFileSource
@@ -38,10 +39,24 @@ def is_read_by_spark(settings: TaskSettings) -> bool:
 
 
 def planned_for_inputs(spark: SparkSession, settings: TaskSettings) -> AbstractContextManager[None]:
-    """Inside it `inputs_of_tasks` is made and used: settings of the session that its scan needs are set so long."""
+    """Inside it `inputs_of_tasks` is made and used: settings of the session that its scan needs are set so long.
+
+    Raises:
+        ConfigError: Python is asked to read a lake for whose addresses it has no package.
+    """
     if is_read_by_spark(settings):
         return spark_bytes.scan_settings(spark, settings.extract)
+    if isinstance(settings.source, BinaryFileSource):  # other sources were listed by Python
+        _require_python_knows(settings)
     return nullcontext()
+
+
+def _require_python_knows(settings: TaskSettings) -> None:
+    root = settings.source.root
+    try:
+        addresses.open_for_reading(addresses.split_store(root)[0] if addresses.is_remote(root) else "file://")
+    except (ImportError, ValueError) as e:
+        raise ConfigError(f"extract.bytes_from={settings.extract.bytes_from}: {e}") from e
 
 
 def inputs_of_tasks(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:

@@ -52,7 +52,7 @@ def test_names_that_are_no_xml_are_drawn_all_the_same() -> None:
         Leaf(2, "file:///l/\ud800\uffff.jpg", 3, guard=Guard.TEXT),
     )
     found = known_tree(leaves=leaves, merges=np.array([[0.0, 1.0, 0.25, 2.0]]))
-    assert "file:///l/<b>&\"'??.jpg · keeper" in texts(found)
+    assert "file:///l/<b>&\"'\\x00\\x1b.jpg · keeper" in texts(found)
     assert "file:///l/??.jpg · guarded as text (+2 with the same pixels)" in texts(found)
 
 

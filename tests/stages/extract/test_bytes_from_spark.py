@@ -127,6 +127,6 @@ def test_fsspec_can_still_be_asked_for(tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "a.jpg").write_bytes(b"a")
     lake = mounted_for_spark_alone(tables.spark, tmp_path / "lake", "by-fsspec")
-    with pytest.raises(Exception, match="Protocol not known: viewfs"):
+    with pytest.raises(ConfigError, match=r"extract\.bytes_from=fsspec: Protocol not known: viewfs"):
         run_steps(tables, lake, "extract.bytes_from=fsspec")
     assert tables.read(FEATURES).count() == 0

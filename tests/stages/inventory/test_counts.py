@@ -38,7 +38,7 @@ def test_only_what_could_not_be_listed_is_a_warning_and_says_what_to_do(caplog: 
     assert closed.getMessage() == (
         "inventory: 1,200 entries passed over: folder that may not be listed, for example file:///lake/lost+found"
     )
-    assert "make the folder readable and run again" in advice.getMessage()
+    assert "make it readable, or replace what is damaged, and run again" in advice.getMessage()
     assert [record.levelno for record in (long, closed, hidden, advice)] == [
         logging.WARNING, logging.WARNING, logging.INFO, logging.WARNING,
     ]  # fmt: skip
