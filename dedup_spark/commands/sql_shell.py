@@ -81,7 +81,7 @@ class Shell:
 
 def described(name: str) -> str:
     """The tables and views with what a row of each is; or the columns of one of them."""
-    comments = {thing.name: thing.comment for thing in (*ALL, *VIEWS)}
+    comments = {table.name: table.comment for table in ALL} | {view.name: view.comment for view in VIEWS}
     if not name:
         return format_table(["name", "rows"], list(comments.items()), most=None)
     if name not in comments:
