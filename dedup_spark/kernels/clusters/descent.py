@@ -38,6 +38,9 @@ _LEAST_FIT, _LEAST_COARSER_FIT, _FITS, _FIT_NOISE = 0.9, 0.985, 0.02, 1.0
 that level of noise. Of direct copies with finer steps than their source 95 % or more are, with coarser steps 99 %:
 these say less, and 97 % would fit a good WebP of the file with the coarse steps, too. Of copies of a strongly
 compressed one that is not there 60 % fit at most."""
+_WORSE_FIT = 0.025
+"""So much less of them may fit one way than the other: where the likelihood and the fits point apart, as in pictures of
+few details, it cannot be told."""
 _STEP_NATS, _INHERITED_NOISE, _OFF_LATTICE = 3.5, 0.5, 1e-4
 """Of naming one of some thirty steps; standard deviation about the lattice, and the share of values anywhere."""
 _LEAST_SCALE, _LEAST_MEAN, _LEAST_ACTIVITY = 0.3, 0.2, 0.05
@@ -105,13 +108,14 @@ def direction(a: _Sample, b: _Sample) -> int:
     scale = _scale(a, b)
     forth, fits_forth = _likelihood(a, b, scale)
     back, fits_back = _likelihood(b, a, scale)
-    if forth - back > _LEAST_NATS and fits_forth > _least_fit(a, b):
+    if forth - back > _LEAST_NATS and fits_forth > _least_fit(a, b, fits_back):
         return 1
-    return -1 if back - forth > _LEAST_NATS and fits_back > _least_fit(b, a) else 0
+    return -1 if back - forth > _LEAST_NATS and fits_back > _least_fit(b, a, fits_forth) else 0
 
 
-def _least_fit(source: _Sample, copy: _Sample) -> float:
-    return _LEAST_COARSER_FIT if copy.steps.mean() > source.steps.mean() else _LEAST_FIT
+def _least_fit(source: _Sample, copy: _Sample, other_way: float) -> float:
+    least = _LEAST_COARSER_FIT if copy.steps.mean() > source.steps.mean() else _LEAST_FIT
+    return max(least, other_way - _WORSE_FIT)
 
 
 def _scale(a: _Sample, b: _Sample) -> Float64:
