@@ -46,8 +46,8 @@ def family(*files: bytes) -> list[str]:
 
 
 def is_told(name: str, found: list[str], right: list[str]) -> bool:
-    """Whether each file is what it is. The rocket stands before an empty sky, so that some of its files stay untold; but
-    its original is no copy."""
+    """Whether each file is what it is. The rocket stands before an empty sky: some of its files stay untold, but its
+    original is no copy."""
     return found[right.index("original")] != "copy" if name == "rocket.jpg" else found == right
 
 
