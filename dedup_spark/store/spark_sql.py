@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from string import Template
@@ -40,9 +41,8 @@ class SparkTables:
         name = f"given_{secrets.token_hex(8)}"
         sources = {table.name: self._tables.sql_source(table) for table in ALL}
         with self._view(name, given):
-            return self._tables.spark.sql(
-                Template(query).substitute(sources, given=name), args=dict(values or {})
-            ).toArrow()
+            text = Template(query).substitute(sources, given=name)
+            return self._tables.spark.sql(_with_values(text, values or {})).toArrow()
 
     def rows(self, table: Table, ids: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """See `SqlTables`."""
@@ -79,6 +79,19 @@ class SparkTables:
             self._tables.spark.catalog.dropTempView(name)
 
 
+def _with_values(query: str, values: Mapping[str, Value]) -> str:
+    """The query with literals for `:name`: Delta's parser leaves Spark's own named parameters unbound (Spark 4.1)."""
+    literals = {name: _literal(value) for name, value in values.items()}
+    return re.sub(r"(?<!:):([a-z_]+)\b", lambda found: literals.get(found[1], found[0]), query)
+
+
+def _literal(value: Value) -> str:
+    """Text goes as hex digits, so that nothing in it is taken for SQL."""
+    if isinstance(value, str):
+        return f"CAST(unhex('{value.encode().hex()}') AS STRING)"
+    return f"{value!r}D" if isinstance(value, float) else str(value)
+
+
 def _require_question(spark: SparkSession, query: str) -> None:
     """Raise ConfigError where the query, as Spark parses it, does anything but read; ParseException where it cannot."""
     left: list[Any] = [spark._jsparkSession.sessionState().sqlParser().parsePlan(query)]
@@ -87,7 +100,9 @@ def _require_question(spark: SparkSession, query: str) -> None:
         name = plan.getClass().getSimpleName()
         if name.startswith(_READING):
             return
-        if name.startswith("Compound") or any(is_instance_of(spark._jvm, plan, kind) for kind in _WRITING):
+        if name.startswith("Compound") or any(
+            is_instance_of(spark.sparkContext._gateway, plan, kind) for kind in _WRITING
+        ):
             raise ConfigError(
                 f"sql answers one query (SELECT) and changes nothing: found {query.split(maxsplit=1)[0].upper()}; only "
                 "`dedup-spark` writes tables"
