@@ -16,7 +16,7 @@ from typing import NamedTuple
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, names
 from dedup_spark.sources.faults import fault_of
-from dedup_spark.sources.objects import MOUNTED_STORES
+from dedup_spark.sources.objects import is_on_disk
 from dedup_spark.sources.passed_over import CLOSED_FOLDER, FAILING_FOLDER, LINK_TO_FILE, LINK_TO_FOLDER, LONG_PATH
 from dedup_spark.sources.times import from_nanoseconds
 
@@ -56,7 +56,7 @@ def local_entries(folder: str) -> Iterator[Entry]:
 
 def why_unlisted(uri: str, error: OSError) -> str | None:
     """Which of `passed_over.UNLISTED` it is that `uri` cannot be listed; None for a fault that says nothing of it."""
-    if error.errno in _BUSY or addresses.is_remote(uri) or addresses.to_path(uri).startswith(MOUNTED_STORES):
+    if error.errno in _BUSY or not is_on_disk(uri):
         return None
     if error.errno == errno.ENAMETOOLONG:
         return LONG_PATH

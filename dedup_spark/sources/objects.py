@@ -72,13 +72,14 @@ def store_errors(uri: str | None = None) -> Iterator[None]:
     except ImageRejected:
         raise
     except Exception as e:  # each store has error types of its own
-        fault = fault_of_read(e, on_disk=uri is not None and _is_on_disk(uri))
+        fault = fault_of_read(e, on_disk=uri is not None and is_on_disk(uri))
         if fault is e:
             raise
         raise fault from e
 
 
-def _is_on_disk(uri: str) -> bool:
+def is_on_disk(uri: str) -> bool:
+    """Whether it is a file of this machine's own, none of a store that is mounted as a folder."""
     return not addresses.is_remote(uri) and not addresses.to_path(uri).startswith(MOUNTED_STORES)
 
 
