@@ -15,12 +15,14 @@ from dedup_spark.cli.interrupts import ending_at_once
 from dedup_spark.store import lease
 
 WAITING = """
-    import subprocess, sys, threading, time
+    import os, subprocess, sys, threading, time
     from dedup_spark.cli.interrupts import ending_at_once
     child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE)
+    first_to_end = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
     def noise():
-        time.sleep(0.2)
+        os.waitid(os.P_PID, first_to_end.pid, os.WEXITED | os.WNOWAIT)
         raise RuntimeError("what a thread says when its JVM is gone")
+    threading.Thread(target=noise, daemon=True).start()
     with ending_at_once("The same command continues: dedup-spark run"):
         print(child.pid, flush=True)
         try:
