@@ -17,7 +17,8 @@ from dedup_spark.store import lease
 WAITING = """
     import os, subprocess, sys, threading, time
     from dedup_spark.cli.interrupts import ending_at_once
-    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()  # it is ready
     first_to_end = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
     def noise():
         os.waitid(os.P_PID, first_to_end.pid, os.WEXITED | os.WNOWAIT)
@@ -32,8 +33,8 @@ WAITING = """
         finally:
             print("put in order", flush=True)
 """
-OBEYS = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+OBEYS = "import time; print(flush=True); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
 
 
 def started(code: str, *arguments: str) -> subprocess.Popen[str]:
