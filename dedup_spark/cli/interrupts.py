@@ -40,7 +40,6 @@ def ending_at_once(sentence: str) -> Iterator[None]:
             signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         console.last_words(f"stopped by {name}. {sentence}")
-        _say_no_more()
         end_children()
         _release_leases()
         os._exit(128 + number)
@@ -51,12 +50,6 @@ def ending_at_once(sentence: str) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def _say_no_more() -> None:
-    """Threads that lose their JVM in the middle of a call write whole traces, PySpark's own among them."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
 
 
 def end_children(seconds: float = _SECONDS_FOR_CHILDREN) -> None:
