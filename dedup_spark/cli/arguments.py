@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import dedup_spark
 from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
-from dedup_spark.vocabulary import Relation, RemovalTier
+from dedup_spark.vocabulary import Edit, Relation, RemovalTier
 
 STEPS = {
     "inventory": "list the lake: which images are new, changed or gone",
@@ -35,7 +35,7 @@ UPKEEP = {
 }
 CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
-QUESTIONS = ("sql", "trace", "explain", "dendrogram")
+QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
 _SETTINGS = ("--config", "--set")
 
@@ -46,7 +46,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
     _add_tone(parser, default=False)
     commands = _Commands(parser)
-    for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_verify_removal, _add_questions, _add_upkeep):
+    for add_some in (
+        _add_steps,
+        _add_plan,
+        _add_embed,
+        _add_sql,
+        _add_clusters,
+        _add_verify_removal,
+        _add_questions,
+        _add_upkeep,
+    ):
         add_some(commands)
     return parser
 
@@ -163,6 +172,8 @@ def _add_steps(commands: _Commands) -> None:
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")
+        if step == "cluster":
+            sub.why_unknown = "; `dedup-spark clusters` lists the clusters"
         if step in _NEVER_SKIPPED:
             _ignore(sub, ["--force"], _NEVER_SKIPPED[step])
         if step == "index":
@@ -224,14 +235,78 @@ def _add_sql(commands: _Commands) -> None:
     )
     sub.add_argument("-f", "--file", metavar="FILE", help="read the query from a file")
     sub.add_argument("--rows", type=_positive, metavar="N", help="rows to show (default: 50; in files: all)")
-    shape = sub.add_mutually_exclusive_group()
+    shape = _add_formats(sub)
+    shape.add_argument("--vertical", action="store_true", help="print a line for each value")
+    _add_engine(sub)
+
+
+def _add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """How an answer is written, where it is not shown."""
+    shape = parser.add_mutually_exclusive_group()
     for name, text in (("csv", "CSV"), ("json", "one array of JSON"), ("parquet", "Parquet, with --out")):
         shape.add_argument(
             f"--{name}", action="store_const", dest="format", const=name, help=f"write the answer as {text}"
         )
-    shape.add_argument("--vertical", action="store_true", help="print a line for each value")
-    sub.add_argument("--out", metavar="FILE", help="write the answer to a file: .csv, .json or .parquet")
+    parser.add_argument("--out", metavar="FILE", help="write the answer to a file: .csv, .json or .parquet")
+    return shape
+
+
+def _add_clusters(commands: _Commands) -> None:
+    sub = commands.add(
+        "clusters",
+        "list the clusters, the largest first, or show one with all its images, and why each stays or may go",
+    )
+    sub.epilog = "For example: dedup-spark clusters --removable --sort frees; dedup-spark clusters coffee.jpg"
+    sub.add_argument(
+        "named",
+        nargs="?",
+        metavar="ID",
+        help="show this cluster: its id, of which the first few hex digits are enough, or an image in it, by its id, "
+        "its address or the end of that",
+    )
+    sub.add_argument(
+        "--sort",
+        default="size",
+        choices=("size", "frees", "removable", "distance", "path"),
+        help="by the number of images (the default), the bytes that removing would free, the number of removable "
+        "images, the distance of the image that is farthest from its keeper, or the address of the keeper",
+    )
+    sub.add_argument("--reverse", action="store_true", help="the other end first")
+    sub.add_argument(
+        "--limit", type=_positive, metavar="N", help="clusters, or images of one, to show (default: 20, 1,000; in "
+        "files: all)"
+    )  # fmt: skip
+    _add_conditions(sub)
+    _add_formats(sub)
     _add_engine(sub)
+
+
+def _add_conditions(parser: argparse.ArgumentParser) -> None:
+    """Which clusters are listed; they are those of `Choice`."""
+    listed = parser.add_argument_group("which clusters are listed")
+    listed.add_argument("--min-size", type=_positive, metavar="N", help="only clusters of N images or more")
+    listed.add_argument("--max-size", type=_positive, metavar="N", help="only clusters of N images or fewer")
+    for name, words in (("relation", Relation), ("tier", RemovalTier), ("edit", Edit)):
+        listed.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            choices=list(words),
+            help=f"only clusters with a copy of this {'removal tier' if name == 'tier' else name}; may be repeated, "
+            "for any of several",
+        )
+    listed.add_argument("--removable", action="store_true", help="only clusters with such a copy that may go now")
+    listed.add_argument(
+        "--bridges", action="store_true", help="only clusters with such a copy that has a pair with an image outside"
+    )
+    listed.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="only clusters with an image at such an address, e.g. '*/2019/*.jpg': * stands for any characters, ? for "
+        "one; may be repeated, for clusters with an image at each",
+    )
 
 
 def _positive(text: str) -> int:

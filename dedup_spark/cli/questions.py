@@ -1,4 +1,4 @@
-"""The answers of `sql`, `trace`, `explain` and `dendrogram`: like `answers.py`, but nothing here loads Spark.
+"""The answers of the commands that only read (`sql`, `clusters`, `trace`, ...): like `answers.py`, but without Spark.
 
 `command_line.py` takes this module instead of `answers.py` where a question is answered without Spark. What one command
 needs is imported when it is asked for: `sql` waits for no SciPy.
@@ -18,12 +18,14 @@ from dedup_spark.commands.asking import to_ask
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.schema import CLUSTERS, IMAGES
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
 
 Options = argparse.Namespace
 
 _ROWS = 50
+_CLUSTERS, _IMAGES = 20, 1000
 _THUMBNAILS = 200
 
 
@@ -50,11 +52,16 @@ def _sql(options: Options, config: Config) -> Iterator[str]:
             run_shell(tables, options.rows or _ROWS, vertical=options.vertical)
         elif kind is None:
             yield _shown(tables, query, options)
-        elif options.out:
-            n_rows = write_answer(_rows(tables, query, options.rows), kind, options.out)
-            yield f"{n_rows:,} rows were written to {options.out}"
         else:
-            yield from as_text(_rows(tables, query, options.rows), kind)
+            yield from _as_asked(_rows(tables, query, options.rows), kind, options.out)
+
+
+def _as_asked(rows: Any, kind: str, out: str | None) -> Iterator[str]:
+    """The rows as a text of this format, or in a file."""
+    if out:
+        yield f"{write_answer(rows, kind, out):,} rows were written to {out}"
+    else:
+        yield from as_text(rows, kind)
 
 
 def _rows(tables: SqlTables, query: str, most: int | None) -> Any:
@@ -63,8 +70,12 @@ def _rows(tables: SqlTables, query: str, most: int | None) -> Any:
 
 def _shown(tables: SqlTables, query: str, options: Options) -> str:
     most = options.rows or _ROWS
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return describe_answer(tables.answer(query, most + 1), most, width=width, vertical=options.vertical)
+    return describe_answer(tables.answer(query, most + 1), most, width=_width(), vertical=options.vertical)
+
+
+def _width() -> int | None:
+    """Of the terminal; None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _query(options: Options) -> str | None:
@@ -84,6 +95,55 @@ def _query(options: Options) -> str | None:
             raise ConfigError("sql: expected a query; a shell writes no files")
         return None
     return sys.stdin.read()
+
+
+def _clusters(options: Options, config: Config) -> Iterator[str]:
+    from dedup_spark.commands.clusters.choosing import Choice
+    from dedup_spark.commands.clusters.naming import find_cluster
+    from dedup_spark.commands.clusters.reading import images_of, list_of
+
+    kind, choice = format_of(options.format, options.out), _choice(options)
+    if options.named is not None and choice != Choice():
+        raise ConfigError("clusters: conditions and --sort choose from all clusters; leave them out with one cluster")
+    with to_ask("clusters", None, settings=ViewSettings.of(config), **_place(options)) as tables:
+        cluster_id = None if options.named is None else find_cluster(tables, options.named)
+        if kind is not None:
+            asked = (list_of(choice) if cluster_id is None else images_of(cluster_id)).limited(options.limit)
+            yield from _as_asked(tables.scan(asked.query, asked.values), kind, options.out)
+        elif cluster_id is None:
+            yield _list_of_clusters(tables, choice, options.limit or _CLUSTERS)
+        else:
+            yield _one_cluster(tables, cluster_id, options.limit or _IMAGES)
+
+
+def _choice(options: Options) -> Any:
+    from dedup_spark.commands.clusters.choosing import Choice
+
+    several = (tuple(given) for given in (options.relation, options.tier, options.edit))
+    sizes = (options.min_size, options.max_size)
+    return Choice(
+        options.sort, options.reverse, *sizes, *several, options.removable, options.bridges, tuple(options.path)
+    )
+
+
+def _list_of_clusters(tables: SqlTables, choice: Any, most: int) -> str:
+    from dedup_spark.commands.clusters import naming, reading, text
+
+    asked = reading.list_of(choice).limited(most + 1)
+    rows = tables.ask(asked.query, asked.values).to_pylist()
+    if not rows:
+        return text.nothing_found(is_every=choice == type(choice)(sort=choice.sort, reverse=choice.reverse))
+    ids = naming.shown_ids(tables, CLUSTERS, "cluster_id", [row["cluster_id"] for row in rows])
+    return text.describe_list(rows, ids, most, _width())
+
+
+def _one_cluster(tables: SqlTables, cluster_id: int, most: int) -> str:
+    from dedup_spark.commands.clusters import naming, reading, text
+
+    asked, freed = reading.images_of(cluster_id).limited(most + 1), reading.freed_of(cluster_id)
+    rows = tables.ask(asked.query, asked.values).to_pylist()
+    ids = naming.shown_ids(tables, IMAGES, "image_id", [row["image_id"] for row in rows])
+    return text.describe_cluster(rows, tables.ask(freed.query, freed.values).to_pylist()[0], ids, most)
 
 
 def _trace(options: Options, _: Config) -> Iterator[str]:
@@ -134,6 +194,7 @@ def _dendrogram(options: Options, _: Config) -> Iterator[str]:
 
 ANSWERS: dict[str, Callable[[Options, Config], Iterator[str]]] = {
     "sql": _sql,
+    "clusters": _clusters,
     "trace": _trace,
     "explain": _explain,
     "dendrogram": _dendrogram,

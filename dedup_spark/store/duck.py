@@ -114,15 +114,24 @@ class DuckTables:
 
     def ask(self, query: str, values: Mapping[str, Value] | None = None, given: Given | None = None) -> pa.Table:
         """See `SqlTables`."""
-        text = Template(query).substitute({name: name for name in (*_TABLES, "given")})
+        with explained(self._duckdb, NAMES):
+            return self._of_ours(query, values, given).to_arrow_table()
+
+    def scan(self, query: str, values: Mapping[str, Value] | None = None) -> pa.RecordBatchReader:
+        """See `SqlTables`."""
+        with explained(self._duckdb, NAMES):
+            return self._read(self._of_ours(query, values))
+
+    def _of_ours(self, query: str, values: Mapping[str, Value] | None, given: Given | None = None) -> Any:
+        """The query as a relation of DuckDB, with what it names open."""
+        text = Template(query).substitute({name: name for name in (*NAMES, "given")})
         text = re.sub(r"(?<!:):(\w+)", r"$\1", text)
         self._open_all_named(text)
         if given is not None:
             names = Columns(given.columns)
             columns = list(zip(*given.rows, strict=True)) or [()] * len(names.names)
             self._connection.register("given", pa.table(list(map(pa.array, columns)), names.names).cast(names.arrow))
-        with explained(self._duckdb, NAMES):
-            return self._connection.sql(text, params=dict(values or {})).to_arrow_table()
+        return self._connection.sql(text, params=dict(values) if values else None)
 
     def rows(self, table: Table, ids: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """See `SqlTables`. Reads the ids of the files that may hold them, then the row groups that do."""
@@ -152,7 +161,11 @@ class DuckTables:
         """See `SqlTables`."""
         asked = self._asked(query)
         with explained(self._duckdb, NAMES):
-            reader = self._connection.sql(asked).to_arrow_reader(_BATCH_ROWS)
+            return self._read(self._connection.sql(asked))
+
+    def _read(self, found: Any) -> pa.RecordBatchReader:
+        """The rows of a relation, batch by batch; errors are ours, also where they come late."""
+        reader = found.to_arrow_reader(_BATCH_ROWS)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with explained(self._duckdb, NAMES):
