@@ -256,7 +256,7 @@ def _add_clusters(commands: _Commands) -> None:
         "clusters",
         "list the clusters, the largest first, or show one with all its images, and why each stays or may go",
     )
-    sub.epilog = "For example: dedup-spark clusters --removable --sort frees; dedup-spark clusters coffee.jpg"
+    sub.epilog = "For example: dedup-spark clusters --removable --sort frees; dedup-spark clusters 05/coffee.jpg"
     sub.add_argument(
         "named",
         nargs="?",

@@ -1,7 +1,7 @@
 """Tables that answer SQL: what commands ask them with, whichever engine runs the query. No Spark.
 
 `duck.py` has them without Spark, `spark_sql.py` by a session. A query is written once, in what both engines understand
-(see `view_definitions.py`): `$images` is the table, `$duplicates` the view, `:uri` a value, and `$given` the rows handed
+(see `view_definitions.py`): `$images` is the table, `$duplicates` the view, `:uri` a value and `$given` the rows handed
 over.
 """
 
