@@ -37,6 +37,8 @@ CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPK
 """Commands that go on, when they are given again, where they were stopped."""
 QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
+OF_MACHINE = ("completion", "doctor")
+"""Commands that are about this machine; `machine.py` answers them."""
 _SETTINGS = ("--config", "--set")
 
 
@@ -46,16 +48,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
     _add_tone(parser, default=False)
     commands = _Commands(parser)
-    for add_some in (
-        _add_steps,
-        _add_plan,
-        _add_embed,
-        _add_sql,
-        _add_clusters,
-        _add_verify_removal,
-        _add_questions,
-        _add_upkeep,
-    ):
+    for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal):
+        add_some(commands)
+    for add_some in (_add_questions, _add_upkeep, _add_of_machine):
         add_some(commands)
     return parser
 
@@ -104,6 +99,16 @@ class _Commands:
         sub.set_defaults(command=name)
         return sub
 
+    def add_of_machine(self, name: str, text: str, description: str = "") -> Parser:
+        """A command without tables."""
+        sub = self._commands.add_parser(
+            name, help=text, description=description or text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        sub.set_defaults(command=name, tables=None, result=None, config=None, set=[])
+        _ignore(sub, (), "")
+        _add_tone(sub, default=argparse.SUPPRESS)
+        return sub
+
     @staticmethod
     def add_below(parser: argparse.ArgumentParser, name: str, text: str) -> argparse.ArgumentParser:
         """A command of two words, below that of `parser`: what stands before its name counts too."""
@@ -137,6 +142,11 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
         metavar="NAME",
         help="write the exit code to results/NAME.json below --tables, for a scheduler whose platform hides it",
     )
+    _add_settings(parser, none)
+    _add_tone(parser, default=argparse.SUPPRESS)
+
+
+def _add_settings(parser: argparse.ArgumentParser, none: str | None = None) -> None:
     parser.add_argument("--config", default=none, metavar="FILE", help="TOML settings; see conf/base.toml")
     parser.add_argument(
         "--set",
@@ -145,7 +155,6 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
         metavar="KEY=VALUE",
         help="one setting, e.g. match.min_similarity=0.4; may be repeated",
     )
-    _add_tone(parser, default=argparse.SUPPRESS)
 
 
 def _add_tone(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
@@ -419,3 +428,31 @@ def _add_upkeep(commands: _Commands) -> None:
         commands.add(name, text, writes=True, why_no_settings="what it changes depends on the tables alone")
     sub = commands.add("demo", "run all steps on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")
+
+
+_COMPLETION = """\
+print a script by which the shell completes commands, options and their values
+
+bash, once, for all shells that start from then on:
+  mkdir -p ~/.local/share/bash-completion/completions
+  dedup-spark completion bash > ~/.local/share/bash-completion/completions/dedup-spark
+zsh, once, with a folder of $fpath that you can write to:
+  dedup-spark completion zsh > "${fpath[1]}/_dedup-spark"
+for this shell alone:
+  eval "$(dedup-spark completion bash)"
+"""
+
+
+def _add_of_machine(commands: _Commands) -> None:
+    sub = commands.add_of_machine("completion", _COMPLETION.split("\n")[0], _COMPLETION)
+    sub.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
+    sub = commands.add_of_machine(
+        "doctor", "say what is installed on this machine, what is missing, and the command for it"
+    )
+    sub.description = (
+        f"{sub.description}: Java, Spark, Delta Lake, the model, decoders, FAISS, stores, GPUs. It starts no Spark. "
+        "Exit code 0 where a run with these settings could start, else 2."
+    )
+    sub.formatter_class = argparse.HelpFormatter
+    _add_settings(sub)
+    sub.add_argument("--json", action="store_true", help="print one line of JSON instead of text")

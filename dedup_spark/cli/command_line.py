@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from dedup_spark import console
-from dedup_spark.cli.arguments import CONTINUES, is_question, make_parser, require_effect
+from dedup_spark.cli.arguments import CONTINUES, OF_MACHINE, is_question, make_parser, require_effect
 from dedup_spark.cli.interrupts import ending_at_once
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
 
@@ -38,8 +38,9 @@ def _answer(options: argparse.Namespace, arguments: list[str]) -> int:
     with ending_at_once(f"Finished work is kept; the same command continues: {again}" if continues else _NOTHING_KEPT):
         try:
             require_effect(options)
-            # Spark is loaded here, by all but questions: what is above does not wait for it.
-            answers = importlib.import_module(f"dedup_spark.cli.{'questions' if is_question(options) else 'answers'}")
+            # Spark is loaded here, by all but these two: what is above does not wait for it.
+            of = "machine" if options.command in OF_MACHINE else "questions" if is_question(options) else "answers"
+            answers = importlib.import_module(f"dedup_spark.cli.{of}")
             config = answers.load_settings(options)
             for text in answers.ANSWERS[options.command](options, config):
                 console.answer(text)

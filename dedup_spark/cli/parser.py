@@ -51,7 +51,8 @@ class Parser(argparse.ArgumentParser):
             return
         known = [str(choice) for choice in action.choices]
         is_command = isinstance(action, argparse._SubParsersAction)
-        what = "command" if is_command else f"{'/'.join(action.option_strings)}"
+        name = "/".join(action.option_strings) or str(action.metavar or action.dest).lower()
+        what = "command" if is_command else name
         listed = "" if is_command else f"; expected one of {', '.join(known)}"
         raise argparse.ArgumentError(action, f"there is no {what} '{value}'{did_you_mean(value, known) or listed}")
 
