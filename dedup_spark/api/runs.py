@@ -164,9 +164,8 @@ def demo(
     asked = Opening("demo", spark, tables, database)
     if lake is None:
         opening.require_writable(asked)
-    if spark is None:
-        require_startable()  # before the lake of samples is built
-    if lake is None:
+        if spark is None:
+            require_startable()  # before the lake of samples is built
         lake = build_demo_lake(Path(asked.root).parent / "lake").folder
     return run(
         spark, lake=lake, tables=tables, database=database, settings=settings, settings_file=settings_file,

@@ -83,11 +83,7 @@ def _query(options: Options) -> str | None:
     if options.file and options.query:
         raise ConfigError("sql: found a query and --file; give one of the two")
     if options.file:
-        try:
-            with open(os.path.expanduser(options.file), encoding="utf-8") as f:
-                return f.read()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ConfigError(f"--file {options.file}: cannot be read ({e})") from e
+        return _text_of(options.file)
     if options.query not in (None, "-"):
         return str(options.query)
     if options.query is None and sys.stdin.isatty():
@@ -95,6 +91,19 @@ def _query(options: Options) -> str | None:
             raise ConfigError("sql: expected a query; a shell writes no files")
         return None
     return sys.stdin.read()
+
+
+def _text_of(file: str) -> str:
+    try:
+        with open(os.path.expanduser(file), encoding="utf-8") as f:
+            return f.read()
+    except FileNotFoundError as e:
+        raise ConfigError(f"--file {file}: no such file") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"--file {file}: it is no text in UTF-8") from e
+    except OSError as e:
+        why = "it is a folder" if isinstance(e, IsADirectoryError) else e.strerror or str(e)
+        raise ConfigError(f"--file {file}: cannot be read: {why}") from e
 
 
 def _clusters(options: Options, config: Config) -> Iterator[str]:
@@ -157,7 +166,7 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
     from dedup_spark.commands.explain import describe_explanation
 
     if len(options.uri) != 2:
-        raise ConfigError(f"explain: expected --uri twice, once for each image; found it {len(options.uri)} times")
+        raise ConfigError(f"explain: expected --uri twice, once for each image; found {len(options.uri)} of them")
     yield describe_explanation(api.explain(None, *options.uri, **_place(options)))
 
 
