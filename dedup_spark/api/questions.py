@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from dedup_spark.commands.apart import Place
     from dedup_spark.commands.dendrogram.tree import Dendrogram
     from dedup_spark.commands.explain import Explanation
-    from dedup_spark.commands.opening import Place
     from dedup_spark.commands.trace import Trace
     from dedup_spark.stages.report.values import Summary
 

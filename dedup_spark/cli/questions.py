@@ -128,10 +128,17 @@ def _clusters(options: Options, config: Config) -> Iterator[str]:
 def _choice(options: Options) -> Any:
     from dedup_spark.commands.clusters.choosing import Choice
 
-    several = (tuple(given) for given in (options.relation, options.tier, options.edit))
-    sizes = (options.min_size, options.max_size)
     return Choice(
-        options.sort, options.reverse, *sizes, *several, options.removable, options.bridges, tuple(options.path)
+        sort=options.sort,
+        reverse=options.reverse,
+        min_size=options.min_size,
+        max_size=options.max_size,
+        relations=tuple(options.relation),
+        tiers=tuple(options.tier),
+        edits=tuple(options.edit),
+        removable=options.removable,
+        bridges=options.bridges,
+        paths=tuple(options.path),
     )
 
 

@@ -41,7 +41,7 @@ def tried(modules: Iterable[str]) -> dict[str, dict[str, Any]]:
     One process imports them one after the other, in seconds. Where it dies, the module that it had begun is at fault,
     and another process goes on with those behind it.
     """
-    left, found = list(modules), {}
+    left, found = list(modules), dict[str, dict[str, Any]]()
     while left:
         told, how = _told(left)
         found |= {name: facts for name, facts in told.items() if "works" in facts}
@@ -69,8 +69,8 @@ def _told(modules: list[str]) -> tuple[dict[str, dict[str, Any]], str]:
         )
         out, how = done.stdout, _ended(done.returncode)
     except subprocess.TimeoutExpired as e:
-        out, how = e.stdout or "", f"it is not imported within {_SECONDS} seconds"
-        out = out.decode(errors="replace") if isinstance(out, bytes) else out
+        said, how = e.stdout or "", f"it is not imported within {_SECONDS} seconds"
+        out = said.decode(errors="replace") if isinstance(said, bytes) else said
     lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"name"')]
     return {line["name"]: line for line in lines}, how
 
