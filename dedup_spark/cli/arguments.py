@@ -9,9 +9,21 @@ import argparse
 from collections.abc import Sequence
 
 import dedup_spark
+from dedup_spark.cli.options import (
+    CLUSTERS,
+    COMPLETION,
+    DOCTOR,
+    add_engine,
+    add_for_clusters,
+    add_for_completion,
+    add_for_doctor,
+    add_formats,
+    add_settings,
+    positive,
+)
 from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
-from dedup_spark.vocabulary import Edit, Relation, RemovalTier
+from dedup_spark.vocabulary import Relation, RemovalTier
 
 STEPS = {
     "inventory": "list the lake: which images are new, changed or gone",
@@ -99,11 +111,9 @@ class _Commands:
         sub.set_defaults(command=name)
         return sub
 
-    def add_of_machine(self, name: str, text: str, description: str = "") -> Parser:
+    def add_of_machine(self, name: str, text: str) -> Parser:
         """A command without tables."""
-        sub = self._commands.add_parser(
-            name, help=text, description=description or text, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        sub = self._commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=name, tables=None, result=None, config=None, set=[])
         _ignore(sub, (), "")
         _add_tone(sub, default=argparse.SUPPRESS)
@@ -142,19 +152,8 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
         metavar="NAME",
         help="write the exit code to results/NAME.json below --tables, for a scheduler whose platform hides it",
     )
-    _add_settings(parser, none)
+    add_settings(parser, none)
     _add_tone(parser, default=argparse.SUPPRESS)
-
-
-def _add_settings(parser: argparse.ArgumentParser, none: str | None = None) -> None:
-    parser.add_argument("--config", default=none, metavar="FILE", help="TOML settings; see conf/base.toml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=none or [],
-        metavar="KEY=VALUE",
-        help="one setting, e.g. match.min_similarity=0.4; may be repeated",
-    )
 
 
 def _add_tone(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
@@ -243,93 +242,14 @@ def _add_sql(commands: _Commands) -> None:
         "terminal a shell opens",
     )
     sub.add_argument("-f", "--file", metavar="FILE", help="read the query from a file")
-    sub.add_argument("--rows", type=_positive, metavar="N", help="rows to show (default: 50; in files: all)")
-    shape = _add_formats(sub)
+    sub.add_argument("--rows", type=positive, metavar="N", help="rows to show (default: 50; in files: all)")
+    shape = add_formats(sub)
     shape.add_argument("--vertical", action="store_true", help="print a line for each value")
-    _add_engine(sub)
-
-
-def _add_formats(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """How an answer is written, where it is not shown."""
-    shape = parser.add_mutually_exclusive_group()
-    for name, text in (("csv", "CSV"), ("json", "one array of JSON"), ("parquet", "Parquet, with --out")):
-        shape.add_argument(
-            f"--{name}", action="store_const", dest="format", const=name, help=f"write the answer as {text}"
-        )
-    parser.add_argument("--out", metavar="FILE", help="write the answer to a file: .csv, .json or .parquet")
-    return shape
+    add_engine(sub)
 
 
 def _add_clusters(commands: _Commands) -> None:
-    sub = commands.add(
-        "clusters",
-        "list the clusters, the largest first, or show one with all its images, and why each stays or may go",
-    )
-    sub.epilog = "For example: dedup-spark clusters --removable --sort frees; dedup-spark clusters 05/coffee.jpg"
-    sub.add_argument(
-        "named",
-        nargs="?",
-        metavar="ID",
-        help="show this cluster: its id, of which the first few hex digits are enough, or an image in it, by its id, "
-        "its address or the end of that",
-    )
-    sub.add_argument(
-        "--sort",
-        default="size",
-        choices=("size", "frees", "removable", "distance", "path"),
-        help="by the number of images (the default), the bytes that removing would free, the number of removable "
-        "images, the distance of the image that is farthest from its keeper, or the address of the keeper",
-    )
-    sub.add_argument("--reverse", action="store_true", help="the other end first")
-    sub.add_argument(
-        "--limit", type=_positive, metavar="N", help="clusters, or images of one, to show (default: 20, 1,000; in "
-        "files: all)"
-    )  # fmt: skip
-    _add_conditions(sub)
-    _add_formats(sub)
-    _add_engine(sub)
-
-
-def _add_conditions(parser: argparse.ArgumentParser) -> None:
-    """Which clusters are listed; they are those of `Choice`."""
-    listed = parser.add_argument_group("which clusters are listed")
-    listed.add_argument("--min-size", type=_positive, metavar="N", help="only clusters of N images or more")
-    listed.add_argument("--max-size", type=_positive, metavar="N", help="only clusters of N images or fewer")
-    for name, words in (("relation", Relation), ("tier", RemovalTier), ("edit", Edit)):
-        listed.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            choices=list(words),
-            help=f"only clusters with a copy of this {'removal tier' if name == 'tier' else name}; may be repeated, "
-            "for any of several",
-        )
-    listed.add_argument("--removable", action="store_true", help="only clusters with such a copy that may go now")
-    listed.add_argument(
-        "--bridges", action="store_true", help="only clusters with such a copy that has a pair with an image outside"
-    )
-    listed.add_argument(
-        "--path",
-        action="append",
-        default=[],
-        metavar="GLOB",
-        help="only clusters with an image at such an address, e.g. '*/2019/*.jpg': * stands for any characters, ? for "
-        "one; may be repeated, for clusters with an image at each",
-    )
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
-    return int(text)
-
-
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--engine",
-        choices=("duckdb", "spark"),
-        help="duckdb needs no Java and answers in seconds; spark for a catalog (default: spark with --database)",
-    )
+    add_for_clusters(commands.add("clusters", CLUSTERS))
 
 
 def _add_verify_removal(commands: _Commands) -> None:
@@ -359,7 +279,7 @@ def _add_questions(commands: _Commands) -> None:
         why_no_settings="it shows what the tables hold",
     )
     sub.add_argument("--uri", required=True, help="address of the image, the end of its address, or its id")
-    _add_engine(sub)
+    add_engine(sub)
     sub = commands.add(
         "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True
     )
@@ -387,7 +307,7 @@ def _add_questions(commands: _Commands) -> None:
         required=True,
         help="address of an image, the end of its address, or its id; give it twice",
     )
-    _add_engine(sub)
+    add_engine(sub)
     _add_dendrogram(commands)
 
 
@@ -420,7 +340,7 @@ def _add_dendrogram(commands: _Commands) -> None:
         "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"
     )
     sub.add_argument("--thumbnails", type=int, metavar="N", help="thumbnails in a page or drawing (default: 200)")
-    _add_engine(sub)
+    add_engine(sub)
 
 
 def _add_upkeep(commands: _Commands) -> None:
@@ -430,29 +350,6 @@ def _add_upkeep(commands: _Commands) -> None:
     sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")
 
 
-_COMPLETION = """\
-print a script by which the shell completes commands, options and their values
-
-bash, once, for all shells that start from then on:
-  mkdir -p ~/.local/share/bash-completion/completions
-  dedup-spark completion bash > ~/.local/share/bash-completion/completions/dedup-spark
-zsh, once, with a folder of $fpath that you can write to:
-  dedup-spark completion zsh > "${fpath[1]}/_dedup-spark"
-for this shell alone:
-  eval "$(dedup-spark completion bash)"
-"""
-
-
 def _add_of_machine(commands: _Commands) -> None:
-    sub = commands.add_of_machine("completion", _COMPLETION.split("\n")[0], _COMPLETION)
-    sub.add_argument("shell", metavar="SHELL", choices=("bash", "zsh"), help="bash or zsh")
-    sub = commands.add_of_machine(
-        "doctor", "say what is installed on this machine, what is missing, and the command for it"
-    )
-    sub.description = (
-        f"{sub.description}: Java, Spark, Delta Lake, the model, decoders, FAISS, stores, GPUs. It starts no Spark. "
-        "Exit code 0 where a run with these settings could start, else 2."
-    )
-    sub.formatter_class = argparse.HelpFormatter
-    _add_settings(sub)
-    sub.add_argument("--json", action="store_true", help="print one line of JSON instead of text")
+    add_for_completion(commands.add_of_machine("completion", COMPLETION))
+    add_for_doctor(commands.add_of_machine("doctor", DOCTOR))

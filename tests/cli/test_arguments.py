@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from dedup_spark.cli.arguments import CONTINUES, make_parser
-from dedup_spark.commands.clusters.choosing import SORTS
-from dedup_spark.commands.completion import SHELLS
 from dedup_spark.commands.plan.forecast import parse_cluster
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
@@ -90,16 +88,6 @@ def test_an_option_of_a_command_in_front_of_it_is_told_where_it_stands(
     assert (
         f"there is no option {option} in front of a command; those of a command stand behind" in capsys.readouterr().err
     )
-
-
-def test_what_clusters_are_sorted_by_and_which_shells_are_completed_are_the_choices_of_the_options() -> None:
-    choices = {
-        (parser.prog.split()[-1], action.dest): action.choices
-        for parser in parsers(make_parser())
-        for action in parser._actions
-    }
-    assert choices["clusters", "sort"] == tuple(SORTS)
-    assert choices["completion", "shell"] == SHELLS
 
 
 def test_the_examples_of_help_are_accepted() -> None:
