@@ -148,7 +148,7 @@ def _list_of_clusters(tables: SqlTables, choice: Any, most: int) -> str:
     asked = reading.list_of(choice).limited(most + 1)
     rows = tables.ask(asked.query, asked.values).to_pylist()
     if not rows:
-        return text.nothing_found(is_every=choice == type(choice)(sort=choice.sort, reverse=choice.reverse))
+        return text.nothing_found(is_every=choice.is_every)
     ids = naming.shown_ids(tables, CLUSTERS, "cluster_id", [row["cluster_id"] for row in rows])
     return text.describe_list(rows, ids, most, _width())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.near import did_you_mean
@@ -56,6 +56,11 @@ class Choice:
             problems.append(f"--min-size {self.min_size} is above --max-size {self.max_size}: no cluster has both")
         if problems:
             raise ConfigError(problems)
+
+    @property
+    def is_every(self) -> bool:
+        """Whether there are no conditions, whatever the order."""
+        return replace(self, sort="size", reverse=False) == Choice()
 
     @property
     def order(self) -> str:

@@ -37,7 +37,7 @@ try:
     if extract.embedding not in (OFF, TABLE):
         load(resolve(extract, on_gpu=False, threads=1))
 except DedupError as e:
-    print(e)
+    print("not usable:", str(e).replace("\\n", "; "))
 """
 _MODEL_SECONDS = 120
 
@@ -134,7 +134,8 @@ def _model(config: Config) -> Finding:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_MODEL_SECONDS, check=False, env=child_environment()
         )
-        why = done.stdout.strip() if done.returncode == 0 else (done.stderr.strip() or "?").splitlines()[-1]
+        told = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("not usable: ")]
+        why = "; ".join(told) if done.returncode == 0 else (done.stderr.strip() or "?").splitlines()[-1]
     except subprocess.TimeoutExpired:
         why = f"it was not looked at within {_MODEL_SECONDS} seconds"
     return Finding(
