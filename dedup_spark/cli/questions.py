@@ -1,4 +1,4 @@
-"""The answers of `sql`, `trace`, `explain` and `dendrogram`: like `answers.py`, but nothing here loads Spark.
+"""The answers of `status`, `sql`, `trace`, `explain` and `dendrogram`: like `answers.py`, but nothing here loads Spark.
 
 `command_line.py` takes this module instead of `answers.py` where a question is answered without Spark. What one command
 needs is imported when it is asked for: `sql` waits for no SciPy.
@@ -17,7 +17,7 @@ from dedup_spark.api import questions as api
 from dedup_spark.commands.asking import to_ask
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
 from dedup_spark.config import Config, load_config
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import AttentionError, ConfigError
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
 
@@ -86,6 +86,16 @@ def _query(options: Options) -> str | None:
     return sys.stdin.read()
 
 
+def _status(options: Options, _: Config) -> Iterator[str]:
+    """Raises AttentionError behind the answer, so that the exit code tells it too."""
+    from dedup_spark.commands.status import describe_status, status_json
+
+    found = api.status(None, **_place(options))
+    yield status_json(found) if options.json else describe_status(found)
+    if not found.is_healthy:
+        raise AttentionError(f"status: {'; '.join(found.attention)}")
+
+
 def _trace(options: Options, _: Config) -> Iterator[str]:
     from dedup_spark.commands.trace import describe_trace
 
@@ -133,6 +143,7 @@ def _dendrogram(options: Options, _: Config) -> Iterator[str]:
 
 
 ANSWERS: dict[str, Callable[[Options, Config], Iterator[str]]] = {
+    "status": _status,
     "sql": _sql,
     "trace": _trace,
     "explain": _explain,

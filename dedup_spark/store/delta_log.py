@@ -1,4 +1,4 @@
-"""The log of a Delta table as files: which of them belong to versions before a checkpoint, and deleting those. No Spark.
+"""The log of a Delta table as files: which belong to versions before a checkpoint, and deleting those. No Spark.
 
 A commit names the least and the greatest id of every file that it adds or removes, and a checkpoint those of the files
 that were there, so a deleted row lives on in them. A reader needs one whole checkpoint and the commits from it on;
@@ -17,7 +17,7 @@ FOLDER = "_delta_log"
 SIDECARS = "_sidecars"
 """Parts of checkpoints of the newer kind, which name no version."""
 _VERSION = re.compile(r"\.?(\d{20})\.")
-"""A commit, checkpoint, checksum or compacted commit (by its first version), and the hidden file of Hadoop beside it."""
+"""A commit, checkpoint, checksum or compacted commit (by its first version), and Hadoop's hidden file beside it."""
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 """A classic checkpoint, whole or in parts: part and number of parts."""
 
