@@ -45,7 +45,8 @@ NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.p
             "store/files.py", "store/log_file.py", "store/dbfs.py", "store/outcomes.py", "store/reader.py",
             "store/duck.py", "store/duck_errors.py", "store/sql_tables.py", "cli/questions.py",
             "store/delta_log.py", "commands/status.py", "commands/forget/asked.py", "commands/forget/texts.py",
-            "commands/forget/queries.py", "commands/forget/words.py", "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
+            "commands/forget/queries.py", "commands/forget/words.py",
+            "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
             "stages/reading/decoder_child.py", "cli/arguments.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip
 NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")

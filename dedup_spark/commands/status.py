@@ -1,4 +1,4 @@
-"""`dedup-spark status`: how the last run ended, whether one is under way, how much is left, and what to do next. No Spark.
+"""`dedup-spark status`: how the last run ended, whether one is under way, what is left, and what to do next. No Spark.
 
 By the log of runs, the lease, and counts over two narrow columns: an answer within seconds whatever the lake.
 """
@@ -193,7 +193,9 @@ def _step(mark: Mark, is_alive: bool) -> StepState:
     n = counts.get(MAIN_COUNT.get(mark["step"], ""))
     rate = round(n / seconds, 2) if n and seconds else None
     message = (mark["message"] or "").splitlines()[:1]
-    return StepState(mark["step"], status, mark["moment"], seconds, rate, counts, mark["work"], "".join(message) or None)
+    return StepState(
+        mark["step"], status, mark["moment"], seconds, rate, counts, mark["work"], "".join(message) or None
+    )
 
 
 def _attention(
@@ -203,8 +205,10 @@ def _attention(
         last = run.steps[-1] if run.steps else None
         where = f" in {last.step}" if last else ""
         why = f": {last.message}" if last and last.message and run.status == FAILED else ""
-        yield f"run {run.run_id} was {run.status}{where}{why}" if run.status == INTERRUPTED else (
-            f"run {run.run_id} failed{where}{why}"
+        yield (
+            f"run {run.run_id} was {run.status}{where}{why}"
+            if run.status == INTERRUPTED
+            else (f"run {run.run_id} failed{where}{why}")
         )
     if is_writing:
         return  # what is behind is being done

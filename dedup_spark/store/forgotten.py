@@ -40,7 +40,7 @@ def without_forgotten(tables: Tables, rows: DataFrame) -> DataFrame:
 
 
 def remember(tables: Tables, addresses: DataFrame, run_id: str, at: datetime) -> int:
-    """Add the digests of `addresses` (uri, member) that are not known yet; returns how many: a retry adds none twice."""
+    """Add the digests of `addresses` (uri, member) that are not known yet; returns how many. A retry adds nothing."""
     known = tables.read_forgotten()
     new = _with_digest(addresses.select(*_ADDRESS), _key_to_write(tables)).select("digest").distinct()
     new = new if known is None else new.join(known.select("digest"), "digest", "left_anti")

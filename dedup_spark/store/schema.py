@@ -545,7 +545,7 @@ CLUSTERS = Table(
             "bigint",
             "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
             "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
-            "supporting image that is",
+            "supporting image that is. Where that image was forgotten, the member itself, until the next run",
         ),
         (
             "near_distance",

@@ -1,4 +1,4 @@
-"""`dedup-spark status` over logs of runs made up for it: what it takes for well, and what it asks somebody to look at."""
+"""`dedup-spark status` over logs of runs made up for it: what it takes for well, and what somebody should look at."""
 
 from __future__ import annotations
 

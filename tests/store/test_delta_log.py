@@ -1,4 +1,4 @@
-"""The log of a Delta table without its past: what is deleted, and that other implementations read the table as before."""
+"""The log of a Delta table without its past: what goes, and that another implementation reads the table as before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMIT = "{:020}.json"
 
 
 def written(path: Path, n_commits: int = 3) -> DeltaTable:
-    """A table whose first commit adds the value 77777, which the second takes away, and a checkpoint at the last one."""
+    """A table whose first commit adds 77777, which the second takes away, with a checkpoint at the last one."""
     write_deltalake(path, pa.table({"image_id": [77777, 1]}))
     write_deltalake(path, pa.table({"image_id": [1, 2]}), mode="overwrite")
     for n in range(n_commits - 2):

@@ -328,4 +328,3 @@ def _own_views(tables: Tables) -> Iterator[None]:
 
     with putting_back(drop):
         yield
-

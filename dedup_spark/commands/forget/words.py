@@ -32,7 +32,9 @@ def describe_forgotten(done: Forgotten) -> str:
         _ELSEWHERE,
     ]
     if done.others:
-        lines.append(f"Below the tables lies what is not of dedup-spark: {', '.join(done.others)}. Nobody looked into it")
+        lines.append(
+            f"Below the tables lies what is not of dedup-spark: {', '.join(done.others)}. Nobody looked into it"
+        )
     return "\n".join(lines)
 
 

@@ -22,7 +22,8 @@ def test_addresses_get_their_one_spelling(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_object_stands_for_all_images_in_it_or_for_one_wherever_the_sign_is() -> None:
     assert Asked.of(["s3://b/a#b#c"], ["s3://b/u#/"]).rows() == [
-        ("s3://b/a#b#c", None, False), ("s3://b/a", "b#c", False), ("s3://b/a#b", "c", False), ("s3://b/u#/", None, True),
+        ("s3://b/a#b#c", None, False), ("s3://b/a", "b#c", False), ("s3://b/a#b", "c", False),
+        ("s3://b/u#/", None, True),
     ]  # fmt: skip
 
 

@@ -80,12 +80,16 @@ def leave_copies_everywhere(tables: Tables, lake: Path) -> None:
     told = {"message": f"of {image} the id is {image_id}", "steps": [{"counts": {"read": 3}}], "ids": [image_id, 5]}
     (root / "results/20200101-000000-abcd.json").write_text(json.dumps(told))
     (root / "results/.killed.json.12ab.tmp").write_text(json.dumps(told))
-    failed = tables.read(RUNS).limit(1).withColumns(
-        {
-            "message": F.lit(f"cannot read {lake.resolve()}/{URIS[0]}"),
-            "notes": F.lit(json.dumps({"passed_over": {"x": {"n": 1, "example": image}}, "kept": "why"})),
-            "run_id": F.lit("20200101-000000-abcd"),
-        }
+    failed = (
+        tables.read(RUNS)
+        .limit(1)
+        .withColumns(
+            {
+                "message": F.lit(f"cannot read {lake.resolve()}/{URIS[0]}"),
+                "notes": F.lit(json.dumps({"passed_over": {"x": {"n": 1, "example": image}}, "kept": "why"})),
+                "run_id": F.lit("20200101-000000-abcd"),
+            }
+        )
     )
     tables.append(RUNS, failed)
     tables.upsert(CLUSTERS, tables.read(CLUSTERS).where("is_keeper"))  # change data, and older files
@@ -205,22 +209,23 @@ def test_a_forget_that_was_killed_is_ended_by_the_same_command(
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(where, killed_in, killed)
-        api.forget(spark, tables=root, uris=[uri])
+        with pytest.raises(KeyboardInterrupt):
+            api.forget(spark, tables=root, uris=[uri])
     monkeypatch.setattr(command, "_SECONDS_TO_APPEND", 0.0)
     monkeypatch.setattr(command, "_SECONDS_TO_CLEAN", 0.0)
     api.forget(spark, tables=root, uris=[uri])
     assert found_in(root, traces_of(before, ids)) == {}
 
 
-def test_what_is_not_confirmed_changes_nothing(
-    spark: SparkSession, finished: FinishedRun, tmp_path: Path
-) -> None:
+def test_what_is_not_confirmed_changes_nothing(spark: SparkSession, finished: FinishedRun, tmp_path: Path) -> None:
     root = shutil.copytree(finished.tables.root, tmp_path / "tables")
     shown = []
     with pytest.raises(ConfigError, match="nothing was changed"):
-        api.forget(spark, tables=root, uris=[finished.lake.folder / URIS[0]], confirm=lambda f: shown.append(f) or False)
+        api.forget(
+            spark, tables=root, uris=[finished.lake.folder / URIS[0]], confirm=lambda f: shown.append(f) or False
+        )
     assert [found.images for found in shown] == [1]
     assert {t.name: rows(root, t.name) for t in ALL} == {t.name: rows(finished.tables.root, t.name) for t in ALL}
     holder = lease.holder_of(str(root))

@@ -45,7 +45,8 @@ def image(image_id: int, name: str, member: str | None = None, location: str | N
 
 IMAGE_ROWS = [
     image(1, "a.jpg"), image(2, "users/42/b.jpg"), image(3, "users/420/c.jpg"), image(4, "x.tar", "d#1.jpg"),
-    image(5, "x.tar", "e.jpg"), image(6, "rows.parquet", "row", f"{LAKE}/rows.parquet/part-0"), image(7, "odd#name.jpg"),
+    image(5, "x.tar", "e.jpg"), image(6, "rows.parquet", "row", f"{LAKE}/rows.parquet/part-0"),
+    image(7, "odd#name.jpg"),
 ]  # fmt: skip
 
 
@@ -68,7 +69,11 @@ IMAGE_ROWS = [
 )
 def test_images_are_found_by_all_that_knows_addresses(uris: Any, prefixes: Any, found: set[int]) -> None:
     buried, member = image(12, "users/42/gone.jpg"), {"image_id": 13, "uri": f"{LAKE}/z.jpg"}
-    known = {"images": IMAGE_ROWS, "tombstones": [buried], "clusters": [member, {"image_id": 1, "uri": f"{LAKE}/a.jpg"}]}
+    known = {
+        "images": IMAGE_ROWS,
+        "tombstones": [buried],
+        "clusters": [member, {"image_id": 1, "uri": f"{LAKE}/a.jpg"}],
+    }
     rows = answer(queries.FOUND, asked=asked(uris, prefixes), **known)
     assert len(rows) == len(found)  # each once, though two tables know it
     assert {row["image_id"] for row in rows} == found
@@ -161,7 +166,9 @@ def test_a_protected_member_takes_the_place_of_the_keeper_first(mark: str) -> No
 
 
 def test_a_member_whose_supporting_image_goes_stands_for_itself_and_stays() -> None:
-    far = member(3, 1, 50, near_image_id=2, near_content_hash="bytes of 2", keeper_distance=0.9, removal_tier="same_bytes")
+    far = member(
+        3, 1, 50, near_image_id=2, near_content_hash="bytes of 2", keeper_distance=0.9, removal_tier="same_bytes"
+    )
     stay, gone = after([*FAMILY[:2], far, member(4, 1, 50)], 2)
     assert gone == {2}
     assert (stay[3]["near_image_id"], stay[3]["near_distance"], stay[3]["near_content_hash"]) == (3, 0.0, "bytes of 3")
@@ -208,9 +215,8 @@ def test_ids_of_clusters_are_found_in_the_history_too() -> None:
 
 
 def component(image_id: int, component_id: int, first: int | None, group: int) -> dict[str, Any]:
-    return {
-        "image_id": image_id, "component_id": component_id, "raised_to": 0.5, "first_group_id": first, "group_id": group,
-    }  # fmt: skip
+    groups = {"component_id": component_id, "first_group_id": first, "group_id": group}
+    return {"image_id": image_id, "raised_to": 0.5} | groups
 
 
 def test_components_get_the_smallest_ids_of_those_that_stay() -> None:

@@ -18,7 +18,15 @@ NAMED = texts.naming(("s3://bucket/a b/ü.jpg", "/lake/users/42/"), {ID, 1234567
 
 @pytest.mark.parametrize(
     "text",
-    ["in perfect order: 3 images", "s3://bucket/a b/u.jpg", "/lake/users/421/x", f"id {ID - 1}", f"x{HEX}0", "", "[1, 2]"],
+    [
+        "in perfect order: 3 images",
+        "s3://bucket/a b/u.jpg",
+        "/lake/users/421/x",
+        f"id {ID - 1}",
+        f"x{HEX}0",
+        "",
+        "[1, 2]",
+    ],
 )
 def test_a_text_that_names_no_such_image_stays_as_it_is(text: str) -> None:
     assert texts.without(text, NAMED) == text
