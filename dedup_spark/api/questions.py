@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands.asking import to_ask
-from dedup_spark.commands.status import Status, status_of
+from dedup_spark.commands.status import Status as Status
+from dedup_spark.commands.status import status_of
 from dedup_spark.store import lease
 from dedup_spark.store.reader import root_of
 from dedup_spark.store.view_definitions import ViewSettings

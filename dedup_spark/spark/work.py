@@ -62,9 +62,8 @@ class Work:
 
     def _all(self) -> Iterator[Any]:
         """Stages, the newest first."""
-        jvm, gateway = self._spark.sparkContext._jvm, self._spark.sparkContext._gateway
-        assert jvm is not None
-        none, no_quantiles = jvm.java.util.ArrayList(), gateway.new_array(jvm.double, 0)
+        none = self._context._jvm.java.util.ArrayList()
+        no_quantiles = self._context._gateway.new_array(self._context._jvm.double, 0)
         stages = self._store().stageList(none, False, False, no_quantiles, none)
         found = [stages.apply(i) for i in range(min(stages.size(), _MOST_STAGES))]
         return iter(sorted(found, key=lambda stage: -stage.stageId()))
@@ -72,9 +71,7 @@ class Work:
     def _skew(self, stage: Any) -> float | None:
         if stage.numCompleteTasks() < _MIN_TASKS:
             return None
-        jvm, gateway = self._spark.sparkContext._jvm, self._spark.sparkContext._gateway
-        assert jvm is not None
-        quantiles = gateway.new_array(jvm.double, 2)
+        quantiles = self._context._gateway.new_array(self._context._jvm.double, 2)
         quantiles[0], quantiles[1] = 0.5, 1.0
         summary = self._store().taskSummary(stage.stageId(), stage.attemptId(), quantiles)
         if not summary.isDefined():
@@ -84,4 +81,8 @@ class Work:
         return round(longest / median, 2) if median else None
 
     def _store(self) -> Any:
-        return self._spark.sparkContext._jsc.sc().statusStore()
+        return self._context._jsc.sc().statusStore()
+
+    @property
+    def _context(self) -> Any:
+        return self._spark.sparkContext

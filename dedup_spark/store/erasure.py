@@ -26,7 +26,12 @@ from dedup_spark.store.tables import Tables
 
 log = logging.getLogger(__name__)
 
-_RETENTION_CHECK = "spark.databricks.delta.retentionDurationCheck.enabled"
+_FOR_VACUUM = {
+    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
+    "spark.databricks.delta.vacuum.parallelDelete.enabled": "true",
+}
+"""Delta takes a retention below a week only without its check, which guards readers of older versions; and it deletes
+one file after another, in a store some tens a second, unless it is told otherwise."""
 _BEFORE = "dedup_spark.before_forget"
 _FOR_NOW = {"delta.checkpointInterval": "1", "delta.deletedFileRetentionDuration": "interval 0 hours"}
 _CLASSIC = {"delta.checkpointPolicy": "classic"}
@@ -54,7 +59,7 @@ def erase_past(tables: Tables, name: str, *, in_use_seconds: float = 0) -> int:
         )
     if _DELETION_VECTORS in (detail["tableFeatures"] or ()):
         tables.spark.sql(f"REORG TABLE {name} APPLY (PURGE)")  # a row that is only marked as deleted is in its file
-    with _without_retention(tables.spark):
+    with _set_for_vacuum(tables.spark):
         tables.spark.sql(f"VACUUM {name} RETAIN {in_use_seconds / 3600:g} HOURS")
     return _shorten_log(tables, name, path, detail["properties"])
 
@@ -95,16 +100,17 @@ def _detail(spark: SparkSession, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _without_retention(spark: SparkSession) -> Iterator[None]:
-    """Delta takes a retention below a week only where this check is off; it guards runs that read an older version."""
-    before = setting_of(spark, _RETENTION_CHECK)
-    spark.conf.set(_RETENTION_CHECK, "false")
+def _set_for_vacuum(spark: SparkSession) -> Iterator[None]:
+    before = {key: setting_of(spark, key) for key in _FOR_VACUUM}
+    for key, value in _FOR_VACUUM.items():
+        spark.conf.set(key, value)
 
     def put_back() -> None:
-        if before is None:
-            spark.conf.unset(_RETENTION_CHECK)
-        else:
-            spark.conf.set(_RETENTION_CHECK, before)
+        for key, value in before.items():
+            if value is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, value)
 
     with putting_back(put_back):
         yield

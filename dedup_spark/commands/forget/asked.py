@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -16,6 +17,7 @@ log = logging.getLogger(__name__)
 COLUMNS = "address string, member string, is_prefix boolean"
 _SPELLINGS = {"s3": ("s3a", "s3n"), "abfss": ("abfs",), "gs": ("gcs",)}
 """Other schemes of one store that a message may have."""
+_END = r"(?![\w/-]|\.\w)"
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,14 @@ class Asked:
             found += [(uri[:i], uri[i + 1 :], False) for i, letter in enumerate(uri) if letter == "#" and uri[i + 1 :]]
         return found + [(prefix, None, True) for prefix in self.prefixes]
 
-    def spellings(self) -> tuple[str, ...]:
-        """What a text has in it that names one of these images: the address, as other tools spell it too."""
-        return tuple(dict.fromkeys(s for address in (*self.uris, *self.prefixes) for s in _spellings(address)))
+    def pattern(self) -> str:
+        """A regular expression for what names one of these images in a text: the address, as other tools spell it too.
+
+        A name that only begins so (`a.jpg` in `a.jpgs` or `a.jpg.json`) is another one.
+        """
+        uris = [re.escape(spelling) + _END for uri in self.uris for spelling in _spellings(uri)]
+        prefixes = [re.escape(spelling) for prefix in self.prefixes for spelling in _spellings(prefix)]
+        return "|".join(dict.fromkeys([*uris, *prefixes]))
 
 
 def _spellings(address: str) -> list[str]:

@@ -263,10 +263,10 @@ def _clean_texts(tables: Tables, asked: Asked, staged: _Staged) -> int:
     numbers = set[int]().union(*(texts.ids_in(text) for text in (*held, *outcomes.values())))
     there = local_relation(tables.spark, [(number,) for number in sorted(numbers)], "image_id bigint")
     ids = [row["image_id"] for row in staged.erased.join(F.broadcast(there), "image_id", "left_semi").collect()]
-    is_named = texts.naming(asked.spellings(), ids)
+    is_named = texts.naming(asked.pattern(), ids)
     n_named = sum(texts.without(text, is_named) != text for text in held)
     if n_named:
-        cleaned = functools.partial(texts.redact_batches, columns=_TEXTS, spellings=asked.spellings(), ids=ids)
+        cleaned = functools.partial(texts.redact_batches, columns=_TEXTS, pattern=asked.pattern(), ids=ids)
         rows = tables.read(RUNS).mapInArrow(cleaned, RUNS.schema.ddl)
         tables.overwrite(RUNS, tables.stage("runs", rows))
     return n_named + residue.clean_outcomes(tables, outcomes, is_named)

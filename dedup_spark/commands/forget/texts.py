@@ -34,10 +34,10 @@ def ids_in(text: str) -> set[int]:
     return {number for number in found if _SHORTEST <= abs(number) <= 2**63}
 
 
-def naming(spellings: Collection[str], ids: Collection[int]) -> Named:
-    """Of texts that have one of the addresses or ids in them."""
-    wanted = frozenset(ids)
-    return lambda text: any(spelling in text for spelling in spellings) or bool(wanted and ids_in(text) & wanted)
+def naming(pattern: str, ids: Collection[int]) -> Named:
+    """Of texts that have something like `pattern` (`Asked.pattern`) or one of the ids in them."""
+    address, wanted = re.compile(pattern), frozenset(ids)
+    return lambda text: bool(address.search(text) or (wanted and ids_in(text) & wanted))
 
 
 def without(text: str, is_named: Named) -> str:
@@ -53,10 +53,10 @@ def without(text: str, is_named: Named) -> str:
 
 
 def redact_batches(
-    batches: Iterable[pa.RecordBatch], columns: Collection[str], spellings: Collection[str], ids: Collection[int]
+    batches: Iterable[pa.RecordBatch], columns: Collection[str], pattern: str, ids: Collection[int]
 ) -> Iterator[pa.RecordBatch]:
     """On executors: batches with these columns of text as they may stay."""
-    is_named = naming(spellings, ids)
+    is_named = naming(pattern, ids)
     for batch in batches:
         for name in columns:
             texts = [text if text is None else without(text, is_named) for text in batch.column(name).to_pylist()]

@@ -13,7 +13,8 @@ from dedup_spark.commands.forget.asked import Asked
 
 ID = -8819083287654401624
 HEX = f"{ID & (2**64 - 1):016x}"
-NAMED = texts.naming(("s3://bucket/a b/ü.jpg", "/lake/users/42/"), {ID, 1234567890123456789})
+PATTERN = Asked.of(["s3://bucket/a b/ü.jpg"], ["/lake/users/42/"]).pattern()
+NAMED = texts.naming(PATTERN, {ID, 1234567890123456789})
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_batches_change_in_the_columns_of_texts_alone() -> None:
     batch = pa.RecordBatch.from_pydict(
         {"message": ["/lake/users/42/a", None, "b"], "run_id": ["/lake/users/42/a", "r", "s"], "n": [1, 2, 3]}
     )
-    [done] = texts.redact_batches([batch], ("message",), ("/lake/users/42/",), ())
+    [done] = texts.redact_batches([batch], ("message",), PATTERN, ())
     assert done.to_pydict() == batch.to_pydict() | {"message": [texts.FORGOTTEN, None, "b"]}
     assert done.schema == batch.schema
 
@@ -74,9 +75,18 @@ def test_batches_change_in_the_columns_of_texts_alone() -> None:
     ["s3://b/a b.jpg", "s3a://b/a b.jpg", "s3n://b/a b.jpg", "s3://b/a%20b.jpg"],
 )
 def test_an_address_is_found_in_the_spellings_of_other_tools(written: str) -> None:
-    assert texts.naming(Asked.of(["s3://b/a b.jpg"], []).spellings(), ())(f"no such object: {written}")
+    assert texts.naming(Asked.of(["s3://b/a b.jpg"], []).pattern(), ())(f"no such object: {written}")
 
 
 @pytest.mark.parametrize("written", ["file:///lake/a.jpg", "file:/lake/a.jpg", "'/lake/a.jpg'"])
 def test_a_local_file_is_found_with_its_scheme_and_without(written: str) -> None:
-    assert texts.naming(Asked.of(["/lake/a.jpg"], []).spellings(), ())(f"[Errno 2] {written}")
+    assert texts.naming(Asked.of(["/lake/a.jpg"], []).pattern(), ())(f"[Errno 2] {written}")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_named"),
+    [("read /lake/a.", True), ("'/lake/a'", True), ("/lake/a#x", True), ("/lake/a", True), ("/lake/a.jpg", False),
+     ("/lake/ab", False), ("/lake/a/b", False), ("file:///lake/a-lake", False)],
+)  # fmt: skip
+def test_a_name_that_only_begins_as_an_address_is_another_one(text: str, is_named: bool) -> None:
+    assert texts.naming(Asked.of(["/lake/a"], []).pattern(), ())(text) == is_named
