@@ -52,7 +52,7 @@ class Work:
 
     def _newest(self) -> int:
         try:
-            return next((stage.stageId() for stage in itertools.islice(self._all(), 1)), -1)
+            return next((stage.stageId() for stage in self._all()), -1)
         except (Py4JError, AttributeError, TypeError):
             return -1
 
@@ -61,12 +61,11 @@ class Work:
         return itertools.islice(newer, _MOST_STAGES)
 
     def _all(self) -> Iterator[Any]:
-        """Stages, the newest first."""
+        """Stages, the newest first, as the store has them: each is fetched from Java when it is asked for."""
         none = self._context._jvm.java.util.ArrayList()
         no_quantiles = self._context._gateway.new_array(self._context._jvm.double, 0)
         stages = self._store().stageList(none, False, False, no_quantiles, none)
-        found = [stages.apply(i) for i in range(min(stages.size(), _MOST_STAGES))]
-        return iter(sorted(found, key=lambda stage: -stage.stageId()))
+        return (stages.apply(i) for i in range(stages.size()))
 
     def _skew(self, stage: Any) -> float | None:
         if stage.numCompleteTasks() < _MIN_TASKS:
