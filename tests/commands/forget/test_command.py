@@ -130,7 +130,7 @@ def test_what_was_found_is_told_and_the_same_beforehand(erased: Erased) -> None:
     assert erased.dry.run_id is None
     assert erased.dry.found == erased.said.found
     assert erased.said.found.images == erased.said.found.listed == len(erased.ids)
-    assert erased.said.texts == 4  # message and notes of one row, and two files, of which one is a killed writer's
+    assert erased.said.texts == 3  # message and notes of one row, and a file of results
     outcome = json.loads(Path(erased.tables.root, f"results/{erased.said.run_id}.json").read_text())
     assert (outcome["command"], outcome["exit_code"], outcome["images"]) == ("forget", 0, len(erased.ids))
 
