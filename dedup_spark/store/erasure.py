@@ -33,7 +33,7 @@ _FOR_VACUUM = {
 """Delta takes a retention below a week only without its check, which guards readers of older versions; and it deletes
 one file after another, in a store some tens a second, unless it is told otherwise."""
 _LISTING_TASKS = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
-"""VACUUM lists a folder by so many tasks, 10,000 by default, which take 40 s on two cores; our tables are one folder."""
+"""VACUUM lists a folder by so many tasks, 10,000 by default: 40 s on two cores. Our tables are one folder each."""
 _BEFORE = "dedup_spark.before_forget"
 _FOR_NOW = {"delta.checkpointInterval": "1", "delta.deletedFileRetentionDuration": "interval 0 hours"}
 _CLASSIC = {"delta.checkpointPolicy": "classic"}
