@@ -18,6 +18,7 @@ from dedup_spark.spark.python_workers import read_zips_once
 if TYPE_CHECKING:
     from dedup_spark.api import Calibration as Calibration
     from dedup_spark.api import RunResult as RunResult
+    from dedup_spark.api import Status as Status
     from dedup_spark.api import calibrate as calibrate
     from dedup_spark.api import clusters as clusters
     from dedup_spark.api import demo as demo
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
     from dedup_spark.api import embed as embed
     from dedup_spark.api import explain as explain
     from dedup_spark.api import export_index as export_index
+    from dedup_spark.api import forget as forget
     from dedup_spark.api import open_views as open_views
     from dedup_spark.api import plan as plan
     from dedup_spark.api import repair as repair
     from dedup_spark.api import run as run
     from dedup_spark.api import run_step as run_step
     from dedup_spark.api import sql as sql
+    from dedup_spark.api import status as status
     from dedup_spark.api import summary as summary
     from dedup_spark.api import trace as trace
     from dedup_spark.api import upgrade as upgrade
@@ -42,8 +45,9 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _API = (
-    "Calibration", "RunResult", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain", "export_index",
-    "open_views", "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "Status", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain",
+    "export_index", "forget", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary", "trace",
+    "upgrade", "verify_removal",
 )  # fmt: skip
 _HOMES = dict.fromkeys(_API, "dedup_spark.api") | {
     "get_session": "dedup_spark.spark.session",

@@ -7,6 +7,7 @@
     ├── GuardError       a guard stopped the run: a pair explosion, a giant cluster, too many rejects
     │   └── UncalibratedError    nothing says from which cosine on two images are copies; calibrate first
     ├── TaskError        a task of Spark failed by an unforeseen error, or its executor was lost
+    ├── AttentionError   `status` found something that a person should look at (exit code 1)
     ├── LeaseError       another run writes to the tables, or took them over; at the start: nothing began (exit code 2)
     └── SourceError      a lake could not be listed to its end, so that its content is unknown
 
@@ -57,3 +58,7 @@ class LeaseError(DedupError):
 
 class SourceError(DedupError):
     """A listing is incomplete. It is not used: no image is taken for new, changed or gone."""
+
+
+class AttentionError(DedupError):
+    """`dedup-spark status` answered, and what it found needs somebody: the message says what."""

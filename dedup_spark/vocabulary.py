@@ -187,6 +187,7 @@ class StepName(Word):
     EMBED = "embed"
     PLAN = "plan"
     CALIBRATE = "calibrate"
+    FORGET = "forget"
 
 
 class RunStatus(Word):

@@ -29,6 +29,7 @@ LAYERS = (
         "redaction.py",
         "near.py",
         "console.py",
+        "metrics.py",
         "__init__.py",
     ),
     ("kernels/",),
@@ -45,6 +46,8 @@ NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.p
             "store/duck.py", "store/duck_errors.py", "store/sql_tables.py", "cli/questions.py",
             "commands/clusters/", "commands/doctor/", "commands/completion.py", "cli/machine.py", "spark/java.py",
             "cli/options.py", "cli/results.py", "commands/apart.py",
+            "store/delta_log.py", "commands/status.py", "commands/forget/asked.py", "commands/forget/texts.py",
+            "commands/forget/queries.py", "commands/forget/words.py",
             "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
             "stages/reading/decoder_child.py", "cli/arguments.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip

@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from dedup_spark.api.measures import Calibration as Calibration
     from dedup_spark.api.measures import calibrate as calibrate
     from dedup_spark.api.measures import plan as plan
+    from dedup_spark.api.questions import Status as Status
     from dedup_spark.api.questions import clusters as clusters
     from dedup_spark.api.questions import dendrogram as dendrogram
     from dedup_spark.api.questions import explain as explain
     from dedup_spark.api.questions import open_views as open_views
     from dedup_spark.api.questions import sql as sql
+    from dedup_spark.api.questions import status as status
     from dedup_spark.api.questions import summary as summary
     from dedup_spark.api.questions import trace as trace
     from dedup_spark.api.runs import RunResult as RunResult
@@ -49,21 +51,25 @@ if TYPE_CHECKING:
     from dedup_spark.api.runs import run as run
     from dedup_spark.api.runs import run_step as run_step
     from dedup_spark.api.upkeep import export_index as export_index
+    from dedup_spark.api.upkeep import forget as forget
     from dedup_spark.api.upkeep import repair as repair
     from dedup_spark.api.upkeep import upgrade as upgrade
     from dedup_spark.api.upkeep import verify_removal as verify_removal
 
 _HOMES = {
     "measures": ("Calibration", "calibrate", "plan"),
-    "questions": ("clusters", "dendrogram", "explain", "open_views", "sql", "summary", "trace"),
+    "questions": (
+        "Status", "clusters", "dendrogram", "explain", "open_views", "sql", "status", "summary", "trace",
+    ),
     "runs": ("RunResult", "demo", "embed", "run", "run_step"),
-    "upkeep": ("export_index", "repair", "upgrade", "verify_removal"),
+    "upkeep": ("export_index", "forget", "repair", "upgrade", "verify_removal"),
 }
 """The names of each module; it is loaded when the first of them is used, as questions are answered without Spark."""
 
 __all__ = [
-    "Calibration", "RunResult", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain", "export_index",
-    "open_views", "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "Status", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain",
+    "export_index", "forget", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary", "trace",
+    "upgrade", "verify_removal",
 ]  # fmt: skip
 
 

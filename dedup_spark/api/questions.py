@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING
 
 from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands.asking import to_ask
+from dedup_spark.commands.status import Status as Status
+from dedup_spark.commands.status import status_of
+from dedup_spark.store import lease
+from dedup_spark.store.reader import root_of
 from dedup_spark.store.view_definitions import ViewSettings
 
 if TYPE_CHECKING:
@@ -50,6 +54,18 @@ def sql(
     of_views = ViewSettings.of(config_of(settings, settings_file))
     with to_ask("sql", spark, tables, database=database, engine=engine, settings=of_views) as found:
         return found.answer(query, max_rows)
+
+
+def status(
+    spark: SparkSession | None = None, *, tables: Place, database: str | None = None, engine: str | None = None
+) -> Status:
+    """How the last run ended, whether one is under way, how much is left, and what to do next.
+
+    By the log of runs, the lease, and counts over narrow columns; `is_healthy` of the answer is what a scheduler asks.
+    """
+    place = os.fspath(tables)
+    with to_ask("status", spark, tables, database=database, engine=engine) as found:
+        return status_of(found, place, lease.holder_of(root_of(place)), database=database)
 
 
 def open_views(

@@ -1,9 +1,9 @@
-"""Functions that check a list for removal, export the index, upgrade tables of an older version, and repair tables."""
+"""Functions that check a list for removal, export the index, upgrade and repair tables, and erase images from them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import SparkSession
 
@@ -14,10 +14,15 @@ from dedup_spark.commands import upgrade as upgrading
 from dedup_spark.commands.apart import Place
 from dedup_spark.commands.export_index import command as exporting
 from dedup_spark.commands.export_index.values import ExportedIndex
+from dedup_spark.commands.forget import command as forgetting
+from dedup_spark.commands.forget.asked import Asked
+from dedup_spark.commands.forget.command import Forgettable, Forgotten
+from dedup_spark.commands.forget.words import outcome_of
 from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.verify_removal import command as verifying
 from dedup_spark.commands.verify_removal.command import VerifiedRemovals
 from dedup_spark.spark.task_errors import told_in_a_sentence
+from dedup_spark.store import outcomes
 
 
 def verify_removal(
@@ -86,3 +91,37 @@ def repair(
     opening.require_tables(asked)
     with told_in_a_sentence(), opening.to_write(asked) as found:
         return repairing.repair(found)
+
+
+def forget(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    uris: Sequence[Place] = (),
+    prefixes: Sequence[Place] = (),
+    dry_run: bool = False,
+    confirm: Callable[[Forgettable], bool] | None = None,
+    database: str | None = None,
+    break_lock: bool = False,
+) -> Forgotten:
+    """Erase images from everything below the root of the tables, older versions and files that nobody names too.
+
+    It cannot be undone. An image that is still in the lake is not listed again; the lake itself is not touched. Where
+    it was stopped, the same call goes on.
+
+    Args:
+        uris: Addresses of objects; of a container all images in it, or one as `address#member`.
+        prefixes: Beginnings of addresses; a folder ends with a slash. What is put there later is new.
+        dry_run: Only count what would go.
+        confirm: Is called with what was found, and says whether to go on. None: go on.
+    """
+    asked, opened = Asked.of(uris, prefixes), Opening("forget", spark, tables, database, break_lock=break_lock)
+    opening.require_tables(opened)
+    if dry_run:
+        with told_in_a_sentence(), opening.to_read(opened) as found:
+            return forgetting.look_for(found, asked)
+    with told_in_a_sentence(), opening.to_write(opened) as found:
+        upgrading.make_current(found)
+        done = forgetting.forget(found, asked, confirm)
+        outcomes.write(found.root, str(done.run_id), outcome_of(done, found.root, database))
+        return done

@@ -9,16 +9,19 @@ import argparse
 import functools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dedup_spark import api, pipeline
+from dedup_spark import api, console, pipeline
 from dedup_spark.cli import questions
 from dedup_spark.commands.calibrate.settings_file import describe_operating_point
 from dedup_spark.commands.demo import QUERIES
 from dedup_spark.commands.export_index.text import describe_export
+from dedup_spark.commands.forget.command import Forgettable
+from dedup_spark.commands.forget.words import describe_forgotten, describe_found
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
 from dedup_spark.commands.verify_removal.command import describe_removals
@@ -117,6 +120,24 @@ def _export_index(options: Options, _: Config) -> Iterator[str]:
     yield describe_export(api.export_index(None, to=options.to, merged=options.merged, **place))
 
 
+def _forget(options: Options, _: Config) -> Iterator[str]:
+    asks = not (options.yes or options.dry_run)
+    if asks and not sys.stdin.isatty():
+        raise ConfigError(
+            "forget: it cannot be undone, and nobody is here to be asked: give --yes, or --dry-run to see what would go"
+        )
+    asked = {"uris": options.uri, "prefixes": options.prefix, "dry_run": options.dry_run}
+    place = {"tables": options.tables, "database": options.database, "break_lock": options.break_lock}
+    yield describe_forgotten(api.forget(None, confirm=_is_confirmed if asks else None, **asked, **place))
+
+
+def _is_confirmed(found: Forgettable) -> bool:
+    """Ask on the terminal."""
+    console.say(f"forget: this erases {describe_found(found)}, with all older versions of the tables, for good")
+    console.say("type yes to go on")
+    return sys.stdin.readline().strip().lower() == "yes"
+
+
 def _upkeep(options: Options, _: Config, do: Callable[..., dict[str, int]]) -> Iterator[str]:
     changed = do(None, tables=options.tables, database=options.database, break_lock=options.break_lock)
     figures = ", ".join(f"{n:,} {what}" for what, n in changed.items() if n)
@@ -142,6 +163,7 @@ ANSWERS: dict[str, Answer] = {
     "embed": _embed,
     "verify-removal": _verify_removal,
     "calibrate": _calibrate,
+    "forget": _forget,
     "upgrade": functools.partial(_upkeep, do=api.upgrade),
     "repair": functools.partial(_upkeep, do=api.repair),
     "demo": _demo,

@@ -45,9 +45,9 @@ UPKEEP = {
     "upgrade": "bring tables that an older version wrote to the format of this one",
     "repair": "mend tables in which two runs wrote at once",
 }
-CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
+CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", "forget", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
-QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
+QUESTIONS = ("status", "sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
 OF_MACHINE = ("completion", "doctor")
 """Commands that are about this machine; `machine.py` answers them."""
@@ -60,9 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
     _add_tone(parser, default=False)
     commands = _Commands(parser)
-    for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal):
-        add_some(commands)
-    for add_some in (_add_questions, _add_upkeep, _add_of_machine):
+    for add_some in _ADDERS:
         add_some(commands)
     return parser
 
@@ -343,6 +341,42 @@ def _add_dendrogram(commands: _Commands) -> None:
     add_engine(sub)
 
 
+def _add_status(commands: _Commands) -> None:
+    sub = commands.add(
+        "status",
+        "say how the last run ended, whether one is under way, and what to do next; exit code 1 where something is",
+        why_no_settings="it shows what the tables hold",
+    )
+    sub.add_argument("--json", action="store_true", help="print one line of JSON, for a scheduler")
+    add_engine(sub)
+
+
+def _add_forget(commands: _Commands) -> None:
+    sub = commands.add(
+        "forget",
+        "erase images from the tables, their older versions and all files beside them; not from the lake",
+        writes=True,
+        why_no_settings="what it erases depends on the addresses alone",
+    )
+    sub.add_argument(
+        "--uri",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="address of an object, for example s3://bucket/photos/a.jpg, or of one image in it: "
+        "s3://bucket/photos.tar#a.jpg; may be repeated",
+    )
+    sub.add_argument(
+        "--prefix",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="beginning of addresses, for example s3://bucket/users/42/; may be repeated",
+    )
+    sub.add_argument("--yes", action="store_true", help="do it without asking first")
+    sub.add_argument("--dry-run", action="store_true", help="count what would go, and change nothing")
+
+
 def _add_upkeep(commands: _Commands) -> None:
     for name, text in UPKEEP.items():
         commands.add(name, text, writes=True, why_no_settings="what it changes depends on the tables alone")
@@ -353,3 +387,10 @@ def _add_upkeep(commands: _Commands) -> None:
 def _add_of_machine(commands: _Commands) -> None:
     add_for_completion(commands.add_of_machine("completion", COMPLETION))
     add_for_doctor(commands.add_of_machine("doctor", DOCTOR))
+
+
+_ADDERS = (
+    _add_steps, _add_status, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal, _add_questions,
+    _add_forget, _add_upkeep, _add_of_machine,
+)  # fmt: skip
+"""In the order of the list of commands."""

@@ -1,4 +1,4 @@
-"""The answers of the commands that only read (`sql`, `clusters`, `trace`, ...): like `answers.py`, but without Spark.
+"""The answers of the commands that only read (`status`, `sql`, `clusters`, ...): like `answers.py`, but without Spark.
 
 `command_line.py` takes this module instead of `answers.py` where a question is answered without Spark. What one command
 needs is imported when it is asked for: `sql` waits for no SciPy.
@@ -17,7 +17,7 @@ from dedup_spark.api import questions as api
 from dedup_spark.commands.asking import to_ask
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
 from dedup_spark.config import Config, load_config
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import AttentionError, ConfigError
 from dedup_spark.store.schema import CLUSTERS, IMAGES
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
@@ -162,6 +162,16 @@ def _one_cluster(tables: SqlTables, cluster_id: int, most: int) -> str:
     return text.describe_cluster(rows, tables.ask(freed.query, freed.values).to_pylist()[0], ids, most)
 
 
+def _status(options: Options, _: Config) -> Iterator[str]:
+    """Raises AttentionError behind the answer, so that the exit code tells it too."""
+    from dedup_spark.commands.status import describe_status, status_json
+
+    found = api.status(None, **_place(options))
+    yield status_json(found) if options.json else describe_status(found)
+    if not found.is_healthy:
+        raise AttentionError(f"status: {'; '.join(found.attention)}")
+
+
 def _trace(options: Options, _: Config) -> Iterator[str]:
     from dedup_spark.commands.trace import describe_trace
 
@@ -209,6 +219,7 @@ def _dendrogram(options: Options, _: Config) -> Iterator[str]:
 
 
 ANSWERS: dict[str, Callable[[Options, Config], Iterator[str]]] = {
+    "status": _status,
     "sql": _sql,
     "clusters": _clusters,
     "trace": _trace,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pyspark.sql import SparkSession
 
 from dedup_spark import console
+from dedup_spark.metrics import clock
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,3 @@ class Progress:
         share = {"share": done / self._total if self._total else 1.0}
         figures = (self._step, f"{done:,}", f"{self._total:,}", self._unit, rate, left)
         log.info("%s: %s/%s %s, %.1f/s%s", *figures, extra=share)
-
-
-def clock(seconds: float) -> str:
-    """`3.2s`, `1m02s`, `2h05m`."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, s = divmod(round(seconds), 60)
-    return f"{minutes}m{s:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"

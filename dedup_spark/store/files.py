@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -178,6 +178,17 @@ def delete_tree(uri: str) -> None:
         with suppress(FileNotFoundError):
             filesystem.rm(pattern, recursive=True)
             return
+
+
+def delete_files(folder: str, names: Sequence[str]) -> int:
+    """Delete files of a folder by their names; one that is gone already is none. Returns how many were asked for."""
+    if names:
+        filesystem, path = open_filesystem(folder)
+        for name in names:
+            with suppress(FileNotFoundError):
+                filesystem.rm_file(f"{path}/{name}")
+        filesystem.invalidate_cache(path)
+    return len(names)
 
 
 def remove_if_empty(uri: str) -> None:

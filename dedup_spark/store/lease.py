@@ -199,6 +199,12 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
     raise LeaseError(f"several runs try to take the tables at {root} at once: nothing was started; try again")
 
 
+def holder_of(root: str) -> Holder | None:
+    """Who holds the tables below `root`, or held them last; None where nobody did, or has only just begun to."""
+    newest = max(_numbers(root), default=0)
+    return _read(root, newest) if newest else None
+
+
 def _warn_of_no_lease(root: str) -> None:
     log.warning(
         "lease: %s is in a store without exclusive creation of files: nothing keeps a second run from writing there at "

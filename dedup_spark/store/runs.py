@@ -23,11 +23,12 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.errors import DedupError, TaskError
+from dedup_spark.metrics import in_words
 from dedup_spark.redaction import without_secrets
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.spark.progress import clock
 from dedup_spark.spark.task_errors import told_in_a_sentence
+from dedup_spark.spark.work import Work
 from dedup_spark.store.schema import RUNS, Table
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import RunStatus, StepName
@@ -83,13 +84,15 @@ class Run:
     def step(self, step: str) -> Iterator[Mark]:
         """Log the start, and at the end `complete` (or `failed`) with counts and fingerprint.
 
+        A line tells time, rate and the work of Spark at the end, which `runs.notes` has as `work`.
+
         Raises:
             DedupError: what failed in a task, in one sentence; other errors of the block pass as they are.
         """
         outer, mark = self._mark, Mark()
         self._mark = mark
         self._write(step, RunStatus.STARTED, None, Mark())
-        begin = time.monotonic()
+        begin, work = time.monotonic(), Work(self.tables.spark)
         try:
             with told_in_a_sentence():
                 yield mark
@@ -101,10 +104,12 @@ class Run:
         finally:
             self._mark = outer
         mark.elapsed_seconds = seconds = time.monotonic() - begin
+        mark.notes["work"] = done = work.done()
         self._write(step, RunStatus.COMPLETE, seconds, mark)
         self._end(step, RunStatus.COMPLETE, seconds, mark)
         figures = ", ".join(f"{k} {v:,}" for k, v in mark.counts.items())
-        log.info("%s: done in %s%s", step, clock(seconds), f" ({figures})" if figures else "")
+        told = in_words(step, seconds, mark.counts, done)
+        log.info("%s: done in %s%s", step, told, f" ({figures})" if figures else "")
 
     def unchanged(self, step: str, fingerprint: str) -> bool:
         """Whether the last completed `step` had this fingerprint; if so, marks it `unchanged` in this run."""

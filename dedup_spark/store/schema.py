@@ -545,7 +545,7 @@ CLUSTERS = Table(
             "bigint",
             "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
             "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
-            "supporting image that is",
+            "supporting image that is. Where that image was forgotten, the member itself, until the next run",
         ),
         (
             "near_distance",
@@ -605,9 +605,9 @@ RUNS = Table(
         ("elapsed_seconds", "double", "Duration of the step; null when started"),
         ("counts", "map<string, bigint>", "What the step counted, by name"),
         ("notes", "string", "What the step chose and why, JSON"),
-        ("lake", "string", "The lake of the run"),
+        ("lake", "string", "The lake of the run; null for forget, which belongs to none"),
         ("fingerprint", "string", "Hash of the step's inputs and settings: where it is equal, nothing has changed"),
-        ("config", "string", "All settings, JSON"),
+        ("config", "string", "All settings, JSON; null for forget, which has none"),
         ("version", "string", "Version of dedup_spark"),
         ("message", "string", "Error of a failed step"),
     ),

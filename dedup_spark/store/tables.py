@@ -31,9 +31,10 @@ from dedup_spark.store.table_format import FORMAT, Format, read_format, write_fo
 log = logging.getLogger(__name__)
 
 
-_STAGING, _PROGRESS = "_staging", "_embed"
-FOLDERS = (*(table.name for table in ALL), _STAGING, _PROGRESS)
+_STAGING, _PROGRESS, _FORGOTTEN = "_staging", "_embed", "_forgotten"
+FOLDERS = (*(table.name for table in ALL), _STAGING, _PROGRESS, _FORGOTTEN)
 """What lies below the root of tables that have no database, besides shards, leases and the report."""
+_REGISTER = f"{_FORGOTTEN}/addresses"
 _STAGED_AT = "%Y%m%d-%H%M%S"
 _DAYS_OF_UNLEASED_STAGING = 2
 
@@ -186,6 +187,18 @@ class Tables:
         condition = same_key if where is None else f"{same_key} AND ({where})"
         self._merge(table, rows, condition, f"WHEN MATCHED THEN UPDATE SET {values}")
 
+    def change(self, table: Table, rows: DataFrame, gone: DataFrame) -> None:
+        """Put `rows` in the place of those with the same key, and delete those with a key of `gone`, in one commit.
+
+        The keys of both are distinct; a row that the table does not have is not inserted.
+        """
+        _require_columns(table, rows.schema)
+        going = gone.select(*table.key).withColumn("is_gone", F.lit(True))
+        both = rows.withColumn("is_gone", F.lit(False)).unionByName(going, allowMissingColumns=True)
+        values = delta_sql.assignments({c: f"new.`{c}`" for c in table.column_names if c not in table.key})
+        update = f"WHEN MATCHED THEN UPDATE SET {values}"
+        self._merge(table, both, delta_sql.equal(table.key), "WHEN MATCHED AND new.is_gone THEN DELETE", update)
+
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Delete the rows whose columns equal those of `keys` (distinct; each column is a column of the table)."""
         self._merge(table, keys, delta_sql.equal(keys.columns), "WHEN MATCHED THEN DELETE")
@@ -226,13 +239,13 @@ class Tables:
         files.delete_tree(f"{self.root}/{self.staging}")
         files.remove_if_empty(f"{self.root}/{_STAGING}")
 
-    def sweep_staged(self) -> None:
+    def sweep_staged(self, *, of_guests: bool = False) -> None:
         """Delete what killed runs staged. Only under the lease: no other run is alive then, but commands that take no
-        lease (`guest-` in the name of their folder) may be."""
-        self._require_lease()
+        lease (`guest-` in the name of their folder) may be. `of_guests`: delete what they staged, too; they fail."""
+        self.require_lease()
         oldest = (datetime.now(UTC) - timedelta(days=_DAYS_OF_UNLEASED_STAGING)).strftime(_STAGED_AT)
         for name in files.list_names(f"{self.root}/{_STAGING}"):
-            may_be_in_use = name.startswith("guest-") and name.removeprefix("guest-") > oldest
+            may_be_in_use = not of_guests and name.startswith("guest-") and name.removeprefix("guest-") > oldest
             if not may_be_in_use and f"{_STAGING}/{name}" != self.staging:
                 files.delete_tree(f"{self.root}/{_STAGING}/{name}")
         files.remove_if_empty(f"{self.root}/{_STAGING}")
@@ -242,14 +255,15 @@ class Tables:
 
         A transaction as `append`; to add no rows acts as `fence`.
         """
-        writer = rows.write.format("delta").mode("append").options(**self._transaction_of(f"{_PROGRESS}/{name}"))
-        self._commit(lambda: writer.save(self._spark_path(f"{_PROGRESS}/{name}")))
+        self._add_beside(f"{_PROGRESS}/{name}", rows)
 
     def read_progress(self, name: str) -> DataFrame | None:
         """What `add_progress` wrote; None where it wrote nothing."""
-        path = f"{_PROGRESS}/{name}"
-        is_there = delta_sql.is_table(f"{self.root}/{path}")
-        return self.spark.read.format("delta").load(self._spark_path(path)) if is_there else None
+        return self._read_beside(f"{_PROGRESS}/{name}")
+
+    def progress_names(self) -> list[str]:
+        """The names under which `add_progress` wrote anything."""
+        return [n for n in files.list_names(f"{self.root}/{_PROGRESS}") if self.read_progress(n) is not None]
 
     def delete_progress(self, name: str, keys: DataFrame) -> None:
         """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
@@ -257,9 +271,32 @@ class Tables:
         same_key = delta_sql.equal(keys.columns)
         self._commit(lambda: delta_sql.merge(target, F.broadcast(keys), same_key, "WHEN MATCHED THEN DELETE"))
 
+    def add_forgotten(self, rows: DataFrame) -> None:
+        """Add rows to what inventory leaves out (see store/forgotten.py), in one atomic commit."""
+        self._add_beside(_REGISTER, rows)
+
+    def read_forgotten(self) -> DataFrame | None:
+        """What `add_forgotten` wrote; None where it wrote nothing."""
+        return self._read_beside(_REGISTER)
+
+    def _add_beside(self, path: str, rows: DataFrame) -> None:
+        writer = rows.write.format("delta").mode("append").options(**self._transaction_of(path))
+        self._commit(lambda: writer.save(self._spark_path(path)))
+
+    def _read_beside(self, path: str) -> DataFrame | None:
+        is_there = delta_sql.is_table(f"{self.root}/{path}")
+        return self.spark.read.format("delta").load(self._spark_path(path)) if is_there else None
+
+    def places(self) -> dict[str, str]:
+        """How SQL names each table of Delta that is there, by its path below the root (of a catalog's, its name)."""
+        known = {table.name: self.sql_source(table) for table in ALL}
+        beside = [f"{_PROGRESS}/{name}" for name in self.progress_names()]
+        beside += [_REGISTER] if self.read_forgotten() is not None else []
+        return known | {path: delta_sql.by_path(self._spark_path(path)) for path in beside}
+
     def drop_progress(self, *, keep: str | None = None) -> None:
         """Delete all that `add_progress` wrote, except under the name `keep`."""
-        self._require_lease()
+        self.require_lease()
         for name in files.list_names(f"{self.root}/{_PROGRESS}"):
             if name != keep:
                 files.delete_tree(f"{self.root}/{_PROGRESS}/{name}")
@@ -283,14 +320,15 @@ class Tables:
 
     def _commit(self, write: Callable[[], object]) -> None:
         """Write, unless the lease is lost; where the write failed because it was lost meanwhile, raise LeaseError."""
-        self._require_lease()
+        self.require_lease()
         try:
             write()
         except (PySparkException, Py4JJavaError):
-            self._require_lease()
+            self.require_lease()
             raise
 
-    def _require_lease(self) -> None:
+    def require_lease(self) -> None:
+        """Raise LeaseError where the lease is lost; for those that change files of the root themselves."""
         if self.lease:
             self.lease.require()
 

@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import lease
-from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
+from dedup_spark.store.schema import ALL, CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
 from dedup_spark.store.table_format import Format, write_format
 from dedup_spark.store.tables import Tables, parts_of_name, quoted_name
 from dedup_spark.store.view_definitions import VIEWS
@@ -550,3 +550,13 @@ def test_a_database_may_be_named_with_its_catalog(spark: SparkSession, tmp_path:
         assert stored(tables) == as_tuples(pair(1, 2))
     finally:
         own.sql("DROP SCHEMA with_catalog CASCADE")
+
+
+def test_rows_change_and_go_in_one_commit_and_none_is_inserted(tables: Tables) -> None:
+    cells = [{"cell": n, "n_images": 1} for n in range(4)]
+    tables.append(CENTROIDS, frame(tables.spark, CENTROIDS.schema, cells))
+    version = tables.version(CENTROIDS)
+    changed = frame(tables.spark, CENTROIDS.schema, [{"cell": 1, "n_images": 7}, {"cell": 9, "n_images": 9}])
+    tables.change(CENTROIDS, changed, frame(tables.spark, "cell int", [{"cell": 2}]))
+    assert tables.version(CENTROIDS) == version + 1
+    assert {row["cell"]: row["n_images"] for row in tables.read(CENTROIDS).collect()} == {0: 1, 1: 7, 3: 1}

@@ -29,6 +29,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages.inventory import tombstones, unlisted
 from dedup_spark.stages.inventory.counts import Counts, count_entries
+from dedup_spark.store.forgotten import without_forgotten
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, RUNS, TOMBSTONES
 from dedup_spark.store.tables import Tables
@@ -88,12 +89,15 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 def list_lake(run: Run, source: Source) -> tuple[DataFrame, Counts]:
     """The rows of `identified` for the lake of the run, staged, and how many entries were found, by kind.
 
+    What was forgotten (`dedup-spark forget`) is none of them, and is left out before anything of it is written.
+
     Raises:
         ConfigError: there is no image.
         SourceError: the listing ended before the lake did.
     """
     with listing_errors(f"lake {run.lake}"):
-        entries = run.tables.stage("listed", identified(source.list_images(run.tables.spark), source.root))
+        listing = without_forgotten(run.tables, source.list_images(run.tables.spark))
+        entries = run.tables.stage("listed", identified(listing, source.root))
     return entries, count_entries(run.lake, entries)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dedup_spark.metrics import readable_bytes as readable_bytes
+
 
 @dataclass(frozen=True)
 class TierTotal:
@@ -136,14 +138,3 @@ class Report:
     prefixes: tuple[PrefixTotal, ...]
     clusters: tuple[ShownCluster, ...]
     settings: Mapping[str, object]
-
-
-def readable_bytes(n: int) -> str:
-    """`1 byte`, `999 bytes`, `1.50 MB`, `12.3 GB`: powers of 1,000, three digits."""
-    if n < 1000:
-        return f"{n} byte{'' if n == 1 else 's'}"
-    units = ("kB", "MB", "GB", "TB", "PB")
-    power = next((i for i in range(1, len(units)) if n < 999.5 * 1000**i), len(units))
-    size = n / 1000**power
-    digits = 2 if size < 9.995 else 1 if size < 99.95 else 0
-    return f"{size:,.{digits}f} {units[power - 1]}"

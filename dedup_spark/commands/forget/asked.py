@@ -1,0 +1,74 @@
+"""What a person asks to be forgotten: addresses and prefixes, in their one spelling, and as texts may spell them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from dedup_spark.errors import ConfigError
+from dedup_spark.sources import addresses
+
+log = logging.getLogger(__name__)
+
+COLUMNS = "address string, member string, is_prefix boolean"
+_SPELLINGS = {"s3": ("s3a", "s3n"), "abfss": ("abfs",), "gs": ("gcs",)}
+"""Other schemes of one store that a message may have."""
+_END = r"(?![\w/-]|\.\w)"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`uris` and `prefixes` are canonical; nothing else is known of them."""
+
+    uris: tuple[str, ...]
+    prefixes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, uris: Sequence[str | os.PathLike[str]], prefixes: Sequence[str | os.PathLike[str]]) -> Asked:
+        """Raises ConfigError where nothing is asked for, or a prefix names no place of a store."""
+        asked = cls(
+            tuple(addresses.canonical(os.path.expanduser(os.fspath(uri))) for uri in uris),
+            tuple(addresses.to_prefix(os.fspath(prefix)) for prefix in prefixes),
+        )
+        asked._require_sense()
+        return asked
+
+    def _require_sense(self) -> None:
+        if not self.uris and not self.prefixes:
+            raise ConfigError("forget: give the images as --uri ADDRESS or --prefix ADDRESS; both may be repeated")
+        vague = [prefix for prefix in self.prefixes if not prefix.partition("://")[2].strip("/")]
+        if vague:
+            raise ConfigError(f"--prefix {vague[0]}: names no bucket and no folder, so it would be everything")
+        for prefix in self.prefixes:
+            if not prefix.endswith("/"):
+                log.warning("forget: %s is the beginning of longer names too: end it with / for a folder", prefix)
+
+    def rows(self) -> list[tuple[str, str | None, bool]]:
+        """COLUMNS. A uri is that of an object, with all images in it, or `object#member`, wherever the # stands."""
+        found: list[tuple[str, str | None, bool]] = []
+        for uri in self.uris:
+            found.append((uri, None, False))
+            found += [(uri[:i], uri[i + 1 :], False) for i, letter in enumerate(uri) if letter == "#" and uri[i + 1 :]]
+        return found + [(prefix, None, True) for prefix in self.prefixes]
+
+    def pattern(self) -> str:
+        """A regular expression for what names one of these images in a text: the address, as other tools spell it too.
+
+        A name that only begins so (`a.jpg` in `a.jpgs` or `a.jpg.json`) is another one.
+        """
+        uris = [re.escape(spelling) + _END for uri in self.uris for spelling in _spellings(uri)]
+        prefixes = [re.escape(spelling) for prefix in self.prefixes for spelling in _spellings(prefix)]
+        return "|".join(dict.fromkeys([*uris, *prefixes]))
+
+
+def _spellings(address: str) -> list[str]:
+    scheme, _, rest = address.partition("://")
+    if scheme == "file":
+        found = [addresses.to_path(address)]  # `file:///a`, `file:/a` and `/a` all hold it
+    else:
+        found = [f"{name}://{rest}" for name in (scheme, *_SPELLINGS.get(scheme, ()))]
+    return found + [quote(text, safe="/:@") for text in found if quote(text, safe="/:@") != text]
