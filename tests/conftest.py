@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     here = Path(__file__).parent
     for item in items:
-        is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos"))
+        is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos", "platforms"))
         starts_its_own = is_long and not item.path.relative_to(here).as_posix().startswith(_LONG_WITHOUT_SPARK)
         if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
