@@ -208,10 +208,7 @@ def _for_nodes(platform: Platform, machine: str) -> tuple[str, ...]:
 
 def _uv(*arguments: str) -> str:
     """The output of uv, which chooses wheels for another Python and system than those of this machine."""
-    if importlib.util.find_spec("uv"):
-        uv = [sys.executable, "-m", "uv"]
-    else:
-        uv = [shutil.which("uv") or _missing_uv()]
+    uv = [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else [shutil.which("uv") or _missing_uv()]
     done = subprocess.run([*uv, "--quiet", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"package: uv {' '.join(arguments[:2])} failed: its reason is above")
@@ -244,10 +241,13 @@ def make_environment(folder: Path, requirements: Path, platform: Platform, machi
 
 def write_archive(folder: Path, archive: Path) -> None:
     """Pack a folder: equal files give equal bytes, so that what is cached under a hash stays."""
-    with archive.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for path in sorted(folder.rglob("*")):
-                tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=_timeless)
+    with (
+        archive.open("wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for path in sorted(folder.rglob("*")):
+            tar.add(path, path.relative_to(folder).as_posix(), recursive=False, filter=_timeless)
 
 
 def _timeless(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from processes import ROOT
 
-BUILT = ROOT / "build" / "platforms"
-"""What is fetched and built once, for later runs of the tests too."""
+from platforms.jars import BUILT
+from platforms.runs import FinishedFolder
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +63,9 @@ def packed(package: ModuleType) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     return archive
+
+
+@pytest.fixture(scope="session")
+def finished_folder(finished_root: Path) -> FinishedFolder:
+    """The tiny lake and the tables of a local run over it, made by a process that has ended: no session is here."""
+    return FinishedFolder(finished_root / "lake", finished_root / "tables")

@@ -1,4 +1,4 @@
-"""Reads the files of conf/ and compares them with what others expect of them: the schemas in tests/platforms/schemas."""
+"""Reads the files of conf/ and compares them with what others expect: the schemas in tests/platforms/schemas."""
 
 from __future__ import annotations
 

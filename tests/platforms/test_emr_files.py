@@ -13,6 +13,7 @@ import botocore.session
 import pytest
 from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
+
 from platforms.schemas import CONF, read_settings
 
 ROOT = CONF.parent

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from platforms.schemas import CONF, problems, read_settings, read_yaml, resource_schema
 
 SINGLE, NIGHTLY, CRON_JOB = "k8s/spark-application.yaml", "k8s/scheduled-spark-application.yaml", "k8s/cronjob.yaml"

@@ -1,4 +1,4 @@
-"""What `make package` builds. The environment itself is built, unpacked and used by a test of its own: it is fetched."""
+"""What `make package` builds. The environment itself is fetched, and unpacked and used by tests of their own."""
 
 from __future__ import annotations
 
