@@ -21,6 +21,7 @@ _PARTS = (
     "hadoop-common",
     *(f"hadoop-yarn-server-{part}" for part in ("resourcemanager", "nodemanager", "timelineservice")),
 )
+_CALCULATOR = "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator"
 _SERVERS = "org.apache.hadoop.yarn.server"
 _JAVA = ("-Xmx512m", *(f"--add-opens=java.base/java.{part}=ALL-UNNAMED" for part in ("lang", "util", "net")))
 
@@ -97,7 +98,7 @@ def _write_conf(folder: Path, conf: Path) -> int:
             "yarn.scheduler.capacity.root.queues": "default",
             "yarn.scheduler.capacity.root.default.capacity": "100",
             "yarn.scheduler.capacity.maximum-am-resource-percent": "0.9",
-            "yarn.scheduler.capacity.resource-calculator": "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator",
+            "yarn.scheduler.capacity.resource-calculator": _CALCULATOR,
         },
         "node-resources.xml": {"yarn.nodemanager.resource-type.yarn.io/gpu": "2"},
     }
