@@ -23,7 +23,7 @@ CONF = ROOT / "conf"
 PLATFORM_FILES = sorted(CONF.glob("*/spark-defaults.conf"))
 OVERLAY_FILES = sorted(CONF.glob("*/overlay.conf"))
 JSON_FILES = sorted(CONF.glob("*/*.json"))
-FOLDERS = ["databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
+FOLDERS = ["airflow", "databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
 FIGURES = {"clusters": 3, "removable": 2, "removable_bytes": 10}
 GPU_PLATFORMS = ["emr", "k8s", "standalone-gpu"]
 
