@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from processes import ROOT, in_a_shell
 from table_contents import rows
 
+from platforms.daemons import Daemons, free_ports
 from platforms.jars import SPARK_HOME
 from platforms.runs import FinishedFolder, keepers
 
@@ -37,17 +39,20 @@ class Nights:
         assert done.returncode == 0, done.stderr[-4000:]
         return json.loads(done.stdout.splitlines()[-1])
 
-    def spark_sql(self, query: str) -> list[list[str]]:
-        """Rows by Spark's own command on the metastore."""
+    def confs(self) -> list[str]:
+        """The words that lead a program of Spark's to the metastore."""
         settings = {
             "spark.sql.catalogImplementation": "hive",
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={self.folder}/metastore",
             "spark.sql.warehouse.dir": f"{self.folder}/warehouse",
             "spark.driver.extraJavaOptions": f"-Dderby.stream.error.file={self.folder}/derby.log",
         }
-        confs = [word for key, value in settings.items() for word in ("--conf", f"{key}={value}")]
-        command = [str(SPARK_HOME / "bin/spark-sql"), "--master", "local[2]", "--properties-file",
-                   str(ROOT / "conf/local/spark-defaults.conf"), *confs, "-e", query]  # fmt: skip
+        file = ["--master", "local[2]", "--properties-file", str(ROOT / "conf/local/spark-defaults.conf")]
+        return [*file, *(word for key, value in settings.items() for word in ("--conf", f"{key}={value}"))]
+
+    def spark_sql(self, query: str) -> list[list[str]]:
+        """Rows by Spark's own command on the metastore."""
+        command = [str(SPARK_HOME / "bin/spark-sql"), *self.confs(), "-e", query]
         done = in_a_shell(command, SPARK_HOME=str(SPARK_HOME), SPARK_LOCAL_IP="127.0.0.1")
         assert done.returncode == 0, done.stderr[-4000:]
         return [line.split("\t") for line in done.stdout.splitlines()]
@@ -98,8 +103,38 @@ def test_every_command_finds_the_tables_in_the_second_night(nights: Nights, tmp_
     assert (tmp_path / "removals.csv").read_text().count("\n") > 1
 
 
-def test_other_programs_find_the_tables_by_their_names_in_the_metastore(nights: Nights) -> None:
-    n = len(rows(nights.tables, "clusters"))
-    counted, *named = nights.spark_sql(f"SELECT count(*) FROM {SCHEMA}.clusters; SHOW TABLES IN {SCHEMA}")
-    assert counted == [str(n)]
-    assert {"clusters", "features", "images", "pairs", "runs"} <= {row[1] for row in named}
+def expected(nights: Nights) -> tuple[int, int]:
+    """How many images are in groups, and how many of them are copies."""
+    members = rows(nights.tables, "clusters")
+    return len(members), sum(not member["is_keeper"] for member in members)
+
+
+def test_other_programs_find_tables_and_views_by_their_names_in_the_metastore(nights: Nights) -> None:
+    n_members, n_copies = expected(nights)
+    query = f"SELECT count(*) FROM {SCHEMA}.clusters; SELECT count(*) FROM {SCHEMA}.duplicates; SHOW TABLES IN {SCHEMA}"
+    members, copies, *named = nights.spark_sql(query)
+    assert (members, copies) == ([str(n_members)], [str(n_copies)])
+    assert {"clusters", "features", "images", "pairs", "runs", "duplicates"} <= {row[1] for row in named}
+
+
+def test_a_client_of_the_thrift_server_asks_the_views(nights: Nights, tmp_path: Path) -> None:
+    """Hive's own client, beeline, as a program for figures would ask by JDBC."""
+    (port,) = free_ports(1)
+    program = ["--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"]
+    words = ["spark-internal", "--hiveconf", f"hive.server2.thrift.port={port}", "--hiveconf",
+             "hive.server2.thrift.bind.host=127.0.0.1"]  # fmt: skip
+    environment = {"SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
+    with Daemons(tmp_path) as daemons:
+        daemons.start("thrift", [str(SPARK_HOME / "bin/spark-submit"), *nights.confs(), *program, *words], environment)
+        daemons.wait_until(lambda: is_open(port))
+        asked = ["--silent=true", "--showHeader=false", "--outputformat=tsv2", "-u", f"jdbc:hive2://127.0.0.1:{port}", "-n", "anyone",
+                 "-e", f"SELECT count(*) FROM {SCHEMA}.duplicates"]  # fmt: skip
+        done = in_a_shell([str(SPARK_HOME / "bin/beeline"), *asked], **environment)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.split() == [str(expected(nights)[1])]
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
