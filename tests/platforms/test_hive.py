@@ -127,9 +127,16 @@ def test_a_client_of_the_thrift_server_asks_the_views(nights: Nights, tmp_path: 
     with Daemons(tmp_path) as daemons:
         daemons.start("thrift", [str(SPARK_HOME / "bin/spark-submit"), *nights.confs(), *program, *words], environment)
         daemons.wait_until(lambda: is_open(port))
-        asked = ["--silent=true", "--showHeader=false", "--outputformat=tsv2", "-u", f"jdbc:hive2://127.0.0.1:{port}", "-n", "anyone",
-                 "-e", f"SELECT count(*) FROM {SCHEMA}.duplicates"]  # fmt: skip
-        done = in_a_shell([str(SPARK_HOME / "bin/beeline"), *asked], **environment)
+        shown = ["--silent=true", "--showHeader=false", "--outputformat=tsv2"]
+        asked = [
+            "-u",
+            f"jdbc:hive2://127.0.0.1:{port}",
+            "-n",
+            "anyone",
+            "-e",
+            f"SELECT count(*) FROM {SCHEMA}.duplicates",
+        ]
+        done = in_a_shell([str(SPARK_HOME / "bin/beeline"), *shown, *asked], **environment)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.split() == [str(expected(nights)[1])]
 
