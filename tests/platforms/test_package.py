@@ -96,8 +96,7 @@ def test_equal_files_give_an_equal_archive(package: ModuleType, tmp_path: Path) 
 
 
 @pytest.mark.platforms
-def test_the_lock_of_clusters_is_as_the_resolver_would_write_it(package: ModuleType, tmp_path: Path) -> None:
-    """Also that every platform's packages are pinned, with the extras that it takes by default."""
+def test_every_package_that_a_platform_takes_by_default_is_pinned(package: ModuleType) -> None:
     for name, platform in package.PLATFORMS.items():
         text = package.pinned(platform, package.EXTRAS.split(","), "x86_64")
         assert "pillow==" in text, name
