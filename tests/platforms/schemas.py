@@ -36,6 +36,11 @@ def resource_schema(kind: str) -> dict[str, Any]:
     return _strict(_read(kind), is_resource=True)
 
 
+def cron_job_schema() -> dict[str, Any]:
+    """Kubernetes' own, in which unknown fields are wrong already."""
+    return _read("kubernetes-cron-job")
+
+
 def bundle_schema() -> dict[str, Any]:
     """That of Databricks' bundles, with its patterns in the words of Python's regular expressions."""
     text = json.dumps(_read("databricks-bundle"))

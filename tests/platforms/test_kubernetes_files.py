@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from platforms.schemas import CONF, problems, read_settings, read_yaml, resource_schema
+from platforms.schemas import CONF, cron_job_schema, problems, read_settings, read_yaml, resource_schema
 
 SINGLE, NIGHTLY, CRON_JOB = "k8s/spark-application.yaml", "k8s/scheduled-spark-application.yaml", "k8s/cronjob.yaml"
 DOCKERFILE = (CONF / "k8s/Dockerfile").read_text()
@@ -19,6 +19,13 @@ def test_an_application_is_as_the_operator_expects() -> None:
 
 def test_a_scheduled_application_is_as_the_operator_expects() -> None:
     assert problems(resource_schema("scheduled-spark-application"), read_yaml(NIGHTLY)) == []
+
+
+def test_a_cron_job_is_as_kubernetes_expects() -> None:
+    job = read_yaml(CRON_JOB)
+    assert problems(cron_job_schema(), job) == []
+    job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolcy"] = "Never"
+    assert len(problems(cron_job_schema(), job)) == 1
 
 
 def test_a_wrong_field_would_be_noticed() -> None:
