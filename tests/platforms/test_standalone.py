@@ -16,6 +16,9 @@ from platforms.runs import FinishedFolder, keepers
 
 pytestmark = pytest.mark.platforms
 
+PRETENDED = ("--set", "extract.gpus_per_task=1", "--set", "extract.runtime=onnx", "--set", "match.gpus_per_task=0")
+"""A task of extract holds its GPU, which computes nothing."""
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[standalone.Standalone]:
@@ -55,18 +58,15 @@ def test_a_run_whose_executor_is_killed_in_match_gives_the_groups_and_keepers_of
 ) -> None:
     """Each stage that asks for a GPU has a profile of its own; both pretended GPUs belong to executors."""
     tables = tmp_path / "my tables"
-    pretended = [
-        word
-        for s in ("extract.gpus_per_task=1", "extract.runtime=onnx", "match.gpus_per_task=0")
-        for word in ("--set", s)
-    ]
-    command = submit("run_pipeline", "--", "--lake", str(finished_folder.lake), "--tables", str(tables), *pretended)
-    command.wait_for(lambda _: "match: started" in command.log.read_text(), tables)
+    place = ("--lake", str(finished_folder.lake), "--tables", str(tables))
+    command = submit("run_pipeline", "--", *place, *PRETENDED)
+    command.wait_for(lambda _: "match: started" in command.log.read_text(errors="replace"), tables)
     assert all(held_gpus(worker) == 1 for worker in cluster.state()["workers"])
     before = {executor.pid for executor in cluster.executors()}
     assert len(before) == standalone.N_WORKERS
     send_kill(min(before))
     assert command.wait() == 0, command.output()
+    assert "Lost executor" in command.log.read_text(errors="replace")
     assert keepers(tables) == keepers(finished_folder.tables)
     marks = {row["step"]: row for row in rows(tables, "runs") if row["status"] == "complete"}
     assert {"extract", "match", "cluster", "report"} <= set(marks)
