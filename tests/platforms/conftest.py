@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +11,7 @@ from types import ModuleType
 import pytest
 from processes import ROOT
 
-from platforms.jars import BUILT
+from platforms.jars import built_once
 from platforms.runs import FinishedFolder
 
 
@@ -53,16 +52,11 @@ def packed(package: ModuleType) -> Path:
     """The environment.tar.gz of nodes without GPUs and with the Python of this machine, as `make package` builds it."""
     parts = [*package.LOCKS, ROOT / "pyproject.toml", ROOT / "conf/package.py"]
     key = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()[:12]
-    folder = BUILT / f"environment-{key}"
-    archive = folder / "environment.tar.gz"
-    if not archive.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        package.build(package.PLATFORMS["standalone"], partial, ["cpu", "s3", "weights"], "x86_64")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    return archive
+    extras = ["cpu", "s3", "weights"]
+    folder = built_once(
+        f"environment-{key}", lambda partial: package.build(package.PLATFORMS["standalone"], partial, extras, "x86_64")
+    )
+    return folder / "environment.tar.gz"
 
 
 @pytest.fixture(scope="session")

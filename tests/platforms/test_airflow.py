@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from processes import ROOT
 
-from platforms.jars import BUILT
+from platforms.jars import built_once
 
 pytestmark = pytest.mark.platforms
 
@@ -37,15 +37,15 @@ print(json.dumps(told))
 @pytest.fixture(scope="module")
 def airflow() -> Path:
     """The Python of an environment with Airflow, which is made once."""
-    folder = BUILT / f"airflow-{AIRFLOW}"
-    python = folder / "bin" / "python"
-    if not (folder / ".installed").exists():
-        uv = [sys.executable, "-m", "uv"]
-        subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-        wanted = f"apache-airflow=={AIRFLOW}"
-        subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), wanted], check=True)
-        (folder / ".installed").touch()
-    return python
+    return built_once(f"airflow-{AIRFLOW}", install) / "bin" / "python"
+
+
+def install(folder: Path) -> None:
+    """Its Python is a link, so that the folder may be renamed."""
+    uv, python = [sys.executable, "-m", "uv"], folder / "bin" / "python"
+    subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
+    wanted = f"apache-airflow=={AIRFLOW}"
+    subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), wanted], check=True)
 
 
 @pytest.mark.parametrize(
