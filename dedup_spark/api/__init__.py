@@ -59,7 +59,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "measures": ("Calibration", "calibrate", "plan"),
     "questions": (
-        "Status", "clusters", "dendrogram", "explain", "open_views", "sql", "status", "summary", "trace",
+        "Status",
+        "clusters",
+        "dendrogram",
+        "explain",
+        "open_views",
+        "sql",
+        "status",
+        "summary",
+        "trace",
     ),
     "runs": ("RunResult", "demo", "embed", "run", "run_step"),
     "upkeep": ("export_index", "forget", "repair", "upgrade", "verify_removal"),
