@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 _LEAST_BYTES = 12
 """Of bytes that are looked for: shorter ones are found by chance."""
+_LEAST_OF_NAME = 6
 
 
 @dataclass
@@ -24,10 +25,16 @@ class Traces:
     blobs: set[bytes] = field(default_factory=set)
 
     def add_image(self, image: dict[str, Any], features: dict[str, Any], shared: set[Any]) -> None:
-        """Everything by which an image is known, less what `shared` holds: values that other images have too."""
+        """Everything by which an image is known, less what `shared` holds: values that other images have too.
+
+        Its name with its folder, and that of a member, are looked for unless they are part of an address in `shared`.
+        """
         self.numbers |= {image["image_id"], features["phash"] or 0} - shared - {0}
         texts = [image["uri"], image["uri"].removeprefix("file://"), features["content_hash"], features["pixel_hash"]]
         self.texts |= {text for text in texts if text} - shared
+        names = ["/".join(image["uri"].split("/")[-2:]), image.get("member") or ""]
+        held = [text for text in shared if isinstance(text, str)]
+        self.texts |= {n for n in names if len(n) >= _LEAST_OF_NAME and not any(n in text for text in held)}
         blobs = [features[name] for name in ("thumbnail", "embedding", "block_sample") if features[name]]
         if features["embedding"] and features["embedding"] not in shared:
             blobs.append(np.frombuffer(features["embedding"], "<f2").astype("<f4").tobytes())

@@ -54,6 +54,7 @@ WITH touched AS (
 {_TOUCHED}
 ), members AS (
   SELECT c.*, gone.image_id IS NOT NULL AS is_gone, near.image_id IS NOT NULL AS lost_near,
+         count(gone.image_id) OVER (PARTITION BY c.cluster_id) AS n_gone,
          coalesce(renamed.new_id, c.cluster_id) AS new_cluster_id
   FROM $clusters AS c
   JOIN touched ON touched.cluster_id = c.cluster_id
@@ -120,6 +121,9 @@ _ALONE = {
     "reason": "'what stood for it was forgotten, and what does now the next run decides; stays: until then'",
 }
 """A member whose own near image goes, while its keeper stays, stands for itself."""
+_KEPT_BESIDE = "'kept: it came before an image that was forgotten; why it is before the others the next run says'"
+"""Of a keeper that stays: its reason names the file that came second (keeper_reason.py), which may be the one that
+goes."""
 _ALWAYS = {
     "cluster_id": "new_cluster_id",
     "cluster_size": "n_staying",
@@ -147,6 +151,8 @@ def _changed(column: str, kind: str) -> str:
         ]
     elif column in _NOT_COMPARED:
         cases = ["WHEN NOT was_keeper THEN NULL"]
+    if column == "reason":
+        cases.append(f"WHEN is_keeper AND n_gone > 0 THEN {_KEPT_BESIDE}")
     if column in _ALONE:
         cases.append(f"WHEN lost_near THEN {_ALONE[column]}")
     return f"cast(CASE {' '.join(cases)} ELSE {column} END AS {kind}) AS {column}" if cases else column

@@ -57,6 +57,8 @@ def traces_of(before: dict[str, list[dict[str, Any]]], ids: set[int]) -> Traces:
     kept = [row for row in before["features"] if row["image_id"] not in ids]
     names = ("phash", "content_hash", "pixel_hash", "thumbnail", "embedding", "block_sample")
     shared = {row[name] for row in kept for name in names if row[name] is not None}
+    others = [row for row in before["images"] if row["image_id"] not in ids]
+    shared |= {row[name] for row in others for name in ("uri", "member") if row[name]}
     traces = Traces()
     for image in before["images"]:
         if image["image_id"] in ids:

@@ -124,7 +124,16 @@ OTHERS = [member(n, 7, 70) for n in (7, 8)]
 def test_a_cluster_that_loses_a_copy_keeps_its_id_its_keeper_and_what_is_known() -> None:
     stay, gone = after([*FAMILY, *OTHERS], 3)
     assert gone == {3}
-    assert stay == {n: member(n, 1, 50, cluster_size=2) for n in (1, 2)}
+    assert stay == {n: member(n, 1, 50, cluster_size=2, reason=stay[n]["reason"]) for n in (1, 2)}
+    assert stay[2]["reason"] == "because"
+
+
+def test_why_a_keeper_is_kept_no_longer_names_the_copy_that_goes() -> None:
+    keeper = member(1, 1, 50, reason="kept: it has more pixels than users42/passport.jpg")
+    stay, _ = after([keeper, member(2, 1, 50), member(3, 1, 50)], 3)
+    assert stay[1]["reason"].startswith("kept: it came before an image that was forgotten")
+    lost_long_ago, _ = after([keeper | {"cluster_id": 9}, member(2, 1, 9)], 9, renamed={9: 999})
+    assert lost_long_ago[1]["reason"] == keeper["reason"]  # it names a file that stays
 
 
 def test_a_cluster_of_two_that_loses_one_is_no_cluster() -> None:
@@ -174,6 +183,7 @@ def test_a_member_whose_supporting_image_goes_stands_for_itself_and_stays() -> N
     assert (stay[3]["near_image_id"], stay[3]["near_distance"], stay[3]["near_content_hash"]) == (3, 0.0, "bytes of 3")
     assert (stay[3]["is_removable"], stay[3]["removal_tier"], stay[3]["relation"]) == (False, "reencoded", "reencoded")
     assert stay[4] == member(4, 1, 50, cluster_size=3)
+    assert stay[1]["reason"].startswith("kept: ")
 
 
 def test_a_cluster_that_bears_the_id_of_an_erased_image_gets_the_new_one() -> None:
