@@ -65,7 +65,9 @@ def status(
     """
     place = os.fspath(tables)
     with to_ask("status", spark, tables, database=database, engine=engine) as found:
-        return status_of(found, place, lease.holder_of(root_of(place)), database=database)
+        root = root_of(place)
+        has_lease = lease.tells_who_is_alive(root)
+        return status_of(found, place, lease.holder_of(root), database=database, has_lease=has_lease)
 
 
 def open_views(

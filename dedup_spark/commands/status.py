@@ -27,6 +27,8 @@ _CHANGED_BY = {
 """Steps that are made anew each time, with the counts that say whether anything changed."""
 _NO_RUN = (StepName.PLAN, StepName.CALIBRATE, StepName.FORGET)
 UNDER_WAY, COMPLETE, FAILED, INTERRUPTED = "under way", "complete", "failed", "interrupted"
+UNKNOWN = "not known to be alive"
+"""It has begun and not ended, and nothing in this store tells whether somebody is doing it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class StepState:
     """The last mark of a step in a run.
 
     Attributes:
-        status: As in `runs`, or `interrupted`: it has begun, and nobody is doing it.
+        status: As in `runs`, or `interrupted`: it has begun, and nobody is doing it; or UNKNOWN.
         rate: Images a second, by the count of the step that its time goes into; None where it has none.
         work: What Spark did for it, by name: see docs/operations.md; empty in runs of older versions.
     """
@@ -51,7 +53,7 @@ class StepState:
 
 @dataclass(frozen=True)
 class LastRun:
-    """`status` is `under way`, `complete`, `failed` or `interrupted`."""
+    """`status` is `under way`, `complete`, `failed`, `interrupted` or UNKNOWN."""
 
     run_id: str
     lake: str
@@ -71,7 +73,7 @@ class Status:
         features: Images read, by status; `unread` are those without a row.
         clusters: Clusters that the tables hold.
         attention: What a person should look at, a sentence each; empty where all is well.
-        next: The command to type next; None while a run is under way.
+        next: The command to type next; None while a run is under way, or may be.
     """
 
     tables: str
@@ -90,26 +92,33 @@ class Status:
 
 
 def status_of(
-    tables: SqlTables, place: str, holder: Holder | None, now: datetime | None = None, database: str | None = None
+    tables: SqlTables,
+    place: str,
+    holder: Holder | None,
+    now: datetime | None = None,
+    database: str | None = None,
+    *,
+    has_lease: bool = True,
 ) -> Status:
     """The status of tables that `place` names in commands.
 
     Args:
         holder: The last holder of the lease on them.
         now: Of the clock; None: now.
+        has_lease: Whether the lease tells who is alive, which it does not in every store.
     """
     now = now or datetime.now(UTC)
     writing = holder if holder is not None and not holder.is_over() else None
     marks = _marks(tables)
-    run = _last_run(marks, writing)
+    run = _last_run(marks, writing, INTERRUPTED if has_lease else UNKNOWN)
     features = {row["status"]: row["n"] for row in _asked(tables, _FEATURES)}
     images, clusters = (_asked(tables, query)[0]["n"] for query in (_IMAGES, _CLUSTERS))
     unread = max(0, images - sum(features.values()))
     attention = tuple(_attention(tables, marks, run, writing is not None, unread, now)) if run else ()
     return Status(
         place, run, writing.describe() if writing else None, images, features, unread, clusters,
-        attention or (() if run else ("no run has begun on these tables",)),
-        None if writing else _next(run, attention, place, database),
+        attention or (() if run or writing else ("no run has begun on these tables",)),
+        None if writing or (run and run.status == UNKNOWN) else _next(run, attention, place, database),
     )  # fmt: skip
 
 
@@ -130,7 +139,10 @@ SELECT runs.config FROM $runs AS runs WHERE step = '{StepName.MATCH}' AND status
 ORDER BY runs.at DESC LIMIT 1"""
 _LISTINGS = f"""\
 SELECT runs.lake, max(runs.at) AS moment FROM $runs AS runs
-WHERE step = '{StepName.INVENTORY}' AND status = '{RunStatus.COMPLETE}' GROUP BY runs.lake ORDER BY runs.lake"""
+WHERE step = '{StepName.INVENTORY}' AND status = '{RunStatus.COMPLETE}'
+  AND runs.lake IN (SELECT images.lake FROM $images AS images)
+GROUP BY runs.lake ORDER BY runs.lake"""
+"""Of lakes that have images: one that was listed once under another name, or is empty now, stands for nothing."""
 
 Mark = dict[str, Any]
 
@@ -162,34 +174,33 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _last_run(marks: Sequence[Mark], writing: Holder | None) -> LastRun | None:
+def _last_run(marks: Sequence[Mark], writing: Holder | None, otherwise: str) -> LastRun | None:
     """By the marks of its run id. A run that a person made step by step has one id for each, unless --run-id was given:
-    then it is the last step that was done."""
+    then it is the last step that was done. `otherwise`: what began and did not end is, where no holder says it."""
     newest = next((mark for mark in marks if mark["step"] not in _NO_RUN), None)
     if newest is None:
         return None
     own = [mark for mark in marks if mark["run_id"] == newest["run_id"]]
-    is_alive = writing is not None and writing.run_id == newest["run_id"]
+    begun = UNDER_WAY if writing is not None and writing.run_id == newest["run_id"] else otherwise
     whole = next((mark for mark in own if mark["step"] == StepName.RUN), newest)
     ended = whole["status"] != RunStatus.STARTED
-    state = (UNDER_WAY if is_alive else INTERRUPTED) if not ended else whole["status"]
-    steps = _steps(own, is_alive)
+    state = whole["status"] if ended else begun
+    steps = _steps(own, begun)
     return LastRun(
         newest["run_id"], newest["lake"], COMPLETE if state == RunStatus.UNCHANGED else state, own[-1]["moment"],
         whole["moment"] if ended else None, steps,
     )  # fmt: skip
 
 
-def _steps(own: Sequence[Mark], is_alive: bool) -> tuple[StepState, ...]:
+def _steps(own: Sequence[Mark], begun: str) -> tuple[StepState, ...]:
     """The last mark of each step, in the order in which they were done."""
     last = {mark["step"]: mark for mark in reversed(own) if mark["step"] != StepName.RUN}
-    return tuple(_step(mark, is_alive) for mark in sorted(last.values(), key=lambda mark: mark["moment"]))
+    return tuple(_step(mark, begun) for mark in sorted(last.values(), key=lambda mark: mark["moment"]))
 
 
-def _step(mark: Mark, is_alive: bool) -> StepState:
+def _step(mark: Mark, begun: str) -> StepState:
     status, seconds, counts = mark["status"], mark["elapsed_seconds"], mark["counts"]
-    if status == RunStatus.STARTED:
-        status = UNDER_WAY if is_alive else INTERRUPTED
+    status = begun if status == RunStatus.STARTED else status
     n = counts.get(MAIN_COUNT.get(mark["step"], ""))
     rate = round(n / seconds, 2) if n and seconds else None
     message = (mark["message"] or "").splitlines()[:1]
@@ -201,6 +212,14 @@ def _step(mark: Mark, is_alive: bool) -> StepState:
 def _attention(
     tables: SqlTables, marks: Sequence[Mark], run: LastRun, is_writing: bool, unread: int, now: datetime
 ) -> Iterator[str]:
+    if is_writing:
+        return  # what is behind is being done
+    if run.status == UNKNOWN:
+        yield (
+            f"run {run.run_id} has begun and not ended, and it is not known whether it is alive: this store has no "
+            "exclusive creation of files, so there is no lease; look for its process"
+        )
+        return
     if run.status in (FAILED, INTERRUPTED):
         last = run.steps[-1] if run.steps else None
         where = f" in {last.step}" if last else ""
@@ -210,8 +229,9 @@ def _attention(
             if run.status == INTERRUPTED
             else (f"run {run.run_id} failed{where}{why}")
         )
-    if is_writing:
-        return  # what is behind is being done
+    forget = next((mark for mark in marks if mark["step"] == StepName.FORGET), None)
+    if forget and forget["status"] == RunStatus.STARTED:
+        yield f"forget {forget['run_id']} was stopped before its end: give the same `dedup-spark forget` again"
     if unread:
         yield f"{unread:,} images are listed and not read"
     if behind := _behind(marks):
@@ -251,12 +271,12 @@ def _behind(marks: Sequence[Mark]) -> tuple[str, str] | None:
 
 
 def _has_changed(mark: Mark) -> bool:
-    """Whether a step that ended so left other rows than it found."""
+    """Whether a step that ended so left other rows than it found; forget, whether it was about to."""
+    if mark["step"] == StepName.FORGET:
+        return any(mark["counts"].values())
     if mark["status"] != RunStatus.COMPLETE:
         return False
     counts = _CHANGED_BY.get(mark["step"])
-    if mark["step"] == StepName.FORGET:
-        return any(mark["counts"].values())
     return counts is None or any(mark["counts"].get(name) for name in counts)
 
 
@@ -289,7 +309,7 @@ def describe_status(found: Status) -> str:
 
 
 def _step_in_words(step: StepState) -> str:
-    if step.status in (UNDER_WAY, INTERRUPTED):
+    if step.status in (UNDER_WAY, INTERRUPTED, UNKNOWN):
         return f"{step.step:<10}{step.status} since {_when(step.at)}"
     told = in_words(step.step, step.elapsed_seconds or 0.0, step.counts, step.work)
     return f"{step.step:<10}{step.status}{f', {told}' if told and step.status != RunStatus.UNCHANGED else ''}"

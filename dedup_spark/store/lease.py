@@ -59,6 +59,8 @@ class Holder:
     released: bool = False
     leaves_doubt: bool = False
     """Whether an earlier run may still be in the middle of an append, which the next one must make fail."""
+    is_void: bool = False
+    """Whether the store turned out to let in more than one: no heartbeat follows, and nobody is kept out."""
 
     def age_seconds(self) -> float:
         """Since the last heartbeat, by this machine's clock."""
@@ -188,6 +190,7 @@ def take(root: str, run_id: str, command: str, *, break_lock: bool = False) -> L
         if not _create(root, number, holder):
             continue
         if _creates_again(root, number, holder):
+            files.write_atomically(_path(root, number), _to_json(replace(holder, is_void=True)))
             _warn_of_no_lease(root)
             return None
         lease = Lease(root, number, holder)
@@ -203,6 +206,13 @@ def holder_of(root: str) -> Holder | None:
     """Who holds the tables below `root`, or held them last; None where nobody did, or has only just begun to."""
     newest = max(_numbers(root), default=0)
     return _read(root, newest) if newest else None
+
+
+def tells_who_is_alive(root: str) -> bool:
+    """Whether the lease is of effect on the tables below `root`: the store creates files exclusively, by its kind and
+    by what its last holder found."""
+    held = holder_of(root)
+    return files.creates_exclusively(root) and not (held is not None and held.is_void)
 
 
 def _warn_of_no_lease(root: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from made_tables import write_tables
 
 from dedup_spark.cli import main
-from dedup_spark.commands.status import Status, describe_status, status_json, status_of
+from dedup_spark.commands.status import UNKNOWN, Status, describe_status, status_json, status_of
 from dedup_spark.store.duck import duck_tables
 from dedup_spark.store.lease import Holder, holder_of, take
 
@@ -55,9 +55,9 @@ def tables(folder: Path, runs: Rows, n_read: int = 4, recall: float = 1.0) -> st
     return write_tables(folder / "tables", rows)
 
 
-def status(root: str, holder: Holder | None = None, now: datetime = NOW) -> Status:
+def status(root: str, holder: Holder | None = None, now: datetime = NOW, *, has_lease: bool = True) -> Status:
     with duck_tables(root) as opened:
-        return status_of(opened, root, holder, now)
+        return status_of(opened, root, holder, now, has_lease=has_lease)
 
 
 def holder(run_id: str = "r1", **more: Any) -> Holder:
@@ -107,6 +107,43 @@ def test_a_run_without_an_end_is_under_way_only_while_its_lease_is_alive(
     assert (found.holder is not None) == healthy
     if not healthy:
         assert found.attention == ("run r2 was interrupted in extract", "2 images are listed and not read")
+
+
+def test_where_the_store_has_no_lease_nobody_knows_whether_a_run_is_alive(tmp_path: Path) -> None:
+    runs = [*marks_of("r1", 60), mark("r2", "run", "started", 9), mark("r2", "extract", "started", 8)]
+    root = tables(tmp_path, runs, n_read=2)
+    found = status(root, has_lease=False)
+    assert found.run is not None
+    assert (found.run.status, found.run.steps[-1].status, found.next) == (UNKNOWN, UNKNOWN, None)
+    [told] = found.attention
+    assert "not known whether it is alive" in told
+    assert status(tables(tmp_path / "ended", marks_of("r1", 60)), has_lease=False).is_healthy
+    assert status(root, holder("r2"), has_lease=False).is_healthy
+
+
+@pytest.mark.parametrize("status_of_last", ["failed", "started"])
+def test_while_somebody_is_writing_all_is_well_whatever_was_before(status_of_last: str, tmp_path: Path) -> None:
+    runs = [*marks_of("r1", 60), mark("r2", "run", "started", 9), mark("r2", "run", status_of_last, 7, message="full")]
+    found = status(tables(tmp_path, runs, n_read=2), holder("r3"))
+    assert (found.is_healthy, found.next) == (True, None)
+    assert status(tables(tmp_path / "first", []), holder("r1")).is_healthy
+
+
+def test_a_lake_of_which_the_tables_hold_no_image_is_not_too_old(tmp_path: Path) -> None:
+    runs = [mark("r0", "inventory", "complete", 60 * 24 * 30, lake="file:///lake-of-march"), *marks_of("r1", 20)]
+    assert status(tables(tmp_path, runs)).is_healthy
+
+
+def test_a_forget_that_was_stopped_is_told_and_made_the_index_old(tmp_path: Path) -> None:
+    counts: dict[str, Any] = {"lake": None, "config": None, "counts": [("found", 2)]}
+    runs = [*marks_of("r1", 60), mark("f1", "forget", "started", 5, **counts)]
+    told = status(tables(tmp_path, runs)).attention
+    assert told[0] == "forget f1 was stopped before its end: give the same `dedup-spark forget` again"
+    assert told[1].startswith("index is older than forget")
+    again = [mark("f2", "forget", "started", 4, **counts | {"counts": []}),
+             mark("f2", "forget", "complete", 3, **counts | {"counts": []})]  # fmt: skip
+    [left] = status(tables(tmp_path / "again", [*runs, *again])).attention
+    assert left == told[1]
 
 
 def test_images_that_nobody_has_read_are_counted(tmp_path: Path) -> None:
