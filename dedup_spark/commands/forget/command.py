@@ -58,7 +58,7 @@ HOLDERS: tuple[tuple[Table, str], ...] = (
 )  # fmt: skip
 """Tables of which rows with an erased id go, without any other row being changed, in the order in which they go."""
 KNOW_ADDRESSES: tuple[tuple[Table, str], ...] = ((TOMBSTONES, "image_id"), (IMAGES, "image_id"))
-"""The same, last of all."""
+"""The same, after all else that is made of images."""
 _TEXTS = ("notes", "lake", "config", "message")
 """Columns of `runs` in which an address or an id may stand."""
 _SECONDS_TO_APPEND, _SECONDS_TO_CLEAN = 20.0, 10.0
@@ -134,21 +134,28 @@ def forget(tables: Tables, asked: Asked, confirm: Callable[[Forgettable], bool] 
 
 def _forget(tables: Tables, asked: Asked, staged: _Staged, found: Forgettable) -> Forgotten:
     run_id, at, began = new_run_id(), datetime.now(UTC), time.monotonic()
+    _mark(tables, run_id, RunStatus.STARTED, found, None)
     n_new = forgotten.remember(tables, _addresses(staged), run_id, at)
     log.info("forget: %s addresses are remembered by a digest, so that they are not listed again", f"{n_new:,}")
     n_texts = _clean_texts(tables, asked, staged)
     _erase_rows(tables, staged, run_id, at)
-    _mark(tables, run_id, found, time.monotonic() - began)
-    residue.delete_derived(tables, is_index_stale=bool(found.images or found.rows))
+    if found.images or found.rows:
+        residue.empty_index(tables)  # before the addresses go: a second call knows by them that it must
+    _erase_addresses(tables, staged)
+    residue.delete_derived(tables)
     n_log_files = _erase_past(tables, began)
     tables.sweep_staged(of_guests=True)
+    _mark(tables, run_id, RunStatus.COMPLETE, found, time.monotonic() - began)
     return Forgotten(run_id, found, n_texts, n_log_files, residue.others(tables.root))
 
 
-def _mark(tables: Tables, run_id: str, found: Forgettable, seconds: float) -> None:
-    """Leave a row in `runs`, by which others see that clusters are older than what they are made of."""
+def _mark(tables: Tables, run_id: str, status: RunStatus, found: Forgettable, seconds: float | None) -> None:
+    """Leave a row in `runs`, by which others see that clusters are older than what they are made of.
+
+    The first one has the counts too: a second call after a kill finds fewer rows, or none.
+    """
     counts = {"found": found.images, "clusters_touched": found.clusters, **found.rows}
-    row = (run_id, StepName.FORGET, RunStatus.COMPLETE, datetime.now(UTC), seconds, counts, None, None, None, None,
+    row = (run_id, StepName.FORGET, status, datetime.now(UTC), seconds, counts, None, None, None, None,
            dedup_spark.__version__, None)  # fmt: skip
     tables.append(RUNS, local_relation(tables.spark, [row], RUNS.schema))
 
@@ -189,7 +196,7 @@ def _addresses(staged: _Staged) -> DataFrame:
 
 
 def _erase_rows(tables: Tables, staged: _Staged, run_id: str, at: datetime) -> None:
-    """Everything but the past, in the order that a second call needs."""
+    """The rows of all tables but those that know addresses, in the order that a second call needs."""
     erased = staged.erased
     sources = _sources(tables) | {"erased": _view(erased, "erased")}
     ask = functools.partial(_ask, tables, sources)
@@ -200,8 +207,11 @@ def _erase_rows(tables: Tables, staged: _Staged, run_id: str, at: datetime) -> N
         tables.delete_progress(name, erased)
     _erase_from_components(tables, ask)
     _erase_from_clusters(tables, sources, run_id, at)
+
+
+def _erase_addresses(tables: Tables, staged: _Staged) -> None:
     for table, column in KNOW_ADDRESSES:
-        _delete(tables, table, erased.withColumnRenamed("image_id", column))
+        _delete(tables, table, staged.erased.withColumnRenamed("image_id", column))
 
 
 def _erase_from_components(tables: Tables, ask: Callable[[str, str], DataFrame]) -> None:

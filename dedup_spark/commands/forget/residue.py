@@ -16,13 +16,8 @@ _KEPT_OF_REPORT = ("views.sql",)
 """It names tables, and no image."""
 
 
-def delete_derived(tables: Tables, *, is_index_stale: bool) -> None:
-    """Delete the pages of the report, and the index, which the next run makes anew.
-
-    `is_index_stale`: it may hold an image that goes. Else only older builds that a killed run left.
-    """
-    if is_index_stale:
-        _empty_index(tables)
+def delete_derived(tables: Tables) -> None:
+    """Delete the pages of the report, and files of the index that the tables do not name: after `empty_index` all."""
     tables.require_lease()
     listed = {row["path"].split("/")[1] for row in tables.read(SHARDS).select("path").distinct().collect()}
     for build in files.list_names(f"{tables.root}/{shards.FOLDER}"):
@@ -33,8 +28,8 @@ def delete_derived(tables: Tables, *, is_index_stale: bool) -> None:
             files.delete_tree(f"{tables.root}/{_REPORT}/{name}")
 
 
-def _empty_index(tables: Tables) -> None:
-    """No cell and no shard, as of a lake without embeddings."""
+def empty_index(tables: Tables) -> None:
+    """Leave no cell and no shard, as of a lake without embeddings: the next run makes the index anew."""
     for table in (CENTROIDS, SHARDS):
         if not tables.read(table).isEmpty():
             tables.overwrite(table, local_relation(tables.spark, [], table.schema))
