@@ -101,6 +101,7 @@ def forget(
     prefixes: Sequence[Place] = (),
     dry_run: bool = False,
     confirm: Callable[[Forgettable], bool] | None = None,
+    nobody_writes: bool = False,
     database: str | None = None,
     break_lock: bool = False,
 ) -> Forgotten:
@@ -114,6 +115,7 @@ def forget(
         prefixes: Beginnings of addresses; a folder ends with a slash. What is put there later is new.
         dry_run: Only count what would go.
         confirm: Is called with what was found, and says whether to go on. None: go on.
+        nobody_writes: Promised by the caller where the store has no lease: files of a commit under way would go.
     """
     asked, opened = Asked.of(uris, prefixes), Opening("forget", spark, tables, database, break_lock=break_lock)
     opening.require_tables(opened)
@@ -121,6 +123,7 @@ def forget(
         with told_in_a_sentence(), opening.to_read(opened) as found:
             return forgetting.look_for(found, asked)
     with told_in_a_sentence(), opening.to_write(opened) as found:
+        forgetting.require_alone(found, nobody_writes=nobody_writes)
         upgrading.make_current(found)
         done = forgetting.forget(found, asked, confirm)
         outcomes.write(found.root, str(done.run_id), outcome_of(done, found.root, database))

@@ -32,7 +32,7 @@ from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
 from dedup_spark.spark.surroundings import require_names
 from dedup_spark.stages.cluster.cut import require_linkage
-from dedup_spark.store import dbfs, files, lease, outcomes
+from dedup_spark.store import dbfs, erasure, files, lease, outcomes
 from dedup_spark.store.catalog import require_database
 from dedup_spark.store.runs import Run, lakes_listed, new_run_id
 from dedup_spark.store.schema import IMAGES
@@ -110,6 +110,7 @@ def to_write(asked: Opening) -> Iterator[Tables]:
         with _session(asked) as spark:
             tables = Tables(spark, asked.root, asked.database, lease=held)
             tables.create_missing()
+            erasure.end_killed(tables)
             if held:
                 tables.sweep_staged()
             if held and held.took_over:

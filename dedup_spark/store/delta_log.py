@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from dedup_spark.store import files
 
@@ -20,6 +20,9 @@ _VERSION = re.compile(r"\.?(\d{20})\.")
 """A commit, checkpoint, checksum or compacted commit (by its first version), and Hadoop's hidden file beside it."""
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 """A classic checkpoint, whole or in parts: part and number of parts."""
+
+_DATA = re.compile(r"[^._].*\.(?:parquet|bin)")
+"""A file of rows, of change data or of deletion vectors. Others hide their files behind a dot or a line."""
 
 
 def newest_checkpoint(names: Iterable[str]) -> int | None:
@@ -37,6 +40,11 @@ def older_than(names: Iterable[str], version: int) -> list[str]:
     What names no version (`_last_checkpoint`, folders) is none of them.
     """
     return sorted(name for name in names if (found := _VERSION.match(name)) and int(found[1]) < version)
+
+
+def unnamed(names: Iterable[str], named: Collection[str]) -> list[str]:
+    """Of the files in the folders of a table those of data that its newest version does not name."""
+    return sorted(name for name in names if _DATA.fullmatch(name) and name not in named)
 
 
 def drop_before(path: str, version: int) -> int:

@@ -102,3 +102,16 @@ def test_parts_of_checkpoints_that_name_no_version_are_found_and_deleted(tmp_pat
     assert delta_log.has_sidecars(str(table))
     delta_log.drop_sidecars(str(table))
     assert not delta_log.has_sidecars(str(table))
+
+
+def test_files_of_data_that_the_newest_version_does_not_name_are_found(tmp_path: Path) -> None:
+    write_deltalake(tmp_path / "t", pa.table({"image_id": [77777, 1]}))
+    [old] = [path.name for path in (tmp_path / "t").glob("*.parquet")]
+    write_deltalake(tmp_path / "t", pa.table({"image_id": [1, 2]}), mode="overwrite")
+    held = [path.name for path in (tmp_path / "t").iterdir()]
+    named = {uri.rpartition("/")[2] for uri in DeltaTable(tmp_path / "t").file_uris()}
+    assert delta_log.unnamed([*held, "cdc-0.c000.snappy.parquet", "deletion_vector_1.bin"], named) == sorted(
+        [old, "cdc-0.c000.snappy.parquet", "deletion_vector_1.bin"]
+    )
+    others = ["_delta_log", "_change_data", f".{old}.crc", "_made_by_hand.parquet", "note.txt"]
+    assert delta_log.unnamed(others, named) == []

@@ -222,6 +222,7 @@ def test_a_store_that_lets_a_file_be_created_twice_keeps_nobody_out_and_that_is_
     monkeypatch.setattr(files, "create_exclusively", files.write_atomically)  # as old packages for S3 do
     assert lease.take(str(tmp_path), "night", "x") is None
     assert "nothing keeps a second run from writing there" in caplog.text
+    assert not lease.tells_who_is_alive(str(tmp_path))
 
 
 def test_the_heartbeat_survives_any_error_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,10 +280,13 @@ def test_old_files_do_not_pile_up(root: str) -> None:
 def test_a_store_without_exclusive_creation_has_no_lease_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert lease.take("memory://tables", "night", "x") is None
     assert "nothing keeps a second run from writing there" in caplog.text
+    assert not lease.tells_who_is_alive("memory://tables")
 
 
 def test_the_file_says_who_it_is(tmp_path: Path) -> None:
+    assert lease.tells_who_is_alive(str(tmp_path))
     first = take(str(tmp_path))
+    assert lease.tells_who_is_alive(str(tmp_path))
     known = lease.Holder(**json.loads(files.read_bytes(written(first))))
     assert replace(known, heartbeat=first.holder.heartbeat) == first.holder
     assert known.age_seconds() < 60

@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame
@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.commands.forget import queries, residue, texts
 from dedup_spark.commands.forget.asked import COLUMNS, Asked
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.session import putting_back
 from dedup_spark.stages.cluster.history import changes
@@ -114,6 +114,19 @@ def look_for(tables: Tables, asked: Asked) -> Forgotten:
         return Forgotten(None, _count(tables, _find(tables, asked)), 0, 0, residue.others(tables.root))
 
 
+def require_alone(tables: Tables, *, nobody_writes: bool) -> None:
+    """Raise ConfigError where no lease keeps others from writing, and nobody promises that there are none.
+
+    Files that no version names are deleted at once, and those of a commit under way are such files.
+    """
+    if tables.lease is None and not nobody_writes:
+        raise ConfigError(
+            f"forget: {tables.root} is in a store without exclusive creation of files, so that no lease keeps others "
+            "from writing, and what they write meanwhile would be lost: nothing was changed. Make sure that no run and "
+            "no OPTIMIZE is under way, and give --nobody-writes"
+        )
+
+
 def forget(tables: Tables, asked: Asked, confirm: Callable[[Forgettable], bool] | None = None) -> Forgotten:
     """Erase what is asked for, and take the past of all tables away.
 
@@ -143,10 +156,10 @@ def _forget(tables: Tables, asked: Asked, staged: _Staged, found: Forgettable) -
         residue.empty_index(tables)  # before the addresses go: a second call knows by them that it must
     _erase_addresses(tables, staged)
     residue.delete_derived(tables)
-    n_log_files = _erase_past(tables, began)
-    tables.sweep_staged(of_guests=True)
+    past = _erase_past(tables, began)
     _mark(tables, run_id, RunStatus.COMPLETE, found, time.monotonic() - began)
-    return Forgotten(run_id, found, n_texts, n_log_files, residue.others(tables.root))
+    past.require_logs_gone()
+    return Forgotten(run_id, found, n_texts, past.n_files, residue.others(tables.root))
 
 
 def _mark(tables: Tables, run_id: str, status: RunStatus, found: Forgettable, seconds: float | None) -> None:
@@ -282,19 +295,54 @@ def _clean_texts(tables: Tables, asked: Asked, staged: _Staged) -> int:
     return n_named + residue.clean_outcomes(tables, outcomes, is_named)
 
 
-def _erase_past(tables: Tables, began: float) -> int:
-    """Take the past of every table away, that of `runs` last; returns how many files of logs went.
+@dataclass
+class _Past:
+    """What became of the past of tables: files of logs that went, tables whose catalog keeps the log, and failures."""
+
+    n_files: int = 0
+    kept: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def erase(self, tables: Tables, place: str, name: str, in_use_seconds: float = 0.0) -> None:
+        try:
+            n_files = erasure.erase_past(tables, name, in_use_seconds=in_use_seconds)
+        except TableError as e:
+            self.failed.append(str(e))  # the other tables hold the same images
+            return
+        self.n_files += n_files or 0
+        if n_files is None:
+            self.kept.append(place)
+
+    def require_files_gone(self) -> None:
+        if self.failed:
+            raise TableError("forget: " + "; ".join(self.failed))
+
+    def require_logs_gone(self) -> None:
+        if self.kept:
+            raise TableError(
+                f"forget: rows, older files and all else are erased, but the logs of {', '.join(self.kept)} are kept "
+                "by their catalog, which alone can shorten them: what was forgotten stays in their statistics until it "
+                "does (delta.logRetentionDuration). To give this command again changes nothing"
+            )
+
+
+def _erase_past(tables: Tables, began: float) -> _Past:
+    """Take the past of every table away, that of `runs` last, and what other commands staged.
 
     By then as long has passed since the command `began` as files of `runs` may be in use, so that those with the texts
     that were cleaned, by a command that was killed too, are older.
     """
-    places, n_files = tables.places(), 0
+    places, past = tables.places(), _Past()
     runs = places.pop(RUNS.name)
-    for i, name in enumerate(places.values(), 1):
-        n_files += erasure.erase_past(tables, name)
-        log.info("forget: the past of %d of %d tables is taken away", i, len(places) + 1)
-    time.sleep(max(0.0, began + _SECONDS_TO_APPEND + _SECONDS_TO_CLEAN - time.monotonic()))
-    return n_files + erasure.erase_past(tables, runs, in_use_seconds=_SECONDS_TO_APPEND)
+    with erasure.under_way(tables):
+        for i, (place, name) in enumerate(places.items(), 1):
+            past.erase(tables, place, name)
+            log.info("forget: the past of %d of %d tables is taken away", i, len(places) + 1)
+        time.sleep(max(0.0, began + _SECONDS_TO_APPEND + _SECONDS_TO_CLEAN - time.monotonic()))
+        past.erase(tables, RUNS.name, runs, _SECONDS_TO_APPEND)
+        tables.sweep_staged(of_guests=True)
+        past.require_files_gone()
+    return past
 
 
 def _delete(tables: Tables, table: Table, keys: DataFrame) -> None:
