@@ -24,6 +24,8 @@ LONG_PATH = "folder whose path is longer than the system takes"
 FAILING_FOLDER = "folder whose disk or server fails"
 COMPRESSED_TAR = "compressed tar file"
 UNLISTED_TAR = "tar file that could not be listed to its end"
+FORGOTTEN = "image that was forgotten"
+"""By `dedup-spark forget`; such an entry has no address."""
 UNLISTED = (CLOSED_FOLDER, LONG_PATH, FAILING_FOLDER, UNLISTED_TAR)
 """Reasons to pass over a folder, or a container, that may hold images."""
 

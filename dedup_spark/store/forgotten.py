@@ -5,7 +5,8 @@ address, and `key`, 32 random bytes that the digests are made with. Without the 
 not even to one who guesses it, which a plain hash would; and whoever gets a table, a share or the answer of a query
 does not get the key. An id (a plain hash of the address) is kept nowhere. To delete the folder lists all of it again.
 
-An address is forgotten, not a folder: what is put below the same folder later is new.
+An address is forgotten, not a folder: what is put below the same folder later is new. With the address of an object all
+images in it are: members of a tar file, rows of a data file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import TableError
+from dedup_spark.sources.passed_over import FORGOTTEN, UNLISTED
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import files
 from dedup_spark.store.tables import Tables
@@ -28,15 +30,43 @@ _SEPARATOR = "\u0000"
 
 
 def without_forgotten(tables: Tables, rows: DataFrame) -> DataFrame:
-    """`rows` (with uri and member) less those whose address was forgotten. Where none was, nothing is computed.
+    """`rows` (with uri and member, perhaps location) less those of which an address was forgotten."""
+    marked = _marked(tables, rows)
+    return rows if marked is None else marked.where("NOT is_forgotten").select(rows.columns)
 
-    A digest a row, of about a microsecond, and a join with the digests: a broadcast where they are few.
+
+def masking_forgotten(tables: Tables, listing: DataFrame) -> DataFrame:
+    """A listing, in which of what was forgotten nothing is left but the row, as one that is passed over.
+
+    A row that says that a folder or a container could not be listed stays as it is: else the images in it, which may
+    be others, were taken for gone. Where nothing was forgotten, nothing is computed.
+    """
+    marked = _marked(tables, listing)
+    if marked is None:
+        return listing
+    is_masked = F.col("is_forgotten") & ~F.coalesce(F.col("passed_over").isin(*UNLISTED), F.lit(False))
+    reason = F.when(is_masked, F.coalesce("passed_over", F.lit(FORGOTTEN))).otherwise(F.col("passed_over"))
+    left = {"passed_over": reason, "n_passed_over": F.col("n_passed_over")}
+    return marked.select([left.get(c, F.when(~is_masked, F.col(c))).alias(c) for c in listing.columns])
+
+
+def _marked(tables: Tables, rows: DataFrame) -> DataFrame | None:
+    """`rows` with `is_forgotten`; None where nothing was forgotten.
+
+    Three digests a row, of about a microsecond each, and as many joins with the digests: broadcasts where they are few.
     """
     known = tables.read_forgotten()
     if known is None:
-        return rows
-    marked = _with_digest(rows, _key(tables.root))
-    return marked.join(known.select("digest"), "digest", "left_anti").select(rows.columns)
+        return None
+    marked, held = _with_key(rows, _key(tables.root)), known.select("digest").distinct()
+    of_object = _digest("uri")
+    location = _digest("location") if "location" in rows.columns else F.lit(None)
+    of_file = F.coalesce(location, of_object)
+    digests = {"of_address": _digest("uri", "member"), "of_object": of_object, "of_file": of_file}
+    for name, digest in digests.items():
+        seen = held.select(F.col("digest").alias(name), F.lit(True).alias(f"{name}_known"))
+        marked = marked.withColumn(name, digest).join(seen, name, "left")
+    return marked.withColumn("is_forgotten", F.coalesce(*(F.col(f"{name}_known") for name in digests), F.lit(False)))
 
 
 def remember(tables: Tables, addresses: DataFrame, run_id: str, at: datetime) -> int:
@@ -64,7 +94,7 @@ def new_ids(tables: Tables, ids: DataFrame) -> DataFrame:
 
 
 def _with_digest(rows: DataFrame, key: str) -> DataFrame:
-    return _with_key(rows, key).withColumn("digest", _digest()).drop("forgotten_key")
+    return _with_key(rows, key).withColumn("digest", _digest("uri", "member")).drop("forgotten_key")
 
 
 def _with_key(rows: DataFrame, key: str) -> DataFrame:
@@ -72,10 +102,11 @@ def _with_key(rows: DataFrame, key: str) -> DataFrame:
     return rows.crossJoin(F.broadcast(local_relation(rows.sparkSession, [(key,)], "forgotten_key string")))
 
 
-def _digest() -> Column:
-    """32 bytes of SHA-256; null where there is no address."""
-    text = F.concat_ws(_SEPARATOR, "forgotten_key", "uri", F.coalesce("member", F.lit("")))
-    return F.when(F.col("uri").isNotNull(), F.unhex(F.sha2(text, 256)))
+def _digest(uri: str, member: str | None = None) -> Column:
+    """32 bytes of SHA-256 of an address in these columns; null where there is none."""
+    of_member = F.coalesce(member, F.lit("")) if member else F.lit("")
+    text = F.concat_ws(_SEPARATOR, "forgotten_key", uri, of_member)
+    return F.when(F.col(uri).isNotNull(), F.unhex(F.sha2(text, 256)))
 
 
 def _key_to_write(tables: Tables) -> str:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.sources.passed_over import REMEDIES, UNLISTED
+from dedup_spark.sources.passed_over import FORGOTTEN, REMEDIES, UNLISTED
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _LONGEST_SHOWN = 200
 
 @dataclass(frozen=True)
 class PassedOverKind:
-    """Entries that were passed over for one reason, and the first of them."""
+    """Entries that were passed over for one reason, and the first of them: empty where none may be named."""
 
     reason: str
     n: int
@@ -66,7 +66,8 @@ class Counts:
         for kind in self.passed_over:
             level = logging.WARNING if kind.reason in UNLISTED else logging.INFO
             entries = f"{kind.n:,} {'entry' if kind.n == 1 else 'entries'}"
-            log.log(level, "inventory: %s passed over: %s, for example %s", entries, kind.reason, _short(kind.example))
+            example = f", for example {_short(kind.example)}" if kind.example else ""
+            log.log(level, "inventory: %s passed over: %s%s", entries, kind.reason, example)
             if remedy := REMEDIES.get(kind.reason):
                 log.info("inventory: %s: %s", kind.reason, remedy)
         if self.n_unlisted:
@@ -78,12 +79,14 @@ class Counts:
 
 
 def count_entries(lake: str, entries: DataFrame) -> Counts:
-    """Counts of the rows of `identified`. Raises ConfigError when there is no image."""
+    """Counts of the rows of `identified`. Raises ConfigError when there is no image, not even a forgotten one."""
     first = F.min(F.struct("uri", "member")).alias("first")
     sums = (F.count("*").alias("n_addresses"), F.sum("n_entries").alias("n"), first)
     found = {kind["passed_over"]: kind for kind in entries.groupBy("passed_over").agg(*sums).collect()}
     images = found.pop(None, None)
     kinds = [PassedOverKind(reason, found[reason]["n"], _address(found[reason]["first"])) for reason in sorted(found)]
+    if images is None and FORGOTTEN in found:
+        return Counts(0, 0, kinds)
     if images is None:
         Counts(0, 0, kinds).say()
         reasons = ", ".join(f"{kind.reason} {kind.n:,}" for kind in kinds)

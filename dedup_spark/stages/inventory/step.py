@@ -29,7 +29,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages.inventory import tombstones, unlisted
 from dedup_spark.stages.inventory.counts import Counts, count_entries
-from dedup_spark.store.forgotten import without_forgotten
+from dedup_spark.store.forgotten import masking_forgotten, without_forgotten
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, RUNS, TOMBSTONES
 from dedup_spark.store.tables import Tables
@@ -89,14 +89,14 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
 def list_lake(run: Run, source: Source) -> tuple[DataFrame, Counts]:
     """The rows of `identified` for the lake of the run, staged, and how many entries were found, by kind.
 
-    What was forgotten (`dedup-spark forget`) is none of them, and is left out before anything of it is written.
+    Of what was forgotten (`dedup-spark forget`) the rows have no address before anything of them is written.
 
     Raises:
-        ConfigError: there is no image.
+        ConfigError: there is no image, and was none that was forgotten.
         SourceError: the listing ended before the lake did.
     """
     with listing_errors(f"lake {run.lake}"):
-        listing = without_forgotten(run.tables, source.list_images(run.tables.spark))
+        listing = masking_forgotten(run.tables, source.list_images(run.tables.spark))
         entries = run.tables.stage("listed", identified(listing, source.root))
     return entries, count_entries(run.lake, entries)
 
@@ -119,15 +119,12 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
     has_own_row = F.col("passed_over").isNull() | F.col("passed_over").isin(*UNLISTED)
     address = F.when(has_own_row, F.struct("uri", "member")).alias("address")
     one = F.min_by(F.struct(facts), F.concat_ws("/", *_texts(facts))).alias("facts")
-    first = F.min(F.struct("uri", "member")).alias("first")
+    first = F.min(F.when(F.col("uri").isNotNull(), F.struct("uri", "member"))).alias("first")
     n_entries = F.sum(F.coalesce("n_passed_over", F.lit(1))).alias("n_entries")
     rows = listing.groupBy(address, "passed_over").agg(one, first, n_entries)
     rows = rows.select("first.*", "passed_over", "n_entries", "facts.*")
-    by_uri = F.xxhash64(F.coalesce("location", "uri"))
-    low = F.lit((1 << _CONTAINER_BITS) - 1)
-    in_container = by_uri.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
     return rows.select(
-        F.when(F.col("member").isNull(), by_uri).otherwise(in_container).alias("image_id"),
+        id_of_address(F.coalesce("location", "uri")).alias("image_id"),
         F.lit(lake).alias("lake"),
         "uri",
         "member",
@@ -138,6 +135,13 @@ def identified(listing: DataFrame, lake: str) -> DataFrame:
         "passed_over",
         "n_entries",
     )
+
+
+def id_of_address(file: Column) -> Column:
+    """The id of the image at (uri, member), whose bytes are in `file`. See `_CONTAINER_BITS`."""
+    by_file, low = F.xxhash64(file), F.lit((1 << _CONTAINER_BITS) - 1)
+    in_container = by_file.bitwiseAND(F.bitwise_not(low)).bitwiseOR(F.xxhash64("uri", "member").bitwiseAND(low))
+    return F.when(F.col("member").isNull(), by_file).otherwise(in_container)
 
 
 def _id_holders(known: DataFrame, buried: DataFrame | None) -> DataFrame:
@@ -237,13 +241,15 @@ def _guard_against_an_incomplete_listing(
     """Raise GuardError when too many images are gone.
 
     Those that were proposed for removal are allowed to be, and files that proved to be no images: a listing of an older
-    version had captions and tar files as rows, which are now passed over.
+    version had captions and tar files as rows, which are now passed over. So are those of a `forget` that was stopped.
     """
     if n_known < _MIN_IMAGES_FOR_GUARD or n_gone <= max_gone_share * n_known:
         return
     proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")
     no_images = tables.read(FEATURES).where(F.col("reject_reason") == RejectReason.NOT_AN_IMAGE).select("image_id")
-    n_gone = gone.join(proposed.union(no_images), "image_id", "left_anti").count()
+    left = gone.join(proposed.union(no_images), "image_id", "left_anti")
+    images = tables.read(IMAGES).join(left, "image_id", "left_semi").select("image_id", "uri", "member", "location")
+    n_gone = without_forgotten(tables, images).count()
     if n_gone > max_gone_share * n_known:
         raise GuardError(
             f"{n_gone:,} of {n_known:,} known images are no longer listed, more than inventory.max_gone_share "

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from dedup_spark.sources.passed_over import CLOSED_FOLDER, HIDDEN_FILE, LONG_PATH
+from dedup_spark.sources.passed_over import CLOSED_FOLDER, FORGOTTEN, HIDDEN_FILE, LONG_PATH
 from dedup_spark.stages.inventory.counts import Counts, PassedOverKind
 
 DEEP = "file:///lake/" + "d" * 4_090
@@ -48,3 +48,13 @@ def test_a_listing_without_any_says_nothing(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level("INFO", "dedup_spark"):
         Counts(10, 0, [PassedOverKind(HIDDEN_FILE, 1, "file:///lake/.a")]).say()
     assert [record.levelno for record in caplog.records] == [logging.INFO]
+
+
+def test_of_what_was_forgotten_there_is_a_number_and_no_example(caplog: pytest.LogCaptureFixture) -> None:
+    counts = Counts(0, 0, [PassedOverKind(FORGOTTEN, 3, "")])
+    with caplog.at_level("INFO", "dedup_spark"):
+        counts.say()
+    assert [record.getMessage() for record in caplog.records] == [
+        "inventory: 3 entries passed over: image that was forgotten"
+    ]
+    assert counts.of_step() == {"listed": 0, "passed_over_image_that_was_forgotten": 3}
