@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -14,7 +14,9 @@ from dedup_spark.sources import addresses
 
 log = logging.getLogger(__name__)
 
-COLUMNS = "address string, member string, is_prefix boolean"
+COLUMNS = "address string, member string, is_prefix boolean, position int"
+ROW_OF_A_FILE = r"\.[A-Za-z0-9]+#[0-9]+$"
+"""A member that is a data file and a number in it (sources/table.py), for Spark and for Python."""
 _SPELLINGS = {"s3": ("s3a", "s3n"), "abfss": ("abfs",), "gs": ("gcs",)}
 """Other schemes of one store that a message may have."""
 _END = r"(?![\w/-]|\.\w)"
@@ -47,13 +49,22 @@ class Asked:
             if not prefix.endswith("/"):
                 log.warning("forget: %s is the beginning of longer names too: end it with / for a folder", prefix)
 
-    def rows(self) -> list[tuple[str, str | None, bool]]:
-        """COLUMNS. A uri is that of an object, with all images in it, or `object#member`, wherever the # stands."""
-        found: list[tuple[str, str | None, bool]] = []
-        for uri in self.uris:
-            found.append((uri, None, False))
-            found += [(uri[:i], uri[i + 1 :], False) for i, letter in enumerate(uri) if letter == "#" and uri[i + 1 :]]
-        return found + [(prefix, None, True) for prefix in self.prefixes]
+    def rows(self) -> list[tuple[str, str | None, bool, int]]:
+        """COLUMNS. A uri is that of an object, with all images in it, or `object#member`, wherever the # stands.
+
+        `position` is that of the uri or prefix, first all uris and then all prefixes: see `names_of_others`.
+        """
+        found: list[tuple[str, str | None, bool, int]] = []
+        for position, uri in enumerate(self.uris):
+            found.append((uri, None, False, position))
+            found += [(object_, member, False, position) for object_, member in _members(uri)]
+        return found + [(prefix, None, True, i) for i, prefix in enumerate(self.prefixes, len(self.uris))]
+
+    def names_of_others(self, positions: Collection[int]) -> list[str]:
+        """Of what is asked for at other positions, how a person finds it in the command, without its address."""
+        names = [f"--uri number {i}" for i in range(1, len(self.uris) + 1)]
+        names += [f"--prefix number {i}" for i in range(1, len(self.prefixes) + 1)]
+        return [name for position, name in enumerate(names) if position not in positions]
 
     def pattern(self) -> str:
         """A regular expression for what names one of these images in a text: the address, as other tools spell it too.
@@ -63,6 +74,13 @@ class Asked:
         uris = [re.escape(spelling) + _END for uri in self.uris for spelling in _spellings(uri)]
         prefixes = [re.escape(spelling) for prefix in self.prefixes for spelling in _spellings(prefix)]
         return "|".join(dict.fromkeys([*uris, *prefixes]))
+
+
+def _members(uri: str) -> Iterator[tuple[str, str]]:
+    """Every object and member that the uri may stand for."""
+    for i, letter in enumerate(uri):
+        if letter == "#" and uri[i + 1 :]:
+            yield uri[:i], uri[i + 1 :]
 
 
 def _spellings(address: str) -> list[str]:

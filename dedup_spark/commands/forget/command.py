@@ -25,11 +25,12 @@ from pyspark.sql import functions as F
 
 import dedup_spark
 from dedup_spark.commands.forget import queries, residue, texts
-from dedup_spark.commands.forget.asked import COLUMNS, Asked
+from dedup_spark.commands.forget.asked import COLUMNS, ROW_OF_A_FILE, Asked
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.session import putting_back
 from dedup_spark.stages.cluster.history import changes
+from dedup_spark.stages.inventory.step import id_of_address
 from dedup_spark.store import erasure, forgotten
 from dedup_spark.store.runs import new_run_id
 from dedup_spark.store.schema import (
@@ -174,18 +175,36 @@ def _mark(tables: Tables, run_id: str, status: RunStatus, found: Forgettable, se
 
 
 def _find(tables: Tables, asked: Asked) -> _Staged:
-    """The images by all that knows addresses, and the ids that the uris would have, known or not."""
+    """The images by all that knows addresses, and the ids that uris and members would have, known or not."""
     spark = tables.spark
     rows = local_relation(spark, asked.rows(), COLUMNS)
     sources = _sources(tables) | {"asked": _view(rows, "asked")}
-    found = tables.stage("found", spark.sql(queries.written(queries.FOUND, sources)))
-    by_uri = rows.where("NOT is_prefix AND member IS NULL").select(F.xxhash64("address").alias("image_id"), "address")
-    held = [tables.read(table).select("image_id", "uri") for table in (IMAGES, TOMBSTONES)]
-    others = held[0].unionByName(held[1])
-    of_others = others.join(F.broadcast(by_uri), "image_id").where("uri <> address").select("image_id")
-    computed = by_uri.select("image_id").join(of_others, "image_id", "left_anti")
+    asking = tables.stage("asking", spark.sql(queries.written(queries.FOUND, sources)))
+    _warn(asked, asking)
+    found = asking.select("image_id", "uri", "member").distinct()
+    objects = rows.where("NOT is_prefix").select(F.col("address").alias("uri"), "member")
+    by_address = objects.select(id_of_address(F.col("uri")).alias("image_id"), F.struct("uri", "member").alias("own"))
+    held = [tables.read(table).select("image_id", "uri", "member") for table in (IMAGES, TOMBSTONES)]
+    others = held[0].unionByName(held[1]).join(F.broadcast(by_address), "image_id")
+    of_others = others.where(~F.struct("uri", "member").eqNullSafe(F.col("own"))).select("image_id")
+    computed = by_address.select("image_id").join(of_others, "image_id", "left_anti")
     erased = tables.stage("erased", found.select("image_id").union(computed).distinct())
     return _Staged(rows, found, erased)
+
+
+def _warn(asked: Asked, asking: DataFrame) -> None:
+    """Say what matched nothing, and which images may come back under another name. Logs get no address."""
+    matched = {row["position"] for row in asking.select("position").distinct().collect()}
+    for name in asked.names_of_others(matched):
+        log.warning("forget: %s names no image that these tables know, nor one that they knew", name)
+    by_row = asking.where(F.col("member").rlike(ROW_OF_A_FILE)).select("image_id").distinct().count()
+    if by_row:
+        log.warning(
+            "forget: %s images are known by the number of a row in a data file: where the table is written anew, they "
+            "get other numbers and are listed again, and their numbers may hide others. Set inventory.key_column and "
+            "run inventory before, or take the rows out of the table first",
+            f"{by_row:,}",
+        )
 
 
 def _count(tables: Tables, staged: _Staged) -> Forgettable:

@@ -18,17 +18,17 @@ WITH held AS (
   UNION ALL SELECT image_id, uri, member, location FROM $tombstones
   UNION ALL SELECT image_id, uri, member, cast(NULL AS string) AS location FROM $clusters
 ), objects AS (SELECT * FROM $asked WHERE NOT is_prefix), prefixes AS (SELECT * FROM $asked WHERE is_prefix)
-SELECT image_id, uri, member FROM (
-  SELECT held.image_id, held.uri, held.member FROM held JOIN objects ON held.uri = objects.address
+SELECT image_id, uri, member, position FROM (
+  SELECT held.image_id, held.uri, held.member, position FROM held JOIN objects ON held.uri = objects.address
     WHERE objects.member IS NULL OR objects.member = held.member
   UNION ALL
-  SELECT held.image_id, held.uri, held.member FROM held JOIN objects ON held.location = objects.address
+  SELECT held.image_id, held.uri, held.member, position FROM held JOIN objects ON held.location = objects.address
     WHERE objects.member IS NULL
   UNION ALL
-  SELECT held.image_id, held.uri, held.member FROM held
+  SELECT held.image_id, held.uri, held.member, position FROM held
     JOIN prefixes ON startswith(held.uri, prefixes.address) OR startswith(held.location, prefixes.address)
-) AS found GROUP BY image_id, uri, member"""
-"""The images that are asked for, by whatever still knows their address: one row for each."""
+) AS found GROUP BY image_id, uri, member, position"""
+"""The images that are asked for, by whatever still knows their address: one row for each uri or prefix that asks."""
 
 NEIGHBOURS = """\
 SELECT image_id FROM (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 
-from dedup_spark.commands.forget.asked import Asked
+from dedup_spark.commands.forget.asked import ROW_OF_A_FILE, Asked
 from dedup_spark.commands.forget.command import Forgettable, Forgotten
 from dedup_spark.commands.forget.words import describe_forgotten, outcome_of
 from dedup_spark.errors import ConfigError
@@ -22,9 +23,24 @@ def test_addresses_get_their_one_spelling(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_object_stands_for_all_images_in_it_or_for_one_wherever_the_sign_is() -> None:
     assert Asked.of(["s3://b/a#b#c"], ["s3://b/u#/"]).rows() == [
-        ("s3://b/a#b#c", None, False), ("s3://b/a", "b#c", False), ("s3://b/a#b", "c", False),
-        ("s3://b/u#/", None, True),
+        ("s3://b/a#b#c", None, False, 0), ("s3://b/a", "b#c", False, 0), ("s3://b/a#b", "c", False, 0),
+        ("s3://b/u#/", None, True, 1),
     ]  # fmt: skip
+
+
+def test_what_matched_nothing_is_named_by_its_place_in_the_command() -> None:
+    asked = Asked.of(["s3://b/a#b", "s3://b/c"], ["s3://b/u/", "s3://b/v/"])
+    assert asked.names_of_others({row[3] for row in asked.rows()}) == []
+    assert asked.names_of_others({0, 2}) == ["--uri number 2", "--prefix number 2"]
+
+
+@pytest.mark.parametrize(
+    ("member", "is_by_row"),
+    [("data.parquet#5", True), ("sub/part-0.snappy.parquet#120", True), ("d#1.jpg", False), ("a.jpg", False),
+     ("key 17", False), ("a.jpg#", False)],
+)  # fmt: skip
+def test_a_member_that_is_the_number_of_a_row_is_known_as_such(member: str, is_by_row: bool) -> None:
+    assert bool(re.search(ROW_OF_A_FILE, member)) == is_by_row
 
 
 @pytest.mark.parametrize("prefix", ["s3://", "/", "file:///"])

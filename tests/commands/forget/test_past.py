@@ -1,4 +1,4 @@
-"""What forget asks for before it deletes files at once, and what it says of tables whose past it could not take away."""
+"""What forget asks for before it deletes files at once, and what it says of tables whose past is still there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_one_table_that_fails_or_whose_catalog_keeps_its_log_keeps_no_other_from
     for name in answers:
         past.erase(held(object()), name, name)
     assert past.n_files == 7
-    with pytest.raises(TableError, match="^forget: c: no checkpoint$"):
+    with pytest.raises(TableError, match=r"^forget: c: no checkpoint$"):
         past.require_files_gone()
     with pytest.raises(TableError, match="all else are erased, but the logs of b are kept by their catalog"):
         past.require_logs_gone()

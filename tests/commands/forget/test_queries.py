@@ -75,8 +75,16 @@ def test_images_are_found_by_all_that_knows_addresses(uris: Any, prefixes: Any, 
         "clusters": [member, {"image_id": 1, "uri": f"{LAKE}/a.jpg"}],
     }
     rows = answer(queries.FOUND, asked=asked(uris, prefixes), **known)
-    assert len(rows) == len(found)  # each once, though two tables know it
+    assert len({(row["image_id"], row["position"]) for row in rows}) == len(
+        rows
+    )  # each once, though two tables know it
     assert {row["image_id"] for row in rows} == found
+
+
+def test_each_image_says_which_of_the_addresses_asked_for_it() -> None:
+    asking = asked([f"{LAKE}/nothing.jpg", f"{LAKE}/x.tar#e.jpg"], [f"{LAKE}/none/", f"{LAKE}/x"])
+    rows = answer(queries.FOUND, asked=asking, images=IMAGE_ROWS)
+    assert sorted((row["image_id"], row["position"]) for row in rows) == [(4, 3), (5, 1), (5, 3)]
 
 
 def test_what_had_an_erased_image_as_a_neighbour_is_compared_again() -> None:
