@@ -177,13 +177,17 @@ class Tables:
         matched = f"WHEN MATCHED{f' AND ({only_if})' if only_if else ''} THEN UPDATE SET *"
         self._merge(table, rows, delta_sql.equal(table.key), matched, "WHEN NOT MATCHED THEN INSERT *")
 
-    def update(self, table: Table, rows: DataFrame, *, where: str | None = None) -> None:
+    def update(
+        self, table: Table, rows: DataFrame, *, where: str | None = None, key: Sequence[str] | None = None
+    ) -> None:
         """Set the columns of `rows` where the key is equal, in one atomic commit; one source row per key.
 
-        `where`: SQL over the columns of `old`, true for the rows to change: Delta passes over files that have none.
+        Args:
+            where: SQL over the columns of `old`, true for the rows to change: Delta passes over files that have none.
+            key: Columns that tell rows apart; None: those of the table.
         """
-        same_key = delta_sql.equal(table.key)
-        values = delta_sql.assignments({c: f"new.`{c}`" for c in rows.columns if c not in table.key})
+        same_key, keys = delta_sql.equal(tuple(key or table.key)), key or table.key
+        values = delta_sql.assignments({c: f"new.`{c}`" for c in rows.columns if c not in keys})
         condition = same_key if where is None else f"{same_key} AND ({where})"
         self._merge(table, rows, condition, f"WHEN MATCHED THEN UPDATE SET {values}")
 
@@ -266,10 +270,13 @@ class Tables:
         return [n for n in files.list_names(f"{self.root}/{_PROGRESS}") if self.read_progress(n) is not None]
 
     def delete_progress(self, name: str, keys: DataFrame) -> None:
-        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and few: a broadcast."""
+        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and staged.
+
+        By their size Spark knows whether to broadcast them: of few the table is read and not shuffled.
+        """
         target = delta_sql.by_path(self._spark_path(f"{_PROGRESS}/{name}"))
         same_key = delta_sql.equal(keys.columns)
-        self._commit(lambda: delta_sql.merge(target, F.broadcast(keys), same_key, "WHEN MATCHED THEN DELETE"))
+        self._commit(lambda: delta_sql.merge(target, keys, same_key, "WHEN MATCHED THEN DELETE"))
 
     def add_forgotten(self, rows: DataFrame) -> None:
         """Add rows to what inventory leaves out (see store/forgotten.py), in one atomic commit."""

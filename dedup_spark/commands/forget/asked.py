@@ -20,6 +20,12 @@ ROW_OF_A_FILE = r"\.[A-Za-z0-9]+#[0-9]+$"
 _SPELLINGS = {"s3": ("s3a", "s3n"), "abfss": ("abfs",), "gs": ("gcs",)}
 """Other schemes of one store that a message may have."""
 _END = r"(?![\w/-]|\.\w)"
+_ESCAPED = r"(?<=\\[nrtbf])"
+"""JSON writes the end of a line with a letter."""
+_BEGIN = rf"(?:(?<![A-Za-z0-9+.-])|{_ESCAPED})"
+"""Before a scheme."""
+_BEGIN_OF_PATH = rf"(?:(?<![\w/.~%+@)\]}}!$&*-])|(?<=file://)|(?<=file://localhost)|{_ESCAPED})"
+"""Before the path of a local file: not within a longer path, nor behind the name of a bucket."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +75,12 @@ class Asked:
     def pattern(self) -> str:
         """A regular expression for what names one of these images in a text: the address, as other tools spell it too.
 
-        A name that only begins so (`a.jpg` in `a.jpgs` or `a.jpg.json`) is another one.
+        A name that only begins so (`a.jpg` in `a.jpgs` or `a.jpg.json`) is another one, and so is a path that only ends
+        so (`/photos/` in `/mnt/photos/`). A member is written behind its object with # or, in notes, with a space.
         """
-        uris = [re.escape(spelling) + _END for uri in self.uris for spelling in _spellings(uri)]
-        prefixes = [re.escape(spelling) for prefix in self.prefixes for spelling in _spellings(prefix)]
+        in_notes = [f"{object_} {member}" for uri in self.uris for object_, member in _members(uri)]
+        uris = [spelling + _END for uri in (*self.uris, *in_notes) for spelling in _patterns(uri)]
+        prefixes = [spelling for prefix in self.prefixes for spelling in _patterns(prefix)]
         return "|".join(dict.fromkeys([*uris, *prefixes]))
 
 
@@ -81,6 +89,11 @@ def _members(uri: str) -> Iterator[tuple[str, str]]:
     for i, letter in enumerate(uri):
         if letter == "#" and uri[i + 1 :]:
             yield uri[:i], uri[i + 1 :]
+
+
+def _patterns(address: str) -> list[str]:
+    begin = _BEGIN_OF_PATH if address.startswith("file://") else _BEGIN
+    return [begin + re.escape(spelling) for spelling in _spellings(address)]
 
 
 def _spellings(address: str) -> list[str]:

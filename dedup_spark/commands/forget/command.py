@@ -62,6 +62,8 @@ KNOW_ADDRESSES: tuple[tuple[Table, str], ...] = ((TOMBSTONES, "image_id"), (IMAG
 """The same, after all else that is made of images."""
 _TEXTS = ("notes", "lake", "config", "message")
 """Columns of `runs` in which an address or an id may stand."""
+_ROW_OF_RUNS = ["run_id", "step", "status", "at"]
+"""What tells two rows of `runs` apart. Rows are changed one by one, as others may be adding some at the same time."""
 _SECONDS_TO_APPEND, _SECONDS_TO_CLEAN = 20.0, 10.0
 """A command without a lease may be appending to `runs`: its file is there for a moment before the commit names it."""
 
@@ -227,6 +229,14 @@ def _addresses(staged: _Staged) -> DataFrame:
     return staged.found.select("uri", "member").union(objects).distinct()
 
 
+def _lakes_left(tables: Tables, staged: _Staged, lakes: set[str]) -> set[str]:
+    """Those of these lakes that keep an image: by the name of its lake the next run finds what it goes on with."""
+    if not lakes:
+        return set()
+    staying = tables.read(IMAGES).where(F.col("lake").isin(*lakes)).join(staged.erased, "image_id", "left_anti")
+    return {row["lake"] for row in staying.select("lake").distinct().collect()}
+
+
 def _erase_rows(tables: Tables, staged: _Staged, run_id: str, at: datetime) -> None:
     """The rows of all tables but those that know addresses, in the order that a second call needs."""
     erased = staged.erased
@@ -306,11 +316,12 @@ def _clean_texts(tables: Tables, asked: Asked, staged: _Staged) -> int:
     there = local_relation(tables.spark, [(number,) for number in sorted(numbers)], "image_id bigint")
     ids = [row["image_id"] for row in staged.erased.join(F.broadcast(there), "image_id", "left_semi").collect()]
     is_named = texts.naming(asked.pattern(), ids)
-    n_named = sum(texts.without(text, is_named) != text for text in held)
-    if n_named:
-        cleaned = functools.partial(texts.redact_batches, columns=_TEXTS, pattern=asked.pattern(), ids=ids)
-        rows = tables.read(RUNS).mapInArrow(cleaned, RUNS.schema.ddl)
-        tables.overwrite(RUNS, tables.stage("runs", rows))
+    named = {text for text in held if texts.without(text, is_named) != text}
+    named -= (kept := _lakes_left(tables, staged, named & {*known["lake"].to_pylist()}))
+    if n_named := len(named):
+        cleaned = functools.partial(texts.redact_batches, columns=_TEXTS, pattern=asked.pattern(), ids=ids, kept=kept)
+        rows = tables.read(RUNS).mapInArrow(cleaned, RUNS.schema.ddl).select(*_ROW_OF_RUNS, *_TEXTS)
+        tables.update(RUNS, tables.stage("runs", rows.dropDuplicates(_ROW_OF_RUNS)), key=_ROW_OF_RUNS)
     return n_named + residue.clean_outcomes(tables, outcomes, is_named)
 
 

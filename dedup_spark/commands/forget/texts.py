@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 FORGOTTEN = "(forgotten)"
@@ -53,16 +54,26 @@ def without(text: str, is_named: Named) -> str:
 
 
 def redact_batches(
-    batches: Iterable[pa.RecordBatch], columns: Collection[str], pattern: str, ids: Collection[int]
+    batches: Iterable[pa.RecordBatch],
+    columns: Collection[str],
+    pattern: str,
+    ids: Collection[int],
+    kept: Collection[str] = (),
 ) -> Iterator[pa.RecordBatch]:
-    """On executors: batches with these columns of text as they may stay."""
-    is_named = naming(pattern, ids)
+    """On executors: the rows in which one of these columns of text may not stay, with all of them as they may.
+
+    `kept`: texts that stay as they are, whatever they name.
+    """
+    is_named, stays = naming(pattern, ids), frozenset(kept)
     for batch in batches:
+        changes = np.zeros(batch.num_rows, bool)
         for name in columns:
-            texts = [text if text is None else without(text, is_named) for text in batch.column(name).to_pylist()]
+            texts = batch.column(name).to_pylist()
+            left = [text if text is None or text in stays else without(text, is_named) for text in texts]
+            changes |= [old != new for old, new in zip(texts, left, strict=True)]
             at = batch.schema.get_field_index(name)
-            batch = batch.set_column(at, batch.schema.field(name), pa.array(texts, pa.string()))
-        yield batch
+            batch = batch.set_column(at, batch.schema.field(name), pa.array(left, pa.string()))
+        yield batch.filter(pa.array(changes))
 
 
 def _unescaped(text: str) -> str:

@@ -62,12 +62,46 @@ def test_ids_are_found_as_numbers_and_as_hex_digits_and_counts_are_none() -> Non
 
 
 def test_batches_change_in_the_columns_of_texts_alone() -> None:
+    lake = "/lake/users/42/"
     batch = pa.RecordBatch.from_pydict(
-        {"message": ["/lake/users/42/a", None, "b"], "run_id": ["/lake/users/42/a", "r", "s"], "n": [1, 2, 3]}
-    )
-    [done] = texts.redact_batches([batch], ("message",), PATTERN, ())
-    assert done.to_pydict() == batch.to_pydict() | {"message": [texts.FORGOTTEN, None, "b"]}
+        {
+            "message": ["/lake/users/42/a", None, "b", "c"], "lake": [lake, lake, "/lake", None],
+            "run_id": ["/lake/users/42/a", "r", "s", "t"], "n": [1, 2, 3, 4],
+        }
+    )  # fmt: skip
+    columns = ("message", "lake")
+    [done] = texts.redact_batches([batch], columns, PATTERN, ())
+    assert done.to_pydict() == batch.slice(0, 2).to_pydict() | {
+        "message": [texts.FORGOTTEN, None], "lake": [texts.FORGOTTEN] * 2,
+    }  # fmt: skip
     assert done.schema == batch.schema
+    [done] = texts.redact_batches([batch], columns, PATTERN, (), kept=(lake,))
+    assert done.to_pydict() == batch.slice(0, 1).to_pydict() | {"message": [texts.FORGOTTEN]}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text", "is_named"),
+    [
+        ("/photos/", "file:///mnt/photos/2024", False), ("/data/", "s3://bucket/data/x", False),
+        ("/data/", "s3://bucket//data/x", False), ("/data/", "abfss://c@acc.dfs.core.windows.net/data/x", False),
+        ("/photos/", "file:///photos/2024", True), ("/photos/", "file:/photos/a", True),
+        ("/photos/", "'/photos/a'", True),
+        ("/photos/", "file://localhost/photos/a", True), ("/photos/", "lake=/photos/a", True),
+        ("/photos/", json.dumps("in order\n/photos/a"), True), ("/photos/", "in order\n/photos/a", True),
+        ("s3://b/u/", "xs3://b/u/a", False), ("s3://b/u/", "(s3a://b/u/a)", True),
+        ("s3://b/u/", json.dumps("lost:\ns3://b/u/a"), True),
+    ],
+)  # fmt: skip
+def test_what_only_ends_as_a_prefix_is_another_place(prefix: str, text: str, is_named: bool) -> None:
+    assert texts.naming(Asked.of([], [prefix]).pattern(), ())(text) == is_named
+
+
+def test_a_member_is_found_as_notes_write_it() -> None:
+    is_named = texts.naming(Asked.of(["s3://b/x.tar#d/1.jpg"], []).pattern(), ())
+    assert is_named("s3://b/x.tar d/1.jpg")
+    assert is_named("s3://b/x.tar#d/1.jpg")
+    assert not is_named("s3://b/x.tar d/1.jpg.json")
+    assert not is_named("s3://b/x.tar: damaged")
 
 
 @pytest.mark.parametrize(
