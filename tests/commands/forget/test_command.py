@@ -221,6 +221,21 @@ def test_a_forget_that_was_killed_is_ended_by_the_same_command(
     assert found_in(root, traces_of(before, ids)) == {}
 
 
+def test_a_lake_all_of_which_was_forgotten_is_no_error(
+    spark: SparkSession, finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(finished.tables.root, tmp_path / "tables")
+    monkeypatch.setattr(command, "_SECONDS_TO_APPEND", 0.0)
+    monkeypatch.setattr(command, "_SECONDS_TO_CLEAN", 0.0)
+    n_listed = len(rows(root, "images"))
+    api.forget(spark, tables=root, prefixes=[f"{finished.lake.folder}/"])
+    run_everything(Tables(spark, str(root)), finished.lake.folder, load_config())
+    listed = [row for row in rows(root, "runs") if (row["step"], row["status"]) == ("inventory", "complete")]
+    counts = dict(max(listed, key=lambda row: row["at"])["counts"])
+    assert (counts["listed"], counts["passed_over_image_that_was_forgotten"]) == (0, n_listed)
+    assert rows(root, "images") == rows(root, "features") == rows(root, "clusters") == []
+
+
 def test_what_is_not_confirmed_changes_nothing(spark: SparkSession, finished: FinishedRun, tmp_path: Path) -> None:
     root = shutil.copytree(finished.tables.root, tmp_path / "tables")
     shown = []
