@@ -269,14 +269,15 @@ class Tables:
         """The names under which `add_progress` wrote anything."""
         return [n for n in files.list_names(f"{self.root}/{_PROGRESS}") if self.read_progress(n) is not None]
 
-    def delete_progress(self, name: str, keys: DataFrame) -> None:
-        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct and staged.
+    def delete_progress(self, name: str, keys: DataFrame, *, are_few: bool = True) -> None:
+        """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct.
 
-        By their size Spark knows whether to broadcast them: of few the table is read and not shuffled.
+        `are_few`: they are broadcast, and the rows are not shuffled. Else Spark decides by their size.
         """
         target = delta_sql.by_path(self._spark_path(f"{_PROGRESS}/{name}"))
         same_key = delta_sql.equal(keys.columns)
-        self._commit(lambda: delta_sql.merge(target, keys, same_key, "WHEN MATCHED THEN DELETE"))
+        new = F.broadcast(keys) if are_few else keys
+        self._commit(lambda: delta_sql.merge(target, new, same_key, "WHEN MATCHED THEN DELETE"))
 
     def add_forgotten(self, rows: DataFrame) -> None:
         """Add rows to what inventory leaves out (see store/forgotten.py), in one atomic commit."""

@@ -149,7 +149,7 @@ def test_a_checkpoint_that_was_not_written_is_told_and_nothing_of_the_log_goes(
 
 def test_a_log_that_a_catalog_keeps_stays_and_the_files_of_older_versions_go(tables: Tables) -> None:
     root = with_a_past(tables)
-    (root / "images/_delta_log/_staged_commits").mkdir()
+    (root / "images/_delta_log/_staged_commits").mkdir(exist_ok=True)
     (root / "images/_delta_log/_staged_commits/x.json").touch()
     before = properties(tables, tables.sql_source(IMAGES))
     assert erase_past(tables, tables.sql_source(IMAGES)) is None

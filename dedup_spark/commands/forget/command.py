@@ -246,7 +246,7 @@ def _erase_rows(tables: Tables, staged: _Staged, run_id: str, at: datetime) -> N
     for table, column in HOLDERS:
         _delete(tables, table, erased.withColumnRenamed("image_id", column))
     for name in tables.progress_names():
-        tables.delete_progress(name, erased)
+        tables.delete_progress(name, erased, are_few=False)
     _erase_from_components(tables, ask)
     _erase_from_clusters(tables, sources, run_id, at)
 
