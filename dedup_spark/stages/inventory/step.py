@@ -248,8 +248,8 @@ def _guard_against_an_incomplete_listing(
     proposed = tables.read(CLUSTERS).where("is_removable").select("image_id")
     no_images = tables.read(FEATURES).where(F.col("reject_reason") == RejectReason.NOT_AN_IMAGE).select("image_id")
     left = gone.join(proposed.union(no_images), "image_id", "left_anti")
-    images = tables.read(IMAGES).join(left, "image_id", "left_semi").select("image_id", "uri", "member", "location")
-    n_gone = without_forgotten(tables, images).count()
+    addresses = tables.read(IMAGES).select("image_id", "uri", "member", "location")
+    n_gone = without_forgotten(tables, left.join(addresses, "image_id", "left")).count()
     if n_gone > max_gone_share * n_known:
         raise GuardError(
             f"{n_gone:,} of {n_known:,} known images are no longer listed, more than inventory.max_gone_share "

@@ -27,6 +27,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.stages.inventory import step as inventory
 from dedup_spark.stages.report.summary import collect_summary
 from dedup_spark.stages.report.values import PassedOverTotal
+from dedup_spark.store import forgotten
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, TOMBSTONES
 from dedup_spark.store.tables import Tables
@@ -255,6 +256,33 @@ def test_files_that_proved_to_be_no_images_may_go(tables: Tables) -> None:
     inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.3)
     with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):
         inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.25)
+
+
+def remember(tables: Tables, uris: Iterable[str]) -> None:
+    addresses = frame(tables.spark, "uri string, member string", [{"uri": uri} for uri in uris])
+    forgotten.remember(tables, addresses, "r1", AT)
+
+
+def test_what_was_forgotten_may_go_too(tables: Tables) -> None:
+    """A forget that was stopped has images in the tables that no listing has any more."""
+    fill(tables, [listed(i) for i in range(20)])
+    remember(tables, (f"file:///lake/{i}.jpg" for i in range(10)))
+    gone = frame(tables.spark, "image_id bigint", [{"image_id": i} for i in range(16)])
+    inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.3)
+    with pytest.raises(GuardError, match="6 of 20 known images are no longer listed"):
+        inventory._guard_against_an_incomplete_listing(tables, 20, gone, 16, max_gone_share=0.25)
+
+
+def test_a_lake_in_which_all_is_forgotten_is_listed_and_its_images_are_a_number(tables: Tables, lake: Path) -> None:
+    put(lake, "a.jpg", "deep/b.jpg", ".hidden")
+    remember(tables, (f"file://{lake}/a.jpg", f"file://{lake}/deep/b.jpg"))
+    assert run_inventory(tables, lake) == {
+        "listed": 0, "passed_over_hidden_file": 1, "passed_over_image_that_was_forgotten": 2, "new_or_changed": 0,
+        "gone": 0,
+    }  # fmt: skip
+    assert rows(tables.root, "images") == []
+    put(lake, "new.jpg")
+    assert run_inventory(tables, lake)["listed"] == 1
 
 
 def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forgets_nothing(
