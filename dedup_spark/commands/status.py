@@ -114,7 +114,7 @@ def status_of(
     features = {row["status"]: row["n"] for row in _asked(tables, _FEATURES)}
     images, clusters = (_asked(tables, query)[0]["n"] for query in (_IMAGES, _CLUSTERS))
     unread = max(0, images - sum(features.values()))
-    attention = tuple(_attention(tables, marks, run, writing is not None, unread, now)) if run else ()
+    attention = tuple(_attention(tables, marks, run, writing is not None, unread, now, has_lease)) if run else ()
     return Status(
         place, run, writing.describe() if writing else None, images, features, unread, clusters,
         attention or (() if run or writing else ("no run has begun on these tables",)),
@@ -210,7 +210,13 @@ def _step(mark: Mark, begun: str) -> StepState:
 
 
 def _attention(
-    tables: SqlTables, marks: Sequence[Mark], run: LastRun, is_writing: bool, unread: int, now: datetime
+    tables: SqlTables,
+    marks: Sequence[Mark],
+    run: LastRun,
+    is_writing: bool,
+    unread: int,
+    now: datetime,
+    has_lease: bool,
 ) -> Iterator[str]:
     if is_writing:
         return  # what is behind is being done
@@ -231,7 +237,8 @@ def _attention(
         )
     forget = next((mark for mark in marks if mark["step"] == StepName.FORGET), None)
     if forget and forget["status"] == RunStatus.STARTED:
-        yield f"forget {forget['run_id']} was stopped before its end: give the same `dedup-spark forget` again"
+        state = "was stopped before its end" if has_lease else "has not ended; where its process is gone"
+        yield f"forget {forget['run_id']} {state}: give the same `dedup-spark forget` again"
     if unread:
         yield f"{unread:,} images are listed and not read"
     if behind := _behind(marks):
