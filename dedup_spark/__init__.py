@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dedup_spark.api import Calibration as Calibration
     from dedup_spark.api import RunResult as RunResult
     from dedup_spark.api import calibrate as calibrate
+    from dedup_spark.api import clusters as clusters
     from dedup_spark.api import demo as demo
     from dedup_spark.api import dendrogram as dendrogram
     from dedup_spark.api import embed as embed
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _API = (
-    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "export_index", "open_views",
-    "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain", "export_index",
+    "open_views", "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
 )  # fmt: skip
 _HOMES = dict.fromkeys(_API, "dedup_spark.api") | {
     "get_session": "dedup_spark.spark.session",

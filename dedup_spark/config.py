@@ -382,9 +382,12 @@ def _from_file(path: str | None, problems: list[str]) -> list[tuple[str, str, st
     except UnicodeDecodeError:
         problems.append(f"--config {path}: not readable as TOML: it is no text in UTF-8")
         return []
-    except (tomllib.TOMLDecodeError, OSError, RuntimeError) as e:
-        why = f"it is {e.strerror.lower()}" if isinstance(e, OSError) and e.strerror else str(e)
-        problems.append(f"--config {path}: not readable as TOML: {why}")
+    except OSError as e:
+        why = "it is a folder" if isinstance(e, IsADirectoryError) else e.strerror or str(e)
+        problems.append(f"--config {path}: cannot be read: {why}")
+        return []
+    except (tomllib.TOMLDecodeError, RuntimeError) as e:
+        problems.append(f"--config {path}: not readable as TOML: {e}")
         return []
     found = []
     for section, entries in tree.items():

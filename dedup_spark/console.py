@@ -129,13 +129,20 @@ def say(text: str) -> None:
     (_ours() or Console()).say(text)
 
 
+class NobodyReads(Exception):
+    """Whoever read standard output has gone, as `head` does when it has enough."""
+
+
 def answer(text: str) -> None:
-    """A text on standard output."""
+    """A text on standard output. Raises NobodyReads."""
     console = _ours()
     if console is not None:
         sys.stderr.write(console.end_progress())
-    sys.stdout.write(printable(without_secrets(text)) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(printable(without_secrets(text)) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError as e:
+        raise NobodyReads from e
 
 
 def last_words(text: str) -> None:

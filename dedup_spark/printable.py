@@ -31,3 +31,8 @@ def isolated(text: str) -> str:
     shown = printable(text)
     turns = any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in shown)
     return f"{_ISOLATE}{shown}{_END}" if turns else shown
+
+
+def in_hex(value: int) -> str:
+    """An id or a hash as people see it, the 64 bits of a signed number: -2 is fffffffffffffffe."""
+    return f"{value & (2**64 - 1):016x}"

@@ -35,8 +35,8 @@ from dedup_spark.spark import delta, session
 from dedup_spark.store.runs import Run
 
 FUNCTIONS = [
-    "run", "run_step", "embed", "plan", "calibrate", "sql", "open_views", "summary", "trace", "explain", "dendrogram",
-    "verify_removal", "export_index", "upgrade", "repair", "demo",
+    "run", "run_step", "embed", "plan", "calibrate", "sql", "open_views", "summary", "trace", "explain", "clusters",
+    "dendrogram", "verify_removal", "export_index", "upgrade", "repair", "demo",
 ]  # fmt: skip
 NOT_COMMANDS = {"run_step", "open_views", "summary"}
 

@@ -43,6 +43,8 @@ LAYERS = (
 NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.py", "store/table_format.py",
             "store/files.py", "store/log_file.py", "store/dbfs.py", "store/outcomes.py", "store/reader.py",
             "store/duck.py", "store/duck_errors.py", "store/sql_tables.py", "cli/questions.py",
+            "commands/clusters/", "commands/doctor/", "commands/completion.py", "cli/machine.py", "spark/java.py",
+            "cli/options.py", "cli/results.py", "commands/apart.py",
             "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
             "stages/reading/decoder_child.py", "cli/arguments.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip

@@ -25,9 +25,9 @@ from dedup_spark.spark import session
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "verify-removal", "trace", "calibrate",
-    "explain", "dendrogram", "upgrade", "repair", "demo",
+    "explain", "clusters", "dendrogram", "upgrade", "repair", "demo",
 ]  # fmt: skip
-WITHOUT_A_LAKE = ("sql", "verify-removal", "trace", "explain", "dendrogram", "upgrade", "repair")
+WITHOUT_A_LAKE = ("sql", "verify-removal", "trace", "explain", "clusters", "dendrogram", "upgrade", "repair")
 WITHOUT_SETTINGS = {
     "trace": ["--uri", "a.jpg"], "explain": ["--uri", "a", "--uri", "b"], "dendrogram": ["--cluster", "1"],
     "upgrade": [], "repair": [], "index export": ["--to", "x"],

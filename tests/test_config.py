@@ -100,6 +100,7 @@ def test_an_unreadable_file_is_one_problem(tmp_path: Path, text: str) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_bytes(text.encode("latin-1"))
     assert "not readable as TOML" in problems(path=str(bad))[0]
+    assert problems(path=str(tmp_path)) == (f"--config {tmp_path}: cannot be read: it is a folder",)
 
 
 def test_a_missing_file_is_one_problem() -> None:

@@ -93,7 +93,7 @@ def words_of_commands(program: str) -> list[list[str]]:
         prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
         lines = [*shell_lines(text), *re.findall(r"`([^`\n]+)`", prose)]
         wanted = [line for line in lines if re.match(rf"(\./|\.venv/bin/)?{re.escape(program)} ", line)]
-        found += [shlex.split(line, comments=True)[1:] for line in wanted]
+        found += [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in wanted]
     return found
 
 
@@ -109,6 +109,7 @@ def test_every_dedup_spark_command_parses() -> None:
 def _complete(words: list[str]) -> list[str]:
     """A mention such as `dedup-spark trace` names a command; it is no line to type."""
     bare = {
+        "completion": ["completion", "bash"],
         "sql": ["sql", "SELECT 1"],
         "trace": ["trace", "--uri", "x"],
         "explain": ["explain", "--uri", "x", "--uri", "y"],

@@ -7,6 +7,7 @@ import pytest
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
 from dedup_spark.near import did_you_mean, nearest
+from dedup_spark.store.reader import open_table
 
 COMMANDS = ("run", "inventory", "extract", "index", "match", "cluster", "report", "plan", "embed", "sql", "trace")
 
@@ -81,3 +82,12 @@ def test_a_wrong_value_says_in_words_what_was_expected(text: str, said: str) -> 
     with pytest.raises(ConfigError) as e:
         load_config(None, [text])
     assert e.value.problems[0].endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("imagse", "; did you mean 'images'?"), ("clustrs", "; did you mean 'clusters'?"), ("x", ": images, ")],
+)
+def test_a_table_that_is_not_there_says_what_was_meant_or_what_there_is(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^no table '{name}'{hint.replace('?', '[?]')}"):
+        open_table(name, tables="nowhere")

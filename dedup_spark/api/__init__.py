@@ -12,7 +12,7 @@ printed. What they have in common:
 
 * `spark`: the session to use. It is neither made nor stopped here; while a function runs, its time zone is UTC and its
   Arrow batches hold 1,024 rows, as our rows need it. None: the session that the platform has, or else a new local one
-  (with a line in the log), which stays open. Questions (`sql`, `trace`, `explain`, `dendrogram`) need none: see their
+  (with a line in the log), which stays open. Questions (`sql`, `clusters`, `trace`, ...) need none: see their
   module, `questions.py`.
 * `tables`: where the tables are: a local path or a URI. `database`: the catalog's schema for them, as `main.dedup`.
 * `lake`: the folder or URI of the images, in any spelling; `runs.lake` and `images.lake` hold the canonical one.
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dedup_spark.api.measures import Calibration as Calibration
     from dedup_spark.api.measures import calibrate as calibrate
     from dedup_spark.api.measures import plan as plan
+    from dedup_spark.api.questions import clusters as clusters
     from dedup_spark.api.questions import dendrogram as dendrogram
     from dedup_spark.api.questions import explain as explain
     from dedup_spark.api.questions import open_views as open_views
@@ -54,15 +55,15 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "measures": ("Calibration", "calibrate", "plan"),
-    "questions": ("dendrogram", "explain", "open_views", "sql", "summary", "trace"),
+    "questions": ("clusters", "dendrogram", "explain", "open_views", "sql", "summary", "trace"),
     "runs": ("RunResult", "demo", "embed", "run", "run_step"),
     "upkeep": ("export_index", "repair", "upgrade", "verify_removal"),
 }
 """The names of each module; it is loaded when the first of them is used, as questions are answered without Spark."""
 
 __all__ = [
-    "Calibration", "RunResult", "calibrate", "demo", "dendrogram", "embed", "explain", "export_index", "open_views",
-    "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
+    "Calibration", "RunResult", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain", "export_index",
+    "open_views", "plan", "repair", "run", "run_step", "sql", "summary", "trace", "upgrade", "verify_removal",
 ]  # fmt: skip
 
 

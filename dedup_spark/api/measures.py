@@ -11,12 +11,13 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import opening
+from dedup_spark.commands.apart import Place
 from dedup_spark.commands.calibrate import labelled_pairs
 from dedup_spark.commands.calibrate import step as calibrating
 from dedup_spark.commands.calibrate.calibration import OperatingPoint
 from dedup_spark.commands.calibrate.settings_file import fitted_settings, overlay
 from dedup_spark.commands.labels import read_labels
-from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.plan import plan as planning
 from dedup_spark.commands.plan.forecast import parse_cluster
 from dedup_spark.commands.plan.plan import Plan

@@ -8,6 +8,7 @@ SQL each has its own dialect. What a function needs is imported when it is calle
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dedup_spark.api.settings import Settings, config_of
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import SparkSession
 
+    from dedup_spark.commands.apart import Place
     from dedup_spark.commands.dendrogram.tree import Dendrogram
     from dedup_spark.commands.explain import Explanation
-    from dedup_spark.commands.opening import Place
     from dedup_spark.commands.trace import Trace
     from dedup_spark.stages.report.values import Summary
 
@@ -130,6 +131,53 @@ def explain(
 
     with to_ask("explain", spark, tables, database=database, engine=engine) as found:
         return explaining.explain_pair(found, uri_a, uri_b)
+
+
+def clusters(
+    spark: SparkSession | None,
+    named: str | int | None = None,
+    *,
+    tables: Place,
+    sort: str = "size",
+    reverse: bool = False,
+    min_size: int | None = None,
+    max_size: int | None = None,
+    relations: Sequence[str] = (),
+    tiers: Sequence[str] = (),
+    edits: Sequence[str] = (),
+    removable: bool = False,
+    bridges: bool = False,
+    paths: Sequence[str] = (),
+    max_rows: int | None = None,
+    database: str | None = None,
+    engine: str | None = None,
+    settings: Settings = None,
+    settings_file: Place | None = None,
+) -> pa.Table:
+    """The clusters, one row each, the largest first; or the images of one of them, one row each, the keeper first.
+
+    Args:
+        named: A cluster by its id (a number, or hex digits of which the first few are enough), or by an image in it.
+            None: the list, to which alone the conditions apply.
+        sort: `size` (images), `frees` (bytes that removing its removable images would free), `removable` (their
+            number), `distance` (of the image farthest from the keeper) or `path` (of the keeper).
+        relations: Of clusters with a copy of one of these relations to the keeper; so `tiers` and `edits`.
+        removable: Of clusters with such a copy that may be removed now, as in the view duplicates.
+        bridges: Of clusters with such a copy that has a pair with an image outside.
+        paths: Of clusters with an image whose address matches, for each of these patterns (`*`, `?`).
+        max_rows: The most rows to return; None: all.
+    """
+    from dedup_spark.commands.clusters import reading
+    from dedup_spark.commands.clusters.choosing import Choice
+    from dedup_spark.commands.clusters.naming import find_cluster
+
+    of_copies = tuple(relations), tuple(tiers), tuple(edits)
+    choice = Choice(sort, reverse, min_size, max_size, *of_copies, removable, bridges, tuple(paths))
+    of_views = ViewSettings.of(config_of(settings, settings_file))
+    with to_ask("clusters", spark, tables, database=database, engine=engine, settings=of_views) as found:
+        asked = reading.list_of(choice) if named is None else reading.images_of(find_cluster(found, str(named)))
+        asked = asked.limited(max_rows)
+        return found.ask(asked.query, asked.values)
 
 
 def dendrogram(

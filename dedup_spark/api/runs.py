@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 from dedup_spark import pipeline
 from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import opening
+from dedup_spark.commands.apart import Place
 from dedup_spark.commands.demo_lake import build_demo_lake
-from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.opening import Opening
 from dedup_spark.errors import ConfigError
 from dedup_spark.pipeline import StepResult
 from dedup_spark.spark.session import require_startable
@@ -164,9 +165,8 @@ def demo(
     asked = Opening("demo", spark, tables, database)
     if lake is None:
         opening.require_writable(asked)
-    if spark is None:
-        require_startable()  # before the lake of samples is built
-    if lake is None:
+        if spark is None:
+            require_startable()  # before the lake of samples is built
         lake = build_demo_lake(Path(asked.root).parent / "lake").folder
     return run(
         spark, lake=lake, tables=tables, database=database, settings=settings, settings_file=settings_file,

@@ -10,7 +10,7 @@ from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dedup_spark.commands.opening import Place
+    from dedup_spark.commands.apart import Place
 
 Settings = Config | Mapping[str, Any] | None
 

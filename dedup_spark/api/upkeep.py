@@ -11,9 +11,10 @@ from dedup_spark.api.settings import Settings, config_of
 from dedup_spark.commands import opening
 from dedup_spark.commands import repair as repairing
 from dedup_spark.commands import upgrade as upgrading
+from dedup_spark.commands.apart import Place
 from dedup_spark.commands.export_index import command as exporting
 from dedup_spark.commands.export_index.values import ExportedIndex
-from dedup_spark.commands.opening import Opening, Place
+from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.verify_removal import command as verifying
 from dedup_spark.commands.verify_removal.command import VerifiedRemovals
 from dedup_spark.spark.task_errors import told_in_a_sentence

@@ -19,7 +19,6 @@ from dedup_spark.cli import questions
 from dedup_spark.commands.calibrate.settings_file import describe_operating_point
 from dedup_spark.commands.demo import QUERIES
 from dedup_spark.commands.export_index.text import describe_export
-from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
 from dedup_spark.commands.verify_removal.command import describe_removals
@@ -29,9 +28,8 @@ from dedup_spark.kernels.decoding.images import REJECT_REASONS
 from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.read_ahead import RETRIABLE
 from dedup_spark.stages.report.summary import describe
-from dedup_spark.store import outcomes
 
-__all__ = ["ANSWERS", "leave_result", "load_settings"]
+__all__ = ["ANSWERS", "load_settings"]
 
 Options = argparse.Namespace
 Answer = Callable[[Options, Config], Iterator[str]]
@@ -40,12 +38,6 @@ Answer = Callable[[Options, Config], Iterator[str]]
 def load_settings(options: Options) -> Config:
     """The settings from --config, --set and the options that stand for a setting. Raises ConfigError."""
     return load_config(options.config, [*options.set, *_retries(options)])
-
-
-def leave_result(options: Options, exit_code: int) -> None:
-    """Write how the command ended to the file of --result, for those who do not see the exit code."""
-    root = Opening(options.command, None, options.tables).root
-    outcomes.write(root, options.result, {"command": options.command, "exit_code": exit_code})
 
 
 def _retries(options: Options) -> list[str]:

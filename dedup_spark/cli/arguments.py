@@ -9,6 +9,18 @@ import argparse
 from collections.abc import Sequence
 
 import dedup_spark
+from dedup_spark.cli.options import (
+    CLUSTERS,
+    COMPLETION,
+    DOCTOR,
+    add_engine,
+    add_for_clusters,
+    add_for_completion,
+    add_for_doctor,
+    add_formats,
+    add_settings,
+    positive,
+)
 from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
 from dedup_spark.vocabulary import Relation, RemovalTier
@@ -35,8 +47,10 @@ UPKEEP = {
 }
 CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
-QUESTIONS = ("sql", "trace", "explain", "dendrogram")
+QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
+OF_MACHINE = ("completion", "doctor")
+"""Commands that are about this machine; `machine.py` answers them."""
 _SETTINGS = ("--config", "--set")
 
 
@@ -46,7 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=dedup_spark.__version__)
     _add_tone(parser, default=False)
     commands = _Commands(parser)
-    for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_verify_removal, _add_questions, _add_upkeep):
+    for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal):
+        add_some(commands)
+    for add_some in (_add_questions, _add_upkeep, _add_of_machine):
         add_some(commands)
     return parser
 
@@ -95,6 +111,14 @@ class _Commands:
         sub.set_defaults(command=name)
         return sub
 
+    def add_of_machine(self, name: str, text: str) -> Parser:
+        """A command without tables."""
+        sub = self._commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=name, tables=None, result=None, config=None, set=[])
+        _ignore(sub, (), "")
+        _add_tone(sub, default=argparse.SUPPRESS)
+        return sub
+
     @staticmethod
     def add_below(parser: argparse.ArgumentParser, name: str, text: str) -> argparse.ArgumentParser:
         """A command of two words, below that of `parser`: what stands before its name counts too."""
@@ -128,14 +152,7 @@ def _add_common(parser: argparse.ArgumentParser, *, is_below: bool = False) -> N
         metavar="NAME",
         help="write the exit code to results/NAME.json below --tables, for a scheduler whose platform hides it",
     )
-    parser.add_argument("--config", default=none, metavar="FILE", help="TOML settings; see conf/base.toml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=none or [],
-        metavar="KEY=VALUE",
-        help="one setting, e.g. match.min_similarity=0.4; may be repeated",
-    )
+    add_settings(parser, none)
     _add_tone(parser, default=argparse.SUPPRESS)
 
 
@@ -163,6 +180,8 @@ def _add_steps(commands: _Commands) -> None:
     for step, text in STEPS.items():
         sub = commands.add(step, text, lake=True)
         sub.add_argument("--force", action="store_true", help="run the step even if nothing changed")
+        if step == "cluster":
+            sub.why_unknown = "; `dedup-spark clusters` lists the clusters"
         if step in _NEVER_SKIPPED:
             _ignore(sub, ["--force"], _NEVER_SKIPPED[step])
         if step == "index":
@@ -223,29 +242,14 @@ def _add_sql(commands: _Commands) -> None:
         "terminal a shell opens",
     )
     sub.add_argument("-f", "--file", metavar="FILE", help="read the query from a file")
-    sub.add_argument("--rows", type=_positive, metavar="N", help="rows to show (default: 50; in files: all)")
-    shape = sub.add_mutually_exclusive_group()
-    for name, text in (("csv", "CSV"), ("json", "one array of JSON"), ("parquet", "Parquet, with --out")):
-        shape.add_argument(
-            f"--{name}", action="store_const", dest="format", const=name, help=f"write the answer as {text}"
-        )
+    sub.add_argument("--rows", type=positive, metavar="N", help="rows to show (default: 50; in files: all)")
+    shape = add_formats(sub)
     shape.add_argument("--vertical", action="store_true", help="print a line for each value")
-    sub.add_argument("--out", metavar="FILE", help="write the answer to a file: .csv, .json or .parquet")
-    _add_engine(sub)
+    add_engine(sub)
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
-    return int(text)
-
-
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--engine",
-        choices=("duckdb", "spark"),
-        help="duckdb needs no Java and answers in seconds; spark for a catalog (default: spark with --database)",
-    )
+def _add_clusters(commands: _Commands) -> None:
+    add_for_clusters(commands.add("clusters", CLUSTERS))
 
 
 def _add_verify_removal(commands: _Commands) -> None:
@@ -275,7 +279,7 @@ def _add_questions(commands: _Commands) -> None:
         why_no_settings="it shows what the tables hold",
     )
     sub.add_argument("--uri", required=True, help="address of the image, the end of its address, or its id")
-    _add_engine(sub)
+    add_engine(sub)
     sub = commands.add(
         "calibrate", "measure how well edited copies of this lake's own images are found, and fit settings", lake=True
     )
@@ -303,7 +307,7 @@ def _add_questions(commands: _Commands) -> None:
         required=True,
         help="address of an image, the end of its address, or its id; give it twice",
     )
-    _add_engine(sub)
+    add_engine(sub)
     _add_dendrogram(commands)
 
 
@@ -336,7 +340,7 @@ def _add_dendrogram(commands: _Commands) -> None:
         "--max-pictures", type=int, default=500, metavar="N", help="show at most N pictures: a branch (default: 500)"
     )
     sub.add_argument("--thumbnails", type=int, metavar="N", help="thumbnails in a page or drawing (default: 200)")
-    _add_engine(sub)
+    add_engine(sub)
 
 
 def _add_upkeep(commands: _Commands) -> None:
@@ -344,3 +348,8 @@ def _add_upkeep(commands: _Commands) -> None:
         commands.add(name, text, writes=True, why_no_settings="what it changes depends on the tables alone")
     sub = commands.add("demo", "run all steps on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")
+
+
+def _add_of_machine(commands: _Commands) -> None:
+    add_for_completion(commands.add_of_machine("completion", COMPLETION))
+    add_for_doctor(commands.add_of_machine("doctor", DOCTOR))

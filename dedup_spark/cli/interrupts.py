@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -20,15 +20,16 @@ from types import FrameType
 from dedup_spark import console
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SECONDS_FOR_CHILDREN, _SECONDS_FOR_LEASE = 5.0, 3.0
+_SECONDS_FOR_CHILDREN, _SECONDS_FOR_LEASE, _SECONDS_FOR_LAST = 5.0, 3.0, 3.0
 _LEASE = "dedup_spark.store.lease"
 
 
 @contextmanager
-def ending_at_once(sentence: str) -> Iterator[None]:
+def ending_at_once(sentence: str, last: Callable[[int], None] | None = None) -> Iterator[None]:
     """In this block the first of these signals writes "stopped by ..." with `sentence` and ends the process.
 
-    The exit code is 128 and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM. Only the main thread of a
+    The exit code is 128 and the number of the signal: 130 for Ctrl-C, 143 for SIGTERM. `last` is told it before the
+    end, and has some seconds. Only the main thread of a
     process can be told of signals; on others this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -42,6 +43,8 @@ def ending_at_once(sentence: str) -> Iterator[None]:
         console.last_words(f"stopped by {name}. {sentence}")
         end_children()
         _release_leases()
+        if last is not None:
+            _within(_SECONDS_FOR_LAST, lambda: last(128 + number))
         os._exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in _SIGNALS}
@@ -94,6 +97,11 @@ def _release_leases() -> None:
     spark-submit does, outlives it, and then the lease ends as that of a killed run."""
     if _LEASE not in sys.modules or "PYSPARK_GATEWAY_PORT" in os.environ:
         return
-    releasing = threading.Thread(target=importlib.import_module(_LEASE).release_all, daemon=True)
-    releasing.start()
-    releasing.join(_SECONDS_FOR_LEASE)  # the main thread may have stopped in the middle of a write to that store
+    _within(_SECONDS_FOR_LEASE, importlib.import_module(_LEASE).release_all)
+
+
+def _within(seconds: float, do: Callable[[], None]) -> None:
+    """In a thread, as the main thread may have stopped in the middle of a write to the same store."""
+    doing = threading.Thread(target=do, daemon=True)
+    doing.start()
+    doing.join(seconds)

@@ -34,11 +34,25 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse has it, but what nobody knows is an error here, where the options of the command are known."""
+        self._require_command_first(args)
         options, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown))
         self._require_values(options)
         return options, unknown
+
+    def _require_command_first(self, args: Any) -> None:
+        """An option of a command in front of it would be told as its value, which is no command."""
+        given = next(iter(args or ()), "").partition("=")[0]
+        has_commands = any(
+            isinstance(action, argparse._SubParsersAction) and action.required for action in self._actions
+        )
+        if (
+            has_commands
+            and given.startswith("--")
+            and not any(o.startswith(given) for o in self._option_string_actions)
+        ):
+            self.error(f"there is no option {given} in front of a command; those of a command stand behind its name")
 
     def error(self, message: str) -> NoReturn:
         """One line on standard error; exit code 2."""
@@ -51,7 +65,8 @@ class Parser(argparse.ArgumentParser):
             return
         known = [str(choice) for choice in action.choices]
         is_command = isinstance(action, argparse._SubParsersAction)
-        what = "command" if is_command else f"{'/'.join(action.option_strings)}"
+        name = "/".join(action.option_strings) or str(action.metavar or action.dest).lower()
+        what = "command" if is_command else name
         listed = "" if is_command else f"; expected one of {', '.join(known)}"
         raise argparse.ArgumentError(action, f"there is no {what} '{value}'{did_you_mean(value, known) or listed}")
 

@@ -1,4 +1,4 @@
-"""The answers of `sql`, `trace`, `explain` and `dendrogram`: like `answers.py`, but nothing here loads Spark.
+"""The answers of the commands that only read (`sql`, `clusters`, `trace`, ...): like `answers.py`, but without Spark.
 
 `command_line.py` takes this module instead of `answers.py` where a question is answered without Spark. What one command
 needs is imported when it is asked for: `sql` waits for no SciPy.
@@ -18,12 +18,14 @@ from dedup_spark.commands.asking import to_ask
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.schema import CLUSTERS, IMAGES
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
 
 Options = argparse.Namespace
 
 _ROWS = 50
+_CLUSTERS, _IMAGES = 20, 1000
 _THUMBNAILS = 200
 
 
@@ -50,11 +52,16 @@ def _sql(options: Options, config: Config) -> Iterator[str]:
             run_shell(tables, options.rows or _ROWS, vertical=options.vertical)
         elif kind is None:
             yield _shown(tables, query, options)
-        elif options.out:
-            n_rows = write_answer(_rows(tables, query, options.rows), kind, options.out)
-            yield f"{n_rows:,} rows were written to {options.out}"
         else:
-            yield from as_text(_rows(tables, query, options.rows), kind)
+            yield from _as_asked(_rows(tables, query, options.rows), kind, options.out)
+
+
+def _as_asked(rows: Any, kind: str, out: str | None) -> Iterator[str]:
+    """The rows as a text of this format, or in a file."""
+    if out:
+        yield f"{write_answer(rows, kind, out):,} rows were written to {out}"
+    else:
+        yield from as_text(rows, kind)
 
 
 def _rows(tables: SqlTables, query: str, most: int | None) -> Any:
@@ -63,8 +70,12 @@ def _rows(tables: SqlTables, query: str, most: int | None) -> Any:
 
 def _shown(tables: SqlTables, query: str, options: Options) -> str:
     most = options.rows or _ROWS
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return describe_answer(tables.answer(query, most + 1), most, width=width, vertical=options.vertical)
+    return describe_answer(tables.answer(query, most + 1), most, width=_width(), vertical=options.vertical)
+
+
+def _width() -> int | None:
+    """Of the terminal; None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _query(options: Options) -> str | None:
@@ -72,11 +83,7 @@ def _query(options: Options) -> str | None:
     if options.file and options.query:
         raise ConfigError("sql: found a query and --file; give one of the two")
     if options.file:
-        try:
-            with open(os.path.expanduser(options.file), encoding="utf-8") as f:
-                return f.read()
-        except (OSError, UnicodeDecodeError) as e:
-            raise ConfigError(f"--file {options.file}: cannot be read ({e})") from e
+        return _text_of(options.file)
     if options.query not in (None, "-"):
         return str(options.query)
     if options.query is None and sys.stdin.isatty():
@@ -84,6 +91,75 @@ def _query(options: Options) -> str | None:
             raise ConfigError("sql: expected a query; a shell writes no files")
         return None
     return sys.stdin.read()
+
+
+def _text_of(file: str) -> str:
+    try:
+        with open(os.path.expanduser(file), encoding="utf-8") as f:
+            return f.read()
+    except FileNotFoundError as e:
+        raise ConfigError(f"--file {file}: no such file") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"--file {file}: it is no text in UTF-8") from e
+    except OSError as e:
+        why = "it is a folder" if isinstance(e, IsADirectoryError) else e.strerror or str(e)
+        raise ConfigError(f"--file {file}: cannot be read: {why}") from e
+
+
+def _clusters(options: Options, config: Config) -> Iterator[str]:
+    from dedup_spark.commands.clusters.choosing import Choice
+    from dedup_spark.commands.clusters.naming import find_cluster
+    from dedup_spark.commands.clusters.reading import images_of, list_of
+
+    kind, choice = format_of(options.format, options.out), _choice(options)
+    if options.named is not None and choice != Choice():
+        raise ConfigError("clusters: conditions and --sort choose from all clusters; leave them out with one cluster")
+    with to_ask("clusters", None, settings=ViewSettings.of(config), **_place(options)) as tables:
+        cluster_id = None if options.named is None else find_cluster(tables, options.named)
+        if kind is not None:
+            asked = (list_of(choice) if cluster_id is None else images_of(cluster_id)).limited(options.limit)
+            yield from _as_asked(tables.scan(asked.query, asked.values), kind, options.out)
+        elif cluster_id is None:
+            yield _list_of_clusters(tables, choice, options.limit or _CLUSTERS)
+        else:
+            yield _one_cluster(tables, cluster_id, options.limit or _IMAGES)
+
+
+def _choice(options: Options) -> Any:
+    from dedup_spark.commands.clusters.choosing import Choice
+
+    return Choice(
+        sort=options.sort,
+        reverse=options.reverse,
+        min_size=options.min_size,
+        max_size=options.max_size,
+        relations=tuple(options.relation),
+        tiers=tuple(options.tier),
+        edits=tuple(options.edit),
+        removable=options.removable,
+        bridges=options.bridges,
+        paths=tuple(options.path),
+    )
+
+
+def _list_of_clusters(tables: SqlTables, choice: Any, most: int) -> str:
+    from dedup_spark.commands.clusters import naming, reading, text
+
+    asked = reading.list_of(choice).limited(most + 1)
+    rows = tables.ask(asked.query, asked.values).to_pylist()
+    if not rows:
+        return text.nothing_found(is_every=choice.is_every)
+    ids = naming.shown_ids(tables, CLUSTERS, "cluster_id", [row["cluster_id"] for row in rows])
+    return text.describe_list(rows, ids, most, _width())
+
+
+def _one_cluster(tables: SqlTables, cluster_id: int, most: int) -> str:
+    from dedup_spark.commands.clusters import naming, reading, text
+
+    asked, freed = reading.images_of(cluster_id).limited(most + 1), reading.freed_of(cluster_id)
+    rows = tables.ask(asked.query, asked.values).to_pylist()
+    ids = naming.shown_ids(tables, IMAGES, "image_id", [row["image_id"] for row in rows])
+    return text.describe_cluster(rows, tables.ask(freed.query, freed.values).to_pylist()[0], ids, most)
 
 
 def _trace(options: Options, _: Config) -> Iterator[str]:
@@ -97,7 +173,7 @@ def _explain(options: Options, _: Config) -> Iterator[str]:
     from dedup_spark.commands.explain import describe_explanation
 
     if len(options.uri) != 2:
-        raise ConfigError(f"explain: expected --uri twice, once for each image; found it {len(options.uri)} times")
+        raise ConfigError(f"explain: expected --uri twice, once for each image; found {len(options.uri)} of them")
     yield describe_explanation(api.explain(None, *options.uri, **_place(options)))
 
 
@@ -134,6 +210,7 @@ def _dendrogram(options: Options, _: Config) -> Iterator[str]:
 
 ANSWERS: dict[str, Callable[[Options, Config], Iterator[str]]] = {
     "sql": _sql,
+    "clusters": _clusters,
     "trace": _trace,
     "explain": _explain,
     "dendrogram": _dendrogram,

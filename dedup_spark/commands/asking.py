@@ -19,7 +19,7 @@ from dedup_spark.store.view_definitions import ViewSettings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from dedup_spark.commands.opening import Place
+    from dedup_spark.commands.apart import Place
 
 DUCKDB, SPARK = "duckdb", "spark"
 ENGINES = (DUCKDB, SPARK)

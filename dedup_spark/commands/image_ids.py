@@ -1,22 +1,40 @@
-"""Ids and hashes as people see and give them: 16 hex digits, of which the first few are enough. No Spark, no files."""
+"""Ids and hashes as people see and give them: 16 hex digits, of which the first few are enough. No Spark, no files.
+
+One id is shown whole; lists of many show the first eight digits, or as many as tell it from all others.
+"""
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Collection, Iterable
 
 import pyarrow as pa
 
-_ALL = 2**64 - 1
+from dedup_spark.printable import in_hex as in_hex
+
 _DIGITS = 16
 _LEAST = 4
+SHORT = 8
+"""Digits that lists of many ids show at least."""
 _HEX = re.compile(rf"(?:0x)?([0-9a-f]{{{_LEAST},{_DIGITS}}})", re.IGNORECASE)
 _DECIMAL = re.compile(r"-?\d{1,19}")
-_NAME = re.compile(r"(?:\w+_)?(?:id|ids|id_a|id_b|phash|dhash)")
+_NAME = re.compile(r"(?:\w+_)?(?:id|ids|id_a|id_b|phash(?:es)?|dhash)")
 
 
-def in_hex(value: int) -> str:
-    """The 64 bits of a signed number: -2 is fffffffffffffffe."""
-    return f"{value & _ALL:016x}"
+def short_ids(ids: Collection[int], others: Iterable[int]) -> dict[int, str]:
+    """For each id its first digits, eight or as many more as tell it from all of `others`, which may hold it too."""
+    if not ids:
+        return {}
+    in_order = sorted({in_hex(i) for i in (*ids, *others)})
+    common = [_common_digits(a, b) for a, b in itertools.pairwise(in_order)]
+    needed = [max(SHORT, 1 + max(around)) for around in zip([0, *common], [*common, 0], strict=True)]
+    digits = dict(zip(in_order, needed, strict=True))
+    return {i: in_hex(i)[: digits[in_hex(i)]] for i in ids}
+
+
+def _common_digits(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y), len(a))
 
 
 def is_id(name: str, kind: pa.DataType) -> bool:

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark import pipeline
 from dedup_spark.commands import places
+from dedup_spark.commands.apart import Place, folder_below, root_of
 from dedup_spark.commands.upgrade import make_current
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, LeaseError
@@ -38,9 +39,6 @@ from dedup_spark.store.schema import IMAGES
 from dedup_spark.store.tables import Tables, parts_of_name
 
 log = logging.getLogger(__name__)
-
-Place = str | os.PathLike[str]
-"""A path or a URI."""
 
 _LISTING = ("run", "inventory", "plan")
 """Commands that list the lake. The other ones work on what was listed, and need a lake that was."""
@@ -65,15 +63,8 @@ class Opening:
 
     @property
     def root(self) -> str:
-        """The real path where the tables are local, however it was written, else the URI.
-
-        Delta takes a path with `..` in it for another one than the same without.
-        """
-        given = os.fspath(self.tables)
-        if addresses.is_remote(given):
-            return given
-        is_address = given.startswith(("file:", "dbfs:"))
-        return addresses.to_path(addresses.to_uri(given)) if is_address else os.path.realpath(os.path.expanduser(given))
+        """See `root_of`."""
+        return root_of(self.tables)
 
 
 @contextmanager
@@ -275,10 +266,9 @@ def _require_apart(asked: Opening) -> None:
     """
     if not asked.lake:
         return
-    lake, tables = (addresses.to_uri(os.fspath(place)) + "/" for place in (asked.lake, asked.tables))
-    if tables.startswith(lake):
+    if folder_below(asked.tables, asked.lake) is not None:
         raise ConfigError(f"--tables {asked.tables}: is inside the lake ({asked.lake}); choose a folder outside it")
-    below = lake.removeprefix(tables).partition("/")[0] if lake.startswith(tables) else None
+    below = folder_below(asked.lake, asked.tables)
     if below in places.OWN_FOLDERS:
         raise ConfigError(
             f"--lake {asked.lake}: lies in {below}/, which a run makes below --tables {asked.tables}; choose another "

@@ -67,9 +67,10 @@ def find_images(tables: SqlTables, named: str) -> list[dict[str, Any]]:
         found = _images(tables, condition("image_id", ids))
     found = found or _images(tables, "endswith(uri, :uri)", uri=named)
     if not found:
+        by_id = f"an id that begins with '{named}', or " if ids else ""
         raise ConfigError(
-            f"no image has a uri that ends with '{named}'{_near(tables, named)}: check its spelling, and that its lake "
-            "was listed"
+            f"no image has {by_id}a uri that ends with '{named}'{_near(tables, named)}: check its spelling, and that "
+            "its lake was listed"
         )
     if len(found) > _MAX_IMAGES:
         raise ConfigError(

@@ -1,17 +1,19 @@
-"""What a session needs for Delta Lake: two settings, and the jar that was built for its Spark."""
+"""What a session needs for Delta Lake: two settings, and the jar that was built for its Spark.
+
+Spark is imported where it is asked for: `dedup-spark doctor` asks for the jar alone.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Iterable
-from typing import cast
-
-import pyspark
-from py4j.java_gateway import JavaPackage
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING, cast
 
 from dedup_spark.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 DELTA_SETTINGS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -27,8 +29,12 @@ _BUILT_FOR = re.compile(r"delta-spark_(\d+\.\d+)_2\.13")
 _NAMED_IN = ("spark.jars.packages", "spark.jars")
 
 
-def delta_jar(spark_version: str = pyspark.__version__) -> str:
-    """The coordinate for `spark.jars.packages`. Raises ConfigError for a Spark without one."""
+def delta_jar(spark_version: str | None = None) -> str:
+    """The coordinate for `spark.jars.packages`; None: for the installed Spark. Raises ConfigError for one without."""
+    if spark_version is None:
+        import pyspark
+
+        spark_version = pyspark.__version__
     minor = _minor(spark_version)
     if minor not in _SPARKS:
         raise ConfigError(
@@ -52,6 +58,8 @@ def instead_of_wrong_jar(spark_version: str) -> str:
 
 def require_delta(spark: SparkSession) -> None:
     """Raise ConfigError where a session has no Delta Lake, or that of another Spark."""
+    from py4j.java_gateway import JavaPackage
+
     conf = spark.sparkContext.getConf()
     named = ",".join(conf.get(key, "") or "" for key in _NAMED_IN)
     require_fitting_jar(spark.version, filter(None, (jar.strip() for jar in named.split(","))))

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JError
@@ -26,6 +22,7 @@ from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import launch, surroundings
 from dedup_spark.spark.delta import DELTA_SETTINGS, delta_jar, instead_of_wrong_jar
+from dedup_spark.spark.java import require_java as require_java
 from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.store import files
 
@@ -81,7 +78,7 @@ def get_session(app_name: str) -> SparkSession:
             not start: Java 17 or newer is not there, or the user has no name.
     """
     configure_logging()
-    hosted = _is_hosted()
+    hosted = surroundings.is_hosted()
     require_startable()
     is_ours = not hosted and SparkSession.getActiveSession() is None
     spark = _start_local(app_name) if is_ours else _hosted(app_name)
@@ -205,31 +202,7 @@ def require_startable() -> None:
     """Raise ConfigError when `get_session` would get Spark Connect, or would have to start Spark and could not."""
     if is_remote() or "SPARK_REMOTE" in os.environ:
         raise ConfigError(_NO_CONNECT)
-    if not _is_hosted() and SparkSession.getActiveSession() is None:
+    if not surroundings.is_hosted() and SparkSession.getActiveSession() is None:
         require_java()
         surroundings.require_user()
         delta_jar()  # for the installed Spark
-
-
-def _is_hosted() -> bool:
-    """Whether a cluster or spark-submit started this process, and Spark with it."""
-    return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def require_java() -> None:
-    """Raise ConfigError unless the `java` that Spark would start is version 17 or newer."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    install = "install Java 17 (for example `apt-get install openjdk-17-jre-headless`) or point JAVA_HOME at one"
-    if java is None or not Path(java).exists():
-        where = f"JAVA_HOME={home} has no bin/java" if home else "no `java` on the PATH"
-        raise ConfigError(f"Java not found ({where}): {install}")
-    try:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    except OSError as e:
-        raise ConfigError(f"{java} does not run ({e.strerror}): {install}") from e
-    version = re.search(r'version "(?:1\.)?(\d+)', said)
-    if version is None or int(version[1]) < 17:
-        raise ConfigError(
-            f"Java 17 or newer is needed, {java} is {version[1] if version else 'of unknown version'}: {install}"
-        )

@@ -1,6 +1,6 @@
 """What a Spark on this machine needs besides Java: a user with a name, a folder for jars, and names in UTF-8.
 
-Containers often lack one of them, and Java says so in forty lines of a trace, or not at all.
+Containers often lack one of them, and Java says so in forty lines of a trace, or not at all. Spark is not imported.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.store import files
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 _UTF_8_LOCALES = ("C.UTF-8", "C.utf8", "en_US.UTF-8")
 _JARS_OF_IVY = ".ivy2.5.2"
 """Where Spark 4.1 keeps the jars of `spark.jars.packages`, below the home folder."""
+
+
+def is_hosted() -> bool:
+    """Whether a cluster or spark-submit started this process, and Spark with it."""
+    return "DATABRICKS_RUNTIME_VERSION" in os.environ or "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def require_user() -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from string import Template
 from typing import TYPE_CHECKING, Any
@@ -114,15 +116,24 @@ class DuckTables:
 
     def ask(self, query: str, values: Mapping[str, Value] | None = None, given: Given | None = None) -> pa.Table:
         """See `SqlTables`."""
-        text = Template(query).substitute({name: name for name in (*_TABLES, "given")})
+        with explained(self._duckdb, NAMES):
+            return self._interruptible(lambda: self._of_ours(query, values, given).to_arrow_table())
+
+    def scan(self, query: str, values: Mapping[str, Value] | None = None) -> pa.RecordBatchReader:
+        """See `SqlTables`."""
+        with explained(self._duckdb, NAMES):
+            return self._read(self._interruptible(lambda: self._of_ours(query, values)))
+
+    def _of_ours(self, query: str, values: Mapping[str, Value] | None, given: Given | None = None) -> Any:
+        """The query as a relation of DuckDB, with what it names open."""
+        text = Template(query).substitute({name: name for name in (*NAMES, "given")})
         text = re.sub(r"(?<!:):(\w+)", r"$\1", text)
         self._open_all_named(text)
         if given is not None:
             names = Columns(given.columns)
             columns = list(zip(*given.rows, strict=True)) or [()] * len(names.names)
             self._connection.register("given", pa.table(list(map(pa.array, columns)), names.names).cast(names.arrow))
-        with explained(self._duckdb, NAMES):
-            return self._connection.sql(text, params=dict(values or {})).to_arrow_table()
+        return self._connection.sql(text, params=dict(values) if values else None)
 
     def rows(self, table: Table, ids: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """See `SqlTables`. Reads the ids of the files that may hold them, then the row groups that do."""
@@ -145,23 +156,42 @@ class DuckTables:
         asked = self._asked(query)
         with explained(self._duckdb, NAMES):
             found = self._connection.sql(asked)
-            table = (found if max_rows is None else found.limit(max_rows)).to_arrow_table()
+            limited = found if max_rows is None else found.limit(max_rows)
+            table = self._interruptible(limited.to_arrow_table)
         return pa.Table.from_batches(map(_with_integers, table.to_batches()), _with_integers(table.schema))
 
     def stream(self, query: str) -> pa.RecordBatchReader:
         """See `SqlTables`."""
         asked = self._asked(query)
         with explained(self._duckdb, NAMES):
-            reader = self._connection.sql(asked).to_arrow_reader(_BATCH_ROWS)
+            return self._read(self._connection.sql(asked))
+
+    def _read(self, found: Any) -> pa.RecordBatchReader:
+        """The rows of a relation, batch by batch; errors are ours, also where they come late."""
+        reader = self._interruptible(lambda: found.to_arrow_reader(_BATCH_ROWS))
 
         def batches() -> Iterator[pa.RecordBatch]:
             with explained(self._duckdb, NAMES):
-                yield from map(_with_integers, reader)
+                while (batch := self._interruptible(lambda: next(reader, None))) is not None:
+                    yield _with_integers(batch)
 
         return pa.RecordBatchReader.from_batches(_with_integers(reader.schema), batches())
 
     def close(self) -> None:
         self._connection.close()
+
+    def _interruptible(self, ask: Callable[[], Any]) -> Any:
+        """What `ask` returns, from a thread of its own: the main thread must hear Ctrl-C, and DuckDB looks for it in
+        some queries only."""
+        if threading.current_thread() is not threading.main_thread():
+            return ask()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(ask)
+            try:
+                return asked.result()
+            finally:
+                if not asked.done():
+                    self._connection.interrupt()
 
     def _asked(self, query: str) -> str:
         """The query as DuckDB takes it, with the tables and views that it names open. Raises ConfigError."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.near import did_you_mean
 
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(
@@ -40,7 +40,7 @@ def require_one_question(duckdb: Any, statements: Sequence[Any]) -> None:
 
 @contextmanager
 def explained(duckdb: Any, names: Mapping[str, Sequence[str]]) -> Iterator[None]:
-    """Raise an error of DuckDB as ConfigError where the query is at fault, else as DedupError.
+    """Raise an error of DuckDB as ConfigError where the query is at fault, in its values too, else as DedupError.
 
     `names`: the columns of every table and view, for names that are near to those that are not there.
     """
@@ -58,7 +58,10 @@ def explained(duckdb: Any, names: Mapping[str, Sequence[str]]) -> Iterator[None]
         if "KeyboardInterrupt" in str(e):  # while it asked Arrow, which is Python
             raise KeyboardInterrupt from e
         hint = "; to_id('...') is the number of an id in hex" if _HEX.search(str(e)) else ""
-        raise DedupError(f"the query failed: {_first(e)}{hint}") from e
+        is_of_query = isinstance(
+            e, (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
+        )
+        raise (ConfigError if is_of_query else DedupError)(f"the query failed: {_first(e)}{hint}") from e
     except RuntimeError as e:  # where a handler of Python raised in the middle of a query, DuckDB says this
         if str(e) != "Query interrupted":
             raise
@@ -67,23 +70,16 @@ def explained(duckdb: Any, names: Mapping[str, Sequence[str]]) -> Iterator[None]
 
 def _told(text: str, names: Mapping[str, Sequence[str]]) -> str:
     if found := _NO_TABLE.search(text):
-        return f"there is no table or view '{found[1]}'{_near(found[1], names) or f'; there are {", ".join(names)}'}"
+        near = did_you_mean(found[1], names) or f"; there are {', '.join(names)}"
+        return f"there is no table or view '{found[1]}'{near}"
     if found := _NO_COLUMN.search(text):
         name = found["bare"] or found["of_table"]
         listed = _CANDIDATES.search(text)
         candidates = re.findall(r'"(?:[^".]*\.)?([^"]+)"', listed[1]) if listed else []
         every = [column for columns in names.values() for column in columns]
-        near = _near(name, [*candidates, *every]) or _near_of(candidates)
-        return f"there is no column '{name}'{near}"
+        near = did_you_mean(name, candidates) or did_you_mean(name, every)
+        return f"there is no column '{name}'{near or '; DESCRIBE and the name of a table or view lists its columns'}"
     return _first(text)
-
-
-def _near(name: str, known: Mapping[str, Sequence[str]] | Sequence[str]) -> str:
-    return _near_of(difflib.get_close_matches(name.lower(), dict.fromkeys(known), n=3, cutoff=0.6))
-
-
-def _near_of(names: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(f"'{name}'" for name in names)}?" if names else ""
 
 
 def _first(e: object) -> str:

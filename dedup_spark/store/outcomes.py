@@ -2,7 +2,7 @@
 
 Schedulers read it where the platform hides the exit code: YARN makes 1 of every code, Kubernetes in cluster mode 0. A
 run writes `<run id>.json`, which the next command of the same run replaces; a command with `--result NAME` writes that
-name too, also where it was refused before a run began.
+name too, also where it was refused before a run began, or ended by a signal.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ folder where the catalog keeps them.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.near import did_you_mean
 from dedup_spark.store import dbfs
 from dedup_spark.store.schema import ALL, Table
 from dedup_spark.store.table_format import read_format
@@ -108,8 +108,7 @@ def _named(name: str) -> Table:
             f"'{name}' is a view, SQL that needs an engine: query it by dedup_spark.sql(None, ...). Without an engine "
             f"there are the tables {', '.join(known)}"
         )
-    close = difflib.get_close_matches(name, known, n=1)
-    raise ConfigError(f"no table '{name}'" + (f"; did you mean '{close[0]}'?" if close else f": {', '.join(known)}"))
+    raise ConfigError(f"no table '{name}'{did_you_mean(name, known) or f': {", ".join(known)}'}")
 
 
 def root_of(tables: str) -> str:

@@ -21,7 +21,7 @@ from dedup_spark.spark.task_errors import error_of_task
 from dedup_spark.store.schema import ALL, Table
 from dedup_spark.store.sql_tables import Given, Value
 from dedup_spark.store.tables import Tables
-from dedup_spark.store.view_definitions import ViewSettings
+from dedup_spark.store.view_definitions import VIEWS, ViewSettings, query_of
 from dedup_spark.store.views import open_views
 
 _READING = ("Describe", "Show", "ExplainCommand")
@@ -40,9 +40,14 @@ class SparkTables:
         """See `SqlTables`."""
         name = f"given_{secrets.token_hex(8)}"
         sources = {table.name: self._tables.sql_source(table) for table in ALL}
+        views = {view.name: f"({query_of(view, sources, self._settings)})" for view in VIEWS}
         with self._view(name, given):
-            text = Template(query).substitute(sources, given=name)
+            text = Template(query).substitute(sources, **views, given=name)
             return self._tables.spark.sql(_with_values(text, values or {})).toArrow()
+
+    def scan(self, query: str, values: Mapping[str, Value] | None = None) -> pa.RecordBatchReader:
+        """See `SqlTables`; the driver holds the whole answer."""
+        return self.ask(query, values).to_reader()
 
     def rows(self, table: Table, ids: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """See `SqlTables`."""
@@ -82,7 +87,7 @@ class SparkTables:
 def _with_values(query: str, values: Mapping[str, Value]) -> str:
     """The query with literals for `:name`: Delta's parser leaves Spark's own named parameters unbound (Spark 4.1)."""
     literals = {name: _literal(value) for name, value in values.items()}
-    return re.sub(r"(?<!:):([a-z_]+)\b", lambda found: literals.get(found[1], found[0]), query)
+    return re.sub(r"(?<!:):([a-z]\w*)", lambda found: literals.get(found[1], found[0]), query)
 
 
 def _literal(value: Value) -> str:

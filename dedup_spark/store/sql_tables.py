@@ -1,7 +1,8 @@
 """Tables that answer SQL: what commands ask them with, whichever engine runs the query. No Spark.
 
 `duck.py` has them without Spark, `spark_sql.py` by a session. A query is written once, in what both engines understand
-(see `view_definitions.py`): `$images` stands for the table, `:uri` for a value, `$given` for the rows handed over.
+(see `view_definitions.py`): `$images` is the table, `$duplicates` the view, `:uri` a value and `$given` the rows handed
+over.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class SqlTables(Protocol):
 
     def ask(self, query: str, values: Mapping[str, Value] | None = None, given: Given | None = None) -> pa.Table:
         """The answer to a query of ours, in memory."""
+        ...
+
+    def scan(self, query: str, values: Mapping[str, Value] | None = None) -> pa.RecordBatchReader:
+        """The same batch by batch, for answers larger than memory."""
         ...
 
     def rows(self, table: Table, ids: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:

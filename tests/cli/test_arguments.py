@@ -75,3 +75,23 @@ def test_how_much_is_said_stands_before_the_command_or_behind_it(place: str, wor
 
 def test_commands_that_leave_work_behind_are_those_that_go_on() -> None:
     assert {step.value for step in StepName} <= CONTINUES
+
+
+@pytest.mark.parametrize("words", [["--tables", "x", "run"], ["--tables=x"], ["--lake", "x"]])
+def test_an_option_of_a_command_in_front_of_it_is_told_where_it_stands(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        make_parser().parse_args(words)
+    assert left.value.code == 2
+    option = words[0].partition("=")[0]
+    assert (
+        f"there is no option {option} in front of a command; those of a command stand behind" in capsys.readouterr().err
+    )
+
+
+def test_the_examples_of_help_are_accepted() -> None:
+    texts = HELP["dedup-spark clusters"].partition("For example: ")[2].split("; ")
+    assert len(texts) == 2
+    for text in texts:
+        make_parser().parse_args(text.split()[1:])

@@ -101,6 +101,8 @@ def test_no_file_and_nothing_of_this_process_is_read(known: DuckTables, tmp_path
         ("SELECT i.uriz FROM images AS i", "there is no column 'uriz'; did you mean 'uri'"),
         ("SELECT * FROM imagez", "there is no table or view 'imagez'; did you mean 'images'"),
         ("SELECT * FROM xyz", "there is no table or view 'xyz'; there are images, "),
+        ("SELECT foo FROM images", "there is no column 'foo'; DESCRIBE and the name of a table or view lists its"),
+        ("SELECT clustr_size FROM clusters", "there is no column 'clustr_size'; did you mean 'cluster_size'?"),
         ("SELEC 1", "syntax error at or near"),
         ("SELECT nosuch(1) FROM images", "nosuch does not exist"),
     ],
@@ -122,6 +124,14 @@ def test_a_query_that_fails_as_it_runs_is_told_in_one_sentence(known: DuckTables
         known.stream("SELECT * FROM images WHERE image_id = '85bbc2cb075981a8'").read_all()
 
 
+@pytest.mark.parametrize(
+    "query", ["SELECT cast('a' AS INT)", "SELECT ?", "SELECT * FROM images WHERE image_id = '85bbc2cb075981a8'"]
+)
+def test_a_query_whose_values_do_not_fit_is_a_mistake_of_the_query(known: DuckTables, query: str) -> None:
+    with pytest.raises(ConfigError, match=r"^the query failed: "):
+        known.answer(query)
+
+
 def test_rows_of_wide_columns_are_found_by_their_ids(known: DuckTables) -> None:
     found = known.rows(FEATURES, [3, 7, 99], ["embedding", "image_id"]).sort_by("image_id")
     assert found.to_pydict() == {"embedding": [bytes([3] * 4), bytes([7] * 4)], "image_id": [3, 7]}
@@ -133,6 +143,14 @@ def test_a_query_of_ours_takes_values_and_rows(known: DuckTables) -> None:
     found = known.ask(query, {"uri": f"{LAKE}/edited.jpg"}, Given.ids([3, 4, 99]))
     assert found["image_id"].to_pylist() == [3]
     assert not len(known.ask(query, {"uri": "it's"}, Given.ids([])))
+
+
+def test_a_query_of_ours_names_views_and_comes_batch_by_batch_too(known: DuckTables) -> None:
+    query = "SELECT image_id FROM $duplicates WHERE cluster_id = :cluster_id ORDER BY image_id"
+    asked = known.ask(query, {"cluster_id": 6})
+    assert asked["image_id"].to_pylist() == [7, 11, 12]
+    assert known.scan(query, {"cluster_id": 6}).read_all() == asked
+    assert known.scan("SELECT count(*) AS n FROM $images").read_all()["n"].to_pylist() == [12]
 
 
 def test_where_there_are_no_tables_or_older_ones_a_sentence_says_so(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list
 
+from dedup_spark.commands.clusters.naming import clusters_of_id
 from dedup_spark.commands.dendrogram.curves import Curve
 from dedup_spark.commands.dendrogram.lake_curves import curve_of_component, curve_of_labelled_pairs, curve_of_lake
 from dedup_spark.commands.dendrogram.tree import Dendrogram, Leaf, axis_of, require_height
-from dedup_spark.commands.image_ids import condition, in_hex, readings
+from dedup_spark.commands.image_ids import readings
 from dedup_spark.commands.labels import Labels, read_labels
 from dedup_spark.commands.last_settings import Settings, last_settings, least_probability
 from dedup_spark.commands.trace import find_one_image
@@ -131,14 +132,10 @@ def _image_id(tables: SqlTables, asked: Asked) -> int:
     """Of the image that was asked for, or of the keeper of the cluster."""
     if asked.image is not None:
         return int(find_one_image(tables, asked.image)["image_id"])
-    of_cluster = condition("cluster_id", readings(str(asked.cluster_id)))
-    keepers = tables.ask(f"SELECT image_id, cluster_id FROM $clusters WHERE {of_cluster} AND is_keeper LIMIT 6")
-    if not len(keepers):
-        raise ConfigError(f"{asked.named}: there is no such cluster; give a cluster_id of the table clusters")
-    if len(keepers) > 1:
-        some = ", ".join(map(in_hex, keepers["cluster_id"].to_pylist()))
-        raise ConfigError(f"{asked.named}: several clusters have an id that begins so; give more of it: {some}")
-    return int(keepers["image_id"][0].as_py())
+    keepers = clusters_of_id(tables, str(asked.cluster_id))
+    if not keepers:
+        raise ConfigError(f"{asked.named}: there is no such cluster; `dedup-spark clusters` lists them")
+    return int(keepers[0]["image_id"])
 
 
 def _representative(tables: SqlTables, image_id: int) -> int:

@@ -13,6 +13,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import input_of_thumbnail
+from dedup_spark.printable import in_hex
 from dedup_spark.stages.reading.decoder_pool import DecoderPool
 from dedup_spark.stages.reading.embedding import with_embeddings
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings, decoders_of, fetch_row, read_ahead
@@ -53,7 +54,7 @@ def _of_thumbnail(row: dict[str, Any], settings: TaskSettings, planner: Planner)
     try:
         pixels = input_of_thumbnail(row["thumbnail"], settings.signature)
     except (UnidentifiedImageError, OSError, TypeError) as e:
-        raise TableError(f"the thumbnail of image {row['image_id']} in features cannot be decoded: {e}") from e
+        raise TableError(f"the thumbnail of image {in_hex(row['image_id'])} in features cannot be decoded: {e}") from e
     return {"image_id": row["image_id"], "model_input": planner.input_of(pixels)}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
-from dedup_spark.printable import isolated
+from dedup_spark.printable import in_hex, isolated
 from dedup_spark.stages.report.values import RejectExample, Report, ShownMember, readable_bytes
 
 _MAX_MESSAGE_CHARACTERS = 160
@@ -56,6 +56,7 @@ def _template() -> Template:
         "in_a_title": _in_a_title,
         "isolated": isolated,
         "json": json.dumps,
+        "hex": in_hex,
         "number": "{:,}".format,
         "percent": "{:.1%}".format,
         "shortened": _shortened,

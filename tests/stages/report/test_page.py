@@ -134,7 +134,7 @@ def test_a_cluster_shows_thumbnails_relation_similarity_and_how_many_are_not_sho
     assert "data:image/jpeg;base64,/9gga2VwdCD/2Q==" in page
     text = words(REPORT)
     assert "30 images 41.0 MB could be freed" in text
-    assert "cluster_id = 77 · in s3://b/photos/" in text
+    assert "cluster 000000000000004d · in s3://b/photos/" in text
     assert "keeper4,000 × 3,000 px 2.00 MBkept.jpg" in text
     assert "edited copy800 × 600 px 1.50 MB cosine 0.750 pHash differs 9/64c.tar › in/copy.jpg" in text
     assert "and 28 more members" in text

@@ -58,7 +58,7 @@ def test_page_and_script_are_written_and_show_what_the_tables_hold(known: Tables
     for image_id in (1, 2, 3, 4, 5, 6, 7, 11, 12):  # all members, no other image
         assert base64.b64encode(thumbnail(image_id)).decode() in page
     assert page.count("data:image/jpeg") == 9
-    assert page.index("cluster_id = 1 ") < page.index("cluster_id = 6")  # five members before four
+    assert page.index("cluster 0000000000000001") < page.index("cluster 0000000000000006")  # five members before four
     assert "file ends early" in page
     assert "&lt;img src=x" in page
     assert "<img src=x" not in page
