@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TABLES ?= demo/tables
 LAKE ?=
+PLATFORM ?=
+EXTRAS ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser test-matrix mutants lint types docs check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser test-matrix test-platforms package mutants lint types docs check bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +61,12 @@ test-rapids: setup  ## the whole job with NVIDIA's RAPIDS accelerator, which exp
 test-raw: setup  ## camera RAW on the photo of a real camera (fetches 18 MB once)
 	$(BIN)/python -m pytest -m camera tests/kernels/decoding/test_camera_raw.py
 
+package: setup  ## what a platform needs, pinned, in build/package: make package PLATFORM=emr|k8s|databricks|standalone
+	@$(BIN)/python conf/package.py $(PLATFORM) $(if $(EXTRAS),--extras $(EXTRAS)) $(ARGS)
+
+test-platforms: setup  ## a real YARN and standalone cluster, Kubernetes' API, Hive's metastore (fetches 0.5 GB once)
+	$(BIN)/python -m pytest -m 'platforms or not platforms' tests/platforms $(ARGS)
+
 test-matrix: setup  ## the whole job on the demo lake with Spark 4.0, 4.1 and 4.2, and each Python that is here (fetches 1.4 GB once)
 	$(BIN)/python tests/version_matrix.py $(ARGS)
 
@@ -87,8 +95,9 @@ check: lint types test  ## what CI runs
 bench: setup  ## every benchmark, small
 	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f --quick || exit 1; done
 
-lock: setup  ## write requirements.lock from what is installed
+lock: setup  ## write requirements.lock from what is installed, and conf/clusters.lock
 	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	@$(BIN)/python conf/package.py --lock
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build demo

@@ -14,7 +14,8 @@ Usage: ./spark-submit.sh [options] JOB [-- arguments of the job]
   --master MASTER       Spark master (default: local[*,4] for local, else spark.master of the platform's conf)
   --conf KEY=VALUE      a Spark setting, stronger than the platform's conf; may be repeated
   --overlay rapids      add conf/rapids/overlay.conf (GPU joins and aggregates; not for extract and embed alone)
-  --archive ENV.tar.gz  a packed Python environment for the cluster (conda-pack or venv-pack)
+  --archive ENV.tar.gz  a packed Python environment for the cluster (default: the one that `make package PLATFORM=NAME`
+                        built, where it did; --archive= leaves it out)
   --dry-run             print the command on one line, quoted for a shell; write nothing, start no Spark
   --help                this text
 
@@ -104,6 +105,21 @@ job_option() {
   printf '%s' "$value"
 }
 
+# The arguments of the job, in `renamed`, with another value of an option.
+rename_option() {
+  local option=$1 value=$2
+  shift 2
+  renamed=()
+  while [ $# -gt 0 ]; do
+    case $1 in
+      "$option="*) renamed+=("$option=$value") ;;
+      "$option") renamed+=("$option" "$value") && shift ;;
+      *) renamed+=("$1") ;;
+    esac
+    shift
+  done
+}
+
 # The text of a file by its path or URI, with what is here: the cluster's Hadoop, the AWS CLI, or the package itself.
 read_file() {
   local uri=$1
@@ -163,7 +179,7 @@ PYTHON
 
 # --- the command line -------------------------------------------------------------------------------------
 
-platform=local master='' overlay='' archive='' dry_run=no job='' confs=()
+platform=local master='' overlay='' archive=unnamed dry_run=no job='' confs=()
 while [ $# -gt 0 ]; do
   case $1 in
     --platform=* | --master=* | --conf=* | --overlay=* | --archive=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
@@ -191,6 +207,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 
+if [ "$platform" = standalone ]; then
+  platform=standalone-gpu
+fi
 properties=$root/conf/$platform/spark-defaults.conf
 if [ "$platform" = databricks ]; then
   refuse "Databricks takes a job definition, not spark-submit: see conf/databricks/README.md (spark-submit platforms: $(known_platforms))"
@@ -210,6 +229,15 @@ case ${master:-$(setting spark.master)} in
   local | local\[* | local-cluster\[*) on_this_machine=yes ;;
   *) on_this_machine=no ;;
 esac
+
+in_cluster=no
+if [ "$on_this_machine" = no ] && [ "$(setting spark.submit.deployMode)" = cluster ]; then in_cluster=yes; fi
+
+if [ "$archive" = unnamed ]; then
+  archive=''
+  built=$root/build/package/$platform/environment.tar.gz
+  if [ "$on_this_machine" = no ] && [ -f "$built" ]; then archive=$built; fi
+fi
 
 # --- what runs it -----------------------------------------------------------------------------------------
 
@@ -263,9 +291,26 @@ if [ -n "$packages" ]; then
   command+=(--conf "spark.jars.packages=$packages")
 fi
 command+=(--py-files "$package")
+files=()
 case $(setting spark.executor.resource.gpu.discoveryScript) in
-  ./*) command+=(--files "$root/conf/getGpusResources.sh") ;; # a script in the executor's working folder
+  ./*) files+=("$root/conf/getGpusResources.sh") ;; # a script in the executor's working folder
 esac
+# A driver in the cluster finds the settings file of this machine in its working folder.
+config_file=$(job_option --config "$@")
+if [ "$in_cluster" = yes ] && [ -n "$config_file" ]; then
+  case $config_file in
+    *://*) ;;
+    *)
+      [ -f "$config_file" ] || refuse "--config $config_file: no such file"
+      files+=("$config_file")
+      rename_option --config "${config_file##*/}" "$@"
+      set -- "${renamed[@]}"
+      ;;
+  esac
+fi
+if [ ${#files[@]} -gt 0 ]; then
+  command+=(--files "$(IFS=, && printf '%s' "${files[*]}")")
+fi
 
 if [ -n "$archive" ]; then
   case ${master:-cluster} in
@@ -297,10 +342,22 @@ for pair in ${confs[@]+"${confs[@]}"}; do
 done
 command+=("$job_file" "$@")
 
+# What such a driver prints, and writes to a path, is in its container, which ends with it.
+if [ "$in_cluster" = yes ]; then
+  name=${job_file##*/} out=$(job_option --out "$@")
+  name=${name%.py}
+  case $name in calibrate | verify_removal) out=${out:-the file in its working folder} ;; esac
+  case $name in sql | trace | explain | dendrogram | plan) out=${out:-what it prints} ;; esac
+  case $out in
+    '' | *://*) ;;
+    *) printf 'spark-submit.sh: %s of %s is where the driver runs, in a container of the cluster: start it here (--conf spark.submit.deployMode=client); sql, trace, explain and dendrogram need no Spark (docs/commands.md)\n' "$out" "$name" >&2 ;;
+  esac
+fi
+
 # A job whose driver is elsewhere leaves its exit code in a file, unless nobody waits for its end.
 result='' tables=$(job_option --tables "$@")
 waits=$(setting spark.yarn.submit.waitAppCompletion)$(setting spark.kubernetes.submission.waitAppCompletion)
-if [ "$on_this_machine" = no ] && [ "$(setting spark.submit.deployMode)" = cluster ] && [ -n "$tables" ] && [[ $waits != *false* ]]; then
+if [ "$in_cluster" = yes ] && [ -n "$tables" ] && [[ $waits != *false* ]]; then
   name=$(job_option --result "$@")
   if [ -z "$name" ]; then
     name=submit-$$-$RANDOM$RANDOM

@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     here = Path(__file__).parent
     for item in items:
-        is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos"))
+        is_long = any(item.get_closest_marker(name) for name in ("slow", "chaos", "platforms"))
         starts_its_own = is_long and not item.path.relative_to(here).as_posix().startswith(_LONG_WITHOUT_SPARK)
         if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
@@ -148,11 +148,17 @@ class FinishedRun:
 
 
 @pytest.fixture(scope="session")
-def finished(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
-    """Read only: shared by all tests that ask for it. Made as users make it: see `_run_the_command`."""
+def finished_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that run: `lake`, and its `tables`. Made as users make it: see `_run_the_command`."""
+    return made_once(tmp_path_factory, "finished", _run_the_command)
+
+
+@pytest.fixture(scope="session")
+def finished(spark: SparkSession, finished_root: Path) -> FinishedRun:
+    """Read only: shared by all tests that ask for it."""
     from dedup_spark.store.tables import Tables
 
-    root = made_once(tmp_path_factory, "finished", _run_the_command)
+    root = finished_root
     lake = pickle.loads((root / "lake.pickle").read_bytes())
     return FinishedRun(lake, Tables(spark, str(root / "tables")))
 

