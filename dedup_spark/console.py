@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import warnings
 from datetime import UTC, datetime
 from typing import TextIO
@@ -140,11 +139,14 @@ def answer(text: str) -> None:
 
 
 def last_words(text: str) -> None:
-    """`say` from inside a signal: the stream may be in the middle of a write, so it goes around it."""
+    """`say` from inside a signal: the stream may be in the middle of a write, so it goes around it.
+
+    Nothing is written to it any more: threads that lose their JVM in the middle of a call, PySpark's own among them,
+    write traces.
+    """
     console = _ours() or Console()
-    logging.disable(logging.CRITICAL)  # what threads say of a Spark that is being ended
-    threading.excepthook = lambda _: None
     os.write(_STANDARD_ERROR, f"{console.end_progress()}{console.sentence(text)}\n".encode(errors="replace"))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_ERROR)
 
 
 def _hush_libraries() -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING
+from typing import Any
 
 from dedup_spark.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 MOUNT = "/dbfs"
 _OF_DBFS = re.compile(rf"(?:(?i:dbfs:)/+|{MOUNT}/)(?!Volumes/)")
@@ -30,8 +27,9 @@ def to_path(place: str) -> str:
     return re.sub(f"^{MOUNT}/+Volumes(?=/|$)", "/Volumes", re.sub("^(?i:dbfs:)/*", f"{MOUNT}/", place))
 
 
-def to_spark(spark: SparkSession, path: str) -> str:
-    """A local path as Spark takes it: `/dbfs/a` is `dbfs:/a` where it knows DBFS, and would be `dbfs:/dbfs/a` there."""
+def to_spark(spark: Any, path: str) -> str:
+    """A local path as a SparkSession takes it: `/dbfs/a` is `dbfs:/a` where it knows DBFS, and would be `dbfs:/dbfs/a`
+    there. Its type is not imported, as questions without Spark load this module."""
     if not path.startswith(f"{MOUNT}/") or not _OF_DBFS.match(path):
         return path
     knows_dbfs = spark._jsparkSession.sessionState().newHadoopConf().get("fs.dbfs.impl")

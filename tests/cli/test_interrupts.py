@@ -15,12 +15,15 @@ from dedup_spark.cli.interrupts import ending_at_once
 from dedup_spark.store import lease
 
 WAITING = """
-    import subprocess, sys, threading, time
+    import os, subprocess, sys, threading, time
     from dedup_spark.cli.interrupts import ending_at_once
-    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()  # it is ready
+    first_to_end = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdin=subprocess.PIPE)
     def noise():
-        time.sleep(0.2)
-        raise RuntimeError("what a thread says when its JVM is gone")
+        os.waitid(os.P_PID, first_to_end.pid, os.WEXITED | os.WNOWAIT)
+        print("what a thread says when its JVM is gone", file=sys.stderr, flush=True)
+    threading.Thread(target=noise, daemon=True).start()
     with ending_at_once("The same command continues: dedup-spark run"):
         print(child.pid, flush=True)
         try:
@@ -30,8 +33,8 @@ WAITING = """
         finally:
             print("put in order", flush=True)
 """
-OBEYS = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+OBEYS = "import time; print(flush=True); time.sleep(600)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
 
 
 def started(code: str, *arguments: str) -> subprocess.Popen[str]:

@@ -24,8 +24,8 @@ from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.rendering import hashable
 
-MAX_FILM_PIXELS, MAX_PAGE_PIXELS, MAX_FRAMES = 1 << 27, 1 << 28, 4_096
 FRAMES_OF_LONGER = 256
+MAX_FILM_PIXELS, MAX_PAGE_PIXELS, MAX_FRAMES = 1 << 27, 1 << 28, 4_096
 """134 million pixels are 775 frames of 480 x 360: 6 to 9 seconds of GIF, AVIF and WebP, 23 of PNG. 268 million are 31
 pages of A4 at 300 dots per inch."""
 MAX_MOMENTS = 64
@@ -80,7 +80,8 @@ def read_film(frames: Frames, first: Timed, decode: Callable[[int], Timed | None
 def _decoded(frames: Frames, first: Timed, decode: Callable[[int], Timed | None]) -> Iterator[Timed]:
     yield first
     n_pixels, most_pixels = _area(first), MAX_FILM_PIXELS if frames.is_film else MAX_PAGE_PIXELS
-    for place in frames.places[1 : MAX_FRAMES if len(frames.places) <= MAX_FRAMES else FRAMES_OF_LONGER]:
+    most_frames = MAX_FRAMES if len(frames.places) <= MAX_FRAMES else min(MAX_FRAMES, FRAMES_OF_LONGER)
+    for place in frames.places[1:most_frames]:
         found = decode(place) if n_pixels < most_pixels else None
         if found is None:
             return

@@ -8,6 +8,7 @@ from PIL import Image
 from dedup_spark.kernels.decoding import deep
 from dedup_spark.kernels.decoding.colours import Colours, colours_of
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.strips import strips
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
@@ -84,11 +85,16 @@ def over_ground(rgba: Image.Image) -> Image.Image:
     Copies of other sizes and formats have the same mean, and so the same ground; the colour of fully transparent pixels
     has no weight.
     """
-    alpha = np.asarray(rgba.getchannel("A")).astype(np.float32)
-    luma = np.asarray(rgba.convert("RGB").convert("L")).astype(np.float32)
-    faintness = float(((255 - luma) * alpha).sum(dtype=np.float64)), float(alpha.sum(dtype=np.float64))
-    ground = "black" if faintness[0] < _FAINT_LEVELS * faintness[1] else "white"
+    below_white, weights = map(sum, zip(*map(_weighed, strips(rgba)), strict=True))
+    ground = "black" if below_white < _FAINT_LEVELS * weights else "white"
     return Image.alpha_composite(Image.new("RGBA", rgba.size, ground), rgba).convert("RGB")
+
+
+def _weighed(rgba: Image.Image) -> tuple[int, int]:
+    """The sum of how far each pixel is below white, weighted by its alpha, and that of the weights."""
+    alpha = np.asarray(rgba.getchannel("A")).astype(np.int32)
+    luma = np.asarray(rgba.convert("RGB").convert("L")).astype(np.int32)
+    return int(((255 - luma) * alpha).sum(dtype=np.int64)), int(alpha.sum(dtype=np.int64))
 
 
 def in_8_bits(picture: Picture) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from known_trees import known_tree
 
-from dedup_spark import api
+from dedup_spark.api import questions as api
 from dedup_spark.cli import main
 from dedup_spark.commands.dendrogram.texts import to_newick
 from dedup_spark.commands.dendrogram.tree import Dendrogram
@@ -19,7 +19,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of the last call of `api.dendrogram`."""
     found: dict[str, Any] = {}
 
-    def dendrogram(_: None, cluster: int | None, **options: Any) -> Dendrogram:
+    def dendrogram(_: None, cluster: str | None, **options: Any) -> Dendrogram:
         found.update(options, cluster=cluster)
         return known_tree(at=0.5 if options["at"] is None else options["at"])
 
@@ -32,7 +32,7 @@ def test_without_options_the_tree_is_printed_and_nothing_more_is_read(
 ) -> None:
     assert main(["dendrogram", "--cluster", "10"]) == 0
     assert capsys.readouterr().out.strip() == to_newick(known_tree())
-    assert (asked["cluster"], asked["image"], asked["max_thumbnails"], asked["of_lake"]) == (10, None, 0, False)
+    assert (asked["cluster"], asked["image"], asked["max_thumbnails"], asked["of_lake"]) == ("10", None, 0, False)
 
 
 def test_another_cut_is_listed_and_a_page_is_written_with_thumbnails_and_the_curves_of_the_lake(
@@ -42,7 +42,7 @@ def test_another_cut_is_listed_and_a_page_is_written_with_thumbnails_and_the_cur
     options = ["--at", "0.8", "--out", str(out), "--pairs", str(pairs), "--max-pictures", "60", "--thumbnails", "7"]
     assert main(["dendrogram", "--image", "a.jpg", *options]) == 0
     printed = capsys.readouterr().out
-    assert "would join cluster 10, 11, 12" in printed
+    assert "would join cluster 000000000000000a, 000000000000000b, 000000000000000c" in printed
     assert f"was written to {out}" in printed
     assert out.read_text().startswith("<!doctype html>")
     assert {name: asked[name] for name in ("image", "at", "pairs", "max_pictures", "max_thumbnails", "of_lake")} == {

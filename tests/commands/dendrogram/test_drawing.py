@@ -84,7 +84,7 @@ def test_axis_unit_cut_and_clusters_with_their_keepers_are_named() -> None:
     assert AXIS.name in said
     assert "cut 0.5" in said
     assert "at 0.8" in said
-    assert "keeper: file:///l/0.jpgcluster 10" in said
+    assert "keeper: file:///l/0.jpgcluster 000000000000000a" in said
     assert "in no cluster" in said
     assert any("component 100 of 6 pictures" in text and "average linkage" in text for text in said)
     assert len(dashed(known_tree(at=0.8))) == 2
@@ -128,7 +128,7 @@ CURVE = Curve(
 def test_the_page_holds_the_drawing_the_groups_and_the_curves_and_says_what_was_divided() -> None:
     page = to_html(known_tree(curves=(CURVE,), decided_by={"geometry": 3, "undecided": 1}))
     assert page.count("<svg") == 2
-    assert "A group of 2 pictures: divided after the cut into cluster 11, 12" in page
+    assert "A group of 2 pictures: divided after the cut into cluster 000000000000000b, 000000000000000c" in page
     assert "geometry 3, undecided 1." in page
     assert "Expected, not counted." in page
     row = next(line for line in page.split("\n") if "of the run)" in line)
