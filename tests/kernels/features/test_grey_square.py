@@ -7,8 +7,21 @@ from PIL import Image
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels.features.grey_square import grey_square
 
-SIZES = [(500, 375), (375, 500), (333, 499), (1200, 800), (640, 16), (97, 101), (32, 32), (31, 17), (5, 3), (1, 1)]
-LEFT_TO_PILLOW = [(100, 900), (1, 60), (1100, 1000)]
+SIZES = [
+    (500, 375),
+    (375, 500),
+    (333, 499),
+    (1200, 800),
+    (640, 16),
+    (97, 101),
+    (32, 32),
+    (31, 17),
+    (5, 3),
+    (1, 1),
+    (1900, 1270),
+    (3000, 40),
+]
+LEFT_TO_PILLOW = [(100, 900), (1, 60)]
 
 
 def pillows(grey: Image.Image) -> np.ndarray:
