@@ -19,7 +19,7 @@ SIGNATURE = SignatureSettings(400_000_000, 16, 256, 80, 0)
 CURRENT = current_versions(SIGNATURE)
 REJECTING = rejected_version(SIGNATURE)
 DECODING = next(v for v in sorted(CURRENT) if v != REJECTING)
-OTHER_PILLOW = "4/pillow-9.0/thumbnail-256-q80"
+OTHER_PILLOW = "5/pillow-9.0/thumbnail-256-q80"
 OTHER_REJECTING = REJECTING.replace("pillow-", "pillow-0")
 
 
