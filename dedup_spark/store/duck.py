@@ -56,6 +56,7 @@ _MACROS = (
 
 _SETTINGS = (
     "SET TimeZone = 'UTC'",
+    "SET enable_progress_bar = false",  # DuckDB's goes to standard output, among the rows
     "SET default_null_order = 'nulls_first_on_asc_last_on_desc'",  # Spark's
     *(f"CREATE MACRO {macro}" for macro in _MACROS),
     "SET enable_external_access = false",
