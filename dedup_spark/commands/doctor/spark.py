@@ -38,6 +38,7 @@ def spark_findings(asked: tuple[Requirement, ...]) -> Iterator[Finding]:
     )  # fmt: skip
     if version and not why:
         yield _delta(delta_jar(version))
+    yield from _foreign_home(version)
     yield from _surroundings()
 
 
@@ -65,9 +66,25 @@ def _java() -> Finding:
     return Finding(SPARK, "Java", f"{java_version(java)} ({java})", needed=True)
 
 
+def _foreign_home(version: str | None) -> Iterator[Finding]:
+    """Where SPARK_HOME names another Spark than pip's, which PySpark starts all the same; told only then."""
+    home = os.environ.get("SPARK_HOME")
+    if not home or not version:
+        return
+    minor = ".".join(version.split(".")[:2])
+    if not Path(home, "bin", "spark-submit").is_file():
+        problem = f"SPARK_HOME={home} holds no Spark: there is no bin/spark-submit"
+    elif not any(Path(home, "jars").glob(f"spark-core_2.13-{minor}.*.jar")):
+        problem = f"SPARK_HOME={home} is another Spark than the module pyspark {version}, which starts it"
+    else:
+        return
+    yield Finding(SPARK, "SPARK_HOME", needed=True, problem=problem, without="no run", command="unset SPARK_HOME")
+
+
 def _delta(coordinates: str) -> Finding:
     """A jar that is not there yet is no fault: the first run fetches it."""
-    jars = _jars("delta-spark*.jar", f"io.delta_delta-spark*{coordinates.rpartition(':')[2]}.jar")
+    group, artifact, number = coordinates.split(":")
+    jars = _jars(f"{artifact}-*.jar", f"{group}_{artifact}-{number}.jar")
     fetched = f"{coordinates} is fetched by the first run, once, from the net"
     told = f"{jars[0].name} ({jars[0].parent})" if jars else fetched
     return Finding(SPARK, "Delta Lake", told, needed=True)

@@ -53,7 +53,7 @@ def _levels(sums: Float64) -> Float64:
     return np.clip(np.floor(sums, out=sums), 0, 255, out=sums)
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(16)  # of 6,000 px they take 0.5 MiB
 def _bands(n: int, n_values: int) -> list[tuple[slice, Float64]]:
     """For each _TOGETHER of `n_values`: which of `n` pixels they see, and (seen, values) their coefficients."""
     first, last, weights = _coefficients(n, n_values)

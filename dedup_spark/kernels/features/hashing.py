@@ -65,6 +65,8 @@ def frame_phashes(image: DecodedImage) -> list[int] | None:
 def dhash(image: DecodedImage) -> int:
     """64-bit dHash as a signed integer; its bits are those of `imagehash.dhash` of the upright image.
 
+    A picture with a shorter side of 1,536 px or more is reduced first, as for `phash`.
+
     Each bit says whether a pixel of the 9 x 8 grey image is darker than its right neighbour. Cheaper than pHash, and
     less robust: it is for people who compare with other programs; no step uses it. Of what is seen, as for `phash`.
     """
