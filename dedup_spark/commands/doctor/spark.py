@@ -15,7 +15,7 @@ from dedup_spark.commands.doctor.findings import Finding
 from dedup_spark.commands.doctor.packages import Requirement, install
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import surroundings
-from dedup_spark.spark.delta import delta_jar
+from dedup_spark.spark.delta import delta_jar, minor_of
 from dedup_spark.spark.java import INSTALL_JAVA, java_version, require_java
 
 _CONNECTORS = {"s3": "hadoop-aws", "azure": "hadoop-azure"}
@@ -71,10 +71,9 @@ def _foreign_home(version: str | None) -> Iterator[Finding]:
     home = os.environ.get("SPARK_HOME")
     if not home or not version:
         return
-    minor = ".".join(version.split(".")[:2])
     if not Path(home, "bin", "spark-submit").is_file():
         problem = f"SPARK_HOME={home} holds no Spark: there is no bin/spark-submit"
-    elif not any(Path(home, "jars").glob(f"spark-core_2.13-{minor}.*.jar")):
+    elif not any(Path(home, "jars").glob(f"spark-core_2.13-{minor_of(version)}.*.jar")):
         problem = f"SPARK_HOME={home} is another Spark than the module pyspark {version}, which starts it"
     else:
         return
