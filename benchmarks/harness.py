@@ -60,11 +60,12 @@ def photo_bytes(folder: Path | None) -> list[bytes]:
     return [_jpeg(load_sample_photo(name).convert("RGB"), 92) for name in SAMPLE_PHOTOS]
 
 
-def reduced(photo: bytes, side_px: int) -> bytes:
-    """The photo with its longest side at `side_px`, JPEG."""
+def scaled(photo: bytes, side_px: int) -> bytes:
+    """The photo enlarged or reduced to this longest side, JPEG."""
     with Image.open(io.BytesIO(photo)) as image:
-        image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-        return _jpeg(image.convert("RGB"), 90)
+        scale = side_px / max(image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        return _jpeg(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), 90)
 
 
 def make_lake(folder: Path, n: int, photos: list[bytes]) -> Path:

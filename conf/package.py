@@ -193,7 +193,6 @@ def _require_extras(extras: list[str]) -> None:
 
 def write_cluster_lock() -> None:
     """Pin what clusters install and requirements.lock does not have, for the oldest Python and every newer one."""
-    LOCKS[1].unlink(missing_ok=True)
     asked = [word for extra in ONLY_ON_CLUSTERS for word in ("--extra", extra)]
     text = _uv("pip", "compile", "--universal", "--python-version", "3.12", "--constraint", str(LOCKS[0]),
                "--no-header", "--no-annotate", *asked, str(ROOT / "pyproject.toml"))  # fmt: skip

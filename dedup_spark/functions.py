@@ -63,7 +63,8 @@ class Functions:
     Attributes:
         phash: `phash(content)`: struct<value: bigint, reject_reason: string, reject_message: string>; 64 bits, as in
             `features.phash`: those of `imagehash.phash`, but of what is seen where that differs from the pixels of the
-            file (transparency, a profile other than sRGB, deep values), and of the described frame of several.
+            file (transparency, a profile other than sRGB, deep values), of the described frame of several, and of the
+            reduced picture from a shorter side of 1,536 px on.
         dhash: `dhash(content)`: the same struct, with the bits of `imagehash.dhash` of the same picture.
         pixel_hash: `pixel_hash(content)`: struct<value: string, ...>; equal for lossless copies in other formats,
             of all frames.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import photo_bytes, reduced
+from harness import photo_bytes, scaled
 from processes import EVERYTHING, EXECUTOR, JVM, ROOT, Command, none_left, shell_environment
 from table_contents import TIMELESS, rows
 
@@ -31,7 +31,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Small photos, no two with the same bytes, and broken ones between them."""
     folder = tmp_path_factory.mktemp("kills") / "lake"
     folder.mkdir()
-    photos = [reduced(photo, 200) for photo in photo_bytes(None)]
+    photos = [scaled(photo, 200) for photo in photo_bytes(None)]
     for i in range(N_IMAGES):
         data = photos[i % len(photos)]
         is_broken = i % (N_IMAGES // N_BROKEN) == 0

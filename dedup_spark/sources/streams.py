@@ -2,7 +2,8 @@
 
 A server may send more than it says, say nothing, or never end; and a few kilobytes of a compressed answer become
 gigabytes. Objects are asked for as they are, and an answer that is compressed all the same is unpacked here, up to the
-limit.
+limit. A server may also send on to another address: to one inside a network that only the executors reach. So it is
+followed on its own host alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import fsspec.asyn
 
@@ -23,6 +25,8 @@ _ANY_HEADER = 47
 """For zlib: the header says whether it is gzip or zlib."""
 _PACKED_SHARE, _PACKED_BYTES = 1000, 1024
 _PLAIN, _PACKED = ("", "identity"), ("gzip", "x-gzip", "deflate")
+_SENT_ON = frozenset({301, 302, 303, 307, 308})
+_MOST_HOPS = 5
 
 
 def get_from_s3(filesystem: Any, bucket: str, key: str, part: Part, etag: str | None) -> bytes:
@@ -55,15 +59,19 @@ def get_from_web(filesystem: Any, url: str, part: Part) -> bytes:
     """The object at a URL, by fsspec's session: `cat_file` would take all that comes, and all that it unpacks to.
 
     Raises:
-        ImageRejected: `too_large`, or `forbidden` where a server gives no parts of objects.
+        ImageRejected: `too_large`; `forbidden` where a server gives no parts of objects, or sends on for ever;
+            `outside_lake` where it sends on to another host.
     """
     headers = {**filesystem.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
     headers |= {} if part.is_whole else {"Range": _range(part)}
-    options = {**filesystem.kwargs, "headers": headers, "auto_decompress": False}
+    options = {**filesystem.kwargs, "headers": headers, "auto_decompress": False, "allow_redirects": False}
 
-    async def get() -> bytes:
+    async def get(place: Any, n_hops: int = 0) -> bytes:
         session = await filesystem.set_session()
-        async with session.get(filesystem.encode_url(url), **options) as answer:
+        async with session.get(place, **options) as answer:
+            if answer.status in _SENT_ON and "Location" in answer.headers:
+                further = _on_the_same_host(str(place), answer.headers["Location"], n_hops)
+                return await get(filesystem.encode_url(further), n_hops + 1)
             filesystem._raise_not_found_for_status(answer, url)
             if part.start and answer.status != HTTPStatus.PARTIAL_CONTENT:
                 raise ImageRejected("forbidden", f"the server gives no parts of objects (status {answer.status})")
@@ -73,8 +81,24 @@ def get_from_web(filesystem: Any, url: str, part: Part) -> bytes:
             part.require_fits(_length(answer.headers))
             return part.cut(await _taken(answer.content.read, part))
 
-    data: bytes = fsspec.asyn.sync(filesystem.loop, get)
+    data: bytes = fsspec.asyn.sync(filesystem.loop, get, filesystem.encode_url(url))
     return data
+
+
+def _on_the_same_host(place: str, location: str, n_hops: int) -> str:
+    """Where an answer sends on to. Raises ImageRejected for another host or port, but from http to https."""
+    try:
+        further = urljoin(place, location)
+        before, after = urlsplit(place), urlsplit(further)
+        is_upgrade = (before.scheme, before.port, after.scheme, after.port) == ("http", None, "https", None)
+        is_same = (before.scheme, before.port) == (after.scheme, after.port) or is_upgrade
+    except ValueError as e:
+        raise ImageRejected("forbidden", f"the server sends on to what is no address: {e}") from e
+    if after.hostname != before.hostname or not is_same:
+        raise ImageRejected("outside_lake", f"the server sends on to another one ({after.scheme}://{after.hostname})")
+    if n_hops >= _MOST_HOPS:
+        raise ImageRejected("forbidden", f"the server sends on more than {_MOST_HOPS} times")
+    return further
 
 
 def _range(part: Part) -> str:

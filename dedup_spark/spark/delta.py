@@ -35,7 +35,7 @@ def delta_jar(spark_version: str | None = None) -> str:
         import pyspark
 
         spark_version = pyspark.__version__
-    minor = _minor(spark_version)
+    minor = minor_of(spark_version)
     if minor not in _SPARKS:
         raise ConfigError(
             f"Spark {spark_version}: dedup-spark runs on Spark {_SPARKS[0]} to {_SPARKS[-1]}: "
@@ -46,7 +46,7 @@ def delta_jar(spark_version: str | None = None) -> str:
 
 def require_fitting_jar(spark_version: str, jars: Iterable[str]) -> None:
     """Raise ConfigError where a jar or coordinate of Delta among `jars` was built for another minor of Spark."""
-    wrong = [jar for jar in jars for minor in _BUILT_FOR.findall(jar) if minor != _minor(spark_version)]
+    wrong = [jar for jar in jars for minor in _BUILT_FOR.findall(jar) if minor != minor_of(spark_version)]
     if wrong:
         raise ConfigError(f"{wrong[0]} does not fit Spark {spark_version}: {instead_of_wrong_jar(spark_version)}")
 
@@ -70,5 +70,6 @@ def require_delta(spark: SparkSession) -> None:
         raise ConfigError(f"this session has no Delta Lake: build it with {settings}")
 
 
-def _minor(version: str) -> str:
+def minor_of(version: str) -> str:
+    """Of a version of Spark: 4.1 of 4.1.1."""
     return ".".join(version.split(".")[:2])

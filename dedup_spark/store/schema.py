@@ -103,7 +103,8 @@ FEATURES = Table(
         (
             "phash",
             "bigint",
-            "64-bit pHash of what is seen, first bit highest; of opaque sRGB that of imagehash",
+            "64-bit pHash of what is seen, first bit highest; of opaque sRGB that of imagehash, where the shorter "
+            "side is below 1,536 px",
         ),
         ("width_px", "int", "Width after EXIF orientation, pixels"),
         ("height_px", "int", "Height after EXIF orientation, pixels"),

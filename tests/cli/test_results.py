@@ -71,6 +71,14 @@ def test_nothing_is_written_into_a_lake(
 def test_ctrl_c_ends_a_long_query_at_once_and_leaves_that_it_was_interrupted(options: list[str], root: str) -> None:
     name = "stopped" + "".join(options)
     command = [sys.executable, "-m", "dedup_spark", "sql", ENDLESS, "--tables", root, "--result", name, *options]
+    ended = interrupted(command)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    assert ended.stderr == "dedup-spark: stopped by Ctrl-C. Nothing was changed\n"
+    assert result(root, name) == {"command": "sql", "exit_code": 130, "status": "interrupted"}
+
+
+def interrupted(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A command that gets a Ctrl-C in the middle of its work."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         _wait_until_busy(process.pid)
@@ -78,9 +86,7 @@ def test_ctrl_c_ends_a_long_query_at_once_and_leaves_that_it_was_interrupted(opt
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out) == (130, "")
-    assert err == "dedup-spark: stopped by Ctrl-C. Nothing was changed\n"
-    assert result(root, name) == {"command": "sql", "exit_code": 130, "status": "interrupted"}
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def _wait_until_busy(pid: int) -> None:
@@ -105,14 +111,8 @@ with _stopping_queries():
 
 
 def test_ctrl_c_in_the_shell_stops_the_query_and_the_shell_goes_on(root: str) -> None:
-    process = subprocess.Popen([sys.executable, "-c", SHELL, root, ENDLESS], stdout=subprocess.PIPE, text=True)
-    try:
-        _wait_until_busy(process.pid)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert out.split() == ["the", "query", "was", "stopped", "x", "--", "42"]
+    ended = interrupted([sys.executable, "-c", SHELL, root, ENDLESS])
+    assert ended.stdout.split() == ["the", "query", "was", "stopped", "x", "--", "42"]
 
 
 def test_a_reader_that_has_enough_is_no_error(root: str) -> None:

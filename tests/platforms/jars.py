@@ -12,6 +12,8 @@ from pathlib import Path
 import pyspark
 from processes import ROOT
 
+DELTA = "4.2.0"
+"""The one of emr-spark-8.1.0."""
 SPARK_HOME = Path(pyspark.__file__).parent
 BUILT = ROOT / "build" / "platforms"
 """What is fetched and built once, for later runs of the tests too."""
@@ -40,6 +42,12 @@ def java() -> str:
 def fetch(name: str, *coordinates: str, with_what_they_need: bool = True) -> Path:
     """The folder with the jars of `organisation:name:version`, and those that they need unless told otherwise."""
     return built_once(name, lambda folder: _retrieve(folder, _module(coordinates, with_what_they_need)))
+
+
+def delta_jars() -> Path:
+    """The folder with the two jars of Delta that a release of EMR has, and nothing else."""
+    both = (f"io.delta:delta-spark_4.1_2.13:{DELTA}", f"io.delta:delta-storage:{DELTA}")
+    return fetch(f"delta-{DELTA}", *both, with_what_they_need=False)
 
 
 def _retrieve(folder: Path, module: str) -> None:

@@ -41,14 +41,6 @@ def cron_job_schema() -> dict[str, Any]:
     return _read("kubernetes-cron-job")
 
 
-def bundle_schema() -> dict[str, Any]:
-    """That of Databricks' bundles, with its patterns in the words of Python's regular expressions."""
-    text = json.dumps(_read("databricks-bundle"))
-    for theirs, ours in ((r"[\\p{L}\\p{N}]", "[a-zA-Z0-9]"), (r"\\p{L}", "[a-zA-Z]")):
-        text = text.replace(theirs, ours)
-    return json.loads(text) | {"additionalProperties": False}
-
-
 def _read(name: str) -> dict[str, Any]:
     return json.loads(gzip.decompress((HERE / f"{name}.json.gz").read_bytes()))
 

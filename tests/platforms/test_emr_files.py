@@ -122,6 +122,9 @@ def test_the_state_machine_starts_that_cluster_runs_that_step_and_ends_the_clust
     assert report("StepConfig", run["Step"]) == ""
     assert run["Step"]["HadoopJarStep"] == as_the_api_takes_it(STEPS[0])["HadoopJarStep"]
     assert run["Step"]["ActionOnFailure"] == "CANCEL_AND_WAIT"  # the cluster stays for the second try
+    assert "TimeoutSeconds" not in machine, "nothing catches that of the whole machine: the cluster would stay"
+    assert states["Run"]["TimeoutSeconds"] > 0
+    assert states["Run"]["Catch"][0]["ErrorEquals"] == ["States.ALL"]
     assert {end_of(states, name) for name in (states["Run"]["Next"], states["Run"]["Catch"][0]["Next"])} == {
         ("terminateCluster.sync", "Succeed"),
         ("terminateCluster.sync", "Fail"),

@@ -13,7 +13,7 @@ from processes import ROOT, in_a_shell
 from table_contents import rows
 
 from platforms.daemons import Daemons, free_ports
-from platforms.jars import SPARK_HOME
+from platforms.jars import SPARK_HOME, delta_jars
 from platforms.runs import FinishedFolder, keepers
 
 pytestmark = pytest.mark.platforms
@@ -118,9 +118,14 @@ def test_other_programs_find_tables_and_views_by_their_names_in_the_metastore(ni
 
 
 def test_a_client_of_the_thrift_server_asks_the_views(nights: Nights, tmp_path: Path) -> None:
-    """Hive's own client, beeline, as a program for figures would ask by JDBC."""
+    """Hive's own client, beeline, as a program for figures would ask by JDBC.
+
+    The sessions of that server find Delta on its class path alone, not among what `spark.jars.packages` fetches.
+    """
     (port,) = free_ports(1)
-    program = ["--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"]
+    jars = ":".join(str(jar) for jar in sorted(delta_jars().glob("*.jar")))
+    delta = ["--conf", "spark.jars.packages=", "--driver-class-path", jars]
+    program = [*delta, "--class", "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"]
     words = ["spark-internal", "--hiveconf", f"hive.server2.thrift.port={port}", "--hiveconf",
              "hive.server2.thrift.bind.host=127.0.0.1"]  # fmt: skip
     environment = {"SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}

@@ -1,4 +1,7 @@
-"""`spark-submit.sh --platform emr` in cluster mode on a real YARN, with the environment that `make package` builds."""
+"""`spark-submit.sh --platform emr` in cluster mode on a real YARN, with the environment that `make package` builds.
+
+Delta is another one than that of the local run, as on EMR: two jars, and no Python module.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,10 @@ import pytest
 from processes import ROOT, Done, in_a_shell
 
 from platforms import yarn
-from platforms.jars import SPARK_HOME, fetch
+from platforms.jars import SPARK_HOME, delta_jars
 from platforms.runs import FinishedFolder, keepers
 
 pytestmark = pytest.mark.platforms
-
-DELTA = "4.2.0"
-"""The one of emr-spark-8.1.0, whose two jars are all that is there."""
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[yarn.Yarn]:
 
 def submit(cluster: yarn.Yarn, packed: Path, *job: str) -> Done:
     """With all settings of conf/emr but the sizes, and the place of Delta's jars and of Spark's own."""
-    jars = fetch(f"delta-{DELTA}", f"io.delta:delta-spark_4.1_2.13:{DELTA}", f"io.delta:delta-storage:{DELTA}",
-                 with_what_they_need=False)  # fmt: skip
+    jars = delta_jars()
     settings = {
         "spark.jars": ",".join(f"file://{jar}" for jar in sorted(jars.glob("*.jar"))),
         "spark.yarn.jars": f"local:{SPARK_HOME}/jars/*",

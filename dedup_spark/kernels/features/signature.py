@@ -15,12 +15,13 @@ from PIL import Image
 from dedup_spark.kernels.arrays import UInt8
 from dedup_spark.kernels.decoding import formats
 from dedup_spark.kernels.decoding.images import DecodedImage, decode_image, out_of_memory
-from dedup_spark.kernels.decoding.rendering import render
+from dedup_spark.kernels.decoding.rendering import HASHED_PX, render
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.features.model_input import InputSettings, model_input
 from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
+from dedup_spark.kernels.features.resizing import resized
 
-_PREPROCESSING = 4
+_PREPROCESSING = 5
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
 pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
 OLDEST_DECIDING = 4
@@ -164,7 +165,7 @@ def _derive(data: bytes, image: DecodedImage, settings: SignatureSettings) -> Si
     return Signature(
         **_named(origin_facts(data, image, reduced)),
         pixel_hash=hashing.pixel_hash(image),
-        phash=hashing.phash(image),
+        phash=hashing.phash(image, reduced if settings.reduced_px == HASHED_PX else None),
         width_px=image.size[0],
         height_px=image.size[1],
         format=image.format,
@@ -273,7 +274,7 @@ def _fit(rgb: Image.Image, side_px: int) -> Image.Image:
     scale = min(1.0, side_px / max(rgb.size))
     least = round(max(rgb.size) * scale * _LEAST_ASPECT)
     size = (max(1, least, round(rgb.width * scale)), max(1, least, round(rgb.height * scale)))
-    return rgb if size == rgb.size else rgb.resize(size, Image.Resampling.LANCZOS)
+    return rgb if size == rgb.size else resized(rgb, size, "lanczos")
 
 
 def _jpeg(rgb: Image.Image, quality_percent: int) -> bytes:

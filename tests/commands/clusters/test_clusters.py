@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,13 @@ def test_both_engines_answer_alike(finished: FinishedRun) -> None:
         of_both = [tables.ask(asked.query, asked.values) for tables in (by_spark, by_duckdb)]
         assert of_both[0].to_pylist() == of_both[1].to_pylist()
         assert len(of_both[0])
+
+
+@pytest.mark.parametrize(
+    ("here", "meant"), [("./a/x", "/lake/a/x"), ("../lake/a/x", "/lake/a/x"), ("./a/x/", "/lake/a/x/"), (".", "/lake")]
+)
+def test_a_path_as_a_shell_completes_it_is_one_from_the_current_folder(
+    here: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getcwd", lambda: "/lake")
+    assert reading.list_of(Choice(paths=(here,))).values == reading.list_of(Choice(paths=(meant,))).values

@@ -122,6 +122,33 @@ def test_a_broken_package_is_no_package() -> None:
     assert checks._pillow(broken).state == "needed"
 
 
+@pytest.mark.parametrize(
+    ("jar", "problem"),
+    [(None, "holds no Spark"), ("spark-core_2.12-3.5.1.jar", "is another Spark"), ("spark-core_2.13-{}.jar", None)],
+)
+def test_a_home_of_another_spark_is_told(
+    jar: str | None, problem: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    if jar:
+        for name in ("bin/spark-submit", f"jars/{jar.format(metadata.version('pyspark'))}"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+    found = list(spark._foreign_home(metadata.version("pyspark")))
+    assert [problem in finding.problem for finding in found if problem] == [True] * bool(problem)
+    assert bool(found) == bool(problem)
+
+
+def test_a_jar_of_delta_for_another_spark_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / "io.delta_delta-spark_4.0_2.13-4.4.0.jar").touch()
+    monkeypatch.setattr(spark.surroundings, "settings_of_home", lambda: {"spark.jars.ivy": str(tmp_path)})
+    monkeypatch.setattr(spark, "_home", lambda: None)
+    monkeypatch.delenv("SPARK_HOME", raising=False)
+    assert "is fetched" in (spark._delta("io.delta:delta-spark_4.1_2.13:4.4.0").found or "")
+    assert "delta-spark_4.0" in (spark._delta("io.delta:delta-spark_4.0_2.13:4.4.0").found or "")
+
+
 def test_a_spark_that_no_delta_is_built_for_and_spark_connect_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spark, "_spark_version", lambda: "3.5.1")
     monkeypatch.setenv("SPARK_REMOTE", "sc://host")

@@ -19,7 +19,7 @@ SIGNATURE = SignatureSettings(400_000_000, 16, 256, 80, 0)
 CURRENT = current_versions(SIGNATURE)
 REJECTING = rejected_version(SIGNATURE)
 DECODING = next(v for v in sorted(CURRENT) if v != REJECTING)
-OTHER_PILLOW = "4/pillow-9.0/thumbnail-256-q80"
+OTHER_PILLOW = "5/pillow-9.0/thumbnail-256-q80"
 OTHER_REJECTING = REJECTING.replace("pillow-", "pillow-0")
 
 
@@ -96,8 +96,8 @@ def test_many_rejects_stay_where_nobody_asked_for_them(caplog: pytest.LogCapture
 def test_rows_made_before_our_own_hashes_changed_are_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "OLDEST_DECIDING", 5)
-    sentences = said(others(kind(40, OTHER_PILLOW), kind(60, "5/pillow-9.0/thumbnail-256-q80")), caplog)
+    monkeypatch.setattr(versions, "OLDEST_DECIDING", 6)
+    sentences = said(others(kind(40, OTHER_PILLOW), kind(60, "6/pillow-9.0/thumbnail-256-q80")), caplog)
     assert (
         "40 rows were made by an older version of our own hashes; they are never proposed for removal" in sentences[1]
     )
