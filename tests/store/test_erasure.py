@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ from dedup_spark.store.tables import Tables
 
 GONE = 7_777_777_777_777
 TRACES = Traces({GONE}, {"gone.jpg"}, set())
+
+
+@pytest.fixture(autouse=True)
+def statistics(spark: SparkSession) -> Iterator[None]:
+    """Delta writes the least and greatest ids of a file into its log, as it does for users; other tests do without."""
+    name = "spark.databricks.delta.stats.collect"
+    before = spark.conf.get(name)
+    spark.conf.set(name, "true")
+    yield
+    spark.conf.set(name, before)
 
 
 def with_a_past(tables: Tables) -> Path:
