@@ -41,8 +41,8 @@ class Traces:
         self.blobs |= {blob for blob in blobs if len(blob) >= _LEAST_BYTES} - shared
 
     def needles(self) -> dict[bytes, str]:
-        """Bytes, and what they stand for."""
-        found = {blob[:200]: "bytes" for blob in self.blobs} | {text.encode(): text for text in self.texts}
+        """Bytes, and what they stand for. Of blobs their end: how a JPEG begins, many thumbnails share."""
+        found = {blob[-200:]: "bytes" for blob in self.blobs} | {text.encode(): text for text in self.texts}
         for number in self.numbers:
             unsigned = number & (2**64 - 1)
             for form in (str(number), str(unsigned), f"{unsigned:016x}", f"{unsigned:016X}"):
