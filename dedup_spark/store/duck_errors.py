@@ -77,9 +77,15 @@ def _told(text: str, names: Mapping[str, Sequence[str]]) -> str:
         listed = _CANDIDATES.search(text)
         candidates = re.findall(r'"(?:[^".]*\.)?([^"]+)"', listed[1]) if listed else []
         every = [column for columns in names.values() for column in columns]
-        near = did_you_mean(name, candidates) or did_you_mean(name, every)
+        near = did_you_mean(name, candidates) or _has_it(name, names) or did_you_mean(name, every)
         return f"there is no column '{name}'{near or '; DESCRIBE and the name of a table or view lists its columns'}"
     return _first(text)
+
+
+def _has_it(name: str, names: Mapping[str, Sequence[str]]) -> str:
+    """Where a column is that the tables of the query lack; empty where it is nowhere."""
+    homes = [table for table, columns in names.items() if name.lower() in columns]
+    return f" in what the query reads; {', '.join(homes)} {'has' if len(homes) == 1 else 'have'} it" if homes else ""
 
 
 def _first(e: object) -> str:

@@ -103,6 +103,7 @@ def test_no_file_and_nothing_of_this_process_is_read(known: DuckTables, tmp_path
         ("SELECT * FROM xyz", "there is no table or view 'xyz'; there are images, "),
         ("SELECT foo FROM images", "there is no column 'foo'; DESCRIBE and the name of a table or view lists its"),
         ("SELECT clustr_size FROM clusters", "there is no column 'clustr_size'; did you mean 'cluster_size'?"),
+        ("SELECT cluster_size FROM images", "there is no column 'cluster_size' in what the query reads; "),
         ("SELEC 1", "syntax error at or near"),
         ("SELECT nosuch(1) FROM images", "nosuch does not exist"),
     ],
