@@ -15,8 +15,8 @@ from PIL import Image, ImageChops
 
 from dedup_spark.kernels.decoding import deep, tiff_layout
 from dedup_spark.kernels.decoding.deep import Ends
+from dedup_spark.kernels.decoding.orientation import turn
 from dedup_spark.kernels.decoding.picture import Picture
-from dedup_spark.kernels.decoding.rendering import turn
 from dedup_spark.kernels.decoding.strips import strips
 from dedup_spark.kernels.decoding.tiff_layout import Layout
 from dedup_spark.kernels.decoding.tiff_samples import Samples, inverted

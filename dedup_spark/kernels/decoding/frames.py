@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from dedup_spark.kernels.decoding.decoder_errors import DECODER_ERRORS
 from dedup_spark.kernels.decoding.headers import is_jxl_film, tiff_pages, unpack
-from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.tiff_previews import is_whole
 
 MAX_COUNTED = 16_384

@@ -14,16 +14,17 @@ from PIL import Image, features
 
 from dedup_spark.kernels.decoding import formats, memory, openers
 from dedup_spark.kernels.decoding.bmp_masks import with_usual_masks
+from dedup_spark.kernels.decoding.decoder_errors import DECODER_ERRORS
 from dedup_spark.kernels.decoding.endings import is_cut_off, is_raw_cut_off
 from dedup_spark.kernels.decoding.films import Film, read_film
 from dedup_spark.kernels.decoding.formats import sniff_format
 from dedup_spark.kernels.decoding.frames import frames_of
 from dedup_spark.kernels.decoding.headers import claimed_size, jpeg_frame
 from dedup_spark.kernels.decoding.opened import Opened
-from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.png_chunks import without_odd_chunks
 from dedup_spark.kernels.decoding.raw import decode_raw
+from dedup_spark.kernels.decoding.values import embedded_profile
 from dedup_spark.redaction import without_secrets
 from dedup_spark.vocabulary import RejectReason
 
@@ -208,7 +209,7 @@ def _decode_raw(data: bytes, image_format: str, check_size: Callable[[int, int],
         format=image_format,
         decoder=picture.way,
         exif_orientation=picture.orientation,
-        icc_profile=picture.pixels.info.get("icc_profile"),
+        icc_profile=embedded_profile(picture.pixels),
     )
 
 

@@ -21,7 +21,7 @@ class Jpeg2000(Jpeg2KImagePlugin.Jpeg2KImageFile):
     """A JPEG 2000 file or bare codestream."""
 
     def load(self) -> Any:
-        """Raises what the plugins do; see `openers.DECODER_ERRORS`."""
+        """Raises what the plugins do; see `decoder_errors.DECODER_ERRORS`."""
         is_first, file = bool(self.tile), self.fp
         loaded = super().load()
         if is_first and self.mode in _ORDER:

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from PIL import Image
 
 from dedup_spark.kernels.decoding import memory
+from dedup_spark.kernels.decoding.decoder_errors import DECODER_ERRORS
 from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.headers import is_turned, jxl_orientation
-from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
+from dedup_spark.kernels.decoding.orientation import exif_orientation, turn
 from dedup_spark.kernels.decoding.picture import Picture
-from dedup_spark.kernels.decoding.rendering import turn
 from dedup_spark.kernels.decoding.values import picture_of
-
-_ORIENTATION = 0x0112
 
 
 class Opened:
@@ -41,7 +39,7 @@ class Opened:
             self._at = place
         check_size(*image.size)
         memory.require(memory.bytes_of_opened(image, self._data, self._format, len(self._frames.places)))
-        tagged = _exif_orientation(image) if self._format == "TIFF" else 1  # Pillow turns a TIFF while it loads
+        tagged = exif_orientation(image) if self._format == "TIFF" else 1  # a TIFF is turned while it is loaded
         image.load()
         self.orientation = self._find_orientation(tagged)
         return picture_of(self._upright(), image, self._data, self.orientation)
@@ -77,7 +75,7 @@ class Opened:
             "TIFF": lambda: tagged,
             "HEIF": lambda: int(image.info.get("original_orientation") or 1) if is_turned(self._data) else 1,
             "JXL": lambda: jxl_orientation(self._data),
-        }.get(self._format, lambda: _exif_orientation(image))()
+        }.get(self._format, lambda: exif_orientation(image))()
 
     def _upright(self) -> Image.Image:
         """Of several frames a copy, as the plugin puts the next frame into the same image."""
@@ -86,11 +84,3 @@ class Opened:
         is_upright = self._format in ("TIFF", "HEIF") or (self._format == "JXL" and not has_jpeg)
         source = image if is_upright else turn(image, self.orientation)
         return source.copy() if source is image and len(self._frames.places) > 1 else source
-
-
-def _exif_orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except DECODER_ERRORS:  # broken metadata around sound pixels
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1

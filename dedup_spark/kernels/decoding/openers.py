@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +19,6 @@ from dedup_spark.kernels.decoding.old_formats import open_fits, open_tga
 from dedup_spark.kernels.decoding.pillow_plugins import READ_BY
 from dedup_spark.kernels.decoding.tiff_headers import with_known_header
 from dedup_spark.kernels.decoding.tiff_previews import before_previews
-
-DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError,
-    NotImplementedError, AttributeError, ZeroDivisionError, AssertionError, RuntimeError, struct.error, zlib.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""What the plugins raise on damaged files. Any other exception counts as a crash of the decoder."""
 
 PILLOW_FEATURES = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000"}
 """Formats that Pillow decodes only when it was built with a library for it, as all its wheels are."""
@@ -42,7 +33,7 @@ XMP."""
 
 
 def open_image(data: bytes, image_format: str) -> Image.Image:
-    """Raises what the plugin raises; see DECODER_ERRORS."""
+    """Raises what the plugin raises; see `decoder_errors.DECODER_ERRORS`."""
     if image_format in _OWN_OPENERS:
         return _OWN_OPENERS[image_format](data)
     module_name, factory_name = READ_BY[image_format]

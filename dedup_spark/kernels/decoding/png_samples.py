@@ -13,7 +13,7 @@ from dedup_spark.kernels.decoding.channels import Channels
 from dedup_spark.kernels.decoding.deep import Ends
 from dedup_spark.kernels.decoding.headers import unpack
 from dedup_spark.kernels.decoding.openers import open_image
-from dedup_spark.kernels.decoding.rendering import turn
+from dedup_spark.kernels.decoding.orientation import turn
 
 _GREY_ALPHA = 4
 _LOW_BYTES = {"RGB": "RGB;16L", "RGBA": "RGBA;16L"}

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.decoding.openers import open_image
-from dedup_spark.kernels.decoding.rendering import turn
+from dedup_spark.kernels.decoding.orientation import turn
 
 _ENOUGH_PX = 1024
 """Long side that suffices for thumbnail, hashes and model input; of a small sensor half of its long side does."""

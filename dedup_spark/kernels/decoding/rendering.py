@@ -17,16 +17,6 @@ HASHED_PX = 256
 _FAINT_LEVELS = 20
 """Mean distance from white, in levels of 255, below which what is drawn would hardly show on a white ground. Yellow and
 light grey (29 and 23) show, and so match their copies that were saved on white."""
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # fmt: skip
-
-
-def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """Upright by the EXIF orientation 1-8, as `ImageOps.exif_transpose`, which also rewrites the EXIF and may fail."""
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def render(picture: Picture, side_px: int) -> Image.Image:

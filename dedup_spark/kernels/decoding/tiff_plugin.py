@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from PIL import Image, ImageFile, ImagePalette, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, ImagePalette, TiffImagePlugin
 
 from dedup_spark.kernels.decoding import tiff_layout
 from dedup_spark.kernels.decoding.channels import Channels, channels_of
+from dedup_spark.kernels.decoding.orientation import exif_orientation, turn
 from dedup_spark.kernels.decoding.tiff_layout import Layout, layout_of
 from dedup_spark.kernels.decoding.tiff_samples import samples_of
 
@@ -47,7 +48,7 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
             self.info["icc_profile"] = profile
 
     def load(self) -> Any:
-        """Raises what the plugins do; see `openers.DECODER_ERRORS`."""
+        """Raises what the plugins do; see `decoder_errors.DECODER_ERRORS`."""
         if self.layout is None or not self.tile:
             return super().load()
         Image._decompression_bomb_check(self._tile_size)
@@ -57,6 +58,13 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         first = self.channels.images[0]
         self.im, self._mode, self.tile = first.im, first.mode, []
         return Image.Image.load(self)
+
+    def load_end(self) -> None:
+        """Turns the page. Pillow's own also reads the directories of EXIF and rewrites XMP, and fails where they are
+        damaged, with sound pixels at hand."""
+        upright = turn(self, exif_orientation(self))
+        self.im, self._size = upright.im, upright.size
+        self.tag_v2.pop(ExifTags.Base.Orientation, None)
 
     def _is_plain(self, layout: Layout) -> bool:
         """Whether Pillow reads the page as it is: 8 bits unsigned, in a known order of known colours."""

@@ -24,7 +24,7 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
         NotImplementedError: Its pixel mode is not known here.
     """
     is_png = data[:4] == _PNG
-    profile = png_colours.profile_of(image, data) if is_png else image.info.get("icc_profile")
+    profile = png_colours.profile_of(image, data) if is_png else embedded_profile(image)
     channels: Channels | None = getattr(image, "channels", None)
     if is_png and data[24] == 16 and source.mode in ("RGB", "RGBA"):
         channels = png_samples.deep_colours(source, image, data, orientation)
@@ -35,6 +35,13 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
         return _of_one_deep_channel(source, data, profile)
     return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
+
+
+def embedded_profile(image: Image.Image) -> bytes | None:
+    """The ICC profile of an opened image; None where it has none, and where its tag of a TIFF holds something else: a
+    number, a fraction or text, as its damaged type says."""
+    found = image.info.get("icc_profile")
+    return found if isinstance(found, bytes) else None
 
 
 def _of_one_deep_channel(source: Image.Image, data: bytes, profile: bytes | None) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding.rendering import turn
+from dedup_spark.kernels.decoding.orientation import turn
 
 _BACK = {6: 8, 8: 6}
 """The EXIF orientation that undoes one; the others undo themselves."""

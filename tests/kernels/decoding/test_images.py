@@ -11,7 +11,7 @@ from odd_bytes import encoded
 from PIL import Image
 from tiny_lake import TinyLake, build_tiny_lake
 
-from dedup_spark.kernels.decoding import images, opened
+from dedup_spark.kernels.decoding import images, orientation
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected, decode_image, sniff_format
 from dedup_spark.kernels.decoding.rendering import render, to_rgb
 
@@ -133,7 +133,7 @@ def test_the_file_name_is_not_asked(lake: TinyLake) -> None:
 def test_an_exif_orientation_that_is_none_is_upright(tag: object, expected: int) -> None:
     image = gradient()
     image.getexif()[0x0112] = tag
-    assert opened._exif_orientation(image) == expected
+    assert orientation.exif_orientation(image) == expected
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError("decoder: Out of Memory"), OSError("Cannot allocate memory")])

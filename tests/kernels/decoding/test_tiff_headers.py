@@ -177,3 +177,20 @@ def test_a_hostile_big_file_does_not_grow_and_raises_nothing_else() -> None:
             decoded(bytes(data))
         except ImageRejected as e:
             assert e.reason in ("corrupt", "truncated", "unsupported_format", "too_many_pixels", "too_small")
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+@pytest.mark.parametrize("kind", range(1, 19))
+@pytest.mark.parametrize("tag", [700, 33723, 34377, 34665, 34675, 37724])
+def test_a_tag_beside_the_pixels_may_be_of_any_type(tag: int, kind: int) -> None:
+    """XMP, IPTC, the ICC profile, Photoshop's and EXIF's: what a damaged type makes of them is not used."""
+    rgb = picture()
+    plain = written(rgb, extratags=[(tag - 1, 7, 4096, b"\0" * 4096, True)])  # tifffile does not write each of them
+    chain = Chain(plain)
+    data, count = bytearray(plain), struct.unpack_from(chain.count, plain, chain.places[0])[0]
+    entries = [chain.places[0] + 2 + 12 * n for n in range(count)]
+    [at] = [e for e in entries if struct.unpack_from("<H", data, e)[0] == tag - 1]
+    for n in (1, 2, 4096 // 16):
+        struct.pack_into("<HHI", data, at, tag, kind, n)
+        image = decoded(bytes(data))
+        assert pixel_hash(image) == pixel_hash(decoded(written(rgb)))
