@@ -21,6 +21,9 @@ _OF_JAVA = re.compile(r"\n\s+at |\n\n+JVM stacktrace:|\nDriver stacktrace:")
 """Where the text of an error ends and Java's frames begin."""
 _FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
 _LOST = re.compile(r"most recent failure: Lost task \S+ in stage \S+ \(TID \d+\)(?: \(.*?\))?: (.+)")
+_CAUSES = re.compile(r"^Caused by: (.+)", re.MULTILINE)
+_CALLING = "An error occurred while calling "
+"""So py4j begins the text of an error of Java, before what it was."""
 _IN_A_TASK = ("Job aborted", "org.apache.spark.executor.Executor$TaskRunner", "Python worker")
 
 
@@ -73,9 +76,16 @@ def _error_of_python(text: str) -> str | None:
 
 
 def _error_of_java(text: str) -> str:
-    """The reason of the task that was lost last, else the first line."""
-    lost = _LOST.search(text)
-    return lost[1].strip().removeprefix("org.apache.spark.SparkException: ") if lost else text.strip().splitlines()[0]
+    """The reason of the task that was lost last, else the cause behind all others, else the first line."""
+    if lost := _LOST.search(text):
+        return _without_class(lost[1])
+    causes = _CAUSES.findall(text)
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_CALLING)]
+    return _without_class(causes[-1] if causes else (lines or [text])[0])
+
+
+def _without_class(line: str) -> str:
+    return line.strip().removeprefix(": ").removeprefix("org.apache.spark.SparkException: ")
 
 
 def _on_one_line(text: str) -> str:

@@ -93,8 +93,16 @@ def test_of_a_chain_the_last_error_is_told() -> None:
         ("Job aborted due to stage failure: ShuffleMapStage 3 has failed the maximum allowable number of times: 4.",
          "a task failed: Job aborted due to stage failure: ShuffleMapStage 3 has failed the maximum allowable number "
          "of times: 4."),
+        ("An error occurred while calling o702.parquet.\n: org.apache.spark.SparkException: EOFException occurred "
+         "while reading the port number from pyspark.daemon's stdout.\n"
+         "\tat org.apache.spark.executor.Executor$TaskRunner.run",
+         "a task failed: EOFException occurred while reading the port number from pyspark.daemon's stdout."),
+        ("An error occurred while calling o7.save.\n: org.apache.spark.SparkException: Job aborted.\n\tat x.Y\n"
+         "Caused by: org.apache.spark.SparkException: Task failed while writing rows.\n\tat x.Z\n"
+         "Caused by: java.io.IOException: No space left on device\n\tat java.io.FileOutputStream",
+         "a task failed: java.io.IOException: No space left on device"),
     ],
-    ids=["python", "no message", "a crash", "no task named"],
+    ids=["python", "no message", "a crash", "no task named", "by py4j", "a cause behind others"],
 )  # fmt: skip
 def test_an_error_that_nobody_foresaw_is_told_with_its_place(text: str, said: str) -> None:
     found = told(text)

@@ -15,13 +15,13 @@ from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.stages.cluster.same_object import FACTS, is_hard_link, may_be_one_object
 from dedup_spark.vocabulary import RemovalTier
 
-KEEPER_FACTS = (
-    "content_hash", "pixel_hash", "etag", "object_version", "width_px", "height_px", "mode", "decoder",
-    "detail_share", "is_damaged",
-)  # fmt: skip
+DETAIL_FACTS = ("width_px", "height_px", "mode", "decoder", "detail_share", "is_damaged")
+"""The columns of either of two images that say which of them has more detail."""
+
+KEEPER_FACTS = ("content_hash", "pixel_hash", "etag", "object_version", *DETAIL_FACTS)
 """The columns of the keeper that each member gets, with `keeper_` before the name."""
 
-NEAR_FACTS = (*FACTS, "object_version", "signature_version")
+NEAR_FACTS = (*FACTS, "object_version", "signature_version", *DETAIL_FACTS)
 """The columns of the image that stands for a member, with `near_` before the name."""
 
 
@@ -37,12 +37,17 @@ def why_it_stays() -> Column:
         )
         .when(
             may_be_one_object(),
-            F.when(is_hard_link(), "stays: may be the keeper itself under another name: hard link").otherwise(
-                "stays: may be the keeper itself under another address"
+            F.concat(
+                F.lit("stays: may be "),
+                _stander("the keeper itself"),
+                F.when(is_hard_link(), " under another name: hard link").otherwise(" under another address"),
             ),
         )
         .when(is_outdated("signature_version"), "stays: read by an older version, until a run has read it again")
-        .when(is_outdated("near_signature_version"), "stays: its keeper was read by an older version")
+        .when(
+            is_outdated("near_signature_version"),
+            F.concat(F.lit("stays: "), _stander("its keeper"), F.lit(" was read by an older version")),
+        )
         .when(
             F.col("is_supporting") & (F.col("image_id") == F.col("first_image_id")),
             "stays: another image belongs to the cluster because it is near this one",
@@ -51,11 +56,20 @@ def why_it_stays() -> Column:
     )
 
 
+def _stander(keeper: str) -> Column:
+    """What stands for the member: `keeper`, or the address of another image."""
+    is_keeper = F.col("near_image_id") == F.col("keeper_image_id")
+    return F.when(is_keeper, keeper).otherwise(F.col("near_uri"))
+
+
 def _why_not_allowed() -> Column:
     tier = F.col("removal_tier")
+    is_near = F.col("is_near_keeper") | (tier == RemovalTier.MORE_DETAIL)
     return (
-        F.when(~F.col("is_near_keeper"), "stays: it is not near enough to the keeper itself")
-        .when(tier == RemovalTier.MORE_DETAIL, "stays: it has more detail than the keeper")
+        F.when(~is_near, "stays: it is not near enough to the keeper itself")
+        .when(
+            tier == RemovalTier.MORE_DETAIL, F.concat(F.lit("stays: it has more detail than "), _stander("the keeper"))
+        )
         .otherwise(F.concat(F.lit("stays: its removal tier, "), tier, F.lit(", is beyond cluster.removable_up_to")))
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.stages.cluster.keepers import facts_of
@@ -47,29 +47,46 @@ def with_tiers(scored: DataFrame, ranked: DataFrame, removable_up_to: str) -> Da
     `ranked`: All members with their facts. One join of them by image_id.
     """
     tiers = RemovalTier.up_to(removable_up_to)
-    of_pixels = F.col("pixel_hash") == F.col("keeper_pixel_hash")
-    is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
-    to_keeper = _tier()
-    goes = is_near & F.coalesce(to_keeper.isin(*tiers), F.lit(False))
-    is_copy_of_stayer = ~of_pixels & ~goes & (F.col("image_id") != F.col("first_image_id"))
+    placed = _with_tier_to_keeper(scored, tiers)
+    of_keeper = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes")
+    is_copy = ~of_keeper & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
+    is_near = F.col("is_near_keeper")
     near = (
-        F.when(F.col("is_keeper") | of_pixels | goes, F.col("keeper_image_id"))
-        .when(is_copy_of_stayer, F.col("first_image_id"))
+        F.when(of_keeper, F.col("keeper_image_id"))
+        .when(is_copy, F.col("first_image_id"))
         .when(is_near, F.col("keeper_image_id"))
         .otherwise(F.col("supporting_image_id"))
     )
-    distance = F.when(is_copy_of_stayer, 0.0).when(is_near, F.col("distance")).otherwise(F.col("supporting_distance"))
-    placed = scored.withColumns(
-        {"near_image_id": near, "near_distance": distance.cast("float"), "is_copy_of_stayer": is_copy_of_stayer,
-         "is_near_keeper": is_near, "to_keeper": to_keeper}
-    )  # fmt: skip
-    known = placed.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
-    is_byte_copy = F.col("content_hash") == F.col("near_content_hash")
-    of_stayer = F.when(is_byte_copy, RemovalTier.SAME_BYTES).otherwise(RemovalTier.SAME_PIXELS)
-    tier = F.when(F.col("is_copy_of_stayer"), of_stayer).otherwise(F.col("to_keeper"))
-    is_bound = F.col("is_copy_of_stayer") | F.col("is_near_keeper")
+    distance = F.when(is_copy, 0.0).when(is_near, F.col("distance")).otherwise(F.col("supporting_distance"))
+    found = placed.withColumns(
+        {"near_image_id": near, "near_distance": distance.cast("float"), "is_copy_of_stayer": is_copy}
+    )
+    known = found.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
+    tier = F.when(F.col("is_copy_of_stayer"), _tier_to_stayer()).otherwise(F.col("to_keeper"))
+    is_bound = F.col("is_copy_of_stayer") | is_near
     return known.withColumns(
         {"removal_tier": tier, "is_allowed": is_bound & F.coalesce(tier.isin(*tiers), F.lit(False))}
+    )
+
+
+def _with_tier_to_keeper(scored: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
+    """Add `to_keeper`, the tier by the relation to the keeper, `is_near_keeper`, `goes`: whether the member may go for
+    its keeper, and `first_goes`: whether the first image with its pixels may. Whatever else keeps them is not asked
+    here (removal.py). One shuffle of the members by representative."""
+    is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
+    placed = scored.withColumns({"to_keeper": _tier(), "is_near_keeper": is_near})
+    goes = F.col("is_near_keeper") & F.coalesce(F.col("to_keeper").isin(*tiers), F.lit(False))
+    is_first = F.col("image_id") == F.col("first_image_id")
+    first_goes = F.bool_or(is_first & F.col("goes")).over(Window.partitionBy("representative_id"))
+    return placed.withColumn("goes", goes).withColumn("first_goes", first_goes)
+
+
+def _tier_to_stayer() -> Column:
+    """For a copy of the pixels of an image that stays, though it is not the keeper."""
+    return (
+        F.when(F.col("content_hash") == F.col("near_content_hash"), RemovalTier.SAME_BYTES)
+        .when(_has_more_detail("near"), RemovalTier.MORE_DETAIL)
+        .otherwise(RemovalTier.SAME_PIXELS)
     )
 
 
@@ -88,24 +105,24 @@ def _tier() -> Column:
     """By the relation to the keeper; null for the keeper itself."""
     relation = F.col("relation")
     is_same = relation.isin(Relation.SAME_PIXELS, Relation.REENCODED)
-    return F.when(is_same & _has_more_detail(), RemovalTier.MORE_DETAIL).otherwise(relation)
+    return F.when(is_same & _has_more_detail("keeper"), RemovalTier.MORE_DETAIL).otherwise(relation)
 
 
-def _has_more_detail() -> Column:
-    """Whether a copy that shows the keeper's picture is whole where the keeper is damaged, is larger, has more bits per
-    channel, or is a camera's raw file.
+def _has_more_detail(than: str) -> Column:
+    """Whether a copy that shows the picture of the keeper (of what is near; `than` begins the names of its facts) is
+    whole where that is damaged, is larger, has more bits per channel, or is a camera's raw file.
 
     An enlarged copy is not larger: what counts is the size up to which it holds detail. Of a raw file the preview is
     read, which may be equal to the picture that the camera wrote beside it.
     """
-    own, keepers = (F.col(f"{of}width_px") * F.col(f"{of}height_px") for of in ("", "keeper_"))
-    share, keepers_share = (F.coalesce(f"{of}detail_share", F.lit(1.0)) for of in ("", "keeper_"))
-    truly = (share >= _DETAILED) | (own * share * share > _CLEARLY * keepers * keepers_share * keepers_share)
+    own, others = (F.col(f"{of}width_px") * F.col(f"{of}height_px") for of in ("", f"{than}_"))
+    share, others_share = (F.coalesce(f"{of}detail_share", F.lit(1.0)) for of in ("", f"{than}_"))
+    truly = (share >= _DETAILED) | (own * share * share > _CLEARLY * others * others_share * others_share)
     better = (
-        ~F.coalesce("is_damaged", F.lit(False)) & F.col("keeper_is_damaged"),
-        (own > keepers) & truly,
-        ~F.col("mode").isin(*_SHALLOW_MODES) & F.col("keeper_mode").isin(*_SHALLOW_MODES),
-        F.contains("decoder", F.lit("rawpy")) & ~F.contains("keeper_decoder", F.lit("rawpy")),
+        ~F.coalesce("is_damaged", F.lit(False)) & F.col(f"{than}_is_damaged"),
+        (own > others) & truly,
+        ~F.col("mode").isin(*_SHALLOW_MODES) & F.col(f"{than}_mode").isin(*_SHALLOW_MODES),
+        F.contains("decoder", F.lit("rawpy")) & ~F.contains(f"{than}_decoder", F.lit("rawpy")),
     )
     return functools.reduce(Column.__or__, (F.coalesce(is_so, F.lit(False)) for is_so in better))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,57 +18,76 @@ from pyspark.sql import SparkSession
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.schema import CLUSTERS
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import Relation, RemovalTier
 
+DECISIONS = Path(__file__).parents[3] / "docs/decisions.md"
 ORDER = "cluster.keeper_order=['image_id ASC']"
 
 
-def thumbnails() -> tuple[bytes, bytes, bytes]:
-    """Of a photo, of the same compressed more, and of it under a sticker."""
+def thumbnails() -> tuple[bytes, bytes, bytes, bytes]:
+    """Of a photo, of the same compressed more, of it under a sticker, and of that compressed more."""
     plain = load_sample_photo("chelsea.png").convert("RGB").resize((256, 192))
     marked = plain.copy()
     ImageDraw.Draw(marked).ellipse((60, 60, 120, 120), fill="yellow", outline="black", width=3)
     files = []
-    for photo, quality in ((plain, 80), (plain, 35), (marked, 80)):
+    for photo, quality in ((plain, 80), (plain, 35), (marked, 80), (marked, 35)):
         files.append(io.BytesIO())
         photo.save(files[-1], "JPEG", quality=quality)
-    plain_file, compressed_file, marked_file = (f.getvalue() for f in files)
-    return plain_file, compressed_file, marked_file
+    plain_file, compressed_file, marked_file, marked_again_file = (f.getvalue() for f in files)
+    return plain_file, compressed_file, marked_file, marked_again_file
 
 
 def picture() -> dict[int, dict[str, Any]]:
     """What features know of each image: 1 is kept; 2 are its pixels; 3 is smaller, 4 larger and 5 of 16 bits; 6 is
-    marked, 7 a byte copy and 8 a pixel copy of it; 9 is a film."""
-    plain, compressed, marked = thumbnails()
+    marked, 7 a byte copy and 8 a pixel copy of it; 9 is a film; 10 is 6 compressed and made smaller, 11 a byte copy
+    of 10, and 12 is 6 in 16 bits; 13 and 14 are camera files of which the previews have the pixels of 10 and of 3."""
+    plain, compressed, marked, marked_again = thumbnails()
     size = {"width_px": 800, "height_px": 600, "mode": "RGB", "n_frames": 1, "thumbnail": plain}
     other = size | {"thumbnail": compressed}
     sticker = size | {"thumbnail": marked, "pixel_hash": "marked", "content_hash": "marked"}
+    again = size | {
+        "thumbnail": marked_again,
+        "pixel_hash": "again",
+        "content_hash": "again",
+        "width_px": 400,
+        "height_px": 300,
+    }
+    camera = {"decoder": "rawpy", "content_hash": "camera"}
+    other |= {"pixel_hash": "other", "content_hash": "other"}
     return {
         1: size | {"pixel_hash": "kept"},
         2: size | {"pixel_hash": "kept"},
         3: other | {"width_px": 400, "height_px": 300},
-        4: other | {"width_px": 1600, "height_px": 1200},
-        5: other | {"mode": "I;16"},
+        4: other | {"width_px": 1600, "height_px": 1200, "pixel_hash": "4"},
+        5: other | {"mode": "I;16", "pixel_hash": "5"},
         6: sticker,
         7: sticker,
         8: sticker | {"content_hash": "marked, too"},
         9: size | {"n_frames": 12},
+        10: again,
+        11: again,
+        13: again | camera,
+        14: other | {"width_px": 400, "height_px": 300} | camera,
+        12: sticker | {"mode": "I;16", "pixel_hash": "deep", "content_hash": "deep"},
     }
 
 
 TIER = {
     2: RemovalTier.SAME_PIXELS, 3: RemovalTier.REENCODED, 4: RemovalTier.MORE_DETAIL, 5: RemovalTier.MORE_DETAIL,
     6: RemovalTier.EDITED_COPY, 7: RemovalTier.SAME_BYTES, 8: RemovalTier.SAME_PIXELS, 9: RemovalTier.STILL,
+    10: RemovalTier.EDITED_COPY, 11: RemovalTier.SAME_BYTES, 12: RemovalTier.EDITED_COPY,
+    13: RemovalTier.MORE_DETAIL, 14: RemovalTier.MORE_DETAIL,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def one_picture(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Tables:
     tables = Tables(spark, str(shutil.copytree(empty_tables, tmp_path_factory.mktemp("tiers") / "tables")))
-    vectors = families([5], 0.9, np.random.default_rng(5))
-    representative = {1: 1, 2: 1, 3: 3, 4: 4, 5: 5, 6: 6, 7: 6, 8: 6, 9: 9}
-    places = {image_id: i for i, image_id in enumerate((1, 3, 4, 6, 9))} | {5: 0}
+    vectors = families([7], 0.9, np.random.default_rng(5))
+    representative = {1: 1, 2: 1, 3: 3, 4: 4, 5: 5, 6: 6, 7: 6, 8: 6, 9: 9, 10: 10, 11: 10, 12: 12, 13: 10, 14: 3}
+    places = {image_id: i for i, image_id in enumerate((1, 3, 4, 6, 9, 10, 12))} | {5: 0}
     rows = [readable(i, vectors[places[representative[i]]], **{"phash": 0} | f) for i, f in picture().items()]
     fill(tables, [listed(i) for i in representative], rows)
     near = sorted(set(representative.values()))
@@ -79,30 +99,43 @@ def one_picture(spark: SparkSession, empty_tables: Path, tmp_path_factory: pytes
 def test_a_copy_goes_by_default_where_nothing_is_lost_with_it(one_picture: Tables) -> None:
     members = run_cluster(one_picture, ORDER)
     assert {i: m["removal_tier"] for i, m in members.items()} == {1: None, **TIER}
-    assert {i for i, m in members.items() if m["is_removable"]} == {2, 3, 7, 8}
+    assert {i for i, m in members.items() if m["is_removable"]} == {2, 3, 7, 8, 11}
     assert {m["keeper_image_id"] for m in members.values()} == {1}
-    assert {i: m["near_image_id"] for i, m in members.items()} == {**dict.fromkeys(range(1, 10), 1), 7: 6, 8: 6}
+    assert {i: m["near_image_id"] for i, m in members.items()} == {
+        **dict.fromkeys(range(1, 15), 1), 7: 6, 8: 6, 11: 10, 13: 10
+    }  # fmt: skip
     assert {i: m["relation"] for i, m in members.items() if i > 3} == {
         4: "reencoded", 5: "reencoded", 6: "edited_copy", 7: "edited_copy", 8: "edited_copy", 9: "still",
+        10: "edited_copy", 11: "edited_copy", 12: "edited_copy", 13: "edited_copy", 14: "reencoded",
     }  # fmt: skip
     assert members[4]["reason"].endswith("; stays: it has more detail than the keeper")
     assert members[6]["reason"].endswith("; stays: its removal tier, edited_copy, is beyond cluster.removable_up_to")
     assert members[7]["reason"].endswith("; byte for byte file:///lake/6.jpg, which stays")
     assert members[8]["reason"].endswith("; the pixels of file:///lake/6.jpg, which stays")
+    assert members[13]["reason"].endswith("; stays: it has more detail than file:///lake/10.jpg")
+    assert members[14]["reason"].endswith("; stays: it has more detail than the keeper")
     assert (members[7]["near_content_hash"], members[7]["near_distance"]) == ("marked", 0.0)
     assert members[3]["reason"].startswith("the keeper re-encoded or resized: ")
+
+
+def test_the_query_that_checks_the_promise_finds_nothing_against_it(one_picture: Tables) -> None:
+    run_cluster(one_picture, ORDER)
+    told = re.search(r"```sql\n(SELECT count\(\*\) AS members.*?)```", DECISIONS.read_text(), re.DOTALL)
+    assert told
+    query = re.sub(r"\bclusters\b", one_picture.sql_source(CLUSTERS), told[1])
+    assert one_picture.spark.sql(query).collect() == [(14, 0, 0, 0)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("up_to", "going"),
     [
-        ("same_bytes", {7}),
-        ("same_pixels", {2, 7, 8}),
-        ("more_detail", {2, 3, 4, 5, 7, 8}),
-        ("edited_copy", {2, 3, 4, 5, 6, 7, 8}),
-        ("recoloured", {2, 3, 4, 5, 6, 7, 8}),
-        ("still", {2, 3, 4, 5, 6, 7, 8, 9}),
+        ("same_bytes", {7, 11}),
+        ("same_pixels", {2, 7, 8, 11}),
+        ("more_detail", {2, 3, 4, 5, 7, 8, 11, 13, 14}),
+        ("edited_copy", {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14}),
+        ("recoloured", {2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14}),
+        ("still", {2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14}),
     ],
 )
 def test_one_setting_narrows_and_widens_what_may_go(one_picture: Tables, up_to: str, going: set[int]) -> None:
