@@ -11,10 +11,13 @@ from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.headers import is_turned, jxl_orientation
 from dedup_spark.kernels.decoding.openers import DECODER_ERRORS
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.pixel_memory import in_one_block
 from dedup_spark.kernels.decoding.rendering import turn
 from dedup_spark.kernels.decoding.values import picture_of
 
 _ORIENTATION = 0x0112
+_LOADED_INTO = frozenset({"JPEG", "PNG"})
+"""Formats whose plugins load pixels into the memory that an image has."""
 
 
 class Opened:
@@ -42,6 +45,8 @@ class Opened:
         check_size(*image.size)
         memory.require(memory.bytes_of_opened(image, self._data, self._format, len(self._frames.places)))
         tagged = _exif_orientation(image) if self._format == "TIFF" else 1  # Pillow turns a TIFF while it loads
+        if image.mode == "RGB" and self._format in _LOADED_INTO and len(self._frames.places) == 1:
+            image.im = in_one_block(image.size).im
         image.load()
         self.orientation = self._find_orientation(tagged)
         return picture_of(self._upright(), image, self._data, self.orientation)
