@@ -14,7 +14,7 @@ from dedup_spark.kernels.decoding.digests import picture_digest
 from dedup_spark.kernels.decoding.films import contrast_of
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.rendering import hashable
-from dedup_spark.kernels.features.grey_square import grey_square
+from dedup_spark.kernels.grey_square import grey_square
 
 PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
