@@ -10,9 +10,13 @@ from PIL import Image
 
 from dedup_spark.kernels.decoding import pixel_memory
 from dedup_spark.kernels.decoding.frames import Frames
-from dedup_spark.kernels.decoding.opened import Opened
+from dedup_spark.kernels.decoding.opened import Limits, Opened
 
 SIZES = ((1, 1), (7, 3), (500, 375), (3, 5000), (60_000, 17), (2300, 1900), (2300, 1823))  # 16 MiB: 2300 x 1823.6
+
+
+def _any(width: int, height: int) -> None:
+    """Every size is welcome."""
 
 
 def _noise(mode: str, size: tuple[int, int]) -> Image.Image:
@@ -58,7 +62,7 @@ def test_a_file_is_loaded_into_one_block_with_the_same_pixels(file_format: str, 
     out = io.BytesIO()
     _noise("RGB", size).resize(size).save(out, file_format, compress_level=1)
     plain, image = (Image.open(io.BytesIO(out.getvalue())) for _ in range(2))
-    picture = Opened(image, out.getvalue(), file_format, Frames((0,))).picture(0, lambda *_: None)
+    picture = Opened(image, out.getvalue(), file_format, Frames((0,)), Limits(1, _any)).picture(0, _any)
     assert pixel_memory.pixels_in_memory(picture.pixels) is not None
     assert picture.pixels.tobytes() == plain.tobytes()
 
