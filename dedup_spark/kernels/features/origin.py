@@ -17,6 +17,7 @@ from dedup_spark.kernels.decoding.damage import has_lost_data
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.jpeg_structure import JpegStructure, jpeg_structure
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.pixel_memory import channel
 from dedup_spark.kernels.decoding.rendering import colours_of_picture, in_8_bits
 from dedup_spark.kernels.features import block_sample, borders, detail, jpeg_traces
 from dedup_spark.kernels.features.exif import ExifFacts, exif_facts
@@ -69,7 +70,7 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
     is_raw = formats.decoder_of(image.format) is formats.RAW  # seen by the JPEG preview inside it
     is_lossless = is_raw or _is_lossless(data, image)
     exif = _exif(data, image)
-    inside = borders.inside_borders(np.asarray(reduced.getchannel("G")))
+    inside = borders.inside_borders(channel(reduced, 1))
     has_traces = not is_raw and (is_lossless or table is not None)
     earlier_quality, blocks = _traces(image, jpeg) if has_traces else (None, None)
     return OriginFacts(
