@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.decoding import formats
