@@ -57,9 +57,12 @@ class _Band:
 def _along_rows(levels: UInt8 | Float32, bands: list[_Band]) -> Float32:
     """(h, n_values) levels of (h, w)."""
     exact = levels.astype(np.float32)
-    halves = [np.hsplit(exact[:, band.seen] @ band.parts, 2) for band in bands]
-    high, low = (np.hstack(parts).astype(np.int32) for parts in zip(*halves, strict=True))
-    return _levels(high * _LOW + low)
+    sums = [exact[:, band.seen] @ band.parts for band in bands]
+    high = np.hstack([both[:, : both.shape[1] // 2] for both in sums]).astype(np.int32)
+    low = np.hstack([both[:, both.shape[1] // 2 :] for both in sums]).astype(np.int32)
+    high *= _LOW
+    high += low
+    return _levels(high)
 
 
 def _levels(sums: Int32) -> Float32:

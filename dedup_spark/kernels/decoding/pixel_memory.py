@@ -82,10 +82,11 @@ def rgb_in_rows(rgb: Image.Image) -> Iterator[UInt8]:
 
 
 def in_one_block(size: tuple[int, int]) -> Image.Image:
-    """A black image of mode RGB, in large pages where the system has them and it is larger than a block of Pillow."""
+    """An image of mode RGB for a decoder to fill, in large pages where the system has them and it is larger than a
+    block of Pillow."""
     n_bytes, usual = 4 * size[0] * size[1], Image.core.get_use_block_allocator()
     if n_bytes <= _BLOCK_BYTES:
-        return Image.new("RGB", size)
+        return Image.new("RGB", size, None)
     Image.core.set_use_block_allocator(1)
     try:
         made = Image.new("RGB", size, None)
