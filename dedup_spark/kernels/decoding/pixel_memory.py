@@ -11,7 +11,7 @@ import ctypes
 import functools
 import mmap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ _ArrowArray._fields_ = [
     ("buffers", ctypes.POINTER(ctypes.c_void_p)),
     ("children", ctypes.POINTER(ctypes.POINTER(_ArrowArray))),
 ]  # fmt: skip
+_pillow: Any = Image.core  # type: ignore[attr-defined]  # named so in Pillow's documents
 _pointer_of_capsule = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of_capsule.restype = ctypes.c_void_p
 _pointer_of_capsule.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -59,7 +60,7 @@ def pixels_in_memory(image: Image.Image) -> UInt8 | None:
 def as_array(rgb: Image.Image) -> UInt8:
     """(h, w, 3) uint8, a copy: as `np.asarray` of an image of mode RGB, in a quarter of the time."""
     pixels = pixels_in_memory(rgb)
-    return np.asarray(rgb) if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
+    return np.asarray(rgb) if pixels is None else _without_fourth(pixels)
 
 
 def channel(rgb: Image.Image, number: int) -> UInt8:
@@ -78,20 +79,25 @@ def rgb_in_rows(rgb: Image.Image) -> Iterator[UInt8]:
     for pixels in (as_array(strip) for strip in strips(rgb)) if whole is None else (whole,):
         for top in range(0, len(pixels), n_rows):
             part = pixels[top : top + n_rows]
-            yield cv2.cvtColor(part, cv2.COLOR_RGBA2RGB, dst=place[: len(part)]) if part.shape[2] == 4 else part
+            yield _without_fourth(part, place[: len(part)]) if part.shape[2] == 4 else part
+
+
+def _without_fourth(pixels: UInt8, place: UInt8 | None = None) -> UInt8:
+    """(h, w, 3) of (h, w, 4), in `place` where there is one."""
+    return cast(UInt8, cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB, dst=place))
 
 
 def in_one_block(size: tuple[int, int]) -> Image.Image:
     """An image of mode RGB for a decoder to fill, in large pages where the system has them and it is larger than a
     block of Pillow."""
-    n_bytes, usual = 4 * size[0] * size[1], Image.core.get_use_block_allocator()
+    n_bytes, usual = 4 * size[0] * size[1], _pillow.get_use_block_allocator()
     if n_bytes <= _BLOCK_BYTES:
         return Image.new("RGB", size, None)
-    Image.core.set_use_block_allocator(1)
+    _pillow.set_use_block_allocator(1)
     try:
         made = Image.new("RGB", size, None)
     finally:
-        Image.core.set_use_block_allocator(usual)
+        _pillow.set_use_block_allocator(usual)
     exported = _exported(made)
     if exported is not None:
         _ask_for_large_pages(exported[0], n_bytes)
