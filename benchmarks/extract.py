@@ -126,7 +126,9 @@ def ideal_work(config: Config, embed: bool) -> Callable[[Batch], None]:
     e = config.extract
     chosen = resolve(e, on_gpu=False, threads=1) if embed else None
     made = asdict(chosen.input) if chosen else {"input_px": 0}
-    settings = SignatureSettings(e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, **made)
+    settings = SignatureSettings(
+        e.max_pixels, e.min_side_px, e.thumbnail_px, e.thumbnail_quality, pixels=e.pixels, **made
+    )
     model = load(chosen) if chosen else None
 
     def work(batch: Batch) -> None:

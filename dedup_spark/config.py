@@ -88,6 +88,7 @@ class ExtractSettings:
     decoder_sandbox: str = _setting("auto", choices=("auto", "required", "off"))
     max_reject_share: float = _setting(0.5, 0, 1)
     max_unavailable_share: float = _setting(0.02, 0, 1)
+    pixels: str = _setting("full", choices=("full", "scaled"))
     thumbnail_px: int = _setting(256, 32, 1024)
     thumbnail_quality: int = _setting(80, 1, 95)
 

@@ -51,7 +51,7 @@ _OF_FEATURES = {
     "n_retries": "coalesce(n_retries >= 0, true)",
     "read_bytes": "coalesce(read_bytes >= 0, status = 'rejected')",
     "content_hash": _HEX + " AND (content_hash IS NULL) = (read_bytes IS NULL)",
-    "pixel_hash": _HEX + " AND " + _READ,
+    "pixel_hash": _HEX.replace("^", "^(scaled-[248]:)?") + " AND " + _READ,
     "phash": _READ,
     "width_px": "coalesce(width_px >= 1, status = 'rejected')",
     "height_px": "coalesce(height_px >= 1, status = 'rejected')",

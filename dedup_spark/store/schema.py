@@ -99,7 +99,12 @@ FEATURES = Table(
         ("n_retries", "int", "Failed attempts before the object was read or rejected"),
         ("read_bytes", "bigint", "Bytes read from the object; null when it could not be read"),
         ("content_hash", "string", "SHA-256 of the bytes, hex, as sha256sum prints it"),
-        ("pixel_hash", "string", "SHA-256 of size, mode and visible pixels after EXIF orientation, of all frames, hex"),
+        (
+            "pixel_hash",
+            "string",
+            "SHA-256 of size, mode and visible pixels after EXIF orientation, of all frames, hex; with scaled-2:, "
+            "scaled-4: or scaled-8: in front for a JPEG that extract.pixels=scaled decoded at a part of its size",
+        ),
         (
             "phash",
             "bigint",

@@ -74,8 +74,8 @@ class Rates:
     """
 
     list_seconds: float = 2e-4  # per object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
-    decode_seconds: float = 0.014  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
-    decode_byte_seconds: float = 1.05e-7  # M: for each byte of a JPEG, 45 to 610 kB
+    decode_seconds: float = 0.003  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
+    decode_byte_seconds: float = 7.2e-8  # M: for each byte of a JPEG, 25 to 630 kB; scaled 3.5e-8, and 0.0046 s beside
     embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
     gpu_embed_seconds: float = 1e-4  # G: SSCD's ResNet-50 at 224 px, float16, batches of 256; distilled: 4e-5
     core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)

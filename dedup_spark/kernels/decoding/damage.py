@@ -122,12 +122,13 @@ def _ends_in_filling(jpeg: JpegStructure, data: bytes, image: DecodedImage) -> b
 def _last_strip(image: DecodedImage) -> Image.Image:
     """The rows (columns, where the file is stored on its side) of pixels that were stored last."""
     width, height = image.pixels.size
+    strip_px = max(1, _STRIP_PX // image.reduction)
     right, bottom = _LAST_STORED[image.exif_orientation]
     if image.exif_orientation < 5:
-        top = max(0, height - _STRIP_PX) if bottom else 0
-        return image.pixels.crop((0, top, width, min(height, top + _STRIP_PX)))
-    left = max(0, width - _STRIP_PX) if right else 0
-    return image.pixels.crop((left, 0, min(width, left + _STRIP_PX), height))
+        top = max(0, height - strip_px) if bottom else 0
+        return image.pixels.crop((0, top, width, min(height, top + strip_px)))
+    left = max(0, width - strip_px) if right else 0
+    return image.pixels.crop((left, 0, min(width, left + strip_px), height))
 
 
 def _is_grey(strip: Image.Image) -> bool:

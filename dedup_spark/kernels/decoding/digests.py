@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from dedup_spark.kernels.arrays import UInt8
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.pixel_memory import rgb_in_rows
 from dedup_spark.kernels.decoding.rendering import colours_of_picture
 from dedup_spark.kernels.decoding.strips import strips
 
@@ -34,15 +36,17 @@ def picture_digest(picture: Picture, salt: str = "") -> hashlib._Hash:
     return digest
 
 
-def _visible(picture: Picture) -> Iterator[bytes]:
+def _visible(picture: Picture) -> Iterator[bytes | UInt8]:
     """The values strip by strip: a copy of all pixels would be the largest allocation in decoding an image."""
     pixels = picture.pixels
     if pixels.mode == "RGBA":
         yield from _with_hidden_zero(pixels)
-    elif picture.void is None and picture.alpha is None:
-        yield from (strip.tobytes() for strip in strips(pixels))
-    else:
+    elif picture.void is not None or picture.alpha is not None:
         yield from _without_void(picture)
+    elif pixels.mode == "RGB":
+        yield from rgb_in_rows(pixels)
+    else:
+        yield from (strip.tobytes() for strip in strips(pixels))
 
 
 def _with_hidden_zero(pixels: Image.Image) -> Iterator[bytes]:

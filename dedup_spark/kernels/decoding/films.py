@@ -23,6 +23,7 @@ from dedup_spark.kernels.decoding.digests import picture_digest
 from dedup_spark.kernels.decoding.frames import Frames
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.rendering import hashable
+from dedup_spark.kernels.grey_square import grey_square
 
 FRAMES_OF_LONGER = 256
 MAX_FILM_PIXELS, MAX_PAGE_PIXELS, MAX_FRAMES = 1 << 27, 1 << 28, 4_096
@@ -110,7 +111,7 @@ class _Reader:
         self._digests.append(picture_digest(picture).digest())
         self._shown_ms.append(shown_ms)
         if self._wanted is None or i in self._wanted or i in (0, self._frames.main):
-            self._small[i] = hashable(picture).convert("L").resize((SMALL_PX, SMALL_PX), Image.Resampling.LANCZOS)
+            self._small[i] = Image.fromarray(grey_square(hashable(picture).convert("L"), SMALL_PX))
             self._consider(i, picture, contrast_of(self._small[i]))
 
     def _consider(self, i: int, picture: Picture, contrast: float) -> None:

@@ -20,7 +20,7 @@ from dedup_spark.kernels.decoding.films import Film, read_film
 from dedup_spark.kernels.decoding.formats import sniff_format
 from dedup_spark.kernels.decoding.frames import frames_of
 from dedup_spark.kernels.decoding.headers import claimed_size, jpeg_frame
-from dedup_spark.kernels.decoding.opened import Opened
+from dedup_spark.kernels.decoding.opened import Limits, Opened
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.png_chunks import without_odd_chunks
 from dedup_spark.kernels.decoding.raw import decode_raw
@@ -70,8 +70,9 @@ class OutOfMemory(ImageRejected):
 class DecodedImage(Picture):
     """The picture that describes the file, upright: the only frame, or the one that `films.py` chose.
 
-    `size` is the width and height of the picture; only of a RAW file may there be fewer pixels. `decoder` is a column
-    of `features`. `film` is what all frames show together; None where there is one.
+    `size` is the width and height of the picture; of a RAW file there may be fewer pixels, and of a JPEG that was
+    scaled while it was decoded there are, by `reduction` (2, 4 or 8; else 1) on each side. `decoder` is a column of
+    `features`. `film` is what all frames show together; None where there is one.
     """
 
     size: tuple[int, int]
@@ -79,6 +80,7 @@ class DecodedImage(Picture):
     decoder: str
     exif_orientation: int
     film: Film | None = None
+    reduction: int = 1
 
     @property
     def n_frames(self) -> int:
@@ -86,13 +88,15 @@ class DecodedImage(Picture):
         return self.film.n_frames if self.film else 1
 
 
-def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedImage:
+def decode_image(data: bytes, *, max_pixels: int, min_side_px: int, enough_px: int = 0) -> DecodedImage:
     """Decode one image file.
 
     Args:
         data: the whole file.
         max_pixels: width x height above which the file is refused before its pixels are allocated.
         min_side_px: shorter side below which an image is too small to say anything about.
+        enough_px: shorter side that is enough of a JPEG: it may be decoded at 1/2, 1/4 or 1/8, with no shorter one; 0
+            for all pixels.
 
     Raises:
         ImageRejected: with the reason; no other exception for damage that the decoders foresee.
@@ -118,7 +122,7 @@ def decode_image(data: bytes, *, max_pixels: int, min_side_px: int) -> DecodedIm
             memory.require(memory.bytes_of_size(*claimed))
         if decoder is formats.RAW:
             return _decode_raw(data, image_format, check_size)
-        return _decode_mended(data, image_format, decoder, max_pixels, check_size)
+        return _decode_mended(data, image_format, decoder, Limits(max_pixels, check_size, enough_px))
     except DECODER_ERRORS as e:
         raise _rejection(data, image_format, e) from e
 
@@ -151,33 +155,29 @@ def _require_decoder(image_format: str) -> formats.Decoder:
     return decoder
 
 
-def _decode_mended(
-    data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
-) -> DecodedImage:
+def _decode_mended(data: bytes, image_format: str, decoder: formats.Decoder, limits: Limits) -> DecodedImage:
     """Decode the file as it is or, where that fails, as `_MENDED` puts it. Raises the last error."""
     try:
-        return _decode(data, image_format, decoder, max_pixels, check_size)
+        return _decode(data, image_format, decoder, limits)
     except (MemoryError, Image.DecompressionBombError):
         raise
     except DECODER_ERRORS as e:
         last = e.with_traceback(None)  # its frames hold what was unpacked so far
     for copy in _MENDED[image_format](data) if image_format in _MENDED else ():
         try:
-            return _decode(copy, image_format, decoder, max_pixels, check_size)
+            return _decode(copy, image_format, decoder, limits)
         except DECODER_ERRORS as e:
             last = e.with_traceback(None)
     raise last
 
 
-def _decode(
-    data: bytes, image_format: str, decoder: formats.Decoder, max_pixels: int, check_size: Callable[[int, int], None]
-) -> DecodedImage:
+def _decode(data: bytes, image_format: str, decoder: formats.Decoder, limits: Limits) -> DecodedImage:
     image = openers.open_image(data, image_format)
     frames = frames_of(image, data, image_format)
-    opened = Opened(image, data, image_format, frames)
-    picture, film = opened.picture(frames.places[0], check_size), None
+    opened = Opened(image, data, image_format, frames, limits)
+    picture, film = opened.picture(frames.places[0], limits.check_size), None
     if len(frames.places) > 1:
-        picture, film = read_film(frames, (picture, opened.shown_ms), lambda i: opened.frame(i, max_pixels), data)
+        picture, film = read_film(frames, (picture, opened.shown_ms), opened.frame, data)
     return DecodedImage(
         pixels=picture.pixels,
         source=picture.source,
@@ -186,11 +186,12 @@ def _decode(
         alpha=picture.alpha,
         ends=picture.ends,
         exact=picture.exact,
-        size=picture.source.size,
+        size=opened.full_size or picture.source.size,
         format=image.format or image_format,
         decoder=decoder.ways[0],
         exif_orientation=opened.orientation,
         film=film,
+        reduction=opened.reduction,
     )
 
 

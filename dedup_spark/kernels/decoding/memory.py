@@ -37,6 +37,8 @@ _OF_FRAMES = 16
 _RAW = 12
 """Sensor values in 16 bits, those that LibRaw interpolates, and the RGB that it returns."""
 _SIZE_ALONE = 12
+_COEFFICIENTS = 6
+"""Of 16 bits, of three planes at full size."""
 
 
 class NeedsMemory(Exception):
@@ -98,6 +100,11 @@ def bytes_of_opened(image: Image.Image, data: bytes, image_format: str, n_frames
         each += _BESIDE_DEEP
     layout: Layout | None = getattr(image, "layout", None)
     return each * image.width * image.height + (_bytes_of_samples(layout) if layout else 0)
+
+
+def bytes_of_scans(image: Image.Image, size: tuple[int, int]) -> int:
+    """Of a JPEG of this size that is decoded at a part of it: the coefficients of a progressive one are all held."""
+    return _COEFFICIENTS * size[0] * size[1] if image.info.get("progressive") else 0
 
 
 def _bytes_of_samples(layout: Layout) -> int:

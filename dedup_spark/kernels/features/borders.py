@@ -115,7 +115,7 @@ def _band(lines: UInt8) -> _Band:
 def _lacks(lines: UInt8, background: int) -> Bools:
     """Of which lines the background is too small a part."""
     near = np.abs(lines.astype(np.int16) - background) <= _SAME_LEVELS
-    return near.mean(axis=1) < _LEAST_BACKGROUND
+    return np.add.reduce(near, axis=1, dtype=np.intp) / near.shape[1] < _LEAST_BACKGROUND
 
 
 def _median(values: UInt8) -> float:

@@ -14,7 +14,7 @@ from dedup_spark.kernels.decoding.digests import picture_digest
 from dedup_spark.kernels.decoding.films import contrast_of
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.rendering import hashable
-from dedup_spark.kernels.features.grey_square import grey_square
+from dedup_spark.kernels.grey_square import grey_square
 
 PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
@@ -36,8 +36,15 @@ def pixel_hash(image: DecodedImage) -> str:
 
     Lossless copies in other formats agree. See `digests.picture_digest` for what is visible, and `films.py` for the
     files too long to be decoded to their end.
+
+    Of a JPEG that was scaled while it was decoded it begins with `scaled-4:`, is that of the scaled pixels and of what
+    the file codes, and never equals one of all pixels. So scaled pixels that are equal by chance, as where fine print
+    differs, make no two pictures the same; copies with other metadata are the same.
     """
     salt = f"version {PIXEL_HASH_VERSION}:"
+    if image.reduction > 1:
+        kind = f"scaled-{image.reduction}:"
+        return kind + picture_digest(image, f"{salt}{kind}{image.size[0]}x{image.size[1]}:").hexdigest()
     if image.film is None:
         return picture_digest(image, salt).hexdigest()
     return hashlib.sha256(f"{salt}{image.film.digest}".encode()).hexdigest()

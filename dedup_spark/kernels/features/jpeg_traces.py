@@ -168,9 +168,11 @@ def _hidden_steps(sizes: Float32, table: Int64) -> dict[int, int]:
     counts = _counts(sizes, table)
     for own in {own for own in table.tolist() if 0 < own <= _MAX_STEP}:
         frequencies = np.flatnonzero(table == own)
-        found, expected = np.split(counts[frequencies] @ _gaps(own), 2, axis=1)
+        both = counts[frequencies] @ _gaps(own)
+        found, expected = both[:, : both.shape[1] // 2], both[:, both.shape[1] // 2 :]
         fits = (expected >= _LEAST_MISSING) & (found < _MOST_FOUND * expected)
-        for row, place in np.argwhere(fits).tolist():  # the last one stays: what cannot come of 8 cannot come of 4
+        for row, place in np.argwhere(fits).tolist() if fits.any() else ():
+            # the last one stays: what cannot come of 8 cannot come of 4
             steps[int(frequencies[row])] = own + 1 + place
     return steps
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.arrays import UInt8
+from dedup_spark.kernels.decoding.pixel_memory import as_array
 from dedup_spark.kernels.features.resizing import resized
 
 _CUT_SHARE = 7 / 8
@@ -49,8 +49,8 @@ def model_input(rgb: Image.Image, settings: InputSettings) -> UInt8:
     if settings.square == "crop":
         rgb = _scaled(rgb, settings)
         left, top = (round((side - settings.input_px) / 2.0) for side in rgb.size)
-        return np.asarray(rgb.crop((left, top, left + settings.input_px, top + settings.input_px)))
-    return np.asarray(resized(rgb, (settings.input_px, settings.input_px), settings.resize))
+        return as_array(rgb.crop((left, top, left + settings.input_px, top + settings.input_px)))
+    return as_array(resized(rgb, (settings.input_px, settings.input_px), settings.resize))
 
 
 def _scaled(rgb: Image.Image, settings: InputSettings) -> Image.Image:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 from PIL import Image
 
 from dedup_spark.kernels.decoding import formats
@@ -17,6 +16,7 @@ from dedup_spark.kernels.decoding.damage import has_lost_data
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.jpeg_structure import JpegStructure, jpeg_structure
 from dedup_spark.kernels.decoding.picture import Picture
+from dedup_spark.kernels.decoding.pixel_memory import channel
 from dedup_spark.kernels.decoding.rendering import colours_of_picture, in_8_bits
 from dedup_spark.kernels.features import block_sample, borders, detail, jpeg_traces
 from dedup_spark.kernels.features.exif import ExifFacts, exif_facts
@@ -69,7 +69,7 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
     is_raw = formats.decoder_of(image.format) is formats.RAW  # seen by the JPEG preview inside it
     is_lossless = is_raw or _is_lossless(data, image)
     exif = _exif(data, image)
-    inside = borders.inside_borders(np.asarray(reduced.getchannel("G")))
+    inside = borders.inside_borders(channel(reduced, 1))
     has_traces = not is_raw and (is_lossless or table is not None)
     earlier_quality, blocks = _traces(image, jpeg) if has_traces else (None, None)
     return OriginFacts(
@@ -84,11 +84,17 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         chroma_subsampling=_subsampling(jpeg) if jpeg else None,
         block_sample=blocks,
         has_colour_profile=colours_of_picture(image) is not None,
-        detail_share=1.0 if is_raw else detail.detail_share(_inner_sample(image, inside)),
+        detail_share=1.0 if is_raw else _detail_share(image, inside),
         added_share=inside.added_share,
         shown_width_px=max(1, round(image.size[0] * (inside.right - inside.left))),
         shown_height_px=max(1, round(image.size[1] * (inside.bottom - inside.top))),
     )
+
+
+def _detail_share(image: DecodedImage, inside: borders.Inside) -> float:
+    """Of a scaled image it is seen whether detail ends below the scaled resolution; else it counts as sharp."""
+    share = detail.detail_share(_inner_sample(image, inside))
+    return share if share == 1.0 else share / image.reduction
 
 
 def _inner_sample(image: DecodedImage, inside: borders.Inside) -> Image.Image:
@@ -111,8 +117,9 @@ def _inner_sample(image: DecodedImage, inside: borders.Inside) -> Image.Image:
 
 
 def _traces(image: DecodedImage, jpeg: JpegStructure | None) -> tuple[float | None, bytes | None]:
-    """The quality of an earlier JPEG, and the `block_sample`; of colour pictures as the file stores them."""
-    if image.pixels.mode not in ("RGB", "RGBA") or (jpeg and len(jpeg.components) == 4):
+    """The quality of an earlier JPEG, and the `block_sample`; of colour pictures as the file stores them, and of none
+    whose blocks were reduced."""
+    if image.reduction > 1 or image.pixels.mode not in ("RGB", "RGBA") or (jpeg and len(jpeg.components) == 4):
         return None, None
     sizes = jpeg_traces.block_sizes(stored_middle(image.pixels, image.exif_orientation, jpeg_traces.SAMPLE_PX))
     table = jpeg.luma_table if jpeg else None

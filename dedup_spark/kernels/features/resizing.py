@@ -31,7 +31,7 @@ def resized(rgb: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
     """
     if name not in _FILTERS:
         return rgb.resize(size, Image.Resampling[name.upper()])
-    new = Image.new("RGB", size)
+    new = Image.new("RGB", size, None)  # a colour would be written first
     Resizer().resize_pil(rgb, new, _options(name))  # a new one each time: it has buffers, and threads may come at once
     return new
 

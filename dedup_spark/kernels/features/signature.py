@@ -38,7 +38,7 @@ _MAX_INT = 2**31 - 1
 class SignatureSettings:
     """How images are read; `input_px`, `resize` and `square` are those of InputSettings.
 
-    The model input is made from the image or, with `from_thumbnail`, from the thumbnail.
+    The model input is made from the image or, with `from_thumbnail`, from the thumbnail. `pixels` is extract.pixels.
     """
 
     max_pixels: int
@@ -49,6 +49,7 @@ class SignatureSettings:
     resize: str = "bicubic"
     from_thumbnail: bool = False
     square: str = "squash"
+    pixels: str = "full"
 
     @property
     def input(self) -> InputSettings:
@@ -59,6 +60,15 @@ class SignatureSettings:
     def reduced_px(self) -> int:
         """The shorter side that thumbnail and model input need."""
         return max(self.thumbnail_px, self.input.shorter_px)
+
+    @property
+    def enough_px(self) -> int:
+        """The shorter side to which a JPEG may be scaled while it is decoded: twice what is made of it; 0 for none."""
+        return 2 * max(self.reduced_px, HASHED_PX) if self.pixels == "scaled" else 0
+
+    def decode(self, data: bytes) -> DecodedImage:
+        """Raises ImageRejected."""
+        return decode_image(data, max_pixels=self.max_pixels, min_side_px=self.min_side_px, enough_px=self.enough_px)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,7 @@ class Signature(OriginFacts):
 
 def sign_image(data: bytes, settings: SignatureSettings) -> Signature:
     """Decode `data` once and derive everything. Raises ImageRejected."""
-    image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    image = settings.decode(data)
     try:
         return _derive(data, image, settings)
     except MemoryError as e:
@@ -154,7 +164,8 @@ def thumbnail_kind(settings: SignatureSettings) -> str:
 def _version(way: str, decoder: formats.Decoder, settings: SignatureSettings) -> str:
     """Names everything that determines the values of a decoded image."""
     decoded_by = f"{way}-{formats.decoder_version(decoder)}"
-    return f"{_PREPROCESSING}/{decoded_by}/{thumbnail_kind(settings)}"
+    pixels = "" if settings.pixels == "full" else f"/pixels-{settings.pixels}"
+    return f"{_PREPROCESSING}/{decoded_by}{pixels}/{thumbnail_kind(settings)}"
 
 
 def _derive(data: bytes, image: DecodedImage, settings: SignatureSettings) -> Signature:
@@ -201,7 +212,7 @@ def _film_facts(image: DecodedImage) -> dict[str, Any]:
 
 def input_of_image(data: bytes, settings: SignatureSettings) -> UInt8:
     """The model input alone, as `sign_image` makes it from the same bytes. Raises ImageRejected."""
-    image = decode_image(data, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    image = settings.decode(data)
     try:
         reduced = render(image, settings.reduced_px)
         return model_input(reduced, settings.input)
@@ -215,7 +226,7 @@ def parts_of_image(data: bytes, settings: PartsSettings) -> dict[str, Any]:
     Raises ImageRejected.
     """
     signed = settings.signature
-    image = decode_image(data, max_pixels=signed.max_pixels, min_side_px=signed.min_side_px)
+    image = signed.decode(data)
     try:
         reduced = _Reduced(image, signed)
         return {name: PARTS[name](image, reduced) for name in settings.names}

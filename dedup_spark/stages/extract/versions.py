@@ -65,8 +65,9 @@ class OtherVersions:
         if self._recomputes and self._is_too_much():
             raise GuardError(
                 f"{self._n_wanted:,} of {self._n_rows:,} rows of features were made by other versions of a decoder or "
-                "of our own hashes, or with other thumbnails, and their images would all be read again: more than "
-                f"extract.max_outdated_share ({self._max_share:g}). Allow it with --set extract.max_outdated_share=1, "
+                "of our own hashes, or with other thumbnails or extract.pixels, and their images would all be read "
+                f"again: more than extract.max_outdated_share ({self._max_share:g}). Allow it with --set "
+                "extract.max_outdated_share=1, "
                 "or keep the rows with --set extract.on_version_change=keep"
             )
 
@@ -74,7 +75,7 @@ class OtherVersions:
         if self._n_kept:
             log.info(
                 "extract: %s of %s rows of features were made by other versions of a decoder or of our own hashes, or "
-                "with other thumbnails, and are kept; read those images again with %s",
+                "with other thumbnails or extract.pixels, and are kept; read those images again with %s",
                 f"{self._n_kept:,}", f"{self._n_rows:,}", _RECOMPUTE,
             )  # fmt: skip
         if self._n_undecided:

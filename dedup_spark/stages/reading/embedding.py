@@ -65,6 +65,7 @@ def settings_of_signature(
         thumbnail_px=extract.thumbnail_px,
         thumbnail_quality=extract.thumbnail_quality,
         from_thumbnail=from_thumbnail,
+        pixels=extract.pixels,
         **(asdict(made) if made else {"input_px": 0}),
     )
 

@@ -64,6 +64,17 @@ def test_to_read_much_again_needs_consent() -> None:
         assert found.is_outdated(old)
 
 
+def test_rows_of_another_setting_of_pixels_are_of_another_version() -> None:
+    scaled = current_versions(SignatureSettings(400_000_000, 16, 256, 80, 0, pixels="scaled"))
+    assert scaled & CURRENT == {REJECTING}
+    full, of_now = kind(900, DECODING), kind(100, max(scaled - CURRENT))
+    for on, is_read_again in (("keep", False), ("recompute", True)):
+        found = OtherVersions((full, of_now), ExtractSettings(on_version_change=on), scaled)
+        assert (found.is_outdated(full), found.is_outdated(of_now)) == (is_read_again, False)
+    with pytest.raises(GuardError, match="900 of 1,000 rows"):
+        found.require_consent()
+
+
 @pytest.mark.parametrize(
     ("version", "reason", "is_read_again"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from dataclasses import replace
@@ -59,6 +60,17 @@ def test_parts_from_thumbnails_are_those_of_extract_from_thumbnails(lake: TinyLa
     [row] = contents.parts_of([data], ("model_input",), replace(PLAIN, embed_from="thumbnail"))
     signature = sign_image(data, replace(SIGNATURE, from_thumbnail=True))
     assert np.array_equal(row["model_input"], signature.model_input)
+
+
+def test_the_setting_of_pixels_reaches_the_decoders(lake: TinyLake) -> None:
+    out = io.BytesIO()
+    Image.open(lake.folder / "edits/original.jpg").resize((1300, 1030)).save(out, "JPEG")
+    [full], [scaled] = (
+        list(contents.parts_of([out.getvalue()], ("pixel_hash", "width_px"), replace(PLAIN, pixels=pixels)))
+        for pixels in ("full", "scaled")
+    )
+    assert full["width_px"] == scaled["width_px"] == 1300
+    assert (full["pixel_hash"][:9] == "scaled-2:", scaled["pixel_hash"][:9] == "scaled-2:") == (False, True)
 
 
 def test_bad_images_are_values_with_the_reason_of_features_and_nulls_stay_nulls(lake: TinyLake) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dedup_spark.commands.demo_lake import load_sample_photo
-from dedup_spark.kernels.features.grey_square import grey_square
+from dedup_spark.kernels.grey_square import grey_square
 
 SIZES = [
     (500, 375),
@@ -45,3 +45,15 @@ def test_random_sizes_too() -> None:
     for width, height in rng.integers(1, 700, (150, 2)).tolist():
         grey = Image.fromarray(rng.integers(0, 256, (height, width), np.uint8))
         np.testing.assert_array_equal(grey_square(grey, 32), pillows(grey), err_msg=f"{width} x {height}")
+
+
+@pytest.mark.parametrize("size", [(9000, 7), (12_000, 9000), (5600, 4200), (40, 50), (61, 33)])
+@pytest.mark.parametrize("side_px", [8, 32, 33])
+def test_white_and_alternating_pictures_of_any_size_are_pillows(size: tuple[int, int], side_px: int) -> None:
+    """The largest sums that there are: all white, and white where coefficients are positive."""
+    for step in (1, 2, 3 * size[0] // 32 or 1):
+        grey = Image.fromarray(np.broadcast_to((np.arange(size[0]) // step % 2 == 0) * np.uint8(255), size[::-1]))
+        expected = np.asarray(grey.resize((side_px, side_px), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(grey_square(grey, side_px), expected)
+    white = Image.new("L", size, 255)
+    np.testing.assert_array_equal(grey_square(white, side_px), np.full((side_px, side_px), 255))
