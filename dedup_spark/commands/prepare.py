@@ -55,7 +55,7 @@ def prepare() -> None:
     archive = local_start.archive()
     if archive is None or archive.is_file():
         return
-    log.info("preparing quicker starts of Spark, once (a minute)")
+    log.info("preparing quicker starts of Spark, once (a minute or two)")
     with tempfile.TemporaryDirectory(prefix="dedup_spark-prepare-") as folder:
         written = Path(folder, "classes.jsa")
         _in_a_process(_RECORD, str(written))

@@ -17,8 +17,10 @@ from dedup_spark.sources.base import Source
 from dedup_spark.sources.folder import FolderSource
 from dedup_spark.store.schema import FEATURES
 
-MOST_IMAGES = 10_000
-"""Entries of a small lake, and rows of its tables. Counting that many names takes 20 ms."""
+MOST_IMAGES = 3_000
+"""Entries of a small lake, and rows of its tables; counting that many names takes milliseconds. With 249 images a run
+takes 70 s of processor time less in the JVM. What interpreted plans cost more grows with the rows: 3,000 images have
+some 20,000 pairs, at a microsecond for each and each of a hundred plans a few seconds."""
 _BYTES_PER_ROW = 10_000
 """Of `features`, with thumbnail and embedding."""
 
