@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,11 +73,14 @@ def _record(archive: Path) -> None:
     config = Config()
     with tempfile.TemporaryDirectory(prefix="dedup_spark-prepare-") as folder:
         lake = build_small_lake(Path(folder, "lake"), _N_PHOTOS)
-        spark = start_local("dedup-spark prepare", is_small=True, archive_to=archive)
+        whole = Path(folder, "classes.jsa")
+        spark = start_local("dedup-spark prepare", is_small=True, archive_to=whole)
         with open_run(Opening("run", None, Path(folder, "tables"), lake=lake), config) as run:
             run_all(spark, config, run)
         spark.stop()
         _end_of_java()
+        if whole.is_file():  # else the user's own options of Java stood in its place
+            shutil.move(whole, archive)
 
 
 def _end_of_java() -> None:
@@ -86,7 +90,11 @@ def _end_of_java() -> None:
     gateway.shutdown()
     assert process.stdin is not None
     process.stdin.close()  # at the end of its input the gateway of Spark ends
-    process.wait(_SECONDS_TO_WRITE)
+    try:
+        process.wait(_SECONDS_TO_WRITE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def _put(written: Path, archive: Path) -> None:
@@ -94,7 +102,7 @@ def _put(written: Path, archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     partial = archive.with_suffix(f".{os.getpid()}.part")
     try:
-        partial.write_bytes(written.read_bytes())
+        shutil.copyfile(written, partial)
         os.replace(partial, archive)
     finally:
         partial.unlink(missing_ok=True)

@@ -26,7 +26,8 @@ _QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
 
 def cache_folder() -> Path:
     """Of this user; it may not be there."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dedup_spark"
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "dedup_spark"
 
 
 def jars_of(coordinate: str) -> list[str]:
