@@ -22,6 +22,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "installing packages into $(VENV) (3-6 minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m dedup_spark.commands.prepare
 	@touch $@
 
 demo: setup  ## run the whole job on sample photos, or on your own: make demo LAKE=/my/photos TABLES=/my/tables

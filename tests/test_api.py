@@ -73,7 +73,7 @@ def test_to_import_the_package_loads_no_spark_and_an_unknown_name_is_an_attribut
 
 @pytest.fixture
 def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "get_session", lambda _: pytest.fail("Spark was started"))
+    monkeypatch.setattr(session, "get_session", lambda *_, **__: pytest.fail("Spark was started"))
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def own_tables(finished: FinishedRun, tmp_path_factory: pytest.TempPathFactory) 
 def test_a_run_returns_what_it_did_and_leaves_the_session_as_it_was(
     spark: SparkSession, finished: FinishedRun, own_tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "get_session", lambda _: pytest.fail("a session was made"))
+    monkeypatch.setattr(session, "get_session", lambda *_, **__: pytest.fail("a session was made"))
     monkeypatch.chdir(finished.lake.folder.parent)
     spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
     spark.sparkContext.setLocalProperty("spark.jobGroup.id", "mine")

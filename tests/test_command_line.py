@@ -42,7 +42,7 @@ ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "c
 def no_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fails a test that opens a session."""
 
-    def refuse(app_name: str) -> SparkSession:
+    def refuse(app_name: str, **_: object) -> SparkSession:
         raise AssertionError(f"{app_name} started Spark")
 
     monkeypatch.setattr(session, "get_session", refuse)

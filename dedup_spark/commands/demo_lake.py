@@ -80,6 +80,17 @@ def build_demo_lake(folder: Path) -> DemoLake:
     return lake
 
 
+def build_small_lake(folder: Path, n_photos: int) -> Path:
+    """Writes the first photos of the demo lake into an empty folder, each with its copies.
+
+    Raises:
+        ConfigError: The sample photos are not installed.
+    """
+    for turn, name in enumerate(SAMPLE_PHOTOS[:n_photos]):
+        _write_photo(folder, name, turn)
+    return folder
+
+
 def load_sample_photo(file_name: str) -> Image.Image:
     """Reads one sample photo of the installed packages, made smaller where a side is above 1000 px.
 

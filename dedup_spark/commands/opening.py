@@ -11,13 +11,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark import pipeline
-from dedup_spark.commands import places
+from dedup_spark.commands import places, sizes
 from dedup_spark.commands.apart import Place, folder_below, root_of
 from dedup_spark.commands.upgrade import make_current
 from dedup_spark.config import Config
@@ -60,6 +60,8 @@ class Opening:
     run_id: str | None = None
     full: bool = False
     break_lock: bool = False
+    source: Source | None = None
+    """The lake, opened; by its size a session is started."""
 
     @property
     def root(self) -> str:
@@ -70,7 +72,7 @@ class Opening:
 @contextmanager
 def open_run(asked: Opening, config: Config) -> Iterator[Run]:
     """The run asked for, or the interrupted run of this lake, or a new one, with the lease. Raises ConfigError."""
-    _require_all(asked, config)
+    asked = _with_source(asked, config)
     with to_write(asked) as tables:
         make_current(tables)
         lake = _canonical_lake(asked, config)
@@ -90,7 +92,7 @@ def open_run_beside(asked: Opening, config: Config) -> Iterator[Run]:
 
     Tables that are missing or older are made or brought up to date first, under the lease.
     """
-    _require_all(asked, config)
+    asked = _with_source(asked, config)
     with _session(asked) as spark:
         tables = Tables(spark, asked.root, asked.database)
         if not tables.are_current():  # they must be made first, and that needs the lease
@@ -144,7 +146,7 @@ def to_read(asked: Opening) -> Iterator[Tables]:
 def _session(asked: Opening) -> Iterator[SparkSession]:
     if asked.database:
         parts_of_name(asked.database)  # before Spark starts
-    with session_for(asked.spark) as spark:
+    with session_for(asked.spark, is_small=sizes.is_small(asked.root, asked.database, asked.source)) as spark:
         require_delta(spark)
         require_names(spark, asked.root)
         if asked.database:
@@ -187,6 +189,12 @@ def _take_lease(asked: Opening) -> lease.Lease | None:
         raise ConfigError(f"--tables {asked.tables}: cannot be written: {e}") from e
     except Exception as e:  # each store has error types of its own
         raise ConfigError(f"--tables {asked.tables}: cannot be written: {type(e).__name__}: {e}") from e
+
+
+def _with_source(asked: Opening, config: Config) -> Opening:
+    """`asked` with its lake opened. Raises ConfigError with everything that is wrong with it."""
+    _require_all(asked, config)
+    return replace(asked, source=_source(asked, config))
 
 
 def _require_all(asked: Opening, config: Config) -> None:

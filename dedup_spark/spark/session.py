@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyspark
 from py4j.protocol import Py4JError
@@ -20,44 +20,29 @@ from pyspark.sql.utils import is_remote
 
 from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
-from dedup_spark.spark import launch, surroundings
-from dedup_spark.spark.delta import DELTA_SETTINGS, delta_jar, instead_of_wrong_jar
+from dedup_spark.spark import launch, local_start, surroundings
+from dedup_spark.spark.delta import delta_jar, instead_of_wrong_jar
 from dedup_spark.spark.java import require_java as require_java
 from dedup_spark.spark.java_errors import root_cause
-from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
 
-_COMPILE_LATER = (
-    "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
-    "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
-)
-"""Ten times the JVM's own thresholds for its best compiler. With its own the compiler takes 15 s of processor time for
-the plans of one small extract, beside the decoders; with these 5 s. Code that runs long is compiled all the same."""
-
-_KEPT_CLASSES = "2000"
-"""By default Spark keeps the compiled code of 100 plans; a run has some 500. Without this each step compiles its own
-again: a fifth of the JVM's processor time in a match of 20,000 images (21 s; 17 s with this). On a cluster, where steps
-take long, it matters less."""
-
-_LAPTOP = {
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.memory": "4g",
-    "spark.driver.extraJavaOptions": _COMPILE_LATER,
-    "spark.sql.codegen.cache.maxEntries": _KEPT_CLASSES,
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    # Python workers do not import from the current folder, where the files of a lake may lie.
-    "spark.executorEnv.PYTHONSAFEPATH": "1",
-    **DELTA_SETTINGS,
-}
-
-_SMALL_MASTER = {
+_LOCAL_MASTER = {
     # With the cluster-sized defaults (200 shuffle partitions, 50 for a Delta snapshot) a table of
     # 1,000 rows takes 30 s on two cores.
     "spark.sql.shuffle.partitions": "8",
     "spark.databricks.delta.snapshotPartitions": "2",
+}
+
+_SMALL_LAKE = {
+    # Some 500 plans over few rows run once each: to write Java for them, compile it and load it costs more than to
+    # interpret the plans.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # One partition holds all files of a small table, and two the rows of a shuffle: each further one is an empty task.
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
 }
 
 _RUNTIME = {
@@ -70,8 +55,10 @@ _SET_BY_READERS = ("spark.sql.legacy.parquet.nanosAsLong",)  # sources/spark_rea
 _JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
 
-def get_session(app_name: str) -> SparkSession:
+def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
     """The host's session if there is one, else a new local one.
+
+    `is_small`: the lake and its tables are, so that a session which is started here suits many plans over few rows.
 
     Raises:
         ConfigError: the host's session is one of Spark Connect or does not start; or a local session is needed and does
@@ -81,20 +68,29 @@ def get_session(app_name: str) -> SparkSession:
     hosted = surroundings.is_hosted()
     require_startable()
     is_ours = not hosted and SparkSession.getActiveSession() is None
-    spark = _start_local(app_name) if is_ours else _hosted(app_name)
+    spark = start_local(app_name, is_small=is_small) if is_ours else _hosted(app_name)
+    submitted = {key for key, _ in spark.sparkContext.getConf().getAll()}
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
-        settings |= _SMALL_MASTER
-    submitted = {key for key, _ in spark.sparkContext.getConf().getAll()}
+        settings |= _LOCAL_MASTER
+    if local_start.MARK in submitted:
+        _fit_to_size(spark, submitted, is_small=is_small)
+        settings |= _SMALL_LAKE if is_small else {}
     for key, value in settings.items():
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
 
 
-def laptop_settings() -> dict[str, str]:
-    """Of a session that is started here. Raises ConfigError for a Spark that no Delta is built for."""
-    return {"spark.jars.packages": delta_jar(), **_LAPTOP}
+def start_local(app_name: str, *, is_small: bool = False, archive_to: Path | None = None) -> SparkSession:
+    """See `local_start.start`; `get_session` then gives this session, with the settings of our rows."""
+    return local_start.start(SparkSession.builder, app_name, is_small=is_small, archive_to=archive_to)
+
+
+def _fit_to_size(spark: SparkSession, submitted: set[str], *, is_small: bool) -> None:
+    """Take back what an earlier command of this process has set for a small lake, where this one's is not."""
+    for key in () if is_small else _SMALL_LAKE.keys() - submitted:
+        spark.conf.unset(key)
 
 
 def _hosted(app_name: str) -> SparkSession:
@@ -109,21 +105,6 @@ def _hosted(app_name: str) -> SparkSession:
         ) from e
     _require_classic(spark)
     return spark
-
-
-def _start_local(app_name: str) -> SparkSession:
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    home = surroundings.settings_of_home()
-    own = {
-        "spark.app.name": app_name,
-        "spark.master": "local[*,4]",  # 4 attempts: without the number a local master does not retry a task
-        "spark.sql.warehouse.dir": str(files.private_folder("warehouse")),
-    }
-    fetches = not surroundings.has_jar(delta_jar(), home.get("spark.jars.ivy"))
-    log.info("starting Spark on this machine%s", ", which first fetches Delta's jars, once" if fetches else "")
-    with surroundings.names_in_utf_8():
-        return launch.start(SparkSession.builder, {**laptop_settings(), **own, **home})
 
 
 @contextmanager
@@ -155,7 +136,7 @@ def setting_of(spark: SparkSession, key: str) -> str | None:
 
 
 @contextmanager
-def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
+def session_for(given: SparkSession | None, *, is_small: bool = False) -> Iterator[SparkSession]:
     """The session that a caller gave, or that of `get_session`; it is never stopped here.
 
     A given one has, for the length of the block, the settings that rows of ours count on (UTC, batches of about 1 MB):
@@ -165,7 +146,7 @@ def session_for(given: SparkSession | None) -> Iterator[SparkSession]:
         ConfigError: a session of Spark Connect.
     """
     if given is None:
-        yield get_session("dedup-spark")
+        yield get_session("dedup-spark", is_small=is_small)
         return
     configure_logging()
     _require_classic(given)

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 import dedup_spark
@@ -58,6 +57,15 @@ class StepOutcome:
     elapsed_seconds: float
 
 
+@dataclass(frozen=True)
+class _Completion:
+    """The last completion of a step: its run, its fingerprint, and when this run last completed the step."""
+
+    run_id: str
+    fingerprint: str | None
+    here_at: datetime | None
+
+
 class Run:
     """One run: its id, lake, settings and tables. Each step gets it, to read, write and count.
 
@@ -71,6 +79,8 @@ class Run:
         self.full, self._is_logged = full, is_logged
         self._mark = Mark()
         self.outcomes: list[StepOutcome] = []
+        self._known: dict[str, _Completion] = {}
+        self._known_at: int | None = None
 
     def count(self, **counts: int) -> None:
         """Set counts of the step under way; they are stored with its end mark."""
@@ -113,19 +123,18 @@ class Run:
 
     def unchanged(self, step: str, fingerprint: str) -> bool:
         """Whether the last completed `step` had this fingerprint; if so, marks it `unchanged` in this run."""
-        last = self._last(step, RunStatus.COMPLETE)
-        if last is None or last["fingerprint"] != fingerprint:
+        last = self._completions().get(step)
+        if last is None or last.fingerprint != fingerprint:
             return False
         self._write(step, RunStatus.UNCHANGED, 0.0, Mark())
         self._end(step, RunStatus.UNCHANGED, 0.0, Mark())
-        log.info("%s: nothing changed since run %s", step, last["run_id"])
+        log.info("%s: nothing changed since run %s", step, last.run_id)
         return True
 
     def is_complete(self, step: str, within_hours: float) -> bool:
         """Whether `step` was completed in this run within the last `within_hours`."""
-        since = datetime.now(UTC) - timedelta(hours=within_hours)
-        done = (F.col("run_id") == self.run_id) & (F.col("step") == step) & (F.col("status") == RunStatus.COMPLETE)
-        return not self.tables.read(RUNS).where(done & (F.col("at") >= F.lit(since))).isEmpty()
+        last = self._completions().get(step)
+        return bool(last and last.here_at and last.here_at >= datetime.now(UTC) - timedelta(hours=within_hours))
 
     def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
         """Hash of the versions of package, results and input tables, and of the settings of `sections` that decide."""
@@ -135,9 +144,20 @@ class Run:
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _last(self, step: str, status: str) -> Row | None:
-        rows = self.tables.read(RUNS).where((F.col("step") == step) & (F.col("status") == status))
-        return rows.orderBy(F.desc("at")).first()
+    def _completions(self) -> dict[str, _Completion]:
+        """The last completion of each step. Asked for again only where the log has grown by more than marks of ours."""
+        version = None if self.tables.database else self.tables.version(RUNS)  # there it takes a query as well
+        if version is None or version != self._known_at:
+            self._known, self._known_at = _completions(self.tables, self.run_id), version
+        return self._known
+
+    def _remember(self, step: str, status: str, at: datetime, fingerprint: str | None, version: int | None) -> None:
+        """A mark that was written, where the log was known as it was in `version`, and has grown by this one alone."""
+        if version is None or version != self._known_at or self.tables.version(RUNS) != version + 1:
+            return
+        self._known_at = version + 1
+        if status == RunStatus.COMPLETE:
+            self._known[step] = _Completion(self.run_id, fingerprint, at)
 
     def _end(self, step: str, status: str, seconds: float, mark: Mark) -> None:
         if step != WHOLE_RUN:
@@ -157,9 +177,27 @@ class Run:
             return
         notes = without_secrets(json.dumps(mark.notes, sort_keys=True)) if mark.notes else None
         config, message = without_secrets(self.config.to_json()), without_secrets(message or "") or None
-        row = (self.run_id, step, status, datetime.now(UTC), seconds, mark.counts, notes, self.lake, mark.fingerprint,
-               config, dedup_spark.__version__, message)  # fmt: skip
+        at, version = datetime.now(UTC), self._known_at
+        row = (self.run_id, step, status, at, seconds, mark.counts, notes, self.lake, mark.fingerprint, config,
+               dedup_spark.__version__, message)  # fmt: skip
         self.tables.append(RUNS, local_relation(self.tables.spark, [row], RUNS.schema))
+        self._remember(step, status, at, mark.fingerprint, version)
+
+
+def _completions(tables: Tables, run_id: str) -> dict[str, _Completion]:
+    """By step, in one query: a row for each step reaches the driver."""
+    last = F.max_by(F.struct("run_id", "fingerprint"), "at").alias("last")
+    here_at = F.max(F.when(F.col("run_id") == run_id, F.unix_micros("at"))).alias("here_at")
+    done = tables.read(RUNS).where(F.col("status") == RunStatus.COMPLETE).groupBy("step").agg(last, here_at)
+    return {
+        r["step"]: _Completion(r["last"]["run_id"], r["last"]["fingerprint"], _as_time(r["here_at"]))
+        for r in done.collect()
+    }
+
+
+def _as_time(micros: int | None) -> datetime | None:
+    """Whatever the time zone of the session and of this machine."""
+    return None if micros is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
 
 def _reason(e: BaseException) -> str:
@@ -177,11 +215,11 @@ def new_run_id() -> str:
 def lakes_listed(tables: Tables) -> list[str]:
     """The lakes of which these tables hold a complete listing."""
     done = (F.col("step") == StepName.INVENTORY) & (F.col("status") == RunStatus.COMPLETE)
-    return sorted(row["lake"] for row in tables.read(RUNS).where(done).select("lake").distinct().collect())
+    return sorted(row["lake"] for row in tables.rows_now(RUNS).where(done).select("lake").distinct().collect())
 
 
 def unfinished_run_id(tables: Tables, lake: str) -> str | None:
     """The newest run of this lake if it has not completed: the one that the same command continues."""
-    whole = tables.read(RUNS).where((F.col("step") == WHOLE_RUN) & (F.col("lake") == lake))
+    whole = tables.rows_now(RUNS).where((F.col("step") == WHOLE_RUN) & (F.col("lake") == lake))
     last = whole.orderBy(F.desc("at")).first()
     return last["run_id"] if last is not None and last["status"] != RunStatus.COMPLETE else None

@@ -21,7 +21,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dedup_spark.errors import ConfigError, TableError
+from dedup_spark.spark.background import background
 from dedup_spark.spark.java_errors import root_cause
+from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import dbfs, delta_sql, files
 from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
@@ -57,6 +59,7 @@ class Tables:
         owner = "run" if lease else "guest"
         self.staging = f"{_STAGING}/{owner}-{datetime.now(UTC).strftime(_STAGED_AT)}-{secrets.token_hex(4)}"
         """Folder below the root for intermediate rows, of this object alone."""
+        self._created: set[str] = set()
 
     def create_missing(self) -> None:
         """Create the tables that do not exist yet, and add the columns that tables of an older version lack.
@@ -67,11 +70,12 @@ class Tables:
         known = self.format()
         try:
             there = [table for table in ALL if self._exists(table)]
-            for table in ALL:
-                if table not in there:
-                    self._create(table)
-                elif known is None or known.columns != COLUMNS:
-                    self._add_columns(table)
+            with background(self.spark) as start:
+                for table in ALL:
+                    if table not in there:
+                        start(functools.partial(self._create, table))
+                    elif known is None or known.columns != COLUMNS:
+                        self._add_columns(table)
             number = known.number if known else FORMAT if not there else 1
             if known != Format(number, COLUMNS):
                 write_format(self.root, self.database, Format(number, COLUMNS))
@@ -114,6 +118,7 @@ class Tables:
 
     def _create(self, table: Table) -> None:
         delta_sql.create_table(self.spark, self.sql_source(table), table)
+        self._created.add(table.name)
 
     def read(self, table: Table) -> DataFrame:
         """The table as a lazy DataFrame. Raises TableError when it does not exist."""
@@ -127,6 +132,15 @@ class Tables:
             raise TableError(
                 f"table '{table.name}' not found at {self.place(table)}: run the earlier steps first"
             ) from e
+
+    def rows_now(self, table: Table) -> DataFrame:
+        """`read` of what is asked before the next write: no query of Delta's where there are no rows yet."""
+        return local_relation(self.spark, [], table.schema) if self.is_untouched(table) else self.read(table)
+
+    def is_untouched(self, table: Table) -> bool:
+        """Whether this object has created the table and nobody has written to it since; in a catalog, never."""
+        is_ours = table.name in self._created and not self.database
+        return is_ours and delta_sql.newest_commit(self._path(table)) == 0
 
     def append(self, table: Table, rows: DataFrame) -> None:
         """Add rows in one atomic commit. The caller makes sure that a retry adds no row twice.
@@ -173,6 +187,9 @@ class Tables:
 
         `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
         """
+        if self.is_untouched(table):
+            self.append(table, rows)
+            return
         _require_columns(table, rows.schema)
         matched = f"WHEN MATCHED{f' AND ({only_if})' if only_if else ''} THEN UPDATE SET *"
         self._merge(table, rows, delta_sql.equal(table.key), matched, "WHEN NOT MATCHED THEN INSERT *")

@@ -15,6 +15,7 @@ from dedup_spark.console import configure_logging
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark import session
 from dedup_spark.spark.delta import delta_jar
+from dedup_spark.spark.local_settings import laptop_settings
 from dedup_spark.spark.session import get_session, require_java
 
 LOCAL_CONF = Path(__file__).parents[2] / "conf/local/spark-defaults.conf"
@@ -143,7 +144,7 @@ def test_the_console_command_and_conf_local_start_the_same_session() -> None:
     lines = [line.split(maxsplit=1) for line in LOCAL_CONF.read_text().splitlines() if line.startswith("spark.")]
     written = {key: value.strip() for key, value in lines}
     assert written.pop("spark.log.level") == "WARN"  # a session cannot set it for its own start
-    assert written == session.laptop_settings()
+    assert written == laptop_settings()
 
 
 def test_the_delta_jar_is_built_for_the_spark_that_is_installed(spark: SparkSession) -> None:

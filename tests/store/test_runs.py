@@ -261,3 +261,32 @@ def test_run_ids_sort_by_time_and_differ() -> None:
     assert len(set(ids)) > 15  # 16 random bits within one second
     assert all(a[:15] <= b[:15] for a, b in pairwise(ids))
     datetime.strptime(ids[0][:15], "%Y%m%d-%H%M%S")
+
+
+def test_marks_of_others_are_seen_also_where_the_log_is_remembered(tables: Tables) -> None:
+    first, second = new_run(tables, "r1"), new_run(tables, "r2")
+    complete(first, "match", "a")
+    assert second.unchanged("match", "a")
+    complete(first, "match", "b")
+    assert not second.unchanged("match", "a")
+    assert second.unchanged("match", "b")
+    assert not second.is_complete("match", within_hours=1)  # it was done in the other run
+    complete(second, "match", "c")
+    assert second.is_complete("match", within_hours=1)
+    assert first.unchanged("match", "c")
+
+
+def test_a_log_that_grew_by_marks_of_this_run_alone_is_not_asked_for_again(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run(tables)
+    complete(run, "index", "a")
+    assert run.unchanged("index", "a")
+
+    def ask(*_: object) -> None:
+        raise AssertionError("the log was read again")
+
+    monkeypatch.setattr(runs, "_completions", ask)
+    complete(run, "match", "b")
+    assert run.unchanged("match", "b")
+    assert run.is_complete("index", within_hours=1)

@@ -265,6 +265,24 @@ def test_creating_adds_only_what_is_missing(spark: SparkSession, tmp_path: Path)
 # --- where there are no tables ---------------------------------------------------------------------------
 
 
+def test_a_table_is_untouched_until_its_first_row_and_only_for_who_created_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    tables = Tables(spark, str(tmp_path / "tables"))
+    tables.create_missing()
+    assert tables.is_untouched(IMAGES)
+    assert tables.rows_now(IMAGES).schema.names == tables.read(IMAGES).schema.names
+    assert tables.rows_now(IMAGES).count() == 0
+    assert not Tables(spark, tables.root).is_untouched(IMAGES)
+    kept = tables.rows_now(FEATURES)
+    tables.upsert(IMAGES, frame(spark, IMAGES.schema, [{"image_id": 1, "uri": "a"}]))
+    assert not tables.is_untouched(IMAGES)
+    assert [row["uri"] for row in tables.rows_now(IMAGES).collect()] == ["a"]
+    tables.upsert(IMAGES, frame(spark, IMAGES.schema, [{"image_id": 1, "uri": "b"}, {"image_id": 2, "uri": "c"}]))
+    assert sorted(row["uri"] for row in tables.rows_now(IMAGES).collect()) == ["b", "c"]
+    assert kept.count() == 0
+
+
 @pytest.mark.parametrize("table", [IMAGES, RUNS], ids=lambda t: t.name)
 def test_reading_before_creation_is_an_error_that_says_where_and_what_to_do(
     spark: SparkSession, tmp_path: Path, table: Table

@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.errors import GuardError
+from dedup_spark.spark.background import background
 from dedup_spark.stages.calibration import require_calibration
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
 from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
@@ -60,7 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     kept = tables.stage("kept", with_keepers(ranked, grouped))
     _refuse_a_giant_cluster(kept, images.count(), settings.max_cluster_share)
 
-    previous = tables.read(CLUSTERS).select("image_id", "cluster_id")
+    previous = tables.rows_now(CLUSTERS).select("image_id", "cluster_id")
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
     measured = tables.stage("measured", with_direct(distances.between(keeper_pairs(kept)), groups.edges))
@@ -82,10 +83,11 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, groups: Groups, e
     version = tables.version(CLUSTERS)
     history = changes(clusters.select("image_id", "cluster_id"), previous, version, run.run_id, datetime.now(UTC))
     events = tables.stage("events", history)
-    tables.replace(CLUSTER_HISTORY, events, clusters_version=version)
-    tables.overwrite(EVIDENCE, evidence)
-    tables.overwrite(COMPONENTS, groups.components)
-    tables.overwrite(GUARDED, groups.guarded)
+    with background(tables.spark) as start:
+        start(lambda: tables.replace(CLUSTER_HISTORY, events, clusters_version=version))
+        start(lambda: tables.overwrite(EVIDENCE, evidence))
+        start(lambda: tables.overwrite(COMPONENTS, groups.components))
+        start(lambda: tables.overwrite(GUARDED, groups.guarded))
     tables.overwrite(CLUSTERS, clusters)
     totals = clusters.agg(
         F.count_if("is_keeper").alias("clusters"),

@@ -74,7 +74,7 @@ log = logging.getLogger(__name__)
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Delete rows of what is gone, changed or outdated; read the images without a row, slice by slice."""
     tables, lake = run.tables, open_source(run.lake, config.inventory).root
-    kinds = kinds_of_rows(tables.read(IMAGES), tables.read(FEATURES), lake, run.run_id)
+    kinds = kinds_of_rows(tables.read(IMAGES), tables.rows_now(FEATURES), lake, run.run_id)
     held = models_of(kinds)
     settings = task_settings(spark, config, run, held)
     require_one_model(held, settings.model_id, run)
@@ -123,7 +123,7 @@ def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -
 
 
 def _pending(tables: Tables, lake: str) -> DataFrame:
-    return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.read(FEATURES))
+    return pending_images(tables.read(IMAGES).where(F.col("lake") == lake), tables.rows_now(FEATURES))
 
 
 def _vectors_of_table(run: Run, settings: TaskSettings, lake: str) -> Given | None:

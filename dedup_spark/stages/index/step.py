@@ -28,6 +28,7 @@ from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.faiss_index import fill_index
 from dedup_spark.kernels.vectors import build_shard, from_bytes, to_float32
+from dedup_spark.spark.background import background
 from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.index.training import NO_GPU, finder, gpu_share, train, train_type
@@ -123,10 +124,13 @@ def _build(
     own = None if trained is None else OwnType(settings.faiss_index_type, spark.sparkContext.broadcast(trained))
     to_write = ShardSettings(tables.root, folder, centroids, own)
     written = tables.stage("written", write_shards(assigned, places, to_write))
-    tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id))
     alike = {"model_id": model_id, "built_from": built_from, "index_type": settings.faiss_index_type}
-    tables.overwrite(SHARDS, written.withColumns({name: F.lit(value) for name, value in alike.items()}))
-    return len(centroids), written.count()
+    listed = written.withColumns({name: F.lit(value) for name, value in alike.items()})
+    with background(spark) as start:
+        start(lambda: tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id)))
+        start(lambda: tables.overwrite(SHARDS, listed))
+        n_shards = written.count()
+    return len(centroids), n_shards
 
 
 def assign_cells(

@@ -56,7 +56,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     if any_buried:
         tombstones.bring_back(tables)  # completes what a killed step left
     entries, counts = list_lake(run, source)
-    listed, ended_at, known = images_of(entries), datetime.now(UTC), tables.read(IMAGES)
+    listed, ended_at, known = images_of(entries), datetime.now(UTC), tables.rows_now(IMAGES)
     run.note(listed_at=min(source.as_of() or began_at, began_at).isoformat())
 
     n_known = images_per_lake(known)

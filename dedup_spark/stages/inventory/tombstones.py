@@ -36,7 +36,7 @@ def bury(tables: Tables, gone: DataFrame, at: datetime) -> None:
 
 def are_there(tables: Tables) -> bool:
     """Whether any image is buried. In most lakes none is: then nothing else need be asked of `tombstones`."""
-    return not tables.read(TOMBSTONES).isEmpty()
+    return not tables.rows_now(TOMBSTONES).isEmpty()
 
 
 def bring_back(tables: Tables) -> int:

@@ -98,7 +98,7 @@ def _chosen_cells(run: Run, n_indexed: int) -> int:
 
 def _fingerprints(run: Run) -> set[str]:
     """The fingerprint of the rows of densities, or none: each match replaces all rows."""
-    return {row["fingerprint"] for row in run.tables.read(DENSITIES).select("fingerprint").distinct().collect()}
+    return {row["fingerprint"] for row in run.tables.rows_now(DENSITIES).select("fingerprint").distinct().collect()}
 
 
 def _require_index_of(of_images: dict[str, Any], index: list[Row], place: str) -> None:

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 import dedup_spark
 from dedup_spark.config import Config
+from dedup_spark.spark.background import background
 from dedup_spark.stages.report.page import render_page
 from dedup_spark.stages.report.summary import collect_summary
 from dedup_spark.stages.report.values import PrefixTotal, RejectExample, Report, ShownCluster, ShownMember
@@ -43,15 +44,20 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     clusters, removable = tables.read(CLUSTERS), read_view(tables, DUPLICATES, settings).where("removable")
     largest = largest_clusters(clusters, removable, config.report.max_clusters_shown)
     shown = shown_members(clusters, tables.read(FEATURES), largest)
+    with background(spark) as start:
+        summary = start(lambda: collect_summary(tables, settings))
+        examples = start(lambda: _reject_examples(read_view(tables, QUARANTINE)))
+        prefixes = start(lambda: _prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, settings)))
+        shown_clusters = _clusters(shown)
     report = Report(
         lake=run.lake,
         tables_root=tables.database or tables.root,
         run_id=run.run_id,
         version=dedup_spark.__version__,
-        summary=collect_summary(tables, settings),
-        reject_examples=_reject_examples(read_view(tables, QUARANTINE)),
-        prefixes=_prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, settings)),
-        clusters=_clusters(shown),
+        summary=summary.result(),
+        reject_examples=examples.result(),
+        prefixes=prefixes.result(),
+        clusters=shown_clusters,
         settings={f"{s}.{key}": value for s, keys in asdict(config).items() for key, value in keys.items()},
     )
     _write_text(f"{tables.root}/report/views.sql", views_script(tables, settings))
