@@ -44,7 +44,7 @@ def picture() -> dict[int, dict[str, Any]]:
     marked, 7 a byte copy and 8 a pixel copy of it; 9 is a film; 10 is 6 compressed and made smaller, 11 a byte copy
     of 10, and 12 is 6 in 16 bits; 13 and 14 are camera files of which the previews have the pixels of 10 and of 3."""
     plain, compressed, marked, marked_again = thumbnails()
-    size = {"width_px": 800, "height_px": 600, "mode": "RGB", "n_frames": 1, "thumbnail": plain}
+    size = {"width_px": 800, "height_px": 600, "mode": "RGB", "decoder": "Pillow", "n_frames": 1, "thumbnail": plain}
     other = size | {"thumbnail": compressed}
     sticker = size | {"thumbnail": marked, "pixel_hash": "marked", "content_hash": "marked"}
     again = size | {
