@@ -13,10 +13,12 @@ from dedup_spark.cli.options import (
     CLUSTERS,
     COMPLETION,
     DOCTOR,
+    LOOKUP,
     add_engine,
     add_for_clusters,
     add_for_completion,
     add_for_doctor,
+    add_for_lookup,
     add_formats,
     add_settings,
     positive,
@@ -49,6 +51,8 @@ CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPK
 """Commands that go on, when they are given again, where they were stopped."""
 QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
+LOOKUPS = ("lookup",)
+"""Commands that look images up; `lookups.py` answers them."""
 OF_MACHINE = ("completion", "doctor")
 """Commands that are about this machine; `machine.py` answers them."""
 _SETTINGS = ("--config", "--set")
@@ -62,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = _Commands(parser)
     for add_some in (_add_steps, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal):
         add_some(commands)
-    for add_some in (_add_questions, _add_upkeep, _add_of_machine):
+    for add_some in (_add_questions, _add_lookups, _add_upkeep, _add_of_machine):
         add_some(commands)
     return parser
 
@@ -341,6 +345,11 @@ def _add_dendrogram(commands: _Commands) -> None:
     )
     sub.add_argument("--thumbnails", type=int, metavar="N", help="thumbnails in a page or drawing (default: 200)")
     add_engine(sub)
+
+
+def _add_lookups(commands: _Commands) -> None:
+    why = "it takes the settings of the last finished run from the tables"
+    add_for_lookup(commands.add("lookup", LOOKUP, why_no_settings=why))
 
 
 def _add_upkeep(commands: _Commands) -> None:

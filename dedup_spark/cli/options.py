@@ -1,4 +1,5 @@
-"""Options that several commands have, and those of `clusters`, `completion` and `doctor`. It imports no Spark."""
+"""Options that several commands have, and those of `clusters`, `lookup`, `completion` and `doctor`. It imports no
+Spark."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dedup_spark.vocabulary import Edit, Relation, RemovalTier
 
 CLUSTERS = "list the clusters, the largest first, or show one with all its images, and why each stays or may go"
 DOCTOR = "say what is installed on this machine, what is missing, and the command for it"
+LOOKUP = "say of which images of the lake other images are copies, by the last finished run; no Spark"
 COMPLETION = "print a script by which the shell completes commands, options and their values"
 
 
@@ -101,6 +103,21 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="only clusters with an image at such an address, e.g. '*/2019/*.jpg': * stands for any characters, ? for "
         "one; may be repeated, for clusters with an image at each",
+    )
+
+
+def add_for_lookup(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "For example: dedup-spark lookup --tables demo/tables new.jpg; dedup-spark lookup --json uploads/*"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, by its path or URI")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each image instead of text")
+    parser.add_argument("--all", action="store_true", help="show also what was compared and is no copy, and why")
+    parser.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="go on where equal bytes or pixels are an answer already, and compare with every vector",
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", help="for copies of vectors and thumbnails, 12 KB an image (default: ~/.cache)"
     )
 
 

@@ -135,6 +135,18 @@ class Lookup:
             self._current()
         return answer
 
+    @property
+    def max_bytes(self) -> int:
+        """Of the largest image that the run read: extract.max_object_bytes."""
+        return self._state.run.config.extract.max_object_bytes
+
+    def rejected(self, why: ImageRejected) -> Answer:
+        """The answer for an image whose bytes cannot be had."""
+        state = self._current()
+        asked = Asked(b"", state.searcher, _index(state), exhaustive=False, others=False)
+        asked.read(why)
+        return _answer_of(asked)
+
     def never_match(
         self, image: bytes | None = None, *, content_hash: str | None = None, pixel_hash: str | None = None,
         phash: str | None = None, max_bits: int = 0, reason: str = "",
