@@ -10,13 +10,13 @@ from pathlib import Path
 
 import lookups
 import pytest
-from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake, options
 from PIL import Image
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.lookup.answers import Answer, Outcome
 from dedup_spark.lookup.lookup import Lookup
 from dedup_spark.vocabulary import DecidedBy, Relation
+from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake, options
 
 
 def uris(answer: Answer) -> list[str]:
