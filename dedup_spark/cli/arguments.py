@@ -14,11 +14,13 @@ from dedup_spark.cli.options import (
     COMPLETION,
     DOCTOR,
     LOOKUP,
+    SERVE,
     add_engine,
     add_for_clusters,
     add_for_completion,
     add_for_doctor,
     add_for_lookup,
+    add_for_serve,
     add_formats,
     add_settings,
     positive,
@@ -51,7 +53,7 @@ CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", *UPK
 """Commands that go on, when they are given again, where they were stopped."""
 QUESTIONS = ("sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
-LOOKUPS = ("lookup",)
+LOOKUPS = ("lookup", "serve")
 """Commands that look images up; `lookups.py` answers them."""
 OF_MACHINE = ("completion", "doctor")
 """Commands that are about this machine; `machine.py` answers them."""
@@ -350,6 +352,7 @@ def _add_dendrogram(commands: _Commands) -> None:
 def _add_lookups(commands: _Commands) -> None:
     why = "it takes the settings of the last finished run from the tables"
     add_for_lookup(commands.add("lookup", LOOKUP, why_no_settings=why))
+    add_for_serve(commands.add("serve", SERVE, why_no_settings=why))
 
 
 def _add_upkeep(commands: _Commands) -> None:

@@ -222,20 +222,28 @@ def _apart(own: Guard | None, other: str | None) -> str | None:
     return " and ".join(sides) or None
 
 
-def agreeing_frames(query: Facts, found: Candidates, images: Images) -> Bools:
+def agreeing_frames(query: Facts, found: Candidates, images: Images, near: Callable[[int, int], bool]) -> Bools:
     """(m,) which candidates may be joined by likeness: as `with_agreeing_frames` of stages/cluster/several_frames.py.
 
-    Of the films that a single picture resembles the first by id counts, and those that agree with it.
+    Of the films that a single picture resembles the first by id counts, and those that agree with it. Which id a film
+    will have that is looked up nobody knows: a picture that resembles another film, too, is left to that one.
+
+    Args:
+        near: Whether match would propose the pair of two rows.
     """
-    facts = [images.facts(row) for row in found.rows.tolist()]
+    rows = found.rows.tolist()
+    facts = [images.facts(row) for row in rows]
     several = [(one.get("n_frames") or 1) > 1 for one in facts]
     if (query.get("n_frames") or 1) > 1:
-        return np.array([not film or _agree(query, one) for film, one in zip(several, facts, strict=True)], bool)
-    films = [one for film, one in zip(several, facts, strict=True) if film]
+        agree = [film and _agree(query, one) for film, one in zip(several, facts, strict=True)]
+        others = [row for row, film, same in zip(rows, several, agree, strict=True) if film and not same]
+        free = [not film and not any(near(row, o) for o in others) for row, film in zip(rows, several, strict=True)]
+        return np.array(agree, bool) | np.array(free, bool)
+    films = [one for one, film in zip(facts, several, strict=True) if film]
     first = min(films, key=lambda one: (one["image_id"] is None, one["image_id"])) if films else None
     keep = [
         not film or one is first or (first is not None and _agree(one, first))
-        for film, one in zip(several, facts, strict=True)
+        for one, film in zip(facts, several, strict=True)
     ]
     return np.array(keep, bool)
 

@@ -37,6 +37,7 @@ class FinishedRun:
 
     Attributes:
         root: Of the tables.
+        lake: Of that run.
         run_id: Of the run whose step cluster made the clusters.
         made_at: When that step was complete, UTC.
         checked_at: When a run last found nothing to change in it, or made it.
@@ -48,6 +49,7 @@ class FinishedRun:
     """
 
     root: str
+    lake: str
     run_id: str
     made_at: datetime
     checked_at: datetime
@@ -82,6 +84,7 @@ def finished_run(tables: str) -> FinishedRun:
     sketch = notes.get("sketch") if notes.get("engine") in _BY_SKETCHES else None
     return FinishedRun(
         root=root,
+        lake=cluster["lake"],
         run_id=cluster["run_id"],
         made_at=cluster["at"],
         checked_at=max(mark["at"] for mark in marks if _is_checked(mark, cluster)),
@@ -99,7 +102,7 @@ _BY_SKETCHES = ("sketch", "routed")
 
 def _marks(root: str) -> list[Mark]:
     """The end marks of steps, the oldest first."""
-    columns = ["run_id", "step", "status", "at", "notes", "config"]
+    columns = ["run_id", "lake", "step", "status", "at", "notes", "config"]
     ended = pc.field("status").isin([RunStatus.COMPLETE, RunStatus.UNCHANGED, RunStatus.STARTED])
     rows: list[Mark] = reader.read_table(RUNS.name, tables=root, columns=columns, where=ended).to_pylist()
     return sorted(rows, key=lambda row: row["at"])

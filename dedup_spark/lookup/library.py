@@ -81,6 +81,20 @@ class Library:
             self._ranks(rows),
         )
 
+    def are_near(self, row: int, other: int) -> bool:
+        """Whether match would propose the pair, by its cosine or the pHashes."""
+        settings, pair = self.snapshot.run.config.match, np.array([row, other], np.int64)
+        a, b = self._phashes(np.sort(pair)).tolist()
+        if ((a ^ b) & (2**64 - 1)).bit_count() <= settings.max_hamming_bits:
+            return True
+        vectors = [of.vectors(rows) for rows, of in self._embedded(np.sort(pair)) if len(rows)]
+        both = np.concatenate(vectors) if vectors else np.empty((0, 0), np.float16)
+        return len(both) == 2 and float(cosines(both[:1], both[1:])[0]) >= settings.min_similarity
+
+    def _embedded(self, rows: Int64) -> list[tuple[Int64, Snapshot | Added]]:
+        """Those of the rows, which ascend, that have a vector, by where it is."""
+        return [(rows[part][of.has_vector(rows[part])], of) for part, of in self._parts(rows)]
+
     def _near_phashes(self, phash: int) -> Int64:
         settings, first = self.snapshot.run.config.match, self.added.first_row
         of_run = self.snapshot.pictures[near_phashes(phash, self.snapshot.phashes, settings)]

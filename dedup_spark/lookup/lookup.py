@@ -136,6 +136,11 @@ class Lookup:
         return answer
 
     @property
+    def lake(self) -> str:
+        """The root of the lake that was looked through."""
+        return self._state.run.lake
+
+    @property
     def max_bytes(self) -> int:
         """Of the largest image that the run read: extract.max_object_bytes."""
         return self._state.run.config.extract.max_object_bytes
@@ -146,6 +151,10 @@ class Lookup:
         asked = Asked(b"", state.searcher, _index(state), exhaustive=False, others=False)
         asked.read(why)
         return _answer_of(asked)
+
+    def warm(self) -> None:
+        """Start the decoder processes now and not with the first images."""
+        self._state.reader.warm()
 
     def never_match(
         self, image: bytes | None = None, *, content_hash: str | None = None, pixel_hash: str | None = None,

@@ -6,6 +6,7 @@ The same code and the same settings as in the step extract, so that the same byt
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import ConfigError
@@ -64,13 +66,14 @@ class Reader:
         limits = DecoderLimits.of(reading.extract)
         if timeout_seconds is not None:
             limits = replace(limits, timeout_seconds=min(timeout_seconds, limits.timeout_seconds))
+        self._n = n_decoders
         self._decoders = DecoderPool(n_decoders, reading.signature, limits)
         self._model = _Model(reading.model) if reading.model else None
         self._threads = ThreadPoolExecutor(n_decoders, thread_name_prefix="decode")
 
     def sign(self, images: Sequence[bytes]) -> list[Signature | ImageRejected]:
         """What features would hold of each image, with the model's input, or why it cannot be read; in order."""
-        if len(images) == 1:
+        if len(images) == 1:  # as most are
             return [self._sign(images[0])]
         return [*self._threads.map(self._sign, images)]
 
@@ -81,6 +84,12 @@ class Reader:
             return [None] * len(inputs)
         asked = [self._model.ask(pixels) for pixels in inputs if pixels is not None]
         return [future.result() for future in asked]
+
+    def warm(self) -> None:
+        """Start all decoder processes, which takes each a second: else the first uploads wait for them."""
+        one = io.BytesIO()
+        Image.new("RGB", (32, 32)).save(one, "PNG")
+        self.sign([one.getvalue()] * self._n)
 
     def close(self) -> None:
         """End the decoder processes."""

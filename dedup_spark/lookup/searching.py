@@ -61,7 +61,7 @@ class Searcher:
         if len(self.never):
             found = found.only(self._may_match(found))
         query = Query(signature.thumbnail, facts_of(signature))
-        found = found.only(agreeing_frames(query.facts, found, self.library))
+        found = found.only(agreeing_frames(query.facts, found, self.library, self.library.are_near))
         if not len(found):
             return []
         decided = self.judge.decide(query, found, self.library, self.library.described)
