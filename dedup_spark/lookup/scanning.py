@@ -10,16 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import faiss
 import numpy as np
 
 from dedup_spark.kernels.arrays import Float16, Float32, Int64, UInt8, UInt64, expect
 from dedup_spark.kernels.joins.sketch import near_in_all_bits, near_in_first_bits
 from dedup_spark.kernels.joins.sketches import SketchFilter, make_sketches
-from dedup_spark.kernels.vectors import to_float32
+from dedup_spark.kernels.vectors import build_shard, to_float32
 
-EXACT_ROWS = 50_000
-"""Of 512 numbers: 50 MB in memory, and 2 to 3 ms a scan."""
+EXACT_ROWS = 40_000
+"""Of 512 numbers: 40 MB in memory, and 6 to 10 ms a scan. Above some 35,000 match takes sketches, too."""
 FLOAT16_MARGIN = 2e-3
 """What a product of float16 values is off by at most: `kernels/joins/exact.py`."""
 _MOST_FOUND = 20_000
@@ -60,15 +59,12 @@ class SketchScan:
 
 
 class ExactScan:
-    """Products with all rows of (n, d) float16, which FAISS keeps a copy of."""
+    """Products with all rows of (n, d) float16, of which FAISS keeps a copy: an index of one cell, as its search by a
+    radius is seven times as fast as that of a flat index of float16."""
 
     def __init__(self, vectors: Float16) -> None:
-        expect(vectors=(vectors, "n d", np.float16))
         n, d = vectors.shape
-        self._index = faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        self._index.is_trained = True
-        faiss.copy_array_to_vector(np.ascontiguousarray(vectors).view(np.uint8).reshape(-1), self._index.codes)
-        self._index.ntotal = n
+        self._index = build_shard(np.arange(n), vectors, np.zeros(n, np.int32), np.zeros((1, d), np.float32))
 
     def near(self, vector: Float32, lowest: float) -> Int64:
         expect(vector=(vector, "d", np.float32))
