@@ -78,6 +78,21 @@ def finish_run(
     write_format(str(root), None, Format(FORMAT, COLUMNS))
 
 
+def without_vectors(root: Path) -> None:
+    """The last run again, as one with extract.embedding=off."""
+    rows = DeltaTable(str(root / FEATURES.name)).to_pyarrow_table().to_pylist()
+    _write(root, FEATURES, [row | {"embedding": None, "model_id": None} for row in rows])
+    _write(root, DENSITIES, [])
+    marks(root, "without vectors", {}, {})
+
+
+def empty(root: Path) -> None:
+    """The last run again, over a lake of which no image can be read."""
+    for table in (FEATURES, DENSITIES):
+        _write(root, table, [])
+    marks(root, "empty", {}, {})
+
+
 def begin_run(root: Path, run_id: str) -> None:
     """What a run leaves that was stopped after extract: features of another lake."""
     one = _row(77, "file:///lake/other.jpg", jpeg(photo("moon.png")), run_id)

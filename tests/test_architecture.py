@@ -34,7 +34,7 @@ LAYERS = (
     ("kernels/",),
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),
-    ("commands/", "pipeline.py"),
+    ("commands/", "lookup/", "pipeline.py"),
     ("api/", "functions.py"),
     ("cli/", "__main__.py"),
 )
@@ -46,7 +46,8 @@ NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.p
             "commands/clusters/", "commands/doctor/", "commands/completion.py", "cli/machine.py", "spark/java.py",
             "cli/options.py", "cli/results.py", "commands/apart.py",
             "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
-            "stages/reading/decoder_child.py", "cli/arguments.py",
+            "stages/reading/decoder_child.py", "stages/reading/signature_settings.py", "lookup/",
+            "cli/arguments.py", "cli/lookups.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip
 NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")
 MAY_READ_FILES = ("config.py",)  # the settings file that a person names

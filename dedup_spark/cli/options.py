@@ -1,5 +1,4 @@
-"""Options that several commands have, and those of `clusters`, `lookup`, `serve`, `completion` and `doctor`.
-It imports no Spark."""
+"""Options that several commands have, and those of commands with many. It imports no Spark."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ class Answer:
     seconds: dict[str, float]
 
 
-def as_plain(answer: Answer) -> dict[str, Any]:
+def as_plain(answer: Answer | IndexState) -> dict[str, Any]:
     """For JSON: times as ISO 8601, ids as text, as JavaScript holds no whole numbers above 2^53."""
     plain: dict[str, Any] = _plain(asdict(answer))
     return plain

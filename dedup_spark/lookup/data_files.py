@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import UInt8
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.sketches import make_sketches
+from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.vocabulary import FeatureStatus
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,11 @@ _FACTS = (
     "image_id", "phash", "width_px", "height_px", "n_frames", "frame_phashes", "duration_ms", "model_id", "thumbnail",
 )  # fmt: skip
 _FOLDER = "data_files"
+_NOTHING = pa.schema(
+    [("image_id", pa.int64()), ("phash", pa.int64()), ("thumbnail", pa.binary())]
+    + [(name, pa.binary(32)) for name in _HASHES]
+)
+"""Of a lake without a readable image."""
 
 
 def images_of(features: ds.Dataset, folder: Path, seed: int) -> pa.Table:
@@ -55,7 +60,8 @@ def images_of(features: ds.Dataset, folder: Path, seed: int) -> pa.Table:
     for number, (fragment, copy) in enumerate(missing):
         log.info("lookup: copying data file %d of %d", number + 1, len(missing))
         _copy(_Copied(fragment, features.schema, seed, n_bytes), copy)
-    return pa.concat_tables([_mapped(copy) for _, copy in copies], promote_options="default")
+    held = [table for table in (_mapped(copy) for _, copy in copies) if len(table)]
+    return pa.concat_tables(held, promote_options="default") if held else _NOTHING.empty_table()
 
 
 def _vector_bytes(features: ds.Dataset) -> int:
@@ -67,9 +73,7 @@ def _vector_bytes(features: ds.Dataset) -> int:
 def forget_others(features: ds.Dataset, folder: Path, seed: int) -> None:
     """Delete the copies of data files that the table has no more, and what was left half written."""
     known = {_name(fragment.path, seed) for fragment in features.get_fragments()}
-    for path in (folder / _FOLDER).glob("*"):
-        if path.name not in known:
-            path.unlink(missing_ok=True)
+    delete_others((folder / _FOLDER).glob("*"), known.__contains__)
 
 
 def _name(path: str, seed: int) -> str:
@@ -118,13 +122,8 @@ class _Copied:
 
 
 def _copy(copied: _Copied, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with pa.OSFile(str(temporary), "wb") as sink:
-            _write(sink, copied.batches())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+        _write(sink, copied.batches())
 
 
 def _write(sink: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from dedup_spark.config import Config
-from dedup_spark.kernels.arrays import Bools, Float64, Int64
+from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64
 from dedup_spark.kernels.clusters import colours, layout, probability, relations
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
@@ -168,9 +169,9 @@ class Judge:
     def _agrees(self, found: Candidates, k: int, columns: Facts) -> bool:
         """As `trusted_pairs`: embedding and pHash agree, or the thumbnails show the same."""
         by_both = not np.isnan(found.similarity[k]) and found.hamming_bits[k] <= self._config.match.max_hamming_bits
-        changed, two_sided = columns.get("changed"), columns.get("two_sided")
-        shows = changed is not None and two_sided is not None
-        return bool(by_both or (shows and changed <= _MAX_CHANGED and two_sided <= _MAX_TWO_SIDED))
+        differ = (columns.get("changed"), columns.get("two_sided"))
+        bounds = (_MAX_CHANGED, _MAX_TWO_SIDED)
+        return bool(by_both or all(x is not None and x <= most for x, most in zip(differ, bounds, strict=True)))
 
 
 class _Weights:
@@ -185,11 +186,11 @@ class _Weights:
         self.known[part], self.conclusive[part] = True, found.is_conclusive
         self.copy_probability[part] = found.copy_probability
         d = found.differences
-        values = (
+        values: tuple[npt.NDArray[Any], ...] = (
             found.n_inliers, found.agreement, found.contested, d.covered_a, d.covered_b, d.changed, d.two_sided,
         )  # fmt: skip
         for place, k in enumerate(part.tolist()):
-            row = {name: _or_none(float(v[place])) for name, v in zip(_WEIGHED, values, strict=True)}
+            row: Facts = {name: _or_none(float(v[place])) for name, v in zip(_WEIGHED, values, strict=True)}
             row["n_inliers"] = int(found.n_inliers[place])
             colour = d.colour[place]
             row["colour_change"] = None if np.isnan(colour) else str(_COLOUR_CHANGES[int(colour)])
@@ -278,14 +279,22 @@ def _relate(
     seen = layout.compare(a, b, np.array([shorter], np.int64))
     sides = [np.array([int(f.get(name) or 0)], np.int64) for f in (own, other) for name in ("width_px", "height_px")]
     frames = [np.array([int(f.get("n_frames") or 1)], np.int64) for f in (own, other)]
-    covered = [weighed.get(name) for name in ("covered_query", "covered_other")]
-    shares = [min(c for c in covered if c is not None) if None not in covered else None]
-    shares += [weighed.get("changed"), weighed.get("two_sided")]
+    covered, other_covered, changed, two_sided = (_share(weighed, name) for name in _SHARES)
     evidence = relations.Evidence(
-        *(np.array([np.nan if s is None else s], np.float32) for s in shares),
+        np.minimum(covered, other_covered),  # nan where one is
+        changed,
+        two_sided,
         [weighed.get("colour_change")],
         np.array([(weighed.get("n_inliers") or 0) > 0]),
     )
     return relations.relate(
         relations.Shapes(*sides, *frames), np.array([_agree(own, other)]), evidence, seen, np.array([shorter > 0])
     )
+
+
+_SHARES = ("covered_query", "covered_other", "changed", "two_sided")
+
+
+def _share(weighed: Facts, name: str) -> Float32:
+    value = weighed.get(name)
+    return np.array([np.nan if value is None else value], np.float32)

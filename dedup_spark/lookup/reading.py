@@ -1,5 +1,4 @@
-"""From the bytes of an upload to what features would say of it: decoded in child processes, embedded by the model of
-the lake.
+"""From the bytes of an upload to what features would say of it: decoded in child processes, embedded as the lake was.
 
 The same code and the same settings as in the step extract, so that the same bytes give the same row.
 """

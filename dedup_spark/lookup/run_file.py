@@ -6,7 +6,6 @@ how dense neighbourhoods are, and three sorted lists by which an image is found:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt64
 from dedup_spark.kernels.clusters.probability import DENSITY_RANK
 from dedup_spark.lookup.data_files import bytes_of
 from dedup_spark.lookup.finished import FinishedRun
+from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.store import reader
 from dedup_spark.store.schema import CLUSTERS, DENSITIES, GUARDED, IMAGES, Table
 
@@ -37,23 +37,21 @@ def open_run_file(run: FinishedRun, images: pa.Table, folder: Path) -> pa.Table:
     """
     path = folder / f"run-{_FORM}-{run.name}.arrow"
     if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            rows = _rows(run, images)
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
-                writer.write_table(rows)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        rows = _rows(run, images)
+        with (
+            written_whole(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, rows.schema) as writer,
+        ):
+            writer.write_table(rows)
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source).read_all()
 
 
 def forget_others(run: FinishedRun, folder: Path) -> None:
     """Delete the files of other runs."""
-    for path in folder.glob("run-*"):
-        if path.name != f"run-{_FORM}-{run.name}.arrow":
-            path.unlink(missing_ok=True)
+    own = f"run-{_FORM}-{run.name}.arrow"
+    delete_others(folder.glob("run-*"), own.__eq__)
 
 
 def first_words(column: pa.ChunkedArray, n: int) -> tuple[UInt64, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dedup_spark.kernels.arrays import Float16
+import numpy as np
+
+from dedup_spark.kernels.arrays import Bools, Float16
 from dedup_spark.kernels.features.signature import Signature
 from dedup_spark.lookup.answers import Found
 from dedup_spark.lookup.deciding import Decided, Judge, Query, agreeing_frames
@@ -68,8 +70,8 @@ class Searcher:
         shown = [self._found(found, decided, k) for k in range(len(found))]
         return sorted(shown, key=lambda f: (not f.is_copy, -(f.copy_probability or f.similarity or 0.0)))
 
-    def _may_match(self, found: Candidates) -> list[bool]:
-        return [self.never.reason(*self.library.hashes(row)) is None for row in found.rows.tolist()]
+    def _may_match(self, found: Candidates) -> Bools:
+        return np.array([self.never.reason(*self.library.hashes(row)) is None for row in found.rows.tolist()], bool)
 
     def _found(self, found: Candidates, decided: Decided, k: int) -> Found:
         row, similarity, bits = int(found.rows[k]), float(found.similarity[k]), int(found.hamming_bits[k])

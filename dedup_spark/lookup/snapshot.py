@@ -76,7 +76,8 @@ class Snapshot:
         """The rows whose `content_hash` or `pixel_hash` is this one, the smallest image_id first."""
         keys, order = (self._column(f"{prefix}{_KEYS[column]}") for prefix in ("", "by_"))
         wanted = bytes.fromhex(digest)
-        low, high = (int(np.searchsorted(keys, np.frombuffer(wanted[:8], np.uint64)[0], side)) for side in _SIDES)
+        word = np.frombuffer(wanted[:8], np.uint64)[0]
+        low, high = int(np.searchsorted(keys, word, "left")), int(np.searchsorted(keys, word, "right"))
         rows = np.array([r for r in order[low:high].tolist() if self._images[column][r].as_py() == wanted], np.int64)
         return rows[np.argsort(self._column("image_id")[rows])]
 
@@ -180,7 +181,6 @@ class Snapshot:
 
 
 _KEYS = {"content_hash": "contents", "pixel_hash": "pixels"}
-_SIDES = ("left", "right")
 
 
 def _halves(chunk: pa.FixedSizeBinaryArray) -> Float16:

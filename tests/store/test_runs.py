@@ -248,7 +248,7 @@ class Versions:
 def test_an_index_or_a_match_stands_where_only_gpus_are_given_or_taken(step: Step) -> None:
     def fingerprint(*overrides: str) -> str:
         run = new_run(Versions(), "r1", *overrides)  # type: ignore[arg-type]
-        return run.fingerprint(*step.inputs, *step.outputs, sections=step.sections)
+        return run.fingerprint(run.versions(*step.inputs, *step.outputs), sections=step.sections)
 
     of_defaults = [dedup_spark.__version__, f"results {RESULTS_VERSION}"]
     of_defaults += [f"{table.name}@7" for table in (*step.inputs, *step.outputs)] + [Config().to_json(*step.sections)]

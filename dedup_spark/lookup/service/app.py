@@ -26,7 +26,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _RETRY_AFTER = {503: "1"}
 _OPEN = ("/", "/page.js", "/page.css", "/livez", "/readyz", "/openapi.json")
 """Paths that tell nothing of the lake, and ask for no token."""
-_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src blob: data:; base-uri 'none'"
+_POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src blob: data:"
 _FLAGS = {"": True, "1": True, "true": True, "0": False, "false": False}
 _PAGE = {
     "/": ("page.html", "text/html"),

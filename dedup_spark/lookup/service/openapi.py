@@ -93,7 +93,7 @@ def _body(settings: ServiceSettings) -> dict[str, Any]:
 
 def _object(of: type) -> dict[str, Any]:
     hints = typing.get_type_hints(of)
-    properties = {field.name: _schema(hints[field.name], field.name) for field in fields(of)}  # type: ignore[arg-type]
+    properties = {field.name: _schema(hints[field.name], field.name) for field in fields(of)}
     return {"type": "object", "properties": properties, "required": [*properties]}
 
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 from typing import Any
 
+import cv2
+import faiss
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -24,6 +26,8 @@ _MOST_HEAD_BYTES = 16 << 10
 
 def serve(tables: str, options: Options, settings: ServiceSettings) -> None:
     """Returns after SIGINT or SIGTERM."""
+    cv2.setNumThreads(1)  # requests are what runs side by side
+    faiss.omp_set_num_threads(1)
     work = Work(tables, options, settings)
     config = uvicorn.Config(
         make_app(work),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -68,7 +68,7 @@ async def _whole(request: Request, most: int) -> bytes:
     return b"".join([part async for part in _bounded(request, most)])
 
 
-async def _bounded(request: Request, most: int) -> AsyncIterator[bytes]:
+async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     """The body as it comes; what is more than `most` is never held, whatever the request said of its length."""
     n = 0
     async for part in request.stream():

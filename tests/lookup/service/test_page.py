@@ -10,10 +10,10 @@ from pathlib import Path
 import lookups
 import pytest
 from browser import Page, browser
-from lookup.conftest import images_of_lake
-from lookup.service.test_service import Service, started
 
 from dedup_spark.lookup.service.settings import TOKEN
+from lookup.conftest import images_of_lake
+from lookup.service.test_service import Service, started
 
 pytestmark = pytest.mark.browser
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import lookups
 import pytest
-from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake
 
 from dedup_spark.errors import ConfigError
 from dedup_spark.lookup.service.settings import TOKEN, ServiceSettings
+from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake
 
 SECONDS_TO_OPEN = 120
 
