@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from dedup_spark.sources.objects import read_object
 
 _MOST_JSON = 64 << 10
 _MOST_FIELD = 16 << 10
+_DROPPED, _SECONDS_TO_DROP = 4, 3.0
 
 
 class Refused(Exception):
@@ -41,15 +43,36 @@ class Upload:
 async def read_upload(request: Request, settings: ServiceSettings) -> Upload:
     """The body of a request. Raises Refused: 400, 408, 413 or 415."""
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > settings.max_upload_bytes:
-        raise Refused(413, f"more than {settings.max_upload_bytes:,} bytes")
     try:
+        if not declared.isdecimal() or int(declared) > settings.max_upload_bytes:
+            raise _TooLarge(settings.max_upload_bytes)
         async with asyncio.timeout(settings.body_seconds):
             return await _read(request, settings)
+    except _TooLarge:
+        await _read_on(request, settings)
+        raise
     except TimeoutError:
         raise Refused(408, f"the body did not come within {settings.body_seconds:g} s") from None
     except ClientDisconnect:
         raise Refused(400, "the client left before the body had come") from None
+
+
+class _TooLarge(Refused):
+    def __init__(self, most: int) -> None:
+        super().__init__(413, f"more than {most:,} bytes")
+
+
+async def _read_on(request: Request, settings: ServiceSettings) -> None:
+    """Take and drop a part of what still comes: most clients read no answer while they send, and would only learn that
+    the connection was closed."""
+    n, most = 0, _DROPPED * settings.max_upload_bytes
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SECONDS_TO_DROP):
+            while n < most:
+                message = await request.receive()
+                n += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
 
 
 async def _read(request: Request, settings: ServiceSettings) -> Upload:
@@ -74,7 +97,7 @@ async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
     async for part in request.stream():
         n += len(part)
         if n > most:
-            raise Refused(413, f"more than {most:,} bytes")
+            raise _TooLarge(most)
         yield part
 
 
