@@ -25,12 +25,14 @@ from dedup_spark.spark import session
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "verify-removal", "trace", "calibrate",
-    "explain", "clusters", "dendrogram", "upgrade", "repair", "demo",
+    "explain", "clusters", "dendrogram", "lookup", "serve", "upgrade", "repair", "demo",
 ]  # fmt: skip
-WITHOUT_A_LAKE = ("sql", "verify-removal", "trace", "explain", "clusters", "dendrogram", "upgrade", "repair")
+WITHOUT_A_LAKE = (
+    "sql", "verify-removal", "trace", "explain", "clusters", "dendrogram", "lookup", "serve", "upgrade", "repair",
+)  # fmt: skip
 WITHOUT_SETTINGS = {
     "trace": ["--uri", "a.jpg"], "explain": ["--uri", "a", "--uri", "b"], "dendrogram": ["--cluster", "1"],
-    "upgrade": [], "repair": [], "index export": ["--to", "x"],
+    "lookup": ["a.jpg"], "serve": [], "upgrade": [], "repair": [], "index export": ["--to", "x"],
 }  # fmt: skip
 """Commands that settings would not change, with what they ask for."""
 ON_A_LAKE = ["run", *(step.name for step in pipeline.STEPS), "plan", "embed", "calibrate"]
