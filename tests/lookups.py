@@ -86,6 +86,13 @@ def without_vectors(root: Path) -> None:
     marks(root, "without vectors", {}, {})
 
 
+def with_model(root: Path, model_id: str) -> None:
+    """The last run again, with vectors of another model."""
+    rows = DeltaTable(str(root / FEATURES.name)).to_pyarrow_table().to_pylist()
+    _write(root, FEATURES, [row | {"embedding": bytes(1024), "model_id": model_id} for row in rows])
+    marks(root, "another model", {}, {})
+
+
 def empty(root: Path) -> None:
     """The last run again, over a lake of which no image can be read."""
     for table in (FEATURES, DENSITIES):

@@ -207,7 +207,9 @@ class Lookup:
                 return False
             opened = self._open(run)
             if opened.reader is not state.reader:
-                threading.Timer(_LONGEST_SECONDS, state.reader.close).start()
+                later = threading.Timer(_LONGEST_SECONDS, state.reader.close)
+                later.daemon = True
+                later.start()
             forget_others(run, self._cache)
             log.info("lookup: run %s is open, in place of %s", run.run_id, state.run.run_id)
             return True

@@ -201,3 +201,18 @@ def test_look_ups_need_neither_spark_nor_java(looked_up_tables: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert "a copy of 1 image of 6" in done.stdout
     assert ROCKET in done.stdout
+
+
+def test_a_run_with_another_model_is_opened_with_that_model_or_said_to_be_impossible(tmp_path: Path) -> None:
+    root = tmp_path / "tables"
+    lookups.finish_run(root, images_of_lake())
+    with Lookup.open(root, options(tmp_path)) as lookup:
+        lookups.without_vectors(root)
+        assert lookup.reload()
+        assert uris(lookup.lookup(images_of_lake()[ROCKET])) == [ROCKET]
+        near = lookup.lookup(lookups.jpeg(lookups.photo("rocket.jpg"), 88))
+        assert [found.decided_by for found in near.copies] == [DecidedBy.PHASH]
+        lookups.with_model(root, "sscd_distilled/000000000000/fp32/other")
+        with pytest.raises(ConfigError, match="this installation computes"):
+            lookup.reload()
+        assert lookup.index.run_id == "without vectors"
