@@ -4,8 +4,8 @@
     dedup_spark.run(spark, lake="s3a://bucket/photos", tables="s3a://bucket/dedup")
 
 The functions are those of `dedup_spark.api`; they and Spark are loaded when the first of them is used, because the
-processes that decode images import this package too. `read_table` and `open_table` (`store/reader.py`) need no Spark.
-`dedup_spark.functions` has functions for SQL.
+processes that decode images import this package too. `read_table` and `open_table` (`store/reader.py`) need no Spark,
+nor does `Lookup`. `dedup_spark.functions` has functions for SQL.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dedup_spark.api import trace as trace
     from dedup_spark.api import upgrade as upgrade
     from dedup_spark.api import verify_removal as verify_removal
+    from dedup_spark.lookup.lookup import Lookup as Lookup
     from dedup_spark.spark.session import get_session as get_session
     from dedup_spark.store.reader import open_table as open_table
     from dedup_spark.store.reader import read_table as read_table
@@ -50,6 +51,7 @@ _API = (
     "upgrade", "verify_removal",
 )  # fmt: skip
 _HOMES = dict.fromkeys(_API, "dedup_spark.api") | {
+    "Lookup": "dedup_spark.lookup.lookup",
     "get_session": "dedup_spark.spark.session",
     "open_table": "dedup_spark.store.reader",
     "read_table": "dedup_spark.store.reader",

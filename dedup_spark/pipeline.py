@@ -30,6 +30,7 @@ from dedup_spark.store.schema import (
     IMAGES,
     PAIRS,
     SHARDS,
+    TABLE_VERSIONS,
     Table,
 )
 from dedup_spark.store.tables import Tables
@@ -114,7 +115,9 @@ def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force
     with run.step(step.name) as mark:
         step.stage(spark, config, run)
         if step.inputs:
-            mark.fingerprint = _fingerprint(run, step)
+            versions = run.versions(*step.inputs, *step.outputs)
+            mark.fingerprint = run.fingerprint(versions, sections=step.sections)
+            run.note(**{TABLE_VERSIONS: versions})
     return StepResult(step.name, "complete", mark.counts, mark.elapsed_seconds)
 
 
@@ -138,4 +141,4 @@ def run_id_to_use(tables: Tables, lake: str, asked: str | None) -> str:
 
 
 def _fingerprint(run: Run, step: Step) -> str:
-    return run.fingerprint(*step.inputs, *step.outputs, sections=step.sections)
+    return run.fingerprint(run.versions(*step.inputs, *step.outputs), sections=step.sections)

@@ -29,7 +29,9 @@ PACKAGE = ROOT / "dedup_spark"
 TO_WRITE = "write it: .venv/bin/python docs/generate.py"
 UNWRITTEN = "TODO: say it in docs/"
 
-FOR_PYTHON = ("api", "functions", "config", "errors", "store.reader", "sources.addresses")
+FOR_PYTHON = (
+    "api", "functions", "config", "errors", "store.reader", "sources.addresses", "lookup.lookup", "lookup.answers",
+)  # fmt: skip
 """Modules in the reference of Python functions. `api` has what most people need."""
 
 

@@ -45,12 +45,12 @@ class Page:
         for domain in ("Page", "Runtime", "Log"):
             self._ask(f"{domain}.enable")
 
-    def open(self, file: Path, *, width_px: int = 1100, dark: bool = False) -> None:
-        """Load a file, and wait until it and its pictures are loaded."""
+    def open(self, file: Path | str, *, width_px: int = 1100, dark: bool = False) -> None:
+        """Load a file, or the page at a URL, and wait until it and its pictures are loaded."""
         self._ask("Emulation.setDeviceMetricsOverride", width=width_px, height=900, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
-        self._ask("Page.navigate", url=file.as_uri())
+        self._ask("Page.navigate", url=file if isinstance(file, str) else file.as_uri())
         self.run(
             "new Promise(done => document.readyState == 'complete' ? done() : addEventListener('load', () => done()))"
         )

@@ -35,7 +35,7 @@ LAYERS = (
     ("kernels/",),
     ("models/", "sources/", "spark/", "store/"),
     ("stages/",),
-    ("commands/", "pipeline.py"),
+    ("commands/", "lookup/", "pipeline.py"),
     ("api/", "functions.py"),
     ("cli/", "__main__.py"),
 )
@@ -49,7 +49,8 @@ NO_SPARK = ("kernels/", *LAYERS[0], "store/schema.py", "store/view_definitions.p
             "store/delta_log.py", "commands/status.py", "commands/forget/asked.py", "commands/forget/texts.py",
             "commands/forget/queries.py", "commands/forget/words.py",
             "commands/sql.py", "commands/sql_shell.py", "commands/trace.py", "commands/explain.py",
-            "stages/reading/decoder_child.py", "cli/arguments.py",
+            "stages/reading/decoder_child.py", "stages/reading/signature_settings.py", "lookup/",
+            "cli/arguments.py", "cli/lookups.py",
             "cli/command_line.py", "__main__.py")  # fmt: skip
 NO_FILES = ("kernels/", "config.py", "errors.py", "columns.py", "vocabulary.py")
 MAY_READ_FILES = ("config.py",)  # the settings file that a person names

@@ -111,6 +111,7 @@ def _complete(words: list[str]) -> list[str]:
     bare = {
         "completion": ["completion", "bash"],
         "sql": ["sql", "SELECT 1"],
+        "lookup": ["lookup", "x.jpg"],
         "trace": ["trace", "--uri", "x"],
         "explain": ["explain", "--uri", "x", "--uri", "y"],
         "dendrogram": ["dendrogram", "--cluster", "1"],
@@ -169,7 +170,11 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
 
 
 @pytest.mark.slow
-def test_every_python_example_runs(finished: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_python_example_runs(
+    finished: FinishedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(place, str(tmp_path / place))
     examples = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert examples
     removals = str(tmp_path / "removals.csv")

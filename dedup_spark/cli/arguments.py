@@ -13,10 +13,14 @@ from dedup_spark.cli.options import (
     CLUSTERS,
     COMPLETION,
     DOCTOR,
+    LOOKUP,
+    SERVE,
     add_engine,
     add_for_clusters,
     add_for_completion,
     add_for_doctor,
+    add_for_lookup,
+    add_for_serve,
     add_formats,
     add_settings,
     positive,
@@ -49,6 +53,8 @@ CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", "for
 """Commands that go on, when they are given again, where they were stopped."""
 QUESTIONS = ("status", "sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
+LOOKUPS = ("lookup", "serve")
+"""Commands that look images up; `lookups.py` answers them."""
 OF_MACHINE = ("completion", "doctor")
 """Commands that are about this machine; `machine.py` answers them."""
 _SETTINGS = ("--config", "--set")
@@ -341,6 +347,12 @@ def _add_dendrogram(commands: _Commands) -> None:
     add_engine(sub)
 
 
+def _add_lookups(commands: _Commands) -> None:
+    why = "it takes the settings of the last finished run from the tables"
+    add_for_lookup(commands.add("lookup", LOOKUP, why_no_settings=why))
+    add_for_serve(commands.add("serve", SERVE, why_no_settings=why))
+
+
 def _add_status(commands: _Commands) -> None:
     sub = commands.add(
         "status",
@@ -396,6 +408,6 @@ def _add_of_machine(commands: _Commands) -> None:
 
 _ADDERS = (
     _add_steps, _add_status, _add_plan, _add_embed, _add_sql, _add_clusters, _add_verify_removal, _add_questions,
-    _add_forget, _add_upkeep, _add_of_machine,
+    _add_lookups, _add_forget, _add_upkeep, _add_of_machine,
 )  # fmt: skip
 """In the order of the list of commands."""

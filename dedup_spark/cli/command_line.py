@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from dedup_spark import console
-from dedup_spark.cli.arguments import CONTINUES, OF_MACHINE, is_question, make_parser, require_effect
+from dedup_spark.cli.arguments import CONTINUES, LOOKUPS, OF_MACHINE, is_question, make_parser, require_effect
 from dedup_spark.cli.interrupts import ending_at_once
 from dedup_spark.errors import ConfigError, DedupError, UncalibratedError
 
@@ -57,8 +57,8 @@ def _answer(options: argparse.Namespace, arguments: list[str], leave: Callable[[
     with ending_at_once(told, leave):
         try:
             require_effect(options)
-            # Spark is loaded here, by all but these two: what is above does not wait for it.
-            of = "machine" if options.command in OF_MACHINE else "questions" if is_question(options) else "answers"
+            # Spark is loaded here, by `answers` alone: what is above does not wait for it.
+            of = _HOMES.get(options.command) or ("questions" if is_question(options) else "answers")
             answers = importlib.import_module(f"dedup_spark.cli.{of}")
             config = answers.load_settings(options)
             for text in answers.ANSWERS[options.command](options, config):
@@ -76,6 +76,8 @@ def _answer(options: argparse.Namespace, arguments: list[str], leave: Callable[[
     return 0
 
 
+_HOMES = dict.fromkeys(OF_MACHINE, "machine") | dict.fromkeys(LOOKUPS, "lookups")
+"""The modules of commands that need no Spark whatever their options are."""
 _NOTHING_KEPT = "Nothing was changed"
 _BY_SIGPIPE = 128 + 13
 """As of other programs that write into a pipe that nobody reads."""

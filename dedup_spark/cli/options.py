@@ -1,4 +1,4 @@
-"""Options that several commands have, and those of `clusters`, `completion` and `doctor`. It imports no Spark."""
+"""Options that several commands have, and those of commands with many. It imports no Spark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dedup_spark.vocabulary import Edit, Relation, RemovalTier
 
 CLUSTERS = "list the clusters, the largest first, or show one with all its images, and why each stays or may go"
 DOCTOR = "say what is installed on this machine, what is missing, and the command for it"
+LOOKUP = "say of which images of the lake other images are copies, by the last finished run; no Spark"
+SERVE = "answer look-ups over HTTP, with a page for the browser, and follow the runs as they finish; no Spark"
 COMPLETION = "print a script by which the shell completes commands, options and their values"
 
 
@@ -101,6 +103,56 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
         metavar="GLOB",
         help="only clusters with an image at such an address, e.g. '*/2019/*.jpg': * stands for any characters, ? for "
         "one; may be repeated, for clusters with an image at each",
+    )
+
+
+def add_for_lookup(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "For example: dedup-spark lookup --tables demo/tables new.jpg; dedup-spark lookup --json uploads/*"
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, by its path or URI")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each image instead of text")
+    parser.add_argument("--all", action="store_true", help="show also what was compared and is no copy, and why")
+    parser.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="go on where equal bytes or pixels are an answer already, and compare with every vector",
+    )
+    _add_folders(parser)
+
+
+def add_for_serve(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "For example: dedup-spark serve --tables demo/tables; then open http://127.0.0.1:8765"
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="what to listen on (default: 127.0.0.1, this machine alone); another one needs DEDUP_SPARK_TOKEN in the "
+        "environment",
+    )
+    parser.add_argument("--port", type=positive, default=8765, metavar="N", help="default: 8765")
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="let requests name images by an address below this folder or URI; may be repeated (default: none may)",
+    )
+    parser.add_argument("--max-upload-mib", type=positive, default=32, metavar="N", help="of one request (default: 32)")
+    parser.add_argument(
+        "--max-waiting", type=positive, default=128, metavar="N",
+        help="requests that wait; more are told to come again (default: 128)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reload-seconds", type=float, default=30.0, metavar="S", help="how often to look for a new run (default: 30)"
+    )
+    _add_folders(parser)
+
+
+def _add_folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache", metavar="DIR", help="for copies of vectors and thumbnails, 12 KB an image (default: ~/.cache)"
+    )
+    parser.add_argument(
+        "--state", metavar="DIR", help="of what was added, and what never matches (default: ~/.local/state)"
     )
 
 

@@ -87,16 +87,25 @@ def dataset_of(
     root: str, table: Table, version: int | None = None, storage_options: Mapping[str, str] | None = None
 ) -> ds.Dataset:
     """The dataset of one table; `root` as `root_of` gives it. Raises TableError where it cannot be opened."""
-    deltalake = _deltalake()
     place = f"{root}/{table.name}"
     options = _options(root, storage_options or {})
+    return _opened(place, table, version, options).to_pyarrow_dataset(filesystem=_filesystem(place, options))
+
+
+def newest_version(root: str, table: Table, storage_options: Mapping[str, str] | None = None) -> int:
+    """The number of its newest commit; `root` as `root_of` gives it. Raises TableError where it cannot be opened."""
+    version: int = _opened(f"{root}/{table.name}", table, None, _options(root, storage_options or {})).version()
+    return version
+
+
+def _opened(place: str, table: Table, version: int | None, options: dict[str, str]) -> Any:
+    deltalake = _deltalake()
     try:
-        opened = deltalake.DeltaTable(place, version=version, storage_options=options)
+        return deltalake.DeltaTable(place, version=version, storage_options=options)
     except deltalake.exceptions.TableNotFoundError as e:
         raise TableError(f"table '{table.name}' not found at {place}: run the earlier steps first") from e
     except (deltalake.exceptions.DeltaError, OSError) as e:
         raise TableError(f"table '{table.name}' at {place} cannot be read: {str(e).strip().splitlines()[0]}") from e
-    return opened.to_pyarrow_dataset(filesystem=_filesystem(place, options))
 
 
 def _named(name: str) -> Table:

@@ -11,7 +11,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -136,11 +136,16 @@ class Run:
         last = self._completions().get(step)
         return bool(last and last.here_at and last.here_at >= datetime.now(UTC) - timedelta(hours=within_hours))
 
-    def fingerprint(self, *inputs: Table, sections: tuple[str, ...]) -> str:
-        """Hash of the versions of package, results and input tables, and of the settings of `sections` that decide."""
-        versions = [f"{t.name}@{self.tables.version(t)}" for t in inputs]
+    def versions(self, *tables: Table) -> dict[str, int]:
+        """The number of the newest commit of each table, by its name, in this order."""
+        return {table.name: self.tables.version(table) for table in tables}
+
+    def fingerprint(self, versions: Mapping[str, int], sections: tuple[str, ...]) -> str:
+        """Hash of the versions of package, results and tables (`versions`), and of the settings of `sections` that
+        decide."""
+        named = [f"{name}@{version}" for name, version in versions.items()]
         text = "\n".join(
-            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *versions, self.config.deciding_json(*sections)]
+            [dedup_spark.__version__, f"results {RESULTS_VERSION}", *named, self.config.deciding_json(*sections)]
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

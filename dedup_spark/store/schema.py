@@ -622,6 +622,10 @@ RUNS = Table(
     closed={"step": StepName, "status": RunStatus},
 )
 
+TABLE_VERSIONS = "table_versions"
+"""Key in `runs.notes` of a step that has inputs: the versions of its tables when it ended, by name. Tables are written
+one after the other, so a reader who wants those of one run opens these; Delta keeps them until a VACUUM."""
+
 ALL = (
     IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, COMPONENTS, CLUSTERS,
     CLUSTER_HISTORY, GUARDED, RUNS,

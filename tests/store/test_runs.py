@@ -156,7 +156,8 @@ def test_a_fingerprint_changes_with_inputs_settings_and_version_and_with_nothing
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fingerprint(*overrides: str, run_id: str = "r1") -> str:
-        return new_run(tables, run_id, *overrides).fingerprint(IMAGES, FEATURES, sections=("match", "cluster"))
+        run = new_run(tables, run_id, *overrides)
+        return run.fingerprint(run.versions(IMAGES, FEATURES), sections=("match", "cluster"))
 
     first = fingerprint()
     assert fingerprint(run_id="another") == first
@@ -164,8 +165,9 @@ def test_a_fingerprint_changes_with_inputs_settings_and_version_and_with_nothing
     complete(new_run(tables), "match")
     assert fingerprint() == first
     others = [fingerprint("match.max_hamming_bits=2"), fingerprint("cluster.linkage=complete")]
-    others.append(new_run(tables).fingerprint(IMAGES, sections=("match", "cluster")))
-    others.append(new_run(tables).fingerprint(IMAGES, FEATURES, sections=("match",)))
+    run = new_run(tables)
+    others.append(run.fingerprint(run.versions(IMAGES), sections=("match", "cluster")))
+    others.append(run.fingerprint(run.versions(IMAGES, FEATURES), sections=("match",)))
     fill(tables, [listed(1)])
     others.append(fingerprint())
     tables.delete(IMAGES, tables.read(IMAGES).select("image_id"))
@@ -246,7 +248,7 @@ class Versions:
 def test_an_index_or_a_match_stands_where_only_gpus_are_given_or_taken(step: Step) -> None:
     def fingerprint(*overrides: str) -> str:
         run = new_run(Versions(), "r1", *overrides)  # type: ignore[arg-type]
-        return run.fingerprint(*step.inputs, *step.outputs, sections=step.sections)
+        return run.fingerprint(run.versions(*step.inputs, *step.outputs), sections=step.sections)
 
     of_defaults = [dedup_spark.__version__, f"results {RESULTS_VERSION}"]
     of_defaults += [f"{table.name}@7" for table in (*step.inputs, *step.outputs)] + [Config().to_json(*step.sections)]

@@ -29,6 +29,7 @@ EXTRAS = {
     "heif": Extra(DECODERS, "HEIF (HEIC)", "HEIC and HEIF are rejected as unsupported_format"),
     "jxl": Extra(DECODERS, "JXL (JPEG XL)", "JPEG XL is rejected as unsupported_format"),
     "reader": Extra(QUESTIONS, "tables without Spark", "sql, clusters, trace, ... need --engine spark"),
+    "serve": Extra(QUESTIONS, "look-ups over HTTP", "no dedup-spark serve"),
     "s3": Extra(STORES, "S3", "no lake and no tables at s3://"),
     "azure": Extra(STORES, "Azure", "no lake and no tables at abfss://"),
     "gcs": Extra(STORES, "Google", "no lake and no tables at gs://"),

@@ -24,8 +24,9 @@ from dedup_spark.models import registry as models
 from dedup_spark.models.base import input_of
 from dedup_spark.spark.gpus import TaskShare, holds_gpu
 from dedup_spark.stages.reading.decoder_pool import DecoderLimits, DecoderPool
-from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature, with_embeddings
+from dedup_spark.stages.reading.embedding import ModelTask, with_embeddings
 from dedup_spark.stages.reading.reuse import Planner, planner_of
+from dedup_spark.stages.reading.signature_settings import settings_of_signature
 
 Row = dict[str, Any]
 

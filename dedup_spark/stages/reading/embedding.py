@@ -10,14 +10,11 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dedup_spark.config import ExtractSettings
-from dedup_spark.kernels.features.model_input import InputSettings
-from dedup_spark.kernels.features.signature import SignatureSettings
 from dedup_spark.models import registry as models
 from dedup_spark.models.base import Embedder, ModelSettings
 from dedup_spark.spark.gpus import TaskShare, device_of_task
@@ -53,21 +50,6 @@ class ModelTask:
             f"model {self.model.model_id} by {self.model.runtime} on {device}, in tasks of {held}"
             f"{self.share.cpus} {'core' if self.share.cpus == 1 else 'cores'}"
         )
-
-
-def settings_of_signature(
-    extract: ExtractSettings, made: InputSettings | None, *, from_thumbnail: bool = False
-) -> SignatureSettings:
-    """How images become signatures, with the input `made` for a model where there is one."""
-    return SignatureSettings(
-        max_pixels=extract.max_pixels,
-        min_side_px=extract.min_side_px,
-        thumbnail_px=extract.thumbnail_px,
-        thumbnail_quality=extract.thumbnail_quality,
-        from_thumbnail=from_thumbnail,
-        pixels=extract.pixels,
-        **(asdict(made) if made else {"input_px": 0}),
-    )
 
 
 def with_embeddings(

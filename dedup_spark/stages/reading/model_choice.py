@@ -17,8 +17,9 @@ from dedup_spark.spark.gpus import task_share
 from dedup_spark.spark.python_memory import executor_memory
 from dedup_spark.stages.command_lines import command_line
 from dedup_spark.stages.reading.budget import MODEL_ON_GPU_BYTES
-from dedup_spark.stages.reading.embedding import ModelTask, settings_of_signature
+from dedup_spark.stages.reading.embedding import ModelTask
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
+from dedup_spark.stages.reading.signature_settings import settings_of_signature
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 

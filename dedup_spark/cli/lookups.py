@@ -1,0 +1,69 @@
+"""The answers of `lookup` and `serve`: from the last finished run, without Spark and Java."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterator
+
+from dedup_spark.config import Config, load_config
+from dedup_spark.errors import ConfigError
+
+Options = argparse.Namespace
+
+_AT_ONCE = 16
+
+
+def load_settings(options: Options) -> Config:
+    """The defaults: those of the run are in its tables."""
+    return load_config(options.config, options.set)
+
+
+def _lookup(options: Options, _: Config) -> Iterator[str]:
+    from dedup_spark.lookup.files import look_up_files
+    from dedup_spark.lookup.lookup import Lookup
+    from dedup_spark.lookup.lookup import Options as Opened
+    from dedup_spark.lookup.text import answer_json, describe_answer
+
+    _refuse_database(options)
+    as_text = answer_json if options.json else describe_answer
+    asked = {"exhaustive": options.exhaustive, "others": options.all}
+    with Lookup.open(options.tables, Opened(cache=options.cache, state=options.state, reload_seconds=0)) as opened:
+        for paths in itertools.batched(options.paths, _AT_ONCE):
+            for path, answer in look_up_files(opened, paths, **asked):
+                yield as_text(path, answer)
+
+
+def _serve(options: Options, _: Config) -> Iterator[str]:
+    _require_packages()
+    from dedup_spark.lookup.lookup import Options as Opened
+    from dedup_spark.lookup.service.server import serve
+    from dedup_spark.lookup.service.settings import ServiceSettings
+
+    _refuse_database(options)
+    bounds = {"max_upload_bytes": options.max_upload_mib << 20, "max_waiting": options.max_waiting}
+    settings = ServiceSettings.of(options.host, options.port, options.allow, **bounds)
+    opened = Opened(
+        cache=options.cache,
+        state=options.state,
+        decode_seconds=settings.decode_seconds,
+        reload_seconds=options.reload_seconds,
+    )
+    serve(options.tables, opened, settings)
+    yield from ()
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("starlette", "uvicorn", "python_multipart") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"serve needs {', '.join(missing)}: `pip install 'dedup-spark[serve]'`")
+
+
+def _refuse_database(options: Options) -> None:
+    if options.database:
+        raise ConfigError("--database: tables of a catalog are read from their folder; give --tables that")
+
+
+ANSWERS: dict[str, Callable[[Options, Config], Iterator[str]]] = {"lookup": _lookup, "serve": _serve}
+"""The answers, by the name of the command: `arguments.LOOKUPS`."""

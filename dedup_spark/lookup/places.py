@@ -1,0 +1,64 @@
+"""Where look-ups keep what they make of tables: a cache that may be deleted at any time, and what was added since.
+
+By the rules of the XDG base directories: `$XDG_CACHE_HOME` (`~/.cache`) and `$XDG_STATE_HOME` (`~/.local/state`), below
+them a folder for each set of tables, which this user alone may read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CACHE, _STATE = ("XDG_CACHE_HOME", ".cache"), ("XDG_STATE_HOME", ".local/state")
+
+
+def cache_folder(root: str, asked: str | None = None) -> Path:
+    """Of the tables at `root`, below `asked` or the user's cache."""
+    return _folder(root, asked, *_CACHE)
+
+
+def state_folder(root: str, asked: str | None = None) -> Path:
+    """Where additions and the negative list of these tables are; `asked` or below the user's state."""
+    return _folder(root, asked, *_STATE)
+
+
+def _folder(root: str, asked: str | None, variable: str, usual: str) -> Path:
+    base = Path(asked or os.environ.get(variable) or Path.home() / usual)
+    folder = base.expanduser() / "dedup_spark" / "lookup" / hashlib.sha256(root.encode()).hexdigest()[:16]
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+_SECONDS_OF_WRITING = 86_400.0
+"""After a day a file that is half written belongs to a process that was killed."""
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name to write a file under; it gets its own name at the end of the block, so that nobody sees a part of it."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def delete_others(paths: Iterable[Path], is_needed: Callable[[str], bool]) -> None:
+    """Delete files of the cache that nobody needs any more, by name; what another process is writing stays."""
+    for path in paths:
+        is_old = path.suffix != ".tmp" or time.time() - _written_at(path) > _SECONDS_OF_WRITING
+        if is_old and not is_needed(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
