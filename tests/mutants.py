@@ -39,6 +39,7 @@ MORE_TESTS = {
     "decoding/channels": ("decoding/test_tiff_samples.py", "decoding/test_png_samples.py"),
     "decoding/tiff_layout": ("decoding/test_tiff_samples.py",),
     "decoding/tiff_plugin": ("decoding/test_tiff_samples.py",),
+    "decoding/orientation": ("decoding/test_images.py", "decoding/test_tiff_samples.py"),
     "decoding/strips": ("decoding/test_deep.py",), "decoding/values": (SEEN, "decoding/test_deep.py"),
     "features/borders": (ORIGIN,), "features/detail": (ORIGIN,), "features/jpeg_traces": (ORIGIN,),
     "features/samples": (ORIGIN,),

@@ -30,7 +30,7 @@ from dedup_spark.sources.folder import FolderSource
 from dedup_spark.sources.registry import open_source
 from dedup_spark.spark.delta import require_delta
 from dedup_spark.spark.session import require_startable, session_for
-from dedup_spark.spark.surroundings import require_names
+from dedup_spark.spark.surroundings import is_hosted, require_names
 from dedup_spark.stages.cluster.cut import require_linkage
 from dedup_spark.store import dbfs, erasure, files, lease, outcomes
 from dedup_spark.store.catalog import require_database
@@ -146,7 +146,9 @@ def to_read(asked: Opening) -> Iterator[Tables]:
 def _session(asked: Opening) -> Iterator[SparkSession]:
     if asked.database:
         parts_of_name(asked.database)  # before Spark starts
-    with session_for(asked.spark, is_small=sizes.is_small(asked.root, asked.database, asked.source)) as spark:
+    starts = asked.spark is None and not is_hosted()
+    is_small = starts and sizes.is_small(asked.root, asked.database, asked.source)
+    with session_for(asked.spark, is_small=is_small) as spark:
         require_delta(spark)
         require_names(spark, asked.root)
         if asked.database:

@@ -8,7 +8,7 @@ works, and each start takes some seconds longer.
 from __future__ import annotations
 
 import logging
-import os
+import mmap
 import shutil
 import subprocess
 import sys
@@ -23,13 +23,13 @@ from dedup_spark.config import Config
 from dedup_spark.console import configure_logging
 from dedup_spark.errors import DedupError
 from dedup_spark.pipeline import run_all
-from dedup_spark.spark import local_start
+from dedup_spark.spark import kept, local_start
 from dedup_spark.spark.session import require_startable, start_local
 
 log = logging.getLogger("dedup_spark.commands.prepare")  # as a program its name is another
 
 _N_PHOTOS = 2
-_SECONDS_TO_WRITE = 120.0
+_SECONDS_TO_WRITE, _SECONDS_OF_A_PART = 120.0, 900.0
 _FETCH, _RECORD = "--fetch", "--record"
 
 
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
             start_local("dedup-spark prepare").stop()
         else:
             prepare()
-    except (DedupError, OSError, subprocess.SubprocessError) as e:
+    except (DedupError, OSError, RuntimeError, subprocess.SubprocessError) as e:
         log.warning("Spark could not be prepared, so that each start takes some seconds longer: %s", e)
     return 0
 
@@ -61,11 +61,13 @@ def prepare() -> None:
         written = Path(folder, "classes.jsa")
         _in_a_process(_RECORD, str(written))
         if written.is_file():
-            _put(written, archive)
+            with written.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                kept.write(archive, data)
 
 
 def _in_a_process(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dedup_spark.commands.prepare", *arguments], check=True)
+    command = [sys.executable, "-m", "dedup_spark.commands.prepare", *arguments]
+    subprocess.run(command, check=True, timeout=_SECONDS_OF_A_PART)
 
 
 def _record(archive: Path) -> None:
@@ -95,17 +97,6 @@ def _end_of_java() -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         raise
-
-
-def _put(written: Path, archive: Path) -> None:
-    """Into its place in one step, so that no start sees a part of it."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    partial = archive.with_suffix(f".{os.getpid()}.part")
-    try:
-        shutil.copyfile(written, partial)
-        os.replace(partial, archive)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,16 @@ _BYTES_PER_ROW = 10_000
 
 
 def is_small(root: str, database: str | None, lake: Source | None = None) -> bool:
-    """Whether the tables at `root`, and the lake where a command has one, hold at most MOST_IMAGES images."""
-    if database or "://" in root or not _has_few_rows(Path(root, FEATURES.name)):
+    """Whether the tables at `root`, and the lake where a command has one, hold at most MOST_IMAGES images.
+
+    What cannot be listed is not small, and neither is a tree of folders. Cost: at most twice as many names are read.
+    """
+    if database or "://" in root:
         return False
-    return lake is None or _has_few_entries(lake)
+    try:
+        return _has_few_rows(Path(root, FEATURES.name)) and (lake is None or _has_few_entries(lake))
+    except OSError:
+        return False
 
 
 def _has_few_entries(lake: Source) -> bool:
@@ -38,16 +44,25 @@ def _has_few_entries(lake: Source) -> bool:
     uri = addresses.to_uri(lake.lake)
     if addresses.is_remote(uri):
         return False
-    names = (name for _, _, files in os.walk(addresses.to_path(uri)) for name in files)
-    return next(itertools.islice(names, MOST_IMAGES, None), None) is None
+    found = list(itertools.islice(_entries(addresses.to_path(uri)), 2 * MOST_IMAGES + 1))
+    return len(found) <= 2 * MOST_IMAGES and sum(not e.is_dir(follow_symlinks=False) for e in found) <= MOST_IMAGES
 
 
 def _has_few_rows(features: Path) -> bool:
-    """A folder that is not there has none, and so has one that may not be looked into."""
-    sizes = itertools.accumulate(_sizes(features))
-    return not any(size > MOST_IMAGES * _BYTES_PER_ROW for size in sizes)
+    """A folder that is not there has none."""
+    if not features.exists():
+        return True
+    files = itertools.islice(_entries(str(features)), MOST_IMAGES + 1)
+    sizes = [entry.stat(follow_symlinks=False).st_size for entry in files]
+    return len(sizes) <= MOST_IMAGES and sum(sizes) <= MOST_IMAGES * _BYTES_PER_ROW
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    for path, _, files in os.walk(folder):
-        yield from (os.lstat(Path(path, name)).st_size for name in files if name.endswith(".parquet"))
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder, one by one: a folder of millions is not read to its end."""
+    left = [folder]
+    while left:
+        with os.scandir(left.pop()) as found:
+            for entry in found:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)

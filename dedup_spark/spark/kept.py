@@ -5,7 +5,8 @@ itself, and takes its own. Where an earlier start has told which jars these are,
 its class path instead. From there the JVM can also take Delta's classes out of an archive of classes that it has parsed
 and verified before (class data sharing); those of a jar that is added later it cannot.
 
-Nothing of it is needed: where the cache cannot be written or read, or does not fit, Spark starts as without it.
+Nothing of it is needed: where the cache cannot be written or read, or does not fit, Spark starts as without it. What
+lies in it is code that runs as this user, so it counts only where nobody else could have put it there.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import re
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CLASS_PATH = "SPARK_DIST_CLASSPATH"
 """What Spark's launcher puts behind its own jars."""
-_QUIET = "-Xlog:cds=off -Xlog:cds+dynamic=off"
-"""An archive that does not fit is passed over without a word."""
+_CHECKED = "-XX:+VerifySharedSpaces -Xlog:cds=off -Xlog:cds+dynamic=off"
+"""An archive that does not fit is passed over without a word, and so is one of which a checksum is wrong: without the
+check, which takes some tenths of a second, a damaged one kills the JVM or lets it run for ever."""
+_PLAIN_PATH = re.compile(r"[\w./@+-]+")
+"""What neither Spark nor the JVM takes apart in an option."""
+_OF_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def cache_folder() -> Path:
@@ -30,14 +38,28 @@ def cache_folder() -> Path:
     return (named if named.is_absolute() else Path.home() / ".cache") / "dedup_spark"
 
 
-def jars_of(coordinate: str) -> list[str]:
-    """The jars that Ivy found for a coordinate in an earlier start; empty where it is not known or one is gone."""
+def jars_of(coordinate: str, spark_home: str) -> list[str]:
+    """The jars that Ivy found for a coordinate and this Spark in an earlier start; empty where it is not known, or one
+    is gone, has changed, or could have been written by somebody else."""
     try:
-        kept = json.loads(_list_of(coordinate).read_text(encoding="utf-8"))
-        fits = all(Path(path).stat().st_size == size for path, size in kept.items())
+        place = _list_of(coordinate, spark_home)
+        kept = json.loads(place.read_text(encoding="utf-8")) if _is_own(place.parent) and _is_own(place) else {}
+        fits = all(Path(path).stat().st_size == size and _is_trusted(Path(path)) for path, size in kept.items())
     except (OSError, ValueError, AttributeError):
         return []
     return list(kept) if fits else []
+
+
+def _is_own(path: Path) -> bool:
+    """Whether this user alone may change it. Raises OSError where it is not there."""
+    found = path.lstat()
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OF_OTHERS
+
+
+def _is_trusted(jar: Path) -> bool:
+    """Whether only this user or root may change a jar or put another one in its place."""
+    found = (jar.stat(), jar.parent.stat())
+    return all(f.st_uid in (0, os.getuid()) and not f.st_mode & _OF_OTHERS for f in found)
 
 
 def lacking(jars: list[str], of_spark: Iterable[str]) -> list[str]:
@@ -46,25 +68,39 @@ def lacking(jars: list[str], of_spark: Iterable[str]) -> list[str]:
     return [jar for jar in jars if _artifact(Path(jar).name.partition("_")[2]) not in own]
 
 
-def keep_jars(coordinate: str, jars: list[str]) -> None:
+def keep_jars(coordinate: str, spark_home: str, jars: list[str]) -> None:
     """Remember the jars that Ivy found, but not where a class path cannot name one."""
     try:
         kept = {path: Path(path).stat().st_size for path in jars}
         if kept and not any(os.pathsep in path for path in kept):
-            _write(_list_of(coordinate), json.dumps(kept))
+            write(_list_of(coordinate, spark_home), json.dumps(kept).encode())
     except OSError:  # a cache that cannot be written
         return
 
 
 def archive_of(java: str, spark_home: str, jars: list[str]) -> Path:
-    """Where the archive of classes is for this Java, this Spark and these jars. The JVM itself checks that it fits."""
-    parts = [os.path.realpath(java), str(Path(java).stat().st_mtime_ns), os.path.realpath(spark_home), *jars]
-    return cache_folder() / f"classes-{_digest(parts)}.jsa"
+    """Where the archive of classes is for this Java, and these jars of Spark and of Delta as they are now.
+
+    The JVM checks that it fits, too, but passes over without a word what does not.
+    """
+    found = [Path(java), *sorted(Path(spark_home, "jars").glob("*.jar")), *map(Path, jars)]
+    facts = [f"{os.path.realpath(path)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in found]
+    return cache_folder() / f"classes-{_digest(facts)}.jsa"
 
 
 def archive_options(archive: Path) -> str:
-    """Options of Java that take classes out of an archive, where there is one."""
-    return f"-XX:SharedArchiveFile={archive} {_QUIET}" if archive.is_file() and " " not in str(archive) else ""
+    """Options of Java that take classes out of an archive, where there is one that this user alone may change."""
+    try:
+        is_there = _is_own(archive.parent) and _is_own(archive)
+    except OSError:
+        return ""
+    is_plain = _PLAIN_PATH.fullmatch(str(archive))
+    return f"-XX:SharedArchiveFile={archive} {_CHECKED}" if is_there and is_plain else ""
+
+
+def option_to_write(archive: Path) -> str:
+    """The option of Java that writes the archive when the JVM ends; empty where its path could be misread."""
+    return f"-XX:ArchiveClassesAtExit={archive}" if _PLAIN_PATH.fullmatch(str(archive)) else ""
 
 
 @contextlib.contextmanager
@@ -87,16 +123,23 @@ def _artifact(name: str) -> str:
     return re.sub(r"-\d[^-]*(-[^-]+)?\.jar$", "", name)
 
 
-def _list_of(coordinate: str) -> Path:
-    return cache_folder() / f"jars-{_digest([coordinate])}.json"
+def _list_of(coordinate: str, spark_home: str) -> Path:
+    return cache_folder() / f"jars-{_digest([coordinate, os.path.realpath(spark_home)])}.json"
 
 
 def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+def write(path: Path, data: bytes | mmap.mmap) -> None:
+    """In one step, so that no start sees a part, also after a loss of power; below a folder of this user alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number, partial = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=path.parent)
+    try:
+        with open(number, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(number)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)

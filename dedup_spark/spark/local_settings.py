@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -20,9 +21,14 @@ _COMPILE_LATER = (
 """Ten times the JVM's own thresholds for its best compiler. With its own the compiler takes 15 s of processor time for
 the plans of one small extract, beside the decoders; with these 5 s. Code that runs long is compiled all the same."""
 
-_COMPILE_ONCE = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m -XX:MetaspaceSize=256m"
-"""Of a small lake. The quick compiler alone, which also leaves out the profile that the best one needs; the collector
-without threads of its own; room for all compiled code and all classes, so that neither is emptied on the way."""
+_COMPILE_ONCE = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:MetaspaceSize=256m"
+"""Of a small lake. The quick compiler alone, which also leaves out the profile that the best one needs; room for all
+compiled code and all classes, so that neither is emptied on the way."""
+_COLLECTOR = "-XX:+UseSerialGC"
+"""Without threads of its own. A JVM that is told of two collectors does not start, so it is left out where the user may
+have named one: in `_ALSO_OF_JAVA`, or in the settings of an administrator."""
+_ALSO_OF_JAVA = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "SPARK_SUBMIT_OPTS")
+_OF_ADMINISTRATOR = "spark.driver.defaultJavaOptions"
 
 _KEPT_CLASSES = "2000"
 """By default Spark keeps the compiled code of 100 plans; a run has some 500. Without this each step compiles its own
@@ -53,9 +59,12 @@ _OPTIONS = {
 }
 
 
-def laptop_settings(*, is_small: bool = False) -> dict[str, str]:
-    """Of a session that is started here. Raises ConfigError for a Spark that no Delta is built for."""
-    return {"spark.jars.packages": delta_jar(), **_LAPTOP, **({JAVA_OPTIONS: _COMPILE_ONCE} if is_small else {})}
+def laptop_settings(chosen: frozenset[str] = frozenset(), *, is_small: bool = False) -> dict[str, str]:
+    """Of a session that is started here; `chosen` as by `chosen_by_user`. Raises ConfigError for a Spark that no Delta
+    is built for."""
+    may_collect = not any(os.environ.get(name) for name in _ALSO_OF_JAVA) and _OF_ADMINISTRATOR not in chosen
+    of_small = {JAVA_OPTIONS: f"{_COMPILE_ONCE} {_COLLECTOR}" if may_collect else _COMPILE_ONCE}
+    return {"spark.jars.packages": delta_jar(), **_LAPTOP, **(of_small if is_small else {})}
 
 
 def without_chosen(settings: dict[str, str], chosen: frozenset[str]) -> dict[str, str]:
@@ -65,9 +74,19 @@ def without_chosen(settings: dict[str, str], chosen: frozenset[str]) -> dict[str
 
 def chosen_by_user(spark_home: str) -> frozenset[str]:
     """The settings of Spark that a user has set for each start: their names."""
-    folder = Path(os.environ.get("SPARK_CONF_DIR") or Path(spark_home, "conf"))
-    arguments = shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", ""))
-    return frozenset({*_of_file(folder / "spark-defaults.conf"), *_of_arguments(arguments)})
+    arguments = [w for a in shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")) for w in _split_option(a)]
+    named = [value for word, value in itertools.pairwise([*arguments, ""]) if word == "--properties-file"]
+    of_file = _of_file(Path(named[-1]) if named else _conf_folder(spark_home) / "spark-defaults.conf")
+    return frozenset({*of_file, *_of_arguments(arguments)})
+
+
+def has_environment_file(spark_home: str) -> bool:
+    """Whether Spark's launcher reads a `spark-env.sh`, which may set anew what the environment says."""
+    return (_conf_folder(spark_home) / "spark-env.sh").exists()
+
+
+def _conf_folder(spark_home: str) -> Path:
+    return Path(os.environ.get("SPARK_CONF_DIR") or Path(spark_home, "conf"))
 
 
 def _of_file(path: Path) -> set[str]:
@@ -75,14 +94,13 @@ def _of_file(path: Path) -> set[str]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return set()
-    return {line.replace("=", " ", 1).split()[0] for line in lines if line.strip().startswith("spark.")}
+    return {re.split(r"[\s=:]", line.strip(), maxsplit=1)[0] for line in lines if line.strip().startswith("spark.")}
 
 
 def _of_arguments(arguments: list[str]) -> set[str]:
     """Of `--conf spark.x=1`, `--conf=spark.x=1`, `-c spark.x=1` and the options that stand for a setting."""
     found = set[str]()
-    words = [word for argument in arguments for word in _split_option(argument)]
-    for word, value in itertools.pairwise([*words, ""]):
+    for word, value in itertools.pairwise([*arguments, ""]):
         if word in ("--conf", "-c"):
             found.add(value.partition("=")[0])
         elif word in _OPTIONS:

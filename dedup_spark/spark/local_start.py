@@ -14,13 +14,19 @@ from pyspark.sql import SparkSession
 from dedup_spark.spark import kept, launch, surroundings
 from dedup_spark.spark.delta import delta_jar
 from dedup_spark.spark.java import require_java
-from dedup_spark.spark.local_settings import JAVA_OPTIONS, chosen_by_user, laptop_settings, without_chosen
+from dedup_spark.spark.local_settings import (
+    JAVA_OPTIONS,
+    chosen_by_user,
+    has_environment_file,
+    laptop_settings,
+    without_chosen,
+)
 from dedup_spark.store import files
 
 log = logging.getLogger(__name__)
 
-MARK = "spark.dedup_spark.local"
-"""A setting by which a session is known that was started here."""
+_STARTED: set[str] = set()
+"""The ids of the applications that were started here."""
 _NAMES_OF_JARS = ("spark.jars.packages", "spark.jars")
 
 
@@ -36,8 +42,9 @@ def start(
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     home = surroundings.settings_of_home()
     chosen = chosen_by_user(_spark_home())
-    jars = kept.jars_of(delta_jar()) if chosen.isdisjoint(_NAMES_OF_JARS) else []
-    settings = {**without_chosen(laptop_settings(is_small=is_small), chosen), **_own(app_name), **home}
+    may_keep = chosen.isdisjoint(_NAMES_OF_JARS) and not has_environment_file(_spark_home())
+    jars = kept.jars_of(delta_jar(), _spark_home()) if may_keep else []
+    settings = {**without_chosen(laptop_settings(chosen, is_small=is_small), chosen), **_own(app_name), **home}
     if jars:
         del settings["spark.jars.packages"]
         _share_classes(settings, jars, archive_to)
@@ -45,15 +52,21 @@ def start(
     log.info("starting Spark on this machine%s", ", which first fetches Delta's jars, once" if fetches else "")
     with surroundings.names_in_utf_8(), kept.class_path(jars):
         spark = launch.start(builder, settings)
-    if not jars and chosen.isdisjoint(_NAMES_OF_JARS):
+    _STARTED.add(spark.sparkContext.applicationId)
+    if not jars and may_keep:
         own = [path.name for path in Path(_spark_home(), "jars").glob("*.jar")]
-        kept.keep_jars(delta_jar(), kept.lacking(_found_by_ivy(spark), own))
+        kept.keep_jars(delta_jar(), _spark_home(), kept.lacking(_found_by_ivy(spark), own))
     return spark
+
+
+def is_ours(spark: SparkSession) -> bool:
+    """Whether the session was started here; a later one of the same JVM, which the user has built, was not."""
+    return spark.sparkContext.applicationId in _STARTED
 
 
 def archive() -> Path | None:
     """Where the archive of classes is, or would be; None while the jars of Delta are not known."""
-    jars = kept.jars_of(delta_jar())
+    jars = kept.jars_of(delta_jar(), _spark_home())
     return kept.archive_of(require_java(), _spark_home(), jars) if jars else None
 
 
@@ -63,7 +76,6 @@ def _spark_home() -> str:
 
 def _own(app_name: str) -> dict[str, str]:
     return {
-        MARK: "true",
         "spark.app.name": app_name,
         "spark.master": "local[*,4]",  # 4 attempts: without the number a local master does not retry a task
         "spark.sql.warehouse.dir": str(files.private_folder("warehouse")),
@@ -75,7 +87,7 @@ def _share_classes(settings: dict[str, str], jars: list[str], archive_to: Path |
     if JAVA_OPTIONS not in settings:
         return
     if archive_to is not None:
-        added = f"-XX:ArchiveClassesAtExit={archive_to}"
+        added = kept.option_to_write(archive_to)
     else:
         added = kept.archive_options(kept.archive_of(require_java(), _spark_home(), jars))
     settings[JAVA_OPTIONS] = f"{settings[JAVA_OPTIONS]} {added}".strip()

@@ -73,7 +73,7 @@ def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
     settings = dict(_RUNTIME)
     if str(spark.sparkContext.master).startswith("local"):
         settings |= _LOCAL_MASTER
-    if local_start.MARK in submitted:
+    if local_start.is_ours(spark):
         _fit_to_size(spark, submitted, is_small=is_small)
         settings |= _SMALL_LAKE if is_small else {}
     for key, value in settings.items():
@@ -154,6 +154,8 @@ def session_for(given: SparkSession | None, *, is_small: bool = False) -> Iterat
     settings = {key: given.conf.get(key) for key in (*_RUNTIME, *_SET_BY_READERS)}
     group = {key: context.getLocalProperty(key) for key in _JOB_GROUP}
     submitted = {key for key, _ in context.getConf().getAll()}
+    if local_start.is_ours(given):  # of an earlier command without a session, perhaps on a small lake
+        _fit_to_size(given, submitted, is_small=is_small)
     try:
         for key, value in _RUNTIME.items():
             if key not in submitted:

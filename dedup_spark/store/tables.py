@@ -188,7 +188,7 @@ class Tables:
         `only_if`: rows are replaced where this SQL over `old` and `new` holds; others stay.
         """
         if self.is_untouched(table):
-            self.append(table, rows)
+            self.overwrite(table, rows)  # as it reads the whole table, it conflicts with whoever wrote meanwhile
             return
         _require_columns(table, rows.schema)
         matched = f"WHEN MATCHED{f' AND ({only_if})' if only_if else ''} THEN UPDATE SET *"

@@ -9,7 +9,7 @@ import pytest
 
 from dedup_spark.spark import kept
 
-COORDINATE = "io.delta:delta-spark_4.1_2.13:4.4.0"
+COORDINATE, SPARK = "io.delta:delta-spark_4.1_2.13:4.4.0", "/opt/spark"
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +29,40 @@ def jars(tmp_path: Path) -> list[str]:
 
 
 def test_jars_are_known_after_a_start_in_their_order_and_for_their_coordinate_alone(jars: list[str]) -> None:
-    assert kept.jars_of(COORDINATE) == []
-    kept.keep_jars(COORDINATE, jars[::-1])
-    assert kept.jars_of(COORDINATE) == jars[::-1]
-    assert kept.jars_of("io.delta:delta-spark_4.0_2.13:4.4.0") == []
+    assert kept.jars_of(COORDINATE, SPARK) == []
+    kept.keep_jars(COORDINATE, SPARK, jars[::-1])
+    assert kept.jars_of(COORDINATE, SPARK) == jars[::-1]
+    assert kept.jars_of("io.delta:delta-spark_4.0_2.13:4.4.0", SPARK) == []
+    assert kept.jars_of(COORDINATE, "/opt/other") == []  # which may lack other jars
+
+
+@pytest.mark.parametrize("whose", ["folder", "list", "jar", "folder of the jar", "link", "owner"])
+def test_what_somebody_else_could_have_put_there_does_not_count(
+    cache: Path, jars: list[str], whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.keep_jars(COORDINATE, SPARK, jars)
+    [listed] = cache.iterdir()
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert kept.jars_of(COORDINATE, SPARK) == jars
+    places = {"folder": cache, "list": listed, "jar": Path(jars[1]), "folder of the jar": Path(jars[0]).parent}
+    if whose in places:
+        places[whose].chmod(0o777)
+    elif whose == "link":
+        cache.rename(cache.with_name("theirs"))
+        cache.symlink_to("theirs")
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert kept.jars_of(COORDINATE, SPARK) == []
 
 
 @pytest.mark.parametrize("what", ["gone", "another size"])
 def test_jars_are_resolved_again_when_one_is_not_the_same(jars: list[str], what: str) -> None:
-    kept.keep_jars(COORDINATE, jars)
+    kept.keep_jars(COORDINATE, SPARK, jars)
     if what == "gone":
         Path(jars[1]).unlink()
     else:
         Path(jars[1]).write_bytes(b"half")
-    assert kept.jars_of(COORDINATE) == []
+    assert kept.jars_of(COORDINATE, SPARK) == []
 
 
 def test_of_what_ivy_found_only_what_spark_lacks_is_taken() -> None:
@@ -54,23 +74,23 @@ def test_of_what_ivy_found_only_what_spark_lacks_is_taken() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"/x.jar": "y"}'])
 def test_a_list_of_jars_that_cannot_be_read_counts_as_none(cache: Path, jars: list[str], text: str) -> None:
-    kept.keep_jars(COORDINATE, jars)
+    kept.keep_jars(COORDINATE, SPARK, jars)
     [listed] = cache.iterdir()
     listed.write_text(text)
-    assert kept.jars_of(COORDINATE) == []
+    assert kept.jars_of(COORDINATE, SPARK) == []
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache: Path, jars: list[str]) -> None:
     cache.parent.write_text("a file where the folder would be")
-    kept.keep_jars(COORDINATE, jars)
-    assert kept.jars_of(COORDINATE) == []
+    kept.keep_jars(COORDINATE, SPARK, jars)
+    assert kept.jars_of(COORDINATE, SPARK) == []
 
 
 def test_jars_that_a_class_path_cannot_name_are_not_kept(tmp_path: Path) -> None:
     odd = tmp_path / "a:b.jar"
     odd.write_bytes(b"")
-    kept.keep_jars(COORDINATE, [str(odd)])
-    assert kept.jars_of(COORDINATE) == []
+    kept.keep_jars(COORDINATE, SPARK, [str(odd)])
+    assert kept.jars_of(COORDINATE, SPARK) == []
 
 
 @pytest.mark.parametrize("before", [None, "/their/own.jar"])
@@ -97,12 +117,27 @@ def test_an_archive_of_classes_is_named_where_it_is_there(tmp_path: Path) -> Non
     assert kept.archive_options(spaced) == ""  # the options of Java are split at spaces
 
 
-def test_another_java_another_spark_and_other_jars_have_another_archive(cache: Path, tmp_path: Path) -> None:
-    javas = [tmp_path / name for name in ("java", "java-21")]
-    for java in javas:
-        java.write_bytes(b"")
-    known = (str(javas[0]), "/spark", ["/a.jar"])
-    others = [(str(javas[1]), "/spark", ["/a.jar"]), (known[0], "/other", ["/a.jar"]), (known[0], "/spark", ["/b.jar"])]
-    assert kept.archive_of(*known) == kept.archive_of(*known)
-    assert len({kept.archive_of(*known), *(kept.archive_of(*other) for other in others)}) == 4
-    assert kept.archive_of(*known).parent == cache
+def test_an_archive_that_others_may_write_is_not_named(tmp_path: Path) -> None:
+    archive = tmp_path / "classes.jsa"
+    archive.write_bytes(b"classes")
+    archive.chmod(0o666)
+    assert kept.archive_options(archive) == ""
+    archive.chmod(0o600)
+    assert "-XX:+VerifySharedSpaces" in kept.archive_options(archive)
+    assert kept.option_to_write(tmp_path / "it's.jsa") == ""
+
+
+def test_another_java_and_other_jars_of_spark_and_delta_have_another_archive(cache: Path, tmp_path: Path) -> None:
+    names = ("java", "java-21", "spark/jars/core.jar", "other/jars/core.jar", "a.jar", "b.jar")
+    for path in (tmp_path / name for name in names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    java, other_java, *_ = (str(tmp_path / name) for name in names)
+    spark, other, a, b = (str(tmp_path / name) for name in ("spark", "other", "a.jar", "b.jar"))
+    known = kept.archive_of(java, spark, [a])
+    assert known == kept.archive_of(java, spark, [a])
+    others = [(other_java, spark, [a]), (java, other, [a]), (java, spark, [b])]
+    assert len({known, *(kept.archive_of(*parts) for parts in others)}) == 4
+    assert known.parent == cache
+    (tmp_path / "spark/jars/core.jar").write_bytes(b"another version under the same name")
+    assert kept.archive_of(java, spark, [a]) != known

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from dedup_spark.spark import kept, launch, local_start
+from dedup_spark.spark import kept, launch, local_settings, local_start
 from dedup_spark.spark.delta import delta_jar
 from dedup_spark.spark.local_settings import JAVA_OPTIONS
 
@@ -34,12 +34,14 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jar: Path) -> Start
     def start(_: object, settings: Mapping[str, str]) -> Any:
         seen.append({**settings, "class path": os.environ.get(kept.CLASS_PATH, "")})
         told = f"{jar.as_uri()},file:///their/own.jar"
-        return SimpleNamespace(sparkContext=SimpleNamespace(getConf=lambda: {"spark.jars": told}))
+        context = SimpleNamespace(getConf=lambda: {"spark.jars": told}, applicationId=f"local-{len(seen)}")
+        return SimpleNamespace(sparkContext=context)
 
     monkeypatch.setattr(launch, "start", start)
     monkeypatch.setattr(local_start, "require_java", lambda: "/bin/sh")  # any file has a date
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for variable in ("PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR", kept.CLASS_PATH):
+    monkeypatch.setattr(local_start, "_STARTED", set())
+    for variable in ("PYSPARK_SUBMIT_ARGS", "SPARK_CONF_DIR", kept.CLASS_PATH, *local_settings._ALSO_OF_JAVA):
         monkeypatch.delenv(variable, raising=False)
     return seen
 
@@ -85,9 +87,44 @@ def test_classes_come_from_an_archive_where_there_is_one_and_go_into_one_where_i
     start()
     assert "Archive" not in started[2][JAVA_OPTIONS]
     archive.write_bytes(b"classes")
+    archive.chmod(0o600)
     start(is_small=True)
     assert f"-XX:SharedArchiveFile={archive}" in started[3][JAVA_OPTIONS]
     assert "TieredStopAtLevel=1" in started[3][JAVA_OPTIONS]
+
+
+def test_where_a_launcher_sets_the_environment_anew_delta_is_resolved_at_each_start(
+    started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    (tmp_path / "spark-env.sh").write_text("export SPARK_DIST_CLASSPATH=$(hadoop classpath)")
+    start()
+    start()
+    assert [s["spark.jars.packages"] for s in started] == [delta_jar()] * 2
+    assert [s["class path"] for s in started] == ["", ""]
+
+
+@pytest.mark.parametrize("where", ["JAVA_TOOL_OPTIONS", "spark.driver.defaultJavaOptions"])
+def test_no_second_collector_is_named(
+    started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    start(is_small=True)
+    assert "SerialGC" in started[0][JAVA_OPTIONS]
+    if where.startswith("spark."):
+        monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+        (tmp_path / "spark-defaults.conf").write_text(f"{where}: -XX:+UseParallelGC")
+    else:
+        monkeypatch.setenv(where, "-XX:+UseParallelGC")
+    start(is_small=True)
+    assert "SerialGC" not in started[1][JAVA_OPTIONS]
+    assert "TieredStopAtLevel=1" in started[1][JAVA_OPTIONS]
+
+
+def test_a_session_that_was_not_started_here_is_not_ours(started: Started) -> None:
+    spark = local_start.start(SparkSession.builder, "tests")
+    assert local_start.is_ours(spark)
+    of_user = SimpleNamespace(sparkContext=SimpleNamespace(applicationId="local-99"))
+    assert not local_start.is_ours(of_user)  # type: ignore[arg-type]
 
 
 def test_settings_of_the_user_hold_also_for_a_small_lake(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:

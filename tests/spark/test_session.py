@@ -217,6 +217,7 @@ class GivenSession:
         self._jvm = object()
         self.conf = SimpleNamespace(get=self.settings.__getitem__, set=self.settings.__setitem__)
         self.sparkContext = SimpleNamespace(
+            applicationId="local-of-the-user",
             getConf=lambda: SimpleNamespace(getAll=submitted.items),
             getLocalProperty=self.local.get,
             setLocalProperty=self.local.__setitem__,

@@ -128,8 +128,8 @@ def _build(
     listed = written.withColumns({name: F.lit(value) for name, value in alike.items()})
     with background(spark) as start:
         start(lambda: tables.overwrite(CENTROIDS, _centroid_rows(spark, centroids, sizes, shard_of, model_id)))
-        start(lambda: tables.overwrite(SHARDS, listed))
         n_shards = written.count()
+    tables.overwrite(SHARDS, listed)  # last: match asks it whether the index is that of these images
     return len(centroids), n_shards
 
 

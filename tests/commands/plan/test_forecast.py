@@ -86,7 +86,7 @@ def test_a_gpu_cluster_compares_and_embeds_on_gpus_and_pays_for_them() -> None:
     steps = by_engine(forecast(LAKE, SparkCluster(10, 16, 1), Rates(), PRICES))
     assert steps["exact"].gpu_hours == pytest.approx(900_000**2 / 2 * Rates().gpu_pair_ns * 1e-9 / HOUR, rel=1e-3)
     assert steps["extract"].gpu_hours > 0
-    assert steps["extract"].core_hours == pytest.approx((1e6 * 0.014 + 1e11 * 1.05e-7) / HOUR)
+    assert steps["extract"].core_hours == pytest.approx((1e6 * 0.003 + 1e11 * 7.2e-8) / HOUR)
     assert steps["extract"].dollars == pytest.approx(steps["extract"].hours * 10 * 5.0)
 
 
