@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,27 +44,70 @@ class Entry:
     signature: Signature
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was added at an address until then is there no more. `address`: its digest, as nothing is to name it."""
+
+    address: bytes
+    at: datetime
+
+
+Record = Entry | Removal
+
+
+def address_digest(uri: str) -> bytes:
+    """SHA-256 of an address, whatever text it is."""
+    return hashlib.sha256(uri.encode("utf-8", "surrogatepass")).digest()
+
+
 class Added:
     """The entries that are open; a row is the number of one from `first_row`. Entries join it while others read: a
-    reader sees those that were there when it began, and more do no harm."""
+    reader sees those that were there when it began, and more do no harm. Of an address the last one counts."""
 
     def __init__(self, first_row: int, model_id: str | None) -> None:
         self.first_row, self._model_id = first_row, model_id
         self._entries: list[Entry] = []
         self._by_hash: dict[str, list[int]] = {}
-        self._phashes, self._embedded = _Growing(np.int64), _Growing(np.int64)
+        self._by_address: dict[bytes, int] = {}
+        self._phashes, self._embedded, self._is_open = _Growing(np.int64), _Growing(np.int64), _Growing(np.bool_)
         self._units: _Growing | None = None
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._by_address)
 
-    def extend(self, entries: Iterable[Entry]) -> None:
-        """Add more. One thread at a time."""
-        for entry in entries:
-            self._add(entry, self.first_row + len(self._entries))
+    def extend(self, records: Iterable[Record]) -> None:
+        """Add more, or take some away. One thread at a time. What is there already is not added again."""
+        for record in records:
+            if isinstance(record, Entry):
+                self._put(record)
+            elif (row := self._by_address.get(record.address)) is not None and self.entry(row).added_at <= record.at:
+                self._close(record.address)
+
+    def at(self, uri: str) -> Entry | None:
+        """What was added at this address."""
+        row = self._by_address.get(address_digest(uri))
+        return None if row is None else self.entry(row)
+
+    def is_open(self, rows: Int64) -> Bools:
+        """(m,) which of the rows count."""
+        return np.asarray(self._is_open.rows()[rows - self.first_row], bool)
+
+    def _put(self, entry: Entry) -> None:
+        held = self.at(entry.uri)
+        if held is not None and held.content_hash == entry.content_hash:
+            return
+        address, row = address_digest(entry.uri), self.first_row + len(self._entries)
+        self._add(entry, row)
+        if held is not None:
+            self._close(address)
+        self._by_address[address] = row
+
+    def _close(self, address: bytes) -> None:
+        self._is_open.rows()[self._by_address.pop(address) - self.first_row] = False
 
     def _add(self, entry: Entry, row: int) -> None:
         self._entries.append(entry)
+        self._is_open.append(np.bool_(True))
         self._phashes.append(np.int64(entry.signature.phash))
         if entry.embedding is not None and entry.model_id == self._model_id:
             vector = unit(np.frombuffer(entry.embedding, "<f2"))
@@ -72,11 +116,6 @@ class Added:
             self._units.append(vector)
         for digest in (f"c{entry.content_hash}", f"p{entry.signature.pixel_hash}"):
             self._by_hash.setdefault(digest, []).append(row)
-
-    def holds(self, entry: Entry) -> bool:
-        """Whether this very addition is among them."""
-        rows = self.rows_with("content_hash", entry.content_hash)
-        return any(self.entry(row).uri == entry.uri and self.entry(row).added_at == entry.added_at for row in rows)
 
     @property
     def phashes(self) -> UInt8:
@@ -87,16 +126,19 @@ class Added:
         """That of a row."""
         return self._entries[row - self.first_row]
 
-    def rows_with(self, column: str, digest: str) -> list[int]:
+    def rows_with(self, column: str, digest: str) -> Int64:
         """The rows whose `content_hash` or `pixel_hash` is this one."""
-        return [*self._by_hash.get(f"{column[0]}{digest}", ())]
+        rows = np.array([*self._by_hash.get(f"{column[0]}{digest}", ())], np.int64)
+        return rows[self.is_open(rows)]
 
     def near(self, vector: Float32, lowest: float) -> Int64:
         """The rows whose cosine to a vector of length 1 may be at least `lowest`."""
         if self._units is None:
             return np.empty(0, np.int64)
-        near = np.flatnonzero(self._units.rows() @ vector >= np.float32(lowest - FLOAT16_MARGIN))
-        return np.asarray(self._embedded.rows()[near], np.int64)
+        units = self._units.rows()
+        near = np.flatnonzero(units @ vector >= np.float32(lowest - FLOAT16_MARGIN))
+        rows = np.asarray(self._embedded.rows()[near], np.int64)
+        return rows[self.is_open(rows)]
 
     def has_vector(self, rows: Int64) -> Bools:
         """(m,) which of the rows can be compared with the vectors of the lake."""

@@ -83,6 +83,7 @@ class Answer:
         copies: The likely copies, the likeliest first.
         others: Images that were compared and are no copies by the same bounds; only where they were asked for.
         n_undecided: Of the images compared those whose thumbnails were not, as there were too many in doubt.
+        n_left_out: Further images that are likely copies by their scores alone: an answer names some hundreds at most.
         reason: Of a rejected image its reject_reason, of one that never matches the reason that was given.
         message: What the decoder said.
         seconds: By stage: read (decode and describe), embed, search, weigh.
@@ -92,6 +93,7 @@ class Answer:
     copies: tuple[Found, ...]
     others: tuple[Found, ...]
     n_undecided: int
+    n_left_out: int
     reason: str | None
     message: str | None
     content_hash: str

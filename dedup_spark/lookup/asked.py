@@ -39,17 +39,19 @@ class Asked:
     vector: Float16 | None = None
     answer: Answer | None = None
     compared: Compared | None = None
+    n_left_out: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     found: list[Found] = field(default_factory=list)
     _rows: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.digest = content_hash(self.data)
+        self.listed = self.searcher.never.listed()
 
     def by_bytes(self) -> None:
         """Whether the negative list or equal bytes answer."""
         with self.timed("search"):
-            self._refuse(self.searcher.never.reason(self.digest))
+            self._refuse(self._reason_of_bytes())
             self._identical("content_hash", self.digest)
 
     def read(self, outcome: Signature | ImageRejected) -> None:
@@ -64,7 +66,7 @@ class Asked:
         if self.answer is None and self.signature is not None:
             with self.timed("search"):
                 pixels = self.signature.pixel_hash
-                self._refuse(self.searcher.never.reason(self.digest, pixels, self.signature.phash))
+                self._refuse(self.listed.reason(self.digest, pixels, self.signature.phash))
                 self._identical("pixel_hash", pixels)
 
     def by_likeness(self) -> None:
@@ -76,8 +78,9 @@ class Asked:
                 self.digest, self.signature, self.vector, exactly=self.exhaustive
             )
         with self.timed("weigh"):
-            self.found += self.searcher.near(self.signature, compared, is_known=is_known)
-        self.compared = compared
+            near = self.searcher.near(self.signature, compared, self.listed, is_known=is_known)
+            self.found += near.found
+        self.compared, self.n_left_out = compared, near.n_left_out
         self._finish(Outcome.COPIES if any(one.is_copy for one in self.found) else Outcome.NO_COPY)
 
     def entry(self, uri: str, at: datetime) -> Entry:
@@ -109,10 +112,14 @@ class Asked:
         if reason is not None:
             self._finish(Outcome.NEVER_MATCH, reason)
 
+    def _reason_of_bytes(self) -> str | None:
+        reason = self.listed.reason(self.digest)
+        return reason if reason is not None else self.searcher.reason_of_bytes(self.digest, self.listed)
+
     def _identical(self, column: str, digest: str) -> None:
         if self.answer is not None:
             return
-        for row, one in self.searcher.identical(column, digest, self._rows):
+        for row, one in self.searcher.identical(column, digest, self._rows, self.listed):
             self._rows.add(row)
             self.found.append(one)
         if self.found and not self.exhaustive:
@@ -126,6 +133,7 @@ class Asked:
             copies=tuple(one for one in found if one.is_copy),
             others=tuple(one for one in found if not one.is_copy) if self.others else (),
             n_undecided=undecided,
+            n_left_out=self.n_left_out,
             reason=reason,
             message=message,
             content_hash=self.digest,

@@ -55,7 +55,7 @@ def images_of(features: ds.Dataset, folder: Path, seed: int) -> pa.Table:
     place = folder / _FOLDER
     place.mkdir(mode=0o700, exist_ok=True)
     copies = [(fragment, place / _name(fragment.path, seed)) for fragment in features.get_fragments()]
-    missing = [(fragment, copy) for fragment, copy in copies if not copy.exists()]
+    missing = [(fragment, copy) for fragment, copy in copies if not is_whole(copy)]
     n_bytes = _vector_bytes(features) if missing else 0
     for number, (fragment, copy) in enumerate(missing):
         log.info("lookup: copying data file %d of %d", number + 1, len(missing))
@@ -78,6 +78,16 @@ def forget_others(features: ds.Dataset, folder: Path, seed: int) -> None:
 
 def _name(path: str, seed: int) -> str:
     return hashlib.sha256(f"{_FORM} {seed} {path}".encode()).hexdigest()[:32] + ".arrow"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is such a file of Arrow. What else has its name, as after a loss of power, is made anew."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            pa.ipc.open_file(source)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
+    return True
 
 
 def _mapped(path: Path) -> pa.Table:

@@ -37,11 +37,11 @@ class FinishedRun:
 
     Attributes:
         root: Of the tables.
-        lake: Of that run.
+        lakes: Roots of all lakes that were listed into these tables.
         run_id: Of the run whose step cluster made the clusters.
         made_at: When that step was complete, UTC.
         checked_at: When a run last found nothing to change in it, or made it.
-        listed_at: When the listing began that it rests on; what was written later it may not know.
+        changed_at: When its tables were last changed: by the step, or by a command since, such as forget.
         versions: Of each table, by its name.
         config: Of each section the settings of the step that used them: extract, match, cluster.
         floor: The cosine down to which match looked for the nearest neighbours; None where it compared no embeddings.
@@ -49,11 +49,11 @@ class FinishedRun:
     """
 
     root: str
-    lake: str
+    lakes: tuple[str, ...]
     run_id: str
     made_at: datetime
     checked_at: datetime
-    listed_at: datetime
+    changed_at: datetime
     versions: Mapping[str, int]
     config: Config
     floor: float | None
@@ -84,11 +84,11 @@ def finished_run(tables: str) -> FinishedRun:
     sketch = notes.get("sketch") if notes.get("engine") in _BY_SKETCHES else None
     return FinishedRun(
         root=root,
-        lake=cluster["lake"],
+        lakes=tuple(dict.fromkeys(mark["lake"] for mark in before if _is_listing(mark))),
         run_id=cluster["run_id"],
         made_at=cluster["at"],
         checked_at=max(mark["at"] for mark in marks if _is_checked(mark, cluster)),
-        listed_at=_began(before, StepName.INVENTORY) or cluster["at"],
+        changed_at=max([cluster["at"], *(mark["at"] for mark, _ in _naming_versions(marks, cluster))]),
         versions=_versions(root, marks, cluster),
         config=_config({"extract": extract, "match": match, "cluster": cluster}),
         floor=notes.get("floor"),
@@ -112,11 +112,8 @@ def _last(marks: Iterable[Mark], step: str, status: str) -> Mark | None:
     return next((m for m in reversed([*marks]) if m["step"] == step and m["status"] == status), None)
 
 
-def _began(marks: list[Mark], step: str) -> datetime | None:
-    """When the step that was last complete began; None where no mark says it."""
-    done = _last(marks, step, RunStatus.COMPLETE)
-    started = _last([m for m in marks if done and m["at"] <= done["at"]], step, RunStatus.STARTED)
-    return started["at"] if started else None
+def _is_listing(mark: Mark) -> bool:
+    return mark["step"] == StepName.INVENTORY and mark["status"] == RunStatus.COMPLETE and bool(mark["lake"])
 
 
 def _is_checked(mark: Mark, cluster: Mark) -> bool:
@@ -131,14 +128,18 @@ def _versions(root: str, marks: list[Mark], cluster: Mark) -> dict[str, int]:
 
     Without one the newest versions, where nothing was begun since.
     """
-    later = [m for m in marks if m["at"] >= cluster["at"] and m["status"] == RunStatus.COMPLETE]
-    named = [json.loads(m["notes"])[TABLE_VERSIONS] for m in later if TABLE_VERSIONS in (m["notes"] or "")]
-    of_cluster = [versions for versions in named if CLUSTERS.name in versions]
-    if of_cluster:
-        return dict(of_cluster[-1])
+    if named := _naming_versions(marks, cluster):
+        return dict(named[-1][1])
     if any(m["at"] > cluster["at"] and m["step"] not in _HARMLESS for m in marks):
         raise ConfigError(f"the tables at {root} cannot be looked up: {_OLDER}")
     return {table.name: reader.newest_version(root, table) for table in ALL}
+
+
+def _naming_versions(marks: list[Mark], cluster: Mark) -> list[tuple[Mark, dict[str, int]]]:
+    """The mark of the step and those of commands since, where they name the versions, the oldest first."""
+    later = [m for m in marks if m["at"] >= cluster["at"] and m["status"] == RunStatus.COMPLETE]
+    named = [(m, json.loads(m["notes"])[TABLE_VERSIONS]) for m in later if TABLE_VERSIONS in (m["notes"] or "")]
+    return [(mark, versions) for mark, versions in named if CLUSTERS.name in versions]
 
 
 _HARMLESS = (StepName.REPORT, StepName.RUN)

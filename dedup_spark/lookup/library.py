@@ -11,7 +11,7 @@ from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64
 from dedup_spark.kernels.clusters.weighing import Thumbnail
 from dedup_spark.kernels.features.hashing import hamming_bits
-from dedup_spark.kernels.vectors import cosines
+from dedup_spark.kernels.vectors import cosines, to_float32
 from dedup_spark.lookup.added import Added
 from dedup_spark.lookup.proposing import Compared, near_phashes
 from dedup_spark.lookup.snapshot import Facts, Snapshot, unit
@@ -52,9 +52,9 @@ class Library:
                 self._described[row] = known
         return known
 
-    def rows_with(self, column: str, digest: str) -> list[int]:
+    def rows_with(self, column: str, digest: str) -> Int64:
         """The rows whose `content_hash` or `pixel_hash` is this one."""
-        return [*self.snapshot.rows_with(column, digest).tolist(), *self.added.rows_with(column, digest)]
+        return np.concatenate([self.snapshot.rows_with(column, digest), self.added.rows_with(column, digest)])
 
     def hashes(self, row: int) -> tuple[str, str, int]:
         """content_hash, pixel_hash and phash."""
@@ -65,40 +65,47 @@ class Library:
         of_run = self.snapshot
         return of_run.content_hash(row), of_run.pixel_hash(row), int(of_run.phashes_of(at)[0])
 
-    def compare(self, phash: int, vector: Float16 | None, leave_out: set[int], *, exactly: bool) -> Compared:
+    def compare(self, phash: int, vector: Float16 | None, leave_out: Int64, *, exactly: bool) -> Compared:
         """All pictures that may be near, by either, with their exact scores; but those of `leave_out`."""
         by_hash = self._near_phashes(phash)
         found = [by_hash]
         if vector is not None:
             x = unit(vector)
             found += [self.snapshot.near(x, exactly=exactly), self.added.near(x, self.snapshot.floor)]
-        rows = np.setdiff1d(np.concatenate(found), np.array([*leave_out], np.int64))
+        rows = np.setdiff1d(np.concatenate(found), leave_out)
         return Compared(
             rows,
             self._similarities(rows, vector),
-            hamming_bits(np.full(len(rows), phash, np.int64), self._phashes(rows)).astype(np.int64),
+            hamming_bits(np.full(len(rows), phash, np.int64), self.phashes(rows)).astype(np.int64),
             np.isin(rows, by_hash),
             self._ranks(rows),
         )
 
-    def are_near(self, row: int, other: int) -> bool:
-        """Whether match would propose the pair, by its cosine or the pHashes."""
-        settings, pair = self.snapshot.run.config.match, np.array([row, other], np.int64)
-        a, b = self._phashes(np.sort(pair)).tolist()
-        if ((a ^ b) & (2**64 - 1)).bit_count() <= settings.max_hamming_bits:
-            return True
-        vectors = [of.vectors(rows) for rows, of in self._embedded(np.sort(pair)) if len(rows)]
-        both = np.concatenate(vectors) if vectors else np.empty((0, 0), np.float16)
-        return len(both) == 2 and float(cosines(both[:1], both[1:])[0]) >= settings.min_similarity
+    def are_near(self, rows: Int64, others: Int64) -> Bools:
+        """(m,) of which rows match would propose a pair with one of the others, by its cosine or the pHashes. Both
+        ascend."""
+        settings = self.snapshot.run.config.match
+        a, b = (self.phashes(part).view(np.uint64) for part in (rows, others))
+        near = np.bitwise_count(a[:, None] ^ b[None]) <= settings.max_hamming_bits
+        products = self._units(rows) @ self._units(others).T
+        return np.asarray((near | (products >= settings.min_similarity)).any(axis=1))
 
-    def _embedded(self, rows: Int64) -> list[tuple[Int64, Snapshot | Added]]:
-        """Those of the rows, which ascend, that have a vector, by where it is."""
-        return [(rows[part][of.has_vector(rows[part])], of) for part, of in self._parts(rows)]
+    def _units(self, rows: Int64) -> Float32:
+        """(m, d) of length 1, zeros for images without a vector."""
+        width = 1 if self.snapshot.scan is None else self.snapshot.vectors(self.snapshot.pictures[:1]).shape[1]
+        found = np.zeros((len(rows), width), np.float32)
+        for part, of in self._parts(rows):
+            held = np.flatnonzero(part)[of.has_vector(rows[part])]
+            if len(held):
+                x = to_float32(of.vectors(rows[held]))
+                found[held] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-15)
+        return found
 
     def _near_phashes(self, phash: int) -> Int64:
         settings, first = self.snapshot.run.config.match, self.added.first_row
         of_run = self.snapshot.pictures[near_phashes(phash, self.snapshot.phashes, settings)]
-        return np.concatenate([of_run, near_phashes(phash, self.added.phashes, settings) + first])
+        of_added = near_phashes(phash, self.added.phashes, settings) + first
+        return np.concatenate([of_run, of_added[self.added.is_open(of_added)]])
 
     def _similarities(self, rows: Int64, vector: Float16 | None) -> Float32:
         """(m,) cosines, nan where one of the two has no vector."""
@@ -112,7 +119,8 @@ class Library:
                 found[held] = cosines(np.broadcast_to(vector, theirs.shape), theirs)
         return found
 
-    def _phashes(self, rows: Int64) -> Int64:
+    def phashes(self, rows: Int64) -> Int64:
+        """(m,) of rows that ascend."""
         of_added = [self.added.entry(row).signature.phash for row in rows.tolist() if self.is_added(row)]
         own = rows[rows < self.added.first_row]
         return np.concatenate([self.snapshot.phashes_of(own), np.array(of_added, np.int64)])

@@ -19,23 +19,25 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self, overload
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, DedupError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.kernels.features.signature import Signature
-from dedup_spark.lookup.added import Added, Entry
-from dedup_spark.lookup.added_log import AddedLog
+from dedup_spark.lookup.added import Added, Entry, Removal, address_digest
+from dedup_spark.lookup.added_log import MANIFEST, MOST_ADDED, AddedLog, TooManyAdded, is_text
 from dedup_spark.lookup.answers import Answer, IndexState, Outcome
 from dedup_spark.lookup.asked import Asked
 from dedup_spark.lookup.deciding import Judge
 from dedup_spark.lookup.finished import FinishedRun, finished_run
+from dedup_spark.lookup.forgotten import forgotten_among
 from dedup_spark.lookup.library import Library
 from dedup_spark.lookup.never import NeverMatch
 from dedup_spark.lookup.places import cache_folder, state_folder
-from dedup_spark.lookup.reading import Reader, Reading
+from dedup_spark.lookup.reading import Reader, Reading, require_time
 from dedup_spark.lookup.searching import Searcher
 from dedup_spark.lookup.snapshot import Snapshot, forget_others, open_snapshot
 from dedup_spark.sources.addresses import canonical
+from dedup_spark.sources.limits import too_large
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +85,13 @@ class Lookup:
         self._adding, self._reloading = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
         self._readers: tuple[Reading, Reader] | None = None
+        self._leaving: list[tuple[threading.Timer, Reader]] = []
         self.reload_error: str | None = None
-        self._state = self._open(run)
+        try:
+            self._state = self._open(run)
+        except BaseException:
+            self._close_readers()
+            raise
         if options.reload_seconds > 0:
             threading.Thread(target=self._watch, name="reload", daemon=True).start()
 
@@ -99,13 +106,22 @@ class Lookup:
         return cls(os.fspath(tables), options)
 
     @overload
-    def lookup(self, images: bytes, *, exhaustive: bool = False, others: bool = False) -> Answer: ...
+    def lookup(
+        self, images: bytes, *, exhaustive: bool = False, others: bool = False, ends_at: float | None = None
+    ) -> Answer: ...
 
     @overload
-    def lookup(self, images: Sequence[bytes], *, exhaustive: bool = False, others: bool = False) -> list[Answer]: ...
+    def lookup(
+        self, images: Sequence[bytes], *, exhaustive: bool = False, others: bool = False, ends_at: float | None = None
+    ) -> list[Answer]: ...
 
     def lookup(
-        self, images: bytes | Sequence[bytes], *, exhaustive: bool = False, others: bool = False
+        self,
+        images: bytes | Sequence[bytes],
+        *,
+        exhaustive: bool = False,
+        others: bool = False,
+        ends_at: float | None = None,
     ) -> Answer | list[Answer]:
         """What each of these image files shows; several are decoded and embedded together.
 
@@ -113,32 +129,48 @@ class Lookup:
             exhaustive: Go on where equal bytes or pixels have answered already, and compare with every vector instead
                 of by sketches (0.5 us an image of the lake).
             others: Also give the images that were compared and are no copies.
+            ends_at: A time of time.monotonic() at which nobody waits any more; TimeoutError is raised then.
         """
-        if isinstance(images, bytes):
-            return self._lookup([images], exhaustive, others)[0]
-        return self._lookup(images, exhaustive, others)
+        several = [images] if isinstance(images, bytes) else images
+        answers = [_answer_of(one) for one in self._asked(several, exhaustive, others, ends_at)]
+        return answers[0] if isinstance(images, bytes) else answers
 
-    def add(self, image: bytes, uri: str) -> Answer:
-        """Make an image findable at once, under its address, until a run lists it there. Returns what it shows itself.
+    def add(self, image: bytes, uri: str, *, ends_at: float | None = None) -> Answer:
+        """Make an image findable at once, under its address, until a run holds it there. Returns what it shows itself.
 
-        It is on the disk when this returns. An image that is rejected, or matches never, is not added.
+        It is on the disk when this returns. An image that is rejected, or matches never, is not added; of an address
+        the last image counts.
 
         Raises:
-            ConfigError: `uri` is empty.
+            ConfigError: `uri` is empty or no text, or was forgotten.
+            TooManyAdded: a run has to take over first what was added before.
         """
-        if not uri.strip():
-            raise ConfigError("add: expected the address of the image, from which the next run reads it")
-        (one,) = self._asked([image], exhaustive=True, others=False)
+        address = _address(uri)
+        (one,) = self._asked([image], exhaustive=True, others=False, ends_at=ends_at)
         answer = _answer_of(one)
         if answer.outcome not in (Outcome.REJECTED, Outcome.NEVER_MATCH):
-            self._log.append(one.entry(canonical(uri), datetime.now(UTC)))
-            self._current()
+            self._require_addable(address)
+            held = self._state.searcher.library.added.at(address)
+            if held is None or held.content_hash != one.digest:
+                self._log.append(one.entry(address, datetime.now(UTC)))
+                self._current()
         return answer
 
+    def remove(self, uri: str) -> int:
+        """Take back what was added at this address, from the disk too; returns how many images. Other processes find it
+        no more from their next look on. What a run holds is for `dedup-spark forget`."""
+        address = _address(uri)
+        n_removed = int(self._current().searcher.library.added.at(address) is not None)
+        if n_removed:
+            self._log.append(Removal(address_digest(address), datetime.now(UTC)))
+            self._log.retire(lambda entry: False)
+            self._current()
+        return n_removed
+
     @property
-    def lake(self) -> str:
-        """The root of the lake that was looked through."""
-        return self._state.run.lake
+    def lakes(self) -> tuple[str, ...]:
+        """The roots of the lakes that were looked through."""
+        return self._state.run.lakes
 
     @property
     def max_bytes(self) -> int:
@@ -191,8 +223,8 @@ class Lookup:
 
     @property
     def index(self) -> IndexState:
-        """Which run is asked, and how old it is."""
-        return _index(self._current())
+        """Which run is asked, and how old it is. It waits for nothing; what was added it knows as of the last look."""
+        return _index(self._state)
 
     def reload(self) -> bool:
         """Open the run that is the last finished one now; returns whether it is another one than before.
@@ -201,23 +233,34 @@ class Lookup:
         """
         with self._reloading:
             state, run = self._state, finished_run(self._tables)
-            if run.name == state.run.name:
+            if (run.name, run.changed_at) == (state.run.name, state.run.changed_at):
                 if run.checked_at != state.run.checked_at:
                     self._state = replace(state, run=run)
                 return False
-            opened = self._open(run)
+            opened = self._opened_beside(run)
             if opened.reader is not state.reader:
-                later = threading.Timer(_LONGEST_SECONDS, state.reader.close)
-                later.daemon = True
-                later.start()
-            forget_others(run, self._cache)
+                self._close_later(state.reader)
             log.info("lookup: run %s is open, in place of %s", run.run_id, state.run.run_id)
             return True
 
     def close(self) -> None:
         """End the decoder processes and the thread that looks for new runs."""
         self._closing.set()
-        self._state.reader.close()
+        self._close_readers()
+
+    def _close_readers(self) -> None:
+        for timer, reader in self._leaving:
+            timer.cancel()
+            reader.close()
+        if self._readers:
+            self._readers[1].close()
+
+    def _close_later(self, reader: Reader) -> None:
+        """When the look-ups under way with it are done."""
+        later = threading.Timer(_LONGEST_SECONDS, reader.close)
+        later.daemon = True
+        later.start()
+        self._leaving = [(timer, other) for timer, other in self._leaving if timer.is_alive()] + [(later, reader)]
 
     def __enter__(self) -> Self:
         return self
@@ -225,21 +268,33 @@ class Lookup:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lookup(self, images: Sequence[bytes], exhaustive: bool, others: bool) -> list[Answer]:
-        return [_answer_of(one) for one in self._asked(images, exhaustive=exhaustive, others=others)]
+    def _require_addable(self, address: str) -> None:
+        state = self._current()
+        if len(state.searcher.library.added) >= MOST_ADDED:
+            raise TooManyAdded(
+                f"{MOST_ADDED:,} additions are open: let a run take them over first (`dedup-spark run` on {MANIFEST})"
+            )
+        if forgotten_among(state.run.root, [address]):
+            raise ConfigError("add: this address was forgotten (`dedup-spark forget`), so no run would list it")
 
-    def _asked(self, images: Sequence[bytes], *, exhaustive: bool, others: bool) -> list[Asked]:
+    def _asked(
+        self, images: Sequence[bytes], exhaustive: bool, others: bool, ends_at: float | None = None
+    ) -> list[Asked]:
         """The images with their answers, each by the cheapest stage that knows one."""
         state = self._current()
-        index = _index(state)
+        index, most = _index(state), state.run.config.extract.max_object_bytes
         asked = [Asked(data, state.searcher, index, exhaustive, others) for data in images]
         for one in asked:
-            one.by_bytes()
-        for one, outcome in _read(state.reader, [one for one in asked if one.answer is None]):
+            if len(one.data) > most:
+                one.read(too_large(most, len(one.data)))
+            else:
+                one.by_bytes()
+        for one, outcome in _read(state.reader, [one for one in asked if one.answer is None], ends_at):
             one.read(outcome)
             one.by_pixels()
         _embed(state.reader, [one for one in asked if one.answer is None])
         for one in asked:
+            require_time(ends_at)
             one.by_likeness()
         return asked
 
@@ -248,6 +303,17 @@ class Lookup:
         pixels = {} if isinstance(outcome, ImageRejected) else {"pixel_hash": outcome.pixel_hash}
         return {"content_hash": content_hash(image)} | pixels
 
+    def _opened_beside(self, run: FinishedRun) -> _State:
+        """As `_open`; where that fails nothing is left of it."""
+        before = self._readers
+        try:
+            return self._open(run)
+        except BaseException:
+            if self._readers is not None and self._readers is not before:
+                self._readers[1].close()
+            self._readers = before
+            raise
+
     def _open(self, run: FinishedRun) -> _State:
         """Open a run, and put its state in the place of the one before; the additions that it holds are retired."""
         snapshot = open_snapshot(run, self._cache)
@@ -255,11 +321,19 @@ class Lookup:
         reader = self._reader(reading)
         judge = Judge(run.config, snapshot.model_id, max_weighed=self._options.max_weighed)
         added = Added(len(snapshot), snapshot.model_id)
+        self._retire(run, snapshot)
         with self._adding:  # what is added meanwhile waits: it must not join the state that goes
-            self._retire(run, snapshot)
             added.extend(self._log.read_all())
             self._state = _State(run, reading, reader, Searcher(Library(snapshot, added), judge, self._never))
+        self._forget_others(run)
         return self._state
+
+    def _forget_others(self, run: FinishedRun) -> None:
+        """Copies of what this run has no more go from the cache."""
+        try:
+            forget_others(run, self._cache)
+        except (DedupError, OSError) as e:  # the run is open, and answers; the next open tries again
+            log.warning("lookup: what run %s does not need is left in %s: %s", run.run_id, self._cache, e)
 
     def _reader(self, reading: Reading) -> Reader:
         if self._readers and self._readers[0] == reading:
@@ -270,25 +344,26 @@ class Lookup:
         return reader
 
     def _retire(self, run: FinishedRun, snapshot: Snapshot) -> None:
-        entries = self._log.read_all()
-        held = snapshot.contents_at(sorted({entry.uri for entry in entries})) if entries else {}
+        """Drop what the run holds, or what was forgotten, from the log. Nothing else: a run that found other bytes at an
+        address may have listed it before they were replaced."""
+        uris = sorted({entry.uri for entry in self._log.entries()})
+        held = snapshot.contents_at(uris) if uris else {}
+        forgotten = forgotten_among(run.root, uris)
 
         def is_done(entry: Entry) -> bool:
-            contents = held.get(entry.uri, set())
-            return bool(contents) and (entry.content_hash in contents or entry.added_at < run.listed_at)
+            return entry.uri in forgotten or entry.content_hash in held.get(entry.uri, set())
 
         if n_retired := self._log.retire(is_done):
-            log.info("lookup: run %s holds %d additions, which are retired", run.run_id, n_retired)
+            log.info(
+                "lookup: run %s holds %d additions, or they were forgotten: they are retired", run.run_id, n_retired
+            )
 
     def _current(self) -> _State:
-        """The state, with what was added meanwhile by whichever process."""
+        """The state, with what was added meanwhile by whichever process. What a newer run holds, which another process
+        has opened already, stays here until this one has it too."""
         with self._adding:
             state = self._state
-            is_new, entries = self._log.read()
-            added = state.searcher.library.added
-            if is_new:  # another process has opened a newer run: what that holds stays here until this one has it too
-                entries = [entry for entry in entries if not added.holds(entry)]
-            added.extend(entries)
+            state.searcher.library.added.extend(self._log.read()[1])
             return state
 
     def _watch(self) -> None:
@@ -310,9 +385,18 @@ def _answer_of(one: Asked) -> Answer:
     return one.answer
 
 
-def _read(reader: Reader, asked: list[Asked]) -> Iterator[tuple[Asked, Signature | ImageRejected]]:
+def _address(uri: str) -> str:
+    """Its canonical form. Raises ConfigError for what no manifest and no table holds."""
+    if not uri.strip() or not is_text(uri) or "\0" in uri:
+        raise ConfigError("expected the address of the image, from which the next run reads it, as text")
+    return canonical(uri)
+
+
+def _read(
+    reader: Reader, asked: list[Asked], ends_at: float | None
+) -> Iterator[tuple[Asked, Signature | ImageRejected]]:
     begin = time.perf_counter()
-    outcomes = reader.sign([one.data for one in asked]) if asked else []
+    outcomes = reader.sign([one.data for one in asked], ends_at) if asked else []
     for one, outcome in zip(asked, outcomes, strict=True):
         one.seconds["read"] = time.perf_counter() - begin
         yield one, outcome

@@ -10,16 +10,49 @@ import fcntl
 import json
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from dedup_spark.errors import ArtifactError, ConfigError
+from dedup_spark.kernels.arrays import Bools, Int64
 from dedup_spark.lookup.added_log import write_through
 
 FILE = "never_match.jsonl"
 KINDS = ("content_hash", "pixel_hash", "phash")
 _MOST_BITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The list as it was at one time."""
+
+    hashes: Mapping[tuple[str, str], str]
+    phashes: Sequence[tuple[int, int, str]]
+
+    def __len__(self) -> int:
+        return len(self.hashes) + len(self.phashes)
+
+    def reason(self, content_hash: str, pixel_hash: str | None = None, phash: int | None = None) -> str | None:
+        """Why an image of these hashes matches nothing; None where it may."""
+        for key in (("content_hash", content_hash), ("pixel_hash", pixel_hash or "")):
+            if key in self.hashes:
+                return self.hashes[key]
+        if phash is not None:
+            for value, most, reason in self.phashes:
+                if ((phash ^ value) & (2**64 - 1)).bit_count() <= most:
+                    return reason
+        return None
+
+    def has_phash(self, phashes: Int64) -> Bools:
+        """(m,) which of the pHashes are listed."""
+        found = np.zeros(len(phashes), bool)
+        for value, most, _ in self.phashes:
+            found |= np.bitwise_count(phashes.view(np.uint64) ^ np.uint64(value)) <= most
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +72,8 @@ class NeverMatch:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._lock = threading.Lock()
-        self._seen = (-1, -1)
-        self._hashes: dict[tuple[str, str], str] = {}
-        self._phashes: list[tuple[int, int, str]] = []
+        self._seen = (-1, -1, -1)
+        self._listed = Listed({}, ())
 
     def add(self, kind: str, value: str, reason: str, max_bits: int = 0) -> None:
         """List a hash. Raises ConfigError for one that is none."""
@@ -54,36 +86,22 @@ class NeverMatch:
             f.seek(0, os.SEEK_END)
             write_through(f, json.dumps(asdict(entry)).encode() + b"\n")
 
-    def reason(self, content_hash: str, pixel_hash: str | None = None, phash: int | None = None) -> str | None:
-        """Why an image of these hashes matches nothing; None where it may."""
-        self._refresh()
-        for key in (("content_hash", content_hash), ("pixel_hash", pixel_hash or "")):
-            if key in self._hashes:
-                return self._hashes[key]
-        if phash is not None:
-            for value, most, reason in self._phashes:
-                if ((phash ^ value) & (2**64 - 1)).bit_count() <= most:
-                    return reason
-        return None
-
-    def __len__(self) -> int:
-        self._refresh()
-        return len(self._hashes) + len(self._phashes)
-
-    def _refresh(self) -> None:
+    def listed(self) -> Listed:
+        """What is listed now, by whichever process."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            return
-        if (found.st_ino, found.st_size) == self._seen:
-            return
+            return self._listed
+        seen = (found.st_ino, found.st_size, found.st_mtime_ns)
         with self._lock:
-            hashes, phashes = _read(self._path)
-            self._hashes, self._phashes, self._seen = hashes, phashes, (found.st_ino, found.st_size)
+            if seen != self._seen:
+                self._listed, self._seen = _read(self._path), seen
+            return self._listed
 
 
-def _read(path: Path) -> tuple[dict[tuple[str, str], str], list[tuple[int, int, str]]]:
-    hashes, phashes = {}, []
+def _read(path: Path) -> Listed:
+    hashes: dict[tuple[str, str], str] = {}
+    phashes: list[tuple[int, int, str]] = []
     *lines, _ = path.read_bytes().split(b"\n")  # behind the last line break is what is just being written
     for line in lines:
         try:
@@ -94,7 +112,7 @@ def _read(path: Path) -> tuple[dict[tuple[str, str], str], list[tuple[int, int, 
             phashes.append((int(entry.value, 16), entry.max_bits, entry.reason))
         else:
             hashes[entry.kind, entry.value] = entry.reason
-    return hashes, phashes
+    return Listed(hashes, phashes)
 
 
 def _require_hash(kind: str, value: str, max_bits: int) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dedup_spark.errors import ConfigError
 
 _CACHE, _STATE = ("XDG_CACHE_HOME", ".cache"), ("XDG_STATE_HOME", ".local/state")
 
@@ -29,9 +32,20 @@ def state_folder(root: str, asked: str | None = None) -> Path:
 
 def _folder(root: str, asked: str | None, variable: str, usual: str) -> Path:
     base = Path(asked or os.environ.get(variable) or Path.home() / usual)
-    folder = base.expanduser() / "dedup_spark" / "lookup" / hashlib.sha256(root.encode()).hexdigest()[:16]
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = base.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("dedup_spark", "lookup", hashlib.sha256(root.encode()).hexdigest()[:16]):
+        folder /= name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _require_own(folder)
     return folder
+
+
+def _require_own(folder: Path) -> None:
+    """Raise ConfigError where others could put files into a folder, or another one in its place."""
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022 or not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(f"{folder}: expected a folder that this user alone may write, for what look-ups keep")
 
 
 _SECONDS_OF_WRITING = 86_400.0
@@ -44,6 +58,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
+        with temporary.open("rb+") as f:
+            os.fsync(f.fileno())  # else a power loss may leave the name without the content
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

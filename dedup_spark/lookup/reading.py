@@ -5,8 +5,10 @@ The same code and the same settings as in the step extract, so that the same byt
 
 from __future__ import annotations
 
+import functools
 import io
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -70,11 +72,18 @@ class Reader:
         self._model = _Model(reading.model) if reading.model else None
         self._threads = ThreadPoolExecutor(n_decoders, thread_name_prefix="decode")
 
-    def sign(self, images: Sequence[bytes]) -> list[Signature | ImageRejected]:
-        """What features would hold of each image, with the model's input, or why it cannot be read; in order."""
+    def sign(self, images: Sequence[bytes], ends_at: float | None = None) -> list[Signature | ImageRejected]:
+        """What features would hold of each image, with the model's input, or why it cannot be read; in order.
+
+        Raises TimeoutError at `ends_at`, a time of time.monotonic(), and ConfigError after `close`.
+        """
+        sign = functools.partial(self._sign, ends_at=ends_at)
         if len(images) == 1:  # as most are
-            return [self._sign(images[0])]
-        return [*self._threads.map(self._sign, images)]
+            return [sign(images[0])]
+        try:
+            return [*self._threads.map(sign, images)]
+        except RuntimeError as e:  # no thread is begun after a close
+            raise ConfigError(_CLOSED) from e
 
     def embed(self, signatures: Sequence[Signature]) -> list[Float16 | None]:
         """The vector (d,) of each; None where the lake has none that can be computed."""
@@ -91,20 +100,29 @@ class Reader:
         self.sign([one.getvalue()] * self._n)
 
     def close(self) -> None:
-        """End the decoder processes."""
-        self._threads.shutdown(cancel_futures=True)
+        """End the decoder processes; what is being read fails."""
         self._decoders.close()
+        self._threads.shutdown(cancel_futures=True)
         if self._model:
             self._model.close()
 
-    def _sign(self, data: bytes) -> Signature | ImageRejected:
+    def _sign(self, data: bytes, ends_at: float | None) -> Signature | ImageRejected:
         try:
-            return self._decoders.sign(data)
+            return self._decoders.sign(data, timeout_seconds=require_time(ends_at))
         except ImageRejected as e:
             return e
 
 
+def require_time(ends_at: float | None) -> float | None:
+    """The seconds that are left until then, a time of time.monotonic(). Raises TimeoutError where there are none."""
+    left = None if ends_at is None else ends_at - time.monotonic()
+    if left is not None and left <= 0:
+        raise TimeoutError("nobody waits for this look-up any more")
+    return left
+
+
 _MOST_AT_ONCE = 8
+_CLOSED = "the look-up was closed"
 
 
 class _Model:
@@ -120,14 +138,20 @@ class _Model:
     def ask(self, pixels: UInt8) -> Future[Float16]:
         future: Future[Float16] = Future()
         with self._asked:
+            if self._is_closed:
+                raise ConfigError(_CLOSED)
             self._waiting.append((pixels, future))
             self._asked.notify()
         return future
 
     def close(self) -> None:
+        """What still waits fails."""
         with self._asked:
             self._is_closed = True
+            waiting, self._waiting = self._waiting, []
             self._asked.notify()
+        for _, future in waiting:
+            future.set_exception(ConfigError(_CLOSED))
 
     def _work(self) -> None:
         while True:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt64
 from dedup_spark.kernels.clusters.probability import DENSITY_RANK
-from dedup_spark.lookup.data_files import bytes_of
+from dedup_spark.lookup.data_files import bytes_of, is_whole
 from dedup_spark.lookup.finished import FinishedRun
 from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.store import reader
@@ -36,7 +36,7 @@ def open_run_file(run: FinishedRun, images: pa.Table, folder: Path) -> pa.Table:
     that order.
     """
     path = folder / f"run-{_FORM}-{run.name}.arrow"
-    if not path.exists():
+    if not is_whole(path):
         rows = _rows(run, images)
         with (
             written_whole(path) as temporary,

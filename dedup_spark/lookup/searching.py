@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dedup_spark.kernels.arrays import Bools, Float16
+from dedup_spark.kernels.arrays import Bools, Float16, Int64
 from dedup_spark.kernels.features.signature import Signature
 from dedup_spark.lookup.answers import Found
-from dedup_spark.lookup.deciding import Decided, Judge, Query, agreeing_frames
+from dedup_spark.lookup.deciding import Decided, Images, Judge, Query, agreeing_frames
 from dedup_spark.lookup.library import Library
-from dedup_spark.lookup.never import NeverMatch
+from dedup_spark.lookup.never import Listed, NeverMatch
 from dedup_spark.lookup.proposing import Candidates, Compared, candidates_of
 from dedup_spark.lookup.reading import facts_of
 from dedup_spark.lookup.snapshot import Facts
@@ -27,21 +27,35 @@ _BY = {
 
 
 @dataclass(frozen=True)
+class Near:
+    """What is near with other pixels, copies first, the likeliest before; `n_left_out`: further likely copies."""
+
+    found: list[Found]
+    n_left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Searcher:
-    """Finds in one library, by the settings of its run."""
+    """Finds in one library, by the settings of its run. `listed` is the negative list: what is on it is not found."""
 
     library: Library
     judge: Judge
     never: NeverMatch
 
-    def identical(self, column: str, digest: str, but: set[int]) -> list[tuple[int, Found]]:
+    def reason_of_bytes(self, content_hash: str, listed: Listed) -> str | None:
+        """Why a file of these bytes matches nothing, by the pixels and the pHash of the image of the lake that has
+        them; None where it may, or where no image has them."""
+        rows = self.library.rows_with("content_hash", content_hash) if listed else ()
+        return listed.reason(*self.library.hashes(int(rows[0]))) if len(rows) else None
+
+    def identical(self, column: str, digest: str, but: set[int], listed: Listed) -> list[tuple[int, Found]]:
         """The images whose `content_hash` or `pixel_hash` is this one, each with its row."""
-        rows = [row for row in self.library.rows_with(column, digest) if row not in but]
+        rows = self.library.rows_with(column, digest)
         decided_by, relation = _BY[column]
         found = []
-        for row in rows[:MOST_IDENTICAL]:
+        for row in self._to_be_named(rows, but, listed):
             facts = self.library.facts(row)
-            shown = self._shown(row, facts, len(rows) + len(but))
+            shown = self._shown(row, facts, len(rows))
             found.append((row, Found(
                 is_copy=True, relation=relation, edit=None, similarity=1.0 if self.library.snapshot.model_id else None,
                 hamming_bits=0, copy_probability=1.0, decided_by=decided_by, why=why_identical(decided_by), **shown,
@@ -52,31 +66,40 @@ class Searcher:
         self, content_hash: str, signature: Signature, vector: Float16 | None, *, exactly: bool
     ) -> tuple[Compared, bool]:
         """The scores of what may be near, and whether an image of these pixels is known."""
-        same = {*self.library.rows_with("pixel_hash", signature.pixel_hash)}
-        same |= {*self.library.rows_with("content_hash", content_hash)}
-        return self.library.compare(signature.phash, vector, same, exactly=exactly), bool(same)
+        hashes = {"pixel_hash": signature.pixel_hash, "content_hash": content_hash}
+        same = np.concatenate([self.library.rows_with(column, digest) for column, digest in hashes.items()])
+        return self.library.compare(signature.phash, vector, same, exactly=exactly), len(same) > 0
 
-    def near(self, signature: Signature, compared: Compared, *, is_known: bool) -> list[Found]:
-        """What is near with other pixels, copies first, the likeliest before."""
+    def near(self, signature: Signature, compared: Compared, listed: Listed, *, is_known: bool) -> Near:
+        """What is near with other pixels."""
         snapshot = self.library.snapshot
         found = candidates_of(compared, snapshot.run.config.match, snapshot.floor, is_known=is_known)
-        if len(self.never):
-            found = found.only(self._may_match(found))
-        query = Query(signature.thumbnail, facts_of(signature))
-        found = found.only(agreeing_frames(query.facts, found, self.library, self.library.are_near))
+        if listed:
+            found = found.only(~listed.has_phash(self.library.phashes(found.rows)))
+        keep, n_more = self.judge.chosen(found)
+        found = found.only(keep)
+        if listed:
+            found = found.only(self._may_match(found, listed))
+        query, seen = Query(signature.thumbnail, facts_of(signature)), _Seen(self.library)
+        found = found.only(agreeing_frames(query.facts, found, seen, self.library.are_near))
         if not len(found):
-            return []
-        decided = self.judge.decide(query, found, self.library, self.library.described)
-        shown = [self._found(found, decided, k) for k in range(len(found))]
-        return sorted(shown, key=lambda f: (not f.is_copy, -(f.copy_probability or f.similarity or 0.0)))
+            return Near([], n_more)
+        decided = self.judge.decide(query, found, seen, self.library.described, n_more)
+        shown = [self._found(found, decided, k, seen) for k in range(len(found))]
+        return Near(sorted(shown, key=lambda f: (not f.is_copy, -(f.copy_probability or f.similarity or 0.0))), n_more)
 
-    def _may_match(self, found: Candidates) -> Bools:
-        return np.array([self.never.reason(*self.library.hashes(row)) is None for row in found.rows.tolist()], bool)
+    def _to_be_named(self, rows: Int64, but: set[int], listed: Listed) -> list[int]:
+        """At most MOST_IDENTICAL of the rows, of the first ones of a placeholder's million."""
+        first = [row for row in rows[: MOST_IDENTICAL + len(but)].tolist() if row not in but]
+        return [row for row in first if not listed or listed.reason(*self.library.hashes(row)) is None]
 
-    def _found(self, found: Candidates, decided: Decided, k: int) -> Found:
+    def _may_match(self, found: Candidates, listed: Listed) -> Bools:
+        return np.array([listed.reason(*self.library.hashes(row)) is None for row in found.rows.tolist()], bool)
+
+    def _found(self, found: Candidates, decided: Decided, k: int, seen: Images) -> Found:
         row, similarity, bits = int(found.rows[k]), float(found.similarity[k]), int(found.hamming_bits[k])
         cosine = None if similarity != similarity else similarity
-        facts, p, weighed = self.library.facts(row), decided.copy_probability[k], decided.weighed[k]
+        facts, p, weighed = seen.facts(row), decided.copy_probability[k], decided.weighed[k]
         return Found(
             is_copy=decided.is_copy[k],
             relation=decided.relation[k],
@@ -101,3 +124,19 @@ class Searcher:
             "is_added": self.library.is_added(row),
             "n_equal": n_equal,
         }
+
+
+class _Seen:
+    """Images of one look-up, whose facts are read once: a tenth of a millisecond each."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._facts: dict[int, Facts] = {}
+
+    def thumbnail(self, row: int) -> bytes | None:
+        return self._library.thumbnail(row)
+
+    def facts(self, row: int) -> Facts:
+        if row not in self._facts:
+            self._facts[row] = self._library.facts(row)
+        return self._facts[row]

@@ -78,8 +78,19 @@ class Snapshot:
         wanted = bytes.fromhex(digest)
         word = np.frombuffer(wanted[:8], np.uint64)[0]
         low, high = int(np.searchsorted(keys, word, "left")), int(np.searchsorted(keys, word, "right"))
-        rows = np.array([r for r in order[low:high].tolist() if self._images[column][r].as_py() == wanted], np.int64)
+        rows = np.asarray(order[low:high], np.int64)
+        rows = rows[self._holds(column, wanted, rows)]
         return rows[np.argsort(self._column("image_id")[rows])]
+
+    def _holds(self, column: str, wanted: bytes, rows: Int64) -> Bools:
+        """(m,) at which of the rows the column has these 32 bytes."""
+        held, own = np.zeros(len(rows), bool), np.frombuffer(wanted, np.uint8)
+        of_chunk = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(of_chunk).tolist():
+            here = np.flatnonzero(of_chunk == number)
+            values = bytes_of(self._images[column].chunk(number))[rows[here] - self._starts[number]]
+            held[here] = (values == own).all(axis=1)
+        return held
 
     def row_of(self, image_id: int) -> int | None:
         """The row of this image; None where there is none."""

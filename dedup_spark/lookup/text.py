@@ -30,6 +30,7 @@ def _summary(answer: Answer) -> str:
     n = len(answer.copies)
     found = "no copy in the lake" if not n else f"a copy of {n:,} image{'' if n == 1 else 's'}"
     doubt = f"; of {answer.n_undecided} in doubt the thumbnails were not compared" if answer.n_undecided else ""
+    doubt += f"; {answer.n_left_out:,} more are likely copies, too" if answer.n_left_out else ""
     return f"{found} of {answer.index.n_images + answer.index.n_added:,}{doubt} (run {answer.index.run_id})"
 
 

@@ -101,7 +101,7 @@ OTHER = {"n_frames": 3, "duration_ms": 100, "frame_phashes": [-1, -2, -3]}
 
 def frames(query: dict[str, Any], known: dict[int, dict[str, Any]], near: bool = False) -> list[int]:
     found = candidates(*((row, 0.9, 3) for row in known))
-    kept = agreeing_frames(query, found, Facts(known), lambda a, b: near)
+    kept = agreeing_frames(query, found, Facts(known), lambda rows, others: np.full(len(rows), near))
     return found.rows[kept].tolist()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import lookups
@@ -24,7 +25,7 @@ def test_the_versions_are_those_that_the_step_cluster_left(tmp_path: Path) -> No
     run = finished_run(str(tmp_path))
     assert (run.run_id, run.versions["features"], run.versions["clusters"]) == ("r2", 1, 1)
     assert len(read_table("features", tables=tmp_path, version=run.versions["features"])) == 6
-    assert run.listed_at <= run.made_at == run.checked_at
+    assert run.made_at == run.checked_at == run.changed_at
 
 
 def test_settings_are_those_of_the_steps_that_used_them(tmp_path: Path) -> None:
@@ -71,12 +72,13 @@ def test_a_later_mark_that_names_versions_goes_before(tmp_path: Path) -> None:
     versions = dict(before.versions) | {"features": 1}
     last = read_table("runs", tables=tmp_path).to_pylist()[0]
     notes = json.dumps({"table_versions": versions})
-    at = max(row["at"] for row in read_table("runs", tables=tmp_path).to_pylist())
+    at = max(row["at"] for row in read_table("runs", tables=tmp_path).to_pylist()) + timedelta(seconds=1)
     rows = read_table("runs", tables=tmp_path).to_pylist()
     write_runs(tmp_path, [*rows, last | {"step": "repair", "status": "complete", "notes": notes, "at": at}])
     run = finished_run(str(tmp_path))
     assert (run.versions["features"], run.run_id) == (1, before.run_id)
     assert run.name != before.name
+    assert run.changed_at == at > before.changed_at
 
 
 def write_runs(root: Path, rows: list[dict[str, object]]) -> None:

@@ -22,6 +22,7 @@ _WHY = {
     400: "the request is not as described", 401: "no token, or another one", 403: "not allowed",
     404: "no such image", 408: "the body came too slowly", 413: "too large", 422: "the image was not added",
     503: "not ready, or too many wait; Retry-After says when to come again", 504: "no answer in time",
+    507: "too many additions are open",
 }  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def document(settings: ServiceSettings) -> dict[str, Any]:
 def _paths(settings: ServiceSettings) -> dict[str, Any]:
     answers = {"type": "object", "properties": {"answers": {"type": "array", "items": _ref(Answer)}}}
     added = {"type": "object", "properties": {"added": {"type": "boolean"}, "answer": _ref(Answer)}}
+    removed = {"type": "object", "properties": {"removed": {"type": "integer"}}}
     flags = [_parameter("exhaustive", "boolean"), _parameter("others", "boolean")]
     image_id = {**_parameter("image_id", "string"), "in": "path", "required": True}
     asks = {"requestBody": _body(settings)}
@@ -49,7 +51,9 @@ def _paths(settings: ServiceSettings) -> dict[str, Any]:
         "/v1/lookup": {"post": asks | _operation("Of which images are these copies?", answers, 400, 403, 408, 413, 503,
                                                  504, parameters=flags)},
         "/v1/images": {"post": asks | _operation("Make an image findable at once", added, 400, 403, 408, 413, 422, 503,
-                                                 504, ok=201, parameters=[_parameter("uri", "string")])},
+                                                 504, 507, ok=201, parameters=[_parameter("uri", "string")]),
+                       "delete": _operation("Take an image back that was added", removed, 400, 403, 404, 503,
+                                            parameters=[_parameter("uri", "string")])},
         "/v1/images/{image_id}": {"get": _operation("What is known of an image", {"type": "object"}, 404, 503,
                                                     parameters=[image_id])},
         "/v1/images/{image_id}/thumbnail": {"get": _operation("Its thumbnail, a JPEG", None, 404, 503,

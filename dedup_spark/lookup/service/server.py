@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 from typing import Any
 
 import cv2
@@ -22,6 +24,8 @@ _SECONDS_TO_END = 20
 _KEEP_ALIVE_SECONDS = 15
 _CONNECTIONS_PER_REQUEST = 8
 _MOST_HEAD_BYTES = 16 << 10
+_OTHER_FILES = 400
+"""That the process may have open beside its connections."""
 
 
 def serve(tables: str, options: Options, settings: ServiceSettings) -> None:
@@ -39,7 +43,7 @@ def serve(tables: str, options: Options, settings: ServiceSettings) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        limit_concurrency=_CONNECTIONS_PER_REQUEST * (settings.threads + settings.max_waiting),
+        limit_concurrency=_most_connections(settings),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SECONDS_TO_END,
         h11_max_incomplete_event_size=_MOST_HEAD_BYTES,
@@ -49,6 +53,18 @@ def serve(tables: str, options: Options, settings: ServiceSettings) -> None:
         uvicorn.Server(config).run()
     finally:
         work.close()
+
+
+def _most_connections(settings: ServiceSettings) -> int:
+    """Eight times those that are worked on or wait, and so few that files, pipes and tables can still be opened: the
+    limit of open files is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # where the system allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    wanted = _CONNECTIONS_PER_REQUEST * (settings.threads + settings.max_waiting)
+    return wanted if soft == resource.RLIM_INFINITY else max(16, min(wanted, soft - _OTHER_FILES))
 
 
 def protocol(head_seconds: float) -> type[asyncio.Protocol]:

@@ -7,10 +7,12 @@ import os
 from dataclasses import dataclass
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.sources.addresses import canonical
+from dedup_spark.lookup.service.allowed import allowed_prefix
 
 TOKEN = "DEDUP_SPARK_TOKEN"
 """The environment variable that holds the token which every request must bring."""
+
+_UPLOADS_HELD = 16
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ServiceSettings:
         token: Asked for in every request but `/livez`, `/readyz` and the page; None: nobody is asked.
         prefixes: Canonical; images below them may be named by their address. None: no image is fetched.
         max_upload_bytes, max_images: Of one request.
+        max_held_bytes: Of the bodies of all requests; 0: sixteen times max_upload_bytes. More are told to come again.
         max_waiting: Requests that wait for a thread; more are told to come again (503).
         n_threads: Requests that are worked on at a time; 0: four a core, so that the model gets several at once.
         head_seconds, body_seconds: In which a client has to send the head and the body of a request.
@@ -34,6 +37,7 @@ class ServiceSettings:
     prefixes: tuple[str, ...] = ()
     max_upload_bytes: int = 32 << 20
     max_images: int = 16
+    max_held_bytes: int = 0
     max_waiting: int = 128
     n_threads: int = 0
     head_seconds: float = 10.0
@@ -50,8 +54,12 @@ class ServiceSettings:
                 f"--host {host}: others than this machine could ask. Set {TOKEN} to a long secret, which every request "
                 "then has to bring (Authorization: Bearer ...), or leave --host out"
             )
-        places = tuple(f"{canonical(prefix).rstrip('/')}/" for prefix in prefixes)
-        return cls(host=host, port=port, token=token, prefixes=places, **bounds)
+        return cls(host=host, port=port, token=token, prefixes=tuple(map(allowed_prefix, prefixes)), **bounds)
+
+    @property
+    def held_bytes(self) -> int:
+        """The budget of bodies."""
+        return self.max_held_bytes or _UPLOADS_HELD * self.max_upload_bytes
 
     @property
     def threads(self) -> int:

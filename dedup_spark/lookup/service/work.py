@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from dedup_spark.errors import DedupError
 from dedup_spark.lookup.lookup import Lookup, Options
+from dedup_spark.lookup.service.bodies import Bodies, Held
 from dedup_spark.lookup.service.metrics import Metrics
 from dedup_spark.lookup.service.settings import ServiceSettings
 from dedup_spark.lookup.service.uploads import Refused
@@ -23,7 +26,7 @@ class Work:
     """Opens the tables beside the requests, and runs look-ups in threads."""
 
     def __init__(self, tables: str, options: Options, settings: ServiceSettings) -> None:
-        self.settings, self.metrics = settings, Metrics()
+        self.settings, self.metrics, self.bodies = settings, Metrics(), Bodies(settings.held_bytes)
         self._tables, self._options = tables, options
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="look-up")
         self._lookup: Lookup | None = None
@@ -39,17 +42,40 @@ class Work:
             raise Refused(503, self._why_not)
         return self._lookup
 
-    async def run[Result](self, do: Callable[[Lookup], Result]) -> Result:
-        """`do` in a thread. Raises Refused: 503 where too many wait, 504 after `answer_seconds`."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the tables are open."""
+        return self._lookup is not None
+
+    @contextmanager
+    def receiving(self) -> Iterator[Held]:
+        """The share of a request in the bytes that are held, for the time until `run` has it."""
+        held = self.bodies.hold()
+        try:
+            yield held
+        finally:
+            if not held.is_lent:
+                held.release()
+
+    async def run[Result](self, do: Callable[[Lookup, float], Result], held: Held) -> Result:
+        """`do` in a thread, with the time (of time.monotonic) at which nobody waits for it any more; what the request
+        holds is free when it has ended. Raises Refused: 503 where too many wait, 504 after `answer_seconds`."""
+        lookup, ends_at = self.require_room(), time.monotonic() + self.settings.answer_seconds
+        future = self._threads.submit(do, lookup, ends_at)
+        self.metrics.in_flight += 1
+        held.is_lent = True
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: held.release())
+        future.add_done_callback(lambda _: _soon(loop, self._done))
+        return await self._within(future)
+
+    def require_room(self) -> Lookup:
+        """What is looked up in. Raises Refused (503) where too many wait, or the tables are not open."""
         lookup = self.lookup
         if self.metrics.in_flight >= self.settings.threads + self.settings.max_waiting:
             self.metrics.count("refused_total", why="busy")
             raise Refused(503, "too many requests are waiting")
-        self.metrics.in_flight += 1
-        future = self._threads.submit(do, lookup)
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: _soon(loop, self._done))
-        return await self._within(future)
+        return lookup
 
     async def _within[Result](self, future: Future[Result]) -> Result:
         try:
@@ -75,9 +101,7 @@ class Work:
         """Again and again, until the tables are there: a service may be started before the first run has finished."""
         while not self._closing.is_set():
             try:
-                opened = Lookup.open(self._tables, self._options)
-                opened.warm()
-                self._lookup = opened
+                self._lookup = _opened(self._tables, self._options)
                 log.info("serve: run %s is open", self._lookup.index.run_id)
                 return
             except DedupError as e:
@@ -86,6 +110,17 @@ class Work:
                 self._why_not = f"{type(e).__name__}: {e}"
             log.warning("serve: the tables cannot be opened yet: %s", self._why_not)
             self._closing.wait(_RETRY_SECONDS)
+
+
+def _opened(tables: str, options: Options) -> Lookup:
+    """With its decoder processes; where these do not start, nothing of it is left."""
+    opened = Lookup.open(tables, options)
+    try:
+        opened.warm()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 def _soon(loop: asyncio.AbstractEventLoop, do: Callable[[], None]) -> None:

@@ -112,20 +112,23 @@ class DecoderPool:
         self._n, self._settings, self._limits, self._derive = n, settings, limits, derive
         self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
         self._children: list[_Child] = []
+        self._is_closed = False
         for _ in range(n):
             self._idle.put(None)  # started on first use
         atexit.register(self.close)
 
-    def sign(self, data: bytes) -> Signature:
-        """`kernels.features.signature.sign_image` in a child.
+    def sign(self, data: bytes, timeout_seconds: float | None = None) -> Signature:
+        """`kernels.features.signature.sign_image` in a child, which may take so long, and no longer than any image.
 
         Raises:
             ImageRejected: also with `decoder_crashed` (the process died) and `decoder_timeout`.
+            DedupError: the pool was closed.
         """
         n_allowed, has_died = ORDINARY_BYTES, False
+        seconds = min(self._limits.timeout_seconds, timeout_seconds or self._limits.timeout_seconds)
         while True:
             try:
-                return self._sign_in_room(data, n_allowed)
+                return self._sign_in_room(data, n_allowed, seconds)
             except _NeedsMemory as e:
                 n_allowed = self._more_than(n_allowed, e)
             except (EOFError, BrokenPipeError) as e:
@@ -166,23 +169,27 @@ class DecoderPool:
             "extract.python_memory_bytes), or lower spark.executor.cores"
         )
 
-    def _sign_in_room(self, data: bytes, n_allowed: int) -> Signature:
+    def _sign_in_room(self, data: bytes, n_allowed: int, seconds: float) -> Signature:
         """Waits, without a child, until the executor has room for what is more than an ordinary image takes."""
         if n_allowed <= ORDINARY_BYTES:
-            return self._sign_once(data, n_allowed)
+            return self._sign_once(data, n_allowed, seconds)
         with self._limits.rooms(self._n).pixels.admitted(n_allowed - ORDINARY_BYTES):
-            return self._sign_once(data, n_allowed)
+            return self._sign_once(data, n_allowed, seconds)
 
-    def _sign_once(self, data: bytes, n_allowed: int) -> Signature:
+    def _sign_once(self, data: bytes, n_allowed: int, seconds: float) -> Signature:
         child = self._idle.get()
         try:
+            self._require_open()
             child = child or self._start()
-            return child.sign(data, n_allowed, self._limits.timeout_seconds)
+            return child.sign(data, n_allowed, seconds)
         except TimeoutError as e:
             self._discard(child)
             child = None
-            raise ImageRejected("decoder_timeout", f"no answer in {self._limits.timeout_seconds:g} s") from e
-        except (EOFError, BrokenPipeError) as e:
+            raise ImageRejected("decoder_timeout", f"no answer in {seconds:g} s") from e
+        except (EOFError, BrokenPipeError, ValueError, KeyError) as e:  # the latter where a close came between
+            self._require_open()
+            if not isinstance(e, EOFError | BrokenPipeError):
+                raise
             code = child.stop() if child else None
             self._discard(child)
             child = None
@@ -196,12 +203,19 @@ class DecoderPool:
             self._children.remove(child)
 
     def close(self) -> None:
-        """End all children."""
+        """End all children; none is started afterwards."""
+        self._is_closed = True
         for child in self._children:
             child.stop()
         self._children = []
 
+    def _require_open(self) -> None:
+        """Raise DedupError after `close`."""
+        if self._is_closed:
+            raise DedupError("the image decoder processes were ended")
+
     def _start(self) -> _Child:
+        self._require_open()
         child = _Child(self._derive, self._settings, self._limits)
         self._children.append(child)
         return child
