@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 
@@ -98,6 +100,23 @@ def empty(root: Path) -> None:
     for table in (FEATURES, DENSITIES):
         _write(root, table, [])
     marks(root, "empty", {}, {})
+
+
+def forget(root: Path, uris: Sequence[str]) -> None:
+    """What `dedup-spark forget` leaves, as far as look-ups see it."""
+    key = "0123456789abcdef"
+    (root / "_forgotten").mkdir(exist_ok=True)
+    (root / "_forgotten" / "key").write_text(key)
+    digests = [hashlib.sha256("\0".join([key, uri, ""]).encode()).digest() for uri in uris]
+    write_deltalake(str(root / "_forgotten" / "addresses"), pa.table({"digest": digests}), mode="append")
+    gone = DeltaTable(str(root / IMAGES.name)).to_pyarrow_table(filter=pc.field("uri").isin(uris))["image_id"]
+    for table in (IMAGES, FEATURES, DENSITIES):
+        rows = DeltaTable(str(root / table.name)).to_pyarrow_table()
+        left = rows.filter(pc.invert(pc.is_in(rows["image_id"], gone.combine_chunks())))
+        write_deltalake(str(root / table.name), left, mode="overwrite")
+    versions = {table.name: DeltaTable(str(root / table.name)).version() for table in _VERSIONED}
+    mark = _mark("forget", "forget", "complete", {TABLE_VERSIONS: versions}, None)
+    write_deltalake(str(root / RUNS.name), pa.Table.from_pylist([mark], RUNS.schema.arrow), mode="append")
 
 
 def begin_run(root: Path, run_id: str) -> None:

@@ -102,6 +102,7 @@ def forget(
     dry_run: bool = False,
     confirm: Callable[[Forgettable], bool] | None = None,
     nobody_writes: bool = False,
+    state: Place | None = None,
     database: str | None = None,
     break_lock: bool = False,
 ) -> Forgotten:
@@ -116,6 +117,7 @@ def forget(
         dry_run: Only count what would go.
         confirm: Is called with what was found, and says whether to go on. None: go on.
         nobody_writes: Promised by the caller where the store has no lease: files of a commit under way would go.
+        state: The folder of additions (`serve --state`), where it is neither the usual one nor below the tables.
     """
     asked, opened = Asked.of(uris, prefixes), Opening("forget", spark, tables, database, break_lock=break_lock)
     opening.require_tables(opened)
@@ -126,5 +128,12 @@ def forget(
         forgetting.require_alone(found, nobody_writes=nobody_writes)
         upgrading.make_current(found)
         done = forgetting.forget(found, asked, confirm)
+        _forget_added(tables, asked, state)
         outcomes.write(found.root, str(done.run_id), outcome_of(done, found.root, database))
         return done
+
+
+def _forget_added(tables: Place, asked: Asked, state: Place | None) -> None:
+    from dedup_spark.lookup.forgetting import forget_added  # here, as other commands need no FAISS
+
+    forget_added(os.fspath(tables), asked.uris, asked.prefixes, None if state is None else os.fspath(state))

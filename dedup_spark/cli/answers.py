@@ -128,7 +128,7 @@ def _forget(options: Options, _: Config) -> Iterator[str]:
         )
     asked = {"uris": options.uri, "prefixes": options.prefix, "dry_run": options.dry_run}
     place = {"tables": options.tables, "database": options.database, "break_lock": options.break_lock}
-    place |= {"nobody_writes": options.nobody_writes}
+    place |= {"nobody_writes": options.nobody_writes, "state": options.state}
     yield describe_forgotten(api.forget(None, confirm=_is_confirmed if asks else None, **asked, **place))
 
 

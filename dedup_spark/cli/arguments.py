@@ -388,6 +388,11 @@ def _add_forget(commands: _Commands) -> None:
     sub.add_argument("--yes", action="store_true", help="do it without asking first")
     sub.add_argument("--dry-run", action="store_true", help="count what would go, and change nothing")
     sub.add_argument(
+        "--state",
+        metavar="DIR",
+        help="of additions to look-ups (serve --state), where it is another than the usual one",
+    )
+    sub.add_argument(
         "--nobody-writes",
         action="store_true",
         help="go on in a store without a lease, such as HDFS: no run and no OPTIMIZE is writing to these tables",

@@ -75,8 +75,8 @@ class Judge:
     def chosen(self, found: Candidates) -> tuple[Bools, int]:
         """(m,) which candidates to look at, and how many others are likely copies by their scores alone.
 
-        Those are the likeliest, and the least certain of those in doubt: a template, a scan or a dark frame is near half
-        a lake, and whatever is asked of each candidate takes a tenth of a millisecond.
+        Those are the likeliest, and the least certain of those in doubt: a template, a scan or a dark frame is near
+        half a lake, and whatever is asked of each candidate takes a tenth of a millisecond.
         """
         if self._prior is None:
             p, in_doubt, cut = _likeness(found), np.zeros(len(found), bool), self._config.cluster.min_similarity

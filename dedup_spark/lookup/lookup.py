@@ -344,8 +344,8 @@ class Lookup:
         return reader
 
     def _retire(self, run: FinishedRun, snapshot: Snapshot) -> None:
-        """Drop what the run holds, or what was forgotten, from the log. Nothing else: a run that found other bytes at an
-        address may have listed it before they were replaced."""
+        """Drop what the run holds, or what was forgotten, from the log. Nothing else: a run that found other bytes at
+        an address may have listed it before they were replaced."""
         uris = sorted({entry.uri for entry in self._log.entries()})
         held = snapshot.contents_at(uris) if uris else {}
         forgotten = forgotten_among(run.root, uris)

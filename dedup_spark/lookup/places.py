@@ -30,11 +30,25 @@ def state_folder(root: str, asked: str | None = None) -> Path:
     return _folder(root, asked, *_STATE)
 
 
+def states_there(root: str, asked: str | None) -> list[Path]:
+    """The folders of additions to these tables that this machine has: `asked`, that of this user, and those below the
+    tables, where these are on a disk. None is made."""
+    bases = [Path(asked)] if asked else []
+    bases.append(Path(os.environ.get(_STATE[0]) or Path.home() / _STATE[1]))
+    bases += [Path(root), *Path(root).glob("*/")] if "://" not in root else []
+    folders = [base.expanduser().joinpath(*_below(root)) for base in bases]
+    return [folder for folder in dict.fromkeys(map(Path.resolve, folders)) if folder.is_dir()]
+
+
+def _below(root: str) -> tuple[str, str, str]:
+    return "dedup_spark", "lookup", hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
 def _folder(root: str, asked: str | None, variable: str, usual: str) -> Path:
     base = Path(asked or os.environ.get(variable) or Path.home() / usual)
     folder = base.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("dedup_spark", "lookup", hashlib.sha256(root.encode()).hexdigest()[:16]):
+    for name in _below(root):
         folder /= name
         folder.mkdir(mode=0o700, exist_ok=True)
         _require_own(folder)

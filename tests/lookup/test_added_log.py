@@ -17,8 +17,9 @@ import pytest
 
 from dedup_spark.errors import ArtifactError
 from dedup_spark.kernels.features.signature import sign_image
-from dedup_spark.lookup.added import Added, Entry
+from dedup_spark.lookup.added import Added, Entry, Removal, address_digest
 from dedup_spark.lookup.added_log import LOG, MANIFEST, AddedLog
+from dedup_spark.lookup.log_records import packed
 
 
 def entry(number: int = 0) -> Entry:
@@ -56,6 +57,75 @@ def test_what_a_kill_left_half_written_is_cut_off(tmp_path: Path, lost: int) -> 
     assert again.read_all() == [entry(1)]
     again.append(entry(3))
     assert again.read_all() == AddedLog(tmp_path).read_all() == [entry(1), entry(3)]
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 5000, b"\0" * 3, b"\xff" * 400, b"\x05\0\0\0\0\0\0\0\0\0\0\0hello"])
+def test_what_a_loss_of_power_left_behind_the_last_record_is_cut_off(tmp_path: Path, tail: bytes) -> None:
+    log = AddedLog(tmp_path)
+    log.append(entry(1))
+    with (tmp_path / LOG).open("ab") as f:
+        f.write(tail)
+    again = AddedLog(tmp_path)
+    assert again.read_all() == [entry(1)]
+    again.append(entry(2))
+    assert log.read_all() == AddedLog(tmp_path).read_all() == [entry(1), entry(2)]
+
+
+def test_a_log_that_was_written_anew_is_never_taken_for_the_one_before(tmp_path: Path) -> None:
+    """Whatever inode it gets, and however long it is."""
+    one, other = AddedLog(tmp_path), AddedLog(tmp_path)
+    for number in range(6):
+        one.append(entry(number))
+    one.read()
+    at = (tmp_path / LOG).stat().st_size
+    other.retire(lambda e: e.uri == entry(0).uri)
+    other.append(replace(entry(7), uri="file:///lake/" + "x" * 333))
+    other.retire(lambda e: e.uri == entry(1).uri)
+    for number in range(8, 11):
+        other.append(entry(number))
+    is_new, found = one.read()
+    assert is_new
+    left = [entry(k).uri for k in (2, 3, 4, 5)] + ["file:///lake/" + "x" * 333] + [entry(k).uri for k in (8, 9, 10)]
+    assert [e.uri for e in found if isinstance(e, Entry)] == left
+    stale = AddedLog(tmp_path)
+    stale._at = (b"another file's..", at)  # as a process would remember that looked before both were written anew
+    stale.append(entry(11))
+    assert [e.uri for e in AddedLog(tmp_path).entries()] == [*left, entry(11).uri]
+
+
+def test_an_address_that_is_no_text_destroys_nothing(tmp_path: Path) -> None:
+    log, bad = AddedLog(tmp_path), replace(entry(1), uri="file:///lake/\ud800.jpg")
+    log.append(entry(0))
+    with pytest.raises(UnicodeEncodeError):
+        log.append(bad)
+    assert AddedLog(tmp_path).read_all() == [entry(0)]
+    with (tmp_path / LOG).open("ab") as f:  # as an older log may hold it
+        f.write(packed(bad))
+    again = AddedLog(tmp_path)
+    assert again.read_all() == [entry(0)]
+    assert uris(tmp_path) == [entry(0).uri]
+
+
+def test_of_an_address_the_last_image_counts_until_it_is_taken_back(tmp_path: Path) -> None:
+    log, added = AddedLog(tmp_path), Added(10, "m")
+    first, second = entry(1), replace(entry(1), content_hash="f" * 64)
+    for one in (first, first, second, entry(2)):
+        log.append(one)
+    added.extend(log.read_all())
+    assert len(added) == 2
+    assert added.rows_with("content_hash", first.content_hash).tolist() == []
+    assert added.at(first.uri) == second
+    log.append(Removal(address_digest(first.uri), datetime.now(UTC)))
+    added.extend(log.read()[1])
+    assert (len(added), added.at(first.uri)) == (1, None)
+    assert log.retire(lambda e: False) == 4 - 1
+    assert uris(tmp_path) == [entry(2).uri]
+    again = replace(first, added_at=datetime.now(UTC))
+    log.append(again)
+    late = Added(10, "m")
+    late.extend(AddedLog(tmp_path).read_all())
+    assert late.at(first.uri) == again
+    assert first.uri.encode() not in (tmp_path / LOG).read_bytes().split(packed(again))[0]
 
 
 def test_damage_in_the_middle_is_an_error_and_loses_nothing_silently(tmp_path: Path) -> None:
@@ -125,8 +195,8 @@ def test_entries_are_found_by_hash_and_by_vector_while_they_grow() -> None:
     vectors = rng.standard_normal((300, 4)).astype("<f2")
     added, first = Added(100, "m"), entry()
     for k, vector in enumerate(vectors):
-        added.extend([replace(first, content_hash=f"{k:064x}", embedding=vector.tobytes())])
-    assert added.rows_with("content_hash", f"{200:064x}") == [300]
+        added.extend([replace(first, uri=f"file:///{k}", content_hash=f"{k:064x}", embedding=vector.tobytes())])
+    assert added.rows_with("content_hash", f"{200:064x}").tolist() == [300]
     assert len(added.rows_with("pixel_hash", first.signature.pixel_hash)) == 300
     x = vectors[7].astype(np.float32)
     unit = vectors.astype(np.float32) / np.linalg.norm(vectors.astype(np.float32), axis=1, keepdims=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import lookups
 import pytest
 from PIL import Image
 
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, DedupError
+from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.lookup.answers import Answer, Outcome
 from dedup_spark.lookup.lookup import Lookup
 from dedup_spark.vocabulary import DecidedBy, Relation
@@ -216,3 +218,130 @@ def test_a_run_with_another_model_is_opened_with_that_model_or_said_to_be_imposs
         with pytest.raises(ConfigError, match="this installation computes"):
             lookup.reload()
         assert lookup.index.run_id == "without vectors"
+
+
+def test_a_listed_hash_of_any_kind_goes_before_equal_bytes_and_pixels(looked_up_tables: Path, tmp_path: Path) -> None:
+    coffee = images_of_lake()[COFFEE]
+    with Lookup.open(looked_up_tables, options(tmp_path)) as lookup:
+        row = lookup.lookup(lookups.png(lookups.opened(coffee)))
+        assert row.pixel_hash is not None
+    for number, kind in enumerate(("pixel_hash", "phash")):
+        value = row.pixel_hash if kind == "pixel_hash" else f"{(row.phash or 0) & (2**64 - 1):016x}"
+        with Lookup.open(looked_up_tables, options(tmp_path / str(number))) as lookup:
+            lookup.never_match(**{kind: value}, reason="a logo")
+            for how in ({}, {"exhaustive": True}):
+                answer = lookup.lookup(coffee, **how)
+                assert (answer.outcome, answer.reason, answer.copies) == (Outcome.NEVER_MATCH, "a logo", ())
+    with Lookup.open(looked_up_tables, options(tmp_path / "bytes")) as lookup:
+        lookup.never_match(content_hash=content_hash(coffee))
+        assert lookup.lookup(lookups.png(lookups.opened(coffee))).copies == ()
+
+
+def test_what_is_gone_leaves_the_cache_at_the_next_open(tmp_path: Path) -> None:
+    root, left = tmp_path / "tables", images_of_lake()
+    lookups.finish_run(root, left)
+    with Lookup.open(root, options(tmp_path)):
+        before = {path.name for path in (tmp_path / "cache").rglob("*.arrow")}
+    del left[ROCKET]
+    lookups.finish_run(root, left, "r2")
+    with Lookup.open(root, options(tmp_path)):
+        after = {path.name for path in (tmp_path / "cache").rglob("*.arrow")}
+    assert len(before) == len(after) == 2
+    assert not before & after
+
+
+def test_a_cached_copy_that_a_loss_of_power_left_empty_is_made_anew(tmp_path: Path) -> None:
+    lookups.finish_run(tmp_path / "tables", images_of_lake())
+    with Lookup.open(tmp_path / "tables", options(tmp_path)):
+        pass
+    for path in (tmp_path / "cache").rglob("*.arrow"):
+        path.write_bytes(b"")
+    with Lookup.open(tmp_path / "tables", options(tmp_path)) as lookup:
+        assert uris(lookup.lookup(images_of_lake()[ROCKET])) == [ROCKET]
+
+
+def test_only_a_run_that_holds_an_image_retires_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one of another lake, nor one that found other bytes at its address."""
+    root, new = tmp_path / "tables", lookups.jpeg(lookups.photo("moon.png"))
+    lookups.finish_run(root, images_of_lake())
+    with Lookup.open(root, options(tmp_path)) as lookup:
+        lookup.add(new, CAT)
+        monkeypatch.setattr(lookups, "LAKE", "file:///other/sources.csv")
+        lookups.finish_run(root, images_of_lake(), "r2")
+        assert lookup.reload()
+        assert uris(lookup.lookup(new)) == [CAT]
+        assert set(lookup.lakes) == {"file:///lake", "file:///other/sources.csv"}
+        lookups.finish_run(root, images_of_lake() | {CAT: new}, "r3")
+        assert lookup.reload()
+        assert [found.is_added for found in lookup.lookup(new).copies] == [False]
+
+
+def test_an_addition_is_taken_back_everywhere_and_from_the_disk(looked_up_tables: Path, tmp_path: Path) -> None:
+    new, uri = lookups.jpeg(lookups.photo("astronaut.png")), "file:///lake/to be taken back.jpg"
+    with (
+        Lookup.open(looked_up_tables, options(tmp_path)) as one,
+        Lookup.open(looked_up_tables, options(tmp_path)) as other,
+    ):
+        one.add(new, uri)
+        one.add(new, uri)
+        assert uris(other.lookup(new)) == [uri]
+        assert other.index.n_added == 1
+        assert (other.remove(uri), other.remove(uri)) == (1, 0)
+        assert uris(one.lookup(new)) == uris(other.lookup(new)) == []
+    assert not any(b"taken back" in path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/\ud800", "file:///lake/a\0b", ""])
+def test_an_address_that_no_manifest_holds_is_refused_and_nothing_is_lost(
+    looked_up_tables: Path, tmp_path: Path, uri: str
+) -> None:
+    with Lookup.open(looked_up_tables, options(tmp_path)) as lookup, pytest.raises(ConfigError, match="address"):
+        lookup.add(images_of_lake()[CAT], uri)
+    with Lookup.open(looked_up_tables, options(tmp_path)) as lookup:
+        assert lookup.index.n_added == 0
+
+
+def test_what_the_run_would_not_read_is_rejected_and_not_added(tmp_path: Path) -> None:
+    lookups.finish_run(tmp_path / "tables", images_of_lake(), settings={"extract.max_object_bytes": 10_000})
+    with Lookup.open(tmp_path / "tables", options(tmp_path)) as lookup:
+        data = lookups.jpeg(lookups.photo("brick.png"), 95)
+        assert len(data) > 10_000
+        assert (lookup.lookup(data).outcome, lookup.lookup(data).reason) == (Outcome.REJECTED, "too_large")
+        assert lookup.add(data, "file:///lake/large.jpg").outcome == Outcome.REJECTED
+        assert lookup.index.n_added == 0
+
+
+def test_a_look_up_that_nobody_waits_for_ends_and_a_closed_one_says_so(looked_up_tables: Path, tmp_path: Path) -> None:
+    with Lookup.open(looked_up_tables, options(tmp_path)) as lookup:
+        with pytest.raises(TimeoutError):
+            lookup.lookup([lookups.jpeg(lookups.photo("moon.png"))] * 3, ends_at=time.monotonic() - 1)
+        lookup.lookup(lookups.jpeg(lookups.photo("moon.png")))
+    for n in (1, 2):
+        with pytest.raises(DedupError):
+            lookup.lookup([lookups.jpeg(lookups.photo("coins.png"))] * n)
+
+
+def test_what_was_forgotten_leaves_what_look_ups_keep(tmp_path: Path) -> None:
+    root, new, kept = tmp_path / "tables", lookups.jpeg(lookups.photo("moon.png")), lookups.photo("coins.png")
+    lookups.finish_run(root, images_of_lake())
+    with Lookup.open(root, options(tmp_path)) as lookup:
+        lookup.add(new, "file:///lake/forgotten é.jpg")
+        lookup.add(lookups.jpeg(kept), "file:///lake/kept.jpg")
+        lookups.forget(root, ["file:///lake/forgotten é.jpg", ROCKET])
+        assert lookup.reload()
+        assert uris(lookup.lookup(new)) == uris(lookup.lookup(images_of_lake()[ROCKET])) == []
+        assert uris(lookup.lookup(lookups.jpeg(kept))) == ["file:///lake/kept.jpg"]
+        with pytest.raises(ConfigError, match="forgotten"):
+            lookup.add(new, "file:///lake/forgotten é.jpg")
+    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and root not in path.parents)
+    assert b"kept.jpg" in held
+    assert b"forgotten" not in held
+    assert ROCKET.encode() not in held
+
+
+def test_a_folder_that_others_may_write_is_not_used(looked_up_tables: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "dedup_spark").mkdir()
+    (tmp_path / "state" / "dedup_spark").chmod(0o777)
+    with pytest.raises(ConfigError, match="this user alone"):
+        Lookup.open(looked_up_tables, options(tmp_path))

@@ -13,6 +13,7 @@ lacks some vectors is of no use, and its centroids are means of all.
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ from dedup_spark.stages.inventory.step import id_of_address
 from dedup_spark.store import erasure, forgotten
 from dedup_spark.store.runs import new_run_id
 from dedup_spark.store.schema import (
+    ALL,
     CLUSTER_HISTORY,
     CLUSTERS,
     COMPONENTS,
@@ -45,6 +47,7 @@ from dedup_spark.store.schema import (
     PAIRS,
     QUALITY,
     RUNS,
+    TABLE_VERSIONS,
     TOMBSTONES,
     Table,
 )
@@ -150,7 +153,7 @@ def forget(tables: Tables, asked: Asked, confirm: Callable[[Forgettable], bool] 
 
 def _forget(tables: Tables, asked: Asked, staged: _Staged, found: Forgettable) -> Forgotten:
     run_id, at, began = new_run_id(), datetime.now(UTC), time.monotonic()
-    _mark(tables, run_id, RunStatus.STARTED, found, None)
+    _mark(tables, run_id, RunStatus.STARTED, found)
     n_new = forgotten.remember(tables, _addresses(staged), run_id, at)
     log.info("forget: %s addresses are remembered by a digest, so that they are not listed again", f"{n_new:,}")
     n_texts = _clean_texts(tables, asked, staged)
@@ -160,18 +163,27 @@ def _forget(tables: Tables, asked: Asked, staged: _Staged, found: Forgettable) -
     _erase_addresses(tables, staged)
     residue.delete_derived(tables)
     past = _erase_past(tables, began)
-    _mark(tables, run_id, RunStatus.COMPLETE, found, time.monotonic() - began)
+    _mark(tables, run_id, RunStatus.COMPLETE, found, time.monotonic() - began, _versions(tables))
     past.require_logs_gone()
     return Forgotten(run_id, found, n_texts, past.n_files, residue.others(tables.root))
 
 
-def _mark(tables: Tables, run_id: str, status: RunStatus, found: Forgettable, seconds: float | None) -> None:
+def _versions(tables: Tables) -> str:
+    """The versions that the tables have from now on, as the notes of a mark: those that look-ups had open are gone."""
+    versions = {table.name: tables.version(table) for table in ALL if table is not RUNS}
+    return json.dumps({TABLE_VERSIONS: versions}, sort_keys=True)
+
+
+def _mark(
+    tables: Tables, run_id: str, status: RunStatus, found: Forgettable, seconds: float | None = None,
+    notes: str | None = None,
+) -> None:  # fmt: skip
     """Leave a row in `runs`, by which others see that clusters are older than what they are made of.
 
     The first one has the counts too: a second call after a kill finds fewer rows, or none.
     """
     counts = {"found": found.images, "clusters_touched": found.clusters, **found.rows}
-    row = (run_id, StepName.FORGET, status, datetime.now(UTC), seconds, counts, None, None, None, None,
+    row = (run_id, StepName.FORGET, status, datetime.now(UTC), seconds, counts, notes, None, None, None,
            dedup_spark.__version__, None)  # fmt: skip
     tables.append(RUNS, local_relation(tables.spark, [row], RUNS.schema))
 

@@ -1,4 +1,4 @@
-"""How many bytes of bodies the service holds at a time, of all requests together: those that come, wait and are read."""
+"""How many bytes of bodies the service holds at a time, of all requests: those that come, wait and are looked up."""
 
 from __future__ import annotations
 

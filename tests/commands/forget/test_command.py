@@ -21,8 +21,10 @@ from dedup_spark.commands.forget import command
 from dedup_spark.commands.forget.command import Forgotten
 from dedup_spark.config import load_config
 from dedup_spark.errors import ConfigError
+from dedup_spark.lookup.finished import finished_run
 from dedup_spark.store import lease
 from dedup_spark.store.delta_sql import newest_commit
+from dedup_spark.store.reader import read_table
 from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, RUNS
 from dedup_spark.store.tables import Tables
 
@@ -174,6 +176,14 @@ def test_tables_have_their_own_properties_again_and_their_versions_go_on(erased:
         assert named.get("delta.checkpointInterval") == table.properties.get("delta.checkpointInterval")
         assert named.get("delta.enableChangeDataFeed") == table.properties.get("delta.enableChangeDataFeed")
         assert newest_commit(f"{erased.tables.root}/{table.name}") == erased.tables.version(table)
+
+
+def test_look_ups_read_the_tables_as_they_are_from_then_on(erased: Erased) -> None:
+    run = finished_run(str(erased.tables.root))
+    assert run.versions == {table.name: erased.tables.version(table) for table in ALL if table is not RUNS}
+    assert run.changed_at > run.made_at
+    held = read_table("features", tables=run.root, columns=["image_id"], version=run.versions["features"])
+    assert not erased.ids & {*held["image_id"].to_pylist()}
 
 
 def test_a_second_forget_finds_nothing_and_leaves_the_rows_as_they_are(erased: Erased, tmp_path: Path) -> None:
