@@ -109,7 +109,7 @@ def forget(root: Path, uris: Sequence[str]) -> None:
     (root / "_forgotten" / "key").write_text(key)
     digests = [hashlib.sha256("\0".join([key, uri, ""]).encode()).digest() for uri in uris]
     write_deltalake(str(root / "_forgotten" / "addresses"), pa.table({"digest": digests}), mode="append")
-    gone = DeltaTable(str(root / IMAGES.name)).to_pyarrow_table(filter=pc.field("uri").isin(uris))["image_id"]
+    gone = DeltaTable(str(root / IMAGES.name)).to_pyarrow_table(filters=[("uri", "in", uris)])["image_id"]
     for table in (IMAGES, FEATURES, DENSITIES):
         rows = DeltaTable(str(root / table.name)).to_pyarrow_table()
         left = rows.filter(pc.invert(pc.is_in(rows["image_id"], gone.combine_chunks())))

@@ -390,7 +390,7 @@ def _add_forget(commands: _Commands) -> None:
     sub.add_argument(
         "--state",
         metavar="DIR",
-        help="of additions to look-ups (serve --state), where it is another than the usual one",
+        help="of additions to look-ups (serve --state), where it is not the usual one",
     )
     sub.add_argument(
         "--nobody-writes",

@@ -50,7 +50,8 @@ class AddedLog:
     def __init__(self, folder: Path) -> None:
         self._path, self._manifest = folder / LOG, folder / MANIFEST
         self._lock = threading.Lock()
-        self._at = (b"", 0)
+        self._at = self._whole = (b"", 0)
+        """Of which file it was read up to where, and up to where its records are known to be whole."""
         self.retire(lambda entry: False)
 
     def append(self, record: Record) -> None:
@@ -60,6 +61,9 @@ class AddedLog:
         with self._exclusive() as f:
             _go_to_end(f, self._path, self._end_known(f))
             write_through(f, data)
+            end = f.tell()
+            with self._lock:
+                self._whole = (_generation(f, self._path), end)
             with self._manifest.open("ab") as m:
                 write_through(m, line)
 
@@ -76,7 +80,7 @@ class AddedLog:
                 is_new = generation != self._at[0]
                 f.seek(HEADER_BYTES if is_new else position)
                 records = [*records_of(f, self._path)]
-                self._at = (generation, f.tell())
+                self._at = self._whole = (generation, f.tell())
             return is_new, records
 
     def read_all(self) -> list[Record]:
@@ -105,9 +109,8 @@ class AddedLog:
         return sum(isinstance(record, Entry) for record in records) - len(entries)
 
     def _end_known(self, f: BinaryIO) -> int:
-        """Up to where the records of this very file are known to be whole."""
         with self._lock:
-            generation, position = self._at
+            generation, position = self._whole
         return position if generation == _generation(f, self._path) else HEADER_BYTES
 
     @contextmanager

@@ -45,7 +45,9 @@ class Searcher:
     def reason_of_bytes(self, content_hash: str, listed: Listed) -> str | None:
         """Why a file of these bytes matches nothing, by the pixels and the pHash of the image of the lake that has
         them; None where it may, or where no image has them."""
-        rows = self.library.rows_with("content_hash", content_hash) if listed else ()
+        if not listed:
+            return None
+        rows = self.library.rows_with("content_hash", content_hash)
         return listed.reason(*self.library.hashes(int(rows[0]))) if len(rows) else None
 
     def identical(self, column: str, digest: str, but: set[int], listed: Listed) -> list[tuple[int, Found]]:

@@ -10,7 +10,7 @@ import pytest
 from dedup_spark.config import Config
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.lookup import deciding, proposing, snapshot
-from dedup_spark.lookup.deciding import Judge, Query, agreeing_frames
+from dedup_spark.lookup.deciding import MOST_DECIDED, Judge, Query, agreeing_frames
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.stages.cluster import evidence, guarded_images
 from dedup_spark.stages.match import floors, hash_pairs
@@ -128,3 +128,24 @@ def test_a_prior_that_was_fitted_to_the_lake_goes_before() -> None:
     decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.9, 40)), Facts({}), no_thumbnail)
     assert decided.is_copy == [False]
     assert decided.decided_by == [DecidedBy.COSINE]
+
+
+@pytest.mark.parametrize("model", ["sscd/1", "unknown/1"])
+def test_of_what_is_near_half_a_lake_a_few_hundred_are_looked_at(model: str) -> None:
+    """The likeliest, and those in doubt; how many likely ones are left out is known."""
+    rng = np.random.default_rng(5)
+    cosine = np.concatenate([np.full(5_000, 0.99), rng.uniform(0.2, 0.97, 15_000)])
+    found = candidates(*((row, s, 30) for row, s in enumerate(cosine.tolist())))
+    keep, n_more = Judge(Config(), model, max_weighed=10).chosen(found)
+    assert MOST_DECIDED <= keep.sum() <= MOST_DECIDED + 10
+    assert keep[:5_000].sum() >= MOST_DECIDED
+    assert 5_000 - MOST_DECIDED <= n_more < 20_000
+    few, none_more = Judge(Config(), model, max_weighed=10).chosen(found.only(found.rows < 100))
+    assert few.all()
+    assert none_more == 0
+
+
+def test_the_copies_that_are_left_out_count_where_a_picture_is_near_too_many() -> None:
+    judge = Judge(Config(), "sscd/1", max_weighed=0)
+    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.4, 40)), Facts({}), no_thumbnail, n_more=2_000)
+    assert "hub" in (decided.guarded[0] or "")

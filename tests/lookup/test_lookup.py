@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import lookups
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -345,3 +346,18 @@ def test_a_folder_that_others_may_write_is_not_used(looked_up_tables: Path, tmp_
     (tmp_path / "state" / "dedup_spark").chmod(0o777)
     with pytest.raises(ConfigError, match="this user alone"):
         Lookup.open(looked_up_tables, options(tmp_path))
+
+
+def test_the_state_of_the_index_waits_for_nobody(opened: Lookup) -> None:
+    """The event loop of the service asks for it, while another process may hold the log."""
+    with opened._adding:
+        assert opened.index.run_id == "r1"
+
+
+def test_one_of_many_is_near_where_a_pair_is(opened: Lookup) -> None:
+    library = opened._state.searcher.library
+    rows = np.arange(6)
+    near = [[library.are_near(rows[[a]], rows[[b]])[0] for b in rows] for a in rows]
+    assert library.are_near(rows, rows[2:4]).tolist() == [row[2] or row[3] for row in near]
+    assert [near[a][a] for a in rows] == [True] * 6
+    assert not near[0][2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -13,13 +14,19 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lookups
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.lookup.service.app import _guarded
+from dedup_spark.lookup.service.metrics import Metrics
 from dedup_spark.lookup.service.settings import TOKEN, ServiceSettings
+from dedup_spark.lookup.service.work import Work
 from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake
 
 SECONDS_TO_OPEN = 120
@@ -192,9 +199,43 @@ def test_a_body_that_never_ends_is_cut_off(service: Service) -> None:
         assert sent < 100 << 20
 
 
+def test_bodies_that_come_slowly_hold_no_more_memory_than_all_may(service: Service) -> None:
+    """Sixteen uploads of 2 MiB are what this service holds; whoever comes then is told to come again."""
+    head = f"POST /v1/lookup HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {2 << 20}\r\n\r\n".encode()
+    slow = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(17)]
+    try:
+        for s in slow:
+            s.sendall(head + b"x" * (2_000_000))
+        deadline, status, headers = time.monotonic() + 15, 200, {}
+        while status == 200 and time.monotonic() < deadline:
+            status, _, headers = service.ask("POST", "/v1/lookup", b"x" * 1_900_000)
+        assert (status, headers["retry-after"]) == (503, "1")
+    finally:
+        for s in slow:
+            s.close()
+    deadline = time.monotonic() + 15
+    while status != 200 and time.monotonic() < deadline:
+        status = service.ask("POST", "/v1/lookup", images_of_lake()[CAT])[0]
+    assert status == 200
+
+
+def test_a_form_is_whole_and_in_utf_8(service: Service) -> None:
+    body, _ = form(images_of_lake()[CAT], images_of_lake()[COFFEE])
+    for n in (3, 10, 20_000):
+        assert service.ask("POST", "/v1/lookup", body[:-n], _FORM)[0] == 400
+    codec = {"Content-Type": f"{_FORM['Content-Type']}; charset=unicode_escape"}
+    assert service.ask("POST", "/v1/images", form(b"x", uri="file:///lake/\\ud800.jpg")[0], codec)[0] == 400
+    assert service.ask("POST", "/v1/lookup", body.removesuffix(b"\r\n"), _FORM)[0] == 200
+
+
+_FORM = form()[1]
+
+
 def test_pages_of_others_cannot_ask(service: Service) -> None:
     assert service.ask("GET", "/v1/index", headers={"Host": "evil.example"})[0] == 403
     assert service.ask("POST", "/v1/images?uri=x", b"x", {"Origin": "http://evil.example"})[0] == 403
+    for host in ("evil.example:99999", "evil.example/livez?", "127.0.0.1@evil.example", "127.0.0.1, evil.example", ""):
+        assert service.ask("GET", "/v1/index", headers={"Host": host})[0] in (400, 403)
     own = {"Origin": f"http://127.0.0.1:{service.port}"}
     assert service.ask("POST", "/v1/lookup", images_of_lake()[CAT], own)[0] == 200
 
@@ -210,6 +251,9 @@ def test_an_image_is_added_and_found_at_once(service: Service, lake: Path) -> No
     assert service.ask("POST", "/v1/images?uri=/etc/passwd", data)[0] == 403
     assert service.ask("POST", f"/v1/images?uri={lake}/uploads/x.jpg", b"no image")[0] == 422
     assert service.ask("POST", "/v1/images", data)[0] == 400
+    for status in (200, 404):
+        assert service.ask("DELETE", f"/v1/images?uri={lake}/uploads/coins.jpg")[0] == status
+    assert service.look(data)["copies"] == []
 
 
 def test_an_image_is_described_and_shown(service: Service) -> None:
@@ -291,6 +335,8 @@ def test_with_a_token_only_those_who_bring_it_are_answered(lake: Path, tmp_path:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic a long secret"}):
             assert service.ask("GET", "/v1/index", headers=headers)[0] == 401
             assert service.ask("POST", "/v1/lookup", images_of_lake()[CAT], headers)[0] == 401
+        for host in ("x/livez?", "127.0.0.1/livez?", "127.0.0.1/livez#"):
+            assert service.ask("GET", "/v1/index", headers={"Host": host})[0] in (400, 401, 403)
         assert service.ask("GET", "/v1/index", headers={"Authorization": "Bearer a long secret"})[0] == 200
 
 
@@ -301,3 +347,16 @@ def test_others_than_this_machine_need_a_token(monkeypatch: pytest.MonkeyPatch) 
     assert ServiceSettings.of("127.0.0.1", 1, ["/a/b/"]).prefixes == ("file:///a/b/",)
     monkeypatch.setenv(TOKEN, "secret")
     assert ServiceSettings.of("0.0.0.0", 1, []).hosts == ()
+
+
+def test_what_fails_within_is_an_answer_in_json_and_counted() -> None:
+    async def fails(request: Request, work: Work) -> Response:
+        raise OSError(28, "No space left on device")
+
+    work: Any = SimpleNamespace(settings=ServiceSettings(), metrics=Metrics())
+    request = Request({"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost:1")]})
+    response = asyncio.run(_guarded(fails, work, "/x", is_open=False)(request))
+    assert response.status_code == 500
+    assert "OSError" in json.loads(response.body)["error"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert 'requests_total{path="/x",status="500"} 1' in work.metrics.text(None)
