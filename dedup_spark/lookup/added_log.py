@@ -47,12 +47,14 @@ class TooManyAdded(ConfigError):
 class AddedLog:
     """The file, which any number of threads and processes write. `read` gives what is new since the last call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_tidy: bool = False) -> None:
+        """`is_tidy`: this process has just had it written anew where that was needed."""
         self._path, self._manifest = folder / LOG, folder / MANIFEST
         self._lock = threading.Lock()
         self._at = self._whole = (b"", 0)
         """Of which file it was read up to where, and up to where its records are known to be whole."""
-        self.retire(lambda entry: False)
+        if not is_tidy:
+            self.retire(lambda entry: False)
 
     def append(self, record: Record) -> None:
         """On the disk when this returns."""

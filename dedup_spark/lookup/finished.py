@@ -80,7 +80,7 @@ def finished_run(tables: str) -> FinishedRun:
         raise ConfigError(f"the tables at {root} hold no finished run: run `dedup-spark run` first")
     before = [mark for mark in marks if mark["at"] <= cluster["at"]]
     extract, match = (_last(before, step, RunStatus.COMPLETE) or cluster for step in _MADE_BY)
-    notes = json.loads(match["notes"] or "{}")
+    notes = _parsed(match["notes"] or "{}", root)
     sketch = notes.get("sketch") if notes.get("engine") in _BY_SKETCHES else None
     return FinishedRun(
         root=root,
@@ -90,7 +90,7 @@ def finished_run(tables: str) -> FinishedRun:
         checked_at=max(mark["at"] for mark in marks if _is_checked(mark, cluster)),
         changed_at=max([cluster["at"], *(mark["at"] for mark, _ in _naming_versions(marks, cluster))]),
         versions=_versions(root, marks, cluster),
-        config=_config({"extract": extract, "match": match, "cluster": cluster}),
+        config=_config({"extract": extract, "match": match, "cluster": cluster}, root),
         floor=notes.get("floor"),
         sketch_filter=SketchFilter(**sketch) if sketch else None,
     )
@@ -146,13 +146,22 @@ _HARMLESS = (StepName.REPORT, StepName.RUN)
 """Steps that change none of the tables which are read here."""
 
 
-def _config(marks: Mapping[str, Mark]) -> Config:
+def _parsed(text: str, root: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:  # as forget leaves it where a setting named an image
+        raise ConfigError(
+            f"the settings of the last run at {root} were forgotten: give `dedup-spark run` once more"
+        ) from e
+
+
+def _config(marks: Mapping[str, Mark], root: str) -> Config:
     """Of each section the settings of its step. Settings that this version does not know are left out."""
     known = asdict(Config())
     given = {
         f"{section}.{key}": tuple(value) if isinstance(value, list) else value
         for section, mark in marks.items()
-        for key, value in json.loads(mark["config"])[section].items()
+        for key, value in _parsed(mark["config"], root)[section].items()
         if key in known[section]
     }
     return load_config(given=given)

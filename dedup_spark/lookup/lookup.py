@@ -71,6 +71,7 @@ class _State:
     reading: Reading
     reader: Reader
     searcher: Searcher
+    log: AddedLog
 
 
 class Lookup:
@@ -81,7 +82,7 @@ class Lookup:
         self._tables, self._options = tables, options
         run = finished_run(tables)
         self._cache, folder = cache_folder(run.root, options.cache), state_folder(run.root, options.state)
-        self._log, self._never = AddedLog(folder), NeverMatch(folder)
+        self._folder, self._log, self._never = folder, AddedLog(folder), NeverMatch(folder)
         self._adding, self._reloading = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
         self._readers: tuple[Reading, Reader] | None = None
@@ -322,9 +323,10 @@ class Lookup:
         judge = Judge(run.config, snapshot.model_id, max_weighed=self._options.max_weighed)
         added = Added(len(snapshot), snapshot.model_id)
         self._retire(run, snapshot)
-        with self._adding:  # what is added meanwhile waits: it must not join the state that goes
-            added.extend(self._log.read_all())
-            self._state = _State(run, reading, reader, Searcher(Library(snapshot, added), judge, self._never))
+        log_of_state = AddedLog(self._folder, is_tidy=True)  # each state reads on by itself, and nobody waits for that
+        added.extend(log_of_state.read_all())
+        searcher = Searcher(Library(snapshot, added), judge, self._never)
+        self._state = _State(run, reading, reader, searcher, log_of_state)
         self._forget_others(run)
         return self._state
 
@@ -363,7 +365,7 @@ class Lookup:
         has opened already, stays here until this one has it too."""
         with self._adding:
             state = self._state
-            state.searcher.library.added.extend(self._log.read()[1])
+            state.searcher.library.added.extend(state.log.read()[1])
             return state
 
     def _watch(self) -> None:
