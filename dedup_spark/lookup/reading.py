@@ -133,7 +133,7 @@ class _Model:
         self._asked = threading.Condition()
         self._is_closed = False
         self._embedder: Embedder = models.load(settings)
-        threading.Thread(target=self._work, name="model", daemon=True).start()
+        threading.Thread(target=self._work, name="look-up model", daemon=True).start()
 
     def ask(self, pixels: UInt8) -> Future[Float16]:
         future: Future[Float16] = Future()
