@@ -63,7 +63,7 @@ def test_wrong_extras_get_one_sentence(package: ModuleType, extras: str, said: s
 
 
 def test_every_extra_that_a_cluster_may_take_is_among_those_that_are_locked(package: ModuleType) -> None:
-    developers = {"cpu", "torch", "spark", "delta", "reader", "serve", "demo"}  # of `.venv`, which requirements.lock is made of
+    developers = {"cpu", "torch", "spark", "delta", "reader", "serve", "demo"}  # requirements.lock
     assert set(package.ONLY_ON_CLUSTERS) == set(EXTRAS) - developers
     assert set(package.EXTRAS.split(",")) <= set(package.ONLY_ON_CLUSTERS)
 
