@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.files import is_of_this_user_alone
 
 _CACHE, _STATE = ("XDG_CACHE_HOME", ".cache"), ("XDG_STATE_HOME", ".local/state")
 
@@ -57,8 +57,7 @@ def _folder(root: str, asked: str | None, variable: str, usual: str) -> Path:
 
 def _require_own(folder: Path) -> None:
     """Raise ConfigError where others could put files into a folder, or another one in its place."""
-    found = folder.lstat()
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022 or not stat.S_ISDIR(found.st_mode):
+    if not is_of_this_user_alone(folder) or not folder.is_dir():
         raise ConfigError(f"{folder}: expected a folder that this user alone may write, for what look-ups keep")
 
 

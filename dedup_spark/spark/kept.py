@@ -22,6 +22,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dedup_spark.store.files import is_of_this_user_alone
+
 CLASS_PATH = "SPARK_DIST_CLASSPATH"
 """What Spark's launcher puts behind its own jars."""
 _CHECKED = "-XX:+VerifySharedSpaces -Xlog:cds=off -Xlog:cds+dynamic=off"
@@ -43,17 +45,15 @@ def jars_of(coordinate: str, spark_home: str) -> list[str]:
     is gone, has changed, or could have been written by somebody else."""
     try:
         place = _list_of(coordinate, spark_home)
-        kept = json.loads(place.read_text(encoding="utf-8")) if _is_own(place.parent) and _is_own(place) else {}
+        kept = json.loads(place.read_text(encoding="utf-8")) if _are_own(place.parent, place) else {}
         fits = all(Path(path).stat().st_size == size and _is_trusted(Path(path)) for path, size in kept.items())
     except (OSError, ValueError, AttributeError):
         return []
     return list(kept) if fits else []
 
 
-def _is_own(path: Path) -> bool:
-    """Whether this user alone may change it. Raises OSError where it is not there."""
-    found = path.lstat()
-    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & _OF_OTHERS
+def _are_own(*paths: Path) -> bool:
+    return all(is_of_this_user_alone(path) for path in paths)
 
 
 def _is_trusted(jar: Path) -> bool:
@@ -91,7 +91,7 @@ def archive_of(java: str, spark_home: str, jars: list[str]) -> Path:
 def archive_options(archive: Path) -> str:
     """Options of Java that take classes out of an archive, where there is one that this user alone may change."""
     try:
-        is_there = _is_own(archive.parent) and _is_own(archive)
+        is_there = _are_own(archive.parent, archive)
     except OSError:
         return ""
     is_plain = _PLAIN_PATH.fullmatch(str(archive))

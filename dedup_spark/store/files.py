@@ -43,6 +43,12 @@ def open_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     return filesystem, path
 
 
+def is_of_this_user_alone(path: Path) -> bool:
+    """Whether nobody else may change a local file or folder; a link is neither. Raises OSError where it is gone."""
+    found = path.lstat()
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
 @functools.cache
 def private_folder(name: str) -> Path:
     """`<temporary folder>/dedup_spark-<uid>/<name>` of this machine, which this user alone may write into.
@@ -53,8 +59,7 @@ def private_folder(name: str) -> Path:
     shared = Path(tempfile.gettempdir()) / f"dedup_spark-{os.getuid()}"
     with suppress(FileExistsError):
         shared.mkdir(mode=0o700)
-    found = shared.lstat()
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+    is_ours = is_of_this_user_alone(shared) and shared.is_dir()
     folder = (shared if is_ours else Path(tempfile.mkdtemp(prefix="dedup_spark-"))) / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
