@@ -111,9 +111,8 @@ def _redacted(text: Column) -> Column:
 
 
 def first_line(error: Exception) -> str:
-    """What Spark says about the deepest cause of an error, without the trace."""
-    cause = getattr(error, "java_exception", None)
-    while cause is not None and cause.getCause() is not None:
-        cause = cause.getCause()
-    text = str(cause.getMessage() if cause is not None else error)
+    """What Spark says about the deepest cause of an error that says anything, without the trace."""
+    text, cause = str(error), getattr(error, "java_exception", None)
+    while cause is not None:  # a broken pipe to a Python worker that ended is an EOFException without a word
+        text, cause = cause.getMessage() or text, cause.getCause()
     return re.sub(r"\s+", " ", text.split("\n\tat ")[0]).strip()[:400]

@@ -24,6 +24,8 @@ _LOST = re.compile(r"most recent failure: Lost task \S+ in stage \S+ \(TID \d+\)
 _CAUSES = re.compile(r"^Caused by: (.+)", re.MULTILINE)
 _CALLING = "An error occurred while calling "
 """So py4j begins the text of an error of Java, before what it was."""
+_OF_A_CRASH = re.compile(r"(Python worker exited unexpectedly \(crashed\))\. Consider setting .*")
+"""Spark then names two settings of a debugger, which find nothing where the kernel has ended a process."""
 _IN_A_TASK = ("Job aborted", "org.apache.spark.executor.Executor$TaskRunner", "Python worker")
 
 
@@ -85,7 +87,8 @@ def _error_of_java(text: str) -> str:
 
 
 def _without_class(line: str) -> str:
-    return line.strip().removeprefix(": ").removeprefix("org.apache.spark.SparkException: ")
+    said = line.strip().removeprefix(": ").removeprefix("org.apache.spark.SparkException: ")
+    return _OF_A_CRASH.sub(r"\1: killed, or ended for lack of memory; the log of its executor says more", said)
 
 
 def _on_one_line(text: str) -> str:

@@ -125,3 +125,14 @@ def test_what_failed_outside_of_tasks_passes_as_it_is(error: BaseException) -> N
     with pytest.raises(type(error)) as e, told_in_a_sentence():
         raise error
     assert e.value is error
+
+
+def test_a_worker_that_was_killed_is_told_without_the_settings_of_a_debugger() -> None:
+    crashed = (
+        "Python worker exited unexpectedly (crashed). Consider setting 'spark.sql.execution.pyspark.udf.faulthandler."
+        "enabled' or'spark.python.worker.faulthandler.enabled' configuration to 'true' for the better Python traceback."
+    )
+    assert str(told(OF_JAVA.format(reason=crashed))) == (
+        "a task failed: Python worker exited unexpectedly (crashed): killed, or ended for lack of memory; the log of "
+        "its executor says more"
+    )
