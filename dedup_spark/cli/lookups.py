@@ -6,9 +6,12 @@ import argparse
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from dedup_spark.config import Config, load_config
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, SourceError
+from dedup_spark.kernels.decoding.images import ImageRejected
+from dedup_spark.lookup.never import KINDS
 
 Options = argparse.Namespace
 
@@ -27,12 +30,49 @@ def _lookup(options: Options, _: Config) -> Iterator[str]:
     from dedup_spark.lookup.text import answer_json, describe_answer
 
     _refuse_database(options)
+    _require_something(options)
+    if options.never_match is not None:
+        yield from _never_match(options)
+        return
     as_text = answer_json if options.json else describe_answer
     asked = {"exhaustive": options.exhaustive, "others": options.all}
     with Lookup.open(options.tables, Opened(cache=options.cache, state=options.state, reload_seconds=0)) as opened:
         for paths in itertools.batched(options.paths, _AT_ONCE):
             for path, answer in look_up_files(opened, paths, **asked):
                 yield as_text(path, answer)
+
+
+def _never_match(options: Options) -> Iterator[str]:
+    from dedup_spark.lookup.files import read_file
+    from dedup_spark.lookup.lookup import Lookup
+    from dedup_spark.lookup.lookup import Options as Opened
+
+    named: dict[str, Any] = dict(hash_of(text) for text in options.hash)
+    with Lookup.open(options.tables, Opened(cache=options.cache, state=options.state, reload_seconds=0)) as opened:
+        for kind, value in named.items():
+            opened.never_match(reason=options.never_match, **{kind: value})
+            yield f"{kind}={value}: matches nothing from now on"
+        for path in options.paths:
+            try:
+                opened.never_match(read_file(path, opened.max_bytes), reason=options.never_match)
+            except ImageRejected as e:
+                raise SourceError(f"{path}: {e.reason}: {e.message}; it is not on the list") from e
+            yield f"{path}: matches nothing from now on"
+
+
+def hash_of(text: str) -> tuple[str, str]:
+    """Kind and value of `KIND=HEX`. Raises ConfigError."""
+    kind, equals, value = text.partition("=")
+    if not equals or kind not in KINDS:
+        raise ConfigError(f"--hash {text}: expected one of {', '.join(KINDS)}, then = and the hash in hex")
+    return kind, value
+
+
+def _require_something(options: Options) -> None:
+    if options.hash and options.never_match is None:
+        raise ConfigError("--hash: only with --never-match REASON; look-ups are of images")
+    if not options.paths and not options.hash:
+        raise ConfigError("lookup: expected the path or URI of an image")
 
 
 def _serve(options: Options, _: Config) -> Iterator[str]:

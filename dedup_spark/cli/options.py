@@ -108,8 +108,16 @@ def _add_conditions(parser: argparse.ArgumentParser) -> None:
 
 def add_for_lookup(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "For example: dedup-spark lookup --tables demo/tables new.jpg; dedup-spark lookup --json uploads/*"
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="an image, by its path or URI")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="an image, by its path or URI")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each image instead of text")
+    parser.add_argument(
+        "--never-match", metavar="REASON",
+        help="look nothing up: let these images, and those of --hash, match nothing from now on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hash", action="append", default=[], metavar="KIND=HEX",
+        help="with --never-match: a content_hash, pixel_hash or phash; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="show also what was compared and is no copy, and why")
     parser.add_argument(
         "--exhaustive",

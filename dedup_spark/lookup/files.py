@@ -21,10 +21,16 @@ def look_up_files(lookup: Lookup, paths: Sequence[str], **how: bool) -> Iterator
         yield path, next(answers) if isinstance(outcome, bytes) else lookup.rejected(outcome)
 
 
-def _read(path: str, max_bytes: int) -> bytes | ImageRejected:
+def read_file(path: str, max_bytes: int) -> bytes:
+    """The bytes of a file or object. Raises ImageRejected where it cannot be read."""
     try:
         return read_object(canonical(path), max_bytes=max_bytes)
+    except OSError as e:
+        raise ImageRejected("store_unavailable", str(fault_of(e))) from e
+
+
+def _read(path: str, max_bytes: int) -> bytes | ImageRejected:
+    try:
+        return read_file(path, max_bytes)
     except ImageRejected as e:
         return e
-    except OSError as e:
-        return ImageRejected("store_unavailable", str(fault_of(e)))

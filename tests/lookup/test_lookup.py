@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dedup_spark.cli import main
 from dedup_spark.errors import ConfigError, DedupError
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.lookup.answers import Answer, Outcome
@@ -361,3 +363,45 @@ def test_one_of_many_is_near_where_a_pair_is(opened: Lookup) -> None:
     assert library.are_near(rows, rows[2:4]).tolist() == [row[2] or row[3] for row in near]
     assert [near[a][a] for a in rows] == [True] * 6
     assert not near[0][2]
+
+
+def test_the_command_lists_images_and_hashes_and_looks_nothing_up_meanwhile(
+    looked_up_tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logo = tmp_path / "logo.jpg"
+    logo.write_bytes(images_of_lake()[CAT])
+    place = ["--tables", str(looked_up_tables), "--cache", str(tmp_path / "cache"), "--state", str(tmp_path / "state")]
+    assert main(["lookup", *place, "--never-match", "a logo", str(logo), "--hash", f"content_hash={'ab' * 32}"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"content_hash={'ab' * 32}: matches nothing from now on", f"{logo}: matches nothing from now on"
+    ]  # fmt: skip
+    assert main(["lookup", *place, "--json", str(logo)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["outcome"], answer["reason"], answer["copies"]) == ("never_match", "a logo", [])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--hash", f"phash={'0' * 16}", "a.jpg"], "--hash: only with --never-match REASON"),
+        (["--never-match", "x", "--hash", "md5=00"], "--hash md5=00: expected one of content_hash, pixel_hash, phash"),
+        (["--never-match", "x", "--hash", "phash=zz"], "expected one of content_hash, pixel_hash, phash in hex"),
+        (["--never-match", "x"], "lookup: expected the path or URI of an image"),
+        ([], "lookup: expected the path or URI of an image"),
+    ],
+)
+def test_what_the_command_cannot_list_is_said_in_a_sentence(
+    looked_up_tables: Path, tmp_path: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--tables", str(looked_up_tables), "--cache", str(tmp_path / "cache"), "--state", str(tmp_path / "state")]
+    assert main(["lookup", *place, *words]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_not_listed(
+    looked_up_tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--tables", str(looked_up_tables), "--cache", str(tmp_path / "cache"), "--state", str(tmp_path / "state")]
+    assert main(["lookup", *place, "--never-match", "x", str(tmp_path / "nowhere.jpg")]) == 1
+    assert "nowhere.jpg: missing" in capsys.readouterr().err
+    assert not [*(tmp_path / "state").rglob("never_match.jsonl")]

@@ -22,6 +22,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.lookup.added_log import TooManyAdded
 from dedup_spark.lookup.answers import Answer, as_plain
 from dedup_spark.lookup.lookup import Lookup
+from dedup_spark.lookup.never import KINDS
 from dedup_spark.lookup.service.bodies import Held
 from dedup_spark.lookup.service.openapi import document
 from dedup_spark.lookup.service.uploads import Refused, Upload, drop_rest, fetch, read_upload, require_allowed
@@ -33,6 +34,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 Handle = Callable[[Request, Work], Awaitable[Response]]
 
 _RETRY_AFTER = {503: "1"}
+_LONGEST_REASON = 500
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src blob: data:"
 _FLAGS = {"": True, "1": True, "true": True, "0": False, "false": False}
@@ -54,6 +56,7 @@ def make_app(work: Work) -> Starlette:
             route("/v1/lookup", _lookup, "POST"),
             route("/v1/images", _add, "POST"),
             route("/v1/images", _remove, "DELETE"),
+            route("/v1/never-match", _never_match, "POST"),
             route("/v1/images/{image_id}", _image),
             route("/v1/images/{image_id}/thumbnail", _thumbnail),
             route("/v1/index", _index),
@@ -210,6 +213,33 @@ async def _remove(request: Request, work: Work) -> Response:
 
 def _removed(lookup: Lookup, _: float, uri: str, work: Work) -> int:
     return lookup.remove(_own_address(lookup, uri, work))
+
+
+async def _never_match(request: Request, work: Work) -> Response:
+    """An image in the body, or hashes in the query."""
+    named = {name: value for name in KINDS if (value := request.query_params.get(name))}
+    bits, reason = request.query_params.get("max_bits", "0"), request.query_params.get("reason", "")
+    if not bits.isdecimal() or len(bits) > 2 or len(reason) > _LONGEST_REASON:
+        raise Refused(400, f"expected max_bits as a number, and a reason of at most {_LONGEST_REASON} characters")
+    async with _receiving(request, work) as held:
+        upload = Upload() if named else await read_upload(request, work.settings, held)
+        if len(upload.images) + (upload.address is not None) + bool(named) != 1:
+            raise Refused(400, "expected one image, or hashes in the query")
+        listing = functools.partial(_listed, upload=upload, named=named, bits=int(bits), reason=reason, work=work)
+        refused = await work.run(listing, held)
+    return JSONResponse({"error": refused} if refused else {"listed": True}, 422 if refused else 201)
+
+
+def _listed(
+    lookup: Lookup, _: float, upload: Upload, named: dict[str, str], bits: int, reason: str, work: Work
+) -> str | None:
+    """Why an image could not be listed; None where it was."""
+    try:
+        (image,) = [None] if named else _images(lookup, upload, work)
+        lookup.never_match(image, max_bits=bits, reason=reason, **named)
+    except ImageRejected as e:
+        return f"{e.reason}: {e.message}"
+    return None
 
 
 def _id_of(request: Request) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import dedup_spark
 from dedup_spark.lookup.answers import Answer, Found, IndexState
+from dedup_spark.lookup.never import KINDS
 from dedup_spark.lookup.service.settings import ServiceSettings
 
 _PLAIN: dict[Any, dict[str, Any]] = {
@@ -20,7 +21,7 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
 _WHY = {
     400: "the request is not as described", 401: "no token, or another one", 403: "not allowed",
-    404: "no such image", 408: "the body came too slowly", 413: "too large", 422: "the image was not added",
+    404: "no such image", 408: "the body came too slowly", 413: "too large", 422: "the image was not added or listed",
     503: "not ready, or too many wait; Retry-After says when to come again", 504: "no answer in time",
     507: "too many additions are open",
 }  # fmt: skip
@@ -44,6 +45,7 @@ def _paths(settings: ServiceSettings) -> dict[str, Any]:
     answers = {"type": "object", "properties": {"answers": {"type": "array", "items": _ref(Answer)}}}
     added = {"type": "object", "properties": {"added": {"type": "boolean"}, "answer": _ref(Answer)}}
     removed = {"type": "object", "properties": {"removed": {"type": "integer"}}}
+    listed = {"type": "object", "properties": {"listed": {"type": "boolean"}}}
     flags = [_parameter("exhaustive", "boolean"), _parameter("others", "boolean")]
     image_id = {**_parameter("image_id", "string"), "in": "path", "required": True}
     asks = {"requestBody": _body(settings)}
@@ -54,6 +56,10 @@ def _paths(settings: ServiceSettings) -> dict[str, Any]:
                                                  504, 507, ok=201, parameters=[_parameter("uri", "string")]),
                        "delete": _operation("Take an image back that was added", removed, 400, 403, 404, 503,
                                             parameters=[_parameter("uri", "string")])},
+        "/v1/never-match": {"post": asks | _operation(
+            "Let an image, or hashes in hex, match nothing from now on", listed, 400, 403, 408, 413, 422, 503, 504,
+            ok=201, parameters=[*(_parameter(kind, "string") for kind in KINDS), _parameter("max_bits", "integer"),
+                        _parameter("reason", "string")])},
         "/v1/images/{image_id}": {"get": _operation("What is known of an image", {"type": "object"}, 404, 503,
                                                     parameters=[image_id])},
         "/v1/images/{image_id}/thumbnail": {"get": _operation("Its thumbnail, a JPEG", None, 404, 503,

@@ -256,6 +256,28 @@ def test_an_image_is_added_and_found_at_once(service: Service, lake: Path) -> No
     assert service.look(data)["copies"] == []
 
 
+def test_an_image_or_a_hash_is_listed_and_matches_nothing_from_then_on(service: Service) -> None:
+    logo = lookups.jpeg(lookups.photo("rocket.jpg").rotate(90, expand=True))
+    assert service.look(logo)["outcome"] != "never_match"
+    status, body, _ = service.ask("POST", "/v1/never-match?reason=our+logo", logo)
+    assert (status, body) == (201, {"listed": True})
+    answer = service.look(logo)
+    assert (answer["outcome"], answer["reason"]) == ("never_match", "our logo")
+    assert service.ask("POST", f"/v1/never-match?content_hash={'0a' * 32}")[0] == 201
+    for query, data, why in (
+        ("?phash=12", None, "expected one of content_hash, pixel_hash, phash in hex"),
+        (f"?phash={'0' * 16}&max_bits=9", None, "max_bits is of a pHash, and between 0 and 3"),
+        (f"?phash={'0' * 16}&max_bits=-1", None, "expected max_bits as a number"),
+        ("", None, "expected an image"),
+    ):
+        status, body, _ = service.ask("POST", f"/v1/never-match{query}", data)
+        assert (status, why in body["error"]) == (400, True), body
+    assert service.ask("POST", "/v1/never-match", b"GIF89a no picture")[0] == 201  # by its bytes
+    assert service.look(b"GIF89a no picture")["outcome"] == "never_match"
+    missing = json.dumps({"uri": "file:///etc/passwd"}).encode()
+    assert service.ask("POST", "/v1/never-match", missing, {"Content-Type": "application/json"})[0] == 403
+
+
 def test_an_image_is_described_and_shown(service: Service) -> None:
     [first, *_] = service.look(images_of_lake()[COFFEE])["copies"]
     status, facts, _ = service.ask("GET", f"/v1/images/{first['image_id']}")
