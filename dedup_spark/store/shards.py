@@ -33,6 +33,24 @@ def rows_within_memory(n_rows: int, vector_bytes: int | None) -> int:
     return max(256, int(n_rows / max(1, (vector_bytes or 0) / _USUAL_BYTES)))
 
 
+_ITEMS_PER_CORE = 16
+"""Work items of a match of everything for each core: enough that the last ones leave few cores idle. Four times as many
+shards are sixteen times as many items, each with its reads and its start."""
+
+_LEAST_ROWS = 4096
+"""Smaller shards cost more in files than they gain in parallel work."""
+
+
+def rows_per_shard(n_vectors: int, n_cores: int, max_rows: int) -> int:
+    """Rows of a shard such that every two shards make _ITEMS_PER_CORE work items a core, at most `max_rows`.
+
+    S shards make S^2 / 2 items, so S is the root of twice the items. The survey has a task for each shard: up to 32
+    cores that is one for each core, above it a task is at most some seconds of one product.
+    """
+    n_shards = math.ceil(math.sqrt(2 * _ITEMS_PER_CORE * n_cores))
+    return min(max_rows, max(_LEAST_ROWS, -(-n_vectors // n_shards)))
+
+
 def usual_cells(n_vectors: int) -> int:
     """Cells of an index of so many vectors where no setting says how many: half the square root, at most 16,384."""
     return max(1, min(_MOST_USUAL_CELLS, round(math.sqrt(n_vectors) / 2)))

@@ -153,6 +153,24 @@ def test_the_index_is_kept_where_it_was_asked_for(tmp_path: Path) -> None:
     assert shards.read_shard(str(tmp_path), PATH, sha256, index_file=(PATH, sha256)).index.ntotal == 60
 
 
+# --- how many rows
+
+
+@pytest.mark.parametrize(
+    ("n_vectors", "n_cores", "rows"),
+    [
+        (100_000_000, 1400, 65_536),  # 1,526 shards and 1.2 million items, as index.max_shard_rows says
+        (10_000_000, 1400, 47_170),  # 212 shards, 22,472 items: 16 a core
+        (200_000, 2, 25_000),
+        (200_000, 32, 6_250),  # as many shards as cores: each has one in the survey
+        (30_000, 2, 4096),
+        (5, 64, 4096),
+    ],
+)
+def test_shards_are_so_many_that_a_core_has_sixteen_items(n_vectors: int, n_cores: int, rows: int) -> None:
+    assert shards.rows_per_shard(n_vectors, n_cores, 65_536) == rows
+
+
 # --- what stays in memory
 
 

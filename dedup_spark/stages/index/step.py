@@ -44,7 +44,6 @@ _SHARD_FILE = Columns(
     "index_sha256 string"
 )
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
-_ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _build(
     trained = train_type(vectors, n_vectors, centroids, settings)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids, settings, share))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
-    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings)
+    rows_per_shard = shards.rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings.max_shard_rows)
     shard_of = pack_cells(sizes, rows_per_shard)
     places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
     folder = f"{shards.FOLDER}/{build}"
@@ -216,11 +215,6 @@ def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
             "which cannot be compared: extract into other tables, or go back to the settings of the first model"
         )
     return next(iter(counts.items()), ("", 0))
-
-
-def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
-    """Rows per shard, so few that pairs of shards keep every core busy, and at most index.max_shard_rows."""
-    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (4 * parallelism))))
 
 
 def _centroid_rows(
