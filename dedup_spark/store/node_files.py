@@ -1,8 +1,8 @@
 """Files below the tables root as files of this machine, for executors that map them: each is read once an executor.
 
 A file of a disk is mapped where it lies. One of an object store is copied, by the first worker that asks, into a folder
-below Spark's local directories, which ends with the executor; the others wait for it and map the same pages. Either is
-compared with its SHA-256 once, by the worker that came first, and never again by those of the same executor.
+below Spark's local directories, which end with the executor (on YARN with the application, whose executors share them);
+the others wait for it and map the same pages. Either is compared with its SHA-256 once, by the worker that came first.
 
 Copies take at most half of what the disk has for them; those used longest ago make room. A file that somebody has open
 or mapped survives that, as its name goes and its bytes stay.
@@ -138,15 +138,21 @@ def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 
 def _folder_for(sha256: str) -> Path:
-    """Of this executor; where it has several disks, files are spread over them."""
-    folders = _folders(os.environ.get("SPARK_LOCAL_DIRS", ""))
+    """Where several disks may be used, files are spread over them."""
+    folders = _folders(_local_dirs())
     return folders[int(sha256[:8], 16) % len(folders)]
+
+
+def _local_dirs() -> str:
+    """Directories of this executor, as Spark names them to its Python workers, with commas between; in a container of
+    YARN those of the application, which all its executors on the machine have in common. They end with their owner."""
+    return os.environ.get("LOCAL_DIRS" if "CONTAINER_ID" in os.environ else "SPARK_LOCAL_DIRS", "")
 
 
 @functools.cache
 def _folders(local_dirs: str) -> tuple[Path, ...]:
-    """In the directories that Spark names to its Python workers, which bear names that nobody can know and go with the
-    executor. Where there is none that this user alone may write to, and outside of Spark: one of this process."""
+    """One in each directory; where there is none that this user alone may write to, and outside of Spark, one of this
+    process."""
     folders = (Path(name) / _FOLDER for name in local_dirs.split(",") if name)
     return tuple(folder for folder in folders if _is_made(folder)) or (_folder_of_this_process(),)
 

@@ -25,6 +25,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of an executor with one disk."""
     (tmp_path / "disk").mkdir()
     monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "disk"))
+    monkeypatch.delenv("CONTAINER_ID", raising=False)
     yield tmp_path / "disk" / "dedup_spark-files"
     MemoryFileSystem.store.clear()
 
@@ -177,6 +178,19 @@ def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, node: Pat
     assert list(node.iterdir()) == []
     with local_file(*asked) as path:
         assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_executors_of_one_application_on_yarn_share_the_copies_of_a_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: Path
+) -> None:
+    (tmp_path / "application").mkdir()
+    monkeypatch.setenv("LOCAL_DIRS", str(tmp_path / "application"))
+    asked = put("memory://tables/a", b"x")
+    content(*asked)
+    assert copies(node) == {asked[1]}  # outside of a container the name means nothing
+    monkeypatch.setenv("CONTAINER_ID", "container_1_0001_01_000002")
+    content(*asked)
+    assert copies(tmp_path / "application" / "dedup_spark-files") == {asked[1]}
 
 
 def test_directories_that_cannot_be_written_to_leave_the_others(
