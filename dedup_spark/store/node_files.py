@@ -30,7 +30,7 @@ REBUILD = "rebuild the index: `dedup-spark index --force` with the same --lake a
 _FOLDER = "dedup_spark-files"
 _SHARE_OF_DISK = 0.5
 _LOCKS = 256
-"""Two files may share a lock, and then wait for each other."""
+"""Files that share one are fetched one after the other."""
 
 
 class _Count:
@@ -47,6 +47,8 @@ def bytes_read() -> int:
 @contextmanager
 def local_file(uri: str, sha256: str) -> Iterator[Path]:
     """The path of a file on this machine, checked. It is to be opened inside: later its name may be gone.
+
+    Not to be used inside another one: two files may share a lock, and a process would wait for itself.
 
     Raises:
         ArtifactError: the file is missing, or is not the one of this SHA-256 (hex).

@@ -96,7 +96,7 @@ def test_the_copies_used_longest_ago_make_room_and_those_in_use_stay(
     for n in (0, 1, 2):
         content(*asked[n])
         os.utime(node / asked[n][1], ns=(n, n))
-    with local_file(*asked[0]) as held:  # used again, and in use
+    with local_file(*asked[0]) as held:  # used again, and in use; these five share no lock
         content(*asked[3])
         assert copies(node) == {asked[n][1] for n in (0, 2, 3)}
         os.utime(held, ns=(0, 0))

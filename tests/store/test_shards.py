@@ -15,6 +15,7 @@ from cachetools import LRUCache, cached
 from fabricated import NO_OWN_INDEX
 from fsspec.implementations.memory import MemoryFileSystem
 
+from dedup_spark.columns import Columns
 from dedup_spark.errors import ArtifactError
 from dedup_spark.kernels.faiss_index import fill_index
 from dedup_spark.kernels.joins.base import Block
@@ -23,6 +24,7 @@ from dedup_spark.kernels.joins.sketch import sketch_block
 from dedup_spark.kernels.joins.sketches import SketchFilter
 from dedup_spark.kernels.vectors import nearest_cells, train_centroids
 from dedup_spark.store import files, shards
+from dedup_spark.store.schema import SHARDS
 
 PATH = "shard_files/r1/shard-00000.faiss"
 
@@ -238,6 +240,11 @@ def test_the_usual_index_answers_as_that_of_the_file_does(tmp_path: Path) -> Non
     ours, file = read_row(str(tmp_path), row, with_index=True).index, faiss.read_index(str(tmp_path / row["path"]))
     queries = rows(9, 14)[1].astype(np.float32)
     assert all(np.array_equal(*found) for found in zip(ours.search(queries, 5), file.search(queries, 5), strict=True))
+
+
+def test_the_columns_of_a_row_are_those_of_the_files_in_order() -> None:
+    assert tuple(Columns(shards.FILES_DDL)) == shards.ShardFiles._fields
+    assert SHARDS.schema.only(*shards.ShardFiles._fields).types == Columns(shards.FILES_DDL).types
 
 
 # --- how many rows
