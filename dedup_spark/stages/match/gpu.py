@@ -28,7 +28,7 @@ _MEASURED = Columns("exact_ns double, exact_unusable string, faiss_ns double, fa
 
 @dataclass(frozen=True)
 class GpuSpeeds:
-    """Nanoseconds per comparison on a GPU, for all cores that its task holds; None: not there, or not asked for.
+    """Nanoseconds per comparison of a task that holds a GPU, by the clock; None: not there, or not asked for.
 
     `exact_unusable` says why exact_gpu cannot be chosen, `faiss_unusable` why FAISS cannot use the GPU.
     """
@@ -72,12 +72,11 @@ def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: Mat
 
     row = first.mapInArrow(measure, _MEASURED.ddl, profile=share.profile).first()
     assert row is not None
-    exact_ns, faiss_ns = (None if ns is None else float(ns) * share.cpus for ns in (row["exact_ns"], row["faiss_ns"]))
-    return GpuSpeeds(exact_ns, faiss_ns, row["faiss_unusable"], row["exact_unusable"])
+    return GpuSpeeds(row["exact_ns"], row["faiss_ns"], row["faiss_unusable"], row["exact_unusable"])
 
 
 def speeds_on_shard(shard: Shard, gpus: float, settings: MatchSettings) -> dict[str, float | str | None]:
-    """In a task that holds a GPU: the values of _MEASURED, for one core.
+    """In a task that holds a GPU: the values of _MEASURED.
 
     Raises:
         ConfigError: match.engine=exact_gpu, and PyTorch is missing; or PyTorch does not see the GPU.
