@@ -93,7 +93,7 @@ def _match_embeddings(
     chosen = _kept_choice(run, waves, survey, share) or _choose_engine(run, given, wanted, survey, share)
 
     sources = by_hash.result()  # nothing else runs while the join shows its progress
-    joining = JoinSettings.of(tables.root, chosen, settings, share.gpus)
+    joining = JoinSettings.of(tables.root, chosen, settings, share.gpus, share.cpus)
     join = Join(run, wanted.items, chosen, joining, share.profile if chosen.needs_gpu else None)
     pairs, totals = join.find(waves, guard)
     faiss_report.say_what_searches_came_to(run, totals)

@@ -5,8 +5,9 @@ Memory of a task: two shards, their sketches, and the tiles of `kernels/joins/ba
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,9 +25,9 @@ from dedup_spark.kernels.joins.faiss_ivf import SearchCounts
 from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
 from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
 from dedup_spark.kernels.joins.sketches import SketchFilter
-from dedup_spark.stages.match.engine_choice import EXACT, Choice
+from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.stages.match.faiss_task import FaissSettings, search_shards
-from dedup_spark.stages.match.gpu import open_device
+from dedup_spark.stages.match.gpu_task import GpuJoin
 from dedup_spark.store.shards import Shard, bounded_cache, index_file_of, read_shard
 
 JOINED = Columns(
@@ -54,9 +55,13 @@ class JoinSettings:
     seed: int
     max_pairs_per_image: int
     gpus_per_task: float = 0.0
+    threads: int = 1
+    """That score candidates of exact_gpu: the cores that its task holds."""
 
     @classmethod
-    def of(cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0) -> Self:
+    def of(
+        cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0, threads: int = 1
+    ) -> Self:
         """Those of the engine chosen. `root`: of the tables."""
         return cls(
             root=root,
@@ -70,6 +75,7 @@ class JoinSettings:
             seed=settings.seed,
             max_pairs_per_image=settings.max_pairs_per_image,
             gpus_per_task=gpus_per_task,
+            threads=threads if chosen.engine == "exact_gpu" else 1,
         )
 
     @property
@@ -82,26 +88,44 @@ def join_items(
     batches: Iterable[pa.RecordBatch], settings: JoinSettings, n_pairs: Accumulator[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Work items (see work_items.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
-    for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+    items = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    if settings.engine == "exact_gpu":
+        yield from _join_on_gpu(items, settings, n_pairs)
+        return
+    for item in items:
         a, b = _shards_of(item, settings)
         counts = SearchCounts()
         proposed = propose(a, b, settings, counts)
         yield from _join_item(item["item"], (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
 
 
-def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
+def _join_on_gpu(
+    items: Iterator[dict[str, Any]], settings: JoinSettings, n_pairs: Accumulator[int] | None
+) -> Iterator[pa.RecordBatch]:
+    first = next(items, None)
+    if first is None:
+        return  # a task without items need not start PyTorch
+    join = GpuJoin(settings.gpus_per_task, (settings.floor, settings.neighbours, settings.min_similarity))
+    read = functools.partial(_shards_of, settings=settings, read=join.read)
+    for item, (a, b) in join.shards_ahead(itertools.chain([first], items), read):
+        blocks = a.block, b.block if b else None
+        yield from _join_item(item["item"], blocks, join.candidates(*blocks), settings, n_pairs, SearchCounts())
+
+
+def _shards_of(
+    item: dict[str, Any], settings: JoinSettings, read: Callable[..., Shard] = read_shard
+) -> tuple[Shard, Shard | None]:
     """The two shards of an item, each read once; None where it joins a shard with itself."""
     a_file, b_file = ((settings.root, item[f"{side}_path"], item[f"{side}_sha256"]) for side in "ab")
     a_index, b_index = (index_file_of(item, f"{side}_") if settings.engine == "faiss_ivf" else None for side in "ab")
-    return read_shard(*a_file, a_index), None if a_file == b_file else read_shard(*b_file, b_index)
+    return read(*a_file, a_index), None if a_file == b_file else read(*b_file, b_index)
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:
-    """Rows that the engine proposes; with `b` None: pairs within `a`. `counts` are those of faiss_ivf."""
+    """Rows that an engine other than exact_gpu proposes; with `b` None: pairs within `a`. `counts`: of faiss_ivf."""
     a_block, b_block = a.block, b.block if b else None
-    if settings.engine in EXACT:
-        device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact_join(a_block, b_block, settings.lowest, device)
+    if settings.engine == "exact":
+        return exact_join(a_block, b_block, settings.lowest)
     if settings.engine == "faiss_ivf":
         return search_shards(a, b, settings.faiss, settings.gpus_per_task, counts)
     assert settings.sketch_filter is not None
@@ -140,7 +164,8 @@ def _join_item(
     a, b = blocks
     base = a if b is None else b
     allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(base)))
-    for found in score_candidates(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
+    wanted = settings.floor, settings.neighbours, settings.min_similarity
+    for found in score_candidates(a, b, proposed, *wanted, settings.threads):
         n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_candidates
         if n_found > allowed:
             break

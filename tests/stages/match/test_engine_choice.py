@@ -57,8 +57,9 @@ def test_what_exact_gpu_scores_on_the_cores_of_its_task_is_in_its_cost() -> None
 
 
 def test_the_settings_of_the_join_are_those_of_the_choice() -> None:
-    joining = JoinSettings.of("/t", Choice("exact_gpu", 1.0, 0.3), SETTINGS, gpus_per_task=0.5)
-    assert (joining.engine, joining.floor, joining.gpus_per_task) == ("exact_gpu", 0.3, 0.5)
+    joining = JoinSettings.of("/t", Choice("exact_gpu", 1.0, 0.3), SETTINGS, gpus_per_task=0.5, threads=7)
+    assert (joining.engine, joining.floor, joining.gpus_per_task, joining.threads) == ("exact_gpu", 0.3, 0.5, 7)
+    assert JoinSettings.of("/t", Choice("exact", 1.0, 0.3), SETTINGS, threads=7).threads == 1
 
 
 def scans(faiss_ns: float = 20.0, probed: float = 0.03, **facts: Any) -> Survey:
