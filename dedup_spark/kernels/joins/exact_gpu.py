@@ -147,7 +147,9 @@ class _Join:
         self._a, self._b, self._within = a, b or a, b is None
         self._wanted = wanted
         self._bounds_a, self._bounds_b = bounds.of(self._a), bounds.of(self._b)
-        self._ranked: torch.cuda.Event | None = None
+        device = self._a.rows.device
+        self._ranked = recorded(torch.cuda.current_stream(device)) if device.type == "cuda" else None
+        """Passes when the bounds are there, and then when the last tile has raised them."""
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
         """Slices of rows and columns, multiples of GROUP; of a join within a block the part that holds i < j."""
@@ -183,7 +185,7 @@ class _Join:
         self, rows: slice, cols: slice, groups: torch.Tensor, groups_of_cols: torch.Tensor, lane: _Lane
     ) -> None:
         """One tile after the other, as two may have rows in common."""
-        if self._ranked is not None and lane.stream is not None:
+        if lane.stream is not None and self._ranked is not None:
             lane.stream.wait_event(self._ranked)
         n = self._wanted.k + 1
         for bounds, part, best in ((self._bounds_a, rows, groups), (self._bounds_b, cols, groups_of_cols.T)):
