@@ -97,7 +97,15 @@ def timed(lake: Lake, join: Join, low: float) -> tuple[float, Keys, int]:
 
 
 def exact_of(lake: Lake, low: float, device: str | None) -> Join:
-    return lambda a, b: exact_join(lake.blocks[a], None if b is None else lake.blocks[b], low, device)
+    def join(a: int, b: int | None) -> Candidates:
+        blocks = lake.blocks[a], None if b is None else lake.blocks[b]
+        if device is None:
+            return exact_join(*blocks, low)
+        from dedup_spark.kernels.joins.exact_gpu import Wanted, exact_gpu_join  # PyTorch is not needed without a GPU
+
+        return exact_gpu_join(*blocks, Wanted(low, 0, low), device)
+
+    return join
 
 
 def sketch_of(lake: Lake, low: float, recall: float) -> Join:

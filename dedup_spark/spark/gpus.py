@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.spark.executors import ask_an_executor
+from dedup_spark.spark.executors import ask_an_executor, n_executors
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,16 @@ def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
     asked = match.gpus_per_task
     by_engine = {"auto": asked, "faiss_ivf": asked, "exact_gpu": asked if asked > 0 else 1.0}
     return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
+
+
+def gpu_tasks_at_once(spark: SparkSession, share: TaskShare) -> int:
+    """How many tasks with this share run at the same time on the executors that are there; 0 where it has no GPU."""
+    if not share.gpus:
+        return 0
+    n_gpus, cores = _gpus_per_executor(spark.sparkContext.getConf()) or 1.0, _executor_cores(spark)
+    by_gpus = int(n_gpus / share.gpus + 1e-6)  # 1 / 0.1 of a GPU are ten tasks
+    by_cores = cores // share.cpus if cores else by_gpus
+    return max(1, min(by_gpus, by_cores)) * n_executors(spark)
 
 
 def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> TaskShare:

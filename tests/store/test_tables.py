@@ -27,6 +27,7 @@ from dedup_spark.store.table_format import Format, write_format
 from dedup_spark.store.tables import Tables, parts_of_name, quoted_name
 from dedup_spark.store.view_definitions import VIEWS
 from dedup_spark.store.views import create_views, open_views
+from dedup_spark.vocabulary import StepName
 
 Row = dict[str, Any]
 
@@ -159,11 +160,11 @@ def test_an_update_shuffles_no_row_of_the_table_where_its_rows_are_broadcast(tab
 @pytest.mark.usefixtures("broadcasts_if_told")
 def test_deleting_progress_shuffles_no_row_of_it(tables: Tables) -> None:
     rows_of_work = local_relation(tables.spark, [(i, i * i) for i in range(20)], "item int, n_found int")
-    tables.add_progress("work", rows_of_work)
+    tables.add_progress(StepName.EMBED, "work", rows_of_work)
     done = local_relation(tables.spark, [(3,), (4,)], "item int")
-    found = joins_of(tables.spark, lambda: tables.delete_progress("work", done), "item")
+    found = joins_of(tables.spark, lambda: tables.delete_progress(StepName.EMBED, "work", done), "item")
     assert found == {"BroadcastHashJoin"}
-    left = tables.read_progress("work")
+    left = tables.read_progress(StepName.EMBED, "work")
     assert left is not None
     assert left.count() == 18
 
@@ -364,18 +365,18 @@ def test_what_killed_runs_staged_is_swept_and_what_a_live_plan_staged_is_not(tab
 
 
 def test_progress_outlives_what_others_drop_and_sweep(tables: Tables) -> None:
-    assert tables.read_progress("model") is None
-    tables.add_progress("model", tables.spark.range(3))
-    tables.add_progress("model", tables.spark.range(3, 5))
-    tables.add_progress("another", tables.spark.range(9))
+    assert tables.read_progress(StepName.EMBED, "model") is None
+    tables.add_progress(StepName.EMBED, "model", tables.spark.range(3))
+    tables.add_progress(StepName.EMBED, "model", tables.spark.range(3, 5))
+    tables.add_progress(StepName.EMBED, "another", tables.spark.range(9))
     tables.drop_staged()
     tables.sweep_staged()
-    tables.drop_progress(keep="model")
-    found = tables.read_progress("model")
+    tables.drop_progress(StepName.EMBED, keep="model")
+    found = tables.read_progress(StepName.EMBED, "model")
     assert found is not None
     assert found.count() == 5
-    assert tables.read_progress("another") is None
-    tables.drop_progress()
+    assert tables.read_progress(StepName.EMBED, "another") is None
+    tables.drop_progress(StepName.EMBED)
     assert not Path(tables.root, "_embed").exists()
 
 

@@ -43,6 +43,7 @@ from dedup_spark.stages.reading.slices import broadcast_images, in_slice, slice_
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     n_pending = pending.count()
     if not n_pending:
         run.count(embedded=0)
-        tables.drop_progress()  # left by an embedding that was killed at its very end
+        tables.drop_progress(StepName.EMBED)  # left by an embedding that was killed at its very end
         return
     tables.fence(FEATURES)
     if settings.signature.from_thumbnail:
@@ -82,7 +83,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
     finish_given(run, settings)
     tables.drop_staged()
-    tables.drop_progress()
+    tables.drop_progress(StepName.EMBED)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
@@ -102,12 +103,12 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     tables = run.tables
     content = content_of(tables.spark, config.vectors) if is_given(config) else ""
     name = _progress_name(settings, content)
-    tables.drop_progress(keep=name)
+    tables.drop_progress(StepName.EMBED, keep=name)
     todo = _addresses(run, settings, pending)
-    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
+    tables.add_progress(StepName.EMBED, name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
     if not is_given(config):  # the table that gave no vector is the same now: see _progress_name
         _forget_not_given(tables, name, todo)
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
     todo = tables.stage("todo", todo.drop("thumbnail").orderBy("reading_key"))  # so a slice reads its own part
@@ -132,10 +133,10 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
-        tables.add_progress(name, new.select(FEATURES.column_names))
+        tables.add_progress(StepName.EMBED, name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     return _still_right(tables, done, pending) if done is not None else pending.limit(0)
 
 
@@ -144,13 +145,13 @@ def _forget_not_given(tables: Tables, name: str, todo: DataFrame) -> None:
 
     Those of another lake stay, as only the command for that lake can do them again.
     """
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     if done is None:
         return
     without = done.where("embedding IS NULL").select("image_id")
     again = tables.stage("not_given", without.join(todo.select("image_id"), "image_id", "left_semi"))
     if not again.isEmpty():
-        tables.delete_progress(name, again)
+        tables.delete_progress(StepName.EMBED, name, again)
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:

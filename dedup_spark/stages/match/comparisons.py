@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.stages.match import increment, neighbours, work_items
+from dedup_spark.stages.match import increment, neighbours
 from dedup_spark.stages.match.inputs import Inputs
+from dedup_spark.stages.match.work_items import WorkItems
+from dedup_spark.stages.representatives import set_name
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, PAIRS
 from dedup_spark.store.shards import rows_within_memory
@@ -18,10 +20,13 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Work items, their number and cost, and the pairs known before. `known` None: everything is compared anew."""
+    """Work items, their cost, and the pairs known before. `known` None: everything is compared anew.
 
-    items: DataFrame
-    n_items: int
+    `name` is equal for two runs that compare the same images of the same index in the same items.
+    """
+
+    name: str
+    items: WorkItems
     n_images: int
     n_comparisons: float
     known: DataFrame | None
@@ -38,15 +43,18 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
     ids = tables.stage(
         "to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, settings.neighbours)
     )
-    n_to_compare = ids.count()
+    counted = ids.agg(F.count("*"), F.bit_xor(F.xxhash64("image_id"))).first()
+    assert counted is not None
+    n_to_compare, hashed = counted
     if n_to_compare > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)
     n_files = n_query_files(n_to_compare, run.config.index.max_shard_rows, given.vector_bytes)
     files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
-    items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
+    name = f"{n_files} files of {set_name(n_to_compare, hashed)}"
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
-    return Comparisons(items, n_files * given.n_shards, n_to_compare, float(n_to_compare) * given.n_embedded, known)
+    items = WorkItems(files, given.shard_rows, n_files, given.n_shards)
+    return Comparisons(name, items, n_to_compare, float(n_to_compare) * given.n_embedded, known)
 
 
 def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> int:
@@ -55,9 +63,8 @@ def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> in
 
 
 def _all_with_all(given: Inputs) -> Comparisons:
-    n, n_shards = given.n_embedded, given.n_shards
-    items = work_items.all_items(given.shard_rows, n_shards)
-    return Comparisons(items, n_shards * (n_shards + 1) // 2, n, n * (n - 1) / 2, None)
+    n = given.n_embedded
+    return Comparisons("all", WorkItems.among(given.shard_rows, given.n_shards), n, n * (n - 1) / 2, None)
 
 
 def _write_queries(run: Run, given: Inputs, vectors: DataFrame, n_files: int) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class Inputs:
     shard_rows: DataFrame
     n_shards: int
     cells: CellsFile | None  # of the index, where it has shards
+    files_hash: str  # of the files of the shards, so of the vectors and their order in them
     index_type: str  # of what faiss_ivf searches
     fingerprint: str
     is_remembered: bool  # rows of densities have this fingerprint
@@ -84,10 +86,16 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
         cells=ShardFiles.of(index[0].asDict()).cells if index else None,
+        files_hash=_hash_of_files(index),
         index_type=index_type,
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )
+
+
+def _hash_of_files(index: list[Row]) -> str:
+    names = (f"{row['shard']} {row['path']} {row['sha256']} {row['index_sha256']}\n" for row in index)
+    return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
 def _chosen_cells(run: Run, n_indexed: int) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -25,9 +25,9 @@ from dedup_spark.kernels.joins.faiss_ivf import SearchCounts
 from dedup_spark.kernels.joins.routed import Routed, routed_join
 from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_join
 from dedup_spark.kernels.joins.sketches import SketchFilter
-from dedup_spark.stages.match.engine_choice import EXACT, Choice
+from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.stages.match.faiss_task import FaissSettings, search_shards
-from dedup_spark.stages.match.gpu import open_device
+from dedup_spark.stages.match.gpu_task import GpuJoin
 from dedup_spark.store.node_files import bytes_read
 from dedup_spark.store.shards import Shard, ShardFiles, bounded_cache, read_shard
 
@@ -57,9 +57,13 @@ class JoinSettings:
     seed: int
     max_pairs_per_image: int
     gpus_per_task: float = 0.0
+    threads: int = 1
+    """That score candidates of exact_gpu: the cores that its task holds."""
 
     @classmethod
-    def of(cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0) -> Self:
+    def of(
+        cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0, threads: int = 1
+    ) -> Self:
         """Those of the engine chosen. `root`: of the tables."""
         return cls(
             root=root,
@@ -73,6 +77,7 @@ class JoinSettings:
             seed=settings.seed,
             max_pairs_per_image=settings.max_pairs_per_image,
             gpus_per_task=gpus_per_task,
+            threads=threads if chosen.engine == "exact_gpu" else 1,
         )
 
     @property
@@ -85,28 +90,47 @@ def join_items(
     batches: Iterable[pa.RecordBatch], settings: JoinSettings, n_pairs: Accumulator[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Work items (see work_items.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
-    for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+    items = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    if settings.engine == "exact_gpu":
+        yield from _join_on_gpu(items, settings, n_pairs)
+        return
+    read = functools.partial(read_shard, settings.root, with_index=settings.engine == "faiss_ivf")
+    for item in items:
         before = bytes_read()
-        a, b = _shards_of(item, settings)
+        a, b = _shards_of(item, read)
         end = {"item": item["item"], "read_bytes": bytes_read() - before}
         counts = SearchCounts()
         proposed = propose(a, b, settings, counts)
         yield from _join_item(end, (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
 
 
-def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
+def _join_on_gpu(
+    items: Iterator[dict[str, Any]], settings: JoinSettings, n_pairs: Accumulator[int] | None
+) -> Iterator[pa.RecordBatch]:
+    first = next(items, None)
+    if first is None:
+        return  # a task without items need not start PyTorch
+    join = GpuJoin(settings.gpus_per_task, (settings.floor, settings.neighbours, settings.min_similarity))
+    read = functools.partial(_shards_of, read=functools.partial(join.read, settings.root))
+    before = bytes_read()
+    for item, (a, b) in join.shards_ahead(itertools.chain([first], items), read):
+        so_far = bytes_read()  # a thread reads ahead: an item is charged for what has come since the one before
+        end, before = {"item": item["item"], "read_bytes": so_far - before}, so_far
+        blocks = a.block, b.block if b else None
+        yield from _join_item(end, blocks, join.candidates(*blocks), settings, n_pairs, SearchCounts())
+
+
+def _shards_of(item: dict[str, Any], read: Callable[[ShardFiles], Shard]) -> tuple[Shard, Shard | None]:
     """The two shards of an item, each read once; None where it joins a shard with itself."""
     a, b = (ShardFiles.of(item, f"{side}_") for side in "ab")
-    read = functools.partial(read_shard, settings.root, with_index=settings.engine == "faiss_ivf")
     return read(a), None if a == b else read(b)
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:
-    """Rows that the engine proposes; with `b` None: pairs within `a`. `counts` are those of faiss_ivf."""
+    """Rows that an engine other than exact_gpu proposes; with `b` None: pairs within `a`. `counts`: of faiss_ivf."""
     a_block, b_block = a.block, b.block if b else None
-    if settings.engine in EXACT:
-        device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact_join(a_block, b_block, settings.lowest, device)
+    if settings.engine == "exact":
+        return exact_join(a_block, b_block, settings.lowest)
     if settings.engine == "faiss_ivf":
         return search_shards(a, b, settings.faiss, settings.gpus_per_task, counts)
     assert settings.sketch_filter is not None
@@ -141,7 +165,8 @@ def _join_item(
     a, b = blocks
     base = a if b is None else b
     allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(base)))
-    for found in score_candidates(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
+    wanted = settings.floor, settings.neighbours, settings.min_similarity
+    for found in score_candidates(a, b, proposed, *wanted, settings.threads):
         n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_candidates
         if n_found > allowed:
             break

@@ -27,6 +27,7 @@ from dedup_spark.store.delta_sql import newest_commit
 from dedup_spark.store.reader import read_table
 from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, RUNS
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import StepName
 
 URIS = ("edits/original.jpg", "photos/coffee.jpg", "broken/truncated.jpg")
 PREFIX = "singles/"
@@ -75,7 +76,7 @@ def leave_copies_everywhere(tables: Tables, lake: Path) -> None:
     features = tables.read(FEATURES)
     features.write.parquet(str(root / "_staging/guest-99990101-000000-abcd/rows"))
     features.write.parquet(str(root / "_staging/run-20200101-000000-abcd/rows"))
-    tables.add_progress("0123456789abcdef", features.select(FEATURES.column_names))
+    tables.add_progress(StepName.EMBED, "0123456789abcdef", features.select(FEATURES.column_names))
     data = next(path for path in (root / "features").glob("*.parquet"))
     shutil.copy(data, root / "features/part-00000-of-nobody.parquet")
     (root / "shard_files/killed").mkdir()
