@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.stages.match import increment, neighbours, work_items
 from dedup_spark.stages.match.inputs import Inputs
 from dedup_spark.store.runs import Run
@@ -18,13 +19,15 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Work items, their number and cost, and the pairs known before. `known` None: everything is compared anew."""
+    """Work items, their number and cost, and what is known from before: pairs, and the (image_id, complete_above) of
+    lists of neighbours that may lack some. `known` None: everything is compared anew."""
 
     items: DataFrame
     n_items: int
     n_images: int
     n_comparisons: float
     known: DataFrame | None
+    incomplete: DataFrame | None = None
 
 
 def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparisons:
@@ -33,20 +36,20 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
         return _all_with_all(given)
     tables, settings = run.tables, run.config.match
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
-    matched = tables.stage("matched", increment.matched_before(given.embedded, remembered))
-    old_pairs = increment.embedding_pairs(tables.read(PAIRS))
-    ids = tables.stage(
-        "to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, settings.neighbours)
-    )
+    matched = tables.stage("matched", increment.matched_before(given.embedded, remembered, settings.neighbours))
+    old_pairs, n_enough = increment.embedding_pairs(tables.read(PAIRS)), increment.enough_neighbours(settings)
+    ids = tables.stage("to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, n_enough))
     n_to_compare = ids.count()
     if n_to_compare > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)
     n_files = n_query_files(n_to_compare, run.config.index.max_shard_rows, given.vector_bytes)
-    files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
+    files = _write_queries(run, given, only_needed(vectors, ids).join(ids, "image_id", "left_semi"), n_files)
     items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
-    return Comparisons(items, n_files * given.n_shards, n_to_compare, float(n_to_compare) * given.n_embedded, known)
+    incomplete = increment.incomplete_lists(matched, ids, settings.min_similarity)
+    n_comparisons = float(n_to_compare) * given.n_embedded
+    return Comparisons(items, n_files * given.n_shards, n_to_compare, n_comparisons, known, incomplete)
 
 
 def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> int:
