@@ -131,6 +131,7 @@ CLAIMS: dict[str, dict[str, str]] = {
     "densities": {
         "image_id": _GIVEN,
         "similarities": "similarities = reverse(sort_array(similarities))",
+        "complete_above": _COSINE,
         "vector_hash": _GIVEN,
         "fingerprint": _GIVEN,
     },

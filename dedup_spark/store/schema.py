@@ -200,6 +200,9 @@ FEATURES = Table(
     closed={"status": FeatureStatus, "reject_reason": RejectReason},
 )
 
+FIRST_READ = "run_id NULLS FIRST, image_id"
+"""The order of `features`, in SQL, in which the first of the images with equal pixels is their representative."""
+
 TOMBSTONES = Table(
     "tombstones",
     "One row per image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
@@ -284,6 +287,8 @@ DENSITIES = Table(
         ("image_id", "bigint", "As in images: the representative of all images with equal pixels"),
         ("similarities", "array<float>", "Cosines of its nearest representatives, descending: at most "
          "match.neighbours, and only those above the floor"),
+        ("complete_above", "float", "Cosine down to which the list is complete, where an earlier match compared the "
+         "image with everything and some of its nearest may be gone since; null where none can be missing"),
         ("vector_hash", "bigint", "xxhash64 of the embedding that was matched"),
         ("fingerprint", "string", "Hash of model and settings of the match; where it differs, images are matched anew"),
     ),
@@ -636,6 +641,14 @@ ALL = (
     IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, COMPONENTS, CLUSTERS,
     CLUSTER_HISTORY, GUARDED, RUNS,
 )  # fmt: skip
+
+
+KEEP_DAYS = 7
+"""`dedup-spark maintain --vacuum` keeps the versions of so many days, as Delta does by default: longer than any query
+takes, and long enough to look back after a weekend."""
+
+LOGS = (QUALITY, CLUSTER_HISTORY, RUNS)
+"""Tables to which every run adds rows, and that no step reads as its input."""
 
 
 COLUMNS = hashlib.sha256(repr([(t.name, t.schema.ddl) for t in ALL]).encode()).hexdigest()[:16]

@@ -1,8 +1,14 @@
 """What match has to do when part of the lake was matched before: it compares only new images, with new and old ones.
 
 `densities` holds each representative that was matched, with the hash of its embedding and of the settings. A
-representative is compared with everything when it is new, when its embedding changed, or when it lost one of its k
-nearest, as the next one is unknown.
+representative is compared with everything when it is new, when its embedding changed, or when it lost so many of its k
+nearest that fewer than `enough_neighbours` are left: the ones that took their places are unknown.
+
+What a lost neighbour costs. All pairs from match.min_similarity up are known whatever is lost. Density, which the prior
+reads, is the cosine of the 16th neighbour: with 16 left it is exactly that of a match of everything. What such a match
+would find in addition are pairs below min_similarity whose images each have as many nearer ones as are left: they were
+not among the nearest before the loss either, so that no pair that was found is lost. If one lost neighbour of 32 were
+enough to ask again, a lake that lost 1.5 % of its images would ask four in ten of the others.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.clusters.probability import DENSE_SIMILARITY, DENSITY_RANK
 from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
@@ -71,10 +78,29 @@ def may_be_faiss(settings: MatchSettings) -> bool:
     return settings.engine in ("auto", Engine.FAISS_IVF)
 
 
-def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
-    """image_id, n_similarities of the representatives in `densities` whose embedding has not changed since."""
-    known = densities.select("image_id", "vector_hash", F.size("similarities").alias("n_similarities"))
-    return embedded.join(known, ["image_id", "vector_hash"]).select("image_id", "n_similarities")
+def enough_neighbours(settings: MatchSettings) -> int:
+    """How many of its nearest an image must still have not to be compared with everything.
+
+    Density needs 16. Whether the neighbourhood is dense is seen at the k-th: where pairs are kept from DENSE_SIMILARITY
+    up (or from lower), it is known in any case, else the whole list is needed.
+    """
+    is_dense_known = settings.min_similarity <= DENSE_SIMILARITY
+    return min(settings.neighbours, DENSITY_RANK) if is_dense_known else settings.neighbours
+
+
+def matched_before(embedded: DataFrame, densities: DataFrame, k: int) -> DataFrame:
+    """The representatives in `densities` whose embedding has not changed since.
+
+    Returns:
+        image_id, complete_above (the cosine down to which its list of at most `k` is complete; null where that is the
+        floor) and n_complete (neighbours from there up).
+    """
+    last = F.get("similarities", F.lit(k - 1))
+    complete_above = F.greatest("complete_above", last).alias("complete_above")  # of the two that are not null
+    known = densities.select("image_id", "vector_hash", "similarities", complete_above)
+    n_complete = F.size(F.filter("similarities", lambda similarity: similarity >= F.col("complete_above")))
+    matched = embedded.join(known, ["image_id", "vector_hash"])
+    return matched.select("image_id", "complete_above", n_complete.alias("n_complete"))
 
 
 def embedding_pairs(pairs: DataFrame) -> DataFrame:
@@ -91,16 +117,25 @@ def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
     return old_pairs
 
 
-def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
-    """image_id of the representatives that must be compared with everything."""
+def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, n_enough: int) -> DataFrame:
+    """image_id of the representatives that must be compared with everything: new ones, and those with less than
+    `n_enough` neighbours left. `matched` as of `matched_before`."""
     new = embedded.join(matched, "image_id", "left_anti").select("image_id")
     ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))
-    sides = old_pairs.select(ends.alias("end")).select("end.*")
+    sides = old_pairs.select(ends.alias("end"), "similarity").select("end.*", "similarity")
     gone = sides.join(matched.select(F.col("image_id").alias("gone_id")), "gone_id", "left_anti")
-    full = matched.where(F.col("n_similarities") >= max(1, k)).select(
-        "image_id"
-    )  # a shorter list was complete, and is still
-    return new.unionByName(gone.join(full, "image_id", "left_semi").select("image_id").distinct())
+    may_lack = matched.where("complete_above IS NOT NULL")  # a list that is complete down to the floor still is
+    lost = gone.join(may_lack, "image_id").where("similarity >= complete_above")
+    n_left = F.first("n_complete") - F.count("*")
+    too_few = lost.groupBy("image_id").agg(n_left.alias("n_left")).where(F.col("n_left") < n_enough)
+    return new.unionByName(too_few.select("image_id"))
+
+
+def incomplete_lists(matched: DataFrame, compared: DataFrame, min_similarity: float) -> DataFrame:
+    """(image_id, complete_above) of the images that are not `compared` now and may lack some of their nearest."""
+    known = F.least("complete_above", F.lit(min_similarity).cast("float"))  # pairs from there up are all kept
+    kept = matched.where("complete_above IS NOT NULL").join(compared, "image_id", "left_anti")
+    return kept.select("image_id", known.alias("complete_above"))
 
 
 _ENDS = (("image_id_a", "image_id_b"), ("image_id_b", "image_id_a"))

@@ -2,7 +2,7 @@
 
 Reads: features, centroids, shards, densities, pairs
 Writes: pairs, densities, quality
-Kernels: joins, vectors, faiss_index
+Kernels: joins, vectors, faiss_index, clusters
 Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when
 routed; m new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side;
 490 bytes of hashes per image (250 up to 200,000 images).
@@ -106,7 +106,7 @@ def _match_embeddings(
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), given.unique)
     _write_pairs(run, [*sources, kept])
     start(
-        lambda: _write_densities(run, given, top)
+        lambda: _write_densities(run, given, top, wanted.incomplete)
     )  # after the pairs: densities list the images whose pairs are complete
     _audit(run, surveyed, totals, chosen, (survey.n_queries, given.n_embedded))
     return wanted.n_images
@@ -169,8 +169,8 @@ def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     run.count(**{method: n for method, n in seen.items() if n})
 
 
-def _write_densities(run: Run, given: Inputs, top: DataFrame) -> None:
-    densities = neighbours.densities(given.embedded, top)
+def _write_densities(run: Run, given: Inputs, top: DataFrame, incomplete: DataFrame | None = None) -> None:
+    densities = neighbours.densities(given.embedded, top, incomplete)
     run.tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(given.fingerprint)))
 
 
