@@ -153,7 +153,7 @@ def test_every_wrong_place_is_named_at_once(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.usefixtures("no_spark")
 def test_every_wrong_setting_is_named_at_once(lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.toml").write_text("[extract]\nslice_images = 0\n[matsch]\nx = 1\n")
+    (tmp_path / "mine.toml").write_text("[extract]\ntask_images = 0\n[matsch]\nx = 1\n")
     wrong = ["match.min_similarty=0.5", "cluster.linkage=single", "index.seed=1.5", "nonsense"]
     settings = [argument for text in wrong for argument in ("--set", text)]
     config = str(tmp_path / "mine.toml")
@@ -161,7 +161,7 @@ def test_every_wrong_setting_is_named_at_once(lake: str, tmp_path: Path, capsys:
     said = problems(capsys)
     assert len(said) == 6
     for expected in (
-        "extract.slice_images must be at least 1",
+        "extract.task_images must be at least 1",
         "matsch.x",
         "did you mean 'match.min_similarity'?",
         "one of average, complete, ward",

@@ -8,18 +8,23 @@ local master has no GPUs to give.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark.executors import ask_an_executor, n_executors
+from dedup_spark.spark.python_workers import own_workers
 
 log = logging.getLogger(__name__)
+
+ArrowTask = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
 _DEVICES = Path("/dev")
@@ -36,6 +41,18 @@ class TaskShare:
     cpus: int
     gpus: float
 
+    def map_in_arrow(self, rows: DataFrame, task: ArrowTask, ddl: str) -> DataFrame:
+        """`rows.mapInArrow` by tasks that get this; lazy.
+
+        Tasks that hold a GPU have Python workers of their own. Spark gives a task any idle worker: after a stage with a
+        task on each of 16 cores there are 16 idle ones, and a stage with one task at a time would go round them, so
+        that each opened a CUDA context, loaded the model and started 16 decoders.
+        """
+        if not self.gpus:
+            return rows.mapInArrow(task, ddl)
+        with own_workers(rows.sparkSession, "gpu"):
+            return rows.mapInArrow(task, ddl, profile=self.profile)
+
     @property
     def profile(self) -> ResourceProfile | None:
         """The profile for `mapInArrow(profile=...)`; made on use, because it lives in the JVM."""
@@ -43,6 +60,9 @@ class TaskShare:
             return None
         requests = TaskResourceRequests().cpus(self.cpus).resource("gpu", self.gpus)
         return ResourceProfileBuilder().require(requests).build
+
+
+NO_GPU = TaskShare(1, 0.0)
 
 
 def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:

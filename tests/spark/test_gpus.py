@@ -221,6 +221,13 @@ def test_two_tasks_never_hold_one_gpu_at_once(seen: Seen) -> None:
 
 
 @pytest.mark.slow
+def test_tasks_that_take_turns_at_a_gpu_share_one_worker_and_so_one_model(seen: Seen) -> None:
+    """Workers of the stage before, one for each core, are not among them."""
+    workers = {(place(h), h["pid"]) for h in seen["whole"]}
+    assert len(workers) == 2  # one in each executor
+
+
+@pytest.mark.slow
 def test_half_a_gpu_a_task_is_two_tasks_a_gpu(seen: Seen) -> None:
     held = seen["half"]
     assert len(held) == 8

@@ -39,7 +39,7 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import broadcast_images, in_slice, slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -116,7 +116,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
+    for low, high in slice_bounds(todo, n_todo, _images_per_slice(tables.spark, config, settings)):
         here = todo.where(F.col("reading_key").between(low, high))
         n_slice = here.count()
         ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
@@ -160,12 +160,9 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
     assert model is not None
     if settings.signature.from_thumbnail:
         wanted = images.select("image_id", "thumbnail", F.length("thumbnail").alias("size_bytes"))
-        return wanted.mapInArrow(
-            functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl, profile=model.share.profile
-        )
-    return inputs_of_tasks(images, settings, n_images).mapInArrow(
-        functools.partial(embed_originals, settings=settings), EMBEDDED.ddl, profile=model.share.profile
-    )
+        return model.share.map_in_arrow(wanted, functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl)
+    inputs = inputs_of_tasks(images, settings, n_images)
+    return model.share.map_in_arrow(inputs, functools.partial(embed_originals, settings=settings), EMBEDDED.ddl)
 
 
 def _given(run: Run, settings: TaskSettings, todo: DataFrame) -> Given | None:
@@ -182,9 +179,9 @@ def _in_no_time(given: Given) -> DataFrame:
     return given.with_model_id().withColumns({name: F.lit(0.0) for name in TIMINGS.names})
 
 
-def _images_per_slice(config: Config, settings: TaskSettings) -> int:
+def _images_per_slice(spark: SparkSession, config: Config, settings: TaskSettings) -> int:
     n_dimensions = [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
-    return broadcast_images(config.extract.slice_images, *n_dimensions)
+    return broadcast_images(images_per_slice(spark, config.extract), *n_dimensions)
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:

@@ -30,9 +30,9 @@ from dedup_spark.kernels.faiss_index import fill_index
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.vectors import from_bytes, to_float32
 from dedup_spark.spark.background import background
-from dedup_spark.spark.gpus import TaskShare
+from dedup_spark.spark.gpus import NO_GPU, TaskShare
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.index.training import NO_GPU, finder, gpu_share, train, train_type
+from dedup_spark.stages.index.training import finder, gpu_share, train, train_type
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import files, shards
 from dedup_spark.store.observed import stage_with
@@ -149,7 +149,7 @@ def assign_cells(
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
             )
 
-    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED, profile=share.profile)
+    return share.map_in_arrow(vectors.select("image_id", "embedding"), assign, _ASSIGNED)
 
 
 def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:

@@ -71,7 +71,7 @@ def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: Mat
             shard = read_shard(root, ShardFiles.of(file), with_index=True)
             yield pa.RecordBatch.from_pylist([speeds_on_shard(shard, share.gpus, settings)], schema=_MEASURED.arrow)
 
-    row = first.mapInArrow(measure, _MEASURED.ddl, profile=share.profile).first()
+    row = share.map_in_arrow(first, measure, _MEASURED.ddl).first()
     assert row is not None
     return GpuSpeeds(row["exact_ns"], row["faiss_ns"], row["faiss_unusable"], row["exact_unusable"])
 

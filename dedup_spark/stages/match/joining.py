@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.resource import ResourceProfile
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.errors import TableError
+from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.match import totals
 from dedup_spark.stages.match.engine_choice import Choice
@@ -42,14 +42,12 @@ class Join:
 
     Args:
         chosen: The engine with its predicted cost, by which waves and tasks are cut.
-        profile: Of the tasks, where they hold GPUs.
+        share: What each task gets.
     """
 
-    def __init__(
-        self, run: Run, items: WorkItems, chosen: Choice, settings: JoinSettings, profile: ResourceProfile | None
-    ) -> None:
+    def __init__(self, run: Run, items: WorkItems, chosen: Choice, settings: JoinSettings, share: TaskShare) -> None:
         self._run, self._items, self._chosen = run, items, chosen
-        self._settings, self._profile = settings, profile
+        self._settings, self._share = settings, share
         self._n_found = run.tables.spark.sparkContext.accumulator(0)
 
     def find(self, waves: Waves, guard: PairGuard) -> tuple[DataFrame, Totals]:
@@ -117,7 +115,7 @@ class Join:
             n_tasks(self._about(high - low), core_seconds, self._chosen.slots)
         )
         task = functools.partial(join_items, settings=self._settings, n_pairs=self._n_found)
-        return items.mapInArrow(task, JOINED.ddl, profile=self._profile)
+        return self._share.map_in_arrow(items, task, JOINED.ddl)
 
     @contextmanager
     def _watched(

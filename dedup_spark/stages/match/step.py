@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.spark.background import Start, background
-from dedup_spark.spark.gpus import TaskShare, gpu_tasks_at_once, match_share
+from dedup_spark.spark.gpus import NO_GPU, TaskShare, gpu_tasks_at_once, match_share
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import audit, engine_choice, faiss_report, hash_pairs, neighbours
 from dedup_spark.stages.match.comparisons import Comparisons, comparisons_to_make
@@ -94,7 +94,7 @@ def _match_embeddings(
 
     sources = by_hash.result()  # nothing else runs while the join shows its progress
     joining = JoinSettings.of(tables.root, chosen, settings, share.gpus, share.cpus)
-    join = Join(run, wanted.items, chosen, joining, share.profile if chosen.needs_gpu else None)
+    join = Join(run, wanted.items, chosen, joining, share if chosen.needs_gpu else NO_GPU)
     pairs, totals = join.find(waves, guard)
     faiss_report.say_what_searches_came_to(run, totals)
     run.note(shard_bytes_read=survey.read_bytes + (totals["read_bytes"] or 0))
