@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,7 +18,7 @@ from sample_images import PX, sample_images
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.faiss_index import fill_index, train_index
+from dedup_spark.kernels.faiss_index import fill_index, over_all_cells, train_index
 from dedup_spark.kernels.joins.base import Block, score_candidates
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
 from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits, ShardSearch, ivf_join
@@ -127,8 +128,10 @@ def index_of(index_type: str) -> faiss.Index:
     block, centroids = lake()
     x = block.unit_vectors(slice(None))
     if index_type == "IVF,SQfp16":
-        return vectors.build_shard(block.ids, block.vectors, block.cells, centroids)
-    return fill_index(train_index(index_type, centroids, x), block.ids, x, block.cells)
+        index: Any = vectors.build_shard(block.ids, block.vectors, block.cells, centroids)
+    else:
+        index = fill_index(train_index(index_type, centroids, x), block.ids, x, block.cells, centroids)
+    return over_all_cells(index, np.unique(block.cells), centroids)
 
 
 def scored_pairs(search: ShardSearch, limits: SearchLimits, counts: SearchCounts) -> dict[tuple[int, int], float]:

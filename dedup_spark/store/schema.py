@@ -229,7 +229,8 @@ CENTROIDS = Table(
 
 SHARDS = Table(
     "shards",
-    "One row per FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
+    "One row per FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id) and the flat files "
+    "beside it, see docs/faiss.md.",
     ("shard",),
     (
         ("shard", "int", "Shard number, from 0"),
@@ -237,7 +238,12 @@ SHARDS = Table(
         ("n_images", "bigint", "Vectors in the file"),
         ("size_bytes", "bigint", "Size of the file, bytes"),
         ("sha256", "string", "SHA-256 of the file, hex; checked before use"),
-        ("cells", "array<int>", "Cells in the file"),
+        ("cells", "array<int>", "Cells in the file: the list i of the index is the i-th of them, in ascending order"),
+        ("rows_sha256", "string", "SHA-256 of the file .rows.npy beside it, hex; null in older rows"),
+        ("vectors_sha256", "string", "SHA-256 of the file .vectors.npy beside it, hex; null in older rows"),
+        ("sketch_seed", "bigint", "Seed of the sketches in .rows.npy: match.seed when the index was built"),
+        ("centroids_path", "string", "Path of the file of the centroids of all cells, below the tables root"),
+        ("centroids_sha256", "string", "SHA-256 of that file, hex"),
         ("index_type", "string", "What faiss_ivf searches, as a factory string of FAISS; null in older rows"),
         (
             "index_path",

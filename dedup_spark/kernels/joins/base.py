@@ -40,11 +40,15 @@ _SCORED_ROWS = 512
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Vectors of a shard: ids (n,) int64, vectors (n, d) float16, home cells (n,) int32 in ascending order."""
+    """Vectors of a shard: ids (n,) int64, vectors (n, d) float16, home cells (n,) int32 in ascending order.
+
+    `known_norms` are the `inverse_norms`, where somebody stored them: to compute them all vectors are read.
+    """
 
     ids: Int64
     vectors: Float16
     cells: Int32
+    known_norms: Float32 | None = None
 
     def __post_init__(self) -> None:
         ids, vectors, cells = self.ids, self.vectors, self.cells
@@ -62,6 +66,8 @@ class Block:
     @functools.cached_property
     def inverse_norms(self) -> Float32:
         """(n,) float32: one over the length of each row."""
+        if self.known_norms is not None:
+            return self.known_norms
         squares = np.empty(len(self), np.float32)
         for start in range(0, len(self), BASE_TILE):
             x = to_float32(self.vectors[start : start + BASE_TILE])

@@ -62,7 +62,8 @@ def _all_with_all(given: Inputs) -> Comparisons:
 
 def _write_queries(run: Run, given: Inputs, vectors: DataFrame, n_files: int) -> DataFrame:
     """The rows of the files of queries, staged."""
-    shard = given.shard_rows.select("path", "sha256").orderBy("shard").first()
-    assert shard is not None
-    settings = increment.FileSettings(run.tables.root, f"{run.tables.staging}/queries", tuple(shard))
+    assert given.cells is not None
+    settings = increment.FileSettings(
+        run.tables.root, f"{run.tables.staging}/queries", given.cells, run.config.match.seed
+    )
     return run.tables.stage("query_files", increment.write_queries(vectors, n_files, settings))

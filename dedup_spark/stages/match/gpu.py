@@ -20,7 +20,8 @@ from dedup_spark.kernels.joins.faiss_ivf import GPU_K, ShardSearch
 from dedup_spark.spark.gpus import TaskShare, device_of_task
 from dedup_spark.stages.faiss_gpu import gpu_of_task
 from dedup_spark.stages.match.speed import faiss_nanoseconds, nanoseconds
-from dedup_spark.store.shards import Shard, index_file_of, read_shard
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store.shards import Shard, ShardFiles, read_shard
 
 _TIMED_QUERIES = 4096
 _MEASURED = Columns("exact_ns double, exact_unusable string, faiss_ns double, faiss_unusable string")
@@ -63,11 +64,11 @@ def open_device(gpus: float) -> str:
 
 def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: MatchSettings) -> GpuSpeeds:
     """Measured by one task that holds a GPU, on the first shard, for the engines that may be chosen."""
-    first = shard_rows.where("shard = 0").select("path", "sha256", "index_path", "index_sha256").repartition(1)
+    first = shard_rows.where("shard = 0").select(*FILES).repartition(1)
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for file in (row for batch in batches for row in batch.to_pylist()):
-            shard = read_shard(root, file["path"], file["sha256"], index_file_of(file))
+            shard = read_shard(root, ShardFiles.of(file), with_index=True)
             yield pa.RecordBatch.from_pylist([speeds_on_shard(shard, share.gpus, settings)], schema=_MEASURED.arrow)
 
     row = first.mapInArrow(measure, _MEASURED.ddl, profile=share.profile).first()

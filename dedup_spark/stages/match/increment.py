@@ -20,12 +20,14 @@ from pyspark.sql import functions as F
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.faiss_index import DEFAULT
-from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32
+from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import shards
+from dedup_spark.store.shards import CellsFile
 from dedup_spark.vocabulary import Engine, Method
 
-_FILE = Columns("shard int, path string, n_images bigint, sha256 string")
+_FILE = Columns(f"shard int, n_images bigint, {shards.FILES_DDL}")
 
 _NOT_DECIDING = {
     "audit_queries", "cpus_per_gpu_task", "faiss_k", "faiss_without_gpu", "gpus_per_task", "max_hamming_bits",
@@ -35,11 +37,12 @@ _NOT_DECIDING = {
 
 @dataclass(frozen=True)
 class FileSettings:
-    """Where a task writes queries (a folder below the root), and the shard from which it takes the cells."""
+    """Where a task writes queries (a folder below the root), the cells of the index, and the seed of the sketches."""
 
     root: str
     folder: str
-    shard: tuple[str, str]
+    cells: CellsFile
+    sketch_seed: int
 
 
 def fingerprint(model_id: str, settings: MatchSettings, index_type: str = DEFAULT, n_cells: int = 0) -> str:
@@ -104,7 +107,7 @@ _ENDS = (("image_id_a", "image_id_b"), ("image_id_b", "image_id_a"))
 
 
 def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> DataFrame:
-    """Files like shards of the rows (image_id, embedding), spread by hash; a row for each file: shard, path, sha256."""
+    """Files like shards of the rows (image_id, embedding), spread by hash; a row for each, as of a shard."""
     part = F.pmod(F.xxhash64("image_id"), F.lit(n_files)).cast("int")
     rows = vectors.select(part.alias("part"), "image_id", "embedding").repartition(n_files, "part")
     ordered = rows.sortWithinPartitions("part", "image_id")
@@ -117,14 +120,15 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         return
     rows = pa.Table.from_batches(held)
     parts = rows["part"].to_numpy()
-    centroids = shards.read_centroids(settings.root, *settings.shard)
+    centroids = shards.read_centroids(settings.root, settings.cells)
     quantiser = Quantiser(centroids)
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
         ids, vectors = mine["image_id"].to_numpy(), from_bytes(mine["embedding"].to_pylist())
         cells = quantiser.nearest(to_float32(vectors))
-        path = f"{settings.folder}/part-{part:05d}.faiss"
-        index = build_shard(ids, vectors, cells, centroids)
-        _, sha256 = shards.write_shard(settings.root, path, index)
-        row = {"shard": part, "path": path, "n_images": len(ids), "sha256": sha256}
-        yield pa.RecordBatch.from_pylist([row], schema=_FILE.arrow)
+        by_cell = np.argsort(cells, kind="stable")
+        block = Block(ids[by_cell], vectors[by_cell], cells[by_cell])
+        path, of_index = f"{settings.folder}/part-{part:05d}.faiss", (settings.cells, centroids)
+        row = shards.write_shard(settings.root, path, block, of_index, settings.sketch_seed)
+        listed = {"shard": part} | {name: row[name] for name in _FILE.names if name in row}
+        yield pa.RecordBatch.from_pylist([listed], schema=_FILE.arrow)

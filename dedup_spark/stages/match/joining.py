@@ -23,8 +23,8 @@ from dedup_spark.store.runs import Run
 def join(
     run: Run, wanted: Comparisons, settings: JoinSettings, guard: PairGuard, profile: ResourceProfile | None
 ) -> tuple[DataFrame, dict[str, Any]]:
-    """Pairs (JOINED_PAIR, engine) of all items, staged, and totals by name: n_pairs, n_near, n_candidates, is_cut_off,
-    and of faiss_ivf n_full_queries, n_gave_up_gpu and gave_up_gpu, one of the reasons.
+    """Pairs (JOINED_PAIR, engine) of all items, staged, and totals by name: n_pairs, n_near, n_candidates,
+    read_bytes, is_cut_off, and of faiss_ivf n_full_queries, n_gave_up_gpu and gave_up_gpu, one of the reasons.
 
     The job is stopped as soon as it finds too many pairs, and then gives none. Raises GuardError.
     """
@@ -47,6 +47,7 @@ def join(
                 n_pairs=F.count("image_id_a"),
                 n_near=F.count_if(F.col("similarity") >= F.lit(settings.min_similarity).cast("float")),
                 n_candidates=F.sum("n_candidates"),
+                read_bytes=F.sum("read_bytes"),
                 is_cut_off=F.bool_or("overflow"),
                 n_full_queries=F.sum("n_full_queries"),
                 n_gave_up_gpu=F.count("gave_up_gpu"),

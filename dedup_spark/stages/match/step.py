@@ -95,6 +95,7 @@ def _match_embeddings(
     profile = share.profile if chosen.engine == "exact_gpu" or chosen.on_gpu else None
     pairs, totals = join(run, _in_tasks(wanted, chosen), joining, guard, profile)
     faiss_report.say_what_searches_came_to(run, totals)
+    run.note(shard_bytes_read=survey.read_bytes + (totals["read_bytes"] or 0))
     if wanted.known is not None:
         pairs = pairs.unionByName(wanted.known)
     top = neighbours.nearest(pairs, settings.neighbours)

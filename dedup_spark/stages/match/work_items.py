@@ -7,10 +7,12 @@ import math
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.store.shards import ShardFiles
+
 _MAX_TASKS = 20_000
 """Above this Spark's scheduler costs more than the finer grain gains; then a task takes several items in turn."""
 
-FILES = ("path", "sha256", "index_path", "index_sha256")
+FILES = ShardFiles._fields
 
 _CORE_SECONDS_PER_TASK = 1.0  # with less, Spark's own 0.1 s per task with Python would be noticeable
 

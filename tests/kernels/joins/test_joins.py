@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from faiss_gpus import Library
 
 from dedup_spark.kernels import vectors
+from dedup_spark.kernels.faiss_index import over_all_cells
 from dedup_spark.kernels.joins import base, exact, faiss_ivf, routed, sketch
 from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
@@ -136,8 +138,13 @@ def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block |
         assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(other))
 
 
+def index_of(a: Block, centroids: np.ndarray) -> Any:
+    narrow = vectors.build_shard(a.ids, a.vectors, a.cells, centroids)
+    return over_all_cells(narrow, np.unique(a.cells), centroids)
+
+
 def shard_search(a: Block, on: FaissGpu | None = None) -> ShardSearch:
-    index = vectors.build_shard(a.ids, a.vectors, a.cells, CENTROIDS)
+    index = index_of(a, CENTROIDS)
     return ShardSearch.on(on, a, index) if on else ShardSearch(a, index)
 
 
@@ -209,7 +216,7 @@ def test_queries_and_answers_of_a_search_on_a_gpu_stay_within_bytes(
 
 def test_more_cells_than_a_gpu_visits_are_refused_in_words() -> None:
     many = np.eye(2100, 64, dtype=np.float32)
-    index = vectors.build_shard(A.ids, A.vectors, A.cells, many)
+    index = index_of(A, many)
     search = ShardSearch.on(open_gpu("cuda:0", Library()), A, index)
     assert list(ivf_join(search, None, SearchLimits(2048, 5, 0.5, 0.5)))
     with pytest.raises(FaissGpuUnusable, match="visits at most 2,048 cells on a GPU, not 2,049"):

@@ -17,6 +17,8 @@ from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.comparisons import n_query_files
 from dedup_spark.stages.match.task import JoinSettings
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store.shards import ShardFiles
 from dedup_spark.vocabulary import Engine
 
 CHANGED = {
@@ -87,12 +89,12 @@ def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) ->
     ids, new = random_ids(60, rng), list(range(20))
     listed = write_shards(tmp_path, ids, vectors, [35, 25])
     rows = [{"part": i % 2, "image_id": ids[i], "embedding": bytes(to_bytes(vectors[i]))} for i in new]
-    settings = increment.FileSettings(str(tmp_path), "queries", (listed[0]["path"], listed[0]["sha256"]))
+    settings = increment.FileSettings(str(tmp_path), "queries", ShardFiles.of(listed[0]).cells, sketch_seed=1)
     batches = [pa.RecordBatch.from_pylist(rows[:7]), pa.RecordBatch.from_pylist(rows[7:])]
     files = pa.Table.from_batches(list(increment._write_batches(batches, settings))).to_pylist()
     assert sum(f["n_images"] for f in files) == 20
     items = [
-        {"item": n, "a_path": q["path"], "a_sha256": q["sha256"], "b_path": s["path"], "b_sha256": s["sha256"]}
+        {"item": n} | {f"a_{c}": q[c] for c in FILES} | {f"b_{c}": s[c] for c in FILES}
         for n, (q, s) in enumerate((q, s) for q in files for s in listed)
     ]
     task = JoinSettings(str(tmp_path), "exact", 0.5, 0.5, 0, None, 0.0, 0, 1, 200)

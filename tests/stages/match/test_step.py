@@ -258,13 +258,14 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sha256": "0" * 64}, r"shard-00000.faiss has SHA-256 .*dedup-spark index --force"),
+        ({"vectors_sha256": "0" * 64}, r"shard-00000.vectors.npy has SHA-256 .*dedup-spark index --force"),
         pytest.param(
             {"path": "shard_files/gone.faiss"},
-            r"shard_files/gone.faiss is missing; .*dedup-spark index --force",
+            r"shard_files/gone.rows.npy is missing; .*dedup-spark index --force",
             marks=pytest.mark.slow,
         ),
         ({"model_id": "made-up/2"}, rf"hold embeddings of made-up/2, features of {MODEL}; .*dedup-spark index --force"),
+        ({"rows_sha256": None}, r"shard-00000.faiss is of an older version.*dedup-spark index --force"),
         ({"n_images": 2}, r"hold 2 vectors, features 3 .*dedup-spark index --force"),
         ({"built_from": "3:0123456789abcdef"}, r"made of other images than the 3 .*dedup-spark index --force"),
         ({"built_from": None}, r"or by a version that did not store of which.*dedup-spark index --force"),
@@ -292,6 +293,17 @@ def test_an_index_of_as_many_other_images_stops_the_step(tables: Tables) -> None
         ArtifactError, match=r"made of other images than the 6 representatives.*dedup-spark index --force"
     ):
         run_match(tables)
+
+
+def test_the_files_of_the_index_are_read_once_and_their_bytes_are_noted(tables: Tables) -> None:
+    """By all workers of an executor together: by the survey, and by items that meet each shard three times."""
+    ids, vectors = lake(16)
+    embed(tables, ids, vectors, [40, 40, 40])
+    notes = run_match(tables, "match.engine=sketch").notes
+    flat = sum(path.stat().st_size for path in Path(tables.root).glob("shard_files/*/*.npy"))
+    assert notes["shard_bytes_read"] == flat
+    embeddings = vectors.size * 2
+    assert flat < 1.3 * embeddings
 
 
 @pytest.mark.slow
