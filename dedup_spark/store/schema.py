@@ -532,8 +532,8 @@ CLUSTERS = Table(
             "removal_tier",
             "string",
             f"What would be lost with this member, the least first: {one_of(RemovalTier)}. As relation, except that "
-            "more_detail is a copy that shows the same with more pixels or bits, and that a byte or pixel copy of a "
-            "member that stays is counted as such. Null for the keeper",
+            "more_detail is a copy that shows the same with more pixels or bits, and that a byte or pixel copy, or a "
+            "mere re-encoding, of a member that stays is counted as such. Null for the keeper",
         ),
         (
             "edit",
@@ -550,8 +550,9 @@ CLUSTERS = Table(
             "near_image_id",
             "bigint",
             "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
-            "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
-            "supporting image that is. Where that image was forgotten, the member itself, until the next run",
+            "copy, or a mere re-encoding, of a member that stays, that member; for a member that is not within the "
+            "bound of the keeper, a supporting image that is. Where that image was forgotten, the member itself, until "
+            "the next run",
         ),
         (
             "near_distance",

@@ -137,13 +137,14 @@ DOUBTFUL_FIRST = View(
     (
         (
             "doubt",
-            "0 to 1: keeper_distance / bound, how near to the bound the copy is; by pHash alone hamming_bits / 4",
+            "0 to 1: near_distance / bound, how near to the bound the copy is; by pHash alone hamming_bits / 4",
         ),
         ("doubts", "What is uncertain or was not checked, in words; empty where nothing was"),
         ("uri", "Address of the copy"),
         ("member", "Name of the copy inside a container; null when the object is the image"),
         ("keeper_uri", "Address of the image to keep"),
         ("keeper_member", "Name of the image to keep inside a container"),
+        ("near_uri", "Address of the image that stands for the copy: the keeper as a rule"),
         ("removal_tier", "As in duplicates"),
         ("edit", "As in duplicates"),
         ("differing_share", "As in clusters: what differs where the thumbnails are laid over each other"),
@@ -164,9 +165,11 @@ DOUBTFUL_FIRST = View(
     ),
     f"""\
 $copies
-SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, cast(1 AS double))
-            ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), cast(1 AS double)) END AS doubt,
+SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' AND near_image_id = keeper_image_id
+              THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, cast(1 AS double))
+            ELSE coalesce(try_divide(cast(near_distance AS double), bound), cast(1 AS double)) END AS doubt,
        concat_ws('; ',
+         CASE WHEN near_image_id <> keeper_image_id THEN 'not the keeper stands for it, but near_uri' END,
          CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not aligned' END,
          CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
          CASE WHEN distance_unit IS NULL THEN 'of an older version: unknown until the next run' END,
@@ -177,7 +180,7 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PH
          CASE WHEN NOT is_direct THEN 'joined through other members' END,
          CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'
               WHEN decided_by = '{DecidedBy.PHASH}' THEN 'by the pHash alone' END) AS doubts,
-       uri, member, keeper_uri, keeper_member, removal_tier, edit, differing_share, decided_by,
+       uri, member, keeper_uri, keeper_member, near_uri, removal_tier, edit, differing_share, decided_by,
        copy_probability, agreement, contested, n_inliers, is_direct,
        similarity, hamming_bits, is_bridge, freed_bytes, image_id, keeper_image_id, cluster_id, reason
 FROM copies WHERE removable AND removal_tier NOT IN ({", ".join(f"'{tier}'" for tier in IDENTICAL)})

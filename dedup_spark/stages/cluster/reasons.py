@@ -92,9 +92,12 @@ def _what_stands_for_it() -> Column:
     copy_of = bytes_of.otherwise(F.concat(F.lit("the pixels of "), other))
     return F.when(
         other.isNotNull(),
-        F.when(F.col("is_copy_of_stayer"), F.concat(copy_of, F.lit(", which stays"))).otherwise(
-            F.concat(F.lit("near "), other, F.lit(" rather than the keeper"))
-        ),
+        F.when(F.col("is_copy_of_stayer"), F.concat(copy_of, F.lit(", which stays")))
+        .when(
+            F.col("is_reencoded_stayer"),
+            F.concat(F.lit("re-encoded or resized from what "), other, F.lit(" shows, which stays")),
+        )
+        .otherwise(F.concat(F.lit("near "), other, F.lit(" rather than the keeper"))),
     )
 
 

@@ -1,9 +1,9 @@
 """Which members of clusters may be removed, why the others stay, and what removal frees. Part of the step cluster.
 
-A member may be removed when its removal tier is allowed, what stands for it is another object that stays, and both were
-read by a version whose facts can be relied on. What stands for it is the keeper, or a byte or pixel copy of the member
-that stays (tiers.py). Whether both are still there is not checked here, as that changes without a new row; the view
-`duplicates` checks it.
+A member may be removed when its removal tier is allowed, what stands for it is another object that stays, and both
+were read by a version whose facts can be relied on. What stands for it is the keeper, or another member that stays: a
+byte or pixel copy of it, or what it is a mere re-encoding of (tiers.py). Whether both are still there is not checked
+here, as that changes without a new row; the view `duplicates` checks it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What stands for each member, and in which removal tier that puts it. Part of the step cluster.
 
-A member is compared with its keeper. Where that alone would not let it go, a byte or pixel copy of it may stand for it:
-of a picture marked in one way and kept, its copies are no loss. And where the keeper is too far, the supporting image
-binds the member to the cluster. In each case that one image, `near_image_id`, stays.
+A member is compared with its keeper. Where that alone would not let it go, another member that stays may stand for it:
+a byte or pixel copy, or one of which it is a mere re-encoding (stand_ins.py). Of a picture marked in one way and kept,
+copies are no loss. And where the keeper is too far, the supporting image binds the member to the cluster. In each case
+that one image, `near_image_id`, stays.
 """
 
 from __future__ import annotations
@@ -40,45 +41,69 @@ def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit:
     return known.withColumns({**_of_equal_pixels(unit, bound), **decided})
 
 
-def with_tiers(scored: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
+def with_tiers(placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
     """Add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier and `is_allowed`: whether the tier
     is one of those that the setting allows, and the member near enough to what stands for it.
 
-    `ranked`: All members with their facts. One join of them by image_id.
+    `stand_ins`: As in stand_ins.py. `ranked`: All members with their facts. Two joins of members, one by representative
+    and one by image_id, and a shuffle of them by representative.
     """
     tiers = RemovalTier.up_to(removable_up_to)
-    placed = _with_tier_to_keeper(scored, tiers)
-    of_keeper = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes")
+    known = _with_first_goes(placed.join(stand_ins, "representative_id", "left"), tiers)
+    of_keeper = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes_for_keeper")
     is_copy = ~of_keeper & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
+    is_reencoded = ~of_keeper & ~is_copy & F.col("stand_in_image_id").isNotNull()
     is_near = F.col("is_near_keeper")
     near = (
-        F.when(of_keeper, F.col("keeper_image_id"))
-        .when(is_copy, F.col("first_image_id"))
-        .when(is_near, F.col("keeper_image_id"))
+        F.when(is_copy, F.col("first_image_id"))
+        .when(is_reencoded, F.col("stand_in_image_id"))
+        .when(of_keeper | is_near, F.col("keeper_image_id"))
         .otherwise(F.col("supporting_image_id"))
     )
-    distance = F.when(is_copy, 0.0).when(is_near, F.col("distance")).otherwise(F.col("supporting_distance"))
-    found = placed.withColumns(
-        {"near_image_id": near, "near_distance": distance.cast("float"), "is_copy_of_stayer": is_copy}
+    distance = (
+        F.when(is_copy, 0.0)
+        .when(is_reencoded, F.col("stand_in_distance"))
+        .when(of_keeper | is_near, F.col("distance"))
+        .otherwise(F.col("supporting_distance"))
     )
-    known = found.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
-    tier = F.when(F.col("is_copy_of_stayer"), _tier_to_stayer()).otherwise(F.col("to_keeper"))
-    is_bound = F.col("is_copy_of_stayer") | is_near
-    return known.withColumns(
+    found = known.withColumns({
+        "near_image_id": near, "near_distance": distance.cast("float"),
+        "is_copy_of_stayer": is_copy, "is_reencoded_stayer": is_reencoded,
+    })  # fmt: skip
+    faced = found.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
+    tier = (
+        F.when(F.col("is_copy_of_stayer"), _tier_to_stayer())
+        .when(F.col("is_reencoded_stayer"), F.col("to_stand_in"))
+        .otherwise(F.col("to_keeper"))
+    )
+    is_bound = F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer") | is_near
+    return faced.withColumns(
         {"removal_tier": tier, "is_allowed": is_bound & F.coalesce(tier.isin(*tiers), F.lit(False))}
     )
 
 
-def _with_tier_to_keeper(scored: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
-    """Add `to_keeper`, the tier by the relation to the keeper, `is_near_keeper`, `goes`: whether the member may go for
-    its keeper, and `first_goes`: whether the first image with its pixels may. Whatever else keeps them is not asked
-    here (removal.py). One shuffle of the members by representative."""
+def with_tier_to_keeper(scored: DataFrame, removable_up_to: str) -> DataFrame:
+    """Add `to_keeper`, the tier by the relation to the keeper, `is_near_keeper`, `goes_for_keeper`: whether the member
+    may go for its keeper, and `is_staying`: whether it is the first with its pixels, and does not. Whatever else keeps
+    it is not asked here (removal.py)."""
     is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
     placed = scored.withColumns({"to_keeper": _tier(), "is_near_keeper": is_near})
-    goes = F.col("is_near_keeper") & F.coalesce(F.col("to_keeper").isin(*tiers), F.lit(False))
+    goes = F.col("is_near_keeper") & F.coalesce(
+        F.col("to_keeper").isin(*RemovalTier.up_to(removable_up_to)), F.lit(False)
+    )
+    is_other = (F.col("pixel_hash") != F.col("keeper_pixel_hash")) & (F.col("image_id") == F.col("first_image_id"))
+    return placed.withColumn("goes_for_keeper", goes).withColumn("is_staying", is_other & ~F.col("goes_for_keeper"))
+
+
+def _with_first_goes(known: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
+    """Add `to_stand_in`, the tier by the relation to the member that may stand for it, and `first_goes`: whether the
+    first image with the member's pixels may go, for the keeper or for that one."""
+    to_stand_in = F.when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL).otherwise(RemovalTier.REENCODED)
+    tier = F.when(F.col("stand_in_image_id").isNotNull(), to_stand_in)
+    goes = F.col("goes_for_keeper") | F.coalesce(tier.isin(*tiers), F.lit(False))
     is_first = F.col("image_id") == F.col("first_image_id")
-    first_goes = F.bool_or(is_first & F.col("goes")).over(Window.partitionBy("representative_id"))
-    return placed.withColumn("goes", goes).withColumn("first_goes", first_goes)
+    first_goes = F.bool_or(is_first & goes).over(Window.partitionBy("representative_id"))
+    return known.withColumn("to_stand_in", tier).withColumn("first_goes", first_goes)
 
 
 def _tier_to_stayer() -> Column:
