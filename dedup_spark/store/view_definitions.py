@@ -70,13 +70,13 @@ WITH listed AS (
   JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
   LEFT JOIN $images AS kept ON kept.image_id = copy.near_image_id
   LEFT JOIN listed ON listed.lake = kept.lake
-  WHERE NOT copy.is_keeper AND keeper.is_keeper
+  WHERE NOT copy.is_keeper AND NOT coalesce(keeper.is_removable, false)
 ), copies AS (
   SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM checked
 )
 """
 """The one definition of what may be removed now: the step cluster allows it, the copy and what stands for it are as
-they were when they were read, and the lake of that was listed not long ago. What stands for it is the keeper as a rule;
+they were when they were read, and the lake of that was listed not long ago. What stands for it is its keeper as a rule;
 see clusters.near_image_id. Copies that are gone or have changed are left out."""
 
 _PHASH_BITS_OF_DOUBT = 4
@@ -137,14 +137,13 @@ DOUBTFUL_FIRST = View(
     (
         (
             "doubt",
-            "0 to 1: near_distance / bound, how near to the bound the copy is; by pHash alone hamming_bits / 4",
+            "0 to 1: keeper_distance / bound, how near to the bound the copy is; by pHash alone hamming_bits / 4",
         ),
         ("doubts", "What is uncertain or was not checked, in words; empty where nothing was"),
         ("uri", "Address of the copy"),
         ("member", "Name of the copy inside a container; null when the object is the image"),
         ("keeper_uri", "Address of the image to keep"),
         ("keeper_member", "Name of the image to keep inside a container"),
-        ("near_uri", "Address of the image that stands for the copy: the keeper as a rule"),
         ("removal_tier", "As in duplicates"),
         ("edit", "As in duplicates"),
         ("differing_share", "As in clusters: what differs where the thumbnails are laid over each other"),
@@ -165,11 +164,9 @@ DOUBTFUL_FIRST = View(
     ),
     f"""\
 $copies
-SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' AND near_image_id = keeper_image_id
-              THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, cast(1 AS double))
-            ELSE coalesce(try_divide(cast(near_distance AS double), bound), cast(1 AS double)) END AS doubt,
+SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PHASH_BITS_OF_DOUBT}, cast(1 AS double))
+            ELSE coalesce(try_divide(cast(keeper_distance AS double), bound), cast(1 AS double)) END AS doubt,
        concat_ws('; ',
-         CASE WHEN near_image_id <> keeper_image_id THEN 'not the keeper stands for it, but near_uri' END,
          CASE WHEN decided_by = '{DecidedBy.UNDECIDED}' THEN 'the thumbnails were not aligned' END,
          CASE WHEN contested >= {_CONTESTED} THEN 'may be two pictures in one frame' END,
          CASE WHEN distance_unit IS NULL THEN 'of an older version: unknown until the next run' END,
@@ -180,7 +177,7 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' AND near_image_id = keeper_ima
          CASE WHEN NOT is_direct THEN 'joined through other members' END,
          CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'
               WHEN decided_by = '{DecidedBy.PHASH}' THEN 'by the pHash alone' END) AS doubts,
-       uri, member, keeper_uri, keeper_member, near_uri, removal_tier, edit, differing_share, decided_by,
+       uri, member, keeper_uri, keeper_member, removal_tier, edit, differing_share, decided_by,
        copy_probability, agreement, contested, n_inliers, is_direct,
        similarity, hamming_bits, is_bridge, freed_bytes, image_id, keeper_image_id, cluster_id, reason
 FROM copies WHERE removable AND removal_tier NOT IN ({", ".join(f"'{tier}'" for tier in IDENTICAL)})
@@ -278,8 +275,11 @@ LEAKAGE = View(
         ("reference_uri", "Address of the image of the reference set"),
         ("reference_member", "Name inside a container of the image of the reference set"),
         ("n_references", "Images of reference sets in the cluster"),
-        ("relation", "What the image is to the keeper of the cluster; null where it is the keeper"),
-        ("keeper_distance", "Distance of the image to the keeper, in the unit of distance_unit"),
+        (
+            "relation",
+            "What the image is to the keeper of the cluster, or what its own keeper is; null where it is that",
+        ),
+        ("keeper_distance", "Distance of the same to the keeper of the cluster, in the unit of distance_unit"),
         ("distance_unit", "As in clusters"),
         ("cluster_id", "As in clusters"),
     ),
@@ -291,8 +291,11 @@ WITH reference AS (
 )
 SELECT outside.image_id, outside.uri, outside.member,
        reference.image_id AS reference_image_id, reference.uri AS reference_uri, reference.member AS reference_member,
-       reference.n_references, outside.relation, outside.keeper_distance, outside.distance_unit, outside.cluster_id
+       reference.n_references, coalesce(own.relation, outside.relation) AS relation,
+       CASE WHEN own.image_id IS NULL THEN outside.keeper_distance ELSE own.keeper_distance END AS keeper_distance,
+       outside.distance_unit, outside.cluster_id
 FROM $clusters AS outside
+LEFT JOIN $clusters AS own ON own.image_id = outside.keeper_image_id AND NOT own.is_keeper
 JOIN reference ON reference.cluster_id = outside.cluster_id AND reference.place = 1
 WHERE NOT outside.is_reference""",
 )
@@ -312,7 +315,7 @@ REMOVALS = View(
         ("keeper_image_id", "The image that stands for it: clusters.near_image_id"),
         ("keeper", "Its uri, member, location, position, size_bytes, modified_at, etag and content_hash"),
         ("keeper_lake", "Lake of that image"),
-        ("relation", "What the copy is to the keeper of its cluster"),
+        ("relation", "What the copy is to its keeper"),
         ("removal_tier", "As in clusters"),
         ("freed_bytes", "As in duplicates"),
         ("cluster_id", "As in clusters"),

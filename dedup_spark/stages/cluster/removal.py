@@ -1,9 +1,9 @@
 """Which members of clusters may be removed, why the others stay, and what removal frees. Part of the step cluster.
 
-A member may be removed when its removal tier is allowed, what stands for it is another object that stays, and both
-were read by a version whose facts can be relied on. What stands for it is the keeper, or another member that stays: a
-byte or pixel copy of it, or what it is a mere re-encoding of (tiers.py). Whether both are still there is not checked
-here, as that changes without a new row; the view `duplicates` checks it.
+A member may be removed when its removal tier is allowed, its keeper is another object that stays, and both were read by
+a version whose facts can be relied on. Its keeper is that of the cluster, or another member that stays: a byte or pixel
+copy of it, or what it is a mere re-encoding of (tiers.py). Whether both are still there is not checked here, as that
+changes without a new row; the view `duplicates` checks it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DETAIL_FACTS = ("width_px", "height_px", "mode", "decoder", "detail_share", "is_
 KEEPER_FACTS = ("content_hash", "pixel_hash", "etag", "object_version", *DETAIL_FACTS)
 """The columns of the keeper that each member gets, with `keeper_` before the name."""
 
-NEAR_FACTS = (*FACTS, "object_version", "signature_version", *DETAIL_FACTS)
+NEAR_FACTS = tuple(dict.fromkeys((*FACTS, *KEEPER_FACTS, "signature_version")))
 """The columns of the image that stands for a member, with `near_` before the name."""
 
 

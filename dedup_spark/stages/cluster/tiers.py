@@ -1,9 +1,9 @@
-"""What stands for each member, and in which removal tier that puts it. Part of the step cluster.
+"""What is kept for each member, and in which removal tier that puts it. Part of the step cluster.
 
-A member is compared with its keeper. Where that alone would not let it go, another member that stays may stand for it:
-a byte or pixel copy, or one of which it is a mere re-encoding (stand_ins.py). Of a picture marked in one way and kept,
-copies are no loss. And where the keeper is too far, the supporting image binds the member to the cluster. In each case
-that one image, `near_image_id`, stays.
+That is the keeper of its cluster, as a rule. Where the member would not go for that one, another member that stays may
+be kept for it: a byte or pixel copy, or one of which it is a mere re-encoding (stand_ins.py). Of a picture marked in
+one way and kept, copies are no loss. Such a member has that one as its keeper. Where the keeper is too far, the
+supporting image binds the member to the cluster: `near_image_id`. In each case that one image stays.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.stages.cluster.keepers import facts_of
-from dedup_spark.stages.cluster.removal import NEAR_FACTS
+from dedup_spark.stages.cluster.removal import KEEPER_FACTS, NEAR_FACTS
+from dedup_spark.stages.cluster.stand_ins import BETWEEN
 from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
 
 _SHALLOW_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pillow's modes of 8 bits per channel, or less; the others have 16 or 32."""
+_MEASURES = ("distance_unit", "bound")
+"""Of a row whether the two were compared or have equal pixels."""
 _DETAILED, _CLEARLY = 0.9, 1.25
 """An enlarged picture has a smaller `detail_share`, which is measured to some 0.08; so the area up to which it holds
 detail must be larger by a quarter to be more than that of the keeper."""
@@ -36,83 +39,94 @@ def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit:
     a, b = F.least(*ids), F.greatest(*ids)
     scored = named.withColumns({"image_id_a": a, "image_id_b": b}).join(measured, ["image_id_a", "image_id_b"], "left")
     known = scored.join(related, "representative_id", "left")
-    relation = _relation()
-    decided = {"relation": relation, "decided_by": _decided_by(relation)}
-    return known.withColumns({**_of_equal_pixels(unit, bound), **decided})
+    return known.withColumns(_of_equal_pixels(unit, bound)).withColumns(_related())
+
+
+def with_tier_to_keeper(scored: DataFrame, removable_up_to: str) -> DataFrame:
+    """Add `goes_for_keeper`: whether the member may go for the keeper of its cluster, and `is_staying`: whether it is
+    the first with its pixels, and does not. Whatever else keeps it is not asked here (removal.py)."""
+    is_allowed = F.coalesce(_tier().isin(*RemovalTier.up_to(removable_up_to)), F.lit(False))
+    placed = scored.withColumn("goes_for_keeper", _is_near() & is_allowed)
+    is_first = F.col("image_id") == F.col("first_image_id")
+    is_other = F.col("pixel_hash") != F.col("keeper_pixel_hash")
+    return placed.withColumn("is_staying", is_first & is_other & ~F.col("goes_for_keeper"))
 
 
 def with_tiers(placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
-    """Add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier and `is_allowed`: whether the tier
-    is one of those that the setting allows, and the member near enough to what stands for it.
+    """Give members their own keepers, where that is not the keeper of the cluster, with all that is known of the two;
+    and add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier, is_near_keeper and
+    `is_allowed`: whether the tier is one of those that the setting allows, and the member near enough to its keeper.
 
     `stand_ins`: As in stand_ins.py. `ranked`: All members with their facts. Two joins of members, one by representative
     and one by image_id, and a shuffle of them by representative.
     """
     tiers = RemovalTier.up_to(removable_up_to)
     known = _with_first_goes(placed.join(stand_ins, "representative_id", "left"), tiers)
-    of_keeper = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes_for_keeper")
-    is_copy = ~of_keeper & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
-    is_reencoded = ~of_keeper & ~is_copy & F.col("stand_in_image_id").isNotNull()
-    is_near = F.col("is_near_keeper")
+    of_cluster = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes_for_keeper")
+    is_copy = ~of_cluster & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
+    is_reencoded = ~of_cluster & ~is_copy & F.col("stand_in_image_id").isNotNull()
     near = (
         F.when(is_copy, F.col("first_image_id"))
         .when(is_reencoded, F.col("stand_in_image_id"))
-        .when(of_keeper | is_near, F.col("keeper_image_id"))
+        .when(of_cluster | _is_near(), F.col("keeper_image_id"))
         .otherwise(F.col("supporting_image_id"))
     )
-    distance = (
-        F.when(is_copy, 0.0)
-        .when(is_reencoded, F.col("stand_in_distance"))
-        .when(of_keeper | is_near, F.col("distance"))
-        .otherwise(F.col("supporting_distance"))
+    marked = known.withColumns(
+        {"is_copy_of_stayer": is_copy, "is_reencoded_stayer": is_reencoded, "near_image_id": near}
     )
-    found = known.withColumns({
-        "near_image_id": near, "near_distance": distance.cast("float"),
-        "is_copy_of_stayer": is_copy, "is_reencoded_stayer": is_reencoded,
+    faced = marked.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
+    owned = _with_own_keeper(faced)
+    distance = F.when(F.col("near_image_id") == F.col("keeper_image_id"), F.col("distance")).otherwise(
+        F.col("supporting_distance")
+    )
+    tier = _tier()
+    return owned.withColumns({
+        "near_distance": distance.cast("float"),
+        "removal_tier": tier,
+        "is_near_keeper": _is_near(),
+        "is_allowed": _is_near() & F.coalesce(tier.isin(*tiers), F.lit(False)),
     })  # fmt: skip
-    faced = found.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
-    tier = (
-        F.when(F.col("is_copy_of_stayer"), _tier_to_stayer())
-        .when(F.col("is_reencoded_stayer"), F.col("to_stand_in"))
-        .otherwise(F.col("to_keeper"))
-    )
-    is_bound = F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer") | is_near
-    return faced.withColumns(
-        {"removal_tier": tier, "is_allowed": is_bound & F.coalesce(tier.isin(*tiers), F.lit(False))}
-    )
 
 
-def with_tier_to_keeper(scored: DataFrame, removable_up_to: str) -> DataFrame:
-    """Add `to_keeper`, the tier by the relation to the keeper, `is_near_keeper`, `goes_for_keeper`: whether the member
-    may go for its keeper, and `is_staying`: whether it is the first with its pixels, and does not. Whatever else keeps
-    it is not asked here (removal.py)."""
-    is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
-    placed = scored.withColumns({"to_keeper": _tier(), "is_near_keeper": is_near})
-    goes = F.col("is_near_keeper") & F.coalesce(
-        F.col("to_keeper").isin(*RemovalTier.up_to(removable_up_to)), F.lit(False)
-    )
-    is_other = (F.col("pixel_hash") != F.col("keeper_pixel_hash")) & (F.col("image_id") == F.col("first_image_id"))
-    return placed.withColumn("goes_for_keeper", goes).withColumn("is_staying", is_other & ~F.col("goes_for_keeper"))
+def _with_own_keeper(members: DataFrame) -> DataFrame:
+    """In the rows of a copy or a re-encoding what is near becomes the keeper, with what is known of the two."""
+    is_copy, is_reencoded = F.col("is_copy_of_stayer"), F.col("is_reencoded_stayer")
+    own = is_copy | is_reencoded
+    between = {name: _if_own(F.when(is_reencoded, F.col(f"stand_in_{name}")), name) for name in BETWEEN}
+    between |= {name: F.when(is_reencoded, F.col(f"stand_in_{name}")).otherwise(F.col(name)) for name in _MEASURES}
+    facts = {f"keeper_{fact}": _if_own(F.col(f"near_{fact}"), f"keeper_{fact}") for fact in KEEPER_FACTS}
+    changed = {
+        "keeper_image_id": _if_own(F.col("near_image_id"), "keeper_image_id"),
+        "relation": _if_own(F.lit(str(Relation.REENCODED)), "relation"),
+        "edit": F.when(~own, F.col("edit")),
+        "is_direct": own | F.col("is_direct"),
+    }
+    owned = members.withColumns({**between, **facts, **changed})
+    return owned.withColumns(_of_equal_pixels(F.col("distance_unit"), F.col("bound"))).withColumns(_related())
+
+
+def _if_own(value: Column, name: str) -> Column:
+    return F.when(F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer"), value).otherwise(F.col(name))
+
+
+def _is_near() -> Column:
+    """Whether the member is within the bound of its keeper."""
+    return F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
 
 
 def _with_first_goes(known: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
-    """Add `to_stand_in`, the tier by the relation to the member that may stand for it, and `first_goes`: whether the
-    first image with the member's pixels may go, for the keeper or for that one."""
-    to_stand_in = F.when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL).otherwise(RemovalTier.REENCODED)
-    tier = F.when(F.col("stand_in_image_id").isNotNull(), to_stand_in)
-    goes = F.col("goes_for_keeper") | F.coalesce(tier.isin(*tiers), F.lit(False))
+    """Add `first_goes`: whether the first image with the member's pixels may go, for the keeper or for its stand-in."""
+    tier = F.when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL).otherwise(RemovalTier.REENCODED)
+    for_stand_in = F.col("stand_in_image_id").isNotNull() & tier.isin(*tiers)
     is_first = F.col("image_id") == F.col("first_image_id")
-    first_goes = F.bool_or(is_first & goes).over(Window.partitionBy("representative_id"))
-    return known.withColumn("to_stand_in", tier).withColumn("first_goes", first_goes)
+    goes = is_first & (F.col("goes_for_keeper") | for_stand_in)
+    return known.withColumn("first_goes", F.bool_or(goes).over(Window.partitionBy("representative_id")))
 
 
-def _tier_to_stayer() -> Column:
-    """For a copy of the pixels of an image that stays, though it is not the keeper."""
-    return (
-        F.when(F.col("content_hash") == F.col("near_content_hash"), RemovalTier.SAME_BYTES)
-        .when(_has_more_detail("near"), RemovalTier.MORE_DETAIL)
-        .otherwise(RemovalTier.SAME_PIXELS)
-    )
+def _related() -> dict[str, Column]:
+    """Relation to the keeper, and what decided, of members whose `relation` says what thumbnails show."""
+    relation = _relation()
+    return {"relation": relation, "decided_by": _decided_by(relation)}
 
 
 def _relation() -> Column:

@@ -103,23 +103,28 @@ def test_a_copy_goes_by_default_where_nothing_is_lost_with_it(one_picture: Table
     members = run_cluster(one_picture, ORDER)
     assert {i: m["removal_tier"] for i, m in members.items()} == {1: None, **TIER}
     assert {i for i, m in members.items() if m["is_removable"]} == {2, 3, 7, 8, 10, 11}
-    assert {m["keeper_image_id"] for m in members.values()} == {1}
-    assert {i: m["near_image_id"] for i, m in members.items()} == {
-        **dict.fromkeys(range(1, 15), 1), 7: 6, 8: 6, 10: 6, 11: 6, 12: 6, 13: 6
-    }  # fmt: skip
+    kept = {**dict.fromkeys(range(1, 15), 1), 7: 6, 8: 6, 10: 6, 11: 6, 12: 6, 13: 6}
+    assert {i: m["keeper_image_id"] for i, m in members.items()} == kept
+    assert {i: m["near_image_id"] for i, m in members.items()} == kept
+    assert [i for i, m in members.items() if m["is_keeper"]] == [1]
     assert {i: m["relation"] for i, m in members.items() if i > 3} == {
-        4: "reencoded", 5: "reencoded", 6: "edited_copy", 7: "edited_copy", 8: "edited_copy", 9: "still",
-        10: "edited_copy", 11: "edited_copy", 12: "edited_copy", 13: "edited_copy", 14: "reencoded",
+        4: "reencoded", 5: "reencoded", 6: "edited_copy", 7: "same_bytes", 8: "same_pixels", 9: "still",
+        10: "reencoded", 11: "reencoded", 12: "reencoded", 13: "reencoded", 14: "reencoded",
     }  # fmt: skip
     assert members[4]["reason"].endswith("; stays: it has more detail than the keeper")
     assert members[6]["reason"].endswith("; stays: its removal tier, edited_copy, is beyond cluster.removable_up_to")
-    assert members[7]["reason"].endswith("; byte for byte file:///lake/6.jpg, which stays")
-    assert members[8]["reason"].endswith("; the pixels of file:///lake/6.jpg, which stays")
-    assert members[10]["reason"].endswith("; re-encoded or resized from what file:///lake/6.jpg shows, which stays")
-    assert members[12]["reason"].endswith("; stays: it has more detail than file:///lake/6.jpg")
-    assert members[13]["reason"].endswith("; stays: it has more detail than file:///lake/6.jpg")
+    beside = "; its keeper is file:///lake/6.jpg, which stays beside that of the cluster"
+    assert members[7]["reason"] == f"byte for byte the keeper{beside}"
+    assert members[8]["reason"] == f"decodes to the keeper's pixels; the files differ{beside}"
+    assert members[10]["reason"].startswith("the keeper re-encoded or resized: ")
+    assert members[10]["reason"].endswith(beside)
+    for i in (12, 13):
+        assert members[i]["reason"].endswith(f"{beside}; stays: it has more detail than the keeper")
     assert members[14]["reason"].endswith("; stays: it has more detail than the keeper")
     assert (members[7]["near_content_hash"], members[7]["near_distance"]) == ("marked", 0.0)
+    assert (members[7]["keeper_content_hash"], members[7]["similarity"], members[7]["n_inliers"]) == ("marked", 1, None)
+    assert members[10]["similarity"] == pytest.approx(0.9, abs=0.05)  # to 6, by their vectors
+    assert members[10]["keeper_content_hash"] == "marked"
     assert members[3]["reason"].startswith("the keeper re-encoded or resized: ")
 
 
