@@ -51,8 +51,8 @@ def stand_ins(
     measured = tables.stage("stand_ins_measured", distances.between(chosen.select(*ids)))
     related = related_to_keeper(chosen, measured, features).where(F.col("relation") == Relation.REENCODED)
     known = chosen.select("*", *ids).join(measured, ["image_id_a", "image_id_b"]).join(related, "representative_id")
-    return known.select(*(F.col(name.removeprefix("stand_in_")).cast(kind).alias(name) if name != "representative_id"
-                          else F.col(name) for name, kind in _COLUMNS.types.items()))  # fmt: skip
+    named = [F.col(name).cast(kind).alias(f"stand_in_{name}") for name, kind in _STAND_IN.types.items()]
+    return known.select("representative_id", *named)
 
 
 def _chosen(staying: DataFrame, near: DataFrame) -> DataFrame:
