@@ -277,9 +277,9 @@ LEAKAGE = View(
         ("n_references", "Images of reference sets in the cluster"),
         (
             "relation",
-            "What the image is to the keeper of the cluster, or what its own keeper is; null where it is that",
+            "What the image is to the keeper of the cluster; where another member is its keeper, what that one is",
         ),
-        ("keeper_distance", "Distance of the same to the keeper of the cluster, in the unit of distance_unit"),
+        ("keeper_distance", "Distance of the same image to the keeper of the cluster, in the unit of distance_unit"),
         ("distance_unit", "As in clusters"),
         ("cluster_id", "As in clusters"),
     ),
@@ -293,7 +293,7 @@ SELECT outside.image_id, outside.uri, outside.member,
        reference.image_id AS reference_image_id, reference.uri AS reference_uri, reference.member AS reference_member,
        reference.n_references, coalesce(own.relation, outside.relation) AS relation,
        CASE WHEN own.image_id IS NULL THEN outside.keeper_distance ELSE own.keeper_distance END AS keeper_distance,
-       outside.distance_unit, outside.cluster_id
+       coalesce(own.distance_unit, outside.distance_unit) AS distance_unit, outside.cluster_id
 FROM $clusters AS outside
 LEFT JOIN $clusters AS own ON own.image_id = outside.keeper_image_id AND NOT own.is_keeper
 JOIN reference ON reference.cluster_id = outside.cluster_id AND reference.place = 1

@@ -67,7 +67,7 @@ WITH touched AS (
   SELECT *, count(*) OVER (PARTITION BY cluster_id) AS n_staying,
          row_number() OVER (PARTITION BY cluster_id ORDER BY CASE WHEN is_keeper THEN 0 ELSE 1 END,
            CASE WHEN is_reference THEN 0 ELSE 1 END, CASE WHEN is_protected THEN 0 ELSE 1 END,
-           coalesce(keeper_distance, 9), image_id) AS place
+           coalesce(CASE WHEN lost_keeper THEN keeper_distance END, 9), image_id) AS place
   FROM members WHERE NOT is_gone
 ), kept AS (
   SELECT cluster_id AS kept_cluster_id, image_id AS kept_id, is_keeper AS was_keeper,
@@ -127,6 +127,9 @@ _KEPT_BESIDE = "'kept: it came before an image that was forgotten; why it is bef
 """Of a keeper that stays: its reason names the file that came second (keeper_reason.py), which may be the one that
 goes."""
 
+_STANDS = "image_id <> kept_id AND NOT lost_keeper AND NOT lost_near"
+"""What is kept for the member is still there."""
+
 
 def _kept(new: str, old: str) -> str:
     """Of the new keeper, where the row has lost its own or becomes the keeper of the cluster."""
@@ -141,8 +144,8 @@ _ALWAYS = {
     "keeper_object_version": _kept("kept_version", "keeper_object_version"),
     "keeper_etag": _kept("kept_etag", "keeper_etag"),
     "keeper_content_hash": _kept("kept_hash", "keeper_content_hash"),
-    "is_removable": "CASE WHEN was_keeper AND NOT lost_keeper AND NOT lost_near THEN is_removable ELSE false END",
-    "freed_bytes": "CASE WHEN was_keeper AND NOT lost_keeper AND NOT lost_near THEN freed_bytes ELSE 0 END",
+    "is_removable": f"CASE WHEN {_STANDS} THEN is_removable ELSE false END",
+    "freed_bytes": f"CASE WHEN {_STANDS} THEN freed_bytes ELSE 0 END",
 }
 
 
@@ -159,7 +162,7 @@ def _changed(column: str, kind: str) -> str:
             f"WHEN lost_keeper THEN {other}",
         ]
     elif column in _NOT_COMPARED:
-        cases = ["WHEN lost_keeper THEN NULL"]
+        cases = ["WHEN lost_keeper OR (NOT was_keeper AND image_id = kept_id) THEN NULL"]
     if column == "reason":
         cases.append(f"WHEN is_keeper AND n_gone > 0 THEN {_KEPT_BESIDE}")
     if column in _ALONE:

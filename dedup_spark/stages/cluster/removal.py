@@ -67,9 +67,7 @@ def _why_not_allowed() -> Column:
     is_near = F.col("is_near_keeper") | (tier == RemovalTier.MORE_DETAIL)
     return (
         F.when(~is_near, "stays: it is not near enough to the keeper itself")
-        .when(
-            tier == RemovalTier.MORE_DETAIL, F.concat(F.lit("stays: it has more detail than "), _stander("the keeper"))
-        )
+        .when(tier == RemovalTier.MORE_DETAIL, "stays: it has more detail than the keeper")
         .otherwise(F.concat(F.lit("stays: its removal tier, "), tier, F.lit(", is beyond cluster.removable_up_to")))
     )
 

@@ -3,9 +3,9 @@
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, components, guarded, evidence
 Kernels: clusters, features, vectors
-Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and of
-each member of other pixels than its keeper once more; linkage and keepers need n squared memory within one component,
-at most cluster.max_component_images.
+Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and once
+more of each member of other pixels than its keeper and of those that may stand in for another; linkage and keepers need
+n squared memory within one component, at most cluster.max_component_images.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     placed, seen = stage_with(
         tables, "placed", with_tier_to_keeper(scored, settings.removable_up_to), n_staying=F.count_if("is_staying")
     )
-    standing = stand_ins(placed, seen["n_staying"], distances, features, tables)
-    members = tables.stage("members", with_tiers(placed, standing, ranked, settings.removable_up_to))
+    standing = stand_ins(placed, seen["n_staying"], distances, groups.edges, features, tables)
+    owned = with_tiers(placed, standing, ranked, settings.removable_up_to, distances.unit, distances.bound)
+    members = tables.stage("members", owned)
     clusters = tables.stage("clusters", with_reasons(members, of_linked_files(members)))
     require_bound(clusters)
     require_unique_ids(clusters)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.stages.cluster.keepers import facts_of
@@ -20,8 +20,6 @@ from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTie
 
 _SHALLOW_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 """Pillow's modes of 8 bits per channel, or less; the others have 16 or 32."""
-_MEASURES = ("distance_unit", "bound")
-"""Of a row whether the two were compared or have equal pixels."""
 _DETAILED, _CLEARLY = 0.9, 1.25
 """An enlarged picture has a smaller `detail_share`, which is measured to some 0.08; so the area up to which it holds
 detail must be larger by a quarter to be more than that of the keeper."""
@@ -43,28 +41,32 @@ def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit:
 
 
 def with_tier_to_keeper(scored: DataFrame, removable_up_to: str) -> DataFrame:
-    """Add `goes_for_keeper`: whether the member may go for the keeper of its cluster, and `is_staying`: whether it is
-    the first with its pixels, and does not. Whatever else keeps it is not asked here (removal.py)."""
+    """Add `goes_for_keeper`: whether the member may go for the keeper of its cluster, and `is_staying`: whether it has
+    other pixels than that one, is the first with its own, and does not go. Whatever else keeps it is not asked here
+    (removal.py)."""
     is_allowed = F.coalesce(_tier().isin(*RemovalTier.up_to(removable_up_to)), F.lit(False))
     placed = scored.withColumn("goes_for_keeper", _is_near() & is_allowed)
-    is_first = F.col("image_id") == F.col("first_image_id")
     is_other = F.col("pixel_hash") != F.col("keeper_pixel_hash")
-    return placed.withColumn("is_staying", is_first & is_other & ~F.col("goes_for_keeper"))
+    return placed.withColumn("is_staying", _is_first() & is_other & ~F.col("goes_for_keeper"))
 
 
-def with_tiers(placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
-    """Give members their own keepers, where that is not the keeper of the cluster, with all that is known of the two;
-    and add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier, is_near_keeper and
-    `is_allowed`: whether the tier is one of those that the setting allows, and the member near enough to its keeper.
+def with_tiers(
+    placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, removable_up_to: str, unit: Column, bound: Column
+) -> DataFrame:
+    """Give members their own keepers, where they go for another member than the keeper of the cluster, with all that is
+    known of the two; and add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier, is_near_keeper
+    and `is_allowed`: whether the tier is one of those that the setting allows, and the member near enough to its
+    keeper.
 
-    `stand_ins`: As in stand_ins.py. `ranked`: All members with their facts. Two joins of members, one by representative
-    and one by image_id, and a shuffle of them by representative.
+    `stand_ins`: As in stand_ins.py. `ranked`: All members with their facts. `unit`, `bound`: As in `with_scores`. Two
+    joins of members, one by representative and one by image_id.
     """
     tiers = RemovalTier.up_to(removable_up_to)
-    known = _with_first_goes(placed.join(stand_ins, "representative_id", "left"), tiers)
+    known = placed.join(_of_first(placed, stand_ins, tiers), "representative_id", "left")
     of_cluster = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes_for_keeper")
-    is_copy = ~of_cluster & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
-    is_reencoded = ~of_cluster & ~is_copy & F.col("stand_in_image_id").isNotNull()
+    is_copy = ~of_cluster & ~_is_first() & ~F.col("first_goes")
+    is_bound_to_stay = F.col("is_supporting") & _is_first()
+    is_reencoded = ~of_cluster & ~is_copy & ~is_bound_to_stay & _goes_for_stand_in(tiers)
     near = (
         F.when(is_copy, F.col("first_image_id"))
         .when(is_reencoded, F.col("stand_in_image_id"))
@@ -75,7 +77,7 @@ def with_tiers(placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, remov
         {"is_copy_of_stayer": is_copy, "is_reencoded_stayer": is_reencoded, "near_image_id": near}
     )
     faced = marked.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
-    owned = _with_own_keeper(faced)
+    owned = _with_own_keeper(faced, unit, bound)
     distance = F.when(F.col("near_image_id") == F.col("keeper_image_id"), F.col("distance")).otherwise(
         F.col("supporting_distance")
     )
@@ -88,39 +90,50 @@ def with_tiers(placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, remov
     })  # fmt: skip
 
 
-def _with_own_keeper(members: DataFrame) -> DataFrame:
+def _of_first(placed: DataFrame, stand_ins: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
+    """By representative `stand_ins`, and `first_goes`: whether the first image with its pixels may go, for the keeper
+    or for its stand-in. A row for each representative, so that copies of one picture move once."""
+    firsts = placed.where(_is_first()).join(stand_ins, "representative_id", "left")
+    goes = F.col("goes_for_keeper") | _goes_for_stand_in(tiers)
+    return firsts.select(*stand_ins.columns, goes.alias("first_goes"))
+
+
+def _goes_for_stand_in(tiers: tuple[RemovalTier, ...]) -> Column:
+    """Whether the tier of a member to its stand-in, which is near it, is allowed; false where it has none."""
+    tier = (
+        F.when(F.col("content_hash") == F.col("stand_in_content_hash"), RemovalTier.SAME_BYTES)
+        .when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL)
+        .otherwise(RemovalTier.REENCODED)
+    )
+    return F.col("stand_in_image_id").isNotNull() & tier.isin(*tiers)
+
+
+def _with_own_keeper(members: DataFrame, unit: Column, bound: Column) -> DataFrame:
     """In the rows of a copy or a re-encoding what is near becomes the keeper, with what is known of the two."""
-    is_copy, is_reencoded = F.col("is_copy_of_stayer"), F.col("is_reencoded_stayer")
-    own = is_copy | is_reencoded
-    between = {name: _if_own(F.when(is_reencoded, F.col(f"stand_in_{name}")), name) for name in BETWEEN}
-    between |= {name: F.when(is_reencoded, F.col(f"stand_in_{name}")).otherwise(F.col(name)) for name in _MEASURES}
+    own = F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer")
+    between = {name: _if_own(F.when(F.col("is_reencoded_stayer"), F.col(f"stand_in_{name}")), name) for name in BETWEEN}
     facts = {f"keeper_{fact}": _if_own(F.col(f"near_{fact}"), f"keeper_{fact}") for fact in KEEPER_FACTS}
     changed = {
         "keeper_image_id": _if_own(F.col("near_image_id"), "keeper_image_id"),
         "relation": _if_own(F.lit(str(Relation.REENCODED)), "relation"),
         "edit": F.when(~own, F.col("edit")),
-        "is_direct": own | F.col("is_direct"),
     }
     owned = members.withColumns({**between, **facts, **changed})
-    return owned.withColumns(_of_equal_pixels(F.col("distance_unit"), F.col("bound"))).withColumns(_related())
+    return owned.withColumns(_of_equal_pixels(unit, bound)).withColumns(_related())
 
 
 def _if_own(value: Column, name: str) -> Column:
     return F.when(F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer"), value).otherwise(F.col(name))
 
 
+def _is_first() -> Column:
+    """Whether the member is the first by rank of those with its pixels."""
+    return F.col("image_id") == F.col("first_image_id")
+
+
 def _is_near() -> Column:
     """Whether the member is within the bound of its keeper."""
     return F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
-
-
-def _with_first_goes(known: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
-    """Add `first_goes`: whether the first image with the member's pixels may go, for the keeper or for its stand-in."""
-    tier = F.when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL).otherwise(RemovalTier.REENCODED)
-    for_stand_in = F.col("stand_in_image_id").isNotNull() & tier.isin(*tiers)
-    is_first = F.col("image_id") == F.col("first_image_id")
-    goes = is_first & (F.col("goes_for_keeper") | for_stand_in)
-    return known.withColumn("first_goes", F.bool_or(goes).over(Window.partitionBy("representative_id")))
 
 
 def _related() -> dict[str, Column]:
@@ -148,7 +161,7 @@ def _tier() -> Column:
 
 
 def _has_more_detail(than: str) -> Column:
-    """Whether a copy that shows the picture of the keeper (of what is near; `than` begins the names of its facts) is
+    """Whether a copy that shows the picture of the keeper (or of a stand-in; `than` begins the names of its facts) is
     whole where that is damaged, is larger, has more bits per channel, or is a camera's raw file.
 
     An enlarged copy is not larger: what counts is the size up to which it holds detail. Of a raw file the preview is
