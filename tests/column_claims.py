@@ -223,7 +223,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "is_direct": f"is_direct OR NOT {_EQUAL_PIXELS}",
         "versions": "versions LIKE 'dedup-spark % results %'",
         "removal_tier": "(removal_tier IS NULL) = is_keeper AND coalesce(removal_tier = relation "
-        "OR removal_tier = 'more_detail' OR near_image_id <> keeper_image_id, true)",
+        "OR removal_tier = 'more_detail', true)",
         "edit": "edit IS NULL OR relation IN ('edited_copy', 'contained')",
         "differing_share": _PROBABILITY + f" AND (differing_share IS NULL OR NOT {_EQUAL_PIXELS}) "
         "AND coalesce(relation <> 'reencoded' OR differing_share < 0.01, is_keeper)",

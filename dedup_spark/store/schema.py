@@ -455,9 +455,11 @@ CLUSTERS = Table(
         (
             "keeper_image_id",
             "bigint",
-            "The member to keep: the first by cluster.keeper_order",
+            "The member that is kept for this one: the keeper of the cluster, which is the first by "
+            "cluster.keeper_order; but for a byte or pixel copy, or a mere re-encoding, of another member that stays, "
+            "that member. What other columns say of the keeper is of this image",
         ),
-        ("is_keeper", "boolean", "True for exactly one member of each cluster"),
+        ("is_keeper", "boolean", "True for exactly one member of each cluster: the keeper of the cluster"),
         ("relation", "string", f"What the member is to the keeper: {one_of(Relation)}; null for the keeper"),
         ("similarity", "float", "Cosine to the keeper's embedding; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's; 0 for equal pixels"),
@@ -543,8 +545,7 @@ CLUSTERS = Table(
             "removal_tier",
             "string",
             f"What would be lost with this member, the least first: {one_of(RemovalTier)}. As relation, except that "
-            "more_detail is a copy that shows the same with more pixels or bits, and that a byte or pixel copy of a "
-            "member that stays is counted as such. Null for the keeper",
+            "more_detail is a copy that shows the same with more pixels or bits. Null for the keeper",
         ),
         (
             "edit",
@@ -560,9 +561,9 @@ CLUSTERS = Table(
         (
             "near_image_id",
             "bigint",
-            "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
-            "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
-            "supporting image that is. Where that image was forgotten, the member itself, until the next run",
+            "The image that stays and stands for this member: its keeper, itself for the keeper of the cluster; for a "
+            "member that is not within the bound of that one, a supporting image that is. Where that image was "
+            "forgotten, the member itself, until the next run",
         ),
         (
             "near_distance",
