@@ -25,7 +25,7 @@ from dedup_spark.lookup.finished import finished_run
 from dedup_spark.store import lease
 from dedup_spark.store.delta_sql import newest_commit
 from dedup_spark.store.reader import read_table
-from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, RUNS
+from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, PAIRS, RUNS
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import StepName
 
@@ -77,6 +77,7 @@ def leave_copies_everywhere(tables: Tables, lake: Path) -> None:
     features.write.parquet(str(root / "_staging/guest-99990101-000000-abcd/rows"))
     features.write.parquet(str(root / "_staging/run-20200101-000000-abcd/rows"))
     tables.add_progress(StepName.EMBED, "0123456789abcdef", features.select(FEATURES.column_names))
+    tables.add_progress(StepName.MATCH, "0123456789abcdef", tables.read(PAIRS))
     data = next(path for path in (root / "features").glob("*.parquet"))
     shutil.copy(data, root / "features/part-00000-of-nobody.parquet")
     (root / "shard_files/killed").mkdir()

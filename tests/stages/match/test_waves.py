@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricated import families, far_hash, fill, random_ids, readable, write_shards
+from fabricated import families, far_hash, fill, frame, random_ids, readable, write_shards
 from pyspark.sql import DataFrame
 from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import GuardError
 from dedup_spark.kernels.joins.sketches import SketchFilter
-from dedup_spark.stages.match import engine_choice, joining, task, totals
+from dedup_spark.stages.match import engine_choice, joining, totals
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.match.engine_choice import Choice
+from dedup_spark.stages.match.task import JOINED
 from dedup_spark.stages.match.waves import Waves
 from dedup_spark.store.runs import Mark, Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, SHARDS
@@ -166,9 +167,7 @@ def test_waves_of_another_match_are_not_gone_on_with(
 
 
 @pytest.mark.slow
-def test_the_guard_counts_all_waves_and_a_wave_that_was_cut_off_is_joined_again(
-    tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_guard_counts_all_waves(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_lake(tables)
     run_match(tables)
     undisturbed = written(tables)
@@ -177,12 +176,30 @@ def test_the_guard_counts_all_waves_and_a_wave_that_was_cut_off_is_joined_again(
         patched.setattr(joining.PairGuard, "check_survey", lambda *_: None)
         with pytest.raises(GuardError, match=r"pairs among 90 distinct images"):
             run_match(tables, "match.max_pairs_per_image=1", full=True)
-        patched.setattr(task, "_MIN_ITEM_PAIRS", 0)
-        patched.setattr(joining.PairGuard, "max_found", 10**9)
-        with pytest.raises(GuardError, match=r"more than"):
-            run_match(tables, "match.max_pairs_per_image=1", full=True)
     run_match(tables, full=True)
     assert written(tables) == undisturbed
+
+
+def test_a_wave_that_was_cut_off_is_joined_again(tables: Tables) -> None:
+    """Its items hold some of their pairs: more are allowed now, or the guard would stop the match once more."""
+
+    def rows_of(*items: dict[str, Any]) -> DataFrame:
+        return frame(tables.spark, JOINED, items)
+
+    pair = {"image_id_a": 1, "image_id_b": 2, "similarity": 0.5, "best_of_a": True, "best_of_b": False}
+    waves = Waves.open(tables, "one", 0.45)
+    assert (waves.choice, waves.done_below, waves.totals) == (None, 0, totals.NOTHING)
+    waves.begin(Choice("sketch", 1.0, 0.3))
+    waves.keep(rows_of(pair, {"item": 3, "n_candidates": 5, "overflow": False}), 20)
+    waves.keep(rows_of(pair, pair, {"item": 25, "n_candidates": 9, "overflow": True}), 40)
+    assert (waves.totals["n_pairs"], waves.totals["is_cut_off"]) == (3, True)
+    again = Waves.open(tables, "one", 0.45)
+    assert (again.choice, again.done_below) == (Choice("sketch", 1.0, 0.3), 20)
+    assert again.totals == totals.NOTHING | {"n_items": 1, "n_pairs": 1, "n_near": 1, "n_candidates": 5}
+    again.keep(rows_of(pair, {"item": 25, "n_candidates": 9, "overflow": False}), 40)
+    assert sorted(row["item"] for row in again.found().where("item IS NOT NULL").collect()) == [3, 25]
+    other = Waves.open(tables, "two", 0.45)
+    assert (other.choice, progress_of(tables)) == (None, [])
 
 
 @pytest.mark.slow
