@@ -25,15 +25,16 @@ from dedup_spark.spark import session
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "verify-removal", "trace", "calibrate",
-    "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget", "upgrade", "repair", "demo",
+    "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget", "upgrade", "repair", "maintain",
+    "demo",
 ]  # fmt: skip
 WITHOUT_A_LAKE = (
     "sql", "verify-removal", "trace", "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget",
-    "upgrade", "repair",
+    "upgrade", "repair", "maintain",
 )  # fmt: skip
 WITHOUT_SETTINGS = {
     "trace": ["--uri", "a.jpg"], "explain": ["--uri", "a", "--uri", "b"], "dendrogram": ["--cluster", "1"],
-    "lookup": ["a.jpg"], "serve": [], "status": [], "forget": [], "upgrade": [], "repair": [],
+    "lookup": ["a.jpg"], "serve": [], "status": [], "forget": [], "upgrade": [], "repair": [], "maintain": [],
     "index export": ["--to", "x"],
 }  # fmt: skip
 """Commands that settings would not change, with what they ask for."""

@@ -40,6 +40,9 @@ _PROGRESS = {StepName.EMBED: "_embed", StepName.MATCH: "_match"}
 FOLDERS = (*(table.name for table in ALL), _STAGING, *_PROGRESS.values(), _FORGOTTEN)
 """What lies below the root of tables that have no database, besides shards, leases and the report."""
 _REGISTER = f"{_FORGOTTEN}/addresses"
+_RENAME_BY_COPYING = ("s3://", "s3a://", "s3n://", "gs://")
+"""Stores without folders. Spark commits Parquet by renaming, which there is a copy of each file: the third part of the
+bytes that a step writes, and none of it at once."""
 _STAGED_AT = "%Y%m%d-%H%M%S"
 _DAYS_OF_UNLEASED_STAGING = 2
 
@@ -63,6 +66,7 @@ class Tables:
         self.staging = f"{_STAGING}/{owner}-{datetime.now(UTC).strftime(_STAGED_AT)}-{secrets.token_hex(4)}"
         """Folder below the root for intermediate rows, of this object alone."""
         self._created: set[str] = set()
+        self._staged: dict[str, str] = {}
 
     def create_missing(self) -> None:
         """Create the tables that do not exist yet, and add the columns that tables of an older version lack.
@@ -254,9 +258,23 @@ class Tables:
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
+        if self.root.startswith(_RENAME_BY_COPYING):
+            return self._stage_in_delta(name, rows)
         path = self._spark_path(f"{self.staging}/{name}")
         self._commit(lambda: rows.write.mode("overwrite").parquet(path))
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
+
+    def _stage_in_delta(self, name: str, rows: DataFrame) -> DataFrame:
+        """Where Spark's writer of Parquet would copy each file once more, and leave half of them if it dies meanwhile:
+        Delta writes files where they stay, and its commit is one object. Each time into a folder of its own, as the
+        session remembers the state of a table by its folder."""
+        before, self._staged[name] = self._staged.get(name), f"{name}.{secrets.token_hex(4)}"
+        path = self._spark_path(f"{self.staging}/{self._staged[name]}")
+        writer = rows.write.format("delta").option("delta.dataSkippingNumIndexedCols", "0")  # nobody skips files here
+        self._commit(lambda: writer.save(path))
+        if before:
+            files.delete_tree(f"{self.root}/{self.staging}/{before}")
+        return self.spark.read.format("delta").load(path)
 
     def drop_staged(self) -> None:
         """Delete everything that `stage` wrote."""

@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import lease
+from dedup_spark.store import tables as tables_module
 from dedup_spark.store.schema import ALL, CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
 from dedup_spark.store.table_format import Format, write_format
 from dedup_spark.store.tables import Tables, parts_of_name, quoted_name
@@ -311,6 +312,14 @@ def test_a_place_that_cannot_be_written_is_a_table_error(spark: SparkSession, tm
 # --- intermediate rows -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["parquet", "delta"])
+def staging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As on a disk, and as in an object store: there by Delta, as a rename copies."""
+    monkeypatch.setattr(tables_module, "_RENAME_BY_COPYING", ("/",) if request.param == "delta" else ())
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("staging")
 def test_staged_rows_are_computed_once_and_stay_as_they_were(tables: Tables) -> None:
     source = [readable(1), rejected(2)]
     draws = frame(tables.spark, FEATURES.schema, source).selectExpr("*", "rand() AS draw")
@@ -321,17 +330,28 @@ def test_staged_rows_are_computed_once_and_stay_as_they_were(tables: Tables) -> 
     assert staged.count() == 2
 
 
+@pytest.mark.usefixtures("staging")
 def test_staging_no_rows_keeps_their_columns(tables: Tables) -> None:
     nothing = frame(tables.spark, SHARDS.schema, [])
     staged = tables.stage("nothing", nothing)
     assert (staged.count(), staged.columns) == (0, nothing.columns)
 
 
+@pytest.mark.usefixtures("staging")
 def test_staging_under_a_name_again_replaces_the_rows(tables: Tables) -> None:
     tables.stage("x", tables.spark.range(5)).count()
     assert [r["id"] for r in tables.stage("x", tables.spark.range(7, 8)).collect()] == [7]
+    assert len(os.listdir(Path(tables.root, tables.staging))) == 1
 
 
+@pytest.mark.parametrize(
+    ("root", "copies"), [("s3a://b/t", True), ("gs://b/t", True), ("abfss://c@a/t", False), ("/t", False)]
+)
+def test_staged_files_are_not_renamed_where_a_rename_copies(root: str, *, copies: bool) -> None:
+    assert root.startswith(tables_module._RENAME_BY_COPYING) == copies
+
+
+@pytest.mark.usefixtures("staging")
 def test_dropping_what_was_staged_leaves_the_tables(tables: Tables) -> None:
     tables.append(PAIRS, pairs(tables, pair(1, 2)))
     tables.stage("x", tables.spark.range(5))
@@ -342,6 +362,7 @@ def test_dropping_what_was_staged_leaves_the_tables(tables: Tables) -> None:
     assert stored(tables) == as_tuples(pair(1, 2))
 
 
+@pytest.mark.usefixtures("staging")
 def test_two_that_stage_the_same_name_do_not_meet(tables: Tables) -> None:
     other = Tables(tables.spark, tables.root)
     mine = tables.stage("x", tables.spark.range(5))

@@ -64,6 +64,7 @@ from dedup_spark.stages.reading.model_choice import (
 from dedup_spark.stages.reading.not_given import images_not_given, say_not_given
 from dedup_spark.stages.reading.read_ahead import UNAVAILABLE, TaskSettings
 from dedup_spark.stages.reading.slices import images_per_slice, reading_key, slice_bounds
+from dedup_spark.store.compaction import compacting
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -176,16 +177,18 @@ def _read_slices(
     bounds = slice_bounds(chosen, n_chosen, images_per_slice(tables.spark, settings.extract))
     n_slice = -(-n_chosen // max(1, len(bounds)))
     progress = Progress("extract", "images", n_chosen)
-    for i, (low, high) in enumerate(bounds):
-        part = chosen.where(F.col("reading_key").between(low, high))
-        if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
-            part = given.within(low, high).beside(part)
-        appended = _Appended(tables, clocks, low, high)
-        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
-            _write_each(tables, settings, part, n_slice, appended)
-        guard.add(appended.seen, low, high)
-        progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
-        guard.check()
+    with compacting(tables, FEATURES) as slice_is_written:
+        for i, (low, high) in enumerate(bounds):
+            part = chosen.where(F.col("reading_key").between(low, high))
+            if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
+                part = given.within(low, high).beside(part)
+            appended = _Appended(tables, clocks, low, high)
+            with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+                _write_each(tables, settings, part, n_slice, appended)
+            guard.add(appended.seen, low, high)
+            progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
+            guard.check()
+            slice_is_written()
 
 
 class _Appended:
