@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from pyspark.sql import DataFrame, SparkSession
 from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark.executors import ask_an_executor, n_executors
-from dedup_spark.spark.python_workers import own_workers
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ ArrowTask = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
 _DEVICES = Path("/dev")
+_OWNER = "DEDUP_SPARK_WORKERS"
+"""A variable of Python workers that nothing reads: Spark reuses one only for functions with the same environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class TaskShare:
         """
         if not self.gpus:
             return rows.mapInArrow(task, ddl)
-        with own_workers(rows.sparkSession, "gpu"):
+        with _workers_of_gpus(rows.sparkSession):
             return rows.mapInArrow(task, ddl, profile=self.profile)
 
     @property
@@ -63,6 +65,20 @@ class TaskShare:
 
 
 NO_GPU = TaskShare(1, 0.0)
+
+
+@contextmanager
+def _workers_of_gpus(spark: SparkSession) -> Iterator[None]:
+    """Functions that are handed to Spark within the block run in Python workers that no other functions get.
+
+    Idle workers of other functions end by themselves, after a minute.
+    """
+    environment = spark.sparkContext.environment
+    environment[_OWNER] = "gpu"
+    try:
+        yield
+    finally:
+        environment.pop(_OWNER, None)
 
 
 def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:

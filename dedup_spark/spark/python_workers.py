@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import sys
 import zipimport
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from pyspark.sql import SparkSession
-
-_OWNER = "DEDUP_SPARK_WORKERS"
-"""A variable of workers that nothing reads: Spark reuses a worker only for functions with the same environment."""
 
 
 def read_zips_once() -> None:
@@ -27,21 +20,3 @@ def read_zips_once() -> None:
 
 def _keep(_: zipimport.zipimporter) -> None:
     """Replaces `zipimporter.invalidate_caches` and does nothing."""
-
-
-@contextmanager
-def own_workers(spark: SparkSession, name: str) -> Iterator[None]:
-    """Functions that are handed to Spark within the block run in Python workers that no other functions get.
-
-    Those of before end by themselves, when they have been idle for a minute.
-    """
-    environment = spark.sparkContext.environment
-    before = environment.get(_OWNER)
-    environment[_OWNER] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del environment[_OWNER]
-        else:
-            environment[_OWNER] = before
