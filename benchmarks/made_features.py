@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from harness import photo_bytes
 from PIL import Image, ImageEnhance
 from vectors import TEMPLATE_COSINE, TEMPLATE_SHARE, Background, at_cosine, group_sizes, load_fit
 
@@ -33,7 +32,10 @@ MODEL = "sscd_distilled/generated"
 _PART_ROWS = 50_000
 _LARGEST_GROUP = 50
 _THUMBNAIL_PX = 256
+_PICTURE_PX = 320
 _N_SINGLES, _SINGLE_PX = 2_000, 128
+_OCTAVES = ((3, 1.0), (8, 0.7), (24, 0.5), (64, 0.35), (160, 0.25))
+"""Cells a side of each noise, and how much it counts."""
 
 Ids = npt.NDArray[np.int64]
 
@@ -44,8 +46,7 @@ def make_tables(tables: Tables, n: int, seed: int, scratch: Path) -> None:
     Cost: 20 s per 50,000 rows on one core, half of them for thumbnails; 4 KB of disk per row, twice for a time.
     """
     spark, truth = tables.spark, []
-    photos = [Image.open(io.BytesIO(photo)).convert("RGB") for photo in photo_bytes(None)]
-    for part, rows in enumerate(_parts(n, seed, photos)):
+    for part, rows in enumerate(_parts(n, seed)):
         for table, made in ((IMAGES, rows.images()), (FEATURES, rows.features())):
             folder = scratch / table.name
             folder.mkdir(parents=True, exist_ok=True)
@@ -118,33 +119,32 @@ class _Part:
         singles = self._pictures.singles
         found = [singles[i] for i in self._rng.integers(len(singles), size=len(self.ids))]
         for members in _by_group(self.group):
-            picture = self._pictures.crop(0.5, self._rng)
-            picture.thumbnail((400, 400))
+            picture = noise(_PICTURE_PX, self._rng)
             for row in members:
                 found[row] = _edited(picture, self._rng)
         return found
 
 
 class _Pictures:
-    """Crops of photos; `singles` are thumbnails of some."""
+    """Pictures that show nothing, each another one: noise of all sizes, as photos have. `singles` are thumbnails."""
 
-    def __init__(self, photos: list[Image.Image], rng: np.random.Generator) -> None:
-        self._photos = photos
-        self.singles = [self._single(rng) for _ in range(_N_SINGLES)]
-
-    def crop(self, at_least: float, rng: np.random.Generator) -> Image.Image:
-        return _crop(self._photos[rng.integers(len(self._photos))], at_least, rng)
-
-    def _single(self, rng: np.random.Generator) -> bytes:
-        picture, out = self.crop(0.15, rng), io.BytesIO()
-        picture.thumbnail((_SINGLE_PX, _SINGLE_PX))
-        picture.save(out, "JPEG", quality=60)
-        return out.getvalue()
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.singles = [_jpeg(noise(_SINGLE_PX, rng), 60) for _ in range(_N_SINGLES)]
 
 
-def _parts(n: int, seed: int, photos: list[Image.Image]) -> Iterator[_Part]:
+def noise(side_px: int, rng: np.random.Generator) -> Image.Image:
+    """Its amplitude falls with the frequency, as that of natural pictures does (Field, JOSA A 1987)."""
+    levels = np.zeros((side_px, side_px, 3), np.float32)
+    for n, weight in _OCTAVES:
+        small = Image.fromarray(rng.integers(0, 256, (n, n, 3), np.uint8))
+        levels += weight * np.asarray(small.resize((side_px, side_px), Image.Resampling.BICUBIC), np.float32)
+    levels -= levels.min()
+    return Image.fromarray((levels * (255 / max(1.0, float(levels.max())))).astype(np.uint8))
+
+
+def _parts(n: int, seed: int) -> Iterator[_Part]:
     common = np.random.default_rng(seed)
-    pictures = _Pictures(photos, common)
+    pictures = _Pictures(common)
     background = Background.of(load_fit(), common)
     template = background.draw(1, common)[0]
     n_groups = 0
@@ -182,10 +182,14 @@ def _crop(picture: Image.Image, at_least: float, rng: np.random.Generator) -> Im
 
 
 def _edited(picture: Image.Image, rng: np.random.Generator) -> bytes:
-    out = io.BytesIO()
     edited = ImageEnhance.Brightness(_crop(picture, 0.85, rng)).enhance(rng.uniform(0.85, 1.15))
     edited.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-    edited.save(out, "JPEG", quality=80)
+    return _jpeg(edited, 80)
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 
