@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import DataFrame, SparkSession
@@ -22,9 +22,12 @@ from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark.executors import ask_an_executor, n_executors
 
+if TYPE_CHECKING:
+    import pyarrow as pa  # not at run time: `dedup-spark doctor` asks for GPUs, and imports nothing heavy
+
 log = logging.getLogger(__name__)
 
-ArrowTask = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+type ArrowTask = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
 _DEVICES = Path("/dev")

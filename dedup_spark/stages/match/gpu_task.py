@@ -17,7 +17,8 @@ from dedup_spark.stages.match.work_items import STRIPE
 from dedup_spark.store.shards import Shard, read_shard
 
 Item = dict[str, Any]
-Shards = tuple[Shard, Shard | None]
+Shards = tuple[Shard, Shard | None, int]
+"""Of an item, and the bytes that were read for it."""
 
 _SHARDS_KEPT = STRIPE + 2
 """In memory and on the GPU: a stripe, and the shards that are joined with it now and next."""

@@ -94,12 +94,9 @@ def join_items(
     if settings.engine == "exact_gpu":
         yield from _join_on_gpu(items, settings, n_pairs)
         return
-    read = functools.partial(read_shard, settings.root, with_index=settings.engine == "faiss_ivf")
     for item in items:
-        before = bytes_read()
-        a, b = _shards_of(item, read)
-        end = {"item": item["item"], "read_bytes": bytes_read() - before}
-        counts = SearchCounts()
+        a, b, n_bytes = _shards_of(item, settings)
+        end, counts = {"item": item["item"], "read_bytes": n_bytes}, SearchCounts()
         proposed = propose(a, b, settings, counts)
         yield from _join_item(end, (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
 
@@ -111,19 +108,22 @@ def _join_on_gpu(
     if first is None:
         return  # a task without items need not start PyTorch
     join = GpuJoin(settings.gpus_per_task, (settings.floor, settings.neighbours, settings.min_similarity))
-    read = functools.partial(_shards_of, read=functools.partial(join.read, settings.root))
-    before = bytes_read()
-    for item, (a, b) in join.shards_ahead(itertools.chain([first], items), read):
-        so_far = bytes_read()  # a thread reads ahead: an item is charged for what has come since the one before
-        end, before = {"item": item["item"], "read_bytes": so_far - before}, so_far
-        blocks = a.block, b.block if b else None
+    read = functools.partial(_shards_of, settings=settings, read=join.read)
+    for item, (a, b, n_bytes) in join.shards_ahead(itertools.chain([first], items), read):
+        end, blocks = {"item": item["item"], "read_bytes": n_bytes}, (a.block, b.block if b else None)
         yield from _join_item(end, blocks, join.candidates(*blocks), settings, n_pairs, SearchCounts())
 
 
-def _shards_of(item: dict[str, Any], read: Callable[[ShardFiles], Shard]) -> tuple[Shard, Shard | None]:
-    """The two shards of an item, each read once; None where it joins a shard with itself."""
-    a, b = (ShardFiles.of(item, f"{side}_") for side in "ab")
-    return read(a), None if a == b else read(b)
+def _shards_of(
+    item: dict[str, Any], settings: JoinSettings, read: Callable[..., Shard] = read_shard
+) -> tuple[Shard, Shard | None, int]:
+    """The two shards of an item, each read once, None where it joins a shard with itself; and the bytes read for it."""
+    before = bytes_read()
+    a_files, b_files = (ShardFiles.of(item, f"{side}_") for side in "ab")
+    searched = {"with_index": True} if settings.engine == "faiss_ivf" else {}
+    a = read(settings.root, a_files, **searched)
+    b = None if a_files == b_files else read(settings.root, b_files, **searched)
+    return a, b, bytes_read() - before
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from dedup_spark.stages.match import gpu_task
 from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.faiss_task import FaissSettings, SearchLimits
 from dedup_spark.stages.match.task import JoinSettings
-from dedup_spark.store import files, shards
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store import shards
 
 SIZES = [50, 40, 30, 45, 35]
 
@@ -48,10 +50,9 @@ def every_two(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """In stripes of four, as tasks get them."""
     pairs = sorted(((a, b) for a in range(5) for b in range(a, 5)), key=lambda p: (p[0] // 4, p[1], p[0]))
     return [
-        {"item": n, "a_path": rows[a]["path"], "a_sha256": rows[a]["sha256"], "b_path": rows[b]["path"],
-         "b_sha256": rows[b]["sha256"], "a_index_path": None, "b_index_path": None}
+        {"item": n} | {f"{side}_{c}": rows[which][c] for side, which in (("a", a), ("b", b)) for c in FILES}
         for n, (a, b) in enumerate(pairs)
-    ]  # fmt: skip
+    ]
 
 
 def joined(items: list[dict[str, Any]], settings: JoinSettings) -> pa.Table:
@@ -89,17 +90,18 @@ def test_a_task_on_a_gpu_finds_what_the_exact_join_finds(
 def test_each_shard_is_read_once_and_by_one_thread(
     tmp_path: Path, lake: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads, threads, read = Counter[str](), set[str](), files.read_bytes
+    reads, threads, opened = Counter[str](), set[str](), shards.local_file
     monkeypatch.setattr(shards, "_KEPT_BYTES", 1)
 
-    def counting(uri: str) -> bytes:
+    def counting(uri: str, sha256: str) -> AbstractContextManager[Path]:
         reads[Path(uri).name] += 1
         threads.add(threading.current_thread().name)
-        return read(uri)
+        return opened(uri, sha256)
 
-    monkeypatch.setattr(files, "read_bytes", counting)
+    monkeypatch.setattr(shards, "local_file", counting)
     joined(every_two(lake), settings_of(tmp_path, "exact_gpu"))
-    assert reads == {f"shard-{n:05d}.faiss": 1 for n in range(5)}
+    flat = [f"shard-{n:05d}.{what}.npy" for n in range(5) for what in ("rows", "vectors")]
+    assert reads == dict.fromkeys(flat, 1) | {"centroids.npy": 5}
     assert len(threads) == 1
     assert threads != {threading.current_thread().name}
 
@@ -107,7 +109,7 @@ def test_each_shard_is_read_once_and_by_one_thread(
 def test_a_shard_that_is_missing_stops_the_task(tmp_path: Path, lake: list[dict[str, Any]]) -> None:
     items = every_two(lake)
     items[3]["b_path"] = "shard_files/gone.faiss"
-    with pytest.raises(ArtifactError, match=r"gone\.faiss is missing"):
+    with pytest.raises(ArtifactError, match=r"gone\.rows\.npy is missing"):
         joined(items, settings_of(tmp_path, "exact_gpu"))
 
 
