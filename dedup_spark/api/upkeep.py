@@ -25,7 +25,7 @@ from dedup_spark.commands.verify_removal import command as verifying
 from dedup_spark.commands.verify_removal.command import VerifiedRemovals
 from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.store import outcomes
-from dedup_spark.store.schema import KEEP_DAYS
+from dedup_spark.store.delta_log import KEEP_DAYS
 
 
 def verify_removal(

@@ -27,7 +27,7 @@ from dedup_spark.cli.options import (
 )
 from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
-from dedup_spark.store.schema import KEEP_DAYS
+from dedup_spark.store.delta_log import KEEP_DAYS
 from dedup_spark.vocabulary import Relation, RemovalTier
 
 STEPS = {

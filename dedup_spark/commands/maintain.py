@@ -18,7 +18,8 @@ from dedup_spark.commands.text_table import format_table
 from dedup_spark.errors import ConfigError
 from dedup_spark.metrics import readable_bytes
 from dedup_spark.store.compaction import compact, files_of
-from dedup_spark.store.schema import ALL, KEEP_DAYS, RUNS, TABLE_VERSIONS, Table
+from dedup_spark.store.delta_log import KEEP_DAYS
+from dedup_spark.store.schema import ALL, RUNS, TABLE_VERSIONS, Table
 from dedup_spark.store.tables import Tables
 from dedup_spark.store.vacuum import vacuum
 from dedup_spark.vocabulary import RunStatus, StepName

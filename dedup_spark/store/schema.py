@@ -644,10 +644,6 @@ ALL = (
 )  # fmt: skip
 
 
-KEEP_DAYS = 7
-"""`dedup-spark maintain --vacuum` keeps the versions of so many days, as Delta does by default: longer than any query
-takes, and long enough to look back after a weekend."""
-
 LOGS = (QUALITY, CLUSTER_HISTORY, RUNS)
 """Tables to which every run adds rows, and that no step reads as its input."""
 
