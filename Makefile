@@ -52,6 +52,7 @@ test-gpu:  ## the tests that need CUDA, by .venv-gpu or what is there; what is m
 	@[ -x $(GPU_PYTHON) ] || $(MAKE) --no-print-directory setup
 	@$(GPU_PYTHON) tests/gpu_packages.py --must-have-a-gpu
 	$(GPU_PYTHON) -m pytest -m gpu tests/test_cuda.py
+	$(GPU_PYTHON) benchmarks/exact_gpu.py --device cuda:0
 	$(GPU_PYTHON) benchmarks/faiss_join.py --gpu cuda:0
 	@if $(GPU_PYTHON) -c 'import pyspark' 2> /dev/null; then $(GPU_PYTHON) benchmarks/embed.py --quick; \
 	else echo 'test-gpu: benchmarks/embed.py was not run: $(GPU_PYTHON) has no PySpark'; fi

@@ -31,7 +31,7 @@ from vectors import lake_vectors
 
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import Float16, Float32
-from dedup_spark.kernels.faiss_index import DEFAULT, fill_index, has_cells_of, train_index
+from dedup_spark.kernels.faiss_index import DEFAULT, fill_index, has_cells_of, over_all_cells, train_index
 from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
@@ -97,7 +97,15 @@ def timed(lake: Lake, join: Join, low: float) -> tuple[float, Keys, int]:
 
 
 def exact_of(lake: Lake, low: float, device: str | None) -> Join:
-    return lambda a, b: exact_join(lake.blocks[a], None if b is None else lake.blocks[b], low, device)
+    def join(a: int, b: int | None) -> Candidates:
+        blocks = lake.blocks[a], None if b is None else lake.blocks[b]
+        if device is None:
+            return exact_join(*blocks, low)
+        from dedup_spark.kernels.joins.exact_gpu import Wanted, exact_gpu_join  # PyTorch is not needed without a GPU
+
+        return exact_gpu_join(*blocks, Wanted(low, 0, low), device)
+
+    return join
 
 
 def sketch_of(lake: Lake, low: float, recall: float) -> Join:
@@ -107,12 +115,15 @@ def sketch_of(lake: Lake, low: float, recall: float) -> Join:
 
 
 def indexes_of(lake: Lake, index_type: str) -> list[Any]:
-    """An index for each shard."""
+    """An index for each shard, over all cells, as match searches it."""
     if index_type == DEFAULT:
-        return [vectors.build_shard(b.ids, b.vectors, b.cells, lake.centroids) for b in lake.blocks]
-    sample = vectors.to_float32(lake.blocks[0].vectors[: 64 * len(lake.centroids)])
-    trained = train_index(index_type, lake.centroids, sample)
-    return [fill_index(trained, b.ids, b.unit_vectors(slice(None)), b.cells) for b in lake.blocks]
+        made = [vectors.build_shard(b.ids, b.vectors, b.cells, lake.centroids) for b in lake.blocks]
+    else:
+        sample = vectors.to_float32(lake.blocks[0].vectors[: 64 * len(lake.centroids)])
+        trained = train_index(index_type, lake.centroids, sample)
+        made = [fill_index(trained, b.ids, b.unit_vectors(slice(None)), b.cells, lake.centroids) for b in lake.blocks]
+    held = [np.unique(b.cells) for b in lake.blocks]
+    return [over_all_cells(i, cells, lake.centroids) for i, cells in zip(made, held, strict=True)]
 
 
 def faiss_of(lake: Lake, indexes: list[Any], limits: SearchLimits, gpu: FaissGpu | None, counts: SearchCounts) -> Join:

@@ -33,14 +33,9 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +46,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from harness import Table, describe_machine, n_cores, print_json
+from memory import peak_bytes
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from vectors import lake_vectors
@@ -270,57 +266,6 @@ def shuffled_bytes(spark: SparkSession) -> int:
     """Bytes that all executors have written to shuffles since the session began."""
     executors = spark.sparkContext._jsc.sc().statusStore().executorList(False)
     return sum(executors.apply(i).totalShuffleWrite() for i in range(executors.size()))
-
-
-@contextmanager
-def peak_bytes() -> Iterator[Counter[str]]:
-    """Largest resident memory, measured ten times per second: of all Python workers (`python`), of all JVMs (`jvm`),
-    and, where executors are processes of their own, of one of them with its Python workers (`executor`)."""
-    peak, ended = Counter[str](), threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(0.1):
-            for kind, n_bytes in _resident_bytes().items():
-                peak[kind] = max(peak[kind], n_bytes)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _resident_bytes() -> Counter[str]:
-    """Resident memory now of this program's JVMs and Python workers, without this process."""
-    parents, resident, java, python = {}, {}, set(), set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, rest = (folder / "stat").read_text().rpartition(")")
-        except OSError:  # ended meanwhile
-            continue
-        pid, numbers = int(folder.name), rest.split()
-        parents[pid], resident[pid] = int(numbers[1]), int(numbers[21]) * 4096
-        if name.endswith("(java"):
-            java.add(pid)
-        elif "python" in name:  # what a JVM starts for a moment has the memory of the JVM before its own
-            python.add(pid)
-    me = os.getpid()
-    root = parents[me] if parents[me] in java else me  # under spark-submit the driver's JVM started this program
-    total, of_executor = Counter[str](), Counter[int]()
-    for pid in set(parents) - {me}:
-        line = [pid]  # from the process up
-        while line[-1] != root and line[-1] in parents:
-            line.append(parents[line[-1]])
-        if line[-1] != root or pid not in java | python:
-            continue
-        total["jvm" if pid in java else "python"] += resident[pid]
-        jvms = [above for above in line if above in java]  # the driver's last
-        if len(jvms) > 1:
-            of_executor[jvms[0]] += resident[pid]
-    total["executor"] = max(of_executor.values(), default=0)
-    return total
 
 
 def settings_for(engine: str, options: argparse.Namespace) -> Config:

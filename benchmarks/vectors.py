@@ -17,6 +17,7 @@ import argparse
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -55,23 +56,45 @@ def load_fit() -> Fit:
     return Fit(**json.loads(FIT_FILE.read_text())["fit"])
 
 
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Vectors without planted duplicates, drawn in any number of parts.
+
+    `deviation` and `mean` (512,), `topics` (20,000, 512), and `weights` (20,000,): how often each topic is drawn.
+    """
+
+    fit: Fit
+    deviation: Float32
+    topics: Float32
+    mean: Float32
+    weights: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, fit: Fit, rng: np.random.Generator) -> Self:
+        deviation = np.exp(-fit.decay * np.arange(DIMENSIONS) / DIMENSIONS / 2).astype(np.float32)
+        deviation /= np.linalg.norm(deviation)
+        weights = (np.arange(N_TOPICS) + 1.0) ** -fit.zipf
+        topics = rng.standard_normal((N_TOPICS, DIMENSIONS), dtype=np.float32) * deviation
+        mean = rng.standard_normal(DIMENSIONS, dtype=np.float32) * deviation * fit.mean
+        return cls(fit, deviation, topics, mean, weights / weights.sum())
+
+    def draw(self, n: int, rng: np.random.Generator) -> Float32:
+        """(n, 512) unit vectors."""
+        found = np.empty((n, DIMENSIONS), np.float32)
+        for start in range(0, n, _BLOCK_ROWS):
+            x = found[start : start + _BLOCK_ROWS]
+            drawn = rng.gamma(self.fit.topic_shape, self.fit.topic_share / self.fit.topic_shape, len(x))
+            share = np.minimum(drawn, 0.9).astype(np.float32)[:, None]
+            rng.standard_normal(out=x, dtype=np.float32)
+            x *= np.sqrt(1 - share) * self.deviation
+            x += np.sqrt(share) * self.topics[rng.choice(N_TOPICS, len(x), p=self.weights)] + self.mean
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return found
+
+
 def background(n: int, fit: Fit, rng: np.random.Generator) -> Float32:
     """(n, 512) unit vectors without planted duplicates."""
-    deviation = np.exp(-fit.decay * np.arange(DIMENSIONS) / DIMENSIONS / 2).astype(np.float32)
-    deviation /= np.linalg.norm(deviation)
-    weights = (np.arange(N_TOPICS) + 1.0) ** -fit.zipf
-    topics = rng.standard_normal((N_TOPICS, DIMENSIONS), dtype=np.float32) * deviation
-    mean = rng.standard_normal(DIMENSIONS, dtype=np.float32) * deviation * fit.mean
-    found = np.empty((n, DIMENSIONS), np.float32)
-    for start in range(0, n, _BLOCK_ROWS):
-        x = found[start : start + _BLOCK_ROWS]
-        share = np.minimum(rng.gamma(fit.topic_shape, fit.topic_share / fit.topic_shape, len(x)), 0.9)
-        share = share.astype(np.float32)[:, None]
-        rng.standard_normal(out=x, dtype=np.float32)
-        x *= np.sqrt(1 - share) * deviation
-        x += np.sqrt(share) * topics[rng.choice(N_TOPICS, len(x), p=weights / weights.sum())] + mean
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return found
+    return Background.of(fit, rng).draw(n, rng)
 
 
 def group_sizes(n: int, largest: int, rng: np.random.Generator) -> list[int]:
@@ -99,15 +122,15 @@ def lake_vectors(n: int, seed: int, largest: int) -> Float16:
     n_template = int(TEMPLATE_SHARE * n)
     members, places = places[:n_template], places[n_template:]
     if n_template:
-        x[members] = _at_cosine(x[members[0]], x[members], np.full(n_template, np.sqrt(TEMPLATE_COSINE), np.float32))
+        x[members] = at_cosine(x[members[0]], x[members], np.full(n_template, np.sqrt(TEMPLATE_COSINE), np.float32))
     for size in sizes:
         members, places = places[:size], places[size:]
         cosine = rng.uniform(0.5, 1, len(members) - 1).astype(np.float32)
-        x[members[1:]] = _at_cosine(x[members[0]], x[members[1:]], cosine)
+        x[members[1:]] = at_cosine(x[members[0]], x[members[1:]], cosine)
     return x.astype(np.float16)
 
 
-def _at_cosine(base: Float32, others: Float32, cosine: Float32) -> Float32:
+def at_cosine(base: Float32, others: Float32, cosine: Float32) -> Float32:
     """`others` turned towards `base` (512,) until their cosines to it are `cosine` (m,)."""
     base = base.copy()
     apart = others - (others @ base)[:, None] * base

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dedup_spark.api import explain as explain
     from dedup_spark.api import export_index as export_index
     from dedup_spark.api import forget as forget
+    from dedup_spark.api import maintain as maintain
     from dedup_spark.api import open_views as open_views
     from dedup_spark.api import plan as plan
     from dedup_spark.api import repair as repair
@@ -47,8 +48,8 @@ __version__ = "0.2.0"
 
 _API = (
     "Calibration", "RunResult", "Status", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain",
-    "export_index", "forget", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary", "trace",
-    "upgrade", "verify_removal",
+    "export_index", "forget", "maintain", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary",
+    "trace", "upgrade", "verify_removal",
 )  # fmt: skip
 _HOMES = dict.fromkeys(_API, "dedup_spark.api") | {
     "Lookup": "dedup_spark.lookup.lookup",

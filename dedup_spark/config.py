@@ -69,7 +69,7 @@ class ExtractSettings:
     gpus_per_task: float = _setting(-1.0, -1, 16)
     cpus_per_gpu_task: int = _setting(0, 0, 1024)
     embed_batch_images: int = _setting(0, 0, 4096)
-    slice_images: int = _setting(200_000, 1)
+    slice_images: int = _setting(0, 0)
     task_images: int = _setting(500, 1)
     bytes_from: str = _setting("auto", choices=("auto", "fsspec", "spark"))
     fetch_threads: int = _setting(8, 1, 256)

@@ -18,6 +18,7 @@ from dedup_spark.stages.index import step as index
 from dedup_spark.stages.inventory import step as inventory
 from dedup_spark.stages.match import step as match
 from dedup_spark.stages.report import step as report
+from dedup_spark.store.compaction import compact
 from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.store.schema import (
     CENTROIDS,
@@ -28,6 +29,7 @@ from dedup_spark.store.schema import (
     FEATURES,
     GUARDED,
     IMAGES,
+    LOGS,
     PAIRS,
     SHARDS,
     TABLE_VERSIONS,
@@ -96,7 +98,10 @@ class StepResult:
 def run_all(spark: SparkSession, config: Config, run: Run) -> tuple[StepResult, ...]:
     """All steps, as one run. A step that is complete or unchanged is not done again."""
     with run.step(WHOLE_RUN):
-        return tuple(_in_a_whole_run(spark, config, run, step) for step in STEPS)
+        results = tuple(_in_a_whole_run(spark, config, run, step) for step in STEPS)
+        for table in LOGS:
+            compact(run.tables, table)
+        return results
 
 
 def _in_a_whole_run(spark: SparkSession, config: Config, run: Run, step: Step) -> StepResult:

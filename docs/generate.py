@@ -12,6 +12,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from dedup_spark.cli.arguments import make_parser
@@ -200,11 +201,19 @@ def _typed(action: argparse.Action) -> str:
 
 
 def paper_part(_: str) -> str:
-    """The plan of a lake that nobody listed, at the default speeds and prices."""
-    n = 100_000_000
-    lake = Workload(n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n)
-    prices = Prices(Config().plan.dollars_per_core_hour, Config().plan.dollars_per_gpu_hour)
-    return paper_markdown(lake, [parse_cluster(c) for c in ("100xgpu", "100x16cpu")], Rates(), prices)
+    """The plans of two lakes that nobody listed, at the default speeds and prices."""
+    config, n = Config(), 100_000_000
+    prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
+    lake = Workload(
+        n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n,
+        n_weighed=config.cluster.max_verified_pairs,
+    )  # fmt: skip
+    ten_times = replace(
+        lake, n_images=10 * n, n_bytes=10 * lake.n_bytes, n_distinct=10 * lake.n_distinct, n_pairs=10 * lake.n_pairs
+    )
+    on_both = [parse_cluster(c) for c in ("100xgpu", "100x16cpu")]
+    papers = [paper_markdown(one, on_both, Rates(), prices) for one in (lake, ten_times)]
+    return "\n\n".join(papers)
 
 
 def rooms_part(_: str) -> str:

@@ -108,7 +108,12 @@ CLAIMS: dict[str, dict[str, str]] = {
         "n_images": "n_images > 0",
         "size_bytes": "size_bytes > 0",
         "sha256": _HEX,
-        "cells": "size(cells) > 0",
+        "cells": "size(cells) > 0 AND cells = array_sort(array_distinct(cells))",
+        "rows_sha256": _HEX,
+        "vectors_sha256": _HEX,
+        "sketch_seed": "sketch_seed >= 0",
+        "centroids_path": "centroids_path NOT LIKE '/%'",
+        "centroids_sha256": _HEX,
         "index_type": _GIVEN,
         "index_path": "coalesce(index_path NOT LIKE '/%', true)",
         "index_sha256": "(index_sha256 IS NULL) = (index_path IS NULL) AND " + _HEX,
@@ -126,6 +131,7 @@ CLAIMS: dict[str, dict[str, str]] = {
     "densities": {
         "image_id": _GIVEN,
         "similarities": "similarities = reverse(sort_array(similarities))",
+        "complete_above": _COSINE,
         "vector_hash": _GIVEN,
         "fingerprint": _GIVEN,
     },
@@ -217,7 +223,7 @@ CLAIMS: dict[str, dict[str, str]] = {
         "is_direct": f"is_direct OR NOT {_EQUAL_PIXELS}",
         "versions": "versions LIKE 'dedup-spark % results %'",
         "removal_tier": "(removal_tier IS NULL) = is_keeper AND coalesce(removal_tier = relation "
-        "OR removal_tier = 'more_detail' OR near_image_id <> keeper_image_id, true)",
+        "OR removal_tier = 'more_detail', true)",
         "edit": "edit IS NULL OR relation IN ('edited_copy', 'contained')",
         "differing_share": _PROBABILITY + f" AND (differing_share IS NULL OR NOT {_EQUAL_PIXELS}) "
         "AND coalesce(relation <> 'reencoded' OR differing_share < 0.01, is_keeper)",

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
-from dedup_spark.kernels.vectors import build_shard
+from dedup_spark.kernels.joins.base import Block
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import shards
@@ -117,18 +117,20 @@ def far_hash(image_id: int) -> int:
     return int(np.random.default_rng(image_id % 2**63).integers(-(2**63), 2**63 - 1))
 
 
+NO_OWN_INDEX = {"index_path": None, "index_sha256": None}
+"""Of a row of `shards` whose index is of the usual type."""
+
+
 def write_shards(root: str | Path, ids: list[int], vectors: np.ndarray, sizes: Iterable[int]) -> list[dict[str, Any]]:
     """Write FAISS files of `sizes` vectors each, in the order given. Returns the rows of `shards` that list them."""
     rows, start = [], 0
+    centroids = np.asarray(vectors[:1], np.float32)
+    cells = shards.write_centroids(str(root), "shard_files/made-up", centroids), centroids
     for shard, size in enumerate(sizes):
         part = slice(start, start + size)
-        halves = vectors[part].astype(np.float16)
-        centroids = halves[:1].astype(np.float32)
-        index = build_shard(np.array(ids[part], np.int64), halves, np.zeros(size, np.int32), centroids)
-        path = f"shard_files/made-up/shard-{shard:05d}.faiss"
-        size_bytes, sha256 = shards.write_shard(str(root), path, index)
-        rows.append({"shard": shard, "path": path, "n_images": size, "size_bytes": size_bytes, "sha256": sha256,
-                     "cells": [0], "model_id": MODEL})  # fmt: skip
+        block = Block(np.array(ids[part], np.int64), vectors[part].astype(np.float16), np.zeros(size, np.int32))
+        listed = shards.write_shard(str(root), f"shard_files/made-up/shard-{shard:05d}.faiss", block, cells, seed=1)
+        rows.append(NO_OWN_INDEX | {"shard": shard, "model_id": MODEL} | listed)
         start += size
     assert start == len(ids)
     return rows

@@ -50,9 +50,15 @@ def hold(batches: Iterable[pa.RecordBatch], folder: str, share_of_gpus: float) -
     rows = [batch for batch in batches if batch.num_rows]
     time.sleep(0.4)
     held = {"executor": os.environ["SPARK_EXECUTOR_DIRS"], "device": device, "cpus": task.cpus(), "begin": begin,
-            "end": time.time()}  # fmt: skip
+            "end": time.time(), "pid": os.getpid()}  # fmt: skip
     Path(folder, f"{task.taskAttemptId()}.json").write_text(json.dumps(held))
     yield from rows
+
+
+def idle(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """A task of a stage without GPUs."""
+    time.sleep(0.2)
+    yield from batches
 
 
 def seen_with(spark: SparkSession, folder: Path, gpus_per_task: float) -> list[dict[str, object]]:
@@ -60,7 +66,8 @@ def seen_with(spark: SparkSession, folder: Path, gpus_per_task: float) -> list[d
     notes = folder / f"held-{gpus_per_task:g}"
     notes.mkdir()
     work = functools.partial(hold, folder=str(notes), share_of_gpus=share.gpus)
-    spark.range(0, 64, 1, 8).mapInArrow(work, "id long", profile=share.profile).count()
+    spark.range(0, 64, 1, 8).mapInArrow(idle, "id long").count()  # leaves a worker for each core
+    share.map_in_arrow(spark.range(0, 64, 1, 8), work, "id long").count()
     return [json.loads(note.read_text()) for note in notes.iterdir()]
 
 

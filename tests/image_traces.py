@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.joins.sketches import MOST_BITS, make_sketches
+
 _LEAST_BYTES = 12
 """Of bytes that are looked for: shorter ones are found by chance."""
 _LEAST_OF_NAME = 6
@@ -37,7 +40,9 @@ class Traces:
         self.texts |= {n for n in names if len(n) >= _LEAST_OF_NAME and not any(n in text for text in held)}
         blobs = [features[name] for name in ("thumbnail", "embedding", "block_sample") if features[name]]
         if features["embedding"] and features["embedding"] not in shared:
-            blobs.append(np.frombuffer(features["embedding"], "<f2").astype("<f4").tobytes())
+            vector = np.frombuffer(features["embedding"], "<f2").astype("<f4")
+            blobs.append(vector.tobytes())
+            blobs.append(make_sketches(vector[None], MOST_BITS, MatchSettings().seed).tobytes())
         self.blobs |= {blob for blob in blobs if len(blob) >= _LEAST_BYTES} - shared
 
     def needles(self) -> dict[bytes, str]:

@@ -62,8 +62,10 @@ def main() -> None:
         near = [(r["image_id"], r["similarities"]) for r in rows(tables.root, "densities")]
         n_shards = len(rows(tables.root, "shards"))
         (notes,) = (json.loads(r["notes"]) for r in rows(tables.root, "runs") if r["notes"] and r["step"] == "match")
+        n_bytes = tables.read(FEATURES).selectExpr("sum(octet_length(embedding))").first()[0]
         chosen = {name: notes[name] for name in ("sketch", "floor", "n_probes")}
-        found[engine] = {"pairs": sorted(pairs), "densities": sorted(near), "n_shards": n_shards, "chosen": chosen}
+        found[engine] = {"pairs": sorted(pairs), "densities": sorted(near), "n_shards": n_shards, "chosen": chosen,
+                         "read": notes["shard_bytes_read"] / n_bytes}  # fmt: skip
     spark.stop()
     sys.stdout.write(json.dumps(found) + "\n")
 

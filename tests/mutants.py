@@ -49,7 +49,8 @@ MORE_TESTS = {
     "decoding/formats": ("decoding/test_sniffing.py", "features/test_signature.py"),
     "decoding/images": ("decoding/test_formats.py", "decoding/test_endings.py"),
     "features/hashing": ("decoding/test_formats.py",), "features/signature": ("features/test_hashing.py",),
-    "joins/base": (JOINS,), "joins/exact": (JOINS,), "joins/faiss_ivf": (JOINS,), "joins/routed": (JOINS,),
+    "joins/base": (JOINS, "joins/test_exact_gpu.py"), "joins/exact": (JOINS,),
+    "joins/device_blocks": ("joins/test_exact_gpu.py",), "joins/faiss_ivf": (JOINS,), "joins/routed": (JOINS,),
     "joins/sketch": (JOINS,), "joins/sketches": (JOINS,), "vectors": (JOINS,),
 }  # fmt: skip
 """Tests of a module beside those in the file of its own name; relative to tests/kernels/."""

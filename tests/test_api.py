@@ -36,7 +36,8 @@ from dedup_spark.store.runs import Run
 
 FUNCTIONS = [
     "run", "run_step", "embed", "plan", "calibrate", "sql", "open_views", "summary", "trace", "explain", "clusters",
-    "dendrogram", "verify_removal", "export_index", "status", "forget", "upgrade", "repair", "demo",
+    "dendrogram", "verify_removal", "export_index", "status", "forget", "upgrade", "repair", "maintain",
+    "demo",
 ]  # fmt: skip
 NOT_COMMANDS = {"run_step", "open_views", "summary"}
 
@@ -122,6 +123,7 @@ def test_every_wrong_place_is_named_at_once(tmp_path: Path) -> None:
         (lambda t: dedup_spark.plan(lake=t, tables=t, clusters=["many"]), "100xgpu"),
         (lambda t: dedup_spark.sql(None, "SELECT 1", tables=t), "there are no dedup-spark tables"),
         (lambda t: dedup_spark.repair(tables=t), "there are no dedup-spark tables"),
+        (lambda t: dedup_spark.maintain(tables=t), "there are no dedup-spark tables"),
         (lambda t: dedup_spark.dendrogram(None, tables=t), "one of the two"),
         (
             lambda t: dedup_spark.run(lake=t, tables=t / "t", settings={"cluster.linkage": "ward"}),

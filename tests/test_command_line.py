@@ -25,15 +25,16 @@ from dedup_spark.spark import session
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "run", *(step.name for step in pipeline.STEPS), "plan", "embed", "sql", "verify-removal", "trace", "calibrate",
-    "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget", "upgrade", "repair", "demo",
+    "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget", "upgrade", "repair", "maintain",
+    "demo",
 ]  # fmt: skip
 WITHOUT_A_LAKE = (
     "sql", "verify-removal", "trace", "explain", "clusters", "dendrogram", "lookup", "serve", "status", "forget",
-    "upgrade", "repair",
+    "upgrade", "repair", "maintain",
 )  # fmt: skip
 WITHOUT_SETTINGS = {
     "trace": ["--uri", "a.jpg"], "explain": ["--uri", "a", "--uri", "b"], "dendrogram": ["--cluster", "1"],
-    "lookup": ["a.jpg"], "serve": [], "status": [], "forget": [], "upgrade": [], "repair": [],
+    "lookup": ["a.jpg"], "serve": [], "status": [], "forget": [], "upgrade": [], "repair": [], "maintain": [],
     "index export": ["--to", "x"],
 }  # fmt: skip
 """Commands that settings would not change, with what they ask for."""
@@ -153,7 +154,7 @@ def test_every_wrong_place_is_named_at_once(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.usefixtures("no_spark")
 def test_every_wrong_setting_is_named_at_once(lake: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "mine.toml").write_text("[extract]\nslice_images = 0\n[matsch]\nx = 1\n")
+    (tmp_path / "mine.toml").write_text("[extract]\ntask_images = 0\n[matsch]\nx = 1\n")
     wrong = ["match.min_similarty=0.5", "cluster.linkage=single", "index.seed=1.5", "nonsense"]
     settings = [argument for text in wrong for argument in ("--set", text)]
     config = str(tmp_path / "mine.toml")
@@ -161,7 +162,7 @@ def test_every_wrong_setting_is_named_at_once(lake: str, tmp_path: Path, capsys:
     said = problems(capsys)
     assert len(said) == 6
     for expected in (
-        "extract.slice_images must be at least 1",
+        "extract.task_images must be at least 1",
         "matsch.x",
         "did you mean 'match.min_similarity'?",
         "one of average, complete, ward",

@@ -78,7 +78,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("cluster.linkage=single", "one of average, complete, ward"),
         ("inventory.skip_hidden=1", "must be true or false"),
         ("extract.slice_images=1.5", "must be a whole number"),
-        ("extract.slice_images=0", "at least 1"),
+        ("extract.task_images=0", "at least 1"),
         ("extract.input_px=63", "must be 0 (the model's own) or between 64 and 1024"),
         ("match.min_similarity=nan", "between"),
         ("cluster.keeper_order=[1, 2]", "list of strings"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,8 +18,10 @@ from sample_images import PX, sample_images
 
 from dedup_spark.config import ExtractSettings
 from dedup_spark.kernels import vectors
-from dedup_spark.kernels.faiss_index import fill_index, train_index
+from dedup_spark.kernels.faiss_index import fill_index, over_all_cells, train_index
 from dedup_spark.kernels.joins.base import Block, score_candidates
+from dedup_spark.kernels.joins.exact import exact_join
+from dedup_spark.kernels.joins.exact_gpu import Wanted, exact_gpu_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
 from dedup_spark.kernels.joins.faiss_ivf import SearchCounts, SearchLimits, ShardSearch, ivf_join
 from dedup_spark.models import registry
@@ -93,6 +96,34 @@ def test_the_batch_is_found_from_free_memory() -> None:
     assert on("cuda:0", views=1).max_batch_images >= 64
 
 
+# --- exact_gpu beside the exact join of the CPU
+
+
+def blocks_of(n: int, n_blocks: int) -> list[Block]:
+    """Random unit vectors of 512 numbers, of which every tenth has a copy in the next block."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((n_blocks, n, 512)).astype(np.float32)
+    x[1:, ::10] = x[:-1, ::10] + 0.5 * x[1:, ::10]
+    x /= np.linalg.norm(x, axis=2, keepdims=True)
+    ids = np.arange(n_blocks * n).reshape(n_blocks, n)
+    return [Block(ids[i], x[i].astype(np.float16), np.zeros(n, np.int32)) for i in range(n_blocks)]
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("k", [0, 3])
+def test_exact_gpu_finds_the_pairs_of_the_exact_join(k: int) -> None:
+    a, b = blocks_of(20_000, 2)
+    for other in (None, b):
+        proposed = exact_gpu_join(a, other, Wanted(0.12, k, 0.45), "cuda:0"), exact_join(a, other, 0.45)
+        on_gpu, on_cpu = ({}, {})
+        for found, candidates, floor, n in ((on_gpu, proposed[0], 0.12, k), (on_cpu, proposed[1], 0.45, 0)):
+            for f in score_candidates(a, other, candidates, floor, n, 0.45, threads=4):
+                pairs = zip(f.i.tolist(), f.j.tolist(), f.similarity.tolist(), strict=True)
+                found |= {(i, j): cosine for i, j, cosine in pairs if cosine >= np.float32(0.45)}
+        assert on_gpu == on_cpu
+        assert len(on_cpu) >= len(a) // 10 * (other is not None)
+
+
 # --- FAISS on a GPU beside FAISS on the CPU
 
 
@@ -127,8 +158,10 @@ def index_of(index_type: str) -> faiss.Index:
     block, centroids = lake()
     x = block.unit_vectors(slice(None))
     if index_type == "IVF,SQfp16":
-        return vectors.build_shard(block.ids, block.vectors, block.cells, centroids)
-    return fill_index(train_index(index_type, centroids, x), block.ids, x, block.cells)
+        index: Any = vectors.build_shard(block.ids, block.vectors, block.cells, centroids)
+    else:
+        index = fill_index(train_index(index_type, centroids, x), block.ids, x, block.cells, centroids)
+    return over_all_cells(index, np.unique(block.cells), centroids)
 
 
 def scored_pairs(search: ShardSearch, limits: SearchLimits, counts: SearchCounts) -> dict[tuple[int, int], float]:

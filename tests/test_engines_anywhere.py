@@ -42,6 +42,14 @@ def test_an_engine_finds_the_same_pairs_everywhere(found: list[dict[str, Any]], 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_reads_each_file_once_whatever_the_number_of_items(found: list[dict[str, Any]], engine: str) -> None:
+    """Vectors, and an eighth as much of rows, by each of the workers."""
+    for place, n_workers in zip(found, (1, 1, 2), strict=True):
+        assert 1.1 < place[engine]["read"] < 1.3 * n_workers
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sketch", "routed"])
 def test_the_engines_that_may_miss_pairs_did(found: list[dict[str, Any]], engine: str) -> None:
     """Without this the test above would say nothing of which ones."""

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import DECODER, DRIVER, EVERYTHING, JVM, WORKER, Command, Happened, none_left
@@ -112,8 +113,12 @@ def require_same_as_undisturbed(root: Path, undisturbed: Path) -> None:
     assert set(completed) == {row["step"] for row in rows(undisturbed, "runs")}
     assert completed.count("run") == 1
     assert not (root / "_staging").exists()
-    listed_shards = {row["path"] for row in rows(root, "shards")}
-    assert {str(p.relative_to(root)) for p in root.glob("shard_files/*/*")} == listed_shards
+    assert {str(p.relative_to(root)) for p in root.glob("shard_files/*/*")} == files_listed(rows(root, "shards"))
+
+
+def files_listed(shards: list[dict[str, Any]]) -> set[str]:
+    beside = {f"{row['path'].removesuffix('.faiss')}.{what}.npy" for row in shards for what in ("rows", "vectors")}
+    return beside | {row[name] for row in shards for name in ("path", "centroids_path")}
 
 
 # --- tests ---------------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from dedup_spark.api.runs import run_step as run_step
     from dedup_spark.api.upkeep import export_index as export_index
     from dedup_spark.api.upkeep import forget as forget
+    from dedup_spark.api.upkeep import maintain as maintain
     from dedup_spark.api.upkeep import repair as repair
     from dedup_spark.api.upkeep import upgrade as upgrade
     from dedup_spark.api.upkeep import verify_removal as verify_removal
@@ -70,14 +71,14 @@ _HOMES = {
         "trace",
     ),
     "runs": ("RunResult", "demo", "embed", "run", "run_step"),
-    "upkeep": ("export_index", "forget", "repair", "upgrade", "verify_removal"),
+    "upkeep": ("export_index", "forget", "maintain", "repair", "upgrade", "verify_removal"),
 }
 """The names of each module; it is loaded when the first of them is used, as questions are answered without Spark."""
 
 __all__ = [
     "Calibration", "RunResult", "Status", "calibrate", "clusters", "demo", "dendrogram", "embed", "explain",
-    "export_index", "forget", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary", "trace",
-    "upgrade", "verify_removal",
+    "export_index", "forget", "maintain", "open_views", "plan", "repair", "run", "run_step", "sql", "status", "summary",
+    "trace", "upgrade", "verify_removal",
 ]  # fmt: skip
 
 

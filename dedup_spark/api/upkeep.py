@@ -1,4 +1,4 @@
-"""Functions that check a list for removal, export the index, upgrade and repair tables, and erase images from them."""
+"""Functions that check a list for removal, export the index, and upgrade, repair, maintain and erase from tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import SparkSession
 
 from dedup_spark.api.settings import Settings, config_of
+from dedup_spark.commands import maintain as maintaining
 from dedup_spark.commands import opening
 from dedup_spark.commands import repair as repairing
 from dedup_spark.commands import upgrade as upgrading
@@ -18,11 +19,13 @@ from dedup_spark.commands.forget import command as forgetting
 from dedup_spark.commands.forget.asked import Asked
 from dedup_spark.commands.forget.command import Forgettable, Forgotten
 from dedup_spark.commands.forget.words import outcome_of
+from dedup_spark.commands.maintain import Maintained
 from dedup_spark.commands.opening import Opening
 from dedup_spark.commands.verify_removal import command as verifying
 from dedup_spark.commands.verify_removal.command import VerifiedRemovals
 from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.store import outcomes
+from dedup_spark.store.delta_log import KEEP_DAYS
 
 
 def verify_removal(
@@ -91,6 +94,33 @@ def repair(
     opening.require_tables(asked)
     with told_in_a_sentence(), opening.to_write(asked) as found:
         return repairing.repair(found)
+
+
+def maintain(
+    spark: SparkSession | None = None,
+    *,
+    tables: Place,
+    vacuum: bool = False,
+    keep_days: int = KEEP_DAYS,
+    dry_run: bool = False,
+    database: str | None = None,
+    break_lock: bool = False,
+) -> tuple[Maintained, ...]:
+    """Put small files of all tables together, and delete what old versions left. No row changes.
+
+    Args:
+        vacuum: Delete the files that no version of the last `keep_days` days names. What look-ups read, the versions
+            of the last finished run, stays.
+        keep_days: At least 1.
+        dry_run: Only say what would be done.
+    """
+    asked = Opening("maintain", spark, tables, database, break_lock=break_lock)
+    opening.require_tables(asked)
+    if dry_run:
+        with told_in_a_sentence(), opening.to_read(asked) as found:
+            return maintaining.maintain(found, with_vacuum=vacuum, keep_days=keep_days, dry_run=True)
+    with told_in_a_sentence(), opening.to_write(asked) as found:
+        return maintaining.maintain(found, with_vacuum=vacuum, keep_days=keep_days)
 
 
 def forget(

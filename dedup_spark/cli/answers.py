@@ -22,6 +22,7 @@ from dedup_spark.commands.demo import QUERIES
 from dedup_spark.commands.export_index.text import describe_export
 from dedup_spark.commands.forget.command import Forgettable
 from dedup_spark.commands.forget.words import describe_forgotten, describe_found
+from dedup_spark.commands.maintain import describe as describe_maintained
 from dedup_spark.commands.plan.text import describe_plan, plan_json
 from dedup_spark.commands.sql import describe_answer
 from dedup_spark.commands.verify_removal.command import describe_removals
@@ -145,6 +146,12 @@ def _upkeep(options: Options, _: Config, do: Callable[..., dict[str, int]]) -> I
     yield f"{options.command}: {figures or 'nothing to do'}"
 
 
+def _maintain(options: Options, _: Config) -> Iterator[str]:
+    asked = {"vacuum": options.vacuum, "keep_days": options.keep_days, "dry_run": options.dry_run}
+    place = {"tables": options.tables, "database": options.database, "break_lock": options.break_lock}
+    yield describe_maintained(api.maintain(None, **asked, **place), dry_run=options.dry_run)
+
+
 def _demo(options: Options, config: Config) -> Iterator[str]:
     """Run all steps; print what was found, where it is, and the answers to three questions."""
     place = _place(options, config)
@@ -167,6 +174,7 @@ ANSWERS: dict[str, Answer] = {
     "forget": _forget,
     "upgrade": functools.partial(_upkeep, do=api.upgrade),
     "repair": functools.partial(_upkeep, do=api.repair),
+    "maintain": _maintain,
     "demo": _demo,
     **questions.ANSWERS,
 }

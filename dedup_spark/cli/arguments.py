@@ -27,6 +27,7 @@ from dedup_spark.cli.options import (
 )
 from dedup_spark.cli.parser import Parser
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.delta_log import KEEP_DAYS
 from dedup_spark.vocabulary import Relation, RemovalTier
 
 STEPS = {
@@ -49,7 +50,7 @@ UPKEEP = {
     "upgrade": "bring tables that an older version wrote to the format of this one",
     "repair": "mend tables in which two runs wrote at once",
 }
-CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", "forget", *UPKEEP})
+CONTINUES = frozenset({"run", *STEPS, "embed", "plan", "calibrate", "demo", "forget", "maintain", *UPKEEP})
 """Commands that go on, when they are given again, where they were stopped."""
 QUESTIONS = ("status", "sql", "clusters", "trace", "explain", "dendrogram")
 """Commands that only read; `questions.py` answers them."""
@@ -402,6 +403,21 @@ def _add_forget(commands: _Commands) -> None:
 def _add_upkeep(commands: _Commands) -> None:
     for name, text in UPKEEP.items():
         commands.add(name, text, writes=True, why_no_settings="what it changes depends on the tables alone")
+    sub = commands.add(
+        "maintain",
+        "put small files of the tables together, and with --vacuum delete those of old versions",
+        writes=True,
+        why_no_settings="what it changes depends on the tables alone",
+    )
+    sub.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    sub.add_argument(
+        "--vacuum",
+        action="store_true",
+        help="delete the files that no recent version names; those that look-ups read stay",
+    )
+    sub.add_argument(
+        "--keep-days", type=positive, default=KEEP_DAYS, metavar="N", help=f"what is recent (default: {KEEP_DAYS})"
+    )
     sub = commands.add("demo", "run all steps on a small lake of sample photos, or on --lake", writes=True)
     sub.add_argument("--lake", metavar="URI", help="a folder of your own (default: sample photos and edits of them)")
 

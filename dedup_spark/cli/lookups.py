@@ -10,8 +10,6 @@ from typing import Any
 
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import ConfigError, SourceError
-from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.lookup.never import KINDS
 
 Options = argparse.Namespace
 
@@ -43,6 +41,7 @@ def _lookup(options: Options, _: Config) -> Iterator[str]:
 
 
 def _never_match(options: Options) -> Iterator[str]:
+    from dedup_spark.kernels.decoding.images import ImageRejected
     from dedup_spark.lookup.files import read_file
     from dedup_spark.lookup.lookup import Lookup
     from dedup_spark.lookup.lookup import Options as Opened
@@ -62,6 +61,8 @@ def _never_match(options: Options) -> Iterator[str]:
 
 def hash_of(text: str) -> tuple[str, str]:
     """Kind and value of `KIND=HEX`. Raises ConfigError."""
+    from dedup_spark.lookup.never import KINDS
+
     kind, equals, value = text.partition("=")
     if not equals or kind not in KINDS:
         raise ConfigError(f"--hash {text}: expected one of {', '.join(KINDS)}, then = and the hash in hex")

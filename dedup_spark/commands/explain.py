@@ -17,7 +17,7 @@ from dedup_spark.commands.trace import find_one_image
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.clusters.components import shortest_path
-from dedup_spark.store.schema import ALL, EVIDENCE, FEATURES, PAIRS
+from dedup_spark.store.schema import ALL, EVIDENCE, FEATURES, FIRST_READ, PAIRS
 from dedup_spark.store.sql_tables import SqlTables, first_row
 from dedup_spark.vocabulary import IDENTICAL, FeatureStatus, Guard
 
@@ -180,7 +180,7 @@ def _facts(tables: SqlTables, image: Facts) -> Facts:
         facts = facts | {k: v for k, v in row.items() if facts.get(k) is None}
     facts["representative_id"] = image["image_id"]
     if facts.get("pixel_hash"):
-        same = "SELECT min(image_id) AS first FROM $features WHERE pixel_hash = :pixel_hash"
+        same = f"SELECT image_id AS first FROM $features WHERE pixel_hash = :pixel_hash ORDER BY {FIRST_READ} LIMIT 1"
         facts["representative_id"] = tables.ask(same, {"pixel_hash": facts["pixel_hash"]})["first"][0].as_py()
     guards = "SELECT guard FROM $guarded WHERE image_id = :image_id"
     guarded = first_row(tables.ask(guards, {"image_id": facts["representative_id"]}))

@@ -6,6 +6,7 @@ from typing import Any
 
 from dedup_spark.commands.labels import Known, Labels
 from dedup_spark.sources import addresses
+from dedup_spark.store.schema import FIRST_READ
 from dedup_spark.store.sql_tables import Given, SqlTables
 
 
@@ -36,9 +37,12 @@ def known_images(tables: SqlTables, labels: Labels, lake: str, *, embedded: bool
 _BY_ID = "SELECT g.key, i.image_id FROM $images AS i JOIN $given AS g ON g.image_id = i.image_id"
 _HASHES = """\
 SELECT g.key, f.pixel_hash FROM $features AS f JOIN $given AS g ON g.image_id = f.image_id WHERE f.status = 'ok'"""
-_FIRSTS = """\
-SELECT f.pixel_hash, min(f.image_id) AS id, min_by(f.model_id, f.image_id) AS model_id
-FROM $features AS f JOIN $given AS g ON g.pixel_hash = f.pixel_hash WHERE f.status = 'ok' GROUP BY f.pixel_hash"""
+_FIRSTS = f"""\
+SELECT pixel_hash, image_id AS id, model_id FROM (
+  SELECT f.pixel_hash, f.image_id, f.model_id,
+         row_number() OVER (PARTITION BY f.pixel_hash ORDER BY {FIRST_READ}) AS place
+  FROM $features AS f JOIN $given AS g ON g.pixel_hash = f.pixel_hash WHERE f.status = 'ok'
+) AS same WHERE place = 1"""
 _BY_ADDRESS = """\
 SELECT g.key, i.image_id, g.place
 FROM $images AS i JOIN $given AS g ON g.uri = i.uri AND g.member IS NOT DISTINCT FROM i.member

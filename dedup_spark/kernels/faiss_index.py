@@ -58,19 +58,53 @@ def train_index(text: str, centroids: Float32, sample: Float32) -> bytes:
     return data
 
 
-def fill_index(trained: bytes, ids: Int64, vectors: Float32, cells: Int32) -> Any:
-    """The index with rows (n, d), their ids (n,), and their cells (n,) where it has any."""
+def fill_index(trained: bytes, ids: Int64, vectors: Float32, cells: Int32, centroids: Float32) -> Any:
+    """The index with rows (n, d) and their ids (n,). Where it has cells, those of `cells` (n,), ascending, no others.
+
+    `centroids` are (k, d), those of all cells.
+    """
     expect(ids=(ids, "n", np.int64), vectors=(vectors, "n d", np.float32), cells=(cells, "n", np.int32))
+    expect(vectors=(vectors, "n d", np.float32), centroids=(centroids, "k d", np.float32))
     index: Any = faiss.deserialize_index(np.frombuffer(trained, np.uint8))
     x = np.ascontiguousarray(vectors)
     if not hasattr(index, "nprobe"):
         numbered = faiss.IndexIDMap2(index)
         numbered.add_with_ids(x, ids)
         return numbered
+    held, lists = np.unique(cells, return_inverse=True)
+    _set_cells(index, centroids[held], faiss.ArrayInvertedLists(len(held), index.code_size))
     # Named, because swig_ptr keeps no reference: a temporary would be freed before the call.
-    xids, assigned = np.ascontiguousarray(ids), cells.astype(np.int64)
+    xids, assigned = np.ascontiguousarray(ids), lists.astype(np.int64)
     index.add_core(len(x), faiss.swig_ptr(x), faiss.swig_ptr(xids), faiss.swig_ptr(assigned))
     return index
+
+
+def over_all_cells(index: Any, held: Int32, centroids: Float32) -> Any:
+    """The index of a shard with all cells, most of them empty, so that a number of probes means what it means for the
+    whole index. It is changed in place; one without cells stays as it is. Costs one copy of its rows in memory.
+
+    Args:
+        held: (lists,) the cell of each list.
+        centroids: (k, d) of all cells.
+    """
+    if not hasattr(index, "nprobe"):
+        return index
+    expect(held=(held, "lists", np.int32), centroids=(centroids, "k d", np.float32))
+    wide, narrow = faiss.ArrayInvertedLists(len(centroids), index.code_size), index.invlists
+    for i, cell in enumerate(held.tolist()):
+        wide.add_entries(cell, narrow.list_size(i), narrow.get_ids(i), narrow.get_codes(i))
+    _set_cells(index, centroids, wide)
+    return index
+
+
+def _set_cells(index: Any, centroids: Float32, lists: Any) -> None:
+    """Give an IVF index other cells and lists. Its codes stay valid where each row keeps its centroid."""
+    index.quantizer.reset()
+    index.quantizer.add(np.ascontiguousarray(centroids))
+    index.nlist = len(centroids)
+    index.nprobe = min(PROBES_IN_FILE, len(centroids))
+    index.replace_invlists(lists, True)
+    lists.this.disown()  # SWIG: the index owns them from here
 
 
 def scores_of(index: Any, queries: Float32, ids: Int64) -> Float32:

@@ -29,7 +29,7 @@ class Found:
         edit: As in clusters.
         similarity, hamming_bits, copy_probability, decided_by: As in evidence.
         n_equal: Images of the lake with the same pixels, this one included.
-        cluster_id, keeper_image_id, keeper_uri, is_keeper: Of the cluster that it is in; None in no cluster.
+        cluster_id, keeper_image_id, keeper_uri, is_keeper: As in clusters; None in no cluster.
         why: What decided, in a sentence with its figures.
         evidence: Further columns of the table evidence, where thumbnails were compared.
     """

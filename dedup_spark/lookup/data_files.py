@@ -21,14 +21,12 @@ import pyarrow.dataset as ds
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import UInt8
 from dedup_spark.kernels.joins.base import Block
-from dedup_spark.kernels.joins.sketches import make_sketches
+from dedup_spark.kernels.joins.sketches import MOST_BITS, make_sketches
 from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.vocabulary import FeatureStatus
 
 log = logging.getLogger(__name__)
 
-SKETCH_BITS = 1024
-"""Of the sketch that is stored: the longest that a filter of match asks for. Its first bits are a shorter sketch."""
 _FORM = "1"
 """Raise where the columns below, or what they hold, change: files of other forms are made anew."""
 _ROWS = 4096
@@ -125,7 +123,7 @@ class _Copied:
         is_held = np.asarray(column.is_valid())
         numbers = vectors.from_bytes(column.drop_null().to_pylist() or [bytes(self.vector_bytes)])
         block = Block(np.arange(len(numbers)), numbers, np.zeros(len(numbers), np.int32))
-        sketches = make_sketches(block.unit_vectors(slice(None)), SKETCH_BITS, self.seed)
+        sketches = make_sketches(block.unit_vectors(slice(None)), MOST_BITS, self.seed)
         place = pa.array(np.maximum(np.cumsum(is_held) - 1, 0), mask=~is_held)
         columns = {"embedding": fixed_size(numbers.view(np.uint8)), "sketch": fixed_size(sketches)}
         return {name: values.take(place) for name, values in columns.items()}

@@ -20,7 +20,7 @@ from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.store import reader
 from dedup_spark.store.schema import CLUSTERS, DENSITIES, GUARDED, IMAGES, Table
 
-_FORM = "1"
+_FORM = "2"
 RANKS = ("before_density", "density", "before_last", "last")
 """Of the cosines of an image's nearest, by which a further neighbour changes its density and its list: the ones before
 and at DENSITY_RANK, before the end of a full list and at its end; -2 where there are fewer."""
@@ -32,8 +32,8 @@ def open_run_file(run: FinishedRun, images: pa.Table, folder: Path) -> pa.Table:
     """One chunk; made where it is missing.
 
     Columns: `image_id`, `phash`, `uri`, `member`, `_OF_CLUSTERS`, `guard`, RANKS, `n_equal` (images of equal pixels, at
-    the one of smallest id, else 0), the sorted keys `ids`, `contents` and `pixels`, and `by_` each of them the rows in
-    that order.
+    the one whose neighbours the run looked for, without such the one of smallest id, else 0), the sorted keys `ids`,
+    `contents` and `pixels`, and `by_` each of them the rows in that order.
     """
     path = folder / f"run-{_FORM}-{run.name}.arrow"
     if not is_whole(path):
@@ -67,14 +67,15 @@ def _rows(run: FinishedRun, images: pa.Table) -> pa.Table:
     place = _Places(ids[by_id], by_id)
     contents, first, second = (*first_words(images["content_hash"], 1), *first_words(images["pixel_hash"], 2))
     by_content, by_pixel = np.argsort(contents), np.lexsort((ids, second, first))
+    ranks, is_matched = _ranks(run, place)
     columns: dict[str, Any] = {
         "image_id": ids,
         "phash": images["phash"].to_numpy(),
         **_of_table(run, IMAGES, ("uri", "member"), place),
         **_of_table(run, CLUSTERS, _OF_CLUSTERS, place),
         **_of_table(run, GUARDED, ("guard",), place),
-        **_ranks(run, place),
-        "n_equal": _n_equal(first, second, by_pixel),
+        **ranks,
+        "n_equal": _n_equal(first, second, np.lexsort((ids, ~is_matched, second, first))),
     }
     columns |= {"by_ids": by_id, "by_contents": by_content, "by_pixels": by_pixel}
     columns |= {"ids": ids[by_id], "contents": contents[by_content], "pixels": first[by_pixel]}
@@ -121,13 +122,15 @@ def _read(run: FinishedRun, table: Table, columns: tuple[str, ...]) -> pa.Table:
     return reader.read_table(table.name, tables=run.root, columns=columns, version=version)
 
 
-def _ranks(run: FinishedRun, place: _Places) -> dict[str, Float32]:
-    """RANKS of each image. `last` is that of a list which is full."""
+def _ranks(run: FinishedRun, place: _Places) -> tuple[dict[str, Float32], Bools]:
+    """RANKS of each image, where `last` is that of a list which is full; and (rows,) which images have a list."""
     rows = _read(run, DENSITIES, ("image_id", "similarities")).combine_chunks()
     known, places = place.of(rows["image_id"].to_numpy())
     similarities = rows["similarities"].combine_chunks() if len(rows) else pa.array([], pa.list_(pa.float32()))
     ends, values = similarities.offsets.to_numpy(), similarities.values.to_numpy(zero_copy_only=False)
     wanted = (DENSITY_RANK - 1, DENSITY_RANK, run.config.match.neighbours - 1, run.config.match.neighbours)
+    is_matched = np.zeros(len(place), bool)
+    is_matched[places] = True
     found = {}
     for name, rank in zip(RANKS, wanted, strict=True):
         column = np.full(len(place), NO_RANK, np.float32)
@@ -135,7 +138,7 @@ def _ranks(run: FinishedRun, place: _Places) -> dict[str, Float32]:
         at = np.where(has, ends[:-1] + rank - 1, 0)
         column[places] = np.where(has, values[at] if len(values) else NO_RANK, NO_RANK)[known]
         found[name] = column
-    return found
+    return found, is_matched
 
 
 def _n_equal(first: UInt64, second: UInt64, order: Int64) -> Int64:

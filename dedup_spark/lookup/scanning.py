@@ -20,7 +20,7 @@ from dedup_spark.kernels.vectors import build_shard, to_float32
 EXACT_ROWS = 40_000
 """Of 512 numbers: 40 MB in memory, and 6 to 10 ms a scan. Above some 35,000 match takes sketches, too."""
 FLOAT16_MARGIN = 2e-3
-"""What a product of float16 values is off by at most: `kernels/joins/exact.py`."""
+"""What a product of float16 values is off by at most: `kernels/joins/exact_gpu.py`."""
 _MOST_FOUND = 20_000
 """Candidates of one scan, whose cosines are then computed in 20 ms. A blank picture is near a whole lake; of more than
 this those stay whose sketches are nearest."""

@@ -1,7 +1,8 @@
 """A folder, recursively, on the local disk or any filesystem that fsspec knows (s3, abfss, gs, hdfs, ...).
 
-The driver lists only the folders near the root, until there are enough to share out; executors list the trees below
-them. Names that begin with a dot, and links, are passed over and counted: a link to a file would be the same image
+In S3 tasks list ranges of keys, in however many folders they lie (`key_ranges.py`). Elsewhere, and where S3 refuses
+that, the driver lists only the folders near the root, until there are enough, and executors list the trees below them.
+Names that begin with a dot, and links, are passed over and counted: a link to a file would be the same image
 twice, and a link to a folder may lead in circles. So are files of other kinds, such as captions (`other_files.py`). A
 link to nowhere, a pipe, a socket or a device becomes a row that extract rejects; none of them is ever opened. A folder
 that vanishes during the listing is gone with what was in it. One that may not be listed, or cannot be for a fault of
@@ -9,8 +10,8 @@ its own, is passed over as a place of which the content is unknown (`passed_over
 of the lake itself, or of a store after five minutes of trying, ends the listing with SourceError.
 
 Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on as they come; other
-stores give a whole folder at once. One flat folder is one task: at about ten pages per second, 100 M objects under one
-S3 prefix take three hours, so give such a lake as an S3 Inventory or a manifest.
+stores give a whole folder at once. At about ten pages a second and task, 100 M objects in S3 take three hours of one
+core, and a minute of 200. One flat folder of another store is one task.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -33,6 +36,7 @@ from dedup_spark.kernels.decoding.other_kinds import kind_of_name
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import LISTING, Address, Listed
 from dedup_spark.sources.entries import Entry, local_entries, why_unlisted
+from dedup_spark.sources.key_ranges import KeyRange
 from dedup_spark.sources.limits import MOST_BYTES
 from dedup_spark.sources.objects import read_object
 from dedup_spark.sources.other_files import other_kind
@@ -45,15 +49,19 @@ from dedup_spark.sources.passed_over import (
     PassedOver,
 )
 from dedup_spark.sources.patience import ListingRefused
+from dedup_spark.sources.s3_keys import entries_of_range, ranges_of_keys
 from dedup_spark.sources.store_entries import store_entries
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.vocabulary import RejectReason
 
+log = logging.getLogger(__name__)
+
 _ROWS_PER_BATCH = 4096
 _MAX_DRIVER_ENTRIES = 200_000
-"""Entries of one folder that the driver lists: about 20 s in S3. A larger folder goes to one executor as it is."""
-_FOLDERS = Columns("path string, recursive boolean")
-"""What executors are given to list; not `recursive`: without the folders below."""
+"""Entries of one folder that the driver lists: about 20 s in S3. A larger folder goes to an executor."""
+_PLACES = Columns("path string, recursive boolean, after string, until string")
+"""What executors are given to list: a folder, not `recursive`: without the folders below. Or, with `after`, the keys
+below it that come after that one, up to `until`, or to the end."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +82,36 @@ class FolderSource(Listed):
         return uri
 
     def list_images(self, spark: SparkSession) -> DataFrame:
-        whole, trees = self._share_out(self.root, wanted=4 * spark.sparkContext.defaultParallelism)
-        rows = [(path, False) for path in whole] + [(path, True) for path in trees]
-        folders = local_relation(spark, rows, _FOLDERS).repartition(len(rows))
-        return folders.mapInArrow(self._list_folders, LISTING.ddl)
+        wanted = 4 * spark.sparkContext.defaultParallelism
+        places = self._ranges(spark, wanted) or self._folders(spark, wanted)
+        return places.mapInArrow(self._list_places, LISTING.ddl)
+
+    def _ranges(self, spark: SparkSession, wanted: int) -> DataFrame | None:
+        """Rows of _PLACES that are ranges of keys; None where the store has none, or refuses to list all keys."""
+        try:
+            ranges = ranges_of_keys(self.root, wanted)
+        except ListingRefused as e:
+            log.info("inventory: the lake is listed folder by folder: %s", e)
+            return None
+        except FileNotFoundError as e:
+            self._require_lake(self.root, e)
+            raise
+        if ranges is None:
+            return None
+        rows = [(self.root, True, one.after, one.until) for one in ranges]
+        return local_relation(spark, rows, _PLACES).repartition(len(rows))
+
+    def _folders(self, spark: SparkSession, wanted: int) -> DataFrame:
+        """Rows of _PLACES that are folders. What is below a folder with too many entries for the driver, executors look
+        for, so that a million folders in one are shared out like others."""
+        whole, trees, large = self._share_out(self.root, wanted)
+        rows = [(path, False, None, None) for path in whole + large] + [(path, True, None, None) for path in trees]
+        folders = local_relation(spark, rows, _PLACES).repartition(min(len(rows), 4 * wanted))
+        if not large:
+            return folders
+        alone = local_relation(spark, [(path, False, None, None) for path in large], _PLACES).repartition(len(large))
+        below = alone.mapInArrow(self._folders_below, _PLACES.ddl)
+        return folders.unionByName(below.repartition(wanted, "path"))
 
     def first_entries(self, folder: str, n: int) -> Iterator[Entry]:
         """The first `n` entries of `folder`, less those that are passed over whatever they are. The driver asks."""
@@ -95,8 +129,9 @@ class FolderSource(Listed):
                 raise OSError(errno.ENOTCONN, f"the lake {self.root} is not there: is it mounted?") from e
             raise
 
-    def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str]]:
-        """Folders to list without the folders below them, and disjoint trees that hold all the rest."""
+    def _share_out(self, root: str, wanted: int) -> tuple[list[str], list[str], list[str]]:
+        """Folders to list without the folders below them, disjoint trees that hold the rest, and folders that are too
+        large for the driver, with all below them."""
         whole: list[str] = []
         too_large: list[str] = []
         trees = [root]
@@ -112,7 +147,7 @@ class FolderSource(Listed):
             trees = below
             if len(whole) > 16 * wanted:  # a chain of nearly empty folders: further listing gains nothing
                 break
-        return whole, trees + too_large
+        return whole, trees, too_large
 
     def _folders_in(self, folder: str) -> list[str] | None:
         """The folders directly in `folder`; None when it has too many entries for the driver."""
@@ -124,13 +159,22 @@ class FolderSource(Listed):
                 found.append(entry.uri)
         return found
 
-    def _list_folders(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """On executors: rows (path, recursive) to rows of LISTING."""
+    def _folders_below(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """On executors: folders to those directly in them, as trees. What is wrong with them their own listing says."""
+        for batch in batches:
+            for folder in batch["path"].to_pylist():
+                below = (e.uri for e in self.entries(folder) if e.is_folder and not e.passed_over)
+                while paths := list(itertools.islice(below, _ROWS_PER_BATCH)):
+                    rows = [{"path": path, "recursive": True} for path in paths]
+                    yield pa.RecordBatch.from_pylist(rows, schema=_PLACES.arrow)
+
+    def _list_places(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """On executors: rows of _PLACES to rows of LISTING."""
         found: list[Entry] = []
         passed_over = PassedOver()
         for batch in batches:
             for row in batch.to_pylist():
-                for entry in self._walk(row["path"], recursive=row["recursive"]):
+                for entry in self._entries_of(row):
                     if reason := entry.passed_over or self._other_kind(entry):
                         passed_over.add(reason, entry.uri)
                         if len(passed_over) >= _ROWS_PER_BATCH:
@@ -150,6 +194,18 @@ class FolderSource(Listed):
         if self.only:
             return None if re.search(self.only, name) else kind_of_name(name) or BESIDE_CONTAINERS
         return other_kind(entry.uri)
+
+    def _entries_of(self, place: dict[str, Any]) -> Iterator[Entry]:
+        after = place.get("after")
+        if after is None:
+            return self._walk(place["path"], recursive=place["recursive"])
+        return self._range_entries(place["path"], KeyRange(after, place["until"]))
+
+    def _range_entries(self, folder: str, wanted: KeyRange) -> Iterator[Entry]:
+        try:
+            yield from entries_of_range(folder, wanted, skip_hidden=self.skip_hidden)
+        except FileNotFoundError as e:
+            self._require_lake(folder, e)
 
     def _walk(self, folder: str, *, recursive: bool) -> Iterator[Entry]:
         """The files of a folder, or of the tree below it, and what is passed over."""

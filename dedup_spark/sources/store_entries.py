@@ -42,27 +42,37 @@ def _store_entry(folder: str, facts: Mapping[str, Any]) -> Entry:
 
 def _s3_entries(folder: str) -> Iterator[Entry]:
     """Entries page by page (`S3FileSystem.ls` would hold the whole folder); keys such as `a//b` keep their form."""
-    bucket, below_bucket, path = folder.partition("://")[2].partition("/")
-    folder_prefix = f"{path}/" if below_bucket else ""
-    for page in _s3_pages(folder, Bucket=bucket, Prefix=folder_prefix, Delimiter="/"):
+    _, folder_prefix = bucket_and_prefix(folder)
+    for page in s3_pages(folder, Prefix=folder_prefix, Delimiter="/"):
         for below in page.get("CommonPrefixes", []):
             uri = f"{folder}/{below['Prefix'].removeprefix(folder_prefix).removesuffix('/')}"
             yield Entry(uri, is_folder=True)
         for facts in page.get("Contents", []):
             name = facts["Key"].removeprefix(folder_prefix)
             if name or facts["Size"]:  # else it is the empty marker of the folder itself
-                etag, attributes = _etag(facts.get("ETag")), _storage_class(facts)
-                yield Entry(
-                    f"{folder}/{name}",
-                    size_bytes=facts["Size"],
-                    modified_at=modified_at(facts),
-                    etag=etag,
-                    attributes=attributes,
-                )
+                yield s3_entry(folder, name, facts)
 
 
-def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
+def s3_entry(folder: str, name: str, facts: Mapping[str, Any]) -> Entry:
+    """The object of this name below `folder`, by what a page says of it."""
+    return Entry(
+        f"{folder}/{name}",
+        size_bytes=facts["Size"],
+        modified_at=modified_at(facts),
+        etag=_etag(facts.get("ETag")),
+        attributes=_storage_class(facts),
+    )
+
+
+def bucket_and_prefix(folder: str) -> tuple[str, str]:
+    """Of `s3://bucket/a/b` the bucket, and what keys below the folder begin with: `a/b/`; "" for a whole bucket."""
+    bucket, below_bucket, path = folder.partition("://")[2].partition("/")
+    return bucket, f"{path}/" if below_bucket else ""
+
+
+def s3_pages(folder: str, **asked: str | int) -> Iterator[dict[str, Any]]:
     """Pages until the store says that there are no more. Raises SourceError when it does not say how to go on."""
+    request = {"Bucket": bucket_and_prefix(folder)[0], **asked}
     filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # one try: ask_patiently repeats it
     while True:
         page = ask_patiently(lambda: filesystem.call_s3("list_objects_v2", **request), folder)
@@ -78,7 +88,7 @@ def _s3_pages(folder: str, **request: str) -> Iterator[dict[str, Any]]:
         request["ContinuationToken"] = token
 
 
-def _storage_class(facts: dict[str, Any]) -> dict[str, str] | None:
+def _storage_class(facts: Mapping[str, Any]) -> dict[str, str] | None:
     """Attribute `storage_class`, as an S3 Inventory has it; None for STANDARD, the usual one."""
     name = facts.get("StorageClass") or "STANDARD"
     return None if name == "STANDARD" else {"storage_class": name}

@@ -1,4 +1,4 @@
-"""Questions about what is installed where tasks run, which may not be what the driver has."""
+"""Questions about where tasks run: how many executors there are, and what they have, which the driver may not have."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from dedup_spark.spark.local_relation import local_relation
+
+
+def n_executors(spark: SparkSession) -> int:
+    """Executors that are there now; the driver of a local master is one."""
+    context = spark.sparkContext
+    n_block_managers = int(context._jsc.sc().getExecutorMemoryStatus().size())
+    return max(1, n_block_managers - 1)  # the driver has one too
 
 
 def ask_an_executor(spark: SparkSession, answer: Callable[[], Iterable[str]]) -> frozenset[str]:

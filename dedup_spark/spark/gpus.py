@@ -8,21 +8,31 @@ local master has no GPUs to give.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from dedup_spark.config import ExtractSettings, IndexSettings, MatchSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.spark.executors import ask_an_executor
+from dedup_spark.spark.executors import ask_an_executor, n_executors
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # not at run time: `dedup-spark doctor` asks for GPUs, and imports nothing heavy
 
 log = logging.getLogger(__name__)
 
+type ArrowTask = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
 _PER_EXECUTOR = "spark.executor.resource.gpu.amount"
 _DEVICES = Path("/dev")
+_OWNER = "DEDUP_SPARK_WORKERS"
+"""A variable of Python workers that nothing reads: Spark reuses one only for functions with the same environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,18 @@ class TaskShare:
     cpus: int
     gpus: float
 
+    def map_in_arrow(self, rows: DataFrame, task: ArrowTask, ddl: str) -> DataFrame:
+        """`rows.mapInArrow` by tasks that get this; lazy.
+
+        Tasks that hold a GPU have Python workers of their own. Spark gives a task any idle worker: after a stage with a
+        task on each of 16 cores there are 16 idle ones, and a stage with one task at a time would go round them, so
+        that each opened a CUDA context, loaded the model and started 16 decoders.
+        """
+        if not self.gpus:
+            return rows.mapInArrow(task, ddl)
+        with _workers_of_gpus(rows.sparkSession):
+            return rows.mapInArrow(task, ddl, profile=self.profile)
+
     @property
     def profile(self) -> ResourceProfile | None:
         """The profile for `mapInArrow(profile=...)`; made on use, because it lives in the JVM."""
@@ -43,6 +65,23 @@ class TaskShare:
             return None
         requests = TaskResourceRequests().cpus(self.cpus).resource("gpu", self.gpus)
         return ResourceProfileBuilder().require(requests).build
+
+
+NO_GPU = TaskShare(1, 0.0)
+
+
+@contextmanager
+def _workers_of_gpus(spark: SparkSession) -> Iterator[None]:
+    """Functions that are handed to Spark within the block run in Python workers that no other functions get.
+
+    Idle workers of other functions end by themselves, after a minute.
+    """
+    environment = spark.sparkContext.environment
+    environment[_OWNER] = "gpu"
+    try:
+        yield
+    finally:
+        environment.pop(_OWNER, None)
 
 
 def task_share(spark: SparkSession, extract: ExtractSettings) -> TaskShare:
@@ -81,6 +120,16 @@ def match_share(spark: SparkSession, match: MatchSettings) -> TaskShare:
     asked = match.gpus_per_task
     by_engine = {"auto": asked, "faiss_ivf": asked, "exact_gpu": asked if asked > 0 else 1.0}
     return _share(spark, by_engine.get(match.engine, 0.0), match.cpus_per_gpu_task, "match")
+
+
+def gpu_tasks_at_once(spark: SparkSession, share: TaskShare) -> int:
+    """How many tasks with this share run at the same time on the executors that are there; 0 where it has no GPU."""
+    if not share.gpus:
+        return 0
+    n_gpus, cores = _gpus_per_executor(spark.sparkContext.getConf()) or 1.0, _executor_cores(spark)
+    by_gpus = int(n_gpus / share.gpus + 1e-6)  # 1 / 0.1 of a GPU are ten tasks
+    by_cores = cores // share.cpus if cores else by_gpus
+    return max(1, min(by_gpus, by_cores)) * n_executors(spark)
 
 
 def _share(spark: SparkSession, asked: float, asked_cpus: int, section: str) -> TaskShare:

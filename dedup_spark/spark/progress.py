@@ -20,13 +20,17 @@ class Progress:
     """Lines such as `extract: 1,240/5,000 images, 61/s, 1m02s left`, at most one every `every_seconds`.
 
     By default that is one every five seconds; on a terminal, where the line is written over, one a second.
+
+    `done_before`: what an earlier run has done; it counts as done, and not for the rate of this one.
     """
 
-    def __init__(self, step: str, unit: str, total: int, every_seconds: float | None = None) -> None:
+    def __init__(
+        self, step: str, unit: str, total: int, every_seconds: float | None = None, *, done_before: int = 0
+    ) -> None:
         self._step, self._unit, self._total = step, unit, total
         self._every = every_seconds or (1.0 if console.shows_progress() else 5.0)
         self._begin = self._last = time.monotonic()
-        self._most = 0
+        self._most = self._done_before = done_before
 
     @contextmanager
     def watching(
@@ -68,8 +72,8 @@ class Progress:
         if not force and now - self._last < self._every:
             return
         self._last = now
-        rate = done / max(now - self._begin, 1e-9)
-        left = f", {clock((self._total - done) / rate)} left" if 0 < done < self._total else ""
+        rate = (done - self._done_before) / max(now - self._begin, 1e-9)
+        left = f", {clock((self._total - done) / rate)} left" if rate and done < self._total else ""
         share = {"share": done / self._total if self._total else 1.0}
         figures = (self._step, f"{done:,}", f"{self._total:,}", self._unit, rate, left)
         log.info("%s: %s/%s %s, %.1f/s%s", *figures, extra=share)

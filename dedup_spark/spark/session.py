@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,10 +28,11 @@ from dedup_spark.spark.java_errors import root_cause
 log = logging.getLogger(__name__)
 
 
+SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
+
 _LOCAL_MASTER = {
     # With the cluster-sized defaults (200 shuffle partitions, 50 for a Delta snapshot) a table of
     # 1,000 rows takes 30 s on two cores.
-    "spark.sql.shuffle.partitions": "8",
     "spark.databricks.delta.snapshotPartitions": "2",
 }
 
@@ -41,7 +42,7 @@ _SMALL_LAKE = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # One partition holds all files of a small table, and two the rows of a shuffle: each further one is an empty task.
-    "spark.sql.shuffle.partitions": "2",
+    SHUFFLE_PARTITIONS: "2",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
 
@@ -51,6 +52,7 @@ _RUNTIME = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
 }
 
+_LEAST_LOCAL, _LEAST_ON_A_CLUSTER = 8, 200
 _SET_BY_READERS = ("spark.sql.legacy.parquet.nanosAsLong",)  # sources/spark_reader.py
 _JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
@@ -58,6 +60,7 @@ _JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interrupt
 def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
     """The host's session if there is one, else a new local one.
 
+    What is set here gives way to what a person has set, in Spark's own places or in the session of a notebook.
     `is_small`: the lake and its tables are, so that a session which is started here suits many plans over few rows.
 
     Raises:
@@ -71,8 +74,10 @@ def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
     spark = start_local(app_name, is_small=is_small) if is_ours else _hosted(app_name)
     submitted = {key for key, _ in spark.sparkContext.getConf().getAll()}
     settings = dict(_RUNTIME)
-    if str(spark.sparkContext.master).startswith("local"):
+    if _is_local(spark):
         settings |= _LOCAL_MASTER
+    if is_ours or not _is_set(spark, SHUFFLE_PARTITIONS):
+        settings[SHUFFLE_PARTITIONS] = str(shuffle_partitions(spark))
     if local_start.is_ours(spark):
         _fit_to_size(spark, submitted, is_small=is_small)
         settings |= _SMALL_LAKE if is_small else {}
@@ -80,6 +85,35 @@ def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
         if key not in submitted:
             spark.conf.set(key, value)
     return spark
+
+
+def shuffle_partitions(spark: SparkSession) -> int:
+    """Partitions of a shuffle: three for each core that the cluster has or may grow to.
+
+    At least 200 on a cluster, whose tables may be large for its cores, and 8 on one machine. Spark joins those that
+    turn out small (adaptive execution), and has 200 whatever the cluster: some tens of gigabytes each at 100 million
+    images, and six cores in seven idle on a cluster of 1,400.
+    """
+    least = _LEAST_LOCAL if _is_local(spark) else _LEAST_ON_A_CLUSTER
+    return max(least, 3 * max(spark.sparkContext.defaultParallelism, _cores_to_grow_to(spark)))
+
+
+def _cores_to_grow_to(spark: SparkSession) -> int:
+    """Of dynamic allocation, where it is bounded: at the start of a session few of its executors are there yet."""
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false") != "true":
+        return 0
+    most, cores = (conf.get(key) for key in ("spark.dynamicAllocation.maxExecutors", "spark.executor.cores"))
+    return int(most) * int(cores or 1) if most else 0
+
+
+def _is_local(spark: SparkSession) -> bool:
+    return str(spark.sparkContext.master).startswith("local")
+
+
+def _is_set(spark: SparkSession, key: str) -> bool:
+    """Whether anybody has set it, of the session too; without a value of its own `get` gives what it is handed."""
+    return spark.conf.get(key, None) is not None
 
 
 def start_local(app_name: str, *, is_small: bool = False, archive_to: Path | None = None) -> SparkSession:
@@ -136,6 +170,24 @@ def setting_of(spark: SparkSession, key: str) -> str | None:
 
 
 @contextmanager
+def with_settings(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """Settings of SQL for the length of the block; other threads that use the session meanwhile see them too."""
+    before = {key: spark.conf.get(key, None) for key in settings}
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+
+    def put_back() -> None:
+        for key, value in before.items():
+            if value is None:
+                spark.conf.unset(key)
+            else:
+                spark.conf.set(key, value)
+
+    with putting_back(put_back):
+        yield
+
+
+@contextmanager
 def session_for(given: SparkSession | None, *, is_small: bool = False) -> Iterator[SparkSession]:
     """The session that a caller gave, or that of `get_session`; it is never stopped here.
 
@@ -156,11 +208,13 @@ def session_for(given: SparkSession | None, *, is_small: bool = False) -> Iterat
     submitted = {key for key, _ in context.getConf().getAll()}
     if local_start.is_ours(given):  # of an earlier command without a session, perhaps on a small lake
         _fit_to_size(given, submitted, is_small=is_small)
+    by_cores = {} if _is_set(given, SHUFFLE_PARTITIONS) else {SHUFFLE_PARTITIONS: str(shuffle_partitions(given))}
     try:
         for key, value in _RUNTIME.items():
             if key not in submitted:
                 given.conf.set(key, value)
-        yield given
+        with with_settings(given, by_cores):
+            yield given
     finally:
         for key, before in settings.items():
             if given.conf.get(key) != before:

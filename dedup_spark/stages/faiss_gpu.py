@@ -32,7 +32,7 @@ def why_unusable(spark: SparkSession, share: TaskShare) -> str:
         for _ in batches:
             yield pa.RecordBatch.from_pylist([{"why": _why(share.gpus)}])
 
-    row = spark.range(0, 1, 1, 1).mapInArrow(ask, "why string", profile=share.profile).first()
+    row = share.map_in_arrow(spark.range(0, 1, 1, 1), ask, "why string").first()
     return "" if row is None else row["why"]
 
 

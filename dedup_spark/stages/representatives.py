@@ -1,6 +1,10 @@
-"""One image stands for all images of equal pixels while matching: the representative, that of the smallest image_id.
+"""One image stands for all images of equal pixels while matching: the representative, the first that a run read.
 
-Shared by index, match and cluster, so that the three agree. A million copies of a placeholder cost one row.
+Shared by index, match and cluster, so that the three agree. A million copies of a placeholder cost one row. Of those
+that one run read it is the one of smallest image_id. As a later copy never takes its place, a night in which somebody
+copies a folder of the lake costs as much as the copies, and their originals are not compared again. It follows from
+`features` alone, so that steps that are done anew choose the same. Ids of runs begin with their time; where somebody
+names runs otherwise, "first" is by the order of these names.
 """
 
 from __future__ import annotations
@@ -8,11 +12,15 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+_READ_ORDER = ("run_id", "image_id")
+"""As `FIRST_READ` of store/schema.py; the least struct has null first, too."""
+
 
 def with_representative(features: DataFrame) -> DataFrame:
     """Readable rows of features: image_id, hashes, model_id and `representative_id`. Two shuffles by pixel_hash."""
     readable = _readable(features)
-    return readable.join(_first_of_each(readable), "pixel_hash").select(*readable.columns, "representative_id")
+    first = _first_of_each(features.where("status = 'ok'"))
+    return readable.join(first, "pixel_hash").select(*readable.columns, "representative_id")
 
 
 def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
@@ -22,8 +30,9 @@ def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
 
     `columns` are computed first, so that what they are made of (embeddings) is neither sorted nor shuffled.
     """
-    narrow = features.where("status = 'ok'").select("image_id", "pixel_hash", F.struct(*columns).alias("its_own"))
-    groups = _first_of_each(narrow, F.min_by("its_own", "image_id").alias("its_own"), F.count("*").alias("n_equal"))
+    narrow = features.where("status = 'ok'").select(*_READ_ORDER, "pixel_hash", F.struct(*columns).alias("its_own"))
+    own = F.min_by("its_own", F.struct(*_READ_ORDER)).alias("its_own")
+    groups = _first_of_each(narrow, own, F.count("*").alias("n_equal"))
     return groups.select("pixel_hash", F.col("representative_id").alias("image_id"), "its_own.*", "n_equal")
 
 
@@ -32,7 +41,7 @@ def copies(features: DataFrame, with_copies: DataFrame) -> DataFrame:
 
     `with_copies`: pixel_hash, `representative_id` and more, of the pictures that have more than one image.
     """
-    return _readable(features).join(with_copies, "pixel_hash").where("image_id > representative_id")
+    return _readable(features).join(with_copies, "pixel_hash").where("image_id <> representative_id")
 
 
 def representatives(features: DataFrame) -> DataFrame:
@@ -58,4 +67,5 @@ def _readable(features: DataFrame) -> DataFrame:
 
 def _first_of_each(rows: DataFrame, *more: Column) -> DataFrame:
     """(pixel_hash, representative_id) and further aggregates."""
-    return rows.groupBy("pixel_hash").agg(F.min("image_id").alias("representative_id"), *more)
+    first = F.min(F.struct(*_READ_ORDER)).image_id.alias("representative_id")
+    return rows.groupBy("pixel_hash").agg(first, *more)

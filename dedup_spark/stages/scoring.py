@@ -10,6 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.kernels import vectors
+from dedup_spark.spark.needed_rows import only_needed
 
 _SCORED = "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits int"
 
@@ -17,10 +18,12 @@ _SCORED = "image_id_a bigint, image_id_b bigint, similarity float, hamming_bits 
 def score_pairs(pairs: DataFrame, signatures: DataFrame) -> DataFrame:
     """(image_id_a, image_id_b) with cosine `similarity` (null where an embedding is missing) and `hamming_bits`.
 
-    `signatures` has image_id, phash and embedding. Two joins that move 1 KB per row.
+    `signatures` has image_id, phash and embedding. Two joins that move 1 KB for each image of `pairs`, which should be
+    staged, or narrow.
     """
+    needed = only_needed(signatures, pairs.select(F.explode(F.array("image_id_a", "image_id_b")).alias("image_id")))
     a, b = ([F.col(c).alias(f"{c}_{side}") for c in ("image_id", "phash", "embedding")] for side in "ab")
-    joined = pairs.join(signatures.select(a), "image_id_a").join(signatures.select(b), "image_id_b")
+    joined = pairs.join(needed.select(a), "image_id_a").join(needed.select(b), "image_id_b")
     bits = hamming_bits("phash_a", "phash_b").alias("hamming_bits")
     both = joined.select("image_id_a", "image_id_b", bits, "embedding_a", "embedding_b")
     return both.mapInArrow(_score_batches, _SCORED)

@@ -14,6 +14,9 @@ from collections.abc import Collection, Iterable
 from dedup_spark.store import files
 
 FOLDER = "_delta_log"
+KEEP_DAYS = 7
+"""`dedup-spark maintain --vacuum` keeps the versions of so many days, as Delta does by default: longer than any query
+takes, and long enough to look back after a weekend."""
 SIDECARS = "_sidecars"
 """Parts of checkpoints of the newer kind, which name no version."""
 _VERSION = re.compile(r"\.?(\d{20})\.")

@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from dedup_spark.errors import TableError
 from dedup_spark.spark.session import putting_back
 from dedup_spark.store import files
 from dedup_spark.store.schema import Table
@@ -58,6 +60,14 @@ def equal(columns: list[str] | tuple[str, ...]) -> str:
 def assignments(values: Mapping[str, str]) -> str:
     """For UPDATE SET: expressions by the column that gets them."""
     return ", ".join(f"old.`{column}` = {value}" for column, value in values.items())
+
+
+def detail(spark: SparkSession, name: str) -> dict[str, Any]:
+    """What Delta tells of a table: `location`, `numFiles`, `sizeInBytes`, `properties`, `tableFeatures`."""
+    row = spark.sql(f"DESCRIBE DETAIL {name}").first()
+    if row is None:
+        raise TableError(f"{name}: Delta tells nothing of this table")
+    return {"tableFeatures": None} | row.asDict()
 
 
 def newest_version(spark: SparkSession, name: str) -> int:

@@ -18,27 +18,18 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from pyspark.sql import SparkSession
 
 from dedup_spark.errors import TableError
-from dedup_spark.spark.session import putting_back, setting_of
 from dedup_spark.store import delta_log, delta_sql, files
 from dedup_spark.store.forgotten import FOLDER
 from dedup_spark.store.reader import root_of
 from dedup_spark.store.tables import Tables
+from dedup_spark.store.vacuum import vacuum
 
 log = logging.getLogger(__name__)
 
-_FOR_VACUUM = {
-    "spark.databricks.delta.retentionDurationCheck.enabled": "false",
-    "spark.databricks.delta.vacuum.parallelDelete.enabled": "true",
-}
-"""Delta takes a retention below a week only without its check, which guards readers of older versions; and it deletes
-one file after another, in a store some tens a second, unless it is told otherwise."""
-_LISTING_TASKS = "spark.sql.sources.parallelPartitionDiscovery.parallelism"
-"""VACUUM lists a folder by so many tasks, 10,000 by default: 40 s on two cores. Our tables are one folder each."""
 _BEFORE = "dedup_spark.before_forget"
 _UNDER_WAY = "erasing"
 """The file that says that tables may have `_BEFORE`."""
@@ -68,7 +59,7 @@ def end_killed(tables: Tables) -> None:
         return
     tables.require_lease()
     for name in tables.places().values():
-        _give_back(tables.spark, name, _detail(tables.spark, name)["properties"])
+        _give_back(tables.spark, name, delta_sql.detail(tables.spark, name)["properties"])
     files.delete_files(f"{tables.root}/{FOLDER}", [_UNDER_WAY])
     log.info("forget: tables have their own properties again, which a command that was killed had changed for the time")
 
@@ -86,7 +77,7 @@ def erase_past(tables: Tables, name: str, *, in_use_seconds: float = 0) -> int |
         TableError: files that no version names stay, or no checkpoint was written; the same call goes on.
     """
     tables.require_lease()
-    detail = _detail(tables.spark, name)
+    detail = delta_sql.detail(tables.spark, name)
     path, features = root_of(detail["location"]), detail["tableFeatures"] or ()
     is_kept = delta_sql.newest_commit(path) is None
     _set(tables.spark, name, _AT_ONCE | {_BEFORE: json.dumps(_own(detail["properties"]))})
@@ -94,7 +85,7 @@ def erase_past(tables: Tables, name: str, *, in_use_seconds: float = 0) -> int |
         tables.spark.sql(f"REORG TABLE {name} APPLY (PURGE)")  # a row that is only marked as deleted is in its file
     _delete_unnamed(tables.spark, name, path, in_use_seconds)
     n_files = None if is_kept else _shorten_log(tables, name, path, features)
-    _give_back(tables.spark, name, _detail(tables.spark, name)["properties"])
+    _give_back(tables.spark, name, delta_sql.detail(tables.spark, name)["properties"])
     return n_files
 
 
@@ -119,8 +110,7 @@ def _delete_unnamed(spark: SparkSession, name: str, path: str, in_use_seconds: f
     """Delete what the newest version does not name, and look whether it is gone."""
     end = time.monotonic() + in_use_seconds + _SECONDS_AHEAD
     while True:
-        with _set_for_vacuum(spark):
-            spark.sql(f"VACUUM {name} RETAIN {in_use_seconds / 3600:g} HOURS")
+        vacuum(spark, name, in_use_seconds / 3600)
         left = _unnamed(spark, name, path)
         if not left:
             return
@@ -139,7 +129,7 @@ def _unnamed(spark: SparkSession, name: str, path: str) -> list[str]:
 
 def _shorten_log(tables: Tables, name: str, path: str, features: Collection[str]) -> int:
     """Write a checkpoint, and delete what is before it."""
-    before, properties = delta_sql.newest_commit(path), _detail(tables.spark, name)["properties"]
+    before, properties = delta_sql.newest_commit(path), delta_sql.detail(tables.spark, name)["properties"]
     is_new_kind = _NEW_CHECKPOINTS in features or properties.get(_POLICY, "classic") != "classic"
     classic = _CLASSIC if is_new_kind or delta_log.has_sidecars(path) else {}
     _set(tables.spark, name, _FOR_NOW | classic)
@@ -160,28 +150,3 @@ def _set(spark: SparkSession, name: str, properties: Mapping[str, str]) -> None:
     if properties:
         named = ", ".join(f"{delta_sql.text(key)} = {delta_sql.text(value)}" for key, value in properties.items())
         spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({named})")
-
-
-def _detail(spark: SparkSession, name: str) -> dict[str, Any]:
-    row = spark.sql(f"DESCRIBE DETAIL {name}").first()
-    if row is None:
-        raise TableError(f"{name}: Delta tells nothing of this table")
-    return {"tableFeatures": None} | row.asDict()
-
-
-@contextmanager
-def _set_for_vacuum(spark: SparkSession) -> Iterator[None]:
-    settings = _FOR_VACUUM | {_LISTING_TASKS: str(spark.sparkContext.defaultParallelism)}
-    before = {key: setting_of(spark, key) for key in settings}
-    for key, value in settings.items():
-        spark.conf.set(key, value)
-
-    def put_back() -> None:
-        for key, value in before.items():
-            if value is None:
-                spark.conf.unset(key)
-            else:
-                spark.conf.set(key, value)
-
-    with putting_back(put_back):
-        yield

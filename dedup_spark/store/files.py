@@ -159,6 +159,28 @@ def read_bytes(uri: str) -> bytes:
     return data
 
 
+_NOT_DISKS = ("/dbfs/", "/Volumes/")
+"""Folders of Databricks behind which an object store lies: each page of a mapped file would be a request."""
+
+
+def disk_path(uri: str) -> Path | None:
+    """The path of a file that can be mapped where it lies; None where it has to be fetched."""
+    filesystem, path = open_filesystem(uri)
+    return Path(path) if "file" in _protocols(filesystem) and not path.startswith(_NOT_DISKS) else None
+
+
+def size_of(uri: str) -> int:
+    """Bytes of a file. Raises FileNotFoundError."""
+    filesystem, path = open_filesystem(uri)
+    return int(filesystem.info(path)["size"])
+
+
+def fetch(uri: str, to: Path) -> None:
+    """Copy a whole file to a path of this machine, part by part: memory does not grow with it."""
+    filesystem, path = open_filesystem(uri)
+    filesystem.get_file(path, str(to))
+
+
 def list_names(uri: str) -> list[str]:
     """Names directly in a folder; empty when there is no such folder."""
     filesystem, path = open_filesystem(uri)

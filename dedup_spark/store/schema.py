@@ -200,6 +200,9 @@ FEATURES = Table(
     closed={"status": FeatureStatus, "reject_reason": RejectReason},
 )
 
+FIRST_READ = "run_id NULLS FIRST, image_id"
+"""The order of `features`, in SQL, in which the first of the images with equal pixels is their representative."""
+
 TOMBSTONES = Table(
     "tombstones",
     "One row per image that a complete listing lacked: what was known of it, kept for inventory.grace_days.",
@@ -229,7 +232,8 @@ CENTROIDS = Table(
 
 SHARDS = Table(
     "shards",
-    "One row per FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id).",
+    "One row per FAISS index file (IndexIVFScalarQuantizer, float16, inner product, ids = image_id) and the flat files "
+    "beside it, see docs/faiss.md.",
     ("shard",),
     (
         ("shard", "int", "Shard number, from 0"),
@@ -237,7 +241,12 @@ SHARDS = Table(
         ("n_images", "bigint", "Vectors in the file"),
         ("size_bytes", "bigint", "Size of the file, bytes"),
         ("sha256", "string", "SHA-256 of the file, hex; checked before use"),
-        ("cells", "array<int>", "Cells in the file"),
+        ("cells", "array<int>", "Cells in the file: the list i of the index is the i-th of them, in ascending order"),
+        ("rows_sha256", "string", "SHA-256 of the file .rows.npy beside it, hex; null in older rows"),
+        ("vectors_sha256", "string", "SHA-256 of the file .vectors.npy beside it, hex; null in older rows"),
+        ("sketch_seed", "bigint", "Seed of the sketches in .rows.npy: match.seed when the index was built"),
+        ("centroids_path", "string", "Path of the file of the centroids of all cells, below the tables root"),
+        ("centroids_sha256", "string", "SHA-256 of that file, hex"),
         ("index_type", "string", "What faiss_ivf searches, as a factory string of FAISS; null in older rows"),
         (
             "index_path",
@@ -278,6 +287,8 @@ DENSITIES = Table(
         ("image_id", "bigint", "As in images: the representative of all images with equal pixels"),
         ("similarities", "array<float>", "Cosines of its nearest representatives, descending: at most "
          "match.neighbours, and only those above the floor"),
+        ("complete_above", "float", "Cosine down to which the list is complete, where an earlier match compared the "
+         "image with everything and some of its nearest may be gone since; null where none can be missing"),
         ("vector_hash", "bigint", "xxhash64 of the embedding that was matched"),
         ("fingerprint", "string", "Hash of model and settings of the match; where it differs, images are matched anew"),
     ),
@@ -444,9 +455,11 @@ CLUSTERS = Table(
         (
             "keeper_image_id",
             "bigint",
-            "The member to keep: the first by cluster.keeper_order",
+            "The member that is kept for this one: the keeper of the cluster, which is the first by "
+            "cluster.keeper_order; but for a byte or pixel copy, or a mere re-encoding, of another member that stays, "
+            "that member. What other columns say of the keeper is of this image",
         ),
-        ("is_keeper", "boolean", "True for exactly one member of each cluster"),
+        ("is_keeper", "boolean", "True for exactly one member of each cluster: the keeper of the cluster"),
         ("relation", "string", f"What the member is to the keeper: {one_of(Relation)}; null for the keeper"),
         ("similarity", "float", "Cosine to the keeper's embedding; 1 for equal pixels; null without embeddings"),
         ("hamming_bits", "int", "Bits of 64 in which pHash differs from the keeper's; 0 for equal pixels"),
@@ -532,8 +545,7 @@ CLUSTERS = Table(
             "removal_tier",
             "string",
             f"What would be lost with this member, the least first: {one_of(RemovalTier)}. As relation, except that "
-            "more_detail is a copy that shows the same with more pixels or bits, and that a byte or pixel copy of a "
-            "member that stays is counted as such. Null for the keeper",
+            "more_detail is a copy that shows the same with more pixels or bits. Null for the keeper",
         ),
         (
             "edit",
@@ -549,9 +561,9 @@ CLUSTERS = Table(
         (
             "near_image_id",
             "bigint",
-            "The image that stays and stands for this member: the keeper, itself for the keeper; for a byte or pixel "
-            "copy of a member that stays, that member; for a member that is not within the bound of the keeper, a "
-            "supporting image that is. Where that image was forgotten, the member itself, until the next run",
+            "The image that stays and stands for this member: its keeper, itself for the keeper of the cluster; for a "
+            "member that is not within the bound of that one, a supporting image that is. Where that image was "
+            "forgotten, the member itself, until the next run",
         ),
         (
             "near_distance",
@@ -630,6 +642,10 @@ ALL = (
     IMAGES, FEATURES, TOMBSTONES, CENTROIDS, SHARDS, PAIRS, DENSITIES, QUALITY, EVIDENCE, COMPONENTS, CLUSTERS,
     CLUSTER_HISTORY, GUARDED, RUNS,
 )  # fmt: skip
+
+
+LOGS = (QUALITY, CLUSTER_HISTORY, RUNS)
+"""Tables to which every run adds rows, and that no step reads as its input."""
 
 
 COLUMNS = hashlib.sha256(repr([(t.name, t.schema.ddl) for t in ALL]).encode()).hexdigest()[:16]

@@ -29,14 +29,20 @@ from dedup_spark.store.lease import Lease
 from dedup_spark.store.schema import ALL, COLUMNS, RUNS, Table
 from dedup_spark.store.stores import spark_needs
 from dedup_spark.store.table_format import FORMAT, Format, read_format, write_format
+from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
 
-_STAGING, _PROGRESS, _FORGOTTEN = "_staging", "_embed", "_forgotten"
-FOLDERS = (*(table.name for table in ALL), _STAGING, _PROGRESS, _FORGOTTEN)
+_STAGING, _FORGOTTEN = "_staging", "_forgotten"
+_PROGRESS = {StepName.EMBED: "_embed", StepName.MATCH: "_match"}
+"""Where steps keep finished work that later runs continue."""
+FOLDERS = (*(table.name for table in ALL), _STAGING, *_PROGRESS.values(), _FORGOTTEN)
 """What lies below the root of tables that have no database, besides shards, leases and the report."""
 _REGISTER = f"{_FORGOTTEN}/addresses"
+_RENAME_BY_COPYING = ("s3://", "s3a://", "s3n://", "gs://")
+"""Stores without folders. Spark commits Parquet by renaming, which there is a copy of each file: the third part of the
+bytes that a step writes, and none of it at once."""
 _STAGED_AT = "%Y%m%d-%H%M%S"
 _DAYS_OF_UNLEASED_STAGING = 2
 
@@ -60,6 +66,7 @@ class Tables:
         self.staging = f"{_STAGING}/{owner}-{datetime.now(UTC).strftime(_STAGED_AT)}-{secrets.token_hex(4)}"
         """Folder below the root for intermediate rows, of this object alone."""
         self._created: set[str] = set()
+        self._staged: dict[str, str] = {}
 
     def create_missing(self) -> None:
         """Create the tables that do not exist yet, and add the columns that tables of an older version lack.
@@ -251,9 +258,23 @@ class Tables:
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Write intermediate rows below `staging` and read them back: computed once, and safe from lost executors."""
+        if self.root.startswith(_RENAME_BY_COPYING):
+            return self._stage_in_delta(name, rows)
         path = self._spark_path(f"{self.staging}/{name}")
         self._commit(lambda: rows.write.mode("overwrite").parquet(path))
         return self.spark.read.schema(rows.schema).parquet(re.sub(r"([\\*?\[\]{}])", r"\\\1", path))  # Spark globs
+
+    def _stage_in_delta(self, name: str, rows: DataFrame) -> DataFrame:
+        """Where Spark's writer of Parquet would copy each file once more, and leave half of them if it dies meanwhile:
+        Delta writes files where they stay, and its commit is one object. Each time into a folder of its own, as the
+        session remembers the state of a table by its folder."""
+        before, self._staged[name] = self._staged.get(name), f"{name}.{secrets.token_hex(4)}"
+        path = self._spark_path(f"{self.staging}/{self._staged[name]}")
+        writer = rows.write.format("delta").option("delta.dataSkippingNumIndexedCols", "0")  # nobody skips files here
+        self._commit(lambda: writer.save(path))
+        if before:
+            files.delete_tree(f"{self.root}/{self.staging}/{before}")
+        return self.spark.read.format("delta").load(path)
 
     def drop_staged(self) -> None:
         """Delete everything that `stage` wrote."""
@@ -271,27 +292,30 @@ class Tables:
                 files.delete_tree(f"{self.root}/{_STAGING}/{name}")
         files.remove_if_empty(f"{self.root}/{_STAGING}")
 
-    def add_progress(self, name: str, rows: DataFrame) -> None:
+    def add_progress(self, step: StepName, name: str, rows: DataFrame, *, in_few_files: bool = False) -> None:
         """Add rows in one atomic commit to work that later runs continue; `drop_staged` does not delete them.
 
-        A transaction as `append`; to add no rows acts as `fence`.
+        A transaction as `append`; to add no rows acts as `fence`. `in_few_files`: Delta shuffles the rows once, so that
+        many tasks with few rows each do not leave as many files.
         """
-        self._add_beside(f"{_PROGRESS}/{name}", rows)
+        options = {"optimizeWrite": "true"} if in_few_files else {}
+        self._add_beside(f"{_PROGRESS[step]}/{name}", rows, **options)
 
-    def read_progress(self, name: str) -> DataFrame | None:
+    def read_progress(self, step: StepName, name: str) -> DataFrame | None:
         """What `add_progress` wrote; None where it wrote nothing."""
-        return self._read_beside(f"{_PROGRESS}/{name}")
+        return self._read_beside(f"{_PROGRESS[step]}/{name}")
 
-    def progress_names(self) -> list[str]:
-        """The names under which `add_progress` wrote anything."""
-        return [n for n in files.list_names(f"{self.root}/{_PROGRESS}") if self.read_progress(n) is not None]
+    def progress_names(self, step: StepName) -> list[str]:
+        """The names under which `add_progress` wrote anything for the step."""
+        names = files.list_names(f"{self.root}/{_PROGRESS[step]}")
+        return [name for name in names if self.read_progress(step, name) is not None]
 
-    def delete_progress(self, name: str, keys: DataFrame, *, are_few: bool = True) -> None:
+    def delete_progress(self, step: StepName, name: str, keys: DataFrame, *, are_few: bool = True) -> None:
         """Delete rows that `add_progress` wrote, by the columns of `keys`, which are distinct.
 
         `are_few`: they are broadcast, and the rows are not shuffled. Else Spark decides by their size.
         """
-        target = delta_sql.by_path(self._spark_path(f"{_PROGRESS}/{name}"))
+        target = delta_sql.by_path(self._spark_path(f"{_PROGRESS[step]}/{name}"))
         same_key = delta_sql.equal(keys.columns)
         new = F.broadcast(keys) if are_few else keys
         self._commit(lambda: delta_sql.merge(target, new, same_key, "WHEN MATCHED THEN DELETE"))
@@ -304,8 +328,8 @@ class Tables:
         """What `add_forgotten` wrote; None where it wrote nothing."""
         return self._read_beside(_REGISTER)
 
-    def _add_beside(self, path: str, rows: DataFrame) -> None:
-        writer = rows.write.format("delta").mode("append").options(**self._transaction_of(path))
+    def _add_beside(self, path: str, rows: DataFrame, **options: str) -> None:
+        writer = rows.write.format("delta").mode("append").options(**options, **self._transaction_of(path))
         self._commit(lambda: writer.save(self._spark_path(path)))
 
     def _read_beside(self, path: str) -> DataFrame | None:
@@ -315,17 +339,18 @@ class Tables:
     def places(self) -> dict[str, str]:
         """How SQL names each table of Delta that is there, by its path below the root (of a catalog's, its name)."""
         known = {table.name: self.sql_source(table) for table in ALL}
-        beside = [f"{_PROGRESS}/{name}" for name in self.progress_names()]
+        beside = [f"{folder}/{name}" for step, folder in _PROGRESS.items() for name in self.progress_names(step)]
         beside += [_REGISTER] if self.read_forgotten() is not None else []
         return known | {path: delta_sql.by_path(self._spark_path(path)) for path in beside}
 
-    def drop_progress(self, *, keep: str | None = None) -> None:
-        """Delete all that `add_progress` wrote, except under the name `keep`."""
+    def drop_progress(self, step: StepName, *, keep: str | None = None) -> None:
+        """Delete all that `add_progress` wrote for the step, except under the name `keep`."""
         self.require_lease()
-        for name in files.list_names(f"{self.root}/{_PROGRESS}"):
+        folder = f"{self.root}/{_PROGRESS[step]}"
+        for name in files.list_names(folder):
             if name != keep:
-                files.delete_tree(f"{self.root}/{_PROGRESS}/{name}")
-        files.remove_if_empty(f"{self.root}/{_PROGRESS}")
+                files.delete_tree(f"{folder}/{name}")
+        files.remove_if_empty(folder)
 
     def place(self, table: Table) -> str:
         """Where a person finds the table: catalog name or path."""

@@ -70,13 +70,13 @@ WITH listed AS (
   JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
   LEFT JOIN $images AS kept ON kept.image_id = copy.near_image_id
   LEFT JOIN listed ON listed.lake = kept.lake
-  WHERE NOT copy.is_keeper AND keeper.is_keeper
+  WHERE NOT copy.is_keeper AND NOT coalesce(keeper.is_removable, false)
 ), copies AS (
   SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM checked
 )
 """
 """The one definition of what may be removed now: the step cluster allows it, the copy and what stands for it are as
-they were when they were read, and the lake of that was listed not long ago. What stands for it is the keeper as a rule;
+they were when they were read, and the lake of that was listed not long ago. What stands for it is its keeper as a rule;
 see clusters.near_image_id. Copies that are gone or have changed are left out."""
 
 _PHASH_BITS_OF_DOUBT = 4
@@ -275,8 +275,11 @@ LEAKAGE = View(
         ("reference_uri", "Address of the image of the reference set"),
         ("reference_member", "Name inside a container of the image of the reference set"),
         ("n_references", "Images of reference sets in the cluster"),
-        ("relation", "What the image is to the keeper of the cluster; null where it is the keeper"),
-        ("keeper_distance", "Distance of the image to the keeper, in the unit of distance_unit"),
+        (
+            "relation",
+            "What the image is to the keeper of the cluster; where another member is its keeper, what that one is",
+        ),
+        ("keeper_distance", "Distance of the same image to the keeper of the cluster, in the unit of distance_unit"),
         ("distance_unit", "As in clusters"),
         ("cluster_id", "As in clusters"),
     ),
@@ -288,8 +291,11 @@ WITH reference AS (
 )
 SELECT outside.image_id, outside.uri, outside.member,
        reference.image_id AS reference_image_id, reference.uri AS reference_uri, reference.member AS reference_member,
-       reference.n_references, outside.relation, outside.keeper_distance, outside.distance_unit, outside.cluster_id
+       reference.n_references, coalesce(own.relation, outside.relation) AS relation,
+       CASE WHEN own.image_id IS NULL THEN outside.keeper_distance ELSE own.keeper_distance END AS keeper_distance,
+       coalesce(own.distance_unit, outside.distance_unit) AS distance_unit, outside.cluster_id
 FROM $clusters AS outside
+LEFT JOIN $clusters AS own ON own.image_id = outside.keeper_image_id AND NOT own.is_keeper
 JOIN reference ON reference.cluster_id = outside.cluster_id AND reference.place = 1
 WHERE NOT outside.is_reference""",
 )
@@ -309,7 +315,7 @@ REMOVALS = View(
         ("keeper_image_id", "The image that stands for it: clusters.near_image_id"),
         ("keeper", "Its uri, member, location, position, size_bytes, modified_at, etag and content_hash"),
         ("keeper_lake", "Lake of that image"),
-        ("relation", "What the copy is to the keeper of its cluster"),
+        ("relation", "What the copy is to its keeper"),
         ("removal_tier", "As in clusters"),
         ("freed_bytes", "As in duplicates"),
         ("cluster_id", "As in clusters"),

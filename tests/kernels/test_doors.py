@@ -30,9 +30,14 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (vectors.to_float32, {"vectors": HALVES}),
     (vectors.cosines, {"a": HALVES, "b": HALVES}),
     (faiss_index.train_index, {"text": "IVF,Flat", "centroids": CENTROIDS, "sample": SINGLES}),
-    (faiss_index.fill_index, {"trained": FLAT, "ids": IDS, "vectors": SINGLES, "cells": CELLS}),
+    (faiss_index.fill_index, {
+        "trained": FLAT, "ids": IDS, "vectors": SINGLES, "cells": CELLS, "centroids": CENTROIDS
+    }),
+    (faiss_index.over_all_cells, {
+        "index": vectors.build_shard(IDS, HALVES, CELLS, CENTROIDS), "held": CELLS[:1], "centroids": CENTROIDS
+    }),
     (faiss_index.scores_of, {
-        "index": faiss_index.fill_index(FLAT, IDS, SINGLES, CELLS), "queries": SINGLES, "ids": IDS
+        "index": faiss_index.fill_index(FLAT, IDS, SINGLES, CELLS, CENTROIDS), "queries": SINGLES, "ids": IDS
     }),
     (base.Block, {"ids": IDS, "vectors": HALVES, "cells": CELLS}),
     (base.best, {"row": IDS, "other_id": IDS, "similarity": SINGLES[0, :6].copy(), "k": 1}),
@@ -40,6 +45,7 @@ DOORS: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (sketches.negatives_of, {"vectors": HALVES}),
     (sketches.make_sketches, {"vectors": SINGLES, "n_bits": 128, "seed": 1}),
     (sketch.BlockSketches, {"first": BYTES, "rest": WORDS}),
+    (sketch.split_sketches, {"sketches": BYTES, "sketch_filter": sketches.SketchFilter(64, 64, 9, 9)}),
     (sketch.near_in_first_bits, {"queries": BYTES, "base": BYTES, "radius": 3}),
     (components.label_components, {"a": IDS, "b": IDS}),
     (components.shortest_path, {"a": IDS, "b": IDS, "similarity": DOUBLES, "start": 1, "goal": 1}),

@@ -53,6 +53,15 @@ def test_of_equal_pixels_one_image_is_compared_and_says_how_many(looked_up_table
     ]  # fmt: skip
 
 
+def test_the_image_that_is_compared_is_the_one_whose_neighbours_the_run_knows(
+    looked_up_tables: Path, tmp_path: Path
+) -> None:
+    """Not the one of smallest id: a copy that came later may have that, and no density."""
+    snapshot = snapshot_of(looked_up_tables, tmp_path)
+    matched = read_table("densities", tables=looked_up_tables)["image_id"].to_pylist()
+    assert sorted(snapshot.facts(int(row))["image_id"] for row in snapshot.pictures) == sorted(matched)
+
+
 def test_clusters_and_guards_are_those_of_the_run(tmp_path: Path) -> None:
     root = tmp_path / "tables"
     lookups.finish_run(root, images_of_lake())

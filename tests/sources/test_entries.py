@@ -168,6 +168,6 @@ def test_a_lake_of_very_many_closed_folders_is_listed_in_batches(
     denied = failing(PermissionError(errno.EACCES, "denied"))
     monkeypatch.setattr(os, "scandir", lambda of: denied() if of != str(tmp_path) else scan(of))
     folders = pa.RecordBatch.from_pylist([{"path": f"file://{tmp_path}", "recursive": True}])
-    sizes = [batch.num_rows for batch in FolderSource(str(tmp_path))._list_folders([folders])]
+    sizes = [batch.num_rows for batch in FolderSource(str(tmp_path))._list_places([folders])]
     assert sum(sizes) == 100
     assert max(sizes) == 10

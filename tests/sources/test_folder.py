@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from listings import InThisProcess, as_nobody_if_root
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from dedup_spark.config import InventorySettings
 from dedup_spark.errors import ConfigError, SourceError
@@ -262,6 +263,28 @@ def test_trees_of_any_shape_are_listed_whole_and_once(lake: Path, spark: SparkSe
     (lake / "empty/folder").mkdir(parents=True)
     session = spark if shape == "wide and deep" else InThisProcess()
     assert paths(rows_of(source_of(str(lake)), session), lake) == {str(f.relative_to(lake)) for f in files}
+
+
+@pytest.mark.slow
+def test_twenty_thousand_folders_in_one_are_shared_out_by_executors(
+    lake: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there are too many for the driver: each is listed once, and no task has them all."""
+    for i in range(20_000):
+        (lake / f"{i:05d}").mkdir()
+        if i % 10 == 0:
+            (lake / f"{i:05d}/x.jpg").touch()
+    put(lake / "a.jpg", lake / "00005/deep/er/y.jpg", lake / ".hidden/z.jpg")
+    monkeypatch.setattr(folder_source, "_MAX_DRIVER_ENTRIES", 1000)
+    source = source_of(str(lake))
+    wanted = {"a.jpg", "00005/deep/er/y.jpg", *(f"{i:05d}/x.jpg" for i in range(0, 20_000, 10))}
+    assert paths(rows_of(source, spark), lake) == wanted
+    hidden = source.list_images(spark).where("passed_over = 'hidden folder'").collect()
+    assert [(row["uri"], row["n_passed_over"]) for row in hidden] == [(f"file://{lake}/.hidden", 1)]
+    places = source._folders(spark, 8).withColumn("task", F.spark_partition_id())  # type: ignore[attr-defined]
+    n_of_task = [row["count"] for row in places.groupBy("task").count().collect()]
+    assert sum(n_of_task) == 20_001
+    assert max(n_of_task) < 5_000
 
 
 def test_an_empty_lake_has_no_rows(lake: Path, spark: SparkSession) -> None:

@@ -33,7 +33,7 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, int]:
 def listed(source: FolderSource) -> list[dict[str, Any]]:
     """What one task lists of the whole folder."""
     task = pa.RecordBatch.from_pylist([{"path": source.root, "recursive": True}])
-    return rows_of(source._list_folders([task]))
+    return rows_of(source._list_places([task]))
 
 
 @pytest.fixture

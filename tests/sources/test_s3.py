@@ -137,7 +137,7 @@ ODD_KEYS = [
 def test_one_folder_that_the_store_refuses_and_keys_of_any_kind_stop_no_listing(s3: S3Server) -> None:
     odd = {f"photos/odd/{key}": key.encode() for key in ODD_KEYS}
     s3.put("refusing", odd | {"photos/a.jpg": b"a", "photos/closed/b.jpg": b"b", "photos/closed/deep/c.jpg": b"c"})
-    s3.faults[:] = [Fault("prefix=photos/closed/", status=403, code="AccessDenied", times=100)]
+    s3.faults[:] = [BY_FOLDERS, Fault("prefix=photos/closed/", status=403, code="AccessDenied", times=100)]
     source = open_lake("s3://refusing/photos")
     rows = [row.asDict() for row in source.list_images(InThisProcess()).collect()]  # type: ignore[arg-type]
     uris = {row["uri"] for row in rows if row["passed_over"] is None}
@@ -151,8 +151,10 @@ def test_one_folder_that_the_store_refuses_and_keys_of_any_kind_stop_no_listing(
         source.list_images(InThisProcess())  # type: ignore[arg-type]
 
 
-A_PAGE = "delimiter=/&encoding-type"
-"""Of a listing; the look whether there is a folder asks for one key."""
+A_PAGE = "max-keys=1000"
+"""Of a listing by ranges of keys; the look whether there is a folder asks for one key."""
+BY_FOLDERS = Fault(A_PAGE, status=403, code="AccessDenied", times=1000)
+"""A store that refuses to list all keys of the lake, so that it is listed folder by folder."""
 NO_TOKEN = b"""<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>nightly</Name><Prefix>photos/</Prefix>
 <KeyCount>0</KeyCount><MaxKeys>1000</MaxKeys><Delimiter>/</Delimiter><IsTruncated>true</IsTruncated></ListBucketResult>"""
@@ -181,7 +183,10 @@ def test_a_listing_cut_off_at_a_page_changes_nothing_and_a_partial_one_costs_no_
         pipeline.run_step(on_workers, config, run, pipeline.find_step("inventory"))
     assert rows_of(tables.root, "images") == images
 
-    s3.faults[:] = [Fault("prefix=photos/1/", body=NOTHING, times=100)]  # a key that cannot see this folder tonight
+    s3.faults[:] = [
+        BY_FOLDERS,
+        Fault("prefix=photos/1/", body=NOTHING, times=100),
+    ]  # a key that cannot see this folder tonight
     for step in ("inventory", "extract"):
         pipeline.run_step(on_workers, config, run, pipeline.find_step(step))
     assert (len(rows_of(tables.root, "images")), len(rows_of(tables.root, "features"))) == (20, 20)
@@ -206,7 +211,7 @@ def test_a_store_that_answers_503_to_six_of_ten_is_listed_whole(s3: S3Server, mo
         s3, "fault_for", lambda *_: Fault("", status=503) if rng.random() < 0.6 else None, raising=False
     )
     batch = pa.RecordBatch.from_pylist([{"path": source.root, "recursive": True}])
-    found = [row["uri"] for made in source._list_folders(iter([batch])) for row in made.to_pylist()]
+    found = [row["uri"] for made in source._list_places(iter([batch])) for row in made.to_pylist()]
     assert sorted(found) == sorted(PHOTOS)
 
 
@@ -416,7 +421,7 @@ def test_an_object_that_was_replaced_by_as_many_bytes_is_not_read_for_the_one_th
     s3.put("replaced", {"x/a.jpg": b"AAAA"})
     source = FolderSource("s3://replaced/x")
     batch = pa.RecordBatch.from_pylist([{"path": source.root, "recursive": True}])
-    [row] = [row for made in source._list_folders(iter([batch])) for row in made.to_pylist()]
+    [row] = [row for made in source._list_places(iter([batch])) for row in made.to_pylist()]
     address = Address(row["uri"], size_bytes=4, etag=row["etag"])
     assert fetch_patiently(source, address, 60, 2**20) == (b"AAAA", 0)
     s3.client.put_object(Bucket="replaced", Key="x/a.jpg", Body=b"BBBB")

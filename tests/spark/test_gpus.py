@@ -63,6 +63,25 @@ def test_gpus_are_left_alone_when_they_are_not_wanted() -> None:
     assert share(ONE_GPU, runtime="onnx") == TaskShare(1, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "share", "expected"),
+    [
+        (ONE_GPU, TaskShare(14, 1.0), 3),
+        (ONE_GPU, TaskShare(7, 0.5), 6),
+        (ONE_GPU, TaskShare(1, 0.1), 30),
+        (ONE_GPU, TaskShare(8, 0.5), 3),  # the cores of a second task are not there
+        ({"spark.executor.resource.gpu.amount": "4"}, TaskShare(1, 1.0), 12),  # how many cores is not said
+        ({}, TaskShare(1, 1.0), 3),  # found out by a task that held one
+        ({}, TaskShare(1, 0.0), 0),
+    ],
+)
+def test_tasks_with_a_gpu_run_at_once_as_gpus_and_cores_of_executors_allow(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], share: TaskShare, expected: int
+) -> None:
+    monkeypatch.setattr(gpus, "n_executors", lambda _: 3)
+    assert gpus.gpu_tasks_at_once(cluster(**given), share) == expected
+
+
 def test_match_takes_a_gpu_for_the_engines_that_use_one() -> None:
     def of_match(conf: dict[str, str], **match: Any) -> TaskShare:
         return match_share(cluster(**conf), MatchSettings(**match))
@@ -199,6 +218,13 @@ def test_two_tasks_never_hold_one_gpu_at_once(seen: Seen) -> None:
     assert len({place(h) for h in held}) == 2  # both executors worked
     assert {h["cpus"] for h in held} == {2}
     assert at_once(held) == 1
+
+
+@pytest.mark.slow
+def test_tasks_that_take_turns_at_a_gpu_share_one_worker_and_so_one_model(seen: Seen) -> None:
+    """Workers of the stage before, one for each core, are not among them."""
+    workers = {(place(h), h["pid"]) for h in seen["whole"]}
+    assert len(workers) == 2  # one in each executor
 
 
 @pytest.mark.slow

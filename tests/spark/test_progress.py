@@ -45,6 +45,20 @@ def caplog_at_info(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture
     return caplog
 
 
+def test_what_an_earlier_run_has_done_is_no_work_of_this_one(
+    clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
+) -> None:
+    progress = Progress("match", "work items", 1000, every_seconds=5, done_before=900)
+    clock_in_hand.now += 10
+    progress.show(900)
+    clock_in_hand.now += 10
+    progress.show(920)
+    assert messages(caplog_at_info) == [
+        "match: 900/1,000 work items, 0.0/s",
+        "match: 920/1,000 work items, 1.0/s, 1m20s left",
+    ]
+
+
 def test_progress_says_done_total_rate_and_time_left(
     clock_in_hand: Time, caplog_at_info: pytest.LogCaptureFixture
 ) -> None:

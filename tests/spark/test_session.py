@@ -162,6 +162,54 @@ def test_a_session_that_is_there_is_used_and_its_own_settings_are_left_alone(spa
     assert again.conf.get("spark.sql.session.timeZone") == "UTC"
 
 
+class FakeContext:
+    """What `shuffle_partitions` asks of a session."""
+
+    def __init__(self, master: str, n_cores: int, conf: dict[str, str]) -> None:
+        self.master, self.defaultParallelism, self._conf = master, n_cores, conf
+        self.sparkContext = self
+
+    def getConf(self) -> FakeContext:  # noqa: N802
+        return self
+
+    def get(self, key: str, default: str | None = None) -> str | None:
+        return self._conf.get(key.rpartition(".")[2], default)
+
+
+@pytest.mark.parametrize(
+    ("master", "cores", "conf", "partitions"),
+    [
+        ("local[2]", 2, {}, 8),
+        ("local[*]", 32, {}, 96),
+        ("yarn", 16, {}, 200),
+        ("spark://head:7077", 1400, {}, 4200),
+        ("k8s://https://api", 4, {"enabled": "true", "maxExecutors": "100", "cores": "14"}, 4200),
+        ("k8s://https://api", 4, {"enabled": "true"}, 200),
+        ("k8s://https://api", 4, {"enabled": "false", "maxExecutors": "100", "cores": "14"}, 200),
+    ],
+)
+def test_a_shuffle_has_partitions_for_all_cores_that_there_are_or_may_be(
+    master: str, cores: int, conf: dict[str, str], partitions: int
+) -> None:
+    assert session.shuffle_partitions(FakeContext(master, cores, conf)) == partitions  # type: ignore[arg-type]
+
+
+def test_a_session_that_is_given_has_them_for_the_length_of_the_block_unless_somebody_set_them(
+    spark: SparkSession,
+) -> None:
+    key, submitted = session.SHUFFLE_PARTITIONS, spark.conf.get(session.SHUFFLE_PARTITIONS)
+    assert submitted is not None
+    with session.session_for(spark):
+        assert spark.conf.get(key) == submitted
+    spark.conf.unset(key)
+    try:
+        with session.session_for(spark):
+            assert spark.conf.get(key) == str(session.shuffle_partitions(spark)) != "200"
+        assert spark.conf.get(key, None) is None
+    finally:
+        spark.conf.set(key, submitted)
+
+
 @pytest.fixture
 def package_log() -> Iterator[logging.Logger]:
     """The package's logger, put back afterwards."""
@@ -215,10 +263,14 @@ class GivenSession:
         } | submitted
         self.local = {"spark.jobGroup.id": "mine"}
         self._jvm = object()
-        self.conf = SimpleNamespace(get=self.settings.__getitem__, set=self.settings.__setitem__)
+        self.conf = SimpleNamespace(
+            get=self.settings.get, set=self.settings.__setitem__, unset=self.settings.__delitem__
+        )
         self.sparkContext = SimpleNamespace(
             applicationId="local-of-the-user",
-            getConf=lambda: SimpleNamespace(getAll=submitted.items),
+            master="yarn",
+            defaultParallelism=100,
+            getConf=lambda: SimpleNamespace(getAll=submitted.items, get=submitted.get),
             getLocalProperty=self.local.get,
             setLocalProperty=self.local.__setitem__,
         )
@@ -236,6 +288,7 @@ def test_a_given_session_has_our_settings_for_a_while_and_is_then_as_it_was(batc
             assert given.settings["spark.sql.session.timeZone"] == "UTC"
             wanted = batch_rows or "1024"  # what a person submitted stays
             assert given.settings["spark.sql.execution.arrow.maxRecordsPerBatch"] == wanted
+            assert given.settings[session.SHUFFLE_PARTITIONS] == "300"
             given.settings["spark.sql.legacy.parquet.nanosAsLong"] = "true"  # as a reader of Parquet does
             given.local |= {"spark.jobGroup.id": "r1", "spark.job.description": "match"}
             raise ZeroDivisionError

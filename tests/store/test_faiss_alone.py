@@ -13,7 +13,8 @@ import pytest
 from deltalake import write_deltalake
 from fabricated import exact_cosines, families, random_ids, to_bytes
 
-from dedup_spark.kernels.vectors import build_shard, nearest_cells, train_centroids
+from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.vectors import nearest_cells, train_centroids
 from dedup_spark.store import shards
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "faiss.md"
@@ -34,12 +35,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int], np.
     embeddings = pa.array([bytes(to_bytes(v)) for v in vectors], pa.binary())
     write_deltalake(str(root / "features"), pa.table({"image_id": pa.array(ids, pa.int64()), "embedding": embeddings}))
     centroids, rows, start = train_centroids(halves.astype(np.float32), 8, 1), [], 0
+    listed = shards.write_centroids(str(root), "shard_files/r1", centroids), centroids
     for n, size in enumerate(SIZES):
         part = slice(start, start + size)
         cells = nearest_cells(halves[part].astype(np.float32), centroids)
-        path = f"shard_files/r1/shard-{n:05d}.faiss"
-        index = build_shard(np.array(ids[part]), halves[part], cells, centroids)
-        shards.write_shard(str(root), path, index)
+        order, path = np.argsort(cells, kind="stable"), f"shard_files/r1/shard-{n:05d}.faiss"
+        block = Block(np.array(ids[part])[order], halves[part][order], cells[order])
+        shards.write_shard(str(root), path, block, listed, seed=1)
         rows.append({"shard": n, "path": path})
         start += size
     write_deltalake(str(root / "shards"), pa.Table.from_pylist(rows))

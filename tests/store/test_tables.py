@@ -22,11 +22,13 @@ from pyspark.sql import functions as F
 from dedup_spark.errors import ConfigError, LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store import lease
+from dedup_spark.store import tables as tables_module
 from dedup_spark.store.schema import ALL, CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
 from dedup_spark.store.table_format import Format, write_format
 from dedup_spark.store.tables import Tables, parts_of_name, quoted_name
 from dedup_spark.store.view_definitions import VIEWS
 from dedup_spark.store.views import create_views, open_views
+from dedup_spark.vocabulary import StepName
 
 Row = dict[str, Any]
 
@@ -159,11 +161,11 @@ def test_an_update_shuffles_no_row_of_the_table_where_its_rows_are_broadcast(tab
 @pytest.mark.usefixtures("broadcasts_if_told")
 def test_deleting_progress_shuffles_no_row_of_it(tables: Tables) -> None:
     rows_of_work = local_relation(tables.spark, [(i, i * i) for i in range(20)], "item int, n_found int")
-    tables.add_progress("work", rows_of_work)
+    tables.add_progress(StepName.EMBED, "work", rows_of_work)
     done = local_relation(tables.spark, [(3,), (4,)], "item int")
-    found = joins_of(tables.spark, lambda: tables.delete_progress("work", done), "item")
+    found = joins_of(tables.spark, lambda: tables.delete_progress(StepName.EMBED, "work", done), "item")
     assert found == {"BroadcastHashJoin"}
-    left = tables.read_progress("work")
+    left = tables.read_progress(StepName.EMBED, "work")
     assert left is not None
     assert left.count() == 18
 
@@ -310,6 +312,14 @@ def test_a_place_that_cannot_be_written_is_a_table_error(spark: SparkSession, tm
 # --- intermediate rows -----------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["parquet", "delta"])
+def staging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As on a disk, and as in an object store: there by Delta, as a rename copies."""
+    monkeypatch.setattr(tables_module, "_RENAME_BY_COPYING", ("/",) if request.param == "delta" else ())
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("staging")
 def test_staged_rows_are_computed_once_and_stay_as_they_were(tables: Tables) -> None:
     source = [readable(1), rejected(2)]
     draws = frame(tables.spark, FEATURES.schema, source).selectExpr("*", "rand() AS draw")
@@ -320,17 +330,28 @@ def test_staged_rows_are_computed_once_and_stay_as_they_were(tables: Tables) -> 
     assert staged.count() == 2
 
 
+@pytest.mark.usefixtures("staging")
 def test_staging_no_rows_keeps_their_columns(tables: Tables) -> None:
     nothing = frame(tables.spark, SHARDS.schema, [])
     staged = tables.stage("nothing", nothing)
     assert (staged.count(), staged.columns) == (0, nothing.columns)
 
 
+@pytest.mark.usefixtures("staging")
 def test_staging_under_a_name_again_replaces_the_rows(tables: Tables) -> None:
     tables.stage("x", tables.spark.range(5)).count()
     assert [r["id"] for r in tables.stage("x", tables.spark.range(7, 8)).collect()] == [7]
+    assert len(os.listdir(Path(tables.root, tables.staging))) == 1
 
 
+@pytest.mark.parametrize(
+    ("root", "copies"), [("s3a://b/t", True), ("gs://b/t", True), ("abfss://c@a/t", False), ("/t", False)]
+)
+def test_staged_files_are_not_renamed_where_a_rename_copies(root: str, *, copies: bool) -> None:
+    assert root.startswith(tables_module._RENAME_BY_COPYING) == copies
+
+
+@pytest.mark.usefixtures("staging")
 def test_dropping_what_was_staged_leaves_the_tables(tables: Tables) -> None:
     tables.append(PAIRS, pairs(tables, pair(1, 2)))
     tables.stage("x", tables.spark.range(5))
@@ -341,6 +362,7 @@ def test_dropping_what_was_staged_leaves_the_tables(tables: Tables) -> None:
     assert stored(tables) == as_tuples(pair(1, 2))
 
 
+@pytest.mark.usefixtures("staging")
 def test_two_that_stage_the_same_name_do_not_meet(tables: Tables) -> None:
     other = Tables(tables.spark, tables.root)
     mine = tables.stage("x", tables.spark.range(5))
@@ -364,18 +386,18 @@ def test_what_killed_runs_staged_is_swept_and_what_a_live_plan_staged_is_not(tab
 
 
 def test_progress_outlives_what_others_drop_and_sweep(tables: Tables) -> None:
-    assert tables.read_progress("model") is None
-    tables.add_progress("model", tables.spark.range(3))
-    tables.add_progress("model", tables.spark.range(3, 5))
-    tables.add_progress("another", tables.spark.range(9))
+    assert tables.read_progress(StepName.EMBED, "model") is None
+    tables.add_progress(StepName.EMBED, "model", tables.spark.range(3))
+    tables.add_progress(StepName.EMBED, "model", tables.spark.range(3, 5))
+    tables.add_progress(StepName.EMBED, "another", tables.spark.range(9))
     tables.drop_staged()
     tables.sweep_staged()
-    tables.drop_progress(keep="model")
-    found = tables.read_progress("model")
+    tables.drop_progress(StepName.EMBED, keep="model")
+    found = tables.read_progress(StepName.EMBED, "model")
     assert found is not None
     assert found.count() == 5
-    assert tables.read_progress("another") is None
-    tables.drop_progress()
+    assert tables.read_progress(StepName.EMBED, "another") is None
+    tables.drop_progress(StepName.EMBED)
     assert not Path(tables.root, "_embed").exists()
 
 

@@ -22,7 +22,7 @@ from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.clusters.trees import branch_around
 from dedup_spark.stages.cluster.component_tree import ComponentTree, read_component_tree
 from dedup_spark.stages.cluster.cut import CutSettings
-from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.schema import FEATURES, FIRST_READ
 from dedup_spark.store.sql_tables import Given, SqlTables, first_row
 from dedup_spark.vocabulary import IDENTICAL, DistanceUnit, Guard
 
@@ -144,8 +144,8 @@ def _representative(tables: SqlTables, image_id: int) -> int:
     own = first_row(tables.ask(pixels, {"image_id": image_id}))
     if own is None:
         return image_id
-    first = "SELECT min(image_id) AS first FROM $features WHERE pixel_hash = :pixel_hash AND status = 'ok'"
-    return int(tables.ask(first, own)["first"][0].as_py())
+    same = "SELECT image_id FROM $features WHERE pixel_hash = :pixel_hash AND status = 'ok'"
+    return int(tables.ask(f"{same} ORDER BY {FIRST_READ} LIMIT 1", own)["image_id"][0].as_py())
 
 
 def _component_id(tables: SqlTables, asked: Asked, representative: int) -> int:
@@ -166,23 +166,24 @@ def _component_id(tables: SqlTables, asked: Asked, representative: int) -> int:
 
 _ADDRESSES = "SELECT image_id, uri FROM $images WHERE image_id IN (SELECT image_id FROM $given)"
 _GUARDS = "SELECT image_id, guard FROM $guarded WHERE image_id IN (SELECT image_id FROM $given)"
-_PUBLISHED = """\
+_PUBLISHED = f"""\
 WITH mine AS (SELECT cluster_id FROM $clusters WHERE image_id IN (SELECT image_id FROM $given)),
 members AS (
   SELECT image_id, cluster_id, is_keeper, uri FROM $clusters WHERE cluster_id IN (SELECT cluster_id FROM mine)
 ),
 signed AS (
-  SELECT image_id, pixel_hash FROM $features WHERE image_id IN (SELECT image_id FROM members)
+  SELECT image_id, first_value(image_id) OVER (PARTITION BY pixel_hash ORDER BY {FIRST_READ}) AS representative_id
+  FROM $features WHERE image_id IN (SELECT image_id FROM members)
 ),
 of_pixels AS (
-  SELECT min(members.image_id) AS image_id, min(members.cluster_id) AS cluster_id, count(*) AS n_images,
+  SELECT signed.representative_id AS image_id, min(members.cluster_id) AS cluster_id, count(*) AS n_images,
          max(CASE WHEN members.is_keeper THEN members.uri END) AS keeper_uri
-  FROM members JOIN signed ON signed.image_id = members.image_id GROUP BY signed.pixel_hash
+  FROM members JOIN signed ON signed.image_id = members.image_id GROUP BY signed.representative_id
 )
 SELECT * FROM of_pixels WHERE image_id IN (SELECT image_id FROM $given)"""
 """(image_id, cluster_id, n_images, keeper_uri) of the representatives that are in a cluster.
 
-Images of the same pixels are in one cluster, so that the smallest of them there is their representative.
+Images of the same pixels are in one cluster, so that the first read of them there is their representative.
 """
 
 

@@ -23,15 +23,17 @@ from dedup_spark.sources import addresses
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.report.values import readable_bytes
 from dedup_spark.stages.representatives import representatives_with, set_hash, set_name, with_representative
-from dedup_spark.store import exports, files, shards
+from dedup_spark.store import exports, files
+from dedup_spark.store.node_files import REBUILD
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.schema import CENTROIDS, FEATURES, IMAGES, RUNS, SHARDS
+from dedup_spark.store.shards import ShardFiles
 from dedup_spark.store.tables import Tables
 
 MAX_MERGED_BYTES = 4 << 30
 """Of an index in one file: one task holds it in memory."""
 _IDS_PER_FILE = 2_000_000
-_FACTS = ("path", "sha256", "n_images", "size_bytes", "model_id", "built_from", "index_type")
+_FACTS = ("n_images", "size_bytes", "model_id", "built_from", "index_type", *ShardFiles._fields)
 
 
 def require_place(to: str, root: str) -> str:
@@ -99,7 +101,7 @@ def _require_index(tables: Tables, index: list[Row]) -> None:
     seen = hashed.agg(F.count("vector_hash").alias("n"), set_hash(F.col("vector_hash")).alias("set_hash")).first()
     assert seen is not None
     if {row["built_from"] for row in index} != {set_name(seen["n"], seen["set_hash"])}:
-        raise ArtifactError(f"the index is not that of the images as they are now; {shards.REBUILD}")
+        raise ArtifactError(f"the index is not that of the images as they are now; {REBUILD}")
 
 
 def _require_one_file(index: list[Row]) -> None:
@@ -116,7 +118,7 @@ def _written(tables: Tables, index: list[Row], settings: ExportSettings, *, merg
     names = ["index.faiss"] * len(index) if merged else [f"shard-{row['shard']:05d}.faiss" for row in index]
     ends = itertools.accumulate(row["n_images"] for row in index)
     listed = [
-        (name, row["path"], row["sha256"], end - row["n_images"])
+        (name, end - row["n_images"], *ShardFiles.of(row.asDict()))
         for name, row, end in zip(names, index, ends, strict=True)
     ]
     rows = local_relation(tables.spark, listed, SHARD)

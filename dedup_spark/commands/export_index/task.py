@@ -13,9 +13,9 @@ from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.plain_index import PlainIndex
 from dedup_spark.store import exports, shards
 
-SHARD = Columns("file string, path string, sha256 string, first_id bigint")
-"""The shard file at `path`, and the file below the folder of the export that gets its vectors, with ids from `first_id`
-on."""
+SHARD = Columns(f"file string, first_id bigint, {shards.FILES_DDL}")
+"""The files of a shard, and the file below the folder of the export that gets its vectors, with ids from `first_id` on.
+"""
 WRITTEN = Columns("file string, faiss_id bigint, representative_id bigint, file_bytes bigint, file_sha256 string")
 """One row per vector: FAISS answers `faiss_id` from `file`.
 
@@ -38,7 +38,7 @@ def export_batches(batches: Iterable[pa.RecordBatch], settings: ExportSettings) 
     """WRITTEN from SHARD, whose rows are ordered by file. Memory: the vectors of one file and of one shard."""
     name, index, ids = "", None, []  # ids: pairs of faiss_id and representative_id
     for row in (row for batch in batches for row in batch.to_pylist()):
-        shard = shards.read_shard(settings.root, row["path"], row["sha256"])
+        shard = shards.read_shard(settings.root, shards.ShardFiles.of(row))
         if index is not None and row["file"] != name:
             yield from _finished(name, index, ids, settings)
             index, ids = None, []

@@ -257,8 +257,9 @@ def _erase_rows(tables: Tables, staged: _Staged, run_id: str, at: datetime) -> N
     _delete(tables, DENSITIES, ask("neighbours", queries.NEIGHBOURS))  # before the pairs that say which they are
     for table, column in HOLDERS:
         _delete(tables, table, erased.withColumnRenamed("image_id", column))
-    for name in tables.progress_names():
-        tables.delete_progress(name, erased, are_few=False)
+    tables.drop_progress(StepName.MATCH)  # pairs of an index that goes, too: nobody could continue that match
+    for name in tables.progress_names(StepName.EMBED):
+        tables.delete_progress(StepName.EMBED, name, erased, are_few=False)
     _erase_from_components(tables, ask)
     _erase_from_clusters(tables, sources, run_id, at)
 

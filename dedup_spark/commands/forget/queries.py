@@ -54,18 +54,20 @@ WITH touched AS (
 {_TOUCHED}
 ), members AS (
   SELECT c.*, gone.image_id IS NOT NULL AS is_gone, near.image_id IS NOT NULL AS lost_near,
+         keeper.image_id IS NOT NULL AS lost_keeper,
          count(gone.image_id) OVER (PARTITION BY c.cluster_id) AS n_gone,
          coalesce(renamed.new_id, c.cluster_id) AS new_cluster_id
   FROM $clusters AS c
   JOIN touched ON touched.cluster_id = c.cluster_id
   LEFT JOIN $erased AS gone ON gone.image_id = c.image_id
   LEFT JOIN $erased AS near ON near.image_id = c.near_image_id
+  LEFT JOIN $erased AS keeper ON keeper.image_id = c.keeper_image_id
   LEFT JOIN $renamed AS renamed ON renamed.old_id = c.cluster_id
 ), staying AS (
   SELECT *, count(*) OVER (PARTITION BY cluster_id) AS n_staying,
          row_number() OVER (PARTITION BY cluster_id ORDER BY CASE WHEN is_keeper THEN 0 ELSE 1 END,
            CASE WHEN is_reference THEN 0 ELSE 1 END, CASE WHEN is_protected THEN 0 ELSE 1 END,
-           coalesce(keeper_distance, 9), image_id) AS place
+           coalesce(CASE WHEN lost_keeper THEN keeper_distance END, 9), image_id) AS place
   FROM members WHERE NOT is_gone
 ), kept AS (
   SELECT cluster_id AS kept_cluster_id, image_id AS kept_id, is_keeper AS was_keeper,
@@ -124,16 +126,26 @@ _ALONE = {
 _KEPT_BESIDE = "'kept: it came before an image that was forgotten; why it is before the others the next run says'"
 """Of a keeper that stays: its reason names the file that came second (keeper_reason.py), which may be the one that
 goes."""
+
+_STANDS = "image_id <> kept_id AND NOT lost_keeper AND NOT lost_near"
+"""What is kept for the member is still there."""
+
+
+def _kept(new: str, old: str) -> str:
+    """Of the new keeper, where the row has lost its own or becomes the keeper of the cluster."""
+    return f"CASE WHEN lost_keeper OR image_id = kept_id THEN {new} ELSE {old} END"
+
+
 _ALWAYS = {
     "cluster_id": "new_cluster_id",
     "cluster_size": "n_staying",
-    "keeper_image_id": "kept_id",
+    "keeper_image_id": _kept("kept_id", "keeper_image_id"),
     "is_keeper": "image_id = kept_id",
-    "keeper_object_version": "kept_version",
-    "keeper_etag": "kept_etag",
-    "keeper_content_hash": "kept_hash",
-    "is_removable": "CASE WHEN was_keeper AND NOT lost_near THEN is_removable ELSE false END",
-    "freed_bytes": "CASE WHEN was_keeper AND NOT lost_near THEN freed_bytes ELSE 0 END",
+    "keeper_object_version": _kept("kept_version", "keeper_object_version"),
+    "keeper_etag": _kept("kept_etag", "keeper_etag"),
+    "keeper_content_hash": _kept("kept_hash", "keeper_content_hash"),
+    "is_removable": f"CASE WHEN {_STANDS} THEN is_removable ELSE false END",
+    "freed_bytes": f"CASE WHEN {_STANDS} THEN freed_bytes ELSE 0 END",
 }
 
 
@@ -146,11 +158,11 @@ def _changed(column: str, kind: str) -> str:
         copy, other = _TO_KEPT[column]
         cases = [
             f"WHEN NOT was_keeper AND image_id = kept_id THEN {_OF_KEEPER[column]}",
-            f"WHEN NOT was_keeper AND {_IS_COPY} THEN {copy}",
-            f"WHEN NOT was_keeper THEN {other}",
+            f"WHEN lost_keeper AND {_IS_COPY} THEN {copy}",
+            f"WHEN lost_keeper THEN {other}",
         ]
     elif column in _NOT_COMPARED:
-        cases = ["WHEN NOT was_keeper THEN NULL"]
+        cases = ["WHEN lost_keeper OR (NOT was_keeper AND image_id = kept_id) THEN NULL"]
     if column == "reason":
         cases.append(f"WHEN is_keeper AND n_gone > 0 THEN {_KEPT_BESIDE}")
     if column in _ALONE:

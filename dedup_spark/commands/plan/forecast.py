@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from dedup_spark.config import IndexSettings
 from dedup_spark.errors import ConfigError
-from dedup_spark.store.shards import usual_cells
+from dedup_spark.kernels.joins.stored import ROW
+from dedup_spark.store.shards import rows_per_shard, usual_cells
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
@@ -28,8 +30,9 @@ _PHASH_KEY_BYTES = 240
 """The pHash join sends 10 keys of 24 bytes per image through one shuffle."""
 _SHUFFLES_OF_PAIRS = 5
 """Pairs are shuffled for each of the two pHashes, to keep each pair once, for components and for linkage."""
-_ROWS_PER_BLOCK = 65_536
-"""Vectors of a shard at most: the default of index.max_shard_rows."""
+_MAX_SHARD_ROWS = IndexSettings().max_shard_rows
+_STORED_BYTES = ROW.itemsize
+"""Bytes of a vector in a shard beside its numbers: id, cell, sketch."""
 _DENSITY_BYTES = 150
 """Bytes of a row of `densities`: 32 cosines at most (match.neighbours)."""
 
@@ -84,6 +87,8 @@ class Rates:
     sketch_pair_ns: float = 4.6  # M: joins/sketches.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
+    weigh_seconds: float = 0.011  # M: two thumbnails of 256 px aligned and compared
+    describe_seconds: float = 0.02  # M: keypoints of one thumbnail
     pair_seconds: float = 2e-5  # A: per found pair in one step, 50,000/s through its joins and writes
     vector_seconds: float = 2e-5  # A: per vector, from a table through a shuffle into a shard, 50 MB/s
     step_seconds: float = 10.0  # A: of a step with nothing to do, for Spark's jobs and commits
@@ -97,6 +102,7 @@ class Workload:
     Attributes:
         n_distinct: Images that are left when those of the same pixels are joined.
         n_pairs: Near pairs that match keeps, down to its floor.
+        n_weighed: Of them those whose thumbnails are compared: in doubt, and within cluster.max_verified_pairs.
     """
 
     n_images: int
@@ -104,6 +110,28 @@ class Workload:
     n_distinct: int
     n_pairs: int
     n_dimensions: int = 512
+    n_weighed: int = 0
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The files that index would write on a cluster, and the work items of a match of everything."""
+
+    n_rows: int
+    n_shards: int
+    file_bytes: int
+
+    @property
+    def n_items(self) -> int:
+        return self.n_shards * (self.n_shards + 1) // 2
+
+
+def shards_of(lake: Workload, cluster: SparkCluster) -> Shards:
+    """As the step index makes them: `file_bytes` are those that match reads of each, numbers and stored rows."""
+    rows = rows_per_shard(lake.n_distinct, cluster.n_cores, _MAX_SHARD_ROWS)
+    n_shards = max(1, -(-lake.n_distinct // rows))
+    held = min(rows, max(1, lake.n_distinct))
+    return Shards(held, n_shards, held * (2 * lake.n_dimensions + _STORED_BYTES))
 
 
 @dataclass(frozen=True)
@@ -193,11 +221,12 @@ def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     trained = min(262_144, 64 * cells)
     on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)
     flop = 2.0 * lake.n_distinct * cells * d
-    vectors = 2 * d * lake.n_distinct
+    vectors, shards = 2 * d * lake.n_distinct, shards_of(lake, cluster)
     core_seconds = flop / rates.core_flop + lake.n_distinct * rates.vector_seconds
-    memory = cluster.cores_per_node * min(_ROWS_PER_BLOCK, lake.n_distinct) * 4 * d
+    written = shards.n_shards * shards.file_bytes + vectors + 8 * lake.n_distinct  # and FAISS's own file of each
+    memory = cluster.cores_per_node * shards.n_rows * 4 * d
     cost = _on_cores(
-        cluster, rates, "index", "", core_seconds, read=vectors, shuffle=vectors, table=vectors, memory=memory
+        cluster, rates, "index", "", core_seconds, read=vectors, shuffle=vectors, table=written, memory=memory
     )
     return replace(cost, hours=cost.hours + on_driver / HOUR)
 
@@ -228,28 +257,30 @@ def _faiss(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
 
 
 def _match(lake: Workload, cluster: SparkCluster, rates: Rates, engine: str, compare_ns: float) -> StepCost:
-    """A task compares two shards and keeps one of them for its next item, so one shard is read per item.
+    """A node reads each shard once, on its disk, however many items it is in; with few items not even each.
 
-    The items of one shard run on all cores: each of the n / rows shards is read n / rows / 2 times, from the store.
+    Between two items a task keeps one of its shards, so an item asks for one more.
     """
-    rows = min(_ROWS_PER_BLOCK, max(1, lake.n_distinct))
-    n_blocks = -(-lake.n_distinct // rows)
-    block_bytes = rows * 2 * lake.n_dimensions
-    read = block_bytes * (n_blocks * (n_blocks + 1) / 2 + n_blocks)
+    shards = shards_of(lake, cluster)
+    n_reads = min(cluster.n_nodes * shards.n_shards, shards.n_items + shards.n_shards)
     core_seconds = compare_ns * 1e-9 + lake.n_pairs * rates.pair_seconds
-    memory = cluster.cores_per_node * 2 * (block_bytes + rows * 128)
+    memory = cluster.cores_per_node * 2 * shards.file_bytes
     shuffle = lake.n_distinct * _PHASH_KEY_BYTES + _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs
     return _on_cores(
-        cluster, rates, "match", engine, core_seconds, read=read, shuffle=shuffle,
+        cluster, rates, "match", engine, core_seconds, read=n_reads * shards.file_bytes, shuffle=shuffle,
         table=lake.n_pairs * _PAIR_BYTES + lake.n_distinct * _DENSITY_BYTES, memory=memory,
     )  # fmt: skip
 
 
 def _cluster(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
-    seconds = lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
-    moved = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images
+    """Of the pairs in doubt each thumbnail is described once and moved once; to find them all are read."""
+    described = min(lake.n_images, 2 * lake.n_weighed)
+    seconds = lake.n_weighed * rates.weigh_seconds + described * rates.describe_seconds
+    seconds += lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
+    moved = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images + _THUMBNAIL_BYTES * described
+    read = lake.n_images * _THUMBNAIL_BYTES if lake.n_weighed else 0
     return _on_cores(
-        cluster, rates, "cluster, report", "", seconds, shuffle=moved, table=4 * _PAIR_BYTES * lake.n_pairs
+        cluster, rates, "cluster, report", "", seconds, read=read, shuffle=moved, table=4 * _PAIR_BYTES * lake.n_pairs
     )
 
 

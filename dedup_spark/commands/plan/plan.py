@@ -134,7 +134,9 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Spar
         rates, measured = replace(rates, **decode), (*measured, *decode)
     found = duplicates.get(_named(floor)) or duplicates["same pixels"]
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
-    lake = Workload(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok))
+    in_doubt = duplicates.get(_named(config.match.min_similarity))
+    n_weighed = min(round(in_doubt.pairs.value) if in_doubt else 0, config.cluster.max_verified_pairs)
+    lake = Workload(n_images, n_bytes, n_distinct, round(found.pairs.value), _n_dimensions(ok), n_weighed)
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
     costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]

@@ -8,7 +8,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dedup_spark.commands.plan.estimates import Estimate, Range, growth_exponent, sample_to_see
-from dedup_spark.commands.plan.forecast import Prices, Rates, SparkCluster, StepCost, Workload, forecast, total
+from dedup_spark.commands.plan.forecast import (
+    Prices,
+    Rates,
+    SparkCluster,
+    StepCost,
+    Workload,
+    forecast,
+    shards_of,
+    total,
+)
 from dedup_spark.commands.text_table import aligned, markdown
 from dedup_spark.stages.report.values import readable_bytes
 
@@ -60,7 +69,12 @@ def paper_markdown(lake: Workload, clusters: Sequence[SparkCluster], rates: Rate
     """One table per cluster: the plan of a lake that need not exist."""
     parts = []
     for cluster in clusters:
-        head = f"**{cluster}**, {_price(cluster, prices)}:"
+        shards = shards_of(lake, cluster)
+        head = (
+            f"**{lake.n_images:,} images on {cluster}**, {_price(cluster, prices)}; "
+            f"{_count(shards.n_shards, 'shard')} of {readable_bytes(shards.file_bytes)}, "
+            f"{_count(shards.n_items, 'work item')}:"
+        )
         parts.append("\n".join([head, "", markdown(_COLUMNS, _costs(forecast(lake, cluster, rates, prices)))]))
     return "\n\n".join(parts)
 
@@ -121,6 +135,10 @@ def _cost(c: StepCost) -> tuple[str, ...]:
     hours = (_short(c.hours), _short(c.core_hours), _short(c.gpu_hours) if c.gpu_hours else "-")
     moved = tuple(readable_bytes(round(b)) for b in (c.read_bytes, c.shuffle_bytes, c.table_bytes))
     return (name, *hours, *moved, readable_bytes(round(c.node_memory_bytes)), _short(c.dollars))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' if n != 1 else ''}"
 
 
 def _short(value: float) -> str:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +43,15 @@ _SCORED_ROWS = 512
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Vectors of a shard: ids (n,) int64, vectors (n, d) float16, home cells (n,) int32 in ascending order."""
+    """Vectors of a shard: ids (n,) int64, vectors (n, d) float16, home cells (n,) int32 in ascending order.
+
+    `known_norms` are the `inverse_norms`, where somebody stored them: to compute them all vectors are read.
+    """
 
     ids: Int64
     vectors: Float16
     cells: Int32
+    known_norms: Float32 | None = None
 
     def __post_init__(self) -> None:
         ids, vectors, cells = self.ids, self.vectors, self.cells
@@ -62,6 +69,8 @@ class Block:
     @functools.cached_property
     def inverse_norms(self) -> Float32:
         """(n,) float32: one over the length of each row."""
+        if self.known_norms is not None:
+            return self.known_norms
         squares = np.empty(len(self), np.float32)
         for start in range(0, len(self), BASE_TILE):
             x = to_float32(self.vectors[start : start + BASE_TILE])
@@ -91,11 +100,17 @@ class ScoredPairs:
     n_candidates: int
 
 
-def tiles(n_a: int, n_b: int | None, query_rows: int = QUERY_TILE) -> Iterator[tuple[slice, list[slice]]]:
-    """Each tile of rows of b with the tiles of rows of a to compare it with; `n_b` None: of a with itself, i < j."""
+def tiles(
+    n_a: int, n_b: int | None, query_rows: int | None = None, base_rows: int | None = None
+) -> Iterator[tuple[slice, list[slice]]]:
+    """Each tile of `base_rows` of b with the tiles of `query_rows` of a to compare it with; by default those of a CPU.
+
+    `n_b` None: of a with itself, i < j.
+    """
+    query_rows, base_rows = query_rows or QUERY_TILE, base_rows or BASE_TILE
     n_base = n_a if n_b is None else n_b
-    for low in range(0, n_base, BASE_TILE):
-        cols = slice(low, min(low + BASE_TILE, n_base))
+    for low in range(0, n_base, base_rows):
+        cols = slice(low, min(low + base_rows, n_base))
         n_rows = cols.stop if n_b is None else n_a
         yield cols, [slice(s, min(s + query_rows, n_rows)) for s in range(0, n_rows, query_rows)]
 
@@ -114,21 +129,47 @@ def in_order(i: Rows, j: Rows, rows: slice, cols: slice, within: bool) -> tuple[
 
 
 def score_candidates(
-    a: Block, b: Block | None, candidates: Candidates, floor: float, k: int, keep: float
+    a: Block, b: Block | None, candidates: Candidates, floor: float, k: int, keep: float, threads: int = 1
 ) -> Iterator[ScoredPairs]:
     """Pairs with cosine >= `keep`, and those >= `floor` that are among the `k` nearest of either row in their tile.
 
     The k nearest in the whole are among the k nearest in their tiles, so that a later merge of all tiles finds them.
+    With several `threads` the same comes in the same order, while more candidates are proposed.
     """
-    base = a if b is None else b
-    lowest = floor if k else keep
-    rows_of_a, rows_of_b = _UnitRows(a), _UnitRows(base)
-    for i, j in itertools.chain.from_iterable(map(_portions, candidates)):
-        near, similarity = _score(rows_of_a, rows_of_b, i, j, lowest)
+    scorer = _Scorer(a, a if b is None else b, floor if k else keep, k, keep)
+    portions = itertools.chain.from_iterable(map(_portions, candidates))
+    yield from map(scorer.score, portions) if threads == 1 else _by_threads(scorer.score, portions, threads)
+
+
+def _by_threads[X, Y](work: Callable[[X], Y], inputs: Iterator[X], threads: int) -> Iterator[Y]:
+    """The results in order; at most twice as many inputs as threads are under way."""
+    with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+        under_way = deque[Future[Y]]()
+        for given in inputs:
+            under_way.append(pool.submit(work, given))
+            if len(under_way) > 2 * threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+class _Scorer:
+    """Scores candidates of two blocks; each thread keeps tiles of its own."""
+
+    def __init__(self, a: Block, b: Block, lowest: float, k: int, keep: float) -> None:
+        self._a, self._b, self._lowest, self._k, self._keep = a, b, lowest, k, keep
+        self._mine = threading.local()
+
+    def score(self, rows: tuple[Rows, Rows]) -> ScoredPairs:
+        i, j = rows
+        if not hasattr(self._mine, "of_a"):
+            self._mine.of_a, self._mine.of_b = _UnitRows(self._a), _UnitRows(self._b)
+        near, similarity = _score(self._mine.of_a, self._mine.of_b, i, j, self._lowest)
         row, col = i[near], j[near]
-        best_of_a, best_of_b = best(row, base.ids[col], similarity, k), best(col, a.ids[row], similarity, k)
-        stays = (similarity >= np.float32(keep)) | best_of_a | best_of_b
-        yield ScoredPairs(row[stays], col[stays], similarity[stays], best_of_a[stays], best_of_b[stays], len(i))
+        best_of_a = best(row, self._b.ids[col], similarity, self._k)
+        best_of_b = best(col, self._a.ids[row], similarity, self._k)
+        stays = (similarity >= np.float32(self._keep)) | best_of_a | best_of_b
+        return ScoredPairs(row[stays], col[stays], similarity[stays], best_of_a[stays], best_of_b[stays], len(i))
 
 
 def best(row: Rows, other_id: Int64, similarity: Float32, k: int) -> Bools:

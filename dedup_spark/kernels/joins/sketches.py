@@ -25,6 +25,9 @@ FIRST_BITS = (128, 160, 256, 512)
 
 _REST_BITS = (0, 128, 256, 512)
 
+MOST_BITS = FIRST_BITS[-1] + _REST_BITS[-1]
+"""Of any filter: a sketch of so many bits begins with the sketches of all others, as their rotations begin alike."""
+
 _MIN_SAMPLE, _ENOUGH_SAMPLE = 64, 1_000  # vectors from which the cosines of negatives can be measured, and well enough
 
 
@@ -144,7 +147,7 @@ def radius_bits(n_bits: int, min_similarity: float, min_recall: float) -> int:
 def rotation(n_dimensions: int, n_bits: int, seed: int) -> Float32:
     """(n_dimensions, n_bits) float32: blocks of `n_dimensions` orthonormal columns, each drawn independently."""
     n_blocks = -(-n_bits // n_dimensions)
-    n_columns = min(n_dimensions, max(n_bits, FIRST_BITS[-1] + _REST_BITS[-1]))
+    n_columns = min(n_dimensions, max(n_bits, MOST_BITS))
     return _rotations(n_dimensions, n_blocks, n_columns, seed)[:, :n_bits]
 
 

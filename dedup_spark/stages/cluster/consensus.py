@@ -21,6 +21,7 @@ from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Float64, UInt8
 from dedup_spark.kernels.clusters import consensus, descent, layout
 from dedup_spark.spark.arrow_groups import whole_groups
+from dedup_spark.spark.needed_rows import only_needed
 
 NAMES = ("differs_from_most", "has_added_border", "is_made_from_another", "has_copies")
 _FACTS = Columns(
@@ -42,8 +43,8 @@ def with_consensus(members: DataFrame, features: DataFrame, max_images: int) -> 
     pictures = _file_of_each(members, features)
     n_of_label = F.count("*").over(Window.partitionBy("label"))
     several = pictures.withColumn("n", n_of_label).where("n > 1").drop("n")
-    rows = several.join(features.select("image_id", *_FACTS.names[2:], "thumbnail"), "image_id")
-    rows = rows.select(*_FACTS.names, "thumbnail")
+    described_by = features.select("image_id", *_FACTS.names[2:], "thumbnail")
+    rows = several.join(only_needed(described_by, several), "image_id").select(*_FACTS.names, "thumbnail")
     described = rows.mapInArrow(_describe_batches, _DESCRIBED.ddl).repartition("label")
     ordered = described.sortWithinPartitions("label", "representative_id")
     found = ordered.mapInArrow(functools.partial(_compare_batches, max_images=max_images), _FOUND.ddl)

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
+from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
 from dedup_spark.store.schema import EVIDENCE
@@ -192,9 +193,11 @@ def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
 
 
 def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int, settings: EvidenceSettings) -> DataFrame:
-    """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it."""
+    """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it, and no other thumbnail moves."""
     needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
-    seen = queries.select("part", needed).distinct().join(thumbnails.select("image_id", "thumbnail"), "image_id")
+    wanted = queries.select("part", needed).distinct()
+    pictures = only_needed(thumbnails.select("image_id", "thumbnail"), wanted.select("image_id"))
+    seen = wanted.join(pictures, "image_id")
     rows = seen.unionByName(queries, allowMissingColumns=True)  # a thumbnail has no label and no query_id
     order = ("part", F.asc_nulls_first("label"), "query_id", "chunk", "image_id")
     verify = functools.partial(verify_batches, join_recoloured=settings.join_recoloured)

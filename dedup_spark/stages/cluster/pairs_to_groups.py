@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters.probability import Prior, prior_of
+from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.stages.cluster.components import bounded_components
 from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings, require_linkage
 from dedup_spark.stages.cluster.distances import ByEvidence, ByLikeness, Distances, EvidenceInputs
@@ -71,7 +72,8 @@ def _by_likeness(run: Run, config: Config, unique: DataFrame, several: DataFrame
     near = with_agreeing_frames(near_pairs(tables.read(PAIRS), config.cluster), several)
     guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
-    labels = tables.stage("labels", cut_by_likeness(components, unique, cut_settings(config)))
+    vectors = only_needed(unique, components.select("image_id"))
+    labels = tables.stage("labels", cut_by_likeness(components, vectors, cut_settings(config)))
     cut = as_components(components, None, labels)
     measured = edges.select("a", "b", (1 - F.col("similarity")).cast("float").alias("distance"))
     distances = ByLikeness(unique, bounds_of(config), measured)

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.stages.cluster.removal import freed_bytes, what_links_free, why_it_stays
-from dedup_spark.vocabulary import ColourChange, DecidedBy, DistanceUnit, Relation, RemovalTier
+from dedup_spark.vocabulary import ColourChange, DecidedBy, DistanceUnit, Relation
 
 _LEAST_SHARE_SHOWN = 0.005
 """Of contested content: less would be shown as 0 %."""
@@ -86,15 +86,13 @@ def _what_it_is() -> Column:
 
 
 def _what_stands_for_it() -> Column:
-    """In words, for a member for which another image than the keeper stands."""
-    other = F.when(F.col("near_image_id") != F.col("keeper_image_id"), F.col("near_uri"))
-    bytes_of = F.when(F.col("removal_tier") == RemovalTier.SAME_BYTES, F.concat(F.lit("byte for byte "), other))
-    copy_of = bytes_of.otherwise(F.concat(F.lit("the pixels of "), other))
+    """In words, where that is not the keeper of the cluster."""
+    has_own = F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer")
     return F.when(
-        other.isNotNull(),
-        F.when(F.col("is_copy_of_stayer"), F.concat(copy_of, F.lit(", which stays"))).otherwise(
-            F.concat(F.lit("near "), other, F.lit(" rather than the keeper"))
-        ),
+        has_own, F.concat(F.lit("its keeper is "), F.col("near_uri"), F.lit(", which stays beside that of the cluster"))
+    ).when(
+        F.col("near_image_id") != F.col("keeper_image_id"),
+        F.concat(F.lit("near "), F.col("near_uri"), F.lit(" rather than the keeper")),
     )
 
 

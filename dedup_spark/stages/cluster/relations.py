@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt8
 from dedup_spark.kernels.clusters import layout, relations
+from dedup_spark.spark.needed_rows import only_needed
 
 EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")
 """The columns of evidence that relations rest on."""
@@ -36,7 +37,7 @@ def related_to_keeper(kept: DataFrame, measured: DataFrame, features: DataFrame)
     Args:
         kept: Members with representative_id and keeper_representative_id.
         measured: (image_id_a, image_id_b) of the two, with EVIDENCE_USED where there is evidence.
-    Cost: thumbnails (10 KB) move once, with the join; what is described of them (6 KB) once more.
+    Cost: thumbnails (10 KB) of these images move once, with the join; what is described of them (6 KB) once more.
     """
     apart = kept.where("representative_id <> keeper_representative_id")
     pairs = apart.select("keeper_representative_id", "representative_id").distinct()
@@ -57,8 +58,9 @@ def related_to_keeper(kept: DataFrame, measured: DataFrame, features: DataFrame)
 
 def _with_facts(rows: DataFrame, features: DataFrame) -> DataFrame:
     facts = [_column(features, name, kind) for name, kind in _FACTS.types.items()]
-    of_features = features.select(F.col("image_id").alias("representative_id"), *facts, "thumbnail")
-    joined = rows.join(of_features, "representative_id")
+    ids = rows.select(F.col("representative_id").alias("image_id"))
+    of_features = only_needed(features.select("image_id", *facts, "thumbnail"), ids)
+    joined = rows.join(of_features.withColumnRenamed("image_id", "representative_id"), "representative_id")
     return joined.select(*_IDS.names, *_KNOWN.names, *_FACTS.names, "thumbnail")
 
 

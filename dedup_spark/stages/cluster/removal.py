@@ -1,9 +1,9 @@
 """Which members of clusters may be removed, why the others stay, and what removal frees. Part of the step cluster.
 
-A member may be removed when its removal tier is allowed, what stands for it is another object that stays, and both were
-read by a version whose facts can be relied on. What stands for it is the keeper, or a byte or pixel copy of the member
-that stays (tiers.py). Whether both are still there is not checked here, as that changes without a new row; the view
-`duplicates` checks it.
+A member may be removed when its removal tier is allowed, its keeper is another object that stays, and both were read by
+a version whose facts can be relied on. Its keeper is that of the cluster, or another member that stays: a byte or pixel
+copy of it, or what it is a mere re-encoding of (tiers.py). Whether both are still there is not checked here, as that
+changes without a new row; the view `duplicates` checks it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DETAIL_FACTS = ("width_px", "height_px", "mode", "decoder", "detail_share", "is_
 KEEPER_FACTS = ("content_hash", "pixel_hash", "etag", "object_version", *DETAIL_FACTS)
 """The columns of the keeper that each member gets, with `keeper_` before the name."""
 
-NEAR_FACTS = (*FACTS, "object_version", "signature_version", *DETAIL_FACTS)
+NEAR_FACTS = tuple(dict.fromkeys((*FACTS, *KEEPER_FACTS, "signature_version")))
 """The columns of the image that stands for a member, with `near_` before the name."""
 
 
@@ -67,9 +67,7 @@ def _why_not_allowed() -> Column:
     is_near = F.col("is_near_keeper") | (tier == RemovalTier.MORE_DETAIL)
     return (
         F.when(~is_near, "stays: it is not near enough to the keeper itself")
-        .when(
-            tier == RemovalTier.MORE_DETAIL, F.concat(F.lit("stays: it has more detail than "), _stander("the keeper"))
-        )
+        .when(tier == RemovalTier.MORE_DETAIL, "stays: it has more detail than the keeper")
         .otherwise(F.concat(F.lit("stays: its removal tier, "), tier, F.lit(", is beyond cluster.removable_up_to")))
     )
 

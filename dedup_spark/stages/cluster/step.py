@@ -3,9 +3,9 @@
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, components, guarded, evidence
 Kernels: clusters, features, vectors
-Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and of
-each member of other pixels than its keeper once more; linkage and keepers need n squared memory within one component,
-at most cluster.max_component_images.
+Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and once
+more of each member of other pixels than its keeper and of those that may stand in for another; linkage and keepers need
+n squared memory within one component, at most cluster.max_component_images.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from dedup_spark.stages.cluster.pairs_to_groups import Groups, count_evidence, g
 from dedup_spark.stages.cluster.reasons import keeper_pairs, with_direct, with_reasons
 from dedup_spark.stages.cluster.relations import related_to_keeper
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
-from dedup_spark.stages.cluster.tiers import with_scores, with_tiers
+from dedup_spark.stages.cluster.stand_ins import stand_ins
+from dedup_spark.stages.cluster.tiers import with_scores, with_tier_to_keeper, with_tiers
 from dedup_spark.stages.representatives import with_representative
+from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, COMPONENTS, EVIDENCE, FEATURES, GUARDED, IMAGES
 from dedup_spark.vocabulary import ComparedFor
@@ -68,7 +70,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     related = related_to_keeper(kept, measured, features)
     named = with_why_kept(named, settings.keeper_order)
     scored = with_scores(named, measured, related, distances.unit, distances.bound)
-    members = tables.stage("members", with_tiers(scored, ranked, settings.removable_up_to))
+    placed, seen = stage_with(
+        tables, "placed", with_tier_to_keeper(scored, settings.removable_up_to), n_staying=F.count_if("is_staying")
+    )
+    standing = stand_ins(placed, seen["n_staying"], distances, groups.edges, features, tables)
+    owned = with_tiers(placed, standing, ranked, settings.removable_up_to, distances.unit, distances.bound)
+    members = tables.stage("members", owned)
     clusters = tables.stage("clusters", with_reasons(members, of_linked_files(members)))
     require_bound(clusters)
     require_unique_ids(clusters)

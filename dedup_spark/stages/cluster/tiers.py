@@ -1,19 +1,21 @@
-"""What stands for each member, and in which removal tier that puts it. Part of the step cluster.
+"""What is kept for each member, and in which removal tier that puts it. Part of the step cluster.
 
-A member is compared with its keeper. Where that alone would not let it go, a byte or pixel copy of it may stand for it:
-of a picture marked in one way and kept, its copies are no loss. And where the keeper is too far, the supporting image
-binds the member to the cluster. In each case that one image, `near_image_id`, stays.
+That is the keeper of its cluster, as a rule. Where the member would not go for that one, another member that stays may
+be kept for it: a byte or pixel copy, or one of which it is a mere re-encoding (stand_ins.py). Of a picture marked in
+one way and kept, copies are no loss. Such a member has that one as its keeper. Where the keeper is too far, the
+supporting image binds the member to the cluster: `near_image_id`. In each case that one image stays.
 """
 
 from __future__ import annotations
 
 import functools
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.stages.cluster.keepers import facts_of
-from dedup_spark.stages.cluster.removal import NEAR_FACTS
+from dedup_spark.stages.cluster.removal import KEEPER_FACTS, NEAR_FACTS
+from dedup_spark.stages.cluster.stand_ins import BETWEEN
 from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
 
 _SHALLOW_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
@@ -35,59 +37,109 @@ def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit:
     a, b = F.least(*ids), F.greatest(*ids)
     scored = named.withColumns({"image_id_a": a, "image_id_b": b}).join(measured, ["image_id_a", "image_id_b"], "left")
     known = scored.join(related, "representative_id", "left")
-    relation = _relation()
-    decided = {"relation": relation, "decided_by": _decided_by(relation)}
-    return known.withColumns({**_of_equal_pixels(unit, bound), **decided})
+    return known.withColumns(_of_equal_pixels(unit, bound)).withColumns(_related())
 
 
-def with_tiers(scored: DataFrame, ranked: DataFrame, removable_up_to: str) -> DataFrame:
-    """Add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier and `is_allowed`: whether the tier
-    is one of those that the setting allows, and the member near enough to what stands for it.
+def with_tier_to_keeper(scored: DataFrame, removable_up_to: str) -> DataFrame:
+    """Add `goes_for_keeper`: whether the member may go for the keeper of its cluster, and `is_staying`: whether it has
+    other pixels than that one, is the first with its own, and does not go. Whatever else keeps it is not asked here
+    (removal.py)."""
+    is_allowed = F.coalesce(_tier().isin(*RemovalTier.up_to(removable_up_to)), F.lit(False))
+    placed = scored.withColumn("goes_for_keeper", _is_near() & is_allowed)
+    is_other = F.col("pixel_hash") != F.col("keeper_pixel_hash")
+    return placed.withColumn("is_staying", _is_first() & is_other & ~F.col("goes_for_keeper"))
 
-    `ranked`: All members with their facts. One join of them by image_id.
+
+def with_tiers(
+    placed: DataFrame, stand_ins: DataFrame, ranked: DataFrame, removable_up_to: str, unit: Column, bound: Column
+) -> DataFrame:
+    """Give members their own keepers, where they go for another member than the keeper of the cluster, with all that is
+    known of the two; and add near_image_id, near_distance, the NEAR_FACTS of that image, removal_tier, is_near_keeper
+    and `is_allowed`: whether the tier is one of those that the setting allows, and the member near enough to its
+    keeper.
+
+    `stand_ins`: As in stand_ins.py. `ranked`: All members with their facts. `unit`, `bound`: As in `with_scores`. Two
+    joins of members, one by representative and one by image_id.
     """
     tiers = RemovalTier.up_to(removable_up_to)
-    placed = _with_tier_to_keeper(scored, tiers)
-    of_keeper = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes")
-    is_copy = ~of_keeper & (F.col("image_id") != F.col("first_image_id")) & ~F.col("first_goes")
-    is_near = F.col("is_near_keeper")
+    known = placed.join(_of_first(placed, stand_ins, tiers), "representative_id", "left")
+    of_cluster = F.col("is_keeper") | (F.col("pixel_hash") == F.col("keeper_pixel_hash")) | F.col("goes_for_keeper")
+    is_copy = ~of_cluster & ~_is_first() & ~F.col("first_goes")
+    is_bound_to_stay = F.col("is_supporting") & _is_first()
+    is_reencoded = ~of_cluster & ~is_copy & ~is_bound_to_stay & _goes_for_stand_in(tiers)
     near = (
-        F.when(of_keeper, F.col("keeper_image_id"))
-        .when(is_copy, F.col("first_image_id"))
-        .when(is_near, F.col("keeper_image_id"))
+        F.when(is_copy, F.col("first_image_id"))
+        .when(is_reencoded, F.col("stand_in_image_id"))
+        .when(of_cluster | _is_near(), F.col("keeper_image_id"))
         .otherwise(F.col("supporting_image_id"))
     )
-    distance = F.when(is_copy, 0.0).when(is_near, F.col("distance")).otherwise(F.col("supporting_distance"))
-    found = placed.withColumns(
-        {"near_image_id": near, "near_distance": distance.cast("float"), "is_copy_of_stayer": is_copy}
+    marked = known.withColumns(
+        {"is_copy_of_stayer": is_copy, "is_reencoded_stayer": is_reencoded, "near_image_id": near}
     )
-    known = found.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
-    tier = F.when(F.col("is_copy_of_stayer"), _tier_to_stayer()).otherwise(F.col("to_keeper"))
-    is_bound = F.col("is_copy_of_stayer") | is_near
-    return known.withColumns(
-        {"removal_tier": tier, "is_allowed": is_bound & F.coalesce(tier.isin(*tiers), F.lit(False))}
+    faced = marked.join(facts_of("near", ranked, NEAR_FACTS), "near_image_id", "left")
+    owned = _with_own_keeper(faced, unit, bound)
+    distance = F.when(F.col("near_image_id") == F.col("keeper_image_id"), F.col("distance")).otherwise(
+        F.col("supporting_distance")
     )
+    tier = _tier()
+    return owned.withColumns({
+        "near_distance": distance.cast("float"),
+        "removal_tier": tier,
+        "is_near_keeper": _is_near(),
+        "is_allowed": _is_near() & F.coalesce(tier.isin(*tiers), F.lit(False)),
+    })  # fmt: skip
 
 
-def _with_tier_to_keeper(scored: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
-    """Add `to_keeper`, the tier by the relation to the keeper, `is_near_keeper`, `goes`: whether the member may go for
-    its keeper, and `first_goes`: whether the first image with its pixels may. Whatever else keeps them is not asked
-    here (removal.py). One shuffle of the members by representative."""
-    is_near = F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
-    placed = scored.withColumns({"to_keeper": _tier(), "is_near_keeper": is_near})
-    goes = F.col("is_near_keeper") & F.coalesce(F.col("to_keeper").isin(*tiers), F.lit(False))
-    is_first = F.col("image_id") == F.col("first_image_id")
-    first_goes = F.bool_or(is_first & F.col("goes")).over(Window.partitionBy("representative_id"))
-    return placed.withColumn("goes", goes).withColumn("first_goes", first_goes)
+def _of_first(placed: DataFrame, stand_ins: DataFrame, tiers: tuple[RemovalTier, ...]) -> DataFrame:
+    """By representative `stand_ins`, and `first_goes`: whether the first image with its pixels may go, for the keeper
+    or for its stand-in. A row for each representative, so that copies of one picture move once."""
+    firsts = placed.where(_is_first()).join(stand_ins, "representative_id", "left")
+    goes = F.col("goes_for_keeper") | _goes_for_stand_in(tiers)
+    return firsts.select(*stand_ins.columns, goes.alias("first_goes"))
 
 
-def _tier_to_stayer() -> Column:
-    """For a copy of the pixels of an image that stays, though it is not the keeper."""
-    return (
-        F.when(F.col("content_hash") == F.col("near_content_hash"), RemovalTier.SAME_BYTES)
-        .when(_has_more_detail("near"), RemovalTier.MORE_DETAIL)
-        .otherwise(RemovalTier.SAME_PIXELS)
+def _goes_for_stand_in(tiers: tuple[RemovalTier, ...]) -> Column:
+    """Whether the tier of a member to its stand-in, which is near it, is allowed; false where it has none."""
+    tier = (
+        F.when(F.col("content_hash") == F.col("stand_in_content_hash"), RemovalTier.SAME_BYTES)
+        .when(_has_more_detail("stand_in"), RemovalTier.MORE_DETAIL)
+        .otherwise(RemovalTier.REENCODED)
     )
+    return F.col("stand_in_image_id").isNotNull() & tier.isin(*tiers)
+
+
+def _with_own_keeper(members: DataFrame, unit: Column, bound: Column) -> DataFrame:
+    """In the rows of a copy or a re-encoding what is near becomes the keeper, with what is known of the two."""
+    own = F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer")
+    between = {name: _if_own(F.when(F.col("is_reencoded_stayer"), F.col(f"stand_in_{name}")), name) for name in BETWEEN}
+    facts = {f"keeper_{fact}": _if_own(F.col(f"near_{fact}"), f"keeper_{fact}") for fact in KEEPER_FACTS}
+    changed = {
+        "keeper_image_id": _if_own(F.col("near_image_id"), "keeper_image_id"),
+        "relation": _if_own(F.lit(str(Relation.REENCODED)), "relation"),
+        "edit": F.when(~own, F.col("edit")),
+    }
+    owned = members.withColumns({**between, **facts, **changed})
+    return owned.withColumns(_of_equal_pixels(unit, bound)).withColumns(_related())
+
+
+def _if_own(value: Column, name: str) -> Column:
+    return F.when(F.col("is_copy_of_stayer") | F.col("is_reencoded_stayer"), value).otherwise(F.col(name))
+
+
+def _is_first() -> Column:
+    """Whether the member is the first by rank of those with its pixels."""
+    return F.col("image_id") == F.col("first_image_id")
+
+
+def _is_near() -> Column:
+    """Whether the member is within the bound of its keeper."""
+    return F.coalesce(F.col("distance") <= F.col("bound"), F.lit(False))
+
+
+def _related() -> dict[str, Column]:
+    """Relation to the keeper, and what decided, of members whose `relation` says what thumbnails show."""
+    relation = _relation()
+    return {"relation": relation, "decided_by": _decided_by(relation)}
 
 
 def _relation() -> Column:
@@ -109,7 +161,7 @@ def _tier() -> Column:
 
 
 def _has_more_detail(than: str) -> Column:
-    """Whether a copy that shows the picture of the keeper (of what is near; `than` begins the names of its facts) is
+    """Whether a copy that shows the picture of the keeper (or of a stand-in; `than` begins the names of its facts) is
     whole where that is damaged, is larger, has more bits per channel, or is a camera's raw file.
 
     An enlarged copy is not larger: what counts is the size up to which it holds detail. Of a raw file the preview is

@@ -39,10 +39,11 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import broadcast_images, in_slice, slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     n_pending = pending.count()
     if not n_pending:
         run.count(embedded=0)
-        tables.drop_progress()  # left by an embedding that was killed at its very end
+        tables.drop_progress(StepName.EMBED)  # left by an embedding that was killed at its very end
         return
     tables.fence(FEATURES)
     if settings.signature.from_thumbnail:
@@ -82,7 +83,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         tables.overwrite(FEATURES, staged.select(columns).unionByName(features.where(~is_pending).select(columns)))
     finish_given(run, settings)
     tables.drop_staged()
-    tables.drop_progress()
+    tables.drop_progress(StepName.EMBED)
 
 
 def task_settings(spark: SparkSession, config: Config, run: Run) -> TaskSettings:
@@ -102,12 +103,12 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     tables = run.tables
     content = content_of(tables.spark, config.vectors) if is_given(config) else ""
     name = _progress_name(settings, content)
-    tables.drop_progress(keep=name)
+    tables.drop_progress(StepName.EMBED, keep=name)
     todo = _addresses(run, settings, pending)
-    tables.add_progress(name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
+    tables.add_progress(StepName.EMBED, name, pending.limit(0).select(FEATURES.column_names))  # a fence: see Tables
     if not is_given(config):  # the table that gave no vector is the same now: see _progress_name
         _forget_not_given(tables, name, todo)
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     if done is not None:
         todo = todo.join(_still_right(tables, done, pending).select("image_id"), "image_id", "left_anti")
     todo = tables.stage("todo", todo.drop("thumbnail").orderBy("reading_key"))  # so a slice reads its own part
@@ -115,7 +116,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    for low, high in slice_bounds(todo, n_todo, _images_per_slice(config, settings)):
+    for low, high in slice_bounds(todo, n_todo, _images_per_slice(tables.spark, config, settings)):
         here = todo.where(F.col("reading_key").between(low, high))
         n_slice = here.count()
         ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
@@ -132,10 +133,10 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
         new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
-        tables.add_progress(name, new.select(FEATURES.column_names))
+        tables.add_progress(StepName.EMBED, name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     return _still_right(tables, done, pending) if done is not None else pending.limit(0)
 
 
@@ -144,13 +145,13 @@ def _forget_not_given(tables: Tables, name: str, todo: DataFrame) -> None:
 
     Those of another lake stay, as only the command for that lake can do them again.
     """
-    done = tables.read_progress(name)
+    done = tables.read_progress(StepName.EMBED, name)
     if done is None:
         return
     without = done.where("embedding IS NULL").select("image_id")
     again = tables.stage("not_given", without.join(todo.select("image_id"), "image_id", "left_semi"))
     if not again.isEmpty():
-        tables.delete_progress(name, again)
+        tables.delete_progress(StepName.EMBED, name, again)
 
 
 def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
@@ -159,12 +160,9 @@ def vectors_of(images: DataFrame, settings: TaskSettings, n_images: int) -> Data
     assert model is not None
     if settings.signature.from_thumbnail:
         wanted = images.select("image_id", "thumbnail", F.length("thumbnail").alias("size_bytes"))
-        return wanted.mapInArrow(
-            functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl, profile=model.share.profile
-        )
-    return inputs_of_tasks(images, settings, n_images).mapInArrow(
-        functools.partial(embed_originals, settings=settings), EMBEDDED.ddl, profile=model.share.profile
-    )
+        return model.share.map_in_arrow(wanted, functools.partial(embed_thumbnails, settings=settings), EMBEDDED.ddl)
+    inputs = inputs_of_tasks(images, settings, n_images)
+    return model.share.map_in_arrow(inputs, functools.partial(embed_originals, settings=settings), EMBEDDED.ddl)
 
 
 def _given(run: Run, settings: TaskSettings, todo: DataFrame) -> Given | None:
@@ -181,9 +179,9 @@ def _in_no_time(given: Given) -> DataFrame:
     return given.with_model_id().withColumns({name: F.lit(0.0) for name in TIMINGS.names})
 
 
-def _images_per_slice(config: Config, settings: TaskSettings) -> int:
+def _images_per_slice(spark: SparkSession, config: Config, settings: TaskSettings) -> int:
     n_dimensions = [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
-    return broadcast_images(config.extract.slice_images, *n_dimensions)
+    return broadcast_images(images_per_slice(spark, config.extract), *n_dimensions)
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:

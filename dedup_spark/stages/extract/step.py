@@ -6,7 +6,7 @@ Kernels: clusters, decoding, features, given_vectors
 Scale: it reads the bytes of the lake once, over the network; one decode per content of a task and one forward pass per
 distinct model input that a worker meets; it writes about 12 KB per row.
 
-Work is done in slices of `extract.slice_images`, each one atomic append: a killed run loses at most a slice. An image
+Work is done in slices (`extract.slice_images`), each one atomic append: a killed run loses at most a slice. An image
 with a row is never read again, whichever run wrote the row. What tasks do is in `task.py`.
 
 With `extract.embedding=table` no model runs: vectors of a table of the user travel with the addresses into the tasks,
@@ -63,7 +63,8 @@ from dedup_spark.stages.reading.model_choice import (
 )
 from dedup_spark.stages.reading.not_given import images_not_given, say_not_given
 from dedup_spark.stages.reading.read_ahead import UNAVAILABLE, TaskSettings
-from dedup_spark.stages.reading.slices import reading_key, slice_bounds
+from dedup_spark.stages.reading.slices import images_per_slice, reading_key, slice_bounds
+from dedup_spark.store.compaction import compacting
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -118,8 +119,7 @@ def task_settings(spark: SparkSession, config: Config, run: Run, held: list[str]
 def extract_features(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
     """READ from rows of `images` (about `n_images`); lazy. One container is read by one task."""
     inputs = inputs_of_tasks(images, settings, n_images)
-    profile = settings.model.share.profile if settings.model else None
-    return inputs.mapInArrow(functools.partial(extract_batches, settings=settings), READ.ddl, profile=profile)
+    return settings.share.map_in_arrow(inputs, functools.partial(extract_batches, settings=settings), READ.ddl)
 
 
 def _pending(tables: Tables, lake: str) -> DataFrame:
@@ -145,7 +145,7 @@ def _read_pending(
         n_left -= n_first + n_copied
     if n_left:
         rest = _pending(tables, lake)
-        is_one_slice = n_left <= settings.extract.slice_images
+        is_one_slice = n_left <= images_per_slice(tables.spark, settings.extract)
         in_order = rest.select("*", reading_key()) if is_one_slice else _in_slices(tables, rest)
         _read_slices(run, settings, clocks, guard, in_order, n_left, given)
     return n_copied
@@ -174,19 +174,21 @@ def _read_slices(
 ) -> None:
     """Read the `n_chosen` images and append their rows, with the vectors `given`, one slice after another."""
     tables = run.tables
-    bounds = slice_bounds(chosen, n_chosen, settings.extract.slice_images)
+    bounds = slice_bounds(chosen, n_chosen, images_per_slice(tables.spark, settings.extract))
     n_slice = -(-n_chosen // max(1, len(bounds)))
     progress = Progress("extract", "images", n_chosen)
-    for i, (low, high) in enumerate(bounds):
-        part = chosen.where(F.col("reading_key").between(low, high))
-        if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
-            part = given.within(low, high).beside(part)
-        appended = _Appended(tables, clocks, low, high)
-        with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
-            _write_each(tables, settings, part, n_slice, appended)
-        guard.add(appended.seen, low, high)
-        progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
-        guard.check()
+    with compacting(tables, FEATURES) as slice_is_written:
+        for i, (low, high) in enumerate(bounds):
+            part = chosen.where(F.col("reading_key").between(low, high))
+            if given and not is_read_by_spark(settings):  # else they come late, as Spark broadcasts the rows of a slice
+                part = given.within(low, high).beside(part)
+            appended = _Appended(tables, clocks, low, high)
+            with progress.watching(tables.spark, done_before=i * n_slice, n_under_way=n_slice):
+                _write_each(tables, settings, part, n_slice, appended)
+            guard.add(appended.seen, low, high)
+            progress.show(min(n_chosen, (i + 1) * n_slice), force=True)
+            guard.check()
+            slice_is_written()
 
 
 class _Appended:
@@ -241,11 +243,11 @@ def _rejected(spark: SparkSession, settings: TaskSettings, absent: list[tuple[An
 
 def _ask_again(run: Run, settings: TaskSettings, clocks: ModelClocks, not_given: DataFrame, n_images: int) -> None:
     """Read these images again. Only rows with another outcome change, so that the later steps can keep their work."""
-    tables, n_slice = run.tables, min(n_images, settings.extract.slice_images)
+    tables, most = run.tables, images_per_slice(run.tables.spark, settings.extract)
     log.info("extract: %s images that the store did not give before are tried again", f"{n_images:,}")
-    for low, high in slice_bounds(not_given, n_images, settings.extract.slice_images):
+    for low, high in slice_bounds(not_given, n_images, most):
         part = not_given.where(F.col("reading_key").between(low, high))
-        _write_each(tables, settings, part, n_slice, functools.partial(_change, tables, clocks, part))
+        _write_each(tables, settings, part, min(n_images, most), functools.partial(_change, tables, clocks, part))
 
 
 def _change(tables: Tables, clocks: ModelClocks, part: DataFrame, rows: DataFrame) -> DataFrame:

@@ -4,8 +4,8 @@ Reads: features
 Writes: centroids, shards
 Kernels: vectors, faiss_index, joins
 Scale: k-means on at most index.max_train_rows rows, on the driver or in a task that holds a GPU; every vector is
-assigned once (n x cells products) and shuffled once (1 KB per row); one file per shard, built in one task (about 2 KB
-of memory per row).
+assigned once (n x cells products) and shuffled once (1 KB per row); three files per shard, 2.2 KB per row, built in one
+task (about 3 KB of memory per row); sketches take 10 us per row.
 """
 
 from __future__ import annotations
@@ -27,24 +27,22 @@ from dedup_spark.columns import Columns
 from dedup_spark.config import Config, IndexSettings
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.faiss_index import fill_index
-from dedup_spark.kernels.vectors import build_shard, from_bytes, to_float32
+from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.vectors import from_bytes, to_float32
 from dedup_spark.spark.background import background
-from dedup_spark.spark.gpus import TaskShare
+from dedup_spark.spark.gpus import NO_GPU, TaskShare
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.stages.index.training import NO_GPU, finder, gpu_share, train, train_type
+from dedup_spark.stages.index.training import finder, gpu_share, train, train_type
 from dedup_spark.stages.representatives import representatives, set_hash, set_name
 from dedup_spark.store import files, shards
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
+from dedup_spark.store.shards import CellsFile
 
 _ASSIGNED = "image_id bigint, cell int, embedding binary"
-_SHARD_FILE = Columns(
-    "shard int, path string, n_images bigint, size_bytes bigint, sha256 string, cells array<int>, index_path string, "
-    "index_sha256 string"
-)
+_SHARD_FILE = Columns(f"shard int, n_images bigint, size_bytes bigint, cells array<int>, {shards.FILES_DDL}")
 _SORTED = Columns("shard int, cell int, image_id bigint, embedding binary")
-_ROWS_PER_TASK = 4096  # at least; smaller shards cost more in files than they gain in parallel work
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,13 @@ class OwnType:
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """What a task needs to write a shard."""
+    """What a task needs to write a shard. `centroids` are those of all cells, which the file `cells` holds."""
 
     root: str
     folder: str
+    cells: CellsFile
     centroids: npt.NDArray[np.float32]
+    sketch_seed: int
     own_type: OwnType | None = None
 
 
@@ -117,12 +117,13 @@ def _build(
     trained = train_type(vectors, n_vectors, centroids, settings)
     assigned = tables.stage("assigned", assign_cells(vectors, centroids, settings, share))
     sizes = {r["cell"]: r["count"] for r in assigned.groupBy("cell").count().collect()}
-    rows_per_shard = _rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings)
+    rows_per_shard = shards.rows_per_shard(n_vectors, spark.sparkContext.defaultParallelism, settings.max_shard_rows)
     shard_of = pack_cells(sizes, rows_per_shard)
     places = {cell: (shard, parts(sizes[cell], rows_per_shard)) for cell, shard in shard_of.items()}
     folder = f"{shards.FOLDER}/{build}"
     own = None if trained is None else OwnType(settings.faiss_index_type, spark.sparkContext.broadcast(trained))
-    to_write = ShardSettings(tables.root, folder, centroids, own)
+    cells = shards.write_centroids(tables.root, folder, centroids)
+    to_write = ShardSettings(tables.root, folder, cells, centroids, run.config.match.seed, own)
     written = tables.stage("written", write_shards(assigned, places, to_write))
     alike = {"model_id": model_id, "built_from": built_from, "index_type": settings.faiss_index_type}
     listed = written.withColumns({name: F.lit(value) for name, value in alike.items()})
@@ -148,7 +149,7 @@ def assign_cells(
                 [batch["image_id"], cells, batch["embedding"]], ["image_id", "cell", "embedding"]
             )
 
-    return vectors.select("image_id", "embedding").mapInArrow(assign, _ASSIGNED, profile=share.profile)
+    return share.map_in_arrow(vectors.select("image_id", "embedding"), assign, _ASSIGNED)
 
 
 def pack_cells(sizes: dict[int, int], rows_per_shard: int) -> dict[int, int]:
@@ -197,14 +198,13 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -
 def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
     ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
     vectors = from_bytes(rows["embedding"].to_pylist())
-    path = f"{settings.folder}/shard-{shard:05d}.faiss"
-    size, sha256 = shards.write_shard(settings.root, path, build_shard(ids, vectors, cells, settings.centroids))
-    held = sorted(set(cells.tolist()))
-    row = {"shard": shard, "path": path, "n_images": len(ids), "size_bytes": size, "sha256": sha256, "cells": held}
+    block, path = Block(ids, vectors, cells), f"{settings.folder}/shard-{shard:05d}.faiss"
+    cells_file = settings.cells, settings.centroids
+    row = {"shard": shard} | shards.write_shard(settings.root, path, block, cells_file, settings.sketch_seed)
     if settings.own_type is not None:
-        index = fill_index(settings.own_type.trained.value, ids, to_float32(vectors), cells)
+        index = fill_index(settings.own_type.trained.value, ids, to_float32(vectors), cells, settings.centroids)
         beside = path.replace(".faiss", f".{settings.own_type.index_type.replace(',', '-')}.faiss")
-        row |= {"index_path": beside, "index_sha256": shards.write_shard(settings.root, beside, index)[1]}
+        row |= {"index_path": beside, "index_sha256": shards.write_index(settings.root, beside, index)}
     return pa.RecordBatch.from_pylist([row], schema=_SHARD_FILE.arrow)
 
 
@@ -216,11 +216,6 @@ def _the_only_model(vectors: DataFrame) -> tuple[str, int]:
             "which cannot be compared: extract into other tables, or go back to the settings of the first model"
         )
     return next(iter(counts.items()), ("", 0))
-
-
-def _rows_per_shard(n_vectors: int, parallelism: int, settings: IndexSettings) -> int:
-    """Rows per shard, so few that pairs of shards keep every core busy, and at most index.max_shard_rows."""
-    return min(settings.max_shard_rows, max(_ROWS_PER_TASK, -(-n_vectors // (4 * parallelism))))
 
 
 def _centroid_rows(

@@ -19,13 +19,12 @@ from dedup_spark.kernels.faiss_index import DEFAULT, MIN_TRAIN_ROWS, train_index
 from dedup_spark.kernels.joins.faiss_device import FaissGpuUnusable, GpuCells
 from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32, train_centroids
 from dedup_spark.spark.draw import seeded_place
-from dedup_spark.spark.gpus import TaskShare, index_share
+from dedup_spark.spark.gpus import NO_GPU, TaskShare, index_share
 from dedup_spark.stages.faiss_gpu import gpu_of_task, why_unusable
 from dedup_spark.store.shards import usual_cells
 
 log = logging.getLogger(__name__)
 
-NO_GPU = TaskShare(1, 0.0)
 _TRAIN_ROWS_PER_CELL = 64  # FAISS warns below 39; more than 256 changes nothing (its own default cap)
 
 
@@ -111,7 +110,7 @@ def _train_in_task(sample: DataFrame, n_cells: int, settings: IndexSettings, sha
         rows = pa.array([row.astype("<f4").tobytes() for row in centroids], pa.binary())
         yield pa.RecordBatch.from_arrays([cells, rows], ["cell", "centroid"])
 
-    found = sample.mapInArrow(work, "cell int, centroid binary", profile=share.profile).toArrow().sort_by("cell")
+    found = share.map_in_arrow(sample, work, "cell int, centroid binary").toArrow().sort_by("cell")
     return np.stack([np.frombuffer(row, "<f4") for row in found["centroid"].to_pylist()])
 
 

@@ -29,6 +29,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.spark_reader import listing_errors
 from dedup_spark.stages.inventory import tombstones, unlisted
 from dedup_spark.stages.inventory.counts import Counts, count_entries
+from dedup_spark.store.compaction import compact
 from dedup_spark.store.forgotten import masking_forgotten, without_forgotten
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTERS, FEATURES, IMAGES, RUNS, TOMBSTONES
@@ -79,6 +80,9 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         n_back = tombstones.bring_back(tables) if n_fresh else 0
         n_forgotten = tombstones.forget_old(tables, ended_at, settings.grace_days)
         run.count(**{k: n for k, n in {"brought_back": n_back, "forgotten": n_forgotten}.items() if n})
+    if n_fresh or n_gone:  # else the table keeps its version, by which later steps know that nothing changed
+        compact(tables, IMAGES)
+        compact(tables, TOMBSTONES)
     tables.drop_staged()
     run.count(**counts.of_step(), new_or_changed=n_fresh, gone=n_gone)
     if counts.passed_over:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from dedup_spark.stages.match import increment, neighbours, work_items
+from dedup_spark.spark.needed_rows import only_needed
+from dedup_spark.stages.match import increment, neighbours
 from dedup_spark.stages.match.inputs import Inputs
+from dedup_spark.stages.match.work_items import WorkItems
+from dedup_spark.stages.representatives import set_name
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, PAIRS
 from dedup_spark.store.shards import rows_within_memory
@@ -18,13 +21,18 @@ _FULL_MATCH_SHARE = 0.5  # with more new images than this all against all costs 
 
 @dataclass(frozen=True)
 class Comparisons:
-    """Work items, their number and cost, and the pairs known before. `known` None: everything is compared anew."""
+    """Work items, their cost, and what is known from before: pairs, and the (image_id, complete_above) of lists of
+    neighbours that may lack some. `known` None: everything is compared anew.
 
-    items: DataFrame
-    n_items: int
+    `name` is equal for two runs that compare the same images of the same index in the same items.
+    """
+
+    name: str
+    items: WorkItems
     n_images: int
     n_comparisons: float
     known: DataFrame | None
+    incomplete: DataFrame | None = None
 
 
 def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparisons:
@@ -33,20 +41,22 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
         return _all_with_all(given)
     tables, settings = run.tables, run.config.match
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
-    matched = tables.stage("matched", increment.matched_before(given.embedded, remembered))
-    old_pairs = increment.embedding_pairs(tables.read(PAIRS))
-    ids = tables.stage(
-        "to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, settings.neighbours)
-    )
-    n_to_compare = ids.count()
+    matched = tables.stage("matched", increment.matched_before(given.embedded, remembered, settings.neighbours))
+    old_pairs, n_enough = increment.embedding_pairs(tables.read(PAIRS)), increment.enough_neighbours(settings)
+    ids = tables.stage("to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, n_enough))
+    counted = ids.agg(F.count("*"), F.bit_xor(F.xxhash64("image_id"))).first()
+    assert counted is not None
+    n_to_compare, hashed = counted
     if n_to_compare > _FULL_MATCH_SHARE * given.n_embedded:
         return _all_with_all(given)
     n_files = n_query_files(n_to_compare, run.config.index.max_shard_rows, given.vector_bytes)
-    files = _write_queries(run, given, vectors.join(ids, "image_id", "left_semi"), n_files)
-    items = work_items.items_of_queries(files, n_files, given.shard_rows, given.n_shards)
+    files = _write_queries(run, given, only_needed(vectors, ids).join(ids, "image_id", "left_semi"), n_files)
+    name = f"{n_files} files of {set_name(n_to_compare, hashed)}"
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
-    return Comparisons(items, n_files * given.n_shards, n_to_compare, float(n_to_compare) * given.n_embedded, known)
+    incomplete = increment.incomplete_lists(matched, ids, settings.min_similarity)
+    items = WorkItems(files, given.shard_rows, n_files, given.n_shards)
+    return Comparisons(name, items, n_to_compare, float(n_to_compare) * given.n_embedded, known, incomplete)
 
 
 def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> int:
@@ -55,14 +65,14 @@ def n_query_files(n_queries: int, max_rows: int, vector_bytes: int | None) -> in
 
 
 def _all_with_all(given: Inputs) -> Comparisons:
-    n, n_shards = given.n_embedded, given.n_shards
-    items = work_items.all_items(given.shard_rows, n_shards)
-    return Comparisons(items, n_shards * (n_shards + 1) // 2, n, n * (n - 1) / 2, None)
+    n = given.n_embedded
+    return Comparisons("all", WorkItems.among(given.shard_rows, given.n_shards), n, n * (n - 1) / 2, None)
 
 
 def _write_queries(run: Run, given: Inputs, vectors: DataFrame, n_files: int) -> DataFrame:
     """The rows of the files of queries, staged."""
-    shard = given.shard_rows.select("path", "sha256").orderBy("shard").first()
-    assert shard is not None
-    settings = increment.FileSettings(run.tables.root, f"{run.tables.staging}/queries", tuple(shard))
+    assert given.cells is not None
+    settings = increment.FileSettings(
+        run.tables.root, f"{run.tables.staging}/queries", given.cells, run.config.match.seed
+    )
     return run.tables.stage("query_files", increment.write_queries(vectors, n_files, settings))

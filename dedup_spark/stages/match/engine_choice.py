@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dedup_spark.config import MatchSettings
@@ -24,8 +25,22 @@ _ROUTING_NS = 0.1
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Tasks that run at the same time: on cores, and, where tasks hold GPUs, of those with their cores each."""
+
+    cores: int = 1
+    gpus: int = 1
+    cores_per_gpu: int = 1
+
+
+@dataclass(frozen=True)
 class Choice:
-    """An engine with its predicted cost in core-seconds, the floor that it reaches down to, and what it needs."""
+    """An engine with its predicted cost, the floor that it reaches down to, and what it needs.
+
+    Attributes:
+        core_seconds: Of all tasks together; of an engine on GPUs the seconds of tasks that hold one.
+        slots: Tasks that run at the same time.
+    """
 
     engine: str
     core_seconds: float
@@ -36,6 +51,28 @@ class Choice:
     faiss_margin: float = FLOAT16_ERROR
     on_gpu: bool = False
     reaches_recall: bool = True
+    slots: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """How long all of them take: what engines on cores and on GPUs are compared by."""
+        return self.core_seconds / self.slots
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.engine == "exact_gpu" or self.on_gpu
+
+
+def to_json(choice: Choice) -> str:
+    """For a later run that joins in the same way; see `from_json`."""
+    return json.dumps(asdict(choice), sort_keys=True)
+
+
+def from_json(text: str) -> Choice:
+    """What `to_json` of the same version of dedup_spark wrote."""
+    facts = json.loads(text)
+    sketch_filter = facts.pop("sketch_filter")
+    return Choice(**facts, sketch_filter=SketchFilter(**sketch_filter) if sketch_filter else None)
 
 
 def predict(
@@ -45,11 +82,15 @@ def predict(
     gpu_ns: float | None = None,
     faiss_gpu_ns: float | None = None,
     index_type: str = DEFAULT,
+    slots: Slots = Slots(),
 ) -> dict[str, Choice]:
     """Each engine with its cost, by the survey's measurements. Exact joins have recall 1, the others match.min_recall.
 
-    `gpu_ns`: nanoseconds per comparison by exact_gpu, for all cores that its task holds; None: there is no GPU.
-    `faiss_gpu_ns`: the same per row that FAISS scans on it. `index_type`: of what FAISS searches.
+    Args:
+        gpu_ns: Nanoseconds per comparison of a task of exact_gpu; None: there is no GPU.
+        faiss_gpu_ns: The same per row that FAISS scans on it.
+        index_type: Of what FAISS searches.
+        slots: What the cluster has for tasks on cores and on GPUs.
     """
     exact_floor, floor = (raised_floor(settings, survey, of(settings)) for of in (lowest_floor, sketch_floor))
     demands = [(settings.min_similarity, settings.min_recall)]
@@ -66,8 +107,11 @@ def predict(
         _faiss(survey, seconds, floor, settings, (gpu_ns, faiss_gpu_ns), index_type),
     ]
     if gpu_ns is not None:
-        choices = [Choice("exact_gpu", seconds * gpu_ns, exact_floor), *choices]
-    return {choice.engine: choice for choice in choices}
+        n_near = survey.neighbours_per_image(exact_floor) * survey.n_queries
+        scored_ns = n_near / max(1, survey.n_compared) * survey.costs.score / slots.cores_per_gpu
+        choices = [Choice("exact_gpu", seconds * (gpu_ns + scored_ns), exact_floor), *choices]
+    at_once = (slots.gpus if choice.needs_gpu else slots.cores for choice in choices)
+    return {choice.engine: replace(choice, slots=n) for choice, n in zip(choices, at_once, strict=True)}
 
 
 def _faiss(
@@ -94,7 +138,7 @@ def _faiss(
 
 
 def choose(choices: dict[str, Choice], engine: str) -> Choice:
-    """The engine asked for; for `auto` the cheapest of those that reach the recall.
+    """The engine asked for; for `auto` the first to end of those that reach the recall.
 
     Where the exact join is cheap, it is chosen: it has recall 1, and small timing differences then change nothing.
     """
@@ -102,7 +146,7 @@ def choose(choices: dict[str, Choice], engine: str) -> Choice:
         return choices[engine]
     if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
         return choices["exact"]
-    return min((c for c in choices.values() if c.reaches_recall), key=lambda c: c.core_seconds)
+    return min((c for c in choices.values() if c.reaches_recall), key=lambda c: c.seconds)
 
 
 def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[str, Any]:
@@ -112,6 +156,7 @@ def notes(choices: dict[str, Choice], chosen: Choice, survey: Survey) -> dict[st
         "predicted_core_seconds": {
             name: round(c.core_seconds, 3) for name, c in choices.items() if math.isfinite(c.core_seconds)
         },
+        "predicted_seconds": {name: round(c.seconds, 3) for name, c in choices.items() if math.isfinite(c.seconds)},
         "floor": chosen.floor,
         "sketch": asdict(chosen.sketch_filter) if chosen.sketch_filter else None,
         "margin": chosen.margin,

@@ -110,7 +110,7 @@ _copies: LRUCache[Hashable, _Copy] = bounded_cache(_GPU_BYTES, lambda copy: copy
 
 
 def _key(shard: Shard, gpu: FaissGpu) -> Hashable:
-    return shard.name, gpu.number
+    return shard.root, shard.named, gpu.number
 
 
 @cached(_copies, key=_key)

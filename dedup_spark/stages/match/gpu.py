@@ -14,21 +14,22 @@ from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.base import Block
-from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_device import FaissGpuUnusable
 from dedup_spark.kernels.joins.faiss_ivf import GPU_K, ShardSearch
 from dedup_spark.spark.gpus import TaskShare, device_of_task
 from dedup_spark.stages.faiss_gpu import gpu_of_task
 from dedup_spark.stages.match.speed import faiss_nanoseconds, nanoseconds
-from dedup_spark.store.shards import Shard, index_file_of, read_shard
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store.shards import Shard, ShardFiles, read_shard
 
 _TIMED_QUERIES = 4096
+_TIMED_FLOOR = 0.999  # so that little is near, and all that is done for the nearest is done
 _MEASURED = Columns("exact_ns double, exact_unusable string, faiss_ns double, faiss_unusable string")
 
 
 @dataclass(frozen=True)
 class GpuSpeeds:
-    """Nanoseconds per comparison on a GPU, for all cores that its task holds; None: not there, or not asked for.
+    """Nanoseconds per comparison of a task that holds a GPU, by the clock; None: not there, or not asked for.
 
     `exact_unusable` says why exact_gpu cannot be chosen, `faiss_unusable` why FAISS cannot use the GPU.
     """
@@ -63,21 +64,20 @@ def open_device(gpus: float) -> str:
 
 def gpu_speeds(shard_rows: DataFrame, root: str, share: TaskShare, settings: MatchSettings) -> GpuSpeeds:
     """Measured by one task that holds a GPU, on the first shard, for the engines that may be chosen."""
-    first = shard_rows.where("shard = 0").select("path", "sha256", "index_path", "index_sha256").repartition(1)
+    first = shard_rows.where("shard = 0").select(*FILES).repartition(1)
 
     def measure(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for file in (row for batch in batches for row in batch.to_pylist()):
-            shard = read_shard(root, file["path"], file["sha256"], index_file_of(file))
+            shard = read_shard(root, ShardFiles.of(file), with_index=True)
             yield pa.RecordBatch.from_pylist([speeds_on_shard(shard, share.gpus, settings)], schema=_MEASURED.arrow)
 
-    row = first.mapInArrow(measure, _MEASURED.ddl, profile=share.profile).first()
+    row = share.map_in_arrow(first, measure, _MEASURED.ddl).first()
     assert row is not None
-    exact_ns, faiss_ns = (None if ns is None else float(ns) * share.cpus for ns in (row["exact_ns"], row["faiss_ns"]))
-    return GpuSpeeds(exact_ns, faiss_ns, row["faiss_unusable"], row["exact_unusable"])
+    return GpuSpeeds(row["exact_ns"], row["faiss_ns"], row["faiss_unusable"], row["exact_unusable"])
 
 
 def speeds_on_shard(shard: Shard, gpus: float, settings: MatchSettings) -> dict[str, float | str | None]:
-    """In a task that holds a GPU: the values of _MEASURED, for one core.
+    """In a task that holds a GPU: the values of _MEASURED.
 
     Raises:
         ConfigError: match.engine=exact_gpu, and PyTorch is missing; or PyTorch does not see the GPU.
@@ -85,16 +85,22 @@ def speeds_on_shard(shard: Shard, gpus: float, settings: MatchSettings) -> dict[
     exact_ns, faiss_ns, no_faiss = None, None, ""
     no_exact = why_no_torch() if settings.engine == "auto" else ""
     if settings.engine != "faiss_ivf" and not no_exact:
-        exact_ns = exact_nanoseconds(shard.block, open_device(gpus))
+        exact_ns = exact_nanoseconds(shard.block, open_device(gpus), settings.neighbours)
     if settings.engine != "exact_gpu":
         faiss_ns, no_faiss = faiss_on_gpu(shard, gpus, settings.faiss_k)
     return {"exact_ns": exact_ns, "exact_unusable": no_exact, "faiss_ns": faiss_ns, "faiss_unusable": no_faiss}
 
 
-def exact_nanoseconds(block: Block, device: str) -> float:
-    """By wall clock: the processor time of this process does not hold the time of a GPU."""
+def exact_nanoseconds(block: Block, device: str, k: int) -> float:
+    """Of products, and of finding what is near in them; what it takes to score candidates is another figure.
+
+    By wall clock: the processor time of this process does not hold the time of a GPU.
+    """
+    from dedup_spark.kernels.joins.exact_gpu import Wanted, exact_gpu_join  # here, as importing PyTorch takes seconds
+
+    wanted = Wanted(_TIMED_FLOOR, k, 1.0)
     n = len(block) ** 2 // 2
-    return nanoseconds(lambda: list(exact_join(block, None, 1.0, device)), n, time.perf_counter)
+    return nanoseconds(lambda: list(exact_gpu_join(block, None, wanted, device)), n, time.perf_counter)
 
 
 def faiss_on_gpu(shard: Shard, gpus_per_task: float, k: int) -> tuple[float | None, str]:

@@ -43,8 +43,8 @@ def identical_pairs(features: DataFrame, with_copies: DataFrame, n_with_copies: 
     pairs = copies(features, with_copies)
     same_bytes = F.col("content_hash") == F.col("first_content_hash")
     return pairs.select(
-        F.col("representative_id").alias("image_id_a"),  # the smallest id of its group
-        F.col("image_id").alias("image_id_b"),
+        F.least("representative_id", "image_id").alias("image_id_a"),
+        F.greatest("representative_id", "image_id").alias("image_id_b"),
         F.when(same_bytes, Method.SAME_BYTES).otherwise(Method.SAME_PIXELS).alias("method"),
         F.lit(None).cast("string").alias("engine"),
         F.when(F.col("model_id").isNotNull(), 1.0).cast("float").alias("similarity"),

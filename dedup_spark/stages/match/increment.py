@@ -1,8 +1,14 @@
 """What match has to do when part of the lake was matched before: it compares only new images, with new and old ones.
 
 `densities` holds each representative that was matched, with the hash of its embedding and of the settings. A
-representative is compared with everything when it is new, when its embedding changed, or when it lost one of its k
-nearest, as the next one is unknown.
+representative is compared with everything when it is new, when its embedding changed, or when it lost so many of its k
+nearest that fewer than `enough_neighbours` are left: the ones that took their places are unknown.
+
+What a lost neighbour costs. All pairs from match.min_similarity up are known whatever is lost. Density, which the prior
+reads, is the cosine of the 16th neighbour: with 16 left it is exactly that of a match of everything. What such a match
+would find in addition are pairs below min_similarity whose images each have as many nearer ones as are left: they were
+not among the nearest before the loss either, so that no pair that was found is lost. If one lost neighbour of 32 were
+enough to ask again, a lake that lost 1.5 % of its images would ask four in ten of the others.
 """
 
 from __future__ import annotations
@@ -19,13 +25,16 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
+from dedup_spark.kernels.clusters.probability import DENSE_SIMILARITY, DENSITY_RANK
 from dedup_spark.kernels.faiss_index import DEFAULT
-from dedup_spark.kernels.vectors import Quantiser, build_shard, from_bytes, to_float32
+from dedup_spark.kernels.joins.base import Block
+from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
 from dedup_spark.store import shards
+from dedup_spark.store.shards import CellsFile
 from dedup_spark.vocabulary import Engine, Method
 
-_FILE = Columns("shard int, path string, n_images bigint, sha256 string")
+_FILE = Columns(f"shard int, n_images bigint, {shards.FILES_DDL}")
 
 _NOT_DECIDING = {
     "audit_queries", "cpus_per_gpu_task", "faiss_k", "faiss_without_gpu", "gpus_per_task", "max_hamming_bits",
@@ -35,11 +44,12 @@ _NOT_DECIDING = {
 
 @dataclass(frozen=True)
 class FileSettings:
-    """Where a task writes queries (a folder below the root), and the shard from which it takes the cells."""
+    """Where a task writes queries (a folder below the root), the cells of the index, and the seed of the sketches."""
 
     root: str
     folder: str
-    shard: tuple[str, str]
+    cells: CellsFile
+    sketch_seed: int
 
 
 def fingerprint(model_id: str, settings: MatchSettings, index_type: str = DEFAULT, n_cells: int = 0) -> str:
@@ -68,10 +78,29 @@ def may_be_faiss(settings: MatchSettings) -> bool:
     return settings.engine in ("auto", Engine.FAISS_IVF)
 
 
-def matched_before(embedded: DataFrame, densities: DataFrame) -> DataFrame:
-    """image_id, n_similarities of the representatives in `densities` whose embedding has not changed since."""
-    known = densities.select("image_id", "vector_hash", F.size("similarities").alias("n_similarities"))
-    return embedded.join(known, ["image_id", "vector_hash"]).select("image_id", "n_similarities")
+def enough_neighbours(settings: MatchSettings) -> int:
+    """How many of its nearest an image must still have not to be compared with everything.
+
+    Density needs 16. Whether the neighbourhood is dense is seen at the k-th: where pairs are kept from DENSE_SIMILARITY
+    up (or from lower), it is known in any case, else the whole list is needed.
+    """
+    is_dense_known = settings.min_similarity <= DENSE_SIMILARITY
+    return min(settings.neighbours, DENSITY_RANK) if is_dense_known else settings.neighbours
+
+
+def matched_before(embedded: DataFrame, densities: DataFrame, k: int) -> DataFrame:
+    """The representatives in `densities` whose embedding has not changed since.
+
+    Returns:
+        image_id, complete_above (the cosine down to which its list of at most `k` is complete; null where that is the
+        floor) and n_complete (neighbours from there up).
+    """
+    last = F.get("similarities", F.lit(k - 1))
+    complete_above = F.greatest("complete_above", last).alias("complete_above")  # of the two that are not null
+    known = densities.select("image_id", "vector_hash", "similarities", complete_above)
+    n_complete = F.size(F.filter("similarities", lambda similarity: similarity >= F.col("complete_above")))
+    matched = embedded.join(known, ["image_id", "vector_hash"])
+    return matched.select("image_id", "complete_above", n_complete.alias("n_complete"))
 
 
 def embedding_pairs(pairs: DataFrame) -> DataFrame:
@@ -88,23 +117,32 @@ def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
     return old_pairs
 
 
-def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, k: int) -> DataFrame:
-    """image_id of the representatives that must be compared with everything."""
+def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, n_enough: int) -> DataFrame:
+    """image_id of the representatives that must be compared with everything: new ones, and those with less than
+    `n_enough` neighbours left. `matched` as of `matched_before`."""
     new = embedded.join(matched, "image_id", "left_anti").select("image_id")
     ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))
-    sides = old_pairs.select(ends.alias("end")).select("end.*")
+    sides = old_pairs.select(ends.alias("end"), "similarity").select("end.*", "similarity")
     gone = sides.join(matched.select(F.col("image_id").alias("gone_id")), "gone_id", "left_anti")
-    full = matched.where(F.col("n_similarities") >= max(1, k)).select(
-        "image_id"
-    )  # a shorter list was complete, and is still
-    return new.unionByName(gone.join(full, "image_id", "left_semi").select("image_id").distinct())
+    may_lack = matched.where("complete_above IS NOT NULL")  # a list that is complete down to the floor still is
+    lost = gone.join(may_lack, "image_id").where("similarity >= complete_above")
+    n_left = F.first("n_complete") - F.count("*")
+    too_few = lost.groupBy("image_id").agg(n_left.alias("n_left")).where(F.col("n_left") < n_enough)
+    return new.unionByName(too_few.select("image_id"))
+
+
+def incomplete_lists(matched: DataFrame, compared: DataFrame, min_similarity: float) -> DataFrame:
+    """(image_id, complete_above) of the images that are not `compared` now and may lack some of their nearest."""
+    known = F.least("complete_above", F.lit(min_similarity).cast("float"))  # pairs from there up are all kept
+    kept = matched.where("complete_above IS NOT NULL").join(compared, "image_id", "left_anti")
+    return kept.select("image_id", known.alias("complete_above"))
 
 
 _ENDS = (("image_id_a", "image_id_b"), ("image_id_b", "image_id_a"))
 
 
 def write_queries(vectors: DataFrame, n_files: int, settings: FileSettings) -> DataFrame:
-    """Files like shards of the rows (image_id, embedding), spread by hash; a row for each file: shard, path, sha256."""
+    """Files like shards of the rows (image_id, embedding), spread by hash; a row for each, as of a shard."""
     part = F.pmod(F.xxhash64("image_id"), F.lit(n_files)).cast("int")
     rows = vectors.select(part.alias("part"), "image_id", "embedding").repartition(n_files, "part")
     ordered = rows.sortWithinPartitions("part", "image_id")
@@ -117,14 +155,15 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         return
     rows = pa.Table.from_batches(held)
     parts = rows["part"].to_numpy()
-    centroids = shards.read_centroids(settings.root, *settings.shard)
+    centroids = shards.read_centroids(settings.root, settings.cells)
     quantiser = Quantiser(centroids)
     for part in np.unique(parts).tolist():
         mine = rows.filter(pa.array(parts == part))
         ids, vectors = mine["image_id"].to_numpy(), from_bytes(mine["embedding"].to_pylist())
         cells = quantiser.nearest(to_float32(vectors))
-        path = f"{settings.folder}/part-{part:05d}.faiss"
-        index = build_shard(ids, vectors, cells, centroids)
-        _, sha256 = shards.write_shard(settings.root, path, index)
-        row = {"shard": part, "path": path, "n_images": len(ids), "sha256": sha256}
-        yield pa.RecordBatch.from_pylist([row], schema=_FILE.arrow)
+        by_cell = np.argsort(cells, kind="stable")
+        block = Block(ids[by_cell], vectors[by_cell], cells[by_cell])
+        path, of_index = f"{settings.folder}/part-{part:05d}.faiss", (settings.cells, centroids)
+        row = shards.write_shard(settings.root, path, block, of_index, settings.sketch_seed)
+        listed = {"shard": part} | {name: row[name] for name in _FILE.names if name in row}
+        yield pa.RecordBatch.from_pylist([listed], schema=_FILE.arrow)

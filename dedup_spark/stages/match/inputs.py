@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,13 @@ from dedup_spark.spark.background import Start
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import increment, sample
 from dedup_spark.stages.representatives import representatives_with, set_hash, set_name
-from dedup_spark.store import shards
+from dedup_spark.store.node_files import REBUILD
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, DENSITIES, SHARDS
-from dedup_spark.store.shards import usual_cells
+from dedup_spark.store.shards import CellsFile, ShardFiles, usual_cells
 
-_FILE = SHARDS.schema.only(
-    "shard", "path", "sha256", "n_images", "model_id", "built_from", "index_type", "index_path", "index_sha256"
-)
+_FILE = SHARDS.schema.only("shard", "n_images", "model_id", "built_from", "index_type", *ShardFiles._fields)
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Inputs:
     n_embedded: int
     shard_rows: DataFrame
     n_shards: int
+    cells: CellsFile | None  # of the index, where it has shards
+    files_hash: str  # of the files of the shards, so of the vectors and their order in them
     index_type: str  # of what faiss_ivf searches
     fingerprint: str
     is_remembered: bool  # rows of densities have this fingerprint
@@ -84,10 +85,17 @@ def read_inputs(run: Run, features: DataFrame, start: Start) -> Inputs:
         n_embedded=counts["n_embedded"],
         shard_rows=local_relation(run.tables.spark, index, _FILE).drop("built_from"),
         n_shards=max((row["shard"] + 1 for row in index), default=0),
+        cells=ShardFiles.of(index[0].asDict()).cells if index else None,
+        files_hash=_hash_of_files(index),
         index_type=index_type,
         fingerprint=fingerprint,
         is_remembered=fingerprint in remembered.result(),
     )
+
+
+def _hash_of_files(index: list[Row]) -> str:
+    names = (f"{row['shard']} {row['path']} {row['sha256']} {row['index_sha256']}\n" for row in index)
+    return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
 def _chosen_cells(run: Run, n_indexed: int) -> int:
@@ -107,16 +115,16 @@ def _require_index_of(of_images: dict[str, Any], index: list[Row], place: str) -
     if of_images["n_embedded"] and models and models != {of_images["model_id"]}:
         raise ArtifactError(
             f"the shard files of {place} hold embeddings of {', '.join(sorted(models))}, "
-            f"features of {of_images['model_id']}; {shards.REBUILD}"
+            f"features of {of_images['model_id']}; {REBUILD}"
         )
     if n_indexed != of_images["n_embedded"]:
         raise ArtifactError(
             f"the shard files of {place} hold {n_indexed:,} vectors, features {of_images['n_embedded']:,} "
-            f"representatives with an embedding: the index is of another state; {shards.REBUILD}"
+            f"representatives with an embedding: the index is of another state; {REBUILD}"
         )
     built_from = {row["built_from"] for row in index}
     if index and built_from != {set_name(n_indexed, of_images["set_hash"])}:
         raise ArtifactError(
             f"the shard files of {place} were made of other images than the {n_indexed:,} representatives of features, "
-            f"or by a version that did not store of which: the index is of another state; {shards.REBUILD}"
+            f"or by a version that did not store of which: the index is of another state; {REBUILD}"
         )

@@ -54,12 +54,17 @@ def kept_pairs(found: DataFrame, top: DataFrame, min_similarity: float) -> DataF
     return both.withColumn("method", F.lit(Method.EMBEDDING))
 
 
-def densities(embedded: DataFrame, top: DataFrame) -> DataFrame:
-    """image_id, similarities, vector_hash of every row (image_id, vector_hash); an empty array where none is near."""
+def densities(embedded: DataFrame, top: DataFrame, incomplete: DataFrame | None = None) -> DataFrame:
+    """image_id, similarities, complete_above, vector_hash of every row (image_id, vector_hash); an empty array where
+    none is near. `incomplete`: (image_id, complete_above) of the images that may lack some of their nearest."""
     lists = top.groupBy("image_id").agg(F.sort_array(F.collect_list("similarity"), asc=False).alias("similarities"))
     none = F.array().cast("array<float>")
+    if incomplete is None:
+        lists = lists.withColumn("complete_above", F.lit(None).cast("float"))
+    else:
+        lists = lists.join(incomplete, "image_id", "full")
     return embedded.join(lists, "image_id", "left").select(
-        "image_id", F.coalesce("similarities", none).alias("similarities"), "vector_hash"
+        "image_id", F.coalesce("similarities", none).alias("similarities"), "complete_above", "vector_hash"
     )
 
 

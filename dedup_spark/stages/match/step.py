@@ -2,7 +2,7 @@
 
 Reads: features, centroids, shards, densities, pairs
 Writes: pairs, densities, quality
-Kernels: joins, vectors, faiss_index
+Kernels: joins, vectors, faiss_index, clusters
 Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when
 routed; m new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side;
 490 bytes of hashes per image (250 up to 200,000 images).
@@ -16,34 +16,34 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
 from dedup_spark.spark.background import Start, background
-from dedup_spark.spark.gpus import TaskShare, match_share
+from dedup_spark.spark.gpus import NO_GPU, TaskShare, gpu_tasks_at_once, match_share
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import audit, engine_choice, faiss_report, hash_pairs, neighbours
 from dedup_spark.stages.match.comparisons import Comparisons, comparisons_to_make
-from dedup_spark.stages.match.engine_choice import Choice
+from dedup_spark.stages.match.engine_choice import Choice, Slots
 from dedup_spark.stages.match.floors import lowest_floor
 from dedup_spark.stages.match.gpu import GpuSpeeds, gpu_speeds
 from dedup_spark.stages.match.guards import PairGuard
 from dedup_spark.stages.match.inputs import Inputs, read_inputs
-from dedup_spark.stages.match.joining import join
+from dedup_spark.stages.match.joining import Join
 from dedup_spark.stages.match.sample import draw
 from dedup_spark.stages.match.survey import Survey, compare_with_shards, summarise
 from dedup_spark.stages.match.survey_task import SurveySettings
 from dedup_spark.stages.match.task import JoinSettings
-from dedup_spark.stages.match.work_items import n_tasks, one_task_per_shard
+from dedup_spark.stages.match.totals import Totals
+from dedup_spark.stages.match.waves import Waves, name_of
+from dedup_spark.stages.match.work_items import one_task_per_shard
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
-from dedup_spark.vocabulary import Method, Metric
+from dedup_spark.vocabulary import Method, Metric, StepName
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         else:
             n_compared = _match_embeddings(run, given, features.select("image_id", "embedding"), by_hash, start)
     run.tables.drop_staged()
+    run.tables.drop_progress(StepName.MATCH)
     run.count(representatives=given.n_unique, asked=n_compared)
 
 
@@ -81,20 +82,22 @@ def _scored(pairs: DataFrame, features: DataFrame) -> DataFrame:
 def _match_embeddings(
     run: Run, given: Inputs, vectors: DataFrame, by_hash: Future[list[DataFrame]], start: Start
 ) -> int:
-    """Survey, choose, join, merge, write, audit. Returns how many images were compared with everything."""
+    """Survey, choose or go on, join, merge, write, audit. Returns how many images were compared with everything."""
     tables, settings = run.tables, run.config.match
     wanted = comparisons_to_make(run, given, vectors)
     surveyed, survey = _survey(run, given)
     guard = PairGuard(given.n_embedded, settings)
     guard.check_survey(survey)
     share = match_share(tables.spark, settings)
-    chosen = _choose_engine(run, given, wanted, survey, share)
+    waves = Waves.open(tables, name_of(given, wanted), settings.min_similarity)
+    chosen = _kept_choice(run, waves, survey, share) or _choose_engine(run, given, wanted, survey, share)
 
     sources = by_hash.result()  # nothing else runs while the join shows its progress
-    joining = JoinSettings.of(tables.root, chosen, settings, share.gpus)
-    profile = share.profile if chosen.engine == "exact_gpu" or chosen.on_gpu else None
-    pairs, totals = join(run, _in_tasks(wanted, chosen), joining, guard, profile)
+    joining = JoinSettings.of(tables.root, chosen, settings, share.gpus, share.cpus)
+    join = Join(run, wanted.items, chosen, joining, share if chosen.needs_gpu else NO_GPU)
+    pairs, totals = join.find(waves, guard)
     faiss_report.say_what_searches_came_to(run, totals)
+    run.note(shard_bytes_read=survey.read_bytes + (totals["read_bytes"] or 0))
     if wanted.known is not None:
         pairs = pairs.unionByName(wanted.known)
     top = neighbours.nearest(pairs, settings.neighbours)
@@ -103,7 +106,7 @@ def _match_embeddings(
     kept = neighbours.with_hamming(neighbours.kept_pairs(pairs, top, settings.min_similarity), given.unique)
     _write_pairs(run, [*sources, kept])
     start(
-        lambda: _write_densities(run, given, top)
+        lambda: _write_densities(run, given, top, wanted.incomplete)
     )  # after the pairs: densities list the images whose pairs are complete
     _audit(run, surveyed, totals, chosen, (survey.n_queries, given.n_embedded))
     return wanted.n_images
@@ -130,19 +133,32 @@ def _choose_engine(run: Run, given: Inputs, wanted: Comparisons, survey: Survey,
         log.warning("match: exact_gpu is left out, though tasks hold GPUs: %s", gpu.exact_unusable)
         run.note(exact_gpu_unusable=gpu.exact_unusable)
     faiss_report.say_whether_faiss_has_a_gpu(run, gpu.faiss_unusable)
+    slots = _slots(run.tables.spark, share)
     choices = engine_choice.predict(
-        survey, wanted.n_comparisons, settings, gpu.exact_ns, gpu.faiss_ns, given.index_type
+        survey, wanted.n_comparisons, settings, gpu.exact_ns, gpu.faiss_ns, given.index_type, slots
     )
     chosen = engine_choice.choose(choices, settings.engine)
     run.note(**engine_choice.notes(choices, chosen, survey))
-    log.info("match: engine %s, about %.1f core-seconds", chosen.engine, chosen.core_seconds)
+    log.info("match: engine %s, about %.1f s by %d tasks at once", chosen.engine, chosen.seconds, chosen.slots)
     return chosen
 
 
-def _in_tasks(wanted: Comparisons, chosen: Choice) -> Comparisons:
-    """The items in as many partitions as their work is worth."""
-    parallelism = wanted.items.sparkSession.sparkContext.defaultParallelism
-    return replace(wanted, items=wanted.items.coalesce(n_tasks(wanted.n_items, chosen.core_seconds, parallelism)))
+def _slots(spark: SparkSession, share: TaskShare) -> Slots:
+    return Slots(spark.sparkContext.defaultParallelism, gpu_tasks_at_once(spark, share), share.cpus)
+
+
+def _kept_choice(run: Run, waves: Waves, survey: Survey, share: TaskShare) -> Choice | None:
+    """The engine of the waves that an interrupted run kept. Where it needs a GPU and there is none, they are deleted:
+    another engine may reach down to another floor."""
+    kept = waves.choice
+    if kept is None:
+        return None
+    if kept.needs_gpu and not share.gpus:
+        log.warning("match: an interrupted run joined by %s, and tasks hold no GPU now: it begins anew", kept.engine)
+        waves.begin_anew()
+        return None
+    run.note(**engine_choice.notes({kept.engine: kept}, kept, survey), items_done_before=waves.totals["n_items"])
+    return kept
 
 
 def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
@@ -153,12 +169,12 @@ def _write_pairs(run: Run, sources: list[DataFrame]) -> None:
     run.count(**{method: n for method, n in seen.items() if n})
 
 
-def _write_densities(run: Run, given: Inputs, top: DataFrame) -> None:
-    densities = neighbours.densities(given.embedded, top)
+def _write_densities(run: Run, given: Inputs, top: DataFrame, incomplete: DataFrame | None = None) -> None:
+    densities = neighbours.densities(given.embedded, top, incomplete)
     run.tables.overwrite(DENSITIES, densities.withColumn("fingerprint", F.lit(given.fingerprint)))
 
 
-def _audit(run: Run, surveyed: DataFrame, totals: dict[str, Any], chosen: Choice, sizes: tuple[int, int]) -> None:
+def _audit(run: Run, surveyed: DataFrame, totals: Totals, chosen: Choice, sizes: tuple[int, int]) -> None:
     """Compare the sample with what was written. `totals` are those of the join; `sizes`: of the sample, of all."""
     tables, settings = run.tables, run.config.match
     compared = audit.compare(surveyed, tables.read(PAIRS), chosen.floor, settings)

@@ -21,7 +21,8 @@ from dedup_spark.kernels.joins.faiss_ivf import FLOAT16_ERROR
 from dedup_spark.kernels.joins.sketches import FIRST_BITS, CosineHistogram, SketchCosts, negatives_of
 from dedup_spark.stages.match.survey_task import GAP_BINS, RANK_BINS, SURVEYED, SurveySettings, survey_shard
 from dedup_spark.stages.match.work_items import FILES
-from dedup_spark.store.shards import index_file_of, read_shard
+from dedup_spark.store.node_files import bytes_read
+from dedup_spark.store.shards import ShardFiles, read_shard
 
 _UNKNOWN_MARGIN = 0.4  # without a pair to measure: SSCD copies at cosine 0.45 are within 0.3 of each other's cells
 
@@ -45,6 +46,7 @@ class Survey:
     ranks: tuple[int, ...] = ()  # vectors by the probes that visit their cell, by RANK_BINS
     faiss_ns: float = math.inf  # per vector that FAISS scans; not measured: never chosen
     faiss_margin: float = FLOAT16_ERROR
+    read_bytes: int = 0  # of shard files
     cells_per_row: float = 0.0  # all cells over the rows of a shard: what choosing the cells costs beside a scan
 
     def neighbours_per_image(self, cosine: float) -> float:
@@ -71,9 +73,10 @@ def compare_with_shards(shard_rows: DataFrame, sample: tuple[Int64, Float16], se
         for shard in (row for batch in batches for row in batch.to_pylist()):
             is_first = shard["shard"] == 0
             searched = settings.faiss_k is not None and (is_first or shard["index_path"])
-            index_file = index_file_of(shard) if searched else None
-            read = read_shard(settings.root, shard["path"], shard["sha256"], index_file)
-            yield from survey_shard(read, *shared.value, settings, times_sketches=is_first)
+            before = bytes_read()
+            read = read_shard(settings.root, ShardFiles.of(shard), with_index=bool(searched))
+            n_bytes = bytes_read() - before
+            yield from survey_shard(read, *shared.value, settings, times_sketches=is_first, read_bytes=n_bytes)
 
     return shard_rows.select("shard", *FILES).mapInArrow(compare, SURVEYED.ddl)
 
@@ -108,6 +111,7 @@ def summarise(surveyed: DataFrame, sample: Float16, min_recall: float) -> Survey
         n_probes=64 if not answer["n"] else math.ceil(2 * answer["max_rank"] if few else answer["rank"]),
         gemm_ns=seconds / max(1, compared),
         costs=_costs(timed),
+        read_bytes=int(sum(r["measured"]["read_bytes"] for r in rows)),
         exploded=any(r["measured"]["exploded"] for r in rows),
         ranks=tuple(totals["ranks"].tolist()),
         faiss_ns=(timed or {}).get("faiss_ns", math.inf),

@@ -56,10 +56,17 @@ class SurveySettings:
 
 
 def survey_shard(
-    shard: Shard, ids: Int64, vectors: Float16, settings: SurveySettings, *, times_sketches: bool = False
+    shard: Shard,
+    ids: Int64,
+    vectors: Float16,
+    settings: SurveySettings,
+    *,
+    times_sketches: bool = False,
+    read_bytes: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of SURVEYED for one shard. The last has counts and times, with `times_sketches` those of sketches and of
-    FAISS, too. Of a shard that was read with its index, rows say how far FAISS's score lies below the cosine."""
+    FAISS, too, and the bytes that were read for the shard. Of a shard that was read with its index, rows say how far
+    FAISS's score lies below the cosine."""
     block, centroids = shard.block, shard.centroids
     queries = _by_cell(ids, vectors, centroids)
     counts = np.zeros(len(COSINE_BINS) - 1, np.int64)
@@ -69,6 +76,7 @@ def survey_shard(
         score_candidates(queries, block, proposed, settings.floor, settings.neighbours, settings.min_similarity)
     )
     measured = {
+        "read_bytes": float(read_bytes),
         "n_compared": float(len(queries) * len(block)),
         "gemm_ns": 1e9 * (time.process_time() - begin) / max(1, len(queries) * len(block)),
     }

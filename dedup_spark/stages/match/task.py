@@ -5,8 +5,9 @@ Memory of a task: two shards, their sketches, and the tiles of `kernels/joins/ba
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,24 +18,26 @@ from pyspark.accumulators import Accumulator
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels.arrays import Float32, Int64
+from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.joins.base import Block, Candidates, ScoredPairs, score_candidates
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.faiss_ivf import SearchCounts
-from dedup_spark.kernels.joins.routed import Routed, home_cosines, routed_join
-from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_block, sketch_join
+from dedup_spark.kernels.joins.routed import Routed, routed_join
+from dedup_spark.kernels.joins.sketch import BlockSketches, sketch_join
 from dedup_spark.kernels.joins.sketches import SketchFilter
-from dedup_spark.stages.match.engine_choice import EXACT, Choice
+from dedup_spark.stages.match.engine_choice import Choice
 from dedup_spark.stages.match.faiss_task import FaissSettings, search_shards
-from dedup_spark.stages.match.gpu import open_device
-from dedup_spark.store.shards import Shard, bounded_cache, index_file_of, read_shard
+from dedup_spark.stages.match.gpu_task import GpuJoin
+from dedup_spark.store.node_files import bytes_read
+from dedup_spark.store.shards import Shard, ShardFiles, bounded_cache, read_shard
 
 JOINED = Columns(
     "image_id_a bigint, image_id_b bigint, similarity float, best_of_a boolean, best_of_b boolean, "
-    "item bigint, n_candidates bigint, overflow boolean, n_full_queries bigint, gave_up_gpu string"
+    "item bigint, n_candidates bigint, overflow boolean, n_full_queries bigint, gave_up_gpu string, read_bytes bigint"
 )
 """Pairs, and after those of each item one row with its number, its candidates, whether it was cut off, and of faiss_ivf
-the queries that had more near images than a search returns, and why it left its GPU."""
+the queries that had more near images than a search returns, and why it left its GPU; and the bytes of shard files that
+were read for it and not for an item before."""
 
 _MIN_ITEM_PAIRS = 1_000_000  # below this no item is cut off: 25 MB of rows
 
@@ -54,9 +57,13 @@ class JoinSettings:
     seed: int
     max_pairs_per_image: int
     gpus_per_task: float = 0.0
+    threads: int = 1
+    """That score candidates of exact_gpu: the cores that its task holds."""
 
     @classmethod
-    def of(cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0) -> Self:
+    def of(
+        cls, root: str, chosen: Choice, settings: MatchSettings, gpus_per_task: float = 0.0, threads: int = 1
+    ) -> Self:
         """Those of the engine chosen. `root`: of the tables."""
         return cls(
             root=root,
@@ -70,6 +77,7 @@ class JoinSettings:
             seed=settings.seed,
             max_pairs_per_image=settings.max_pairs_per_image,
             gpus_per_task=gpus_per_task,
+            threads=threads if chosen.engine == "exact_gpu" else 1,
         )
 
     @property
@@ -82,26 +90,47 @@ def join_items(
     batches: Iterable[pa.RecordBatch], settings: JoinSettings, n_pairs: Accumulator[int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Work items (see work_items.py) to rows of JOINED. `n_pairs` counts as tasks end, for the guard on the driver."""
-    for item in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
-        a, b = _shards_of(item, settings)
-        counts = SearchCounts()
+    items = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    if settings.engine == "exact_gpu":
+        yield from _join_on_gpu(items, settings, n_pairs)
+        return
+    for item in items:
+        a, b, n_bytes = _shards_of(item, settings)
+        end, counts = {"item": item["item"], "read_bytes": n_bytes}, SearchCounts()
         proposed = propose(a, b, settings, counts)
-        yield from _join_item(item["item"], (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
+        yield from _join_item(end, (a.block, b.block if b else None), proposed, settings, n_pairs, counts)
 
 
-def _shards_of(item: dict[str, Any], settings: JoinSettings) -> tuple[Shard, Shard | None]:
-    """The two shards of an item, each read once; None where it joins a shard with itself."""
-    a_file, b_file = ((settings.root, item[f"{side}_path"], item[f"{side}_sha256"]) for side in "ab")
-    a_index, b_index = (index_file_of(item, f"{side}_") if settings.engine == "faiss_ivf" else None for side in "ab")
-    return read_shard(*a_file, a_index), None if a_file == b_file else read_shard(*b_file, b_index)
+def _join_on_gpu(
+    items: Iterator[dict[str, Any]], settings: JoinSettings, n_pairs: Accumulator[int] | None
+) -> Iterator[pa.RecordBatch]:
+    first = next(items, None)
+    if first is None:
+        return  # a task without items need not start PyTorch
+    join = GpuJoin(settings.gpus_per_task, (settings.floor, settings.neighbours, settings.min_similarity))
+    read = functools.partial(_shards_of, settings=settings, read=join.read)
+    for item, (a, b, n_bytes) in join.shards_ahead(itertools.chain([first], items), read):
+        end, blocks = {"item": item["item"], "read_bytes": n_bytes}, (a.block, b.block if b else None)
+        yield from _join_item(end, blocks, join.candidates(*blocks), settings, n_pairs, SearchCounts())
+
+
+def _shards_of(
+    item: dict[str, Any], settings: JoinSettings, read: Callable[..., Shard] = read_shard
+) -> tuple[Shard, Shard | None, int]:
+    """The two shards of an item, each read once, None where it joins a shard with itself; and the bytes read for it."""
+    before = bytes_read()
+    a_files, b_files = (ShardFiles.of(item, f"{side}_") for side in "ab")
+    searched = {"with_index": True} if settings.engine == "faiss_ivf" else {}
+    a = read(settings.root, a_files, **searched)
+    b = None if a_files == b_files else read(settings.root, b_files, **searched)
+    return a, b, bytes_read() - before
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:
-    """Rows that the engine proposes; with `b` None: pairs within `a`. `counts` are those of faiss_ivf."""
+    """Rows that an engine other than exact_gpu proposes; with `b` None: pairs within `a`. `counts`: of faiss_ivf."""
     a_block, b_block = a.block, b.block if b else None
-    if settings.engine in EXACT:
-        device = open_device(settings.gpus_per_task) if settings.engine == "exact_gpu" else None
-        return exact_join(a_block, b_block, settings.lowest, device)
+    if settings.engine == "exact":
+        return exact_join(a_block, b_block, settings.lowest)
     if settings.engine == "faiss_ivf":
         return search_shards(a, b, settings.faiss, settings.gpus_per_task, counts)
     assert settings.sketch_filter is not None
@@ -109,38 +138,35 @@ def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCou
     b_sketched = _sketched(b, settings.sketch_filter, settings.seed) if b else None
     if settings.engine == "sketch":
         return sketch_join(a_sketched, b_sketched, settings.sketch_filter)
-    centroids = (b or a).centroids
-    a_routed = _routed(a_block, a_sketched, centroids)
-    b_routed = _routed(b_block, b_sketched, centroids) if b_block is not None and b_sketched else None
-    return routed_join(a_routed, b_routed, centroids, settings.margin, settings.sketch_filter)
+    a_routed = Routed(a_block, a_sketched, a.home_cosines)
+    b_routed = Routed(b.block, b_sketched, b.home_cosines) if b and b_sketched else None
+    return routed_join(a_routed, b_routed, a.centroids, settings.margin, settings.sketch_filter)
 
 
 @cached(
     bounded_cache(64 << 20, lambda sketched: sketched.first.nbytes + sketched.rest.nbytes),
-    key=lambda shard, sketch_filter, seed: (shard.name, sketch_filter, seed),
+    key=lambda shard, sketch_filter, seed: (shard.root, shard.named, sketch_filter, seed),
 )
 def _sketched(shard: Shard, sketch_filter: SketchFilter, seed: int) -> BlockSketches:
     """Cached, as many items of a worker have the same shards: eight of 65,536 rows at 1,024 bits, 32 at 256."""
-    return sketch_block(shard.block, sketch_filter, seed)
-
-
-def _routed(block: Block, sketched: BlockSketches, centroids: Float32) -> Routed:
-    return Routed(block, sketched, home_cosines(block, centroids))
+    return shard.sketches(sketch_filter, seed)
 
 
 def _join_item(
-    item: int,
+    end: dict[str, Any],
     blocks: tuple[Block, Block | None],
     proposed: Candidates,
     settings: JoinSettings,
     counter: Accumulator[int] | None,
     counts: SearchCounts,
 ) -> Iterator[pa.RecordBatch]:
+    """Pairs, and the row at the end, of which `end` is known before."""
     n_found = n_candidates = 0
     a, b = blocks
     base = a if b is None else b
     allowed = max(_MIN_ITEM_PAIRS, settings.max_pairs_per_image * (len(a) + len(base)))
-    for found in score_candidates(a, b, proposed, settings.floor, settings.neighbours, settings.min_similarity):
+    wanted = settings.floor, settings.neighbours, settings.min_similarity
+    for found in score_candidates(a, b, proposed, *wanted, settings.threads):
         n_found, n_candidates = n_found + len(found.i), n_candidates + found.n_candidates
         if n_found > allowed:
             break
@@ -149,7 +175,7 @@ def _join_item(
     if counter is not None:
         counter.add(n_found)
     of_search = {"n_full_queries": counts.n_full, "gave_up_gpu": counts.gave_up_gpu or None}
-    end = {"item": item, "n_candidates": n_candidates, "overflow": n_found > allowed, **of_search}
+    end |= {"n_candidates": n_candidates, "overflow": n_found > allowed, **of_search}
     yield pa.RecordBatch.from_pylist([end], schema=JOINED.arrow)
 
 

@@ -20,7 +20,7 @@ from dedup_spark.models.registry import TABLE
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.stages.reading.model_choice import settings_of_tasks
 from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, TaskSettings
-from dedup_spark.stages.reading.slices import broadcast_images, in_slice, reading_key, slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, reading_key, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 
@@ -145,7 +145,9 @@ def _set_vectors(run: Run, vectors: DataFrame, model_id: str) -> int:
     is a commit of its own: after a kill the next run goes on with the rows that still wait.
     """
     n = vectors.count()
-    n_slice = broadcast_images(run.config.extract.slice_images, vector_table.dimensions_of(model_id))
+    n_slice = broadcast_images(
+        images_per_slice(run.tables.spark, run.config.extract), vector_table.dimensions_of(model_id)
+    )
     for low, high in slice_bounds(vectors, n, n_slice):
         part = vectors.where(F.col("reading_key").between(low, high)).drop("reading_key")
         run.tables.update(FEATURES, F.broadcast(part), where=in_slice(low, high, "old."))

@@ -60,13 +60,13 @@ def _require_python_knows(settings: TaskSettings) -> None:
 
 
 def inputs_of_tasks(images: DataFrame, settings: TaskSettings, n_images: int) -> DataFrame:
-    """image_id, object_version and the address of about `n_images` rows, in tasks of extract.task_images; lazy
-    but for a count.
+    """image_id, object_version and the address of about `n_images` rows, in tasks of extract.task_images for each of
+    their cores; lazy but for a count.
 
     Where Spark reads them also `content`, and no row for an image that Spark does not give.
     """
     if not is_read_by_spark(settings):
-        return spread_addresses(images, settings.extract.task_images, n_images)
+        return spread_addresses(images, settings.extract.task_images, n_images, settings.share.cpus)
     addressed = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key())
     return spark_bytes.with_content(addressed, settings.source.root, settings.extract.max_object_bytes)
 

@@ -23,6 +23,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.signature import SignatureSettings, input_of_image
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently, require_listed
+from dedup_spark.spark.gpus import TaskShare
 from dedup_spark.spark.python_memory import UNKNOWN, ExecutorMemory
 from dedup_spark.stages.reading.admission import DoesNotFit
 from dedup_spark.stages.reading.budget import COPIES, LARGE_OBJECT_BYTES
@@ -66,6 +67,11 @@ class TaskSettings:
     given_model_id: str | None = None
     """Of the vectors that stand beside the addresses, where a table of the user gives them: then `model` is None."""
     executor: ExecutorMemory = UNKNOWN
+
+    @property
+    def share(self) -> TaskShare:
+        """What each task gets: that of the model, else cores alone."""
+        return self.model.share if self.model else TaskShare(self.task_cpus, 0.0)
 
     @property
     def model_id(self) -> str | None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import functools
 import operator
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from dedup_spark.config import ExtractSettings
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 
 _LOW_BITS = 40  # image_ids of one container share all higher bits: see stages/inventory/step.py
@@ -25,6 +26,7 @@ _MAX_BROADCAST_NUMBERS = 400_000 * _USUAL_DIMENSIONS  # in float16
 _LARGE_BYTES = (16 << 20, 128 << 20)
 """From each of these sizes on a task has an eighth of the images: tasks of 500 then read about 8 GB at most."""
 _FEWER = 8
+_LEAST_IN_SLICE, _IN_SLICE_PER_CORE = 200_000, 2_000
 _IS_IN_CONTAINER = "member IS NOT NULL OR position IS NOT NULL"
 
 
@@ -40,6 +42,15 @@ def reading_key() -> Column:
     is_member = F.expr(_IS_IN_CONTAINER)
     high = F.when(is_member, by_id).otherwise(by_size).bitwiseAND(F.bitwise_not(low))
     return high.bitwiseOR(F.when(is_member, F.lit(0)).otherwise(own_bits)).alias("reading_key")
+
+
+def images_per_slice(spark: SparkSession, extract: ExtractSettings) -> int:
+    """By extract.slice_images; 0: 200,000, or 2,000 for each core where that is more.
+
+    2,000 images keep a core busy for some two minutes. Between two slices cores wait for the last task of one, and then
+    for its commit: on 1,400 cores a slice of 200,000 would take less time than that.
+    """
+    return extract.slice_images or max(_LEAST_IN_SLICE, _IN_SLICE_PER_CORE * spark.sparkContext.defaultParallelism)
 
 
 def slice_bounds(keys: DataFrame, n_images: int, slice_images: int) -> list[tuple[int, int]]:
@@ -67,8 +78,10 @@ def broadcast_images(slice_images: int, n_dimensions: int = _USUAL_DIMENSIONS) -
     return min(slice_images, max(1, _MAX_BROADCAST_NUMBERS // n_dimensions))
 
 
-def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> DataFrame:
-    """The address of each of about `n_images` and its `reading_key`, about `task_images` per partition, fewer if large.
+def spread_addresses(images: DataFrame, task_images: int, n_images: int, cores_per_task: int = 1) -> DataFrame:
+    """The address of each of about `n_images` and its `reading_key`, about `task_images` for each core of a task per
+    partition, fewer if large. So a task that holds a GPU and 14 cores lasts as long as one of a core, and fills the
+    batches of its model.
 
     A partition is a range of keys, of files of one class of size; the largest come first, as they take longest. Within
     it images come in the order that stores read fastest. Only addresses are shuffled, with the `embedding` of each
@@ -77,7 +90,8 @@ def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> Data
     """
     beside = [name for name in images.columns if name == "embedding"]
     address = images.select("image_id", "object_version", *ADDRESS_COLUMNS, reading_key(), *beside)
-    parallelism, n_large = images.sparkSession.sparkContext.defaultParallelism, _count_large(images)
+    parallelism = max(1, images.sparkSession.sparkContext.defaultParallelism // cores_per_task)
+    task_images, n_large = task_images * cores_per_task, _count_large(images)
     if not any(n_large):
         return _in_ranges(address, n_tasks(n_images, task_images, parallelism))
     n_of_class = [max(0, n_images - sum(n_large)), *n_large]
@@ -90,7 +104,8 @@ def spread_addresses(images: DataFrame, task_images: int, n_images: int) -> Data
 
 
 def n_tasks(n_images: int, task_images: int, parallelism: int, size_class: int = 0) -> int:
-    """Tasks for so many images of one class of size, 0 ordinary, 1 and 2 large; at least one per core."""
+    """Tasks for so many images of one class of size, 0 ordinary, 1 and 2 large; at least `parallelism`, which is how
+    many run at once."""
     least = parallelism if size_class == 0 else min(parallelism, n_images)
     return max(least, -(-n_images // max(1, task_images // _FEWER**size_class)))
 

@@ -33,6 +33,7 @@ from dedup_spark.store.views import ViewSettings, create_views, read_view, views
 _MAX_MEMBERS_SHOWN = 12  # two rows on a screen; the rest is in the table
 _MAX_PREFIXES_SHOWN = 50
 _MAX_EXAMPLES_PER_REASON = 3
+_OF_ANOTHER = "copy_of_another_member"
 _MEMBER_COLUMNS = ("uri", "member", "is_keeper", "relation", "similarity", "hamming_bits", "size_bytes")
 _PICTURE_COLUMNS = ("width_px", "height_px", "thumbnail")
 
@@ -88,12 +89,20 @@ def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) 
     """
     order = [F.desc("is_keeper"), F.asc_nulls_last("similarity"), F.desc("hamming_bits"), F.asc("image_id")]
     rank = F.row_number().over(Window.partitionBy("cluster_id").orderBy(order))
-    of_largest = clusters.join(F.broadcast(largest), "cluster_id")
+    of_largest = _told_beside_the_keeper(clusters.join(F.broadcast(largest), "cluster_id"))
     ranked = of_largest.withColumn("rank", rank).where(F.col("rank") <= _MAX_MEMBERS_SHOWN)
     pictures = features.select("image_id", *_PICTURE_COLUMNS)
     return F.broadcast(ranked).join(pictures, "image_id").select(
         "cluster_id", "cluster_size", "removable_bytes", "rank", *_MEMBER_COLUMNS, *_PICTURE_COLUMNS
     )  # fmt: skip
+
+
+def _told_beside_the_keeper(members: DataFrame) -> DataFrame:
+    """Without relation and scores where these are to another keeper than that of the cluster, which is shown beside."""
+    of_cluster = F.max(F.when(F.col("is_keeper"), F.col("image_id"))).over(Window.partitionBy("cluster_id"))
+    is_told = F.col("is_keeper") | (F.col("keeper_image_id") == of_cluster)
+    own = {"relation": F.lit(_OF_ANOTHER), "similarity": F.lit(None), "hamming_bits": F.lit(None)}
+    return members.withColumns({name: F.when(is_told, F.col(name)).otherwise(value) for name, value in own.items()})
 
 
 def _clusters(members: DataFrame) -> tuple[ShownCluster, ...]:

@@ -25,7 +25,7 @@ from dedup_spark.commands.export_index.values import ExportedFile, ExportedIndex
 from dedup_spark.config import load_config
 from dedup_spark.errors import ArtifactError, ConfigError, TableError
 from dedup_spark.kernels.faiss_index import DEFAULT
-from dedup_spark.kernels.vectors import build_shard
+from dedup_spark.kernels.joins.base import Block
 from dedup_spark.stages.index import step as index
 from dedup_spark.store import files, shards
 from dedup_spark.store.runs import Run
@@ -157,13 +157,13 @@ def test_a_task_writes_its_files_to_a_store_and_names_every_vector(tmp_path: Pat
     rng = np.random.default_rng(3)
     centroids = np.eye(4, 16, dtype=np.float32)
     ids = [rng.integers(-(1 << 62), 1 << 62, n) for n in (30, 1, 50)]
-    given = []
+    given, listed = [], (shards.write_centroids(str(tmp_path), "build", centroids), centroids)
     for i, some in enumerate(ids):
         vectors = rng.standard_normal((len(some), 16)).astype(np.float16)
-        shard = build_shard(some, vectors, np.full(len(some), i, np.int32), centroids)
-        _, sha256 = shards.write_shard(str(tmp_path), f"s{i}", shard)
+        block = Block(some, vectors, np.full(len(some), i, np.int32))
+        row = shards.write_shard(str(tmp_path), f"s{i}.faiss", block, listed, seed=1)
         name, first_id = "all.faiss" if merged else f"{i}.faiss", (0, 30, 31)[i]
-        given.append({"file": name, "path": f"s{i}", "sha256": sha256, "first_id": first_id})
+        given.append({"file": name, "first_id": first_id} | {c: row.get(c) for c in shards.ShardFiles._fields})
     batches = [pa.RecordBatch.from_pylist(given, schema=SHARD.arrow)]
     to = f"memory://exports/{tmp_path.name}"
     made = pa.Table.from_batches(export_batches(batches, ExportSettings(str(tmp_path), to)), schema=WRITTEN.arrow)

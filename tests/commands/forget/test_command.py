@@ -25,8 +25,9 @@ from dedup_spark.lookup.finished import finished_run
 from dedup_spark.store import lease
 from dedup_spark.store.delta_sql import newest_commit
 from dedup_spark.store.reader import read_table
-from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, RUNS
+from dedup_spark.store.schema import ALL, CLUSTERS, FEATURES, PAIRS, RUNS
 from dedup_spark.store.tables import Tables
+from dedup_spark.vocabulary import StepName
 
 URIS = ("edits/original.jpg", "photos/coffee.jpg", "broken/truncated.jpg")
 PREFIX = "singles/"
@@ -75,11 +76,13 @@ def leave_copies_everywhere(tables: Tables, lake: Path) -> None:
     features = tables.read(FEATURES)
     features.write.parquet(str(root / "_staging/guest-99990101-000000-abcd/rows"))
     features.write.parquet(str(root / "_staging/run-20200101-000000-abcd/rows"))
-    tables.add_progress("0123456789abcdef", features.select(FEATURES.column_names))
+    tables.add_progress(StepName.EMBED, "0123456789abcdef", features.select(FEATURES.column_names))
+    tables.add_progress(StepName.MATCH, "0123456789abcdef", tables.read(PAIRS))
     data = next(path for path in (root / "features").glob("*.parquet"))
     shutil.copy(data, root / "features/part-00000-of-nobody.parquet")
     (root / "shard_files/killed").mkdir()
-    shutil.copy(next((root / "shard_files").glob("*/*.faiss")), root / "shard_files/killed/shard.faiss")
+    for path in (root / "shard_files").glob("*/shard-*"):
+        shutil.copy(path, root / "shard_files/killed")
     (root / "report/exported.html").write_text(base64.b64encode(features.first()["thumbnail"] or b"").decode() + image)
     told = {"message": f"of {image} the id is {image_id}", "steps": [{"counts": {"read": 3}}], "ids": [image_id, 5]}
     (root / "results/20200101-000000-abcd.json").write_text(json.dumps(told))
@@ -107,7 +110,12 @@ def erased(spark: SparkSession, finished: FinishedRun, tmp_path_factory: pytest.
     before = {table.name: rows(root, table.name) for table in ALL}
     ids = {row["image_id"] for row in before["images"] if is_erased(row["uri"], lake)}
     traces = traces_of(before, ids)
-    assert len(found_in(root, traces)) > 20  # what is looked for is found where it is
+    found = found_in(root, traces)
+    assert len(found) > 20  # what is looked for is found where it is
+    flat = {path.partition(".")[2]: what for path, what in found.items() if path.startswith("shard_files/killed/")}
+    assert {name: "bytes" in what for name, what in flat.items()} == dict.fromkeys(
+        ("faiss", "rows.npy", "vectors.npy"), True
+    )  # vectors in two of them, sketches in the rows
     asked: dict[str, Any] = {"uris": [lake / name for name in URIS], "prefixes": [f"{lake}/{PREFIX}"]}
     dry = api.forget(spark, tables=root, dry_run=True, **asked)
     assert {table.name: rows(root, table.name) for table in ALL} == before

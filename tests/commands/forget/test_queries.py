@@ -167,6 +167,45 @@ def test_a_cluster_that_loses_its_keeper_keeps_its_id_and_proposes_nothing_until
     assert [stay[2][name] for name in not_compared] == [None] * 6
 
 
+def of_another(image_id: int, **facts: Any) -> dict[str, Any]:
+    """A member of the cluster of image 1 whose own keeper is image 2, which stays."""
+    return member(image_id, 2, 50, **facts) | {"is_keeper": False}
+
+
+STAYS = {"relation": "edited_copy", "removal_tier": "edited_copy", "is_removable": False, "freed_bytes": 0}
+MARKED = [
+    member(1, 1, 50), member(2, 1, 50, **STAYS), of_another(4),
+    of_another(3, relation="same_bytes", removal_tier="same_bytes", keeper_distance=0.0, near_distance=0.0,
+               content_hash="bytes of 2"),
+]  # fmt: skip
+"""Image 2 is marked and stays beside 1; 3 is a byte copy of it and 4 a re-encoding."""
+
+
+def test_members_whose_own_keeper_stays_keep_it_and_may_go_for_it() -> None:
+    stay, _ = after(MARKED, 1)
+    assert [n for n, row in stay.items() if row["is_keeper"]] == [2]  # the nearest to the keeper that goes
+    assert (stay[2]["keeper_image_id"], stay[2]["relation"], stay[2]["n_inliers"]) == (2, None, None)
+    for n in (3, 4):
+        before = next(row for row in MARKED if row["image_id"] == n)
+        assert stay[n] == before | {"cluster_size": 3}
+
+
+def test_members_whose_own_keeper_goes_stay_beside_that_of_the_cluster() -> None:
+    stay, gone = after(MARKED, 2)
+    assert gone == {2}
+    assert stay[1]["is_keeper"]
+    for n in (3, 4):
+        assert (stay[n]["keeper_image_id"], stay[n]["relation"], stay[n]["is_removable"]) == (1, "edited_copy", False)
+        assert stay[n]["n_inliers"] is None
+
+
+def test_where_both_keepers_go_nothing_may() -> None:
+    stay, _ = after(MARKED, 1, 2)
+    assert [n for n, row in stay.items() if row["is_keeper"]] == [3]
+    assert not any(row["is_removable"] for row in stay.values())
+    assert stay[4]["keeper_image_id"] == 3
+
+
 def test_a_byte_copy_of_the_new_keeper_is_known_as_such() -> None:
     family = [member(1, 1, 50), member(2, 1, 50, content_hash="equal"), member(3, 1, 50, content_hash="equal")]
     stay, _ = after(family, 1)

@@ -16,9 +16,11 @@ from dedup_spark.commands.plan.forecast import (
     Workload,
     forecast,
     parse_cluster,
+    shards_of,
     total,
 )
 from dedup_spark.errors import ConfigError
+from dedup_spark.store.shards import rows_per_shard
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md"
 PRICES = Prices(0.05, 5.0)
@@ -110,3 +112,28 @@ def test_a_slow_network_bounds_the_reading() -> None:
 @pytest.mark.parametrize("n", [1, 2])
 def test_the_smallest_lakes_have_a_forecast(n: int) -> None:
     assert total(forecast(Workload(n, 100, n, 0), SparkCluster(1, 2), Rates(), PRICES)).hours > 0
+
+
+def test_match_reads_each_shard_once_a_node_and_never_more_than_its_items_ask_for() -> None:
+    lake = Workload(100_000_000, 10**13, 95_000_000, 10**8)
+    for n_nodes in (1, 10, 100):
+        cluster = SparkCluster(n_nodes, 16)
+        shards = shards_of(lake, cluster)
+        assert shards.n_rows == rows_per_shard(lake.n_distinct, cluster.n_cores, 65_536)
+        assert shards.n_shards * shards.n_rows >= lake.n_distinct
+        read = by_engine(forecast(lake, cluster, Rates(), PRICES))["sketch"].read_bytes
+        assert read == n_nodes * shards.n_shards * shards.file_bytes
+    few = replace(lake, n_distinct=10_000)
+    shards = shards_of(few, SparkCluster(100, 16))
+    assert by_engine(forecast(few, SparkCluster(100, 16), Rates(), PRICES))["sketch"].read_bytes == (
+        (shards.n_items + shards.n_shards) * shards.file_bytes
+    )
+
+
+def test_thumbnails_are_paid_for_by_the_pairs_that_are_weighed() -> None:
+    none, some = (
+        by_engine(forecast(replace(LAKE, n_weighed=n), TEN, Rates(), PRICES))["cluster, report"] for n in (0, 100_000)
+    )
+    assert some.core_hours - none.core_hours == pytest.approx((100_000 * 0.011 + 200_000 * 0.02) / HOUR)
+    assert none.read_bytes == 0
+    assert some.read_bytes == pytest.approx(1_000_000 * 12_600)

@@ -135,4 +135,4 @@ def test_the_paper_has_a_table_for_each_cluster() -> None:
         Workload(1000, 10**8, 900, 10), [SparkCluster(2, 4), SparkCluster(3, 16, 1)], Rates(), Prices(0.1, 2.0)
     )
     assert text.count("| step |") == 2
-    assert "**2 nodes of 4 cores**, at $0.1 per core-hour:" in text
+    assert "**1,000 images on 2 nodes of 4 cores**, at $0.1 per core-hour; 1 shard of 1.05 MB, 1 work item:" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import faiss
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from faiss_gpus import Library
 
 from dedup_spark.kernels import vectors
+from dedup_spark.kernels.faiss_index import over_all_cells
 from dedup_spark.kernels.joins import base, exact, faiss_ivf, routed, sketch
 from dedup_spark.kernels.joins.base import Block, Candidates, score_candidates
 from dedup_spark.kernels.joins.faiss_device import FaissGpu, FaissGpuUnusable, open_gpu
@@ -60,7 +62,6 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (
             ("QUERY_TILE", 64),
             ("BASE_TILE", 100),
-            ("_GPU_TILE_ROWS", 90),
             ("_SCORED_ROWS", 33),
             ("_QUERIES", 50),
             ("_GPU_QUERIES", 70),
@@ -74,15 +75,12 @@ B, _ = block(150, 2)
 ONE, NONE = block(1, 3)[0], Block(np.empty(0, np.int64), np.empty((0, 64), np.float16), np.empty(0, np.int32))
 
 
-@pytest.mark.parametrize("device", [None, "cpu"], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("a", "b"), [(A, None), (A, B), (B, A), (ONE, A), (ONE, None), (NONE, A), (A, NONE)])
 @pytest.mark.parametrize("t", [0.3, 0.6])
-def test_the_exact_join_gives_the_pairs_of_brute_force(a: Block, b: Block | None, t: float, device: str | None) -> None:
-    if device:
-        pytest.importorskip("torch")
+def test_the_exact_join_gives_the_pairs_of_brute_force(a: Block, b: Block | None, t: float) -> None:
     expected = near_pairs(a, b, t)
     assert len(expected) > 100 or min(len(a), len(a if b is None else b)) <= 1
-    assert kept(a, b, exact.exact_join(a, b, t, device), t) == expected
+    assert kept(a, b, exact.exact_join(a, b, t), t) == expected
 
 
 def test_a_cosine_exactly_at_the_threshold_is_a_pair() -> None:
@@ -136,8 +134,13 @@ def test_rows_meet_when_either_visits_the_home_of_the_other(a: Block, b: Block |
         assert len(proposed) == (len(a) * (len(a) - 1) // 2 if b is None else len(a) * len(other))
 
 
+def index_of(a: Block, centroids: np.ndarray) -> Any:
+    narrow = vectors.build_shard(a.ids, a.vectors, a.cells, centroids)
+    return over_all_cells(narrow, np.unique(a.cells), centroids)
+
+
 def shard_search(a: Block, on: FaissGpu | None = None) -> ShardSearch:
-    index = vectors.build_shard(a.ids, a.vectors, a.cells, CENTROIDS)
+    index = index_of(a, CENTROIDS)
     return ShardSearch.on(on, a, index) if on else ShardSearch(a, index)
 
 
@@ -209,7 +212,7 @@ def test_queries_and_answers_of_a_search_on_a_gpu_stay_within_bytes(
 
 def test_more_cells_than_a_gpu_visits_are_refused_in_words() -> None:
     many = np.eye(2100, 64, dtype=np.float32)
-    index = vectors.build_shard(A.ids, A.vectors, A.cells, many)
+    index = index_of(A, many)
     search = ShardSearch.on(open_gpu("cuda:0", Library()), A, index)
     assert list(ivf_join(search, None, SearchLimits(2048, 5, 0.5, 0.5)))
     with pytest.raises(FaissGpuUnusable, match="visits at most 2,048 cells on a GPU, not 2,049"):
@@ -263,33 +266,6 @@ def test_of_one_image_in_both_blocks_there_is_no_pair() -> None:
     found = kept(A, same, exact.exact_join(A, same, 0.6), 0.6)
     assert all(A.ids[i] != same.ids[j] for i, j in found)
     assert len(found) == 2 * len(near_pairs(A, None, 0.6))
-
-
-def test_float16_products_lose_no_pair_exactly_at_the_threshold() -> None:
-    """What the margin of the GPU engine is for: rounding puts half of such pairs below."""
-    pytest.importorskip("torch")
-    for t in sorted(vectors.cosines(A.vectors[:50], A.vectors[60:110]).tolist())[::7]:
-        assert kept(A, B, exact.exact_join(A, B, t, "cpu"), t) == near_pairs(A, B, t)
-
-
-def test_a_block_crosses_to_the_device_once_and_leaves_it_with_the_block() -> None:
-    pytest.importorskip("torch")
-    held = len(exact._held)
-    mine = Block(A.ids, A.vectors.copy(), A.cells)
-    for other in (None, B, ONE):
-        list(exact.exact_join(mine, other, 0.6, "cpu"))
-    crossed = exact._held[mine]["cpu"]
-    assert crossed.shape == mine.vectors.shape
-    list(exact.exact_join(mine, B, 0.6, "cpu"))
-    assert exact._held[mine]["cpu"] is crossed
-    assert not np.shares_memory(crossed.numpy(), mine.vectors), "the block's own rows must not be scaled"
-    del mine, crossed
-    assert len(exact._held) <= held + 2  # B and ONE, which this module keeps
-
-
-def test_the_margin_of_float16_covers_the_worst_rounding() -> None:
-    """2^-11 for each of two unit vectors in each direction, and 2^-12 for the product: see its docstring."""
-    assert 2**-10 + 2**-12 < exact._FLOAT16_MARGIN < 2 * (2**-10 + 2**-12)
 
 
 def test_blocks_of_two_models_are_refused() -> None:

@@ -132,7 +132,9 @@ def test_every_representative_is_in_one_shard_in_its_nearest_cell(tables: Tables
         data = file.read_bytes()
         assert (row["size_bytes"], row["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
         assert row["model_id"] == MODEL
-        block = shards.read_shard(tables.root, row["path"], row["sha256"]).block
+        shard = shards.read_shard(tables.root, shards.ShardFiles.of(row))
+        block = shard.block
+        assert np.array_equal(shard.centroids, matrix)
         ids_in, vectors_in = block.ids, block.vectors
         assert row["n_images"] == len(ids_in)
         assert row["n_images"] <= 256
@@ -140,7 +142,7 @@ def test_every_representative_is_in_one_shard_in_its_nearest_cell(tables: Tables
         assert all(centroids[cell]["shard"] <= row["shard"] for cell in row["cells"])
         assert not set(found) & set(ids_in.tolist())
         found |= dict(zip(ids_in.tolist(), vectors_in, strict=True))
-        assert_faiss_finds_each_in_its_cell(file, ids_in, vectors_in, nearest)
+        assert_faiss_finds_each_in_its_cell(file, row["cells"], ids_in, vectors_in, nearest)
     assert set(found) == set(stored)
     assert all(np.array_equal(found[i], stored[i]) for i in stored)
     assert {cell: r["n_images"] for cell, r in centroids.items()} == {
@@ -152,17 +154,18 @@ def test_every_representative_is_in_one_shard_in_its_nearest_cell(tables: Tables
 
 
 def assert_faiss_finds_each_in_its_cell(
-    file: Path, ids: np.ndarray, halves: np.ndarray, nearest: dict[int, int]
+    file: Path, cells: list[int], ids: np.ndarray, halves: np.ndarray, nearest: dict[int, int]
 ) -> None:
-    """With one probe, by FAISS alone: the file is an ordinary IVF index."""
+    """With one probe, by FAISS alone: the file is an ordinary IVF index, whose lists are these cells."""
     opened: Any = faiss.read_index(str(file))
     opened.nprobe = 1
     _, best = opened.search(halves.astype(np.float32), 1)
     vector_of = dict(zip(ids.tolist(), halves.tolist(), strict=True))  # one vector has two ids: either is right
     assert [vector_of[i] for i in best[:, 0].tolist()] == halves.tolist()
-    for cell in {nearest[i] for i in ids.tolist()}:
-        size = opened.invlists.list_size(cell)
-        held = faiss.rev_swig_ptr(opened.invlists.get_ids(cell), size).tolist()
+    assert opened.nlist == len(cells)
+    for number, cell in enumerate(cells):
+        size = opened.invlists.list_size(number)
+        held = faiss.rev_swig_ptr(opened.invlists.get_ids(number), size).tolist()
         assert all(nearest[i] == cell for i in held)
 
 

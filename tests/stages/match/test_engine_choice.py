@@ -11,7 +11,7 @@ from surveys import survey
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.joins.faiss_ivf import SearchLimits
 from dedup_spark.kernels.joins.sketches import CosineHistogram
-from dedup_spark.stages.match.engine_choice import Choice, choose, notes, predict
+from dedup_spark.stages.match.engine_choice import Choice, Slots, choose, notes, predict
 from dedup_spark.stages.match.floors import lowest_floor, raised_floor, sketch_floor
 from dedup_spark.stages.match.survey import Survey
 from dedup_spark.stages.match.survey_task import RANK_BINS
@@ -29,13 +29,37 @@ def test_auto_takes_the_cheapest_engine() -> None:
     assert chosen(margin=3.0) == "sketch"  # every cell would have to be visited
 
 
-def test_a_gpu_is_used_where_it_is_cheaper_for_all_the_cores_that_it_keeps_busy() -> None:
-    def chosen(gpu_ns: float | None) -> str:
-        return choose(predict(survey(), 1e9, SETTINGS, gpu_ns), "auto").engine
+def test_engines_on_gpus_and_on_cores_are_compared_by_when_they_end() -> None:
+    """A GPU with 14 cores, of which one task needs all, or leaves twelve to the others."""
 
-    assert (chosen(0.003 * 8), chosen(16.0), chosen(None)) == ("exact_gpu", "routed", "routed")
-    joining = JoinSettings.of("/t", Choice("exact_gpu", 1.0, 0.3), SETTINGS, gpus_per_task=0.5)
-    assert (joining.engine, joining.floor, joining.gpus_per_task) == ("exact_gpu", 0.3, 0.5)
+    def chosen(gpu_ns: float | None, slots: Slots) -> str:
+        return choose(predict(survey(), 1e12, SETTINGS, gpu_ns, slots=slots), "auto").engine
+
+    a_node, few_gpus = Slots(14, 1, 14), Slots(1400, 1, 14)
+    on_cores = predict(survey(), 1e12, SETTINGS)["routed"].core_seconds / 1e3  # ns per comparison of one core
+    assert chosen(None, a_node) == "routed"
+    assert chosen(on_cores / 14 * 0.8, a_node) == "exact_gpu"
+    assert chosen(on_cores / 14 * 1.2, a_node) == "routed"
+    assert chosen(on_cores * 0.8, Slots(1, 1, 14)) == "exact_gpu"
+    assert chosen(on_cores / 14 * 0.8, few_gpus) == "routed"  # 100 nodes, one of which has a GPU
+    of_both = predict(survey(), 1e12, SETTINGS, 0.01, slots=a_node)
+    assert of_both["exact"].seconds == pytest.approx(of_both["exact"].core_seconds / 14)
+    assert of_both["exact_gpu"].seconds == of_both["exact_gpu"].core_seconds
+
+
+def test_what_exact_gpu_scores_on_the_cores_of_its_task_is_in_its_cost() -> None:
+    measured = survey({0.5: 1_000}, n_compared=100_000)
+    alone, of_ten = (
+        predict(measured, 1e9, SETTINGS, 0.01, slots=Slots(10, 1, n))["exact_gpu"].core_seconds for n in (1, 10)
+    )
+    assert alone == pytest.approx(0.01 + 0.01 * measured.costs.score)
+    assert of_ten == pytest.approx(0.01 + 0.001 * measured.costs.score)
+
+
+def test_the_settings_of_the_join_are_those_of_the_choice() -> None:
+    joining = JoinSettings.of("/t", Choice("exact_gpu", 1.0, 0.3), SETTINGS, gpus_per_task=0.5, threads=7)
+    assert (joining.engine, joining.floor, joining.gpus_per_task, joining.threads) == ("exact_gpu", 0.3, 0.5, 7)
+    assert JoinSettings.of("/t", Choice("exact", 1.0, 0.3), SETTINGS, threads=7).threads == 1
 
 
 def scans(faiss_ns: float = 20.0, probed: float = 0.03, **facts: Any) -> Survey:

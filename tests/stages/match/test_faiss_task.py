@@ -28,6 +28,7 @@ from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.faiss_task import FaissSettings
 from dedup_spark.stages.match.survey_task import RANK_BINS, SurveySettings, survey_shard
 from dedup_spark.stages.match.task import JoinSettings
+from dedup_spark.stages.match.work_items import FILES
 from dedup_spark.store import shards
 
 RNG = np.random.default_rng(21)
@@ -59,8 +60,7 @@ def join(root: Path, k: int, without_gpu: str = "cpu", on_gpu: bool = True) -> l
         FaissSettings(SearchLimits(1, k, 0.45, 0.45), without_gpu, on_gpu), 1, 200, 1.0,
     )  # fmt: skip
     items = [
-        {"item": n} | {f"{side}_{c}": files[which].get(c) for side, which in (("a", a), ("b", b))
-                       for c in ("path", "sha256", "index_path", "index_sha256")}
+        {"item": n} | {f"{side}_{c}": files[which][c] for side, which in (("a", a), ("b", b)) for c in FILES}
         for n, (a, b) in enumerate([(0, 0), (0, 1), (1, 1)])
     ]  # fmt: skip
     batches = list(match_tasks.join_items([pa.RecordBatch.from_pylist(items)], settings))
@@ -173,8 +173,8 @@ def test_a_worker_keeps_copies_of_many_shards_on_its_gpu_and_the_vectors_of_two(
     hold(monkeypatch, library)
     for part in range(5):
         row = write_shards(tmp_path / str(part), IDS, VECTORS, [300])[0]
-        file = row["path"], row["sha256"]
-        shard = shards.read_shard.__wrapped__(str(tmp_path / str(part)), *file, file)
+        named = shards.ShardFiles.of(row)
+        shard = shards.read_shard.__wrapped__(str(tmp_path / str(part)), named, with_index=True)
         blocks.add(shard.block)
         settings = FaissSettings(SearchLimits(1, 0, 0.45, 0.45), on_gpu=True)
         assert list(faiss_task.search_shards(shard, None, settings, 1.0, SearchCounts()))
@@ -191,7 +191,7 @@ def test_a_search_on_the_gpu_is_timed_and_a_gpu_that_is_not_usable_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = write_shards(tmp_path, IDS, VECTORS, [300])
-    shard = shards.read_shard(str(tmp_path), row["path"], row["sha256"], (row["path"], row["sha256"]))
+    shard = shards.read_shard(str(tmp_path), shards.ShardFiles.of(row), with_index=True)
     hold(monkeypatch, Library())
     ns, why = gpu.faiss_on_gpu(shard, 1.0, 0)
     assert why == ""
@@ -206,14 +206,12 @@ def test_a_search_on_the_gpu_is_timed_and_a_gpu_that_is_not_usable_is_named(
 def surveyed(root: Path, index_type: str) -> list[dict[str, Any]]:
     """Rows of the survey of one shard with an index of this type."""
     (row,) = write_shards(root, IDS, VECTORS, [300])
-    file = row["path"], row["sha256"]
     if index_type != "IVF,SQfp16":
-        block = shards.read_shard(str(root), *file).block
+        block = shards.read_shard(str(root), shards.ShardFiles.of(row)).block
         x = block.unit_vectors(slice(None))
-        index = fill_index(train_index(index_type, x[:1], x), block.ids, x, block.cells)
-        _, sha256 = shards.write_shard(str(root), "other.faiss", index)
-        file = "other.faiss", sha256
-    shard = shards.read_shard(str(root), row["path"], row["sha256"], file)
+        index = fill_index(train_index(index_type, x[:1], x), block.ids, x, block.cells, x[:1])
+        row |= {"index_path": "other.faiss", "index_sha256": shards.write_index(str(root), "other.faiss", index)}
+    shard = shards.read_shard(str(root), shards.ShardFiles.of(row), with_index=True)
     settings = SurveySettings(str(root), 0.45, 0.3, 2, 1, faiss_k=0)
     batches = survey_shard(shard, np.array(IDS[:60]), VECTORS[:60].astype("f2"), settings, times_sketches=True)
     return pa.Table.from_batches(list(batches)).to_pylist()

@@ -24,8 +24,7 @@ RNG = np.random.default_rng(8)
 @pytest.fixture
 def shard(tmp_path: Path) -> Shard:
     (row,) = write_shards(tmp_path, random_ids(300, RNG), families([6] * 50, 0.75, RNG), [300])
-    file = row["path"], row["sha256"]
-    return shards.read_shard(str(tmp_path), *file, file)
+    return shards.read_shard(str(tmp_path), shards.ShardFiles.of(row), with_index=True)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fabricated import exact_cosines, families, random_ids, to_bytes, write_shards
+from pyspark.sql import SparkSession
 
 from dedup_spark.config import IndexSettings, MatchSettings
 from dedup_spark.kernels.faiss_index import DEFAULT
@@ -17,6 +18,8 @@ from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.comparisons import n_query_files
 from dedup_spark.stages.match.task import JoinSettings
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store.shards import ShardFiles
 from dedup_spark.vocabulary import Engine
 
 CHANGED = {
@@ -80,6 +83,41 @@ def test_files_of_queries_hold_as_many_bytes_as_a_shard_may(
     assert n_query_files(n_queries, IndexSettings().max_shard_rows, vector_bytes) == n_files
 
 
+@pytest.mark.parametrize(
+    ("neighbours", "min_similarity", "enough"),
+    [(32, 0.45, 16), (32, 0.3, 16), (32, 0.5, 32), (10, 0.45, 10), (0, 0.45, 0)],
+)
+def test_enough_neighbours_are_those_that_density_reads(neighbours: int, min_similarity: float, enough: int) -> None:
+    settings = replace(MatchSettings(), neighbours=neighbours, min_similarity=min_similarity)
+    assert increment.enough_neighbours(settings) == enough
+
+
+@pytest.mark.parametrize(("share_gone", "most_asked"), [(0.015, 0.0), (0.3, 0.02)])
+def test_a_lake_that_lost_some_images_is_not_asked_again(
+    spark: SparkSession, share_gone: float, most_asked: float
+) -> None:
+    """50,000 images with 32 neighbours each. With one lost neighbour for a reason, 38 % would be asked at 1.5 %."""
+    n, k = 50_000, 32
+    rng = np.random.default_rng(21)
+    around = (np.arange(n)[:, None] + np.arange(1, k // 2 + 1)) % n  # each is near the k around it on a ring
+    similarity = rng.uniform(0.2, 0.4, around.shape).astype(np.float32)
+    place = rng.permutation(n)
+    a, b = place[np.repeat(np.arange(n), k // 2)], place[around.ravel()]
+    pairs = pa.table({"image_id_a": np.minimum(a, b), "image_id_b": np.maximum(a, b), "similarity": similarity.ravel()})
+    gone = np.zeros(n, bool)
+    gone[rng.choice(n, round(share_gone * n), replace=False)] = True
+    ids = np.flatnonzero(~gone)
+    embedded = spark.createDataFrame(pa.table({"image_id": ids, "vector_hash": ids}))
+    matched = pa.table({"image_id": ids, "complete_above": np.full(len(ids), 0.2, np.float32),
+                        "n_complete": np.full(len(ids), k, np.int32)})  # fmt: skip
+    old_pairs, held = spark.createDataFrame(pairs), spark.createDataFrame(matched)
+    n_asked = [increment.images_to_compare(embedded, held, old_pairs, enough).count() for enough in (16, k)]
+    assert n_asked[0] <= most_asked * n
+    lost_one = np.zeros(n, bool)
+    lost_one[np.concatenate([a[gone[b]], b[gone[a]]])] = True
+    assert n_asked[1] == (lost_one & ~gone).sum() > 0.3 * n
+
+
 def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:
     """The new images of two parts against old and new, by the same tasks as everything else."""
     rng = np.random.default_rng(5)
@@ -87,12 +125,12 @@ def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) ->
     ids, new = random_ids(60, rng), list(range(20))
     listed = write_shards(tmp_path, ids, vectors, [35, 25])
     rows = [{"part": i % 2, "image_id": ids[i], "embedding": bytes(to_bytes(vectors[i]))} for i in new]
-    settings = increment.FileSettings(str(tmp_path), "queries", (listed[0]["path"], listed[0]["sha256"]))
+    settings = increment.FileSettings(str(tmp_path), "queries", ShardFiles.of(listed[0]).cells, sketch_seed=1)
     batches = [pa.RecordBatch.from_pylist(rows[:7]), pa.RecordBatch.from_pylist(rows[7:])]
     files = pa.Table.from_batches(list(increment._write_batches(batches, settings))).to_pylist()
     assert sum(f["n_images"] for f in files) == 20
     items = [
-        {"item": n, "a_path": q["path"], "a_sha256": q["sha256"], "b_path": s["path"], "b_sha256": s["sha256"]}
+        {"item": n} | {f"a_{c}": q[c] for c in FILES} | {f"b_{c}": s[c] for c in FILES}
         for n, (q, s) in enumerate((q, s) for q in files for s in listed)
     ]
     task = JoinSettings(str(tmp_path), "exact", 0.5, 0.5, 0, None, 0.0, 0, 1, 200)

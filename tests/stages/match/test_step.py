@@ -206,6 +206,64 @@ def test_increments_give_the_pairs_of_one_match(tables: Tables) -> None:
     )  # 20 new, one changed, and those that had one of the six that are gone among their nearest
 
 
+@pytest.mark.slow
+def test_an_image_is_asked_again_when_fewer_than_sixteen_of_its_neighbours_are_left(tables: Tables) -> None:
+    """Families below min_similarity, where only the nearest are kept. What density reads stays that of everything."""
+    rng = np.random.default_rng(16)
+    vectors = np.concatenate([families([45, 20], 0.38, rng), families([45], 0.6, rng), directions(10, rng)])
+    ids = random_ids(len(vectors), rng)
+    asked_with = {i: set() for i in range(len(ids))}
+    states = [set(range(120)) - {3}, set(range(3, 110)), {*range(3, 110)} - set(range(5, 35)), {*range(24, 118)}]
+    asked = []
+    for n, state in enumerate(states):
+        kept = sorted(state)
+        now, cosines = [ids[i] for i in kept], exact_cosines(vectors[kept])
+        embed(tables, now, vectors[kept], [len(kept)])
+        asked.append(run_match(tables, "match.engine=exact", run_id=f"r{n}").counts["asked"])
+        top = nearest(now, cosines, load_config().match.floor_similarity, 32)
+        lists = {r["image_id"]: r["similarities"] for r in rows(tables.root, "densities")}
+        for image_id, similarities in lists.items():
+            true = [cosine for cosine, _ in top[image_id]]
+            assert similarities[:16] == pytest.approx(true[:16], abs=1e-6)
+            near = [cosine for cosine in true if cosine >= 0.45]
+            assert similarities[: len(near)] == pytest.approx(near, abs=1e-6)
+        wanted = {i for i in kept if i not in (states[n - 1] if n else ()) or too_few(asked_with[i], state)}
+        assert asked[n] == len(wanted)
+        by_id = dict(zip(ids, range(len(ids)), strict=True))
+        for i in wanted:
+            asked_with[i] = {by_id[other] for _, other in top[ids[i]]} if len(top[ids[i]]) == 32 else set()
+    assert asked[0] == 119
+    assert asked[1] == 1  # the one that is new: three that are gone are no reason
+    assert asked[2] > 1
+
+
+def too_few(nearest_once: set[int], here: set[int]) -> bool:
+    """Of a full list, as found when the image was last compared with everything."""
+    return bool(nearest_once) and len(nearest_once & here) < 16
+
+
+def test_copies_with_smaller_ids_are_no_reason_to_ask_for_their_originals_again(tables: Tables) -> None:
+    """A folder of the lake was copied. The next full match, and one of tables without a past, find the same groups."""
+    rng = np.random.default_rng(17)
+    vectors = families([6] * 8, 0.8, rng)
+    ids = list(range(1000, 1048))
+    embed(tables, ids, vectors, [48])
+    first = tables.read(FEATURES).withColumn("run_id", F.lit("20261101-020000-aaaa")).toArrow()
+    tables.overwrite(FEATURES, tables.spark.createDataFrame(first, FEATURES.schema))
+    assert run_match(tables, "match.engine=exact").counts["asked"] == 48
+    before = found_pairs(tables)
+    copied = [readable(i - 1000, vectors[i - 1000], phash=far_hash(i), pixel_hash=f"pixels of {i}",
+                       run_id="20261102-020000-aaaa") for i in ids]  # fmt: skip
+    fill(tables, feature_rows=copied)
+    again = run_match(tables, "match.engine=exact", run_id="r2").counts
+    identical = {(i - 1000, i): 1.0 for i in ids}
+    assert again["asked"] == 0
+    assert found_pairs(tables) == before | identical
+    assert {r["image_id"] for r in rows(tables.root, "densities")} == set(ids)
+    assert run_match(tables, "match.engine=exact", run_id="r3", full=True).counts["asked"] == 48
+    assert found_pairs(tables) == before | identical
+
+
 def centroids(tables: Tables, n_cells: int) -> None:
     """As many rows in the table of cells."""
     row = {"n_images": 0, "model_id": MODEL, "centroid": b""}
@@ -258,13 +316,14 @@ def test_all_sources_meet_in_one_table_and_an_explosion_is_stopped_before_it_is_
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"sha256": "0" * 64}, r"shard-00000.faiss has SHA-256 .*dedup-spark index --force"),
+        ({"vectors_sha256": "0" * 64}, r"shard-00000.vectors.npy has SHA-256 .*dedup-spark index --force"),
         pytest.param(
             {"path": "shard_files/gone.faiss"},
-            r"shard_files/gone.faiss is missing; .*dedup-spark index --force",
+            r"shard_files/gone.rows.npy is missing; .*dedup-spark index --force",
             marks=pytest.mark.slow,
         ),
         ({"model_id": "made-up/2"}, rf"hold embeddings of made-up/2, features of {MODEL}; .*dedup-spark index --force"),
+        ({"rows_sha256": None}, r"shard-00000.faiss is of an older version.*dedup-spark index --force"),
         ({"n_images": 2}, r"hold 2 vectors, features 3 .*dedup-spark index --force"),
         ({"built_from": "3:0123456789abcdef"}, r"made of other images than the 3 .*dedup-spark index --force"),
         ({"built_from": None}, r"or by a version that did not store of which.*dedup-spark index --force"),
@@ -292,6 +351,17 @@ def test_an_index_of_as_many_other_images_stops_the_step(tables: Tables) -> None
         ArtifactError, match=r"made of other images than the 6 representatives.*dedup-spark index --force"
     ):
         run_match(tables)
+
+
+def test_the_files_of_the_index_are_read_once_and_their_bytes_are_noted(tables: Tables) -> None:
+    """By all workers of an executor together: by the survey, and by items that meet each shard three times."""
+    ids, vectors = lake(16)
+    embed(tables, ids, vectors, [40, 40, 40])
+    notes = run_match(tables, "match.engine=sketch").notes
+    flat = sum(path.stat().st_size for path in Path(tables.root).glob("shard_files/*/*.npy"))
+    assert notes["shard_bytes_read"] == flat
+    embeddings = vectors.size * 2
+    assert flat < 1.3 * embeddings
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.match import sample, survey_task
 from dedup_spark.stages.match.survey_task import SurveySettings, survey_shard
-from dedup_spark.store.shards import read_shard
+from dedup_spark.store.shards import ShardFiles, read_shard
 
 
 def test_the_survey_counts_neighbours_and_lists_those_above_the_floor(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_survey_counts_neighbours_and_lists_those_above_the_floor(tmp_path: 
         batch
         for row in rows
         for batch in survey_shard(
-            read_shard(str(tmp_path), row["path"], row["sha256"]),
+            read_shard(str(tmp_path), ShardFiles.of(row)),
             np.array(ids)[drawn], vectors[drawn].astype(np.float16), settings, times_sketches=row["shard"] == 0,
         )
     ]  # fmt: skip
@@ -44,7 +44,7 @@ def test_of_an_explosion_the_survey_keeps_the_counts_alone(tmp_path: Path, monke
     one = directions(1, np.random.default_rng(1))
     rows = write_shards(tmp_path, list(range(2000)), np.repeat(one, 2000, 0), [2000])
     settings = SurveySettings(str(tmp_path), 0.45, 0.3, 2, 1)
-    shard = read_shard(str(tmp_path), rows[0]["path"], rows[0]["sha256"])
+    shard = read_shard(str(tmp_path), ShardFiles.of(rows[0]))
     (said,) = survey_shard(shard, np.arange(20), np.repeat(one, 20, 0).astype("f2"), settings)
     row = said.to_pylist()[0]
     assert dict(row["measured"])["exploded"] == 1

@@ -18,7 +18,8 @@ from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.faiss_task import FaissSettings
 from dedup_spark.stages.match.survey_task import SurveySettings, survey_shard
 from dedup_spark.stages.match.task import JoinSettings
-from dedup_spark.store import files, shards
+from dedup_spark.stages.match.work_items import FILES
+from dedup_spark.store import shards
 
 ENGINES = ("exact", "sketch", "routed", "faiss_ivf")
 
@@ -33,12 +34,11 @@ def join_settings(root: Path, engine: str = "exact", **facts: Any) -> JoinSettin
     return JoinSettings(**values | facts)
 
 
-def run_items(rows: list[dict[str, Any]], which: list[tuple[int, int]], settings: JoinSettings) -> pa.Table:
+def run_items(rows: list[dict[str, Any]], pairs: list[tuple[int, int]], settings: JoinSettings) -> pa.Table:
     items = [
-        {"item": n, "a_path": rows[a]["path"], "a_sha256": rows[a]["sha256"], "b_path": rows[b]["path"],
-         "b_sha256": rows[b]["sha256"], "a_index_path": None, "b_index_path": None}
-        for n, (a, b) in enumerate(which)
-    ]  # fmt: skip
+        {"item": n} | {f"{side}_{c}": rows[which][c] for side, which in (("a", a), ("b", b)) for c in FILES}
+        for n, (a, b) in enumerate(pairs)
+    ]
     batches = list(match_tasks.join_items([pa.RecordBatch.from_pylist(items)], settings))
     return pa.Table.from_batches(batches, schema=match_tasks.JOINED.arrow)
 
@@ -64,9 +64,9 @@ def test_orthogonal_vectors_make_no_pair(tmp_path: Path) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each file was read since; nothing is in memory before."""
-    counted, read = Counter[str](), files.read_bytes
-    monkeypatch.setattr(files, "read_bytes", lambda path: (counted.update([Path(path).name]), read(path))[1])
+    """How often each file was opened since; nothing is in memory before."""
+    counted, opened = Counter[str](), shards.local_file
+    monkeypatch.setattr(shards, "local_file", lambda *asked: (counted.update([Path(asked[0]).name]), opened(*asked))[1])
     shards._kept.clear()
     return counted
 
@@ -77,14 +77,15 @@ def test_each_shard_is_read_once_for_all_items_that_it_is_in(tmp_path: Path, rea
     rows = write_shards(tmp_path, random_ids(90, rng), families([3] * 30, 0.8, rng), [50, 40])
     found = run_items(rows, [(0, 0), (0, 1), (1, 1)], join_settings(tmp_path, engine))
     assert found.num_rows > 3
-    assert reads == {"shard-00000.faiss": 1, "shard-00001.faiss": 1}
+    each = [f"shard-0000{n}.{what}.npy" for n in range(2) for what in ("rows", "vectors")]
+    assert reads == {"centroids.npy": 2} | dict.fromkeys(each, 1)
 
 
 def test_the_survey_reads_a_shard_once(tmp_path: Path, reads: Counter[str]) -> None:
     rng = np.random.default_rng(9)
     vectors = families([3] * 20, 0.8, rng)
     (row,) = write_shards(tmp_path, list(range(60)), vectors, [60])
-    shard = shards.read_shard(str(tmp_path), row["path"], row["sha256"])
+    shard = shards.read_shard(str(tmp_path), shards.ShardFiles.of(row))
     settings = SurveySettings(str(tmp_path), 0.45, 0.3, 2, 1)
     assert list(survey_shard(shard, np.arange(20), vectors[:20].astype(np.float16), settings, times_sketches=True))
-    assert reads == {"shard-00000.faiss": 1}
+    assert reads == {"centroids.npy": 1, "shard-00000.rows.npy": 1, "shard-00000.vectors.npy": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from fabricated import images, listed
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from dedup_spark.config import ExtractSettings
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.reading.slices import (
     broadcast_images,
+    images_per_slice,
     in_slice,
     n_tasks,
     reading_key,
@@ -48,6 +51,22 @@ def test_slices_cover_every_key_once_and_are_bounded_also_where_all_sizes_are_eq
     assert all(high + 1 == low for (_, high), (low, _) in itertools.pairwise(bounds))
     keys = [row["reading_key"] for row in found.collect()]
     assert max(sum(low <= key <= high for key in keys) for low, high in bounds) <= 2 * slice_images + 10
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "found"), [(0, 2, 200_000), (0, 1_400, 2_800_000), (20_000, 1_400, 20_000), (7, 2, 7)]
+)
+def test_a_slice_keeps_every_core_busy_unless_its_size_is_set(asked: int, cores: int, found: int) -> None:
+    spark = SimpleNamespace(sparkContext=SimpleNamespace(defaultParallelism=cores))
+    assert images_per_slice(spark, ExtractSettings(slice_images=asked)) == found  # type: ignore[arg-type]
+
+
+def test_a_task_with_several_cores_has_as_many_times_the_images(spark: SparkSession) -> None:
+    lake = lake_of(spark, 600, size_bytes=lambda i: i)
+    sizes = [len(rows) for rows in partitions(spread_addresses(lake, 50, 600, cores_per_task=2)).values()]
+    assert sum(sizes) == 600
+    assert len(sizes) == 6  # 600 / (50 x 2)
+    assert max(sizes) <= 200
 
 
 def partitions(rows: DataFrame) -> dict[int, list[Any]]:
