@@ -24,6 +24,7 @@ import heapq
 import itertools
 import json
 import math
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -31,14 +32,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from deltalake import DeltaTable
 from harness import Table, print_json
 
-from dedup_spark.stages.match.work_items import n_tasks
+from dedup_spark.config import Config
+from dedup_spark.kernels.joins.sketches import SketchFilter
+from dedup_spark.stages.match.engine_choice import Choice
+from dedup_spark.stages.match.task import JoinSettings, join_items
+from dedup_spark.stages.match.work_items import FILES, STRIPE, n_tasks
+from dedup_spark.store.shards import rows_per_shard
 from dedup_spark.vocabulary import RunStatus, StepName
 
 _SHARD_ROWS, _MOST_TASKS = 65_536, 20_000
 """Those of index.max_shard_rows, and of a job of match."""
+_TIMED = 12
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,13 @@ class Outcome:
 
 
 def pairs_of_shards(n: int) -> Iterator[tuple[int, int]]:
-    """The order of `stages/match/work_items.py`: shard a with itself and with those behind it, half way round."""
-    for a in range(n):
-        for step in range(n // 2 + 1):
-            if 2 * step < n or 2 * a < n:
-                yield a, (a + step) % n
+    """The order of `stages/match/work_items.py`: a stripe of shards `a` with one `b` after the other, up and down."""
+    size = min(STRIPE, n)
+    for stripe, column, place in itertools.product(range(-(-n // size)), range(n // 2 + size), range(size)):
+        j = size - 1 - place if column % 2 else place
+        a, step = stripe * size + j, column - j
+        if a < n and 0 <= step <= n // 2 and (2 * step < n or 2 * a < n):
+            yield a, (a + step) % n
 
 
 @dataclass
@@ -213,26 +223,53 @@ class Simulation:
 def work_of(images: float, ns_per_pair: float, vector_bytes: float, machines: Machines) -> Work:
     """Of a lake of so many distinct images; the shards are as many as the step index makes for so many cores."""
     n_cores = machines.nodes * machines.cores
-    rows = min(_SHARD_ROWS, max(4096, math.ceil(images / math.sqrt(32 * n_cores))))
+    rows = rows_per_shard(math.ceil(images), n_cores, _SHARD_ROWS)
     shards = math.ceil(images / rows)
     return Work(shards, rows * vector_bytes, rows * rows * ns_per_pair * 1e-9)
 
 
-def check(folder: Path, cores: int) -> dict[str, float]:
-    """The stage of a real match (tables of `scale.py --keep`), and what the simulation says of it.
+def check(folder: Path) -> dict[str, float]:
+    """The join of a real match (tables of `scale.py --keep`) and what the simulation says of it.
 
-    The seconds of an item are those of the run, its processor time over its items; the simulation adds the rest.
+    Items are timed one by one in this process, as one core joins them; the simulation adds scheduling, variation and
+    the last tasks. Both figures are of this machine.
     """
-    rows = DeltaTable(f"{folder}/tables/runs").to_pyarrow_table().to_pylist()
+    root = f"{folder}/tables"
+    notes = _notes_of_match(root)
+    files = DeltaTable(f"{root}/shards").to_pyarrow_table().sort_by("shard").to_pylist()
+    seconds = [_timed(root, notes, files, *pair) for pair in _sample(len(files))]
+    spread = float(np.std(np.log(seconds)))
+    work = Work(len(files), 0.0, float(np.mean(seconds)), spread)
+    here = Machines(1, notes["join"]["tasks_at_once"], link_bytes=1e12, slow_share=0.0, losses=0.0)
+    simulated, real = Simulation(work, here, 1).run().seconds, notes["join"]["seconds"]
+    return {"item_seconds": work.item_seconds, "items": work.items, "real_seconds": real,
+            "simulated_seconds": simulated, "ratio": simulated / real}  # fmt: skip
+
+
+def _notes_of_match(root: str) -> dict[str, Any]:
+    rows = DeltaTable(f"{root}/runs").to_pyarrow_table().to_pylist()
     marks = [r for r in rows if r["step"] == StepName.MATCH and r["status"] == RunStatus.COMPLETE]
-    joined = json.loads(max(marks, key=lambda r: r["at"])["notes"])["join"]
-    shards = DeltaTable(f"{folder}/tables/shards").to_pyarrow_table(columns=["size_bytes"])["size_bytes"].to_pylist()
-    n_items = len(shards) * (len(shards) + 1) // 2
-    work = Work(len(shards), sum(shards) / len(shards), joined["item_seconds"] / n_items)
-    here = Machines(1, cores, link_bytes=1e9, slow_share=0.0, losses=0.0)
-    simulated = Simulation(work, here, 1).run()
-    return {"real_seconds": joined["seconds"], "simulated_seconds": simulated.seconds,
-            "ratio": simulated.seconds / joined["seconds"]}  # fmt: skip
+    found: dict[str, Any] = json.loads(max(marks, key=lambda r: r["at"])["notes"])
+    return found
+
+
+def _sample(n: int) -> list[tuple[int, int]]:
+    """Pairs of different shards, spread over all of them."""
+    pairs = [(a, b) for a, b in pairs_of_shards(n) if a != b] or [(0, 0)]
+    return pairs[:: max(1, len(pairs) // _TIMED)][:_TIMED]
+
+
+def _timed(root: str, notes: dict[str, Any], files: list[dict[str, Any]], a: int, b: int) -> float:
+    """The seconds of one item, its shards read before."""
+    sketch = SketchFilter(**notes["sketch"]) if notes["sketch"] else None
+    chosen = Choice(notes["engine"], 0.0, notes["floor"], sketch, notes["margin"])
+    settings = JoinSettings.of(root, chosen, Config().match)
+    item = {"item": 0} | {f"{side}_{name}": files[k][name] for side, k in (("a", a), ("b", b)) for name in FILES}
+    batch = pa.RecordBatch.from_pylist([item])
+    list(join_items([batch], settings))
+    begun = time.perf_counter()
+    list(join_items([batch], settings))
+    return time.perf_counter() - begun
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -257,7 +294,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a million images on 4 nodes")
     options = parser.parse_args()
     if options.check:
-        print_json(check(options.check, options.cores))
+        print_json(check(options.check))
         return
     if options.quick:
         options.images, options.nodes = 1e6, 4

@@ -55,10 +55,13 @@ class Join:
 
         The job is stopped as soon as it finds too many pairs, and then gives none. Raises GuardError.
         """
+        begun, before = time.monotonic(), waves.totals["n_items"]
         if waves.choice is None and self._chosen.seconds <= _WAVE_SECONDS:
             joined, found = self._at_once(guard)
         else:
             joined, found = self._in_waves(waves, guard)
+        seconds, n_joined = time.monotonic() - begun, found["n_items"] - before
+        self._run.note(join={"seconds": round(seconds, 3), "items": n_joined, "tasks_at_once": self._chosen.slots})
         guard.check_found(found["n_near"], found["is_cut_off"])
         if found["n_items"] != self._items.n_items:
             raise TableError(
