@@ -55,7 +55,7 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
     known = increment.still_valid(old_pairs, matched).withColumns({"best_of_a": F.lit(True), "best_of_b": F.lit(True)})
     known = known.select(*neighbours.JOINED_PAIR, "engine")
     incomplete = increment.incomplete_lists(matched, ids, settings.min_similarity)
-    items = WorkItems(files, given.shard_rows, n_files, given.n_shards)
+    items = WorkItems(files, given.shard_rows, n_files if n_to_compare else 0, given.n_shards)
     return Comparisons(name, items, n_to_compare, float(n_to_compare) * given.n_embedded, known, incomplete)
 
 

@@ -109,11 +109,11 @@ class Join:
 
     def _about(self, n_numbers: int) -> int:
         """Items with so many numbers."""
-        return math.ceil(self._items.n_items * n_numbers / self._items.n_numbers)
+        return math.ceil(self._items.n_items * n_numbers / max(1, self._items.n_numbers))  # a night may ask nothing
 
     def _joined(self, low: int, high: int) -> DataFrame:
         """JOINED of the items with numbers from `low` to `high` - 1, in as many partitions as their work is worth."""
-        core_seconds = self._chosen.core_seconds * (high - low) / self._items.n_numbers
+        core_seconds = self._chosen.core_seconds * (high - low) / max(1, self._items.n_numbers)
         items = self._items.between(low, high).coalesce(
             n_tasks(self._about(high - low), core_seconds, self._chosen.slots)
         )

@@ -100,7 +100,7 @@ def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) 
 def _told_beside_the_keeper(members: DataFrame) -> DataFrame:
     """Without relation and scores where these are to another keeper than that of the cluster, which is shown beside."""
     of_cluster = F.max(F.when(F.col("is_keeper"), F.col("image_id"))).over(Window.partitionBy("cluster_id"))
-    is_told = F.col("is_keeper") | (F.col("keeper_image_id") == of_cluster)
+    is_told = F.col("is_keeper") | F.coalesce(F.col("keeper_image_id") == of_cluster, F.lit(True))
     own = {"relation": F.lit(_OF_ANOTHER), "similarity": F.lit(None), "hamming_bits": F.lit(None)}
     return members.withColumns({name: F.when(is_told, F.col(name)).otherwise(value) for name, value in own.items()})
 
