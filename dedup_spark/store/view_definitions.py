@@ -172,7 +172,8 @@ SELECT CASE WHEN decided_by = '{DecidedBy.PHASH}' THEN least(hamming_bits / {_PH
          CASE WHEN distance_unit IS NULL THEN 'of an older version: unknown until the next run' END,
          CASE WHEN decided_by = '{DecidedBy.COSINE}' AND n_inliers IS NOT NULL
               THEN 'the thumbnails show too little to compare'
-              WHEN n_inliers = 0 THEN 'the thumbnails do not fit each other'
+              WHEN n_inliers = 0 AND agreement IS NULL THEN 'the thumbnails do not fit each other'
+              WHEN n_inliers = 0 THEN NULL
               WHEN n_inliers < {_FEW_INLIERS} THEN 'few keypoints fit' END,
          CASE WHEN NOT is_direct THEN 'joined through other members' END,
          CASE WHEN distance_unit = '{DistanceUnit.SIMILARITY}' THEN 'by the cosine alone'
