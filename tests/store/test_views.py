@@ -101,17 +101,20 @@ def test_a_low_cosine_is_no_doubt_and_what_was_not_looked_at_is_named(tables: Ta
         copy | {"image_id": 4, "similarity": 0.8, "copy_probability": 0.3, "decided_by": "geometry", "n_inliers": 7,
                 "contested": 0.2, "is_direct": False},
         copy | {"image_id": 5, "similarity": 0.9, "copy_probability": 0.6, "decided_by": "geometry", "n_inliers": 0},
+        copy | {"image_id": 6, "similarity": 0.9, "copy_probability": 0.9, "decided_by": "geometry", "n_inliers": 0,
+                "agreement": 0.98},  # laid over each other as they are
     ]  # fmt: skip
     copies = [row | {"keeper_distance": 1 - row["copy_probability"]} for row in copies]
     append(tables, CLUSTERS, [kept | {"image_id": 1, "keeper_distance": 0.0}, *copies])
-    append(tables, IMAGES, [image_row(i, LAKE, f"{LAKE}/{i}.jpg", None, 10) for i in range(1, 6)])
+    append(tables, IMAGES, [image_row(i, LAKE, f"{LAKE}/{i}.jpg", None, 10) for i in range(1, 7)])
     append(tables, RUNS, [listing_row(LAKE)])
     found = {row["image_id"]: row["doubts"] for row in read_view(tables, DOUBTFUL_FIRST).collect()}
-    assert list(found) == [4, 3, 5, 2]
+    assert list(found) == [4, 3, 5, 6, 2]
     assert found == {
         4: "may be two pictures in one frame; few keypoints fit; joined through other members",
         3: "the thumbnails were not aligned; joined through other members",
         5: "the thumbnails do not fit each other",
+        6: "",
         2: "",
     }
 
