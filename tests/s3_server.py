@@ -128,9 +128,15 @@ def s3_of_this_process(log: Path) -> Iterator[S3Server]:
         for name, value in s3.environment.items():
             patch.setenv(name, value)
         patch.setitem(fsspec.config.conf, "s3", {"endpoint_url": s3.endpoint})  # fsspec was imported before
+        forget_filesystems()
         yield s3
-        addresses.open_for_reading.cache_clear()
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_filesystems()
+
+
+def forget_filesystems() -> None:
+    """Whoever opens a store next finds its endpoint anew: what this process keeps may be of a server that has ended."""
+    addresses.open_for_reading.cache_clear()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @contextmanager

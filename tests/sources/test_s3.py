@@ -19,14 +19,14 @@ import pytest
 from listings import ODD_NAME, InThisProcess, address_of, listed
 from PIL import Image
 from pyspark.sql import SparkSession
-from s3_server import Fault, S3Server, s3_of_this_process, s3_of_workers
+from s3_server import Fault, S3Server, forget_filesystems, s3_of_this_process, s3_of_workers
 from table_contents import rows as rows_of
 
 from dedup_spark import pipeline
 from dedup_spark.config import InventorySettings, load_config
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources import addresses, fetching, pacing, patience
+from dedup_spark.sources import fetching, pacing, patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.sources.folder import FolderSource
@@ -275,8 +275,7 @@ def test_a_token_that_was_renewed_meanwhile_is_found(
     hand_out("second")
     assert fetch_patiently(source, Address("s3://lake/photos/0/2.jpg"), 60, 2**20) == (b"photo 2", 1)
     assert fetch_patiently(source, Address("s3://lake/photos/0/3.jpg"), 60, 2**20) == (b"photo 3", 0)
-    addresses.open_for_reading.cache_clear()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_filesystems()
 
 
 def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(
@@ -284,11 +283,11 @@ def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(
 ) -> None:
     impatient = {"endpoint_url": s3.endpoint, "config_kwargs": {"read_timeout": 0.3}}
     monkeypatch.setitem(fsspec.config.conf, "s3", impatient)
-    addresses.open_for_reading.cache_clear()
+    forget_filesystems()
     s3.faults.append(Fault("/0/5.jpg", delay_seconds=1.5, times=2))
     source = open_lake("s3://lake/photos")
     assert fetch_patiently(source, Address("s3://lake/photos/0/5.jpg"), 60, 2**20) == (b"photo 5", 2)
-    addresses.open_for_reading.cache_clear()
+    forget_filesystems()
 
 
 def test_an_object_is_read_by_one_request(s3: S3Server) -> None:

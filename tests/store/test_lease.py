@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,15 +31,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def
 
 
 @pytest.fixture(params=["disk", "S3"])
-def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A place for tables that nobody has written to."""
     if request.param == "disk":
-        return str(tmp_path / "tables")
-    server: S3Server = request.getfixturevalue("s3")
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": server.endpoint})
-    return f"s3://tables/{tmp_path.name}"
+        yield str(tmp_path / "tables")
+    else:
+        server: S3Server = request.getfixturevalue("s3")
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": server.endpoint})
+        yield f"s3://tables/{tmp_path.name}"
+    lease.release_all()  # a heartbeat would go on after the server has ended
 
 
 def take(root: str, run_id: str = "night", **options: bool) -> lease.Lease:

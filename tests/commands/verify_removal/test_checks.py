@@ -13,7 +13,7 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
-from s3_server import Fault, S3Server, running_s3_server
+from s3_server import Fault, S3Server, forget_filesystems, running_s3_server
 
 from dedup_spark.commands.verify_removal.checks import (
     IN_A_CONTAINER,
@@ -37,8 +37,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         patch.setitem(fsspec.config.conf, "s3", once)
         patch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
         server.put("lake", dict.fromkeys(KEYS, b"a picture"))
+        forget_filesystems()
         yield server
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
+    forget_filesystems()
 
 
 def stored(s3: S3Server, key: str, **changes: Any) -> dict[str, Any]:

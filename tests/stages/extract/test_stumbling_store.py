@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyspark.sql import SparkSession
-from s3_server import Fault, S3Server, s3_of_this_process, s3_of_workers
+from s3_server import Fault, S3Server, forget_filesystems, s3_of_this_process, s3_of_workers
 from table_contents import counts_of, rows
 
 from dedup_spark.config import load_config
 from dedup_spark.errors import GuardError
 from dedup_spark.pipeline import find_step, run_step
-from dedup_spark.sources import addresses
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
@@ -124,27 +123,23 @@ def test_tokens_that_expire_in_the_middle_lose_no_image(
         key = "aws_access_key_id = testing\naws_secret_access_key = testing\n"
         (tmp_path / "credentials").write_text(f"[default]\n{key}aws_session_token = {token}\n")
 
-    def forget() -> None:
-        addresses.open_for_reading.cache_clear()
-        addresses.fsspec.get_filesystem_class("s3").clear_instance_cache()
-
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
         monkeypatch.delitem(spark.sparkContext.environment, name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     spark.sparkContext.environment["AWS_SHARED_CREDENTIALS_FILE"] = str(tmp_path / "credentials")
     hand_out("first")
-    forget()
+    forget_filesystems()
     for n in range(10, 40):  # expired for what is read later
         s3.faults.append(Fault(f"/{n}.png", status=400, code="ExpiredToken", token="first", times=10**6))
     with pytest.raises(GuardError, match="expired_credentials 30"):
         run_of(tables)
     assert outcomes(tables) == {None: 10, "expired_credentials": 30}
     hand_out("second")
-    forget()
+    forget_filesystems()
     run_of(tables)
     assert outcomes(tables) == {None: N_IMAGES}
-    forget()
+    forget_filesystems()
 
 
 @pytest.mark.slow
