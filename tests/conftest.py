@@ -38,9 +38,10 @@ _LONG_WITHOUT_SPARK = ("kernels/", "models/", "sources/", "stages/reading/test_d
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start Spark, so that the others can be run alone.
+    """Mark the tests that start Spark, so that the others can be run alone, and order the files.
 
-    Files with such tests come first, so that processes that share the tests have short ones left at the end.
+    Files with such tests come first, so that processes that share the tests have short ones left at the end. One file
+    that needs the finished run is the first, and the others are the last of those: nobody waits until it is made.
     """
     here = Path(__file__).parent
     for item in items:
@@ -49,7 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if starts_its_own or "spark" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.starts_spark)
     long = {item.path for item in items if item.get_closest_marker("starts_spark")}
-    items.sort(key=lambda item: item.path not in long)
+    reading = {item.path: None for item in items if "finished_root" in getattr(item, "fixturenames", ())}
+    first = [*reading][:1]
+
+    def place(item: pytest.Item) -> tuple[bool, bool, bool]:
+        return item.path not in first, item.path not in long, item.path in reading
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +122,7 @@ def _start(scratch: Path) -> SparkSession:
             "spark.driver.extraJavaOptions",
             "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
         )
+        .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.adaptive.enabled", "false")
         .config("spark.databricks.delta.stats.collect", "false")
         .config("spark.sql.codegen.wholeStage", "false")

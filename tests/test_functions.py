@@ -162,6 +162,7 @@ def test_cosine_takes_stored_vectors_and_arrays_and_refuses_two_lengths(spark: S
         spark.sql(f"SELECT cosine({half}, array(1.0, 0.5))").collect()
 
 
+@pytest.mark.slow
 def test_a_wrong_model_is_said_in_the_error_of_the_query(spark: SparkSession, files: DataFrame) -> None:
     with pytest.raises(PythonException, match=r"extract\.embedding must be one of sscd"):
         spark.sql("SELECT embed(content, 'ssdc') FROM files").collect()

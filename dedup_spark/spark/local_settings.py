@@ -44,6 +44,8 @@ _LAPTOP = {
     "spark.sql.codegen.cache.maxEntries": _KEPT_CLASSES,
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
+    # Else each function of a column (F.col) is five calls to the JVM, by which Spark's errors name a line of ours.
+    "spark.python.sql.dataFrameDebugging.enabled": "false",
     # Python workers do not import from the current folder, where the files of a lake may lie.
     "spark.executorEnv.PYTHONSAFEPATH": "1",
     **DELTA_SETTINGS,

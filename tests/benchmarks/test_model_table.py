@@ -24,6 +24,7 @@ def trunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sscd_trunk(tmp_path_factory.mktemp("trunk") / "trunk.pth")
 
 
+@pytest.mark.slow
 def test_the_convolutions_are_sscds_under_mean_pooling_and_without_a_head(trunk: Path) -> None:
     settings = registry.resolve(ExtractSettings(embedding="resnet50", weights=str(trunk)), on_gpu=False, threads=1)
     network = torch_resnet._from_folded(resnet_weights(dequantised(installed_weights("sscd").read_bytes())))

@@ -33,6 +33,7 @@ def _files(folder: Path) -> dict[str, tuple[str, float]]:
     }
 
 
+@pytest.mark.slow
 def test_demo_lake_is_the_same_bytes_each_time(lake: DemoLake, tmp_path: Path) -> None:
     again = build_demo_lake(tmp_path / "not" / "there yet")
     assert again.groups == lake.groups

@@ -117,6 +117,7 @@ print(sum(after - before.get(task, 0) > 10 for task, after in ticks().items()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_more_threads_work_than_the_task_has_cores(runtime: str, threads: int) -> None:

@@ -28,6 +28,7 @@ def vectors(file: Path, **changes: object) -> np.ndarray:
     return registry.load(registry.resolve(extract, on_gpu=False, threads=1)).embed(sample_images())
 
 
+@pytest.mark.slow
 def test_the_graph_gives_the_vectors_of_the_file_and_its_settings_are_printed(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -324,6 +324,7 @@ def test_the_images_of_a_tar_file_are_found_without_reading_them(s3: S3Server, o
     assert source.fetch(address_of(rows[3])) == bytes([3]) * 3 * 2**20
 
 
+@pytest.mark.slow
 def test_a_fault_while_a_tar_file_is_listed_fails_the_task(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_LISTING_PATIENCE_SECONDS", 0.0)
     s3.put("bad-shards", {"0.tar": b"\0" * 10_240})

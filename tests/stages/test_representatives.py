@@ -60,6 +60,7 @@ def test_the_first_that_a_run_read_stands_for_its_picture_in_every_step(
     assert others == {image_id for image_id, _, _ in rows} - set(first.values())
 
 
+@pytest.mark.slow
 def test_commands_name_the_same_image_in_both_engines(tables: Tables, rows: list[tuple[int, int, str | None]]) -> None:
     first, ids = first_of(rows), [image_id for image_id, _, _ in rows]
     wanted = {image_id: first[picture] for image_id, picture, _ in rows}

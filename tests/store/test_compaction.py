@@ -52,6 +52,7 @@ def test_small_files_are_put_together_and_no_row_changes(tables: Tables) -> None
     assert tables.version(FEATURES) == version
 
 
+@pytest.mark.slow
 def test_what_was_put_together_is_not_written_again(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten nights: each writes what it added, and no more than one file of the nights before."""
     small = 40_000
@@ -126,6 +127,7 @@ class _InTenDays(datetime):
         return datetime.now(tz) + timedelta(days=10)
 
 
+@pytest.mark.slow
 def test_a_vacuum_keeps_what_look_ups_read_however_old_it_is(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that is ten days ahead the version was replaced ten days ago, and its files would go."""
     fill(tables, feature_rows=[readable(1)])

@@ -71,6 +71,7 @@ def test_nothing_of_a_deleted_row_is_left_in_data_change_data_and_log(tables: Ta
     assert sorted(row["image_id"] for row in tables.read(IMAGES).collect()) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_properties_of_a_table_survive_a_kill(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     with_a_past(tables)
     name = tables.sql_source(IMAGES)
@@ -91,6 +92,7 @@ def test_the_properties_of_a_table_survive_a_kill(tables: Tables, monkeypatch: p
     assert ids(Path(tables.root)) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["_delete_unnamed", "_shorten_log"])
 def test_whoever_writes_next_gives_a_table_its_own_properties_back(
     part: str, tables: Tables, monkeypatch: pytest.MonkeyPatch
@@ -113,6 +115,7 @@ def test_whoever_writes_next_gives_a_table_its_own_properties_back(
     assert not (Path(tables.root) / "_forgotten/erasing").exists()
 
 
+@pytest.mark.slow
 def test_a_commit_that_was_begun_before_fails_and_leaves_nothing(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_a_commit_that_was_begun_before_fails_and_leaves_nothing(
     assert order.index("ALTER") < order.index("VACUUM")
 
 
+@pytest.mark.slow
 def test_files_that_look_newer_than_now_go_as_soon_as_the_clock_has_come_so_far(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +151,7 @@ def test_files_that_look_newer_than_now_go_as_soon_as_the_clock_has_come_so_far(
     assert found_in(root / "images", TRACES) == {}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_not_written_is_told_and_nothing_of_the_log_goes(
     tables: Tables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +174,7 @@ def test_a_log_that_a_catalog_keeps_stays_and_the_files_of_older_versions_go(tab
     assert f"{0:020}.json" in {path.name for path in (root / "images/_delta_log").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_table_with_checkpoints_of_the_newer_kind_gets_a_classic_one_for_the_time(tables: Tables) -> None:
     root = with_a_past(tables)
     name = tables.sql_source(IMAGES)

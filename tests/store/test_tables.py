@@ -146,6 +146,7 @@ def joins_of(spark: SparkSession, write: Callable[[], object], column: str) -> s
     return {kind for plan in plans for kind in re.findall(r"\b\w+Join\b", plan)}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broadcasts_if_told")
 @pytest.mark.parametrize("is_told", [True, False])
 def test_an_update_shuffles_no_row_of_the_table_where_its_rows_are_broadcast(tables: Tables, is_told: bool) -> None:
@@ -158,6 +159,7 @@ def test_an_update_shuffles_no_row_of_the_table_where_its_rows_are_broadcast(tab
     assert stored(tables) == as_tuples(pair(1, 2), pair(1, 3, hamming_bits=6))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broadcasts_if_told")
 def test_deleting_progress_shuffles_no_row_of_it(tables: Tables) -> None:
     rows_of_work = local_relation(tables.spark, [(i, i * i) for i in range(20)], "item int, n_found int")

@@ -62,6 +62,7 @@ def labels_of(*more: tuple[str, str, bool]) -> Labels:
     return Labels("labels.csv", a, b, np.array(is_copy), False, 3)
 
 
+@pytest.mark.slow
 def test_a_prior_and_a_cut_are_fitted_and_measured_on_other_pictures(matched: Tables) -> None:
     asked = labels_of(("gone.jpg", "1.jpg", True), ("300.jpg", "1.jpg", False), ("301.jpg", "0.jpg", True))
     run = Run(matched, CONFIG, LAKE, "r1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import cv2
+import pytest
 from fabricated import fill, frame, readable
 from photos import framed, photo, reencoded, rotated
 from pyspark.sql import DataFrame
@@ -38,6 +39,7 @@ def shown(tables: Tables, *ids: int) -> dict[int, int]:
     return {row["image_id"]: row["cluster_id"] for row in found}
 
 
+@pytest.mark.slow
 def test_without_clusters_thumbnails_say_which_images_show_one_picture(tables: Tables) -> None:
     """All cosines are equal, so they say nothing; the pictures in one frame are others."""
     jpegs = {i: bytearray(cv2.imencode(".jpg", grey)[1].tobytes()) for i, grey in PICTURES.items()}

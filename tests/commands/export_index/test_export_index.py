@@ -132,6 +132,7 @@ def test_places_where_an_export_would_do_harm_are_refused(indexed: Indexed, tmp_
             command.export_index(tables, to)
 
 
+@pytest.mark.slow
 def test_an_index_that_is_missing_stale_or_too_large_for_one_file_is_refused(
     indexed: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def mark(run_id: str, lake: str, **more: Any) -> dict[str, Any]:
     return {"run_id": run_id, "step": "run", "status": "complete", "at": AT, "lake": lake} | more
 
 
+@pytest.mark.slow
 def test_rows_and_texts_go_and_what_is_of_others_stays(
     tables: Tables, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -239,6 +239,7 @@ def test_a_row_of_clusters_says_which_versions_it_was_made_of(going: dict[int, d
     assert f" results {RESULTS_VERSION}" in row["versions"]
 
 
+@pytest.mark.slow
 def test_members_of_old_facts_are_counted_and_said(tables: Tables, caplog: pytest.LogCaptureFixture) -> None:
     fill(tables, map(listed, (1, 2)), (readable(i, None, phash=0, signature_version="1/x") for i in (1, 2)))
     append_pairs(tables, [(1, 2, "phash", None, 0)])

@@ -77,5 +77,6 @@ def look_alikes(tables: Tables) -> Tables:
     return tables
 
 
+@pytest.mark.slow
 def test_films_with_one_opening_are_apart_though_both_look_like_their_still(look_alikes: Tables) -> None:
     assert groups_of(run_cluster(look_alikes)) == [[1, 2, 4, 5]]

@@ -130,6 +130,7 @@ def test_a_copy_goes_by_default_where_nothing_is_lost_with_it(one_picture: Table
     assert members[3]["reason"].startswith("the keeper re-encoded or resized: ")
 
 
+@pytest.mark.slow
 def test_the_query_that_checks_the_promise_finds_nothing_against_it(one_picture: Tables) -> None:
     run_cluster(one_picture, ORDER)
     told = re.search(r"```sql\n(SELECT count\(\*\) AS members.*?)```", DECISIONS.read_text(), re.DOTALL)

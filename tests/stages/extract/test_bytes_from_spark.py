@@ -64,6 +64,7 @@ def test_a_lake_that_python_cannot_open_gives_the_rows_of_the_present_way(
     assert counts_of(tables.root, "extract")["read"] == len(known)
 
 
+@pytest.mark.slow
 def test_what_changed_since_the_listing_is_a_row_with_its_reason(tables: Tables, tmp_path: Path) -> None:
     folder = tmp_path / "lake"
     folder.mkdir()
@@ -88,6 +89,7 @@ def test_what_changed_since_the_listing_is_a_row_with_its_reason(tables: Tables,
     assert by_name(tables.root, lake)["gone.jpg"]["reject_reason"] == "not_an_image"
 
 
+@pytest.mark.slow
 def test_what_failed_once_is_read_again_in_the_same_slice(
     tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_spark_reads_only_what_spark_has_listed() -> None:
     assert load_config(None, ["extract.bytes_from=spark", "inventory.source=binary_file"])
 
 
+@pytest.mark.slow
 def test_fsspec_can_still_be_asked_for(tables: Tables, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "a.jpg").write_bytes(b"a")

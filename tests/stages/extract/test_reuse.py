@@ -212,6 +212,7 @@ def require_few_passes(counts: dict[str, int], tables: Tables) -> None:
     assert N_DISTINCT <= counts["forward_passes"] <= N_DISTINCT + n_borders
 
 
+@pytest.mark.slow
 def test_a_lake_of_copies_has_a_pass_per_picture_and_the_rows_of_a_pass_each(
     lake: Path, listed_twice: tuple[Tables, Tables]
 ) -> None:

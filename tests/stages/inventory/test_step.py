@@ -557,6 +557,7 @@ def listed_at(tables: Tables) -> datetime:
     return datetime.fromisoformat(json.loads(notes)["listed_at"])
 
 
+@pytest.mark.slow
 def test_images_of_a_lake_that_nobody_lists_any_more_belong_to_the_one_that_lists_them(
     tables: Tables, lake: Path
 ) -> None:
@@ -626,6 +627,7 @@ def test_a_step_killed_between_two_writes_is_finished_by_the_next(
     assert rows(tables.root, "tombstones") == []
 
 
+@pytest.mark.slow
 def test_tombstones_are_deleted_after_days_of_grace_and_those_that_stay_keep_their_ids(
     tables: Tables, lake: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_enough_neighbours_are_those_that_density_reads(neighbours: int, min_sim
     assert increment.enough_neighbours(settings) == enough
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share_gone", "most_asked"), [(0.015, 0.0), (0.3, 0.02)])
 def test_a_lake_that_lost_some_images_is_not_asked_again(
     spark: SparkSession, share_gone: float, most_asked: float

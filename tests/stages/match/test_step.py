@@ -159,6 +159,7 @@ def test_faiss_finds_the_pairs_above_min_similarity_its_probes_do_not_reach_for_
     assert {r["engine"] for r in pair_rows(tables)} == {"faiss_ivf"}
 
 
+@pytest.mark.slow
 def test_what_a_bad_engine_missed_is_listed(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """A radius made far too small, on executors and driver alike."""
     ids, vectors = lake(12)
@@ -242,6 +243,7 @@ def too_few(nearest_once: set[int], here: set[int]) -> bool:
     return bool(nearest_once) and len(nearest_once & here) < 16
 
 
+@pytest.mark.slow
 def test_copies_with_smaller_ids_are_no_reason_to_ask_for_their_originals_again(tables: Tables) -> None:
     """A folder of the lake was copied. The next full match, and one of tables without a past, find the same groups."""
     rng = np.random.default_rng(17)
@@ -270,6 +272,7 @@ def centroids(tables: Tables, n_cells: int) -> None:
     tables.overwrite(CENTROIDS, frame(tables.spark, CENTROIDS.schema, [row | {"cell": i} for i in range(n_cells)]))
 
 
+@pytest.mark.slow
 def test_pairs_that_as_many_probes_of_other_cells_found_are_looked_for_again(tables: Tables) -> None:
     """The number of cells that grows with the lake is none that somebody chose: then only new images are compared."""
     ids, vectors = lake(13)
@@ -353,6 +356,7 @@ def test_an_index_of_as_many_other_images_stops_the_step(tables: Tables) -> None
         run_match(tables)
 
 
+@pytest.mark.slow
 def test_the_files_of_the_index_are_read_once_and_their_bytes_are_noted(tables: Tables) -> None:
     """By all workers of an executor together: by the survey, and by items that meet each shard three times."""
     ids, vectors = lake(16)

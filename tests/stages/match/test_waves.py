@@ -103,6 +103,7 @@ def progress_of(tables: Tables) -> list[str]:
     return tables.progress_names(StepName.MATCH)
 
 
+@pytest.mark.slow
 def test_a_match_that_was_killed_twice_writes_what_an_undisturbed_one_does(
     tables: Tables, monkeypatch: pytest.MonkeyPatch, kept_waves: list[int]
 ) -> None:
