@@ -69,8 +69,8 @@ spark.sql(
 # ## Which files have the same bytes?
 #
 # `relation` compares a member with the file that is kept for it, its *keeper*. Two byte copies of each other may both
-# go for a better file, of which each is `same_pixels` or an `edited_copy`. The table `features` has the byte copies among
-# all files:
+# go for a better file, of which each is `same_pixels` or an `edited_copy`. The table `features` has the byte copies
+# among all files:
 
 # %%
 spark.sql(
