@@ -188,6 +188,7 @@ class StepName(Word):
     PLAN = "plan"
     CALIBRATE = "calibrate"
     FORGET = "forget"
+    MAINTAIN = "maintain"
 
 
 class RunStatus(Word):

@@ -25,7 +25,7 @@ _CHANGED_BY = {
     StepName.EXTRACT: ("read", "copied", "forgotten"),
 }
 """Steps that are made anew each time, with the counts that say whether anything changed."""
-_NO_RUN = (StepName.PLAN, StepName.CALIBRATE, StepName.FORGET)
+_NO_RUN = (StepName.PLAN, StepName.CALIBRATE, StepName.FORGET, StepName.MAINTAIN)
 UNDER_WAY, COMPLETE, FAILED, INTERRUPTED = "under way", "complete", "failed", "interrupted"
 UNKNOWN = "not known to be alive"
 """It has begun and not ended, and nothing in this store tells whether somebody is doing it."""

@@ -142,8 +142,8 @@ def _naming_versions(marks: list[Mark], cluster: Mark) -> list[tuple[Mark, dict[
     return [(mark, versions) for mark, versions in named if CLUSTERS.name in versions]
 
 
-_HARMLESS = (StepName.REPORT, StepName.RUN)
-"""Steps that change none of the tables which are read here."""
+_HARMLESS = (StepName.REPORT, StepName.RUN, StepName.MAINTAIN)
+"""Steps that change no row of the tables which are read here."""
 
 
 def _parsed(text: str, root: str) -> Any:

@@ -11,7 +11,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,6 +35,8 @@ from dedup_spark.vocabulary import RunStatus, StepName
 log = logging.getLogger(__name__)
 
 WHOLE_RUN = StepName.RUN
+_SAME_ROWS = "same_rows"
+"""In the notes of `maintain`: by table the version that had the rows first, and the newest that has just these."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class _Completion:
     run_id: str
     fingerprint: str | None
     here_at: datetime | None
+    notes: str | None = None
 
 
 class Run:
@@ -131,10 +134,12 @@ class Run:
         log.info("%s: nothing changed since run %s", step, last.run_id)
         return True
 
-    def is_complete(self, step: str, within_hours: float) -> bool:
-        """Whether `step` was completed in this run within the last `within_hours`."""
+    def is_complete(self, step: str, within_hours: float | None = None) -> bool:
+        """Whether `step` was completed in this run within the last `within_hours`, or at all."""
         last = self._completions().get(step)
-        return bool(last and last.here_at and last.here_at >= datetime.now(UTC) - timedelta(hours=within_hours))
+        if last is None or last.here_at is None:
+            return False
+        return within_hours is None or last.here_at >= datetime.now(UTC) - timedelta(hours=within_hours)
 
     def versions(self, *tables: Table) -> dict[str, int]:
         """The number of the newest commit of each table, by its name, in this order."""
@@ -142,8 +147,9 @@ class Run:
 
     def fingerprint(self, versions: Mapping[str, int], sections: tuple[str, ...]) -> str:
         """Hash of the versions of package, results and tables (`versions`), and of the settings of `sections` that
-        decide."""
-        named = [f"{name}@{version}" for name, version in versions.items()]
+        decide. Of versions that `maintain` made, which have the rows of an older one, it is that of the older."""
+        same = _same_rows(self._completions().get(StepName.MAINTAIN))
+        named = [f"{name}@{first_with_rows(same, name, version)}" for name, version in versions.items()]
         text = "\n".join(
             [dedup_spark.__version__, f"results {RESULTS_VERSION}", *named, self.config.deciding_json(*sections)]
         )
@@ -162,7 +168,7 @@ class Run:
             return
         self._known_at = version + 1
         if status == RunStatus.COMPLETE:
-            self._known[step] = _Completion(self.run_id, fingerprint, at)
+            self._known[step] = _Completion(self.run_id, fingerprint, at)  # never of `maintain`, which is no step
 
     def _end(self, step: str, status: str, seconds: float, mark: Mark) -> None:
         if step != WHOLE_RUN:
@@ -191,13 +197,41 @@ class Run:
 
 def _completions(tables: Tables, run_id: str) -> dict[str, _Completion]:
     """By step, in one query: a row for each step reaches the driver."""
-    last = F.max_by(F.struct("run_id", "fingerprint"), "at").alias("last")
+    notes = F.when(F.col("step") == StepName.MAINTAIN, F.col("notes")).alias("notes")
+    last = F.max_by(F.struct("run_id", "fingerprint", notes), "at").alias("last")
     here_at = F.max(F.when(F.col("run_id") == run_id, F.unix_micros("at"))).alias("here_at")
     done = tables.read(RUNS).where(F.col("status") == RunStatus.COMPLETE).groupBy("step").agg(last, here_at)
     return {
-        r["step"]: _Completion(r["last"]["run_id"], r["last"]["fingerprint"], _as_time(r["here_at"]))
+        r["step"]: _Completion(
+            r["last"]["run_id"], r["last"]["fingerprint"], _as_time(r["here_at"]), r["last"]["notes"]
+        )
         for r in done.collect()
     }
+
+
+def _same_rows(maintained: _Completion | None) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = json.loads(maintained.notes or "{}").get(_SAME_ROWS, {}) if maintained else {}
+    return found
+
+
+def first_with_rows(same_rows: Mapping[str, Sequence[int]], name: str, version: int) -> int:
+    """The oldest version of a table that has the rows of `version`, as far as is known."""
+    first, newest = same_rows.get(name, (version, version))
+    return first if version == newest else version
+
+
+def mark_same_rows(tables: Tables, run_id: str, made: Mapping[str, tuple[int, int]]) -> None:
+    """Leave a mark of `maintain` in `runs`: of each table in `made` the second version has the rows of the first.
+
+    What earlier marks say of other tables is said again, as the last one is read.
+    """
+    known = _same_rows(_completions(tables, run_id).get(StepName.MAINTAIN))
+    now = {name: [first_with_rows(known, name, before), after] for name, (before, after) in made.items()}
+    notes = json.dumps({_SAME_ROWS: known | now}, sort_keys=True)
+    facts = {"run_id": run_id, "step": StepName.MAINTAIN, "status": RunStatus.COMPLETE, "at": datetime.now(UTC),
+             "counts": {}, "notes": notes, "version": dedup_spark.__version__}  # fmt: skip
+    row = tuple(facts.get(name) for name in RUNS.column_names)
+    tables.append(RUNS, local_relation(tables.spark, [row], RUNS.schema))
 
 
 def _as_time(micros: int | None) -> datetime | None:

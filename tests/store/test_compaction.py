@@ -13,11 +13,13 @@ from pyspark.sql import functions as F
 from table_contents import rows
 
 from dedup_spark.commands import maintain as maintaining
-from dedup_spark.commands.maintain import hours_to_keep, maintain, versions_of_lookups
+from dedup_spark.commands.maintain import hours_to_keep, maintain, remembered_hours, versions_of_lookups
+from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 from dedup_spark.spark.session import setting_of
 from dedup_spark.store import compaction
 from dedup_spark.store.compaction import Files, compact, compacting, files_of
+from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import ALL, FEATURES, IMAGES, LOGS, PAIRS, RUNS
 from dedup_spark.store.tables import Tables
 
@@ -115,6 +117,37 @@ def test_maintain_says_and_does_the_same_for_every_table(tables: Tables) -> None
         maintain(tables, with_vacuum=True, keep_days=0)
 
 
+def test_the_next_run_takes_what_was_put_together_for_unchanged(tables: Tables) -> None:
+    append(tables, range(50), 12)
+    run = Run(tables, Config(), "/lake", "night")
+
+    def fingerprint() -> str:
+        return Run(tables, Config(), "/lake", "next").fingerprint(run.versions(FEATURES, PAIRS), sections=("index",))
+
+    before, version = fingerprint(), tables.version(FEATURES)
+    maintain(tables, with_vacuum=True)
+    assert tables.version(FEATURES) == version + 1  # a VACUUM makes no commit
+    assert fingerprint() == before
+    append(tables, range(50, 62), 12)
+    changed = fingerprint()
+    assert changed != before
+    maintain(tables)
+    maintain(tables)
+    assert fingerprint() == changed
+
+
+def test_versions_are_kept_as_long_as_delta_remembers_their_files(tables: Tables) -> None:
+    assert remembered_hours(tables, FEATURES) == 168
+    with pytest.raises(ConfigError, match=r"--keep-days 30: at most 7, as Delta remembers .*deletedFileRetention"):
+        maintain(tables, with_vacuum=True, keep_days=30, dry_run=True)
+    for table in ALL:
+        source, name = tables.sql_source(table), "delta.deletedFileRetentionDuration"
+        tables.spark.sql(f"ALTER TABLE {source} SET TBLPROPERTIES ('{name}' = 'interval 4 weeks')")
+    assert remembered_hours(tables, FEATURES) == 28 * 24
+    done = maintain(tables, with_vacuum=True, keep_days=28, dry_run=True)
+    assert {one.kept_hours for one in done} == {28 * 24}
+
+
 def end_of_cluster(tables: Tables, versions: str) -> None:
     row = {"run_id": "r", "step": "cluster", "status": "complete", "notes": f'{{"table_versions": {versions}}}'}
     marks = frame(tables.spark, RUNS.schema, [row]).withColumn("at", F.current_timestamp())
@@ -139,5 +172,6 @@ def test_a_vacuum_keeps_what_look_ups_read_however_old_it_is(tables: Tables, mon
     assert hours_to_keep(tables, FEATURES, read, 1) == 24  # replaced a moment ago
     monkeypatch.setattr(maintaining, "datetime", _InTenDays)
     assert 240 < hours_to_keep(tables, FEATURES, read, 7) < 242
-    maintain(tables, with_vacuum=True, keep_days=1)
+    done = {one.table: one.kept_hours for one in maintain(tables, with_vacuum=True, keep_days=1)}
+    assert (done["features"], done["pairs"]) == (None, 24)  # Delta has forgotten, as it is taken for ten days old
     assert DeltaTable(f"{tables.root}/features", version=read).to_pyarrow_table().num_rows == 1
