@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
-from dedup_spark.errors import ConfigError
+from dedup_spark.errors import ConfigError, LeaseError
 from dedup_spark.near import did_you_mean
+from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.stages.embed import step as embed
 from dedup_spark.stages.extract import step as extract
@@ -99,16 +100,34 @@ def run_all(spark: SparkSession, config: Config, run: Run) -> tuple[StepResult, 
     """All steps, as one run. A step that is complete or unchanged is not done again."""
     with run.step(WHOLE_RUN):
         results = tuple(_in_a_whole_run(spark, config, run, step) for step in STEPS)
-        for table in LOGS:
-            compact(run.tables, table)
+        _compact_logs(run.tables)
         return results
 
 
+def _compact_logs(tables: Tables) -> None:
+    """Upkeep, which must not make a failure of a run whose results are there; but for a lease that was lost."""
+    for table in LOGS:
+        try:
+            compact(tables, table)
+        except LeaseError:
+            raise
+        except Exception as e:  # Spark's, Delta's, and each store's own
+            log.warning("%s: its small files stay until the next run: %s", table.name, root_cause(e))
+
+
 def _in_a_whole_run(spark: SparkSession, config: Config, run: Run, step: Step) -> StepResult:
-    if step.once_per_run and run.is_complete(step.name, config.inventory.resume_hours):
+    if step.once_per_run and _is_done(config, run, step):
         log.info("%s: already done in run %s", step.name, run.run_id)
         return StepResult(step.name, "unchanged", {}, 0.0)
     return run_step(spark, config, run, step)
+
+
+def _is_done(config: Config, run: Run, step: Step) -> bool:
+    """A listing is old after some hours, but not before a match that goes on is done: one new image would be another
+    lake to it, and in a lake that grows each day a match that is killed now and then would never end."""
+    if run.is_complete(step.name, config.inventory.resume_hours):
+        return True
+    return bool(run.tables.progress_names(StepName.MATCH)) and run.is_complete(step.name)
 
 
 def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force: bool = False) -> StepResult:

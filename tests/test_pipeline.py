@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -14,7 +17,9 @@ from pyspark.sql import SparkSession
 from table_contents import cluster_pairs, contents, rows, true_pairs
 from tiny_lake import build_tiny_lake
 
-from dedup_spark.config import load_config
+from dedup_spark import pipeline
+from dedup_spark.config import Config, load_config
+from dedup_spark.errors import LeaseError
 from dedup_spark.store import schema as definitions
 from dedup_spark.store.tables import Tables
 
@@ -163,3 +168,35 @@ def test_slices_tasks_and_threads_change_no_row(finished: FinishedRun, tmp_path:
     found, expected = contents(tables.root), contents(finished.tables.root)
     for table in expected:
         assert found[table] == expected[table], table
+
+
+@pytest.mark.parametrize(
+    ("listed_hours_ago", "match_goes_on", "done"),
+    [(1, False, True), (9, False, False), (9, True, True), (None, True, False)],
+)
+def test_a_match_that_goes_on_is_finished_before_the_lake_is_listed_again(
+    listed_hours_ago: float | None, *, match_goes_on: bool, done: bool
+) -> None:
+    def is_complete(step: str, within_hours: float = math.inf) -> bool:
+        return step == "inventory" and listed_hours_ago is not None and listed_hours_ago <= within_hours
+
+    tables = SimpleNamespace(progress_names=lambda step: ["a match"] if match_goes_on else [])
+    run = SimpleNamespace(is_complete=is_complete, tables=tables)
+    assert pipeline._is_done(Config(), run, pipeline.find_step("inventory")) == done  # type: ignore[arg-type]
+
+
+def test_a_run_whose_logs_cannot_be_put_together_is_complete_and_one_that_lost_its_lease_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(error: Exception) -> Callable[..., bool]:
+        def compact(*_: object) -> bool:
+            raise error
+
+        return compact
+
+    monkeypatch.setattr(pipeline, "compact", fails(OSError("the store is slow")))
+    pipeline._compact_logs(SimpleNamespace())  # type: ignore[arg-type]
+    assert "runs: its small files stay until the next run: the store is slow" in caplog.text
+    monkeypatch.setattr(pipeline, "compact", fails(LeaseError("taken over")))
+    with pytest.raises(LeaseError):
+        pipeline._compact_logs(SimpleNamespace())  # type: ignore[arg-type]

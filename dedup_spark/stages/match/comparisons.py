@@ -43,7 +43,8 @@ def comparisons_to_make(run: Run, given: Inputs, vectors: DataFrame) -> Comparis
     remembered = tables.read(DENSITIES).where(F.col("fingerprint") == given.fingerprint)
     matched = tables.stage("matched", increment.matched_before(given.embedded, remembered, settings.neighbours))
     old_pairs, n_enough = increment.embedding_pairs(tables.read(PAIRS)), increment.enough_neighbours(settings)
-    ids = tables.stage("to_compare", increment.images_to_compare(given.embedded, matched, old_pairs, n_enough))
+    to_compare = increment.images_to_compare(given.embedded, matched, remembered, old_pairs, n_enough)
+    ids = tables.stage("to_compare", to_compare)
     counted = ids.agg(F.count("*"), F.bit_xor(F.xxhash64("image_id"))).first()
     assert counted is not None
     n_to_compare, hashed = counted

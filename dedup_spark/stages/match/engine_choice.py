@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from dedup_spark.config import MatchSettings
@@ -63,13 +63,17 @@ class Choice:
         return self.engine == "exact_gpu" or self.on_gpu
 
 
+FORM = ", ".join(field.name for kind in (Choice, SketchFilter) for field in fields(kind))
+"""Of what `to_json` writes: `from_json` takes no other."""
+
+
 def to_json(choice: Choice) -> str:
     """For a later run that joins in the same way; see `from_json`."""
     return json.dumps(asdict(choice), sort_keys=True)
 
 
 def from_json(text: str) -> Choice:
-    """What `to_json` of the same version of dedup_spark wrote."""
+    """What `to_json` of the same `FORM` wrote."""
     facts = json.loads(text)
     sketch_filter = facts.pop("sketch_filter")
     return Choice(**facts, sketch_filter=SketchFilter(**sketch_filter) if sketch_filter else None)

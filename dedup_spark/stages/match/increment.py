@@ -117,13 +117,20 @@ def still_valid(old_pairs: DataFrame, matched: DataFrame) -> DataFrame:
     return old_pairs
 
 
-def images_to_compare(embedded: DataFrame, matched: DataFrame, old_pairs: DataFrame, n_enough: int) -> DataFrame:
+def images_to_compare(
+    embedded: DataFrame, matched: DataFrame, remembered: DataFrame, old_pairs: DataFrame, n_enough: int
+) -> DataFrame:
     """image_id of the representatives that must be compared with everything: new ones, and those with less than
-    `n_enough` neighbours left. `matched` as of `matched_before`."""
+    `n_enough` neighbours left. `matched` as of `matched_before`.
+
+    Only images of `remembered` (rows of densities) can be lost. Of a match that was killed between its two commits, new
+    images have pairs already and are in no list yet: they took nobody's place.
+    """
     new = embedded.join(matched, "image_id", "left_anti").select("image_id")
     ends = F.explode(F.array(*(F.struct(F.col(x).alias("image_id"), F.col(y).alias("gone_id")) for x, y in _ENDS)))
     sides = old_pairs.select(ends.alias("end"), "similarity").select("end.*", "similarity")
     gone = sides.join(matched.select(F.col("image_id").alias("gone_id")), "gone_id", "left_anti")
+    gone = gone.join(remembered.select(F.col("image_id").alias("gone_id")), "gone_id", "left_semi")
     may_lack = matched.where("complete_above IS NOT NULL")  # a list that is complete down to the floor still is
     lost = gone.join(may_lack, "image_id").where("similarity >= complete_above")
     n_left = F.first("n_complete") - F.count("*")

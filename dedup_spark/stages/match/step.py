@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
+from dataclasses import replace
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -43,7 +44,7 @@ from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.observed import Observed
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, FEATURES, PAIRS, QUALITY
-from dedup_spark.vocabulary import Method, Metric, StepName
+from dedup_spark.vocabulary import Engine, Method, Metric, StepName
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def _match_embeddings(
     guard.check_survey(survey)
     share = match_share(tables.spark, settings)
     waves = Waves.open(tables, name_of(given, wanted), settings.min_similarity)
-    chosen = _kept_choice(run, waves, survey, share) or _choose_engine(run, given, wanted, survey, share)
+    chosen = _kept_choice(run, given, waves, survey, share) or _choose_engine(run, given, wanted, survey, share)
 
     sources = by_hash.result()  # nothing else runs while the join shows its progress
     joining = JoinSettings.of(tables.root, chosen, settings, share.gpus, share.cpus)
@@ -147,18 +148,28 @@ def _slots(spark: SparkSession, share: TaskShare) -> Slots:
     return Slots(spark.sparkContext.defaultParallelism, gpu_tasks_at_once(spark, share), share.cpus)
 
 
-def _kept_choice(run: Run, waves: Waves, survey: Survey, share: TaskShare) -> Choice | None:
-    """The engine of the waves that an interrupted run kept. Where it needs a GPU and there is none, they are deleted:
-    another engine may reach down to another floor."""
+def _kept_choice(run: Run, given: Inputs, waves: Waves, survey: Survey, share: TaskShare) -> Choice | None:
+    """The engine of the waves that an interrupted run kept, for as many tasks as run at the same time now. Where it
+    cannot be used now, they are deleted: another engine may reach down to another floor."""
     kept = waves.choice
     if kept is None:
         return None
-    if kept.needs_gpu and not share.gpus:
-        log.warning("match: an interrupted run joined by %s, and tasks hold no GPU now: it begins anew", kept.engine)
+    if why := _why_unusable(run, given, kept, share):
+        log.warning("match: an interrupted run joined by %s, and now %s: it begins anew", kept.engine, why)
         waves.begin_anew()
         return None
+    slots = _slots(run.tables.spark, share)
     run.note(**engine_choice.notes({kept.engine: kept}, kept, survey), items_done_before=waves.totals["n_items"])
-    return kept
+    return replace(kept, slots=slots.gpus if kept.needs_gpu else slots.cores)
+
+
+def _why_unusable(run: Run, given: Inputs, kept: Choice, share: TaskShare) -> str:
+    """Empty if the engine can be used; where a person named it, what is missing is an error of its own later on."""
+    if kept.needs_gpu and not share.gpus:
+        return "tasks hold no GPU"
+    if kept.engine != Engine.EXACT_GPU or run.config.match.engine != "auto":
+        return ""
+    return gpu_speeds(given.shard_rows, run.tables.root, share, run.config.match).exact_unusable
 
 
 def _write_pairs(run: Run, sources: list[DataFrame]) -> None:

@@ -35,7 +35,8 @@ nothing but the choice of the engine."""
 
 def name_of(given: Inputs, wanted: Comparisons) -> str:
     """Of a match, by what decides which pairs its items hold, and which items have which numbers."""
-    facts = (dedup_spark.__version__, given.fingerprint, given.files_hash, wanted.name, work_items.STRIPE)
+    versions = dedup_spark.__version__, engine_choice.FORM
+    facts = (*versions, given.fingerprint, given.files_hash, wanted.name, work_items.STRIPE)
     return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:16]
 
 

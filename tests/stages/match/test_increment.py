@@ -112,11 +112,28 @@ def test_a_lake_that_lost_some_images_is_not_asked_again(
     matched = pa.table({"image_id": ids, "complete_above": np.full(len(ids), 0.2, np.float32),
                         "n_complete": np.full(len(ids), k, np.int32)})  # fmt: skip
     old_pairs, held = spark.createDataFrame(pairs), spark.createDataFrame(matched)
-    n_asked = [increment.images_to_compare(embedded, held, old_pairs, enough).count() for enough in (16, k)]
+    remembered = spark.range(n).toDF("image_id")
+    n_asked = [increment.images_to_compare(embedded, held, remembered, old_pairs, enough).count() for enough in (16, k)]
     assert n_asked[0] <= most_asked * n
     lost_one = np.zeros(n, bool)
     lost_one[np.concatenate([a[gone[b]], b[gone[a]]])] = True
     assert n_asked[1] == (lost_one & ~gone).sum() > 0.3 * n
+
+
+@pytest.mark.parametrize(("gone_is_remembered", "asked"), [(True, [0]), (False, [])])
+def test_images_that_came_in_a_match_cut_off_between_its_commits_took_nobodys_place(
+    spark: SparkSession, *, gone_is_remembered: bool, asked: list[int]
+) -> None:
+    """Image 0 had two neighbours; 8 and 9 are nearer, have pairs with it and no list, or had one and are gone."""
+    old_pairs = spark.createDataFrame([(0, 1, 0.5), (0, 2, 0.5), (0, 8, 0.9), (0, 9, 0.9)],
+                                      "image_id_a bigint, image_id_b bigint, similarity float")  # fmt: skip
+    matched = spark.createDataFrame([(i, 0.4, 2) for i in (0, 1, 2)],
+                                    "image_id bigint, complete_above float, n_complete int")  # fmt: skip
+    known = [0, 1, 2, *([8, 9] if gone_is_remembered else [])]
+    remembered = spark.createDataFrame([(i,) for i in known], "image_id bigint")
+    embedded = matched.select("image_id")
+    found = increment.images_to_compare(embedded, matched, remembered, old_pairs, 2)
+    assert [row["image_id"] for row in found.collect()] == asked
 
 
 def test_files_of_queries_meet_every_shard_and_not_themselves(tmp_path: Path) -> None:
