@@ -20,7 +20,8 @@ from dedup_spark.kernels.joins.base import Block
 GROUP = 64
 """Rows of a block on a device are a multiple of it; those added are zeros."""
 
-_ROWS_AT_ONCE = 16_384  # 16 MB of 512 dimensions: while the GPU fetches one buffer, the next is filled
+_BYTES_AT_ONCE = 16 << 20
+"""Of float16 vectors: while the GPU fetches one buffer, the next is filled. Both are pinned, unknown to Spark."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +64,12 @@ def on_device(block: Block, device: str) -> DeviceBlock:
 
 def _send(block: Block, device: torch.device) -> DeviceBlock:
     n, d = block.vectors.shape
+    step = rows_at_once(d)
     channel = _channel(device, d) if device.type == "cuda" else None
     with channel.active() if channel else contextlib.nullcontext():
         rows = torch.zeros((-(-n // GROUP) * GROUP, d), dtype=torch.float16, device=device)
-        for start in range(0, n, _ROWS_AT_ONCE):
-            there = rows[start : min(start + _ROWS_AT_ONCE, n)]
+        for start in range(0, n, step):
+            there = rows[start : min(start + step, n)]
             given = block.vectors[start : start + len(there)]
             if channel:
                 channel.send(given, there)
@@ -75,6 +77,11 @@ def _send(block: Block, device: torch.device) -> DeviceBlock:
                 np.copyto(there.numpy(), given)
             _scale(there)
         return DeviceBlock(rows, n, recorded(channel.stream) if channel else None)
+
+
+def rows_at_once(d: int) -> int:
+    """How many rows of `d` dimensions cross together."""
+    return max(1, _BYTES_AT_ONCE // (2 * d))
 
 
 def _scale(rows: torch.Tensor) -> None:
@@ -100,7 +107,7 @@ class _Channel:
 
     def __init__(self, device: torch.device, d: int) -> None:
         self.stream = new_stream(device)
-        shape = (_ROWS_AT_ONCE, d)
+        shape = (rows_at_once(d), d)
         self._buffers = [torch.empty(shape, dtype=torch.float16, pin_memory=True) for _ in range(2)]
         self._sent: list[torch.cuda.Event | None] = [None, None]
         self._turn = 0

@@ -42,11 +42,15 @@ _GROUPS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class Wanted:
-    """Pairs with a cosine >= `keep`, and those >= `floor` that are among the `k` nearest of either row."""
+    """Pairs with a cosine >= `keep`, and those >= `floor` that are among the `k` nearest of either row.
+
+    `gpu_share`: of the memory of the GPU, what the join may take; tasks that share one each see all of it free.
+    """
 
     floor: float
     k: int
     keep: float
+    gpu_share: float = 1.0
 
     @property
     def is_ranked(self) -> bool:
@@ -106,14 +110,15 @@ def _lanes(device: torch.device) -> tuple[_Lane, ...]:
     return tuple(_Lane(new_stream(device)) for _ in range(2)) if device.type == "cuda" else (_Lane(),)
 
 
-def _tile_pairs(device: torch.device) -> int:
-    return _tile_pairs_of_gpu(device) if device.type == "cuda" else _PAIRS_ON_CPU
+def _tile_pairs(device: torch.device, gpu_share: float) -> int:
+    return _tile_pairs_of_gpu(device, gpu_share) if device.type == "cuda" else _PAIRS_ON_CPU
 
 
 @functools.cache
-def _tile_pairs_of_gpu(device: torch.device) -> int:
+def _tile_pairs_of_gpu(device: torch.device, gpu_share: float) -> int:
     """By the memory that was free when this process asked first."""
-    return min(_MOST_PAIRS, torch.cuda.mem_get_info(device)[0] // _TILE_SHARE)
+    free, total = torch.cuda.mem_get_info(device)
+    return min(_MOST_PAIRS, int(min(free, gpu_share * total)) // _TILE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class _Join:
         """Slices of rows and columns, multiples of GROUP; of a join within a block the part that holds i < j."""
         n, m = len(self._a.rows), len(self._b.rows)
         columns = min(_TILE_COLUMNS, m)
-        rows = max(GROUP, _tile_pairs(self._a.rows.device) // columns // GROUP * GROUP)
+        rows = max(GROUP, _tile_pairs(self._a.rows.device, self._wanted.gpu_share) // columns // GROUP * GROUP)
         for cols, row_tiles in tiles(n, None if self._within else m, rows, columns):
             for part in row_tiles:
                 yield part, later(part, cols, self._within)

@@ -37,7 +37,7 @@ class GpuJoin:
         from dedup_spark.kernels.joins import device_blocks, exact_gpu  # here, as importing PyTorch takes seconds
 
         self._blocks, self._kernel = device_blocks, exact_gpu
-        self._wanted, self._bounds = exact_gpu.Wanted(*wanted), exact_gpu.Bounds()
+        self._wanted, self._bounds = exact_gpu.Wanted(*wanted, gpu_share=min(1.0, gpus)), exact_gpu.Bounds()
         self.read = cached(LRUCache(_SHARDS_KEPT), key=lambda *file: file)(self._read)
         """`read_shard`, for the thread that reads ahead; the shards stay that were used last."""
 

@@ -23,7 +23,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 48 columns and 32 rows, in groups of 8, ten of which are looked into at once."""
     for module in (device_blocks, exact_gpu):
         monkeypatch.setattr(module, "GROUP", 8)
-    monkeypatch.setattr(device_blocks, "_ROWS_AT_ONCE", 56)
+    monkeypatch.setattr(device_blocks, "rows_at_once", lambda d: 56)
     for name, value in (("_PAIRS_ON_CPU", 32 * 48), ("_TILE_COLUMNS", 48), ("_GROUPS_AT_ONCE", 10)):
         monkeypatch.setattr(exact_gpu, name, value)
 
@@ -203,3 +203,15 @@ def test_candidates_scored_by_several_threads_are_those_of_one() -> None:
         return [tuple(x.tolist() if isinstance(x, np.ndarray) else x for x in vars(f).values()) for f in found]
 
     assert pairs(4) == pairs(1)
+
+
+def test_tiles_fit_the_share_of_the_gpu_that_the_task_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact_gpu.torch.cuda, "mem_get_info", lambda device: (12 << 30, 16 << 30))
+    tile_pairs = exact_gpu._tile_pairs_of_gpu.__wrapped__
+    assert tile_pairs(exact_gpu.torch.device("cuda"), 1.0) == 12 << 26  # what is free, by 16 bytes a pair
+    assert tile_pairs(exact_gpu.torch.device("cuda"), 0.25) == 4 << 26
+
+
+@pytest.mark.parametrize(("d", "n_rows"), [(512, 16_384), (2048, 4096), (65_536, 128), (2**24, 1)])
+def test_what_crosses_to_a_gpu_at_once_is_bounded_in_bytes(d: int, n_rows: int) -> None:
+    assert device_blocks.rows_at_once(d) == n_rows
