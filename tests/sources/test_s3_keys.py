@@ -131,6 +131,23 @@ def test_a_store_without_an_order_of_keys_has_no_ranges(s3: S3Server, lake: str)
     assert s3_keys.ranges_of_keys(lake, 8) is None
 
 
+def test_a_store_that_does_not_begin_where_it_is_told_is_listed_by_folders(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys fit into one page, so that only behind the hidden folder it would be noticed."""
+    s3.put("small", {f"x/{name}": b"1" for name in (".thumbs/1.jpg", ".thumbs/2.jpg", "a.jpg")})
+    pages = s3_keys.s3_pages
+    monkeypatch.setattr(
+        s3_keys,
+        "s3_pages",
+        lambda folder, StartAfter="", **asked: pages(folder, **asked),  # noqa: N803
+    )
+    assert s3_keys.ranges_of_keys("s3://small/x", 8) is None
+    images, passed_over = summed(listing("s3://small/x"))
+    assert [row[0] for row in images] == ["s3://small/x/a.jpg"]
+    assert passed_over == {"hidden_folder": 1}
+
+
 def test_a_refusal_in_the_middle_and_keys_out_of_order_end_the_listing(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
