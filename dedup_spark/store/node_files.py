@@ -15,7 +15,6 @@ import fcntl
 import functools
 import hashlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +27,8 @@ from dedup_spark.store import files
 REBUILD = "rebuild the index: `dedup-spark index --force` with the same --lake and --tables"
 
 _FOLDER = "dedup_spark-files"
+_OWNER = "owner.lock"
+"""Held by the process that a folder belongs to, for as long as it lives."""
 _SHARE_OF_DISK = 0.5
 _LOCKS = 256
 """Files that share one are fetched one after the other."""
@@ -79,7 +80,7 @@ def _copied(uri: str, sha256: str, folder: Path) -> Path:
         os.utime(copy)  # used now
         return copy
     _make_room(folder, files.size_of(uri))
-    part = folder / f"{sha256}.{secrets.token_hex(4)}.part"
+    part = folder / f"{sha256}.part"  # one name: what a killed worker left is written over by the next, under the lock
     try:
         files.fetch(uri, part)
         _require(part, uri, sha256)
@@ -103,6 +104,7 @@ def _require(path: Path, uri: str, sha256: str) -> None:
 def _make_room(folder: Path, n_bytes: int) -> None:
     """Remove the copies used longest ago until there is room for so many bytes more; those in use now are left."""
     with _locked(folder / "room.lock"):
+        _sweep(folder)
         copies = sorted((found.st_mtime_ns, found.st_size, path) for path, found in _copies(folder))
         held = sum(size for _, size, _ in copies)
         most = _SHARE_OF_DISK * (held + shutil.disk_usage(folder).free)
@@ -113,6 +115,12 @@ def _make_room(folder: Path, n_bytes: int) -> None:
                 held -= size
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what killed workers left half fetched; no worker writes it now."""
+    for part in folder.glob("*.part"):
+        _removed(part)
+
+
 def _copies(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     for path in folder.iterdir():
         if not path.suffix:  # no lock, mark or part
@@ -121,7 +129,7 @@ def _copies(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _removed(copy: Path) -> bool:
-    """Whether the copy could be removed: no worker is about to open it."""
+    """Whether the copy, or a part of one, could be removed: no worker is about to open it, or fetches it."""
     lock = copy.with_name(f"{int(copy.name[:8], 16) % _LOCKS:03d}.lock")
     try:
         with _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -167,6 +175,18 @@ def _is_made(folder: Path) -> bool:
 
 
 def _folder_of_this_process() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="dedup_spark-"))
+    """It goes with the process; Spark ends Python workers without a word, so theirs go when the next one comes."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*"):
+        _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+    owner = (folder / _OWNER).open("w")
+    fcntl.flock(owner, fcntl.LOCK_SH)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(owner.close)  # and so it stays open until then
     return folder
+
+
+def _remove_if_left(folder: Path) -> None:
+    with suppress(OSError), (folder / _OWNER).open() as owner:  # of another user; or of one that has not locked it yet
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,9 @@ import hashlib
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,7 @@ from pyspark.sql import SparkSession
 from s3_server import s3_of_this_process, s3_of_workers
 
 from dedup_spark.errors import ArtifactError
-from dedup_spark.store import files
+from dedup_spark.store import files, node_files
 from dedup_spark.store.node_files import bytes_read, local_file
 
 
@@ -205,3 +208,33 @@ def test_directories_that_cannot_be_written_to_leave_the_others(
 def test_folders_are_for_this_user_alone(node: Path) -> None:
     content(*put("memory://tables/a", b"x"))
     assert node.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_killed_workers_left_half_fetched_is_removed(node: Path) -> None:
+    asked, other = put("memory://tables/a", b"x" * 1000), hashlib.sha256(b"other").hexdigest()
+    assert content(*put("memory://tables/b", b"y")) == b"y"
+    for sha256 in (asked[1], other):
+        (node / f"{sha256}.part").write_bytes(b"half")
+    assert content(*asked) == b"x" * 1000
+    assert not list(node.glob("*.part"))
+
+
+def test_a_folder_outside_of_spark_goes_with_its_process_or_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = "import os\nfrom dedup_spark.store.node_files import _folder_of_this_process\n"
+    command = [sys.executable, "-c", code + "print(_folder_of_this_process(), flush=True)\ninput()\nos._exit(0)"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        theirs = Path(other.stdout.readline().strip())
+        mine = node_files._folder_of_this_process()
+        assert theirs.is_dir()
+        other.stdin.write("\n")
+    assert theirs.is_dir()  # it was ended without a word
+    node_files._folder_of_this_process()
+    assert not theirs.exists()
+    assert mine.is_dir()
