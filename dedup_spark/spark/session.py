@@ -53,6 +53,8 @@ _RUNTIME = {
 }
 
 _LEAST_LOCAL, _LEAST_ON_A_CLUSTER = 8, 200
+_MOST_CORES = 10_000
+"""What dynamic allocation may grow to beyond that bounds nothing: platforms name 10,000 executors, or 2^31 - 1."""
 _SET_BY_READERS = ("spark.sql.legacy.parquet.nanosAsLong",)  # sources/spark_reader.py
 _JOB_GROUP = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
 
@@ -103,8 +105,9 @@ def _cores_to_grow_to(spark: SparkSession) -> int:
     conf = spark.sparkContext.getConf()
     if conf.get("spark.dynamicAllocation.enabled", "false") != "true":
         return 0
-    most, cores = (conf.get(key) for key in ("spark.dynamicAllocation.maxExecutors", "spark.executor.cores"))
-    return int(most) * int(cores or 1) if most else 0
+    most, cores = (conf.get(key, "") for key in ("spark.dynamicAllocation.maxExecutors", "spark.executor.cores"))
+    n_cores = int(most) * int(cores or 1) if most.isdecimal() else 0
+    return n_cores if n_cores <= _MOST_CORES else 0
 
 
 def _is_local(spark: SparkSession) -> bool:

@@ -270,7 +270,10 @@ class Tables:
         session remembers the state of a table by its folder."""
         before, self._staged[name] = self._staged.get(name), f"{name}.{secrets.token_hex(4)}"
         path = self._spark_path(f"{self.staging}/{self._staged[name]}")
-        writer = rows.write.format("delta").option("delta.dataSkippingNumIndexedCols", "0")  # nobody skips files here
+        # Nobody skips files here; and a shuffle before the files, as some clusters set it, would have a task done again
+        # whose rows were observed.
+        options = {"delta.dataSkippingNumIndexedCols": "0", "optimizeWrite": "false"}
+        writer = rows.write.format("delta").options(**options)
         self._commit(lambda: writer.save(path))
         if before:
             files.delete_tree(f"{self.root}/{self.staging}/{before}")

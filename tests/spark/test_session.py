@@ -186,6 +186,9 @@ class FakeContext:
         ("k8s://https://api", 4, {"enabled": "true", "maxExecutors": "100", "cores": "14"}, 4200),
         ("k8s://https://api", 4, {"enabled": "true"}, 200),
         ("k8s://https://api", 4, {"enabled": "false", "maxExecutors": "100", "cores": "14"}, 200),
+        ("yarn", 8, {"enabled": "true", "maxExecutors": "10000", "cores": "4"}, 200),  # no bound that somebody chose
+        ("yarn", 8, {"enabled": "true", "maxExecutors": "2147483647", "cores": "4"}, 200),
+        ("yarn", 8, {"enabled": "true", "maxExecutors": "infinity"}, 200),
     ],
 )
 def test_a_shuffle_has_partitions_for_all_cores_that_there_are_or_may_be(
