@@ -75,14 +75,15 @@ def get_session(app_name: str, *, is_small: bool = False) -> SparkSession:
     is_ours = not hosted and SparkSession.getActiveSession() is None
     spark = start_local(app_name, is_small=is_small) if is_ours else _hosted(app_name)
     submitted = {key for key, _ in spark.sparkContext.getConf().getAll()}
+    if local_start.is_ours(spark):
+        _fit_to_size(spark, submitted, is_small=is_small)
     settings = dict(_RUNTIME)
     if _is_local(spark):
         settings |= _LOCAL_MASTER
     if is_ours or not _is_set(spark, SHUFFLE_PARTITIONS):
         settings[SHUFFLE_PARTITIONS] = str(shuffle_partitions(spark))
-    if local_start.is_ours(spark):
-        _fit_to_size(spark, submitted, is_small=is_small)
-        settings |= _SMALL_LAKE if is_small else {}
+    if local_start.is_ours(spark) and is_small:
+        settings |= _SMALL_LAKE
     for key, value in settings.items():
         if key not in submitted:
             spark.conf.set(key, value)

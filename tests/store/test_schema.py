@@ -52,7 +52,7 @@ def without_looking(request: pytest.FixtureRequest, root: Path) -> Way:
     finished: FinishedRun = request.getfixturevalue("finished")
     config = load_config(None, ["cluster.max_verified_pairs=0"])
     tables = Tables(finished.tables.spark, str(shutil.copytree(finished.tables.root, root / "tables")))
-    run = Run(tables, config, finished.run.lake, "without looking")
+    run = Run(tables, config, f"file://{finished.lake.folder.resolve()}", "without looking")
     with run.step(StepName.CLUSTER):
         cluster.run(tables.spark, config, run)
     return Way(tables, config, is_calibrated=True, has_embeddings=True)
