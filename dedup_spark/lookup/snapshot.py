@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64, UInt8
+from dedup_spark.kernels.features.hashing import digest_of
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, negatives_of
 from dedup_spark.kernels.vectors import to_float32
 from dedup_spark.lookup import data_files, run_file
@@ -75,7 +76,7 @@ class Snapshot:
     def rows_with(self, column: str, digest: str) -> Int64:
         """The rows whose `content_hash` or `pixel_hash` is this one, the smallest image_id first."""
         keys, order = (self._column(f"{prefix}{_KEYS[column]}") for prefix in ("", "by_"))
-        wanted = bytes.fromhex(digest)
+        wanted = bytes.fromhex(digest_of(digest))
         word = np.frombuffer(wanted[:8], np.uint64)[0]
         low, high = int(np.searchsorted(keys, word, "left")), int(np.searchsorted(keys, word, "right"))
         rows = np.asarray(order[low:high], np.int64)
@@ -139,7 +140,7 @@ class Snapshot:
         return str(self._images["content_hash"][row].as_py().hex())
 
     def pixel_hash(self, row: int) -> str:
-        """As in features."""
+        """The digits of that in features."""
         return str(self._images["pixel_hash"][row].as_py().hex())
 
     def _column(self, name: str) -> Any:
