@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64, UInt8
-from dedup_spark.kernels.features.hashing import digest_of
+from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.features.hashing import digest_of, hamming_bits
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, negatives_of
 from dedup_spark.kernels.vectors import to_float32
 from dedup_spark.lookup import data_files, run_file
 from dedup_spark.lookup.data_files import bytes_of
 from dedup_spark.lookup.finished import FinishedRun
+from dedup_spark.lookup.run_pairs import Beside, numbers
 from dedup_spark.lookup.scanning import EXACT_ROWS, ExactScan, Scan, SketchScan, near_of_all
 from dedup_spark.store import reader
 from dedup_spark.store.schema import FEATURES
@@ -123,6 +125,21 @@ class Snapshot:
     def phashes_of(self, rows: Int64) -> Int64:
         """(m,)."""
         return np.asarray(self._column("phash")[rows], np.int64)
+
+    def content_keys(self, rows: Int64) -> Int64:
+        """(m,) see query_images.py."""
+        return np.asarray(self._column("key")[rows], np.int64)
+
+    def image_ids(self, rows: Int64) -> Int64:
+        """(m,)."""
+        return np.asarray(self._column("image_id")[rows], np.int64)
+
+    def beside(self, row: int) -> Beside:
+        """With what the run compared this picture."""
+        candidates, similarity = numbers(self._of_run["candidates"], row)
+        bits = hamming_bits(np.full(len(candidates), self._of_run["phash"][row].as_py()), self.phashes_of(candidates))
+        is_sure = probability.is_sure(similarity.astype(np.float64), bits.astype(np.float64))
+        return Beside(candidates, similarity, is_sure, *numbers(self._of_run["nearest"], row))
 
     def has_vector(self, rows: Int64) -> Bools:
         """(m,) which of the rows, each of a picture, have one."""
