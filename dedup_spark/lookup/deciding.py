@@ -17,13 +17,15 @@ from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64
 from dedup_spark.kernels.clusters import layout, probability, relations
 from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.lookup.proposing import Candidates
-from dedup_spark.lookup.weighing import Query, Stored, weigh_pairs
+from dedup_spark.lookup.weighing import Query, Stored, Weighing, weigh_pairs
 from dedup_spark.vocabulary import DecidedBy, Guard
 
 Facts = dict[str, Any]
 
 MOST_DECIDED = 200
 """Candidates that are looked at one by one, beside those in doubt: 2 ms each of those that are copies."""
+_VOTES_PER_PAIR = 6
+"""See `Weighing.most_votes`: an image has some five candidates in a usual lake. With 64 pairs 2.3 s at most."""
 _STROKES, _MAX_CHANGED, _MAX_TWO_SIDED = 3.5, 0.05, 0.01
 """As in `stages/cluster/guarded_images.py`."""
 
@@ -54,6 +56,7 @@ class Judge:
 
     def __init__(self, config: Config, model_id: str | None, *, max_weighed: int) -> None:
         self._config, self._max_weighed = config, max_weighed
+        self._how = Weighing(config.cluster.join_recoloured, _VOTES_PER_PAIR * max_weighed)
         self._prior = probability.prior_of(model_id, config.cluster.prior)
         wanted = config.cluster.min_copy_probability
         self.cut = wanted or probability.cut_for(config.cluster.target_precision)
@@ -85,8 +88,7 @@ class Judge:
         if self._prior is None:
             return self._by_likeness(query, found, facts, images)
         prior, in_doubt = self._weights(self._prior, found)
-        scored, recoloured = (prior, self._compared(prior, in_doubt)), self._config.cluster.join_recoloured
-        weighed = weigh_pairs(query, found, scored, stored, join_recoloured=recoloured)
+        weighed = weigh_pairs(query, found, (prior, self._compared(prior, in_doubt)), stored, self._how)
         p = np.where(weighed.known, weighed.copy_probability, prior)
         sure = probability.is_sure(found.similarity.astype(np.float64), found.hamming_bits.astype(np.float64))
         decided_by = self._decided_by(found, in_doubt & ~sure & ~weighed.known, weighed.conclusive)

@@ -69,52 +69,63 @@ class Weights:
             self.columns[k] = _columns(found, place, of_query)
 
 
+@dataclass(frozen=True)
+class Weighing:
+    """How pairs are weighed: `join_recoloured` as in `weigh`.
+
+    `most_votes` bounds the time where a lake has thousands of one template: so many of its images are aligned to others
+    of it; the pairs beyond are weighed at the image that is looked up, whichever a run would choose.
+    """
+
+    join_recoloured: bool = False
+    most_votes: int = 400
+
+
 def weigh_pairs(
-    query: Query, found: Candidates, scored: tuple[Float64, Bools], stored: Stored, *, join_recoloured: bool
+    query: Query, found: Candidates, scored: tuple[Float64, Bools], stored: Stored, how: Weighing
 ) -> Weights:
     """Compare the thumbnails of some candidates with that of the query.
 
-    Cost: 20 ms to describe an image, 11 ms a pair. Where the image of the lake is the query image and the two are
-    aligned, 6 ms more for each image that votes on them.
+    Cost: 20 ms to describe an image, 11 ms a pair. Where the image of the lake is the query image and the two agree on
+    a part only, 6 ms more for each image that votes on them.
 
     Args:
         found: All candidates; rows ascend.
         scored: (m,) the prior of each, and whether it is to be compared.
     """
-    ids, keys = stored.image_ids(found.rows), stored.content_keys(found.rows)
-    weigher = _Weigher(query, found, scored[0], stored, join_recoloured)
-    weights, nearest_first = Weights(len(found)), np.lexsort((ids, -found.similarity))
-    of_query, of_lake = weigher.by_query_image(nearest_first[scored[1][nearest_first]], keys)
+    ids = stored.image_ids(found.rows)
+    weigher, weights = _Weigher(query, found, scored[0], stored, how), Weights(len(found))
+    nearest_first = np.lexsort((ids, -found.similarity))
+    of_query = weigher.weigh_at_lake(nearest_first[scored[1][nearest_first]], weights)
     near = nearest_first[np.nan_to_num(found.similarity[nearest_first]) >= NEIGHBOUR_SIMILARITY][:NEIGHBOURS]
     for start in range(0, len(of_query), MAX_CANDIDATES):
         part = of_query[start : start + MAX_CANDIDATES]
         weights.add(part, weigher.as_query(part, np.setdiff1d(near, part)), of_query=True)
-    for k, beside in of_lake:
-        weights.add(np.array([k]), weigher.as_candidate(k, beside), of_query=False)
     return weights
 
 
 class _Weigher:
     """Compares thumbnails with that of one image that is looked up."""
 
-    def __init__(self, query: Query, found: Candidates, prior: Float64, stored: Stored, join_recoloured: bool) -> None:
-        self._query, self._found, self._prior, self._stored = query, found, prior, stored
-        self._own, self._join_recoloured = Thumbnail(query.thumbnail), join_recoloured
+    def __init__(self, query: Query, found: Candidates, prior: Float64, stored: Stored, how: Weighing) -> None:
+        self._query, self._found, self._prior, self._stored, self._how = query, found, prior, stored, how
+        self._own, self._n_votes = Thumbnail(query.thumbnail), 0
 
-    def by_query_image(self, doubtful: Int64, keys: Int64) -> tuple[Int64, list[tuple[int, Beside]]]:
-        """Those of which the image that is looked up is the query image, and the others with what was beside them.
+    def weigh_at_lake(self, doubtful: Int64, weights: Weights) -> Int64:
+        """Add those whose query image is that of the lake; returns the others, in their order.
 
-        It is that of an image that was added since the run, too: with what that will be compared nobody knows.
+        Of what was added since the run the image that is looked up is the query image, too: what will be beside it
+        nobody knows yet.
         """
-        of_query, of_lake = [], []
+        keys, left = self._stored.content_keys(self._found.rows), []
         for k in doubtful.tolist():
-            is_own = is_query(self._query.content_key, int(keys[k]))
-            beside = None if is_own else self._stored.beside(int(self._found.rows[k]))
+            at_query = is_query(self._query.content_key, int(keys[k])) or self._n_votes >= self._how.most_votes
+            beside = None if at_query else self._stored.beside(int(self._found.rows[k]))
             if beside is None:
-                of_query.append(k)
+                left.append(k)
             else:
-                of_lake.append((k, beside))
-        return np.array(of_query, np.int64), of_lake
+                weights.add(np.array([k]), self.as_candidate(k, beside), of_query=False)
+        return np.array(left, np.int64)
 
     def as_query(self, part: Int64, near: Int64) -> Weighed:
         """Candidates and nearest images by their places in what was found."""
@@ -125,7 +136,7 @@ class _Weigher:
         """The image that is looked up is the candidate of one of the lake."""
         row, similarity = int(self._found.rows[k]), float(self._found.similarity[k])
         companions, neighbours = beside.voting_on(self._query.own_rows, similarity)
-        voting = self._thumbnails(neighbours), self._thumbnails(companions)
+        voting = self._voting(neighbours), self._voting(companions)
         return self._weigh(self._stored.described(row), [self._own], np.array([k]), *voting)
 
     def _weigh(
@@ -133,7 +144,14 @@ class _Weigher:
     ) -> Weighed:
         cosine, bits = self._found.similarity[part].astype(np.float64), self._found.hamming_bits[part]
         scores = Scores(self._prior[part], bits, probability.is_sure(cosine, bits.astype(np.float64)))
-        return weigh(query, candidates, scores, *voting, join_recoloured=self._join_recoloured)
+        return weigh(query, candidates, scores, *voting, join_recoloured=self._how.join_recoloured)
+
+    def _voting(self, rows: Int64) -> Callable[[], list[Thumbnail]]:
+        def asked() -> list[Thumbnail]:
+            self._n_votes += len(rows)
+            return self._thumbnails(rows)()
+
+        return asked
 
     def _thumbnails(self, rows: Int64) -> Callable[[], list[Thumbnail]]:
         return lambda: [self._stored.described(row) for row in rows.tolist()]

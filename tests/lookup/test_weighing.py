@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from typing import Any
@@ -19,7 +20,7 @@ from dedup_spark.kernels.clusters.weighing import Thumbnail
 from dedup_spark.lookup import weighing
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.lookup.run_pairs import NEIGHBOURS, Beside, beside_columns, numbers
-from dedup_spark.lookup.weighing import Query, Weights, weigh_pairs
+from dedup_spark.lookup.weighing import Query, Weighing, Weights, weigh_pairs
 from dedup_spark.stages.cluster.evidence_task import verify_batches
 
 PICTURES: list[Grey] = [
@@ -66,6 +67,12 @@ def of_run(jpegs: list[bytes]) -> dict[tuple[int, int], dict[str, Any]]:
     return {(r["image_id_a"] // 10, r["image_id_b"] // 10): r for r in found}
 
 
+@functools.cache
+def thumbnail(jpeg: bytes) -> Thumbnail:
+    """Described once for all tests."""
+    return Thumbnail(jpeg)
+
+
 class Lake:
     """The pictures as a library, with what the run says of them; `is_added`: none of them was in a run."""
 
@@ -77,7 +84,7 @@ class Lake:
         self._lists = beside_columns(evidence, a, b, IDS, KEYS)
 
     def described(self, row: int) -> Thumbnail:
-        return Thumbnail(self._jpegs[row])
+        return thumbnail(self._jpegs[row])
 
     def content_keys(self, rows: Int64) -> Int64:
         return KEYS[rows]
@@ -93,13 +100,13 @@ class Lake:
         return Beside(candidates, similarity, sure, *numbers(self._lists["nearest"], row))
 
 
-def looked_up(row: int, lake: Lake, jpegs: list[bytes]) -> tuple[list[int], Weights]:
+def looked_up(row: int, lake: Lake, jpegs: list[bytes], most_votes: int = 400) -> tuple[list[int], Weights]:
     others = np.array([o for o in range(N) if o != row])
     bits = np.array([bits_of(row, int(o)) for o in others])
     found = Candidates(others, COSINES[row, others], bits, np.zeros(N - 1), np.zeros(N - 1, bool))
     query = Query(jpegs[row], {"pixel_hash": HASHES[row]}, frozenset({row}))
     scored = np.full(N - 1, PRIOR), np.ones(N - 1, bool)
-    return others.tolist(), weigh_pairs(query, found, scored, lake, join_recoloured=False)
+    return others.tolist(), weigh_pairs(query, found, scored, lake, Weighing(most_votes=most_votes))
 
 
 @pytest.mark.parametrize("row", range(N))
@@ -128,3 +135,20 @@ def test_of_what_was_added_since_the_run_the_image_that_is_looked_up_is_the_quer
 
     monkeypatch.setattr(weighing._Weigher, "as_candidate", never)
     assert looked_up(0, Lake(jpegs, of_run, is_added=True), jpegs)[1].known.all()
+
+
+def test_beyond_so_many_votes_pairs_are_weighed_at_the_image_that_is_looked_up(
+    jpegs: list[bytes], of_run: dict[tuple[int, int], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_at_lake: list[int] = []
+    weigh_one = weighing._Weigher.as_candidate
+    monkeypatch.setattr(
+        weighing._Weigher, "as_candidate", lambda self, k, beside: n_at_lake.append(k) or weigh_one(self, k, beside)
+    )
+    row = max(range(N), key=lambda r: sum(not is_query(int(KEYS[r]), int(KEYS[o])) for o in range(N) if o != r))
+    counts = []
+    for most in (0, 1, 400):
+        n_at_lake.clear()
+        assert looked_up(row, Lake(jpegs, of_run), jpegs, most)[1].known.all()
+        counts.append(len(n_at_lake))
+    assert 0 == counts[0] < counts[1] < counts[2]

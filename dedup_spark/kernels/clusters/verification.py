@@ -79,14 +79,16 @@ def verify_candidates(
         neighbours: Further images that may resemble the query image; called only where too few of the candidates
             support a pair.
         companions: Candidates that are asked nothing of: they vote, and the result of the others is as if all were
-            candidates. Called only where a candidate is aligned, as nobody's vote counts elsewhere.
+            candidates. Called only where a candidate is aligned and does not agree everywhere: nobody's vote counts
+            elsewhere, as votes are on blocks that differ.
     """
     aligned = _AlignedImages(query)
     aligned.add(candidates)
-    if any(aligned.row):
+    found = _measure(aligned, len(candidates))
+    if (found.agreement < 1).any():
         aligned.add(companions())
     n = len(aligned.row)
-    found = _measure(aligned, n)
+    found = _measure(aligned, n) if n > len(candidates) else found
     unsure = (found.agreement < _CLEAR_AGREEMENT) & (found.n_supporting < _ENOUGH_SUPPORTING)
     if unsure.any():
         aligned.add(neighbours())
