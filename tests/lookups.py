@@ -69,7 +69,8 @@ def finish_run(
 
     Calling it again is the next run, which replaces all tables.
     """
-    rows = [_row(number, uri, data, run_id) for number, (uri, data) in enumerate(images.items(), 1)]
+    pixels = (settings or {}).get("extract.pixels", "full")
+    rows = [_row(number, uri, data, run_id, pixels) for number, (uri, data) in enumerate(images.items(), 1)]
     _write(root, IMAGES, [_listed(row["image_id"], row["uri"]) for row in rows])
     _write(root, FEATURES, [{k: v for k, v in row.items() if k in FEATURES.column_names} for row in rows])
     _write(root, DENSITIES, _densities(rows))
@@ -159,24 +160,24 @@ def _listed(image_id: int, uri: str) -> dict[str, Any]:
 
 
 @functools.cache
-def reading() -> Reading:
-    """How the lake is read: by the defaults."""
-    extract = ExtractSettings()
+def reading(pixels: str = "full") -> Reading:
+    """How the lake is read: by the defaults, but for extract.pixels."""
+    extract = ExtractSettings(pixels=pixels)
     return Reading(extract, registry.resolve(extract, on_gpu=False, threads=1))
 
 
 @functools.cache
-def _signed(data: bytes) -> tuple[dict[str, Any], bytes]:
-    signature = sign_image(data, reading().signature)
-    model = reading().model
+def _signed(data: bytes, pixels: str) -> tuple[dict[str, Any], bytes]:
+    signature = sign_image(data, reading(pixels).signature)
+    model = reading(pixels).model
     assert model is not None
     vector = registry.load(model).embed(np.stack([signature.model_input]))[0].astype("<f2")
     facts = {field.name: getattr(signature, field.name) for field in dataclasses.fields(signature)}
     return facts, vector.tobytes()
 
 
-def _row(image_id: int, uri: str, data: bytes, run_id: str) -> dict[str, Any]:
-    facts, embedding = _signed(data)
+def _row(image_id: int, uri: str, data: bytes, run_id: str, pixels: str = "full") -> dict[str, Any]:
+    facts, embedding = _signed(data, pixels)
     model = reading().model
     assert model is not None
     own = {

@@ -74,11 +74,11 @@ class Asked:
         if self.answer is not None or self.signature is None:
             return
         with self.timed("search"):
-            compared, is_known = self.searcher.compare(
+            compared, own_rows = self.searcher.compare(
                 self.digest, self.signature, self.vector, exactly=self.exhaustive
             )
         with self.timed("weigh"):
-            near = self.searcher.near(self.signature, compared, self.listed, is_known=is_known)
+            near = self.searcher.near(self.signature, compared, self.listed, own_rows)
             self.found += near.found
         self.compared, self.n_left_out = compared, near.n_left_out
         self._finish(Outcome.COPIES if any(one.is_copy for one in self.found) else Outcome.NO_COPY)

@@ -20,6 +20,7 @@ import pyarrow.dataset as ds
 
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import UInt8
+from dedup_spark.kernels.features.hashing import digest_of
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.joins.sketches import MOST_BITS, make_sketches
 from dedup_spark.lookup.places import delete_others, written_whole
@@ -143,7 +144,7 @@ def _write(sink: pa.NativeFile, batches: Iterator[pa.RecordBatch]) -> None:
 
 
 def _digests(column: pa.Array) -> pa.Array:
-    data = bytes.fromhex("".join(column.to_pylist()))
+    data = bytes.fromhex("".join(map(digest_of, column.to_pylist())))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(column), [None, pa.py_buffer(data)])
 
 

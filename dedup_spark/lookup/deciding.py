@@ -7,30 +7,27 @@ What is a Column there is arrays here; the kernels are the same: `kernels/cluste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from dedup_spark.config import Config
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64
-from dedup_spark.kernels.clusters import colours, layout, probability, relations
+from dedup_spark.kernels.clusters import layout, probability, relations
 from dedup_spark.kernels.clusters.probability import Prior
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
 from dedup_spark.lookup.proposing import Candidates
-from dedup_spark.vocabulary import ColourChange, DecidedBy, Guard
+from dedup_spark.lookup.weighing import Query, Stored, Weighing, weigh_pairs
+from dedup_spark.vocabulary import DecidedBy, Guard
 
 Facts = dict[str, Any]
 
-_CHUNK, _NEIGHBOURS, _NEIGHBOUR_SIMILARITY = 40, 12, 0.3
-"""Candidates that vote on each other, and further images that may support a pair: `stages/cluster/evidence.py`."""
 MOST_DECIDED = 200
 """Candidates that are looked at one by one, beside those in doubt: 2 ms each of those that are copies."""
+_VOTES_PER_PAIR = 6
+"""See `Weighing.most_votes`: an image has some five candidates in a usual lake. With 64 pairs 2.3 s at most."""
 _STROKES, _MAX_CHANGED, _MAX_TWO_SIDED = 3.5, 0.05, 0.01
 """As in `stages/cluster/guarded_images.py`."""
-_COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
-_WEIGHED = ("n_inliers", "agreement", "contested", "covered_query", "covered_other", "changed", "two_sided")
 
 
 class Images(Protocol):
@@ -40,19 +37,10 @@ class Images(Protocol):
     def facts(self, row: int) -> Facts: ...
 
 
-@dataclass(frozen=True)
-class Query:
-    """The image that is looked up: its thumbnail, and its facts by the names of features. `n_more`: see `decide`."""
-
-    thumbnail: bytes
-    facts: Facts
-    n_more: int = 0
-
-
 @dataclass(frozen=True, eq=False)
 class Decided:
-    """(m,) what was decided of candidates; `weighed` has the columns _WEIGHED and `colour_change` where thumbnails were
-    compared, `relation` and `edit` are of copies."""
+    """(m,) what was decided of candidates; `weighed` has columns of evidence where thumbnails were compared, with
+    `covered_query` and `covered_other`; `relation` and `edit` are of copies."""
 
     is_copy: list[bool]
     copy_probability: list[float | None]
@@ -68,6 +56,7 @@ class Judge:
 
     def __init__(self, config: Config, model_id: str | None, *, max_weighed: int) -> None:
         self._config, self._max_weighed = config, max_weighed
+        self._how = Weighing(config.cluster.join_recoloured, _VOTES_PER_PAIR * max_weighed)
         self._prior = probability.prior_of(model_id, config.cluster.prior)
         wanted = config.cluster.min_copy_probability
         self.cut = wanted or probability.cut_for(config.cluster.target_precision)
@@ -88,21 +77,18 @@ class Judge:
         keep[doubtful[np.argsort(np.abs(2 * p[doubtful] - 1), kind="stable")[: self._max_weighed]]] = True
         return keep, int(np.count_nonzero(p[~keep].astype(np.float32) >= np.float32(cut)))
 
-    def decide(
-        self, query: Query, found: Candidates, images: Images, thumbnails: Callable[[int], Thumbnail], n_more: int = 0
-    ) -> Decided:
-        """Cost: 20 ms to describe an image, and 11 ms for each pair in doubt; without one in doubt 0.1 ms.
+    def decide(self, query: Query, found: Candidates, images: Images, stored: Stored) -> Decided:
+        """Cost: that of `weigh_pairs`; without a pair in doubt 0.1 ms.
 
         Args:
-            thumbnails: That of a row, which may be kept described from look-up to look-up.
-            n_more: Further images that are likely copies, and are not among the candidates.
+            query: `n_more` are further images that are likely copies, and are not among the candidates.
+            stored: Thumbnails, which may be kept described from look-up to look-up, and what was beside them.
         """
         facts = [images.facts(row) for row in found.rows.tolist()]
-        query = replace(query, n_more=n_more)
         if self._prior is None:
             return self._by_likeness(query, found, facts, images)
         prior, in_doubt = self._weights(self._prior, found)
-        weighed = self._weigh(query, found, prior, in_doubt, thumbnails)
+        weighed = weigh_pairs(query, found, (prior, self._compared(prior, in_doubt)), stored, self._how)
         p = np.where(weighed.known, weighed.copy_probability, prior)
         sure = probability.is_sure(found.similarity.astype(np.float64), found.hamming_bits.astype(np.float64))
         decided_by = self._decided_by(found, in_doubt & ~sure & ~weighed.known, weighed.conclusive)
@@ -117,39 +103,13 @@ class Judge:
         p = np.where(is_known, by_cosine, by_hash)
         return p, probability.in_doubt(p, cosine, found.is_dense)
 
-    def _weigh(
-        self, query: Query, found: Candidates, prior: Float64, in_doubt: Bools, thumbnails: Callable[[int], Thumbnail]
-    ) -> _Weights:
-        """The thumbnails of those in doubt, at most `max_weighed` of them: the least certain."""
-        known = _Weights(len(found))
+    def _compared(self, prior: Float64, in_doubt: Bools) -> Bools:
+        """Of those in doubt at most `max_weighed`: the least certain."""
         doubtful = np.flatnonzero(in_doubt)
-        if len(doubtful) == 0:
-            return known
-        if len(doubtful) > self._max_weighed:
-            certainty = np.abs(2 * prior[doubtful] - 1)
-            doubtful = doubtful[np.argsort(certainty, kind="stable")[: self._max_weighed]]
-        doubtful = doubtful[np.lexsort((found.rows[doubtful], -found.similarity[doubtful]))]
-        near = np.flatnonzero(np.nan_to_num(found.similarity) >= _NEIGHBOUR_SIMILARITY)
-        near = near[np.lexsort((found.rows[near], -found.similarity[near]))][:_NEIGHBOURS]
-        own = Thumbnail(query.thumbnail)
-        for start in range(0, len(doubtful), _CHUNK):
-            part = doubtful[start : start + _CHUNK]
-            known.add(part, self._weigh_some(own, found, prior, part, np.setdiff1d(near, part), thumbnails))
-        return known
-
-    def _weigh_some(
-        self, own: Thumbnail, found: Candidates, prior: Float64, part: Int64, near: Int64,
-        thumbnails: Callable[[int], Thumbnail],
-    ) -> Weighed:  # fmt: skip
-        cosine, bits = found.similarity[part].astype(np.float64), found.hamming_bits[part]
-        scores = Scores(prior[part], bits, probability.is_sure(cosine, bits.astype(np.float64)))
-        return weigh(
-            own,
-            [thumbnails(row) for row in found.rows[part].tolist()],
-            scores,
-            lambda: [thumbnails(row) for row in found.rows[near].tolist()],
-            join_recoloured=self._config.cluster.join_recoloured,
-        )
+        certainty = np.abs(2 * prior[doubtful] - 1)
+        chosen = np.zeros(len(prior), bool)
+        chosen[doubtful[np.argsort(certainty, kind="stable")[: self._max_weighed]]] = True
+        return chosen
 
     def _decided_by(self, found: Candidates, undecided: Bools, conclusive: Bools) -> list[DecidedBy]:
         choices = [
@@ -200,35 +160,6 @@ def _likeness(found: Candidates) -> Float64:
     """(m,) the cosine, or the share of equal bits."""
     likeness = np.where(np.isnan(found.similarity), 1 - found.hamming_bits / 64, found.similarity)
     return likeness.astype(np.float64)
-
-
-class _Weights:
-    """What thumbnails say of (m,) candidates, filled in part by part."""
-
-    def __init__(self, m: int) -> None:
-        self.known, self.conclusive = np.zeros(m, bool), np.zeros(m, bool)
-        self.copy_probability = np.zeros(m)
-        self.columns: list[Facts] = [{} for _ in range(m)]
-
-    def add(self, part: Int64, found: Weighed) -> None:
-        self.known[part], self.conclusive[part] = True, found.is_conclusive
-        self.copy_probability[part] = found.copy_probability
-        d = found.differences
-        values: tuple[npt.NDArray[Any], ...] = (
-            found.n_inliers, found.agreement, found.contested, d.covered_a, d.covered_b, d.changed, d.two_sided,
-        )  # fmt: skip
-        for place, k in enumerate(part.tolist()):
-            row: Facts = {name: _or_none(float(v[place])) for name, v in zip(_WEIGHED, values, strict=True)}
-            row["n_inliers"] = int(found.n_inliers[place])
-            colour = d.colour[place]
-            row["colour_change"] = None if np.isnan(colour) else str(_COLOUR_CHANGES[int(colour)])
-            if np.isnan(found.agreement[place]):
-                row["contested"] = None
-            self.columns[k] = row
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _guard(facts: Facts, n_neighbours: int, config: Config) -> Guard | None:

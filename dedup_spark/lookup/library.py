@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from cachetools import LRUCache
 
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64
+from dedup_spark.kernels.clusters.query_images import content_key
 from dedup_spark.kernels.clusters.weighing import Thumbnail
 from dedup_spark.kernels.features.hashing import hamming_bits
 from dedup_spark.kernels.vectors import cosines, to_float32
-from dedup_spark.lookup.added import Added
+from dedup_spark.lookup.added import Added, Entry
 from dedup_spark.lookup.proposing import Compared, near_phashes
+from dedup_spark.lookup.run_pairs import Beside
 from dedup_spark.lookup.snapshot import Facts, Snapshot, unit
 
 _MAX_DESCRIBED = 500
@@ -119,11 +122,26 @@ class Library:
                 found[held] = cosines(np.broadcast_to(vector, theirs.shape), theirs)
         return found
 
+    def beside(self, row: int) -> Beside | None:
+        """With what the run compared a picture; None of one that was added since."""
+        return None if self.is_added(row) else self.snapshot.beside(row)
+
+    def content_keys(self, rows: Int64) -> Int64:
+        """(m,) of rows that ascend; see query_images.py."""
+        return self._of_each(rows, self.snapshot.content_keys, lambda e: content_key(e.signature.pixel_hash))
+
+    def image_ids(self, rows: Int64) -> Int64:
+        """(m,) of rows that ascend; the largest number for what was added, which has none yet."""
+        return self._of_each(rows, self.snapshot.image_ids, lambda _: np.iinfo(np.int64).max)
+
+    def _of_each(self, rows: Int64, of_run: Callable[[Int64], Int64], of_added: Callable[[Entry], int]) -> Int64:
+        is_own = rows < self.added.first_row
+        added = [of_added(self.added.entry(row)) for row in rows[~is_own].tolist()]
+        return np.concatenate([of_run(rows[is_own]), np.array(added, np.int64)])
+
     def phashes(self, rows: Int64) -> Int64:
         """(m,) of rows that ascend."""
-        of_added = [self.added.entry(row).signature.phash for row in rows.tolist() if self.is_added(row)]
-        own = rows[rows < self.added.first_row]
-        return np.concatenate([self.snapshot.phashes_of(own), np.array(of_added, np.int64)])
+        return self._of_each(rows, self.snapshot.phashes_of, lambda entry: entry.signature.phash)
 
     def _ranks(self, rows: Int64) -> Float32:
         return np.concatenate([of.ranks(rows[part]) for part, of in self._parts(rows)])

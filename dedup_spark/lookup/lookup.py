@@ -53,6 +53,7 @@ class Options:
         decode_seconds: The longest that one image may take; None: extract.decoder_timeout_seconds of the run.
         reload_seconds: How often to look for a new run; 0: never by itself.
         max_weighed: Thumbnails compared for one image at most: those of the least certain pairs, 11 to 30 ms each.
+            About six times as many images of the lake may vote on them, 6 ms each.
     """
 
     cache: str | None = None

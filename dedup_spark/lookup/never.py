@@ -19,6 +19,7 @@ import numpy as np
 
 from dedup_spark.errors import ArtifactError, ConfigError
 from dedup_spark.kernels.arrays import Bools, Int64
+from dedup_spark.kernels.features.hashing import digest_of
 from dedup_spark.lookup.added_log import write_through
 
 FILE = "never_match.jsonl"
@@ -38,7 +39,7 @@ class Listed:
 
     def reason(self, content_hash: str, pixel_hash: str | None = None, phash: int | None = None) -> str | None:
         """Why an image of these hashes matches nothing; None where it may."""
-        for key in (("content_hash", content_hash), ("pixel_hash", pixel_hash or "")):
+        for key in (("content_hash", content_hash), ("pixel_hash", digest_of(pixel_hash or ""))):
             if key in self.hashes:
                 return self.hashes[key]
         if phash is not None:
@@ -77,8 +78,9 @@ class NeverMatch:
 
     def add(self, kind: str, value: str, reason: str, max_bits: int = 0) -> None:
         """List a hash. Raises ConfigError for one that is none."""
-        _require_hash(kind, value, max_bits)
-        entry = Never(kind, value.lower(), max_bits, reason, datetime.now(UTC).isoformat())
+        digits = digest_of(value)
+        _require_hash(kind, digits, max_bits)
+        entry = Never(kind, digits.lower(), max_bits, reason, datetime.now(UTC).isoformat())
         self._path.touch(mode=0o600)
         with self._path.open("r+b") as f:
             fcntl.flock(f, fcntl.LOCK_EX)

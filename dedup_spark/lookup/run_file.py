@@ -1,7 +1,8 @@
 """What one finished run says of each image, as a file of Arrow beside the copies of the data files: mapped, not read.
 
 Its rows are those of `data_files.images_of`, in that order. It holds what changes from run to run: addresses, clusters,
-how dense neighbourhoods are, and three sorted lists by which an image is found: by its bytes, its pixels and its id.
+how dense neighbourhoods are, with which images each was compared, and three sorted lists by which an image is found: by
+its bytes, its pixels and its id.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt64
 from dedup_spark.kernels.clusters.probability import DENSITY_RANK
+from dedup_spark.kernels.clusters.query_images import content_keys
+from dedup_spark.lookup import run_pairs
 from dedup_spark.lookup.data_files import bytes_of, is_whole
 from dedup_spark.lookup.finished import FinishedRun
 from dedup_spark.lookup.places import delete_others, written_whole
 from dedup_spark.store import reader
-from dedup_spark.store.schema import CLUSTERS, DENSITIES, GUARDED, IMAGES, Table
+from dedup_spark.store.schema import CLUSTERS, DENSITIES, EVIDENCE, GUARDED, IMAGES, Table
 
-_FORM = "2"
+_FORM = "3"
 RANKS = ("before_density", "density", "before_last", "last")
 """Of the cosines of an image's nearest, by which a further neighbour changes its density and its list: the ones before
 and at DENSITY_RANK, before the end of a full list and at its end; -2 where there are fewer."""
@@ -32,8 +36,9 @@ def open_run_file(run: FinishedRun, images: pa.Table, folder: Path) -> pa.Table:
     """One chunk; made where it is missing.
 
     Columns: `image_id`, `phash`, `uri`, `member`, `_OF_CLUSTERS`, `guard`, RANKS, `n_equal` (images of equal pixels, at
-    the one whose neighbours the run looked for, without such the one of smallest id, else 0), the sorted keys `ids`,
-    `contents` and `pixels`, and `by_` each of them the rows in that order.
+    the one whose neighbours the run looked for, without such the one of smallest id, else 0), `key` (its content key),
+    `candidates` and `nearest` (run_pairs.py), the sorted keys `ids`, `contents` and `pixels`, and `by_` each of them
+    the rows in that order.
     """
     path = folder / f"run-{_FORM}-{run.name}.arrow"
     if not is_whole(path):
@@ -68,6 +73,7 @@ def _rows(run: FinishedRun, images: pa.Table) -> pa.Table:
     contents, first, second = (*first_words(images["content_hash"], 1), *first_words(images["pixel_hash"], 2))
     by_content, by_pixel = np.argsort(contents), np.lexsort((ids, second, first))
     ranks, is_matched = _ranks(run, place)
+    keys = np.concatenate([np.empty(0, np.int64), *(content_keys(bytes_of(c)) for c in images["pixel_hash"].chunks)])
     columns: dict[str, Any] = {
         "image_id": ids,
         "phash": images["phash"].to_numpy(),
@@ -76,6 +82,8 @@ def _rows(run: FinishedRun, images: pa.Table) -> pa.Table:
         **_of_table(run, GUARDED, ("guard",), place),
         **ranks,
         "n_equal": _n_equal(first, second, np.lexsort((ids, ~is_matched, second, first))),
+        "key": keys,
+        **_beside(run, place, ids, keys),
     }
     columns |= {"by_ids": by_id, "by_contents": by_content, "by_pixels": by_pixel}
     columns |= {"ids": ids[by_id], "contents": contents[by_content], "pixels": first[by_pixel]}
@@ -117,9 +125,19 @@ def _of_table(run: FinishedRun, table: Table, columns: tuple[str, ...], place: _
     return place.spread(_read(run, table, ("image_id", *columns)))
 
 
-def _read(run: FinishedRun, table: Table, columns: tuple[str, ...]) -> pa.Table:
+def _read(run: FinishedRun, table: Table, columns: tuple[str, ...], where: pc.Expression | None = None) -> pa.Table:
     version = run.versions[table.name]
-    return reader.read_table(table.name, tables=run.root, columns=columns, version=version)
+    return reader.read_table(table.name, tables=run.root, columns=columns, where=where, version=version)
+
+
+def _beside(run: FinishedRun, place: _Places, ids: Int64, keys: Int64) -> dict[str, pa.Array]:
+    """`candidates` and `nearest` of each image: 20 to 24 bytes a pair in memory while they are made."""
+    rows = _read(run, EVIDENCE, run_pairs.READ, run_pairs.FOR_MATCH).combine_chunks()
+    (a_known, rows_a), (b_known, rows_b) = (place.of(rows[c].to_numpy()) for c in ("image_id_a", "image_id_b"))
+    both = a_known & b_known
+    return run_pairs.beside_columns(
+        rows.filter(pa.array(both)), rows_a[both[a_known]], rows_b[both[b_known]], ids, keys
+    )
 
 
 def _ranks(run: FinishedRun, place: _Places) -> tuple[dict[str, Float32], Bools]:

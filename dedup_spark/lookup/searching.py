@@ -9,12 +9,13 @@ import numpy as np
 from dedup_spark.kernels.arrays import Bools, Float16, Int64
 from dedup_spark.kernels.features.signature import Signature
 from dedup_spark.lookup.answers import Found
-from dedup_spark.lookup.deciding import Decided, Images, Judge, Query, agreeing_frames
+from dedup_spark.lookup.deciding import Decided, Images, Judge, agreeing_frames
 from dedup_spark.lookup.library import Library
 from dedup_spark.lookup.never import Listed, NeverMatch
 from dedup_spark.lookup.proposing import Candidates, Compared, candidates_of
 from dedup_spark.lookup.reading import facts_of
 from dedup_spark.lookup.snapshot import Facts
+from dedup_spark.lookup.weighing import Query
 from dedup_spark.lookup.why import why, why_identical
 from dedup_spark.vocabulary import DecidedBy, Relation
 
@@ -66,27 +67,27 @@ class Searcher:
 
     def compare(
         self, content_hash: str, signature: Signature, vector: Float16 | None, *, exactly: bool
-    ) -> tuple[Compared, bool]:
-        """The scores of what may be near, and whether an image of these pixels is known."""
+    ) -> tuple[Compared, frozenset[int]]:
+        """The scores of what may be near, and the rows of images with these pixels."""
         hashes = {"pixel_hash": signature.pixel_hash, "content_hash": content_hash}
         same = np.concatenate([self.library.rows_with(column, digest) for column, digest in hashes.items()])
-        return self.library.compare(signature.phash, vector, same, exactly=exactly), len(same) > 0
+        return self.library.compare(signature.phash, vector, same, exactly=exactly), frozenset(same.tolist())
 
-    def near(self, signature: Signature, compared: Compared, listed: Listed, *, is_known: bool) -> Near:
-        """What is near with other pixels."""
+    def near(self, signature: Signature, compared: Compared, listed: Listed, own_rows: frozenset[int]) -> Near:
+        """What is near with other pixels; `own_rows` are those of images with these."""
         snapshot = self.library.snapshot
-        found = candidates_of(compared, snapshot.run.config.match, snapshot.floor, is_known=is_known)
+        found = candidates_of(compared, snapshot.run.config.match, snapshot.floor, is_known=bool(own_rows))
         if listed:
             found = found.only(~listed.has_phash(self.library.phashes(found.rows)))
         keep, n_more = self.judge.chosen(found)
         found = found.only(keep)
         if listed:
             found = found.only(self._may_match(found, listed))
-        query, seen = Query(signature.thumbnail, facts_of(signature)), _Seen(self.library)
+        query, seen = Query(signature.thumbnail, facts_of(signature), own_rows, n_more), _Seen(self.library)
         found = found.only(agreeing_frames(query.facts, found, seen, self.library.are_near))
         if not len(found):
             return Near([], n_more)
-        decided = self.judge.decide(query, found, seen, self.library.described, n_more)
+        decided = self.judge.decide(query, found, seen, self.library)
         shown = [self._found(found, decided, k, seen) for k in range(len(found))]
         return Near(sorted(shown, key=lambda f: (not f.is_copy, -(f.copy_probability or f.similarity or 0.0))), n_more)
 

@@ -16,11 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64, UInt8
+from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.features.hashing import digest_of, hamming_bits
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, negatives_of
 from dedup_spark.kernels.vectors import to_float32
 from dedup_spark.lookup import data_files, run_file
 from dedup_spark.lookup.data_files import bytes_of
 from dedup_spark.lookup.finished import FinishedRun
+from dedup_spark.lookup.run_pairs import Beside, numbers
 from dedup_spark.lookup.scanning import EXACT_ROWS, ExactScan, Scan, SketchScan, near_of_all
 from dedup_spark.store import reader
 from dedup_spark.store.schema import FEATURES
@@ -75,7 +78,7 @@ class Snapshot:
     def rows_with(self, column: str, digest: str) -> Int64:
         """The rows whose `content_hash` or `pixel_hash` is this one, the smallest image_id first."""
         keys, order = (self._column(f"{prefix}{_KEYS[column]}") for prefix in ("", "by_"))
-        wanted = bytes.fromhex(digest)
+        wanted = bytes.fromhex(digest_of(digest))
         word = np.frombuffer(wanted[:8], np.uint64)[0]
         low, high = int(np.searchsorted(keys, word, "left")), int(np.searchsorted(keys, word, "right"))
         rows = np.asarray(order[low:high], np.int64)
@@ -123,6 +126,21 @@ class Snapshot:
         """(m,)."""
         return np.asarray(self._column("phash")[rows], np.int64)
 
+    def content_keys(self, rows: Int64) -> Int64:
+        """(m,) see query_images.py."""
+        return np.asarray(self._column("key")[rows], np.int64)
+
+    def image_ids(self, rows: Int64) -> Int64:
+        """(m,)."""
+        return np.asarray(self._column("image_id")[rows], np.int64)
+
+    def beside(self, row: int) -> Beside:
+        """With what the run compared this picture."""
+        candidates, similarity = numbers(self._of_run["candidates"], row)
+        bits = hamming_bits(np.full(len(candidates), self._of_run["phash"][row].as_py()), self.phashes_of(candidates))
+        is_sure = probability.is_sure(similarity.astype(np.float64), bits.astype(np.float64))
+        return Beside(candidates, similarity, is_sure, *numbers(self._of_run["nearest"], row))
+
     def has_vector(self, rows: Int64) -> Bools:
         """(m,) which of the rows, each of a picture, have one."""
         embedded = self.pictures[: self.n_vectors]
@@ -139,7 +157,7 @@ class Snapshot:
         return str(self._images["content_hash"][row].as_py().hex())
 
     def pixel_hash(self, row: int) -> str:
-        """As in features."""
+        """The digits of that in features."""
         return str(self._images["pixel_hash"][row].as_py().hex())
 
     def _column(self, name: str) -> Any:

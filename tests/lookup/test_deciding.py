@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from dedup_spark.config import Config
+from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.clusters.probability import Prior
-from dedup_spark.lookup import deciding, proposing, snapshot
-from dedup_spark.lookup.deciding import MOST_DECIDED, Judge, Query, agreeing_frames
+from dedup_spark.lookup import deciding, proposing, run_pairs, snapshot
+from dedup_spark.lookup.deciding import MOST_DECIDED, Judge, agreeing_frames
 from dedup_spark.lookup.proposing import Candidates
+from dedup_spark.lookup.weighing import Query
 from dedup_spark.stages.cluster import evidence, guarded_images
 from dedup_spark.stages.match import floors, hash_pairs
 from dedup_spark.vocabulary import DecidedBy, Guard
 
-PLAIN = {"luma_stddev": 50.0, "entropy_bits": 7.0, "sharpness": 500.0, "width_px": 40, "height_px": 30, "n_frames": 1}
+PLAIN = {"luma_stddev": 50.0, "entropy_bits": 7.0, "sharpness": 500.0, "width_px": 40, "height_px": 30, "n_frames": 1,
+         "pixel_hash": "0" * 64}  # fmt: skip
 
 
 def test_numbers_that_steps_and_look_ups_share_are_equal() -> None:
@@ -26,9 +29,9 @@ def test_numbers_that_steps_and_look_ups_share_are_equal() -> None:
         guarded_images._MAX_CHANGED,
         guarded_images._MAX_TWO_SIDED,
     )
-    assert deciding._CHUNK == evidence._MAX_CANDIDATES
-    assert deciding._NEIGHBOURS == evidence._NEIGHBOURS
-    assert deciding._NEIGHBOUR_SIMILARITY == evidence._NEIGHBOUR_SIMILARITY
+    assert run_pairs.MAX_CANDIDATES == evidence._MAX_CANDIDATES
+    assert run_pairs.NEIGHBOURS == evidence._NEIGHBOURS
+    assert run_pairs.NEIGHBOUR_SIMILARITY == evidence._NEIGHBOUR_SIMILARITY
     assert proposing._PARTS == hash_pairs._PHASH_PARTS
     assert snapshot._SKETCH_DEPTH == floors._FLOOR_DEPTH
 
@@ -56,8 +59,19 @@ class Facts:
         return {"image_id": row, "guard": None, "n_frames": 1} | self._facts.get(row, {})
 
 
-def no_thumbnail(row: int) -> Any:
-    raise AssertionError(f"the thumbnail of {row} was asked for")
+class NoThumbnails:
+    """Images of which none may be compared."""
+
+    def described(self, row: int) -> Any:
+        raise AssertionError(f"the thumbnail of {row} was asked for")
+
+    def beside(self, row: int) -> Any:
+        raise AssertionError(f"what is beside {row} was asked for")
+
+    def content_keys(self, rows: Int64) -> Int64:
+        return rows
+
+    image_ids = content_keys
 
 
 def test_without_a_calibration_the_cosine_decides_or_the_hash() -> None:
@@ -68,7 +82,7 @@ def test_without_a_calibration_the_cosine_decides_or_the_hash() -> None:
     assert decided.copy_probability == [None]
     by = [DecidedBy.COSINE, DecidedBy.COSINE, DecidedBy.PHASH]
     with pytest.raises(ValueError, match="thumbnail"):  # copies are described, and this query has no thumbnail
-        judge.decide(Query(b"", PLAIN), found, Facts({}), no_thumbnail)
+        judge.decide(Query(b"", PLAIN), found, Facts({}), NoThumbnails())
     assert (
         judge._by_likeness(Query(b"", PLAIN), found.only(np.array([False, True, False])), [{}], Facts({})).decided_by
         == by[:1]
@@ -77,7 +91,7 @@ def test_without_a_calibration_the_cosine_decides_or_the_hash() -> None:
 
 def test_more_in_doubt_than_allowed_are_left_undecided() -> None:
     judge = Judge(Config(), "sscd/1", max_weighed=0)
-    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.5, 40)), Facts({}), no_thumbnail)
+    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.5, 40)), Facts({}), NoThumbnails())
     assert decided.decided_by == [DecidedBy.UNDECIDED]
     assert decided.is_copy == [False]
 
@@ -125,7 +139,7 @@ def test_a_prior_that_was_fitted_to_the_lake_goes_before() -> None:
     config = load_config(given={"cluster.prior": (-30.0, 0.0, 0.0, 0.0)})
     judge = Judge(config, "unknown/1", max_weighed=0)
     assert judge._prior == Prior(-30.0, 0.0, 0.0, 0.0)
-    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.9, 40)), Facts({}), no_thumbnail)
+    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.9, 40)), Facts({}), NoThumbnails())
     assert decided.is_copy == [False]
     assert decided.decided_by == [DecidedBy.COSINE]
 
@@ -147,5 +161,5 @@ def test_of_what_is_near_half_a_lake_a_few_hundred_are_looked_at(model: str) -> 
 
 def test_the_copies_that_are_left_out_count_where_a_picture_is_near_too_many() -> None:
     judge = Judge(Config(), "sscd/1", max_weighed=0)
-    decided = judge.decide(Query(b"", PLAIN), candidates((1, 0.4, 40)), Facts({}), no_thumbnail, n_more=2_000)
+    decided = judge.decide(Query(b"", PLAIN, n_more=2_000), candidates((1, 0.4, 40)), Facts({}), NoThumbnails())
     assert "hub" in (decided.guarded[0] or "")

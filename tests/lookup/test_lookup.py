@@ -183,6 +183,24 @@ def test_a_run_under_way_does_not_disturb(tmp_path: Path) -> None:
         assert uris(lookup.lookup(images_of_lake()[ROCKET])) == [ROCKET]
 
 
+def test_a_lake_is_looked_up_whose_large_photos_were_scaled_while_they_were_decoded(tmp_path: Path) -> None:
+    """Their pixel hashes are written otherwise."""
+    large = lookups.photo("coffee.png").resize((1300, 1030))
+    data, other_metadata = (lookups.jpeg(large, comment=text) for text in ("one", "other"))
+    lookups.finish_run(tmp_path / "tables", {COFFEE: data, CAT: images_of_lake()[CAT]}, settings=SCALED)
+    with Lookup.open(tmp_path / "tables", options(tmp_path)) as lookup:
+        assert lookup.lookup(data).copies[0].relation == Relation.SAME_BYTES
+        answer = lookup.lookup(other_metadata)
+        assert [found.relation for found in answer.copies] == [Relation.SAME_PIXELS]
+        assert str(answer.pixel_hash).startswith("scaled-2:")
+        assert uris(lookup.lookup(lookups.jpeg(large, 70))) == [COFFEE]
+        lookup.never_match(pixel_hash=answer.pixel_hash, reason="a cup")
+        assert {lookup.lookup(one).outcome for one in (data, other_metadata)} == {Outcome.NEVER_MATCH}
+
+
+SCALED = {"extract.pixels": "scaled"}
+
+
 def test_a_blank_picture_is_no_copy_of_another_blank_one(tmp_path: Path) -> None:
     root = tmp_path / "tables"
     lookups.finish_run(root, {"file:///lake/white.jpg": lookups.jpeg(Image.new("RGB", (300, 200), "white"))})

@@ -91,10 +91,12 @@ def weigh(
     candidates: Sequence[Thumbnail],
     scores: Scores,
     neighbours: Callable[[], list[Thumbnail]],
+    companions: Callable[[], list[Thumbnail]] = list,
     *,
     join_recoloured: bool = False,
 ) -> Weighed:
-    """Compare each candidate with the query image. `neighbours` are as in `verification.verify_candidates`.
+    """Compare each candidate with the query image. `neighbours` and `companions`, of which none is sure, are as in
+    `verification.verify_candidates`.
 
     Cost: 5 ms for a pair that is sure, 11 ms for another, and 20 ms to describe an image, once.
     """
@@ -104,7 +106,7 @@ def weigh(
         for c, sure in zip(candidates, scores.is_sure, strict=True)
     ]
     rest = [k for k, one in enumerate(found) if one is None]
-    verified = _verified(query, [candidates[k] for k in rest], neighbours)
+    verified = _verified(query, [candidates[k] for k in rest], neighbours, companions)
     likely = probability.posterior(scores.prior[rest], verified)
     upright = np.array([one is not None for one in found], np.bool_)
     for place, k in enumerate(rest):
@@ -112,12 +114,15 @@ def weigh(
     return _together(scores, rest, verified, likely, Differences.of(found), upright, join_recoloured)
 
 
-def _verified(query: Thumbnail, rest: list[Thumbnail], neighbours: Callable[[], list[Thumbnail]]) -> Verification:
+def _verified(query: Thumbnail, rest: list[Thumbnail], *voting: Callable[[], list[Thumbnail]]) -> Verification:
     if not rest:
         return verification.of_no_candidates()
-    return verification.verify_candidates(
-        query.described, [c.described for c in rest], lambda: [n.described for n in neighbours()]
-    )
+    described = (functools.partial(_described, images) for images in voting)
+    return verification.verify_candidates(query.described, _described(lambda: rest), *described)
+
+
+def _described(images: Callable[[], list[Thumbnail]]) -> list[Described]:
+    return [image.described for image in images()]
 
 
 def _compared(

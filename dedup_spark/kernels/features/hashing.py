@@ -50,6 +50,12 @@ def pixel_hash(image: DecodedImage) -> str:
     return hashlib.sha256(f"{salt}{image.film.digest}".encode()).hexdigest()
 
 
+def digest_of(hashed: str) -> str:
+    """The 64 hex digits of a `content_hash` or `pixel_hash`. What stands before those of scaled pixels is part of what
+    was hashed, so the digits alone name them."""
+    return hashed.rpartition(":")[2]
+
+
 def phash(image: DecodedImage, rendered: Image.Image | None = None) -> int:
     """64-bit pHash as a signed integer; its bits are those of `imagehash.phash` of the upright image.
 

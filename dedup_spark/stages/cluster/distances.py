@@ -99,14 +99,14 @@ class EvidenceInputs:
     tables: Tables
     unique: DataFrame
     densities: DataFrame
-    thumbnails: DataFrame
+    pictures: DataFrame
     settings: EvidenceSettings
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     def of(cls, run: Run, config: Config, unique: DataFrame, prior: Prior) -> Self:
-        thumbnails = run.tables.read(FEATURES).select("image_id", "thumbnail")
-        return cls(run.tables, unique, run.tables.read(DENSITIES), thumbnails, evidence_settings(config, prior))
+        pictures = run.tables.read(FEATURES).select("image_id", "pixel_hash", "thumbnail")
+        return cls(run.tables, unique, run.tables.read(DENSITIES), pictures, evidence_settings(config, prior))
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Under a name of its own, so that nothing staged before is overwritten."""
@@ -134,7 +134,7 @@ class ByEvidence(Distances):
     def add(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:
         """The distances with these pairs, too, which have scores and none of which has evidence yet."""
         by = self._inputs
-        added = evidence_of(pairs, by.densities, by.thumbnails, by.tables, by.settings, compared_for)
+        added = evidence_of(pairs, by.densities, by.pictures, by.tables, by.settings, compared_for)
         return ByEvidence(by, *self._parts, by.stage("evidence", added))
 
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:

@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.clusters.query_images import KEY_DIGITS, is_query
 from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
@@ -56,7 +57,7 @@ def evidence_settings(config: Config, prior: probability.Prior) -> EvidenceSetti
 def evidence_of(
     pairs: DataFrame,
     densities: DataFrame,
-    thumbnails: DataFrame,
+    pictures: DataFrame,
     tables: Tables,
     settings: EvidenceSettings,
     compared_for: ComparedFor = ComparedFor.MATCH,
@@ -64,27 +65,28 @@ def evidence_of(
 ) -> DataFrame:
     """Rows of `evidence` for pairs (image_id_a, image_id_b, similarity, hamming_bits) of representatives.
 
-    `densities` (image_id, similarities) and `thumbnails` (image_id, thumbnail) hold the images of the pairs. With a
-    column `query_id`, one of the two images, that one is the query image of all its pairs, and thumbnails are compared
-    whatever the prior is; members are compared with a keeper in this way. With `asked` (image_id_a, image_id_b) only
-    these pairs have rows; the others say which images support them. Stages intermediate rows; about 10 ms per pair in
-    doubt, on one core.
+    `densities` (image_id, similarities) and `pictures` (image_id, pixel_hash, thumbnail) hold the images of the pairs.
+    With a column `query_id`, one of the two images, that one is the query image of all its pairs, and thumbnails are
+    compared whatever the prior is; members are compared with a keeper in this way, and no `pixel_hash` is needed. With
+    `asked` (image_id_a, image_id_b) only these pairs have rows; the others say which images support them. Stages
+    intermediate rows; about 10 ms per pair in doubt, on one core.
     """
     scored = tables.stage("scored", with_prior(pairs, densities, settings))
     wanted = scored if asked is None else scored.join(asked, ["image_id_a", "image_id_b"], "left_semi")
-    doubtful = tables.stage("doubtful", within_budget(wanted.where(in_doubt()), settings.max_verified_pairs))
+    valued = within_budget(wanted.where(in_doubt()), settings.max_verified_pairs)
+    doubtful = tables.stage("doubtful", valued if "query_id" in valued.columns else with_query_id(valued, pictures))
     n_doubtful = doubtful.count()
     n_parts = max(1, -(-n_doubtful // _PART_PAIRS))
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
     with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
-        verified = tables.stage("verified", verify_queries(queries, thumbnails, n_parts, settings))
+        verified = tables.stage("verified", verify_queries(queries, pictures, n_parts, settings))
     return as_evidence(wanted, verified, compared_for)
 
 
 def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSettings) -> DataFrame:
-    """Add normalised_similarity, prior, query_id, and is_dense: whether one of the two has a dense neighbourhood."""
+    """Add normalised_similarity, prior, and is_dense: whether one of the two has a dense neighbourhood."""
     floor = F.lit(settings.floor_similarity).cast("float")
     sixteenth = F.get("similarities", F.lit(probability.DENSITY_RANK - 1))
     last = F.get("similarities", F.lit(settings.neighbours - 1))
@@ -93,6 +95,7 @@ def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSetting
         F.greatest(F.coalesce(sixteenth, floor), floor).alias("density"),
         F.coalesce(last >= probability.DENSE_SIMILARITY, F.lit(False)).alias("is_dense"),
     )
+    given = [c for c in ("query_id",) if c in pairs.columns]
     for side in "ab":
         named = density.select(*[F.col(c).alias(f"{c}_{side}") for c in density.columns])
         pairs = pairs.join(named, f"image_id_{side}", "left")
@@ -101,17 +104,21 @@ def with_prior(pairs: DataFrame, densities: DataFrame, settings: EvidenceSetting
     is_dense = (F.coalesce("is_dense_a", F.lit(False)) | F.coalesce("is_dense_b", F.lit(False))).alias("is_dense")
     return scored.select(
         "image_id_a", "image_id_b", "similarity", "normalised_similarity", "hamming_bits",
-        _prior(settings.prior).alias("prior"), is_dense, _query_id(pairs).alias("query_id"),
-        F.lit("query_id" in pairs.columns).alias("always"),
+        _prior(settings.prior).alias("prior"), is_dense, F.lit(bool(given)).alias("always"), *given,
     )  # fmt: skip
 
 
-def _query_id(pairs: DataFrame) -> Column:
-    """Which image of a pair is the query image: each image of half of its pairs, whatever their order."""
-    if "query_id" in pairs.columns:
-        return F.col("query_id")
-    by_chance = F.xxhash64("image_id_a", "image_id_b") % 2 == 0
-    return F.when(by_chance, F.col("image_id_a")).otherwise(F.col("image_id_b"))
+def with_query_id(pairs: DataFrame, pictures: DataFrame) -> DataFrame:
+    """Add query_id, the query image of each pair, chosen by the pixels of the two. Two joins of ids and numbers.
+
+    `pictures` has image_id and pixel_hash.
+    """
+    number = F.conv(F.substring("pixel_hash", -KEY_DIGITS, KEY_DIGITS), 16, 10).cast("bigint")
+    for side in "ab":
+        keys = pictures.select(F.col("image_id").alias(f"image_id_{side}"), number.alias(f"key_{side}"))
+        pairs = pairs.join(keys, f"image_id_{side}", "left")
+    of_a = F.when(is_query(F.col("key_a"), F.col("key_b")), F.col("image_id_a")).otherwise(F.col("image_id_b"))
+    return pairs.withColumn("query_id", of_a).drop("key_a", "key_b")
 
 
 def _prior(p: probability.Prior) -> Column:

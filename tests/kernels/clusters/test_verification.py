@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from photos import cropped, framed, photo, reencoded, rotated, with_sticker
@@ -48,6 +48,26 @@ def test_neighbours_are_compared_only_where_too_few_candidates_support_a_pair() 
         raise AssertionError("asked for")
 
     verification.verify_candidates(describe_grey(photo(0)), [describe_grey(reencoded(photo(0), 70))], not_needed)
+
+
+def test_companions_vote_as_candidates_do_and_are_asked_for_only_where_something_aligned_differs() -> None:
+    frames = [describe_grey(framed(photo(i))) for i in range(6)]
+    everyone = verification.verify_candidates(frames[0], frames[1:], list)
+    for k in range(1, 6):
+        others = [frame for i, frame in enumerate(frames) if i not in (0, k)]
+        alone = verification.verify_candidates(frames[0], [frames[k]], list, lambda others=others: others)
+        for field in fields(alone):
+            of_one, of_all = getattr(alone, field.name), getattr(everyone, field.name)
+            assert len(of_one) == 1
+            assert np.array_equal(of_one[0], of_all[k - 1], equal_nan=True), field.name
+
+    def not_needed() -> list[Described]:
+        raise AssertionError("asked for")
+
+    others = [describe_grey(photo(1)), describe_grey(reencoded(photo(0), 70))]
+    found = verification.verify_candidates(describe_grey(photo(0)), others, not_needed, companions=not_needed)
+    assert found.n_inliers[0] == 0
+    assert found.agreement[1] == 1
 
 
 def test_edits_of_one_photo_are_copies_and_other_photos_are_not() -> None:

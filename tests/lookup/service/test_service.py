@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from dedup_spark.lookup.service.settings import TOKEN, ServiceSettings
 from dedup_spark.lookup.service.work import Work
 from lookup.conftest import CAT, COFFEE, ROCKET, images_of_lake
 
-SECONDS_TO_OPEN = 120
+SECONDS_TO_OPEN = 300
 
 
 @dataclass(frozen=True)
@@ -307,48 +306,6 @@ def test_the_page_loads_nothing_from_elsewhere(service: Service) -> None:
     assert b"http" not in page.replace(b"https://", b"http://").split(b"<body>")[0]
     assert service.ask("GET", "/page.js")[2]["content-type"].startswith("text/javascript")
     assert service.ask("GET", "/page.css")[0] == 200
-
-
-@pytest.mark.slow
-def test_nothing_is_lost_while_runs_swap_and_clients_are_hostile(service: Service, lake: Path) -> None:
-    """Many ask, two runs finish, one client sends what it should not: each answer is right, and memory stays."""
-    asked = {data: uri for uri, data in images_of_lake().items() if uri in (COFFEE, CAT, ROCKET)}
-    edits = {lookups.edited(lookups.photo("rocket.jpg")): ROCKET}
-    wrong: list[object] = []
-    done = threading.Event()
-
-    def ask(data: bytes, uri: str) -> None:
-        while not done.is_set():
-            try:
-                found = [one["uri"] for one in service.look(data)["copies"]]
-            except Exception as e:  # whatever it is, the request was lost
-                wrong.append(e)
-                return
-            if uri not in found:
-                wrong.append((uri, found))
-
-    def harm() -> None:
-        while not done.is_set():
-            with socket.create_connection(("127.0.0.1", service.port), timeout=60) as s:
-                s.sendall(b"POST /v1/lookup HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100000\r\n\r\nhalf")
-            service.ask("POST", "/v1/lookup", os.urandom(50_000))
-
-    pairs = [*asked.items(), *edits.items()] * 4
-    threads = [threading.Thread(target=ask, args=pair) for pair in pairs] + [threading.Thread(target=harm)]
-    for thread in threads:
-        thread.start()
-    time.sleep(5)
-    before = service.memory_bytes
-    for number in (2, 3):
-        lookups.finish_run(lake / "tables", images_of_lake(), f"r{number}")
-        time.sleep(6)
-    after, index = service.memory_bytes, service.ask("GET", "/v1/index")[1]
-    done.set()
-    for thread in threads:
-        thread.join()
-    assert not wrong
-    assert index["run_id"] == "r3"
-    assert after < before + (200 << 20)
 
 
 def test_with_a_token_only_those_who_bring_it_are_answered(lake: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from table_contents import rows
 
 from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.clusters.query_images import content_key, is_query
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster import evidence as pair_evidence
 from dedup_spark.stages.cluster import step as cluster
@@ -157,13 +160,41 @@ def test_far_pairs_are_in_doubt_only_beside_a_dense_image(spark: SparkSession) -
     assert by_kernel.tolist() == [r["in_doubt"] for r in found.values()]
 
 
+def of_pixels(numbers: Iterable[int]) -> list[Row]:
+    """Rows of features, of which the hashes are those of some pixels."""
+    return [readable(i, pixel_hash=hashlib.sha256(bytes([i])).hexdigest()) for i in numbers]
+
+
+def test_the_query_image_is_chosen_by_pixels_as_a_look_up_chooses_it(spark: SparkSession) -> None:
+    """Whatever the ids are: the same pixels under other ids give the same choice."""
+    features = of_pixels(range(40))
+    chosen = []
+    for moved in (0, 1):
+        ids = {row["image_id"]: 100 - row["image_id"] if moved else row["image_id"] for row in features}
+        known = frame(spark, FEATURES.schema, [row | {"image_id": ids[row["image_id"]]} for row in features])
+        pairs = [(min(ids[a], ids[b]), max(ids[a], ids[b])) for a in range(40) for b in range(a)]
+        rows = local_relation(spark, pairs, "image_id_a bigint, image_id_b bigint")
+        back = {new: old for old, new in ids.items()}
+        found = pair_evidence.with_query_id(rows, known).collect()
+        chosen.append({frozenset((back[r["image_id_a"]], back[r["image_id_b"]])): back[r["query_id"]] for r in found})
+    assert chosen[0] == chosen[1]
+    keys = [content_key(row["pixel_hash"]) for row in features]
+    assert all(is_query(keys[q], keys[min(pair - {q})]) for pair, q in chosen[0].items())
+    assert len(chosen[0]) == 40 * 39 // 2
+
+
 def test_each_pair_is_verified_once_and_queries_with_many_candidates_are_split(spark: SparkSession) -> None:
-    pairs = [{"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20} for i in range(1, 201)]
-    made = pair_evidence.with_prior(frame(spark, PAIRS.schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
+    pairs = [
+        {"image_id_a": 0, "image_id_b": i, "similarity": 0.6, "hamming_bits": 20, "query_id": 0} for i in range(1, 201)
+    ]
+    schema = f"{PAIRS.schema.ddl}, query_id bigint"
+    made = pair_evidence.with_prior(frame(spark, schema, pairs), frame(spark, DENSITIES.schema, []), SETTINGS)
     queries = pair_evidence.in_parts(pair_evidence.queries_of(made, made), 3).collect()
-    asked = sorted(tuple(sorted((q["query_id"], other))) for q in queries for other in q["candidates"])
-    assert asked == [(0, i) for i in range(1, 201)]
-    assert max(len(q["candidates"]) for q in queries) <= 40
+    assert sorted((q["query_id"], other) for q in queries for other in q["candidates"]) == [
+        (0, i) for i in range(1, 201)
+    ]
+    sizes = sorted(len(q["candidates"]) for q in queries)
+    assert sizes == [40] * 5
     assert all(len(q["scores"]) == len(q["candidates"]) and len(q["neighbours"]) <= 12 for q in queries)
     assert {q["label"] for q in queries} == {0}
     assert {q["part"] for q in queries} <= {0, 1, 2}
