@@ -30,7 +30,9 @@ _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
 _PART_PAIRS = 1_000
-"""Pairs of one part: 2 to 6 seconds, and 40 to 70 MB of thumbnails with their keypoints."""
+"""Pairs of one part at most: 2 to 6 seconds, and 40 to 70 MB of thumbnails with their keypoints."""
+_FEW_PAIRS = 100
+"""A part has no fewer pairs than that only to occupy another core: its task would take longer to start than to end."""
 _VALUE_STEPS = 10_000
 _SCORES = ("prior", "hamming_bits", "is_sure")
 
@@ -74,7 +76,7 @@ def evidence_of(
     wanted = scored if asked is None else scored.join(asked, ["image_id_a", "image_id_b"], "left_semi")
     doubtful = tables.stage("doubtful", within_budget(wanted.where(in_doubt()), settings.max_verified_pairs))
     n_doubtful = doubtful.count()
-    n_parts = max(1, -(-n_doubtful // _PART_PAIRS))
+    n_parts = parts_for(n_doubtful, tables.spark.sparkContext.defaultParallelism)
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
@@ -185,6 +187,12 @@ def _neighbours(scored: DataFrame) -> DataFrame:
     label = F.least(F.col("query_id"), F.min("other")).alias("label")
     grouped = nearest.groupBy("query_id").agg(ordered, label)
     return grouped.select("query_id", "label", F.col("nearest.other").alias("neighbours"))
+
+
+def parts_for(n_pairs: int, n_cores: int) -> int:
+    """How many parts so many pairs are compared in: one for each core, if there are pairs enough, and more of many
+    pairs. As keypoints are found before, that an image is in several parts costs little."""
+    return max(1, -(-n_pairs // _PART_PAIRS), min(n_cores, n_pairs // _FEW_PAIRS))
 
 
 def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:

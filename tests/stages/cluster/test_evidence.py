@@ -195,6 +195,14 @@ def test_keypoints_are_found_once_for_each_image_that_must_be_aligned(
     assert {r["image_id"] for r in sent if r["keypoints"] is not None} == {100, 101}
 
 
+@pytest.mark.parametrize(
+    ("n_pairs", "n_cores", "n_parts"),
+    [(0, 8, 1), (99, 8, 1), (250, 8, 2), (963, 2, 2), (963, 64, 9), (1_001, 1, 2), (74_760, 2, 75), (74_760, 100, 100)],
+)
+def test_every_core_gets_a_part_where_there_are_pairs_enough(n_pairs: int, n_cores: int, n_parts: int) -> None:
+    assert pair_evidence.parts_for(n_pairs, n_cores) == n_parts
+
+
 @pytest.mark.slow
 def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
     thumbnails = filled.read(FEATURES).where("image_id <> 300")
