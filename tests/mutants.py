@@ -30,7 +30,7 @@ JOINS, DECODING = "joins/test_joins.py", ("decoding/test_images.py", "decoding/t
 SEEN, ORIGIN = "features/test_what_is_seen.py", "features/test_origin.py"
 MORE_TESTS = {
     "clusters/components": ("clusters/test_paths.py",),
-    "clusters/geometry": ("clusters/test_verification.py",),
+    "clusters/geometry": ("clusters/test_verification.py",), "clusters/keypoints": ("clusters/test_geometry.py",),
     "clusters/laying": ("clusters/test_content.py",), "clusters/linkage": ("clusters/test_grouping.py",),
     "clusters/probability": ("clusters/test_verification.py",),
     "clusters/verification": ("../stages/cluster/test_evidence_task.py",),

@@ -24,6 +24,11 @@ _ROW_BYTES_PER_IMAGE = 700
 in one folder took 33 and 181 bytes, where names are short and alike."""
 _THUMBNAIL_BYTES = 12_600
 """A 256 px JPEG of quality 80: the mean of 1,500 photos and edits of them."""
+_KEYPOINTS_BYTES = 60_000
+"""144 for each keypoint: a thumbnail has 500 of them at most, and mostly 300 to 500."""
+_SENT_PER_PAIR = 0.8
+"""Thumbnails with their keypoints that the parts of spatial verification get, for each pair weighed: 0.56 of 17,673
+pairs and 0.78 of 74,760 (made_features.py)."""
 _PAIR_BYTES = 40
 """Bytes of a row of `pairs` or `clusters` in a shuffle or table, with its ids and scores."""
 _PHASH_KEY_BYTES = 240
@@ -273,11 +278,14 @@ def _match(lake: Workload, cluster: SparkCluster, rates: Rates, engine: str, com
 
 
 def _cluster(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
-    """Of the pairs in doubt each thumbnail is described once and moved once; to find them all are read."""
+    """Of the pairs in doubt each thumbnail is described once, and goes with its keypoints to each part that needs it;
+    to find them all are read."""
     described = min(lake.n_images, 2 * lake.n_weighed)
     seconds = lake.n_weighed * rates.weigh_seconds + described * rates.describe_seconds
     seconds += lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
-    moved = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images + _THUMBNAIL_BYTES * described
+    sent = max(described, _SENT_PER_PAIR * lake.n_weighed) * (_THUMBNAIL_BYTES + _KEYPOINTS_BYTES)
+    of_pairs = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images
+    moved = of_pairs + _THUMBNAIL_BYTES * described + sent
     read = lake.n_images * _THUMBNAIL_BYTES if lake.n_weighed else 0
     return _on_cores(
         cluster, rates, "cluster, report", "", seconds, read=read, shuffle=moved, table=4 * _PAIR_BYTES * lake.n_pairs

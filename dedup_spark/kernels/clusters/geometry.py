@@ -12,14 +12,13 @@ detection.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
+from dedup_spark.kernels.clusters.keypoints import Keypoints, find_keypoints
 
 MIN_INLIERS = 6
 """With fewer inliers the images count as not aligned: six chance matches seldom fit one map, eight almost never."""
@@ -29,10 +28,6 @@ MIN_TEXTURE = 4.0
 """Grey levels: a block whose standard deviation is below this in both images is flat and does not count."""
 MIN_CORRELATION = 0.5
 
-_MAX_KEYPOINTS = 500
-_DOUBLED_OCTAVE = 0xFF
-"""-1, in the lowest byte of what OpenCV calls the octave."""
-_GRID = 8
 _MAX_RATIO = 0.8
 _MAX_MATCHES = 250
 _MAX_HYPOTHESES = 60
@@ -68,67 +63,17 @@ class Alignment:
     matrix: Float64 | None
 
 
-def describe_grey(grey: UInt8, *, is_rich: bool = False) -> Described:
-    """Keypoints and descriptors of (h, w) grey levels; about 20 ms at 256 px on one core.
+def describe_grey(grey: UInt8) -> Described:
+    """(h, w) grey levels with their keypoints; about 20 ms at 256 px on one core."""
+    return described(grey, find_keypoints(grey))
 
-    Whether it `is_rich`, with far more than _MAX_KEYPOINTS, decides about the time alone.
-    """
+
+def described(grey: UInt8, found: Keypoints) -> Described:
+    """(h, w) grey levels with keypoints that were found before; 0.1 ms."""
     expect(grey=(grey, "h w", np.uint8))
-    keypoints, raw = _kept_of_rich(grey) if is_rich else _kept_of_usual(grey)
-    if raw is None or not len(keypoints):
-        none = np.empty((0, 2), np.float32)
-        return Described(grey, none, none, np.empty((0, 128), np.float32))
-    points = np.array([k.pt for k in keypoints], np.float32)
-    angle = np.deg2rad(np.array([k.angle for k in keypoints], np.float32))
-    size = np.array([k.size for k in keypoints], np.float32)
-    frames = np.stack([np.cos(angle), np.sin(angle)], axis=1) * size[:, None]
+    raw = found.descriptors.astype(np.float32)
     root = np.sqrt(raw / np.maximum(raw.sum(axis=1, keepdims=True), 1e-6))
-    return Described(grey, points, frames.astype(np.float32), root.astype(np.float32))
-
-
-type _Kept = tuple[Sequence[cv2.KeyPoint], Float32 | None]
-"""Keypoints, and their descriptors (k, 128)."""
-
-
-def _sift() -> Any:
-    return cv2.SIFT_create(nfeatures=0, contrastThreshold=0.02, edgeThreshold=15)  # type: ignore[attr-defined]
-
-
-def _kept_of_rich(grey: UInt8) -> _Kept:
-    """Descriptors of those that are kept alone, for which OpenCV scales the picture a second time."""
-    sift = _sift()
-    found = sift.detect(grey, None)
-    if not found:
-        return (), None
-    keypoints, raw = sift.compute(grey, [found[i] for i in _spread(found, grey.shape)])
-    return keypoints, raw
-
-
-def _kept_of_usual(grey: UInt8) -> _Kept:
-    """Descriptors of all, in one go. OpenCV describes keypoints without one of the doubled picture by another one."""
-    found, raw = _sift().detectAndCompute(grey, None)
-    if not found:
-        return (), None
-    kept = _spread(found, grey.shape)
-    if not any(found[i].octave & 0xFF == _DOUBLED_OCTAVE for i in kept):
-        return _kept_of_rich(grey)
-    return [found[i] for i in kept], raw[kept]
-
-
-def _spread(keypoints: Sequence[cv2.KeyPoint], shape: tuple[int, ...]) -> list[int]:
-    """Which are kept: the strongest keypoint of each cell of a grid, then the second of each, and so on.
-
-    Without that, a screen full of text would take all places from the photo in its middle.
-    """
-    if len(keypoints) <= _MAX_KEYPOINTS:
-        return list(range(len(keypoints)))
-    points = np.array([k.pt for k in keypoints])
-    cell = (points * _GRID / np.array(shape[1::-1])).astype(int) @ np.array([1, _GRID])
-    order = np.lexsort((-np.array([k.response for k in keypoints]), cell))
-    sorted_cell = cell[order]
-    rank = np.arange(len(order)) - np.searchsorted(sorted_cell, sorted_cell)
-    kept: list[int] = order[np.argsort(rank, kind="stable")[:_MAX_KEYPOINTS]].tolist()
-    return kept
+    return Described(grey, found.points, found.frames, root)
 
 
 def align(a: Described, b: Described) -> Alignment:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, expect
+from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
 from dedup_spark.kernels.clusters import colours, content, geometry, probability, verification
 from dedup_spark.kernels.clusters.content import Difference, Differences, Picture
 from dedup_spark.kernels.clusters.geometry import Described
+from dedup_spark.kernels.clusters.keypoints import Keypoints, find_keypoints
 from dedup_spark.kernels.clusters.verification import Verification
 
 _WORTH = 0.05
@@ -50,10 +51,13 @@ scaling the picture twice."""
 
 
 class Thumbnail:
-    """A stored thumbnail, decoded and described when that is first asked for."""
+    """A stored thumbnail, decoded and described when that is first asked for.
 
-    def __init__(self, jpeg: bytes) -> None:
-        self._jpeg = jpeg
+    `found` are its keypoints, where they were looked for before.
+    """
+
+    def __init__(self, jpeg: bytes, found: Keypoints | None = None) -> None:
+        self._jpeg, self._found = jpeg, found
 
     @functools.cached_property
     def picture(self) -> Picture:
@@ -61,7 +65,16 @@ class Thumbnail:
 
     @functools.cached_property
     def described(self) -> Described:
-        return geometry.describe_grey(self.picture.grey, is_rich=len(self._jpeg) > _RICH_BYTES)
+        return geometry.described(self.picture.grey, self._found or _keypoints(self._jpeg, self.picture.grey))
+
+
+def keypoints_of(jpeg: bytes) -> Keypoints:
+    """Of a stored thumbnail; about 20 ms at 256 px on one core. Raises ValueError for no image."""
+    return _keypoints(jpeg, content.grey_of(content.decoded(jpeg)))
+
+
+def _keypoints(jpeg: bytes, grey: UInt8) -> Keypoints:
+    return find_keypoints(grey, is_rich=len(jpeg) > _RICH_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ def weigh(
     """Compare each candidate with the query image. `neighbours` and `companions`, of which none is sure, are as in
     `verification.verify_candidates`.
 
-    Cost: 5 ms for a pair that is sure, 11 ms for another, and 20 ms to describe an image, once.
+    Cost: 5 ms for a pair that is sure, 2 ms for strangers, 6 ms for others, and 20 ms to describe an image, once.
     """
     expect(prior=(scores.prior, "m", np.float64), is_sure=(scores.is_sure, "m", np.bool_))
     found: list[Difference | None] = [

@@ -2,8 +2,8 @@
 
 Part of the step cluster. Scores give a prior (kernels/clusters/probability.py). The pairs in doubt are gathered into
 query images with their candidates, and tasks that get each thumbnail once per part compare them by spatial
-verification. No object of the lake is read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior
-and are marked undecided.
+verification. What costs most, to find the keypoints of a thumbnail, is done once for each image before that. No object
+of the lake is read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior and are marked undecided.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dedup_spark.kernels.clusters import probability
 from dedup_spark.kernels.clusters.query_images import KEY_DIGITS, is_query
 from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.spark.progress import Progress
-from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
+from dedup_spark.stages.cluster.evidence_task import DESCRIBED, VERIFIED, describe_batches, verify_batches
 from dedup_spark.store.schema import EVIDENCE
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import ComparedFor, DecidedBy
@@ -31,7 +31,9 @@ _MAX_CANDIDATES = 40
 _NEIGHBOURS = 12
 _NEIGHBOUR_SIMILARITY = 0.3
 _PART_PAIRS = 1_000
-"""Pairs of one part: about 10 seconds and up to 20 MB of thumbnails."""
+"""Pairs of one part at most: 2 to 6 seconds, and 40 to 70 MB of thumbnails with their keypoints."""
+_FEW_PAIRS = 100
+"""A part has no fewer pairs than that only to occupy another core: its task would take longer to start than to end."""
 _VALUE_STEPS = 10_000
 _SCORES = ("prior", "hamming_bits", "is_sure")
 
@@ -69,14 +71,14 @@ def evidence_of(
     With a column `query_id`, one of the two images, that one is the query image of all its pairs, and thumbnails are
     compared whatever the prior is; members are compared with a keeper in this way, and no `pixel_hash` is needed. With
     `asked` (image_id_a, image_id_b) only these pairs have rows; the others say which images support them. Stages
-    intermediate rows; about 10 ms per pair in doubt, on one core.
+    intermediate rows; on one core about 20 ms for each image, and 2 (strangers) to 6 ms for each pair in doubt.
     """
     scored = tables.stage("scored", with_prior(pairs, densities, settings))
     wanted = scored if asked is None else scored.join(asked, ["image_id_a", "image_id_b"], "left_semi")
     valued = within_budget(wanted.where(in_doubt()), settings.max_verified_pairs)
     doubtful = tables.stage("doubtful", valued if "query_id" in valued.columns else with_query_id(valued, pictures))
     n_doubtful = doubtful.count()
-    n_parts = max(1, -(-n_doubtful // _PART_PAIRS))
+    n_parts = parts_for(n_doubtful, tables.spark.sparkContext.defaultParallelism)
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
     progress = Progress("cluster", "pairs in doubt", n_doubtful)
@@ -194,21 +196,48 @@ def _neighbours(scored: DataFrame) -> DataFrame:
     return grouped.select("query_id", "label", F.col("nearest.other").alias("neighbours"))
 
 
+def parts_for(n_pairs: int, n_cores: int) -> int:
+    """How many parts so many pairs are compared in: one for each core, if there are pairs enough, and more of many
+    pairs. As keypoints are found before, that an image is in several parts costs little."""
+    return max(1, -(-n_pairs // _PART_PAIRS), min(n_cores, n_pairs // _FEW_PAIRS))
+
+
 def in_parts(queries: DataFrame, n_parts: int) -> DataFrame:
     """Add `part`, about equally many queries in each, those with the same label beside each other."""
     return queries.repartitionByRange(n_parts, "label", "query_id", "chunk").withColumn("part", F.spark_partition_id())
 
 
 def verify_queries(queries: DataFrame, thumbnails: DataFrame, n_parts: int, settings: EvidenceSettings) -> DataFrame:
-    """Rows of VERIFIED; lazy. Each thumbnail goes once to each part that needs it, and no other thumbnail moves."""
-    needed = F.explode(F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")).alias("image_id")
-    wanted = queries.select("part", needed).distinct()
-    pictures = only_needed(thumbnails.select("image_id", "thumbnail"), wanted.select("image_id"))
-    seen = wanted.join(pictures, "image_id")
+    """Rows of VERIFIED; lazy. Keypoints are found once for each image, and go with its thumbnail once to each part that
+    needs it; no other thumbnail moves."""
+    seen = _described(_wanted(queries), thumbnails, n_parts)
     rows = seen.unionByName(queries, allowMissingColumns=True)  # a thumbnail has no label and no query_id
     order = ("part", F.asc_nulls_first("label"), "query_id", "chunk", "image_id")
     verify = functools.partial(verify_batches, join_recoloured=settings.join_recoloured)
     return rows.repartition(n_parts, "part").sortWithinPartitions(*order).mapInArrow(verify, VERIFIED.ddl)
+
+
+def _wanted(queries: DataFrame) -> DataFrame:
+    """(image_id, parts, is_aligned): each image once, and whether keypoints are needed in any case.
+
+    Pairs that are sure need none if they fit as they are, and neighbours none if the candidates support each other.
+    """
+    unsure = F.array_compact(F.zip_with("candidates", "scores", lambda image, of: F.when(~of["is_sure"], image)))
+    aligned = F.when(F.size("unsure") > 0, F.array_append("unsure", F.col("query_id"))).otherwise(F.col("unsure"))
+    everyone = F.array_union(F.array_append("candidates", F.col("query_id")), "neighbours")
+    needed = queries.withColumn("unsure", unsure).select(
+        "part", aligned.alias("aligned"), F.explode(everyone).alias("image_id")
+    )
+    is_aligned = F.bool_or(F.array_contains("aligned", F.col("image_id"))).alias("is_aligned")
+    return needed.groupBy("image_id").agg(F.collect_set("part").alias("parts"), is_aligned)
+
+
+def _described(wanted: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
+    """(part, image_id, thumbnail, keypoints). Twice as many tasks as parts: progress tells the stages apart by that."""
+    pictures = only_needed(thumbnails.select("image_id", "thumbnail"), wanted.select("image_id"))
+    once = pictures.join(wanted, "image_id").repartition(2 * n_parts, "image_id")
+    described = once.mapInArrow(describe_batches, DESCRIBED.ddl)
+    return described.select(F.explode("parts").alias("part"), "image_id", "thumbnail", "keypoints")
 
 
 def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFor) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Spatial verification of pairs: a task compares the thumbnails of query images with those of their candidates.
+"""Spatial verification of pairs: tasks find the keypoints of thumbnails, others compare query images with candidates.
 
 Runs on executors. Part of the step cluster.
 """
@@ -16,18 +16,36 @@ from cachetools import LRUCache
 from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Int64
-from dedup_spark.kernels.clusters import colours
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
+from dedup_spark.kernels.clusters import colours, keypoints
+from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, keypoints_of, weigh
 from dedup_spark.vocabulary import ColourChange
 
 VERIFIED = Columns(
     "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, covered_a float, "
     "covered_b float, changed float, two_sided float, colour_change string, conclusive boolean, copy_probability float"
 )
+DESCRIBED = Columns("image_id bigint, parts array<int>, thumbnail binary, keypoints binary")
+_DESCRIBED_TOGETHER = 64
+"""Images of one batch that goes back to Spark: 5 MB."""
 _MAX_DECODED = 500
-"""Thumbnails that a task keeps decoded and described, about 0.45 MB each: queries come in the order of their labels, so
-that those of one picture follow each other."""
+"""Thumbnails that a task keeps decoded, about 0.45 MB each: queries come in the order of their labels, so that those of
+one picture follow each other."""
 _COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
+
+
+def describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows of DESCRIBED, with keypoints where `is_aligned`; image_id, parts and thumbnail are as they come.
+
+    An image without a thumbnail has no keypoints either: `verify_batches` says so, if it is needed.
+    """
+    cv2.setNumThreads(1)
+    for batch in batches:
+        for first in range(0, batch.num_rows, _DESCRIBED_TOGETHER):
+            some = batch.slice(first, _DESCRIBED_TOGETHER)
+            aligned = zip(some["thumbnail"].to_pylist(), some["is_aligned"].to_pylist(), strict=True)
+            found = [keypoints.pack(keypoints_of(jpeg)) if jpeg and needed else None for jpeg, needed in aligned]
+            columns = [*(some[name] for name in DESCRIBED.names[:-1]), pa.array(found, pa.binary())]
+            yield pa.RecordBatch.from_arrays(columns, schema=DESCRIBED.arrow)
 
 
 def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool = False) -> Iterator[pa.RecordBatch]:
@@ -42,23 +60,24 @@ def verify_batches(batches: Iterable[pa.RecordBatch], *, join_recoloured: bool =
         if row["part"] != number:
             number, part.stored = row["part"], {}
         if row["query_id"] is None:
-            part.stored[row["image_id"]] = row["thumbnail"]
+            part.stored[row["image_id"]] = row["thumbnail"], row["keypoints"]
         else:
             yield _verify(row, part, join_recoloured)
 
 
 class _Part:
-    """The thumbnails of a part, and those decoded last, in this part or in one before."""
+    """The thumbnails of a part with their keypoints, and those decoded last, in this part or in one before."""
 
     def __init__(self) -> None:
-        self.stored: dict[int, bytes] = {}
+        self.stored: dict[int, tuple[bytes | None, bytes | None]] = {}
         self._decoded: LRUCache[int, Thumbnail] = LRUCache(_MAX_DECODED)
 
     def thumbnail(self, image_id: int) -> Thumbnail:
         if image_id not in self._decoded:
-            if image_id not in self.stored:
+            jpeg, packed = self.stored.get(image_id, (None, None))
+            if jpeg is None:
                 raise TableError(f"image {image_id} has no thumbnail in features: run extract again")
-            self._decoded[image_id] = Thumbnail(self.stored[image_id])
+            self._decoded[image_id] = Thumbnail(jpeg, None if packed is None else keypoints.unpack(packed))
         return self._decoded[image_id]
 
 

@@ -35,23 +35,6 @@ def test_different_pictures_are_not_aligned() -> None:
     assert max(found) < 10
 
 
-TEXTURES = {
-    "photo": photo(1),
-    "noise": np.random.default_rng(1).integers(0, 256, (160, 256), np.uint8),
-    "spots": np.asarray(cv2.GaussianBlur(photo(2), (0, 0), 4), np.uint8),
-    "one blob": np.asarray(cv2.circle(np.zeros((200, 256), np.uint8), (128, 100), 60, 255, -1), np.uint8),
-    "plain": np.full((64, 64), 90, np.uint8),
-}
-
-
-@pytest.mark.parametrize("texture", TEXTURES)
-def test_what_is_taken_for_rich_is_described_alike(texture: str) -> None:
-    one, other = (geometry.describe_grey(TEXTURES[texture], is_rich=is_rich) for is_rich in (False, True))
-    assert np.array_equal(one.points, other.points)
-    assert np.array_equal(one.frames, other.frames)
-    assert np.array_equal(one.descriptors, other.descriptors)
-
-
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_the_map_is_the_one_that_was_applied(mirrored: bool) -> None:
     original = photo(0)

@@ -200,6 +200,40 @@ def test_each_pair_is_verified_once_and_queries_with_many_candidates_are_split(s
     assert {q["part"] for q in queries} <= {0, 1, 2}
 
 
+def test_keypoints_are_found_once_for_each_image_that_must_be_aligned(
+    spark: SparkSession, pictures: dict[int, Grey]
+) -> None:
+    """Two parts ask about picture 100; a pair that is sure, and a neighbour, may need no keypoints."""
+    queries = spark.createDataFrame(
+        [
+            (0, 100, 100, 0, [101, 102], [(0.5, 20, False), (0.9, 1, True)], [105]),
+            (1, 100, 101, 0, [100], [(0.5, 20, False)], []),
+            (1, 200, 200, 0, [202], [(0.9, 1, True)], [101]),
+        ],
+        "part int, label bigint, query_id bigint, chunk int, candidates array<bigint>, "
+        "scores array<struct<prior: double, hamming_bits: int, is_sure: boolean>>, neighbours array<bigint>",
+    )
+    wanted = pair_evidence._wanted(queries)
+    found = {r["image_id"]: (sorted(r["parts"]), r["is_aligned"]) for r in wanted.collect()}
+    in_first, in_second, in_both = [0], [1], [0, 1]
+    assert found == {
+        100: (in_both, True), 101: (in_both, True), 102: (in_first, False), 105: (in_first, False),
+        200: (in_second, False), 202: (in_second, False),
+    }  # fmt: skip
+    thumbnails = spark.createDataFrame([(i, jpeg(p)) for i, p in pictures.items()], "image_id bigint, thumbnail binary")
+    sent = pair_evidence._described(wanted, thumbnails, 2).collect()
+    assert sorted((r["part"], r["image_id"]) for r in sent) == sorted((p, i) for i in found for p in found[i][0])
+    assert {r["image_id"] for r in sent if r["keypoints"] is not None} == {100, 101}
+
+
+@pytest.mark.parametrize(
+    ("n_pairs", "n_cores", "n_parts"),
+    [(0, 8, 1), (99, 8, 1), (250, 8, 2), (963, 2, 2), (963, 64, 9), (1_001, 1, 2), (74_760, 2, 75), (74_760, 100, 100)],
+)
+def test_every_core_gets_a_part_where_there_are_pairs_enough(n_pairs: int, n_cores: int, n_parts: int) -> None:
+    assert pair_evidence.parts_for(n_pairs, n_cores) == n_parts
+
+
 @pytest.mark.slow
 def test_a_missing_thumbnail_is_named(filled: Tables) -> None:
     thumbnails = filled.read(FEATURES).where("image_id <> 300")

@@ -11,17 +11,25 @@ import pytest
 from photos import Grey, cropped, framed, page, photo, reencoded, rotated
 
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.clusters import geometry
-from dedup_spark.stages.cluster.evidence_task import VERIFIED, verify_batches
+from dedup_spark.kernels.clusters import weighing
+from dedup_spark.stages.cluster.evidence_task import DESCRIBED, VERIFIED, describe_batches, verify_batches
 
 SCORES = pa.list_(pa.struct({"prior": pa.float64(), "hamming_bits": pa.int32(), "is_sure": pa.bool_()}))
 SCHEMA = pa.schema(
     [
-        ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("query_id", pa.int64()),
-        ("chunk", pa.int32()), ("candidates", pa.list_(pa.int64())), ("scores", SCORES),
+        ("part", pa.int32()), ("image_id", pa.int64()), ("thumbnail", pa.binary()), ("keypoints", pa.binary()),
+        ("query_id", pa.int64()), ("chunk", pa.int32()), ("candidates", pa.list_(pa.int64())), ("scores", SCORES),
         ("neighbours", pa.list_(pa.int64())),
     ]
 )  # fmt: skip
+
+TO_DESCRIBE = pa.schema(
+    [
+        ("image_id", pa.int64()), ("parts", pa.list_(pa.field("element", pa.int32(), nullable=False))),
+        ("thumbnail", pa.binary()), ("is_aligned", pa.bool_()),
+    ]
+)  # fmt: skip
+"""As Spark sends it, whose lists have other fields than those of DDL."""
 
 
 def thumbnail(image_id: int, grey: Grey, part: int = 0) -> dict[str, Any]:
@@ -71,13 +79,52 @@ def test_copies_are_likely_and_different_pictures_are_not_also_in_one_frame() ->
 
 
 def test_a_thumbnail_that_two_parts_share_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    described = []
-    describe = geometry.describe_grey
-    monkeypatch.setattr(geometry, "describe_grey", lambda grey, **how: described.append(grey) or describe(grey, **how))
+    found = count_descriptions(monkeypatch)
     both = [thumbnail(5, photo(1)), thumbnail(6, rotated(photo(1), 15)), query(6, [5], [])]
     again = [{**row, "part": 1} for row in both]
     assert verified([*both, *again]) == verified(both)
-    assert len(described) == 4  # two by each call
+    assert len(found) == 4  # two by each call
+
+
+def count_descriptions(monkeypatch: pytest.MonkeyPatch) -> list[Grey]:
+    """Filled with the levels of each thumbnail whose keypoints are looked for."""
+    seen: list[Grey] = []
+    find = weighing.find_keypoints
+    monkeypatch.setattr(weighing, "find_keypoints", lambda grey, **how: seen.append(grey) or find(grey, **how))
+    return seen
+
+
+def described(rows: list[dict[str, Any]], batch_rows: int = 100, *, is_aligned: bool = True) -> list[dict[str, Any]]:
+    """The same rows, thumbnails with what `describe_batches` makes of them."""
+    pictures = [{**row, "parts": [row["part"]], "is_aligned": is_aligned} for row in rows if "query_id" not in row]
+    batches = pa.Table.from_pylist(pictures, schema=TO_DESCRIBE).to_batches(max_chunksize=batch_rows)
+    batches = [*describe_batches(batches)]
+    assert all(batch.schema.equals(DESCRIBED.arrow) for batch in batches)
+    made = [row for batch in batches for row in batch.to_pylist()]
+    found = iter(made)
+    return [row if "query_id" in row else {**row, **next(found)} for row in rows]
+
+
+def test_keypoints_found_before_give_the_same_and_are_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, expected = described(ROWS), verified(ROWS)
+    assert described(ROWS, 1) == rows
+    seen = count_descriptions(monkeypatch)
+    assert verified(rows) == expected
+    assert not seen
+
+
+def test_keypoints_that_were_not_looked_for_are_found_where_they_are_needed() -> None:
+    rows = described(ROWS, is_aligned=False)
+    assert all(row["keypoints"] is None for row in rows if "query_id" not in row)
+    assert verified(rows) == verified(ROWS)
+
+
+def test_an_image_without_a_thumbnail_is_named_only_where_it_is_needed() -> None:
+    without = {"part": 0, "image_id": 9, "thumbnail": None}
+    rows = described([thumbnail(5, photo(1)), thumbnail(6, photo(1)), without])
+    assert set(verified([*rows, query(6, [5], [])])) == {(5, 6)}
+    with pytest.raises(TableError, match="image 9 has no thumbnail"):
+        verified([*rows, query(6, [9], [])])
 
 
 def test_the_size_of_batches_changes_nothing() -> None:
