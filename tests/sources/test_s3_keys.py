@@ -15,6 +15,7 @@ from dedup_spark.errors import SourceError
 from dedup_spark.sources import folder as folder_source
 from dedup_spark.sources import patience, s3_keys
 from dedup_spark.sources.key_ranges import LAST, KeyRange
+from dedup_spark.sources.passed_over import HIDDEN_FOLDER
 from dedup_spark.sources.registry import open_source
 
 PAGE = 50
@@ -145,7 +146,7 @@ def test_a_store_that_does_not_begin_where_it_is_told_is_listed_by_folders(
     assert s3_keys.ranges_of_keys("s3://small/x", 8) is None
     images, passed_over = summed(listing("s3://small/x"))
     assert [row[0] for row in images] == ["s3://small/x/a.jpg"]
-    assert passed_over == {"hidden_folder": 1}
+    assert passed_over == {HIDDEN_FOLDER: 1}
 
 
 def test_a_refusal_in_the_middle_and_keys_out_of_order_end_the_listing(

@@ -12,6 +12,7 @@ import pytest
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.joins import device_blocks, exact_gpu
 from dedup_spark.kernels.joins.base import Block, score_candidates
+from dedup_spark.kernels.joins.device_blocks import rows_at_once
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.exact_gpu import Bounds, Wanted, exact_gpu_join
 
@@ -214,4 +215,4 @@ def test_tiles_fit_the_share_of_the_gpu_that_the_task_holds(monkeypatch: pytest.
 
 @pytest.mark.parametrize(("d", "n_rows"), [(512, 16_384), (2048, 4096), (65_536, 128), (2**24, 1)])
 def test_what_crosses_to_a_gpu_at_once_is_bounded_in_bytes(d: int, n_rows: int) -> None:
-    assert device_blocks.rows_at_once(d) == n_rows
+    assert rows_at_once(d) == n_rows
