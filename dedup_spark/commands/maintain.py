@@ -107,7 +107,7 @@ def _maintain(tables: Tables, table: Table, run_id: str, hours: float | None) ->
     if compact(tables, table):
         left = files_of(tables, table)
         if table is not RUNS:  # nothing depends on its version, and commands without the lease write to it
-            mark_same_rows(tables, run_id, {table.name: (version, tables.version(table))})
+            mark_same_rows(tables, run_id, table, version, tables.version(table))
     if hours is not None:
         tables.require_lease()
         vacuum(tables.spark, tables.sql_source(table), hours)
@@ -118,8 +118,7 @@ def _forgets_earlier(keep_days: int, remembered: dict[str, float]) -> ConfigErro
     name, hours = min(remembered.items(), key=lambda item: item[1])
     return ConfigError(
         f"--keep-days {keep_days}: at most {hours / 24:g}, as Delta remembers for so many days which files older "
-        f"versions of {name} name, and a VACUUM deletes all others; its property delta.deletedFileRetentionDuration "
-        "makes it longer"
+        f"versions of {name} name, and a VACUUM deletes all others; its property {_REMEMBERED} makes it longer"
     )
 
 

@@ -15,11 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64
-from dedup_spark.kernels.clusters.query_images import is_query
+from dedup_spark.kernels.clusters.query_images import MAX_CANDIDATES, NEIGHBOUR_SIMILARITY, NEIGHBOURS, is_query
 from dedup_spark.vocabulary import ComparedFor
 
-MAX_CANDIDATES, NEIGHBOURS, NEIGHBOUR_SIMILARITY = 40, 12, 0.3
-"""Candidates that vote on each other, and further images that may support a pair: `stages/cluster/evidence.py`."""
 READ = ("image_id_a", "image_id_b", "similarity", "n_inliers")
 """Columns of evidence."""
 FOR_MATCH = pc.field("compared_for") == ComparedFor.MATCH

@@ -220,13 +220,13 @@ def first_with_rows(same_rows: Mapping[str, Sequence[int]], name: str, version: 
     return first if version == newest else version
 
 
-def mark_same_rows(tables: Tables, run_id: str, made: Mapping[str, tuple[int, int]]) -> None:
-    """Leave a mark of `maintain` in `runs`: of each table in `made` the second version has the rows of the first.
+def mark_same_rows(tables: Tables, run_id: str, table: Table, before: int, after: int) -> None:
+    """Leave a mark of `maintain` in `runs`: version `after` of the table has the rows of version `before`.
 
     What earlier marks say of other tables is said again, as the last one is read.
     """
     known = _same_rows(_completions(tables, run_id).get(StepName.MAINTAIN))
-    now = {name: [first_with_rows(known, name, before), after] for name, (before, after) in made.items()}
+    now = {table.name: [first_with_rows(known, table.name, before), after]}
     notes = json.dumps({_SAME_ROWS: known | now}, sort_keys=True)
     facts = {"run_id": run_id, "step": StepName.MAINTAIN, "status": RunStatus.COMPLETE, "at": datetime.now(UTC),
              "counts": {}, "notes": notes, "version": dedup_spark.__version__}  # fmt: skip

@@ -29,9 +29,9 @@ def test_numbers_that_steps_and_look_ups_share_are_equal() -> None:
         guarded_images._MAX_CHANGED,
         guarded_images._MAX_TWO_SIDED,
     )
-    assert run_pairs.MAX_CANDIDATES == evidence._MAX_CANDIDATES
-    assert run_pairs.NEIGHBOURS == evidence._NEIGHBOURS
-    assert run_pairs.NEIGHBOUR_SIMILARITY == evidence._NEIGHBOUR_SIMILARITY
+    assert run_pairs.MAX_CANDIDATES == evidence.MAX_CANDIDATES
+    assert run_pairs.NEIGHBOURS == evidence.NEIGHBOURS
+    assert run_pairs.NEIGHBOUR_SIMILARITY == evidence.NEIGHBOUR_SIMILARITY
     assert proposing._PARTS == hash_pairs._PHASH_PARTS
     assert snapshot._SKETCH_DEPTH == floors._FLOOR_DEPTH
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dedup_spark.kernels.clusters.query_images import is_query
+from dedup_spark.kernels.clusters.query_images import MAX_CANDIDATES, NEIGHBOURS, is_query
 from dedup_spark.lookup import run_pairs
-from dedup_spark.lookup.run_pairs import MAX_CANDIDATES, NEIGHBOURS, Beside, beside_columns, numbers
+from dedup_spark.lookup.run_pairs import Beside, beside_columns, numbers
 
 NOBODY: frozenset[int] = frozenset()
 

@@ -1,4 +1,4 @@
-"""Which image of a pair is the query image, on which the other one is laid: chosen by what the two show.
+"""Which image of a pair is the query image, on which the other one is laid, and how many vote beside it.
 
 Which of two thumbnails is aligned to the other, and whose neighbours vote, changes a few decisions near the cut. By ids
 a look-up could not choose as the run does: nobody knows the id of an image that is in no table yet. Its pixels are
@@ -13,6 +13,9 @@ import numpy as np
 
 from dedup_spark.kernels.arrays import Int64, UInt8, expect
 
+MAX_CANDIDATES, NEIGHBOURS, NEIGHBOUR_SIMILARITY = 40, 12, 0.3
+"""Candidates of a query image that vote on each other, and further images, of this cosine at least, that may support a
+pair."""
 KEY_DIGITS = 15
 """Hex digits of a content key, the last ones of `pixel_hash`: 60 bits, whose sums are below 2^63."""
 

@@ -17,7 +17,13 @@ from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
 from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.query_images import KEY_DIGITS, is_query
+from dedup_spark.kernels.clusters.query_images import (
+    KEY_DIGITS,
+    MAX_CANDIDATES,
+    NEIGHBOUR_SIMILARITY,
+    NEIGHBOURS,
+    is_query,
+)
 from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.spark.progress import Progress
 from dedup_spark.stages.cluster.evidence_task import DESCRIBED, VERIFIED, describe_batches, verify_batches
@@ -27,9 +33,6 @@ from dedup_spark.vocabulary import ComparedFor, DecidedBy
 
 log = logging.getLogger(__name__)
 
-_MAX_CANDIDATES = 40
-_NEIGHBOURS = 12
-_NEIGHBOUR_SIMILARITY = 0.3
 _PART_PAIRS = 1_000
 """Pairs of one part at most: 2 to 6 seconds, and 40 to 70 MB of thumbnails with their keypoints."""
 _FEW_PAIRS = 100
@@ -171,7 +174,7 @@ def queries_of(doubtful: DataFrame, scored: DataFrame) -> DataFrame:
     other = F.when(F.col("query_id") == a, b).otherwise(a).alias("other")
     turned = doubtful.select("query_id", other, "similarity", "prior", "hamming_bits", is_sure().alias("is_sure"))
     place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other")) - 1
-    chunked = turned.withColumn("chunk", F.floor(place / _MAX_CANDIDATES).cast("int"))
+    chunked = turned.withColumn("chunk", F.floor(place / MAX_CANDIDATES).cast("int"))
     pairs = F.sort_array(F.collect_list(F.struct(-F.col("similarity"), "other", F.struct(*_SCORES).alias("scores"))))
     queries = chunked.groupBy("query_id", "chunk").agg(pairs.alias("pairs"))
     named = queries.select(
@@ -185,11 +188,11 @@ def queries_of(doubtful: DataFrame, scored: DataFrame) -> DataFrame:
 
 def _neighbours(scored: DataFrame) -> DataFrame:
     """(query_id, label, neighbours): the nearest images of each, the nearest first."""
-    near = scored.where(F.col("similarity") >= _NEIGHBOUR_SIMILARITY)
+    near = scored.where(F.col("similarity") >= NEIGHBOUR_SIMILARITY)
     a, b = F.col("image_id_a"), F.col("image_id_b")
     forth, back = (near.select(x.alias("query_id"), y.alias("other"), "similarity") for x, y in ((a, b), (b, a)))
     place = F.row_number().over(Window.partitionBy("query_id").orderBy(F.desc("similarity"), "other"))
-    nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= _NEIGHBOURS)
+    nearest = forth.unionByName(back).withColumn("place", place).where(F.col("place") <= NEIGHBOURS)
     ordered = F.sort_array(F.collect_list(F.struct("place", "other"))).alias("nearest")
     label = F.least(F.col("query_id"), F.min("other")).alias("label")
     grouped = nearest.groupBy("query_id").agg(ordered, label)
