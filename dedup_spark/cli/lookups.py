@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +79,7 @@ def _require_something(options: Options) -> None:
 
 def _serve(options: Options, _: Config) -> Iterator[str]:
     _require_packages()
+    _one_thread_each()
     from dedup_spark.lookup.lookup import Options as Opened
     from dedup_spark.lookup.service.server import serve
     from dedup_spark.lookup.service.settings import ServiceSettings
@@ -93,6 +95,12 @@ def _serve(options: Options, _: Config) -> Iterator[str]:
     )
     serve(options.tables, opened, settings)
     yield from ()
+
+
+def _one_thread_each() -> None:
+    """Requests are what runs side by side. Libraries read this when they are loaded, and OpenMP's own call would bind
+    one thread of the process only."""
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
 def _require_packages() -> None:

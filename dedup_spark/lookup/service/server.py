@@ -9,7 +9,6 @@ import resource
 from typing import Any
 
 import cv2
-import faiss
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -31,7 +30,6 @@ _OTHER_FILES = 400
 def serve(tables: str, options: Options, settings: ServiceSettings) -> None:
     """Returns after SIGINT or SIGTERM."""
     cv2.setNumThreads(1)  # requests are what runs side by side
-    faiss.omp_set_num_threads(1)
     work = Work(tables, options, settings)
     config = uvicorn.Config(
         make_app(work),
