@@ -26,11 +26,8 @@ from dedup_spark.kernels.clusters.query_images import (
 from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.lookup.run_pairs import Beside
-from dedup_spark.vocabulary import ColourChange
 
 Facts = dict[str, Any]
-
-_COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
 
 
 @dataclass(frozen=True)
@@ -175,8 +172,7 @@ def _columns(found: Weighed, place: int, of_query: bool) -> Facts:
     row |= {name: _or_none(float(v[place])) for name, v in zip(_WEIGHED, values, strict=True)}
     if row["agreement"] is None:
         row["contested"] = None
-    colour = d.colour[place]
-    row["colour_change"] = None if np.isnan(colour) else str(_COLOUR_CHANGES[int(colour)])
+    [row["colour_change"]] = colours.changes(d.colour[place : place + 1])
     return row
 
 

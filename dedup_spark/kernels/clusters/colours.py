@@ -13,10 +13,12 @@ import cv2
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, UInt8, expect
+from dedup_spark.vocabulary import ColourChange
 
 SIDE_PX = 64
 NONE, TONE, HUE = 0, 1, 2
 """The colours agree; they differ by an edit of the whole; something has another colour."""
+_CHANGES = {NONE: ColourChange.NONE, TONE: ColourChange.TONE, HUE: ColourChange.HUE}
 
 _STRONG = 20.0
 """Chroma in Lab: below, the hue of a JPEG is noise."""
@@ -37,6 +39,11 @@ class Colours(TypedDict):
 
     colour: int
     colour_distance: float
+
+
+def changes(colours: Float64) -> list[ColourChange | None]:
+    """(m,) NONE, TONE or HUE, nan where nothing was compared, by the words of the column `colour_change`."""
+    return [None if np.isnan(code) else _CHANGES[int(code)] for code in colours]
 
 
 def small_lab(bgr: UInt8) -> Float32:

@@ -18,7 +18,6 @@ from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Int64
 from dedup_spark.kernels.clusters import colours, keypoints
 from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, keypoints_of, weigh
-from dedup_spark.vocabulary import ColourChange
 
 VERIFIED = Columns(
     "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, covered_a float, "
@@ -30,7 +29,6 @@ _DESCRIBED_TOGETHER = 64
 _MAX_DECODED = 500
 """Thumbnails that a task keeps decoded, about 0.45 MB each: queries come in the order of their labels, so that those of
 one picture follow each other."""
-_COLOUR_CHANGES = {colours.NONE: ColourChange.NONE, colours.TONE: ColourChange.TONE, colours.HUE: ColourChange.HUE}
 
 
 def describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -113,6 +111,6 @@ def _columns(query_id: int, ids: Int64, found: Weighed) -> Iterator[pa.Array]:
     for shares in (np.where(query_is_a, d.covered_a, d.covered_b), np.where(query_is_a, d.covered_b, d.covered_a)):
         yield pa.array(shares.astype(np.float32), mask=apart)
     yield from (pa.array(shares.astype(np.float32), mask=apart) for shares in (d.changed, d.two_sided))
-    yield pa.array([None if np.isnan(c) else str(_COLOUR_CHANGES[int(c)]) for c in d.colour], pa.string())
+    yield pa.array(colours.changes(d.colour), pa.string())
     yield pa.array(found.is_conclusive)
     yield pa.array(found.copy_probability.astype(np.float32))

@@ -78,3 +78,8 @@ def test_a_recompressed_copy_has_the_same_colours() -> None:
 def test_the_quantile_is_that_of_numpy_bit_for_bit(n: int, share: float) -> None:
     values = np.random.default_rng(n).normal(20, 9, n).astype(np.float32).astype(np.float64)
     assert colours.quantile(values, share) == np.quantile(values, share)
+
+
+def test_the_column_says_it_in_words_and_nothing_where_nothing_was_compared() -> None:
+    codes = np.array([colours.HUE, np.nan, colours.NONE, colours.TONE])
+    assert colours.changes(codes) == ["hue", None, "none", "tone"]
