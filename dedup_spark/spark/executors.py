@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
+from pyspark import TaskContext
 from pyspark.sql import SparkSession
 
 from dedup_spark.spark.local_relation import local_relation
@@ -28,3 +29,14 @@ def ask_an_executor(spark: SparkSession, answer: Callable[[], Iterable[str]]) ->
 def _say(batches: Iterable[pa.RecordBatch], answer: Callable[[], Iterable[str]]) -> Iterator[pa.RecordBatch]:
     for _ in batches:
         yield pa.RecordBatch.from_pydict({"said": pa.array(sorted(answer()), pa.string())})
+
+
+def folder_of_attempt(folder: str) -> str:
+    """A folder below `folder` that no other attempt of this or another task writes to.
+
+    A task that is tried twice at once, by speculation or by a stage that is repeated while its first attempt still
+    runs, writes the same rows twice; on another processor the last bits of floats differ. So that the checksum of the
+    attempt that won is that of a file which the other one did not replace, each has a path of its own.
+    """
+    task = TaskContext.get()
+    return f"{folder}/{task.taskAttemptId() if task else 0}"

@@ -30,6 +30,7 @@ from dedup_spark.kernels.faiss_index import fill_index
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.vectors import from_bytes, to_float32
 from dedup_spark.spark.background import background
+from dedup_spark.spark.executors import folder_of_attempt
 from dedup_spark.spark.gpus import NO_GPU, TaskShare
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.index.training import finder, gpu_share, train, train_type
@@ -39,6 +40,7 @@ from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CENTROIDS, FEATURES, SHARDS
 from dedup_spark.store.shards import CellsFile
+from dedup_spark.store.tables import Tables
 
 _ASSIGNED = "image_id bigint, cell int, embedding binary"
 _SHARD_FILE = Columns(f"shard int, n_images bigint, size_bytes bigint, cells array<int>, {shards.FILES_DDL}")
@@ -91,6 +93,7 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
         made_of = (model_id, set_name(n_vectors, seen["set_hash"]))
         n_cells, n_shards = _build(run, vectors, n_vectors, made_of, build, settings)
     _delete_older_builds(tables.root, keep=build)
+    _delete_lost_attempts(tables, build)
     tables.drop_staged()
     run.count(vectors=n_vectors, cells=n_cells, shards=n_shards)
 
@@ -198,7 +201,7 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: ShardSettings) -
 def _write_one(shard: int, rows: pa.Table, settings: ShardSettings) -> pa.RecordBatch:
     ids, cells = rows["image_id"].to_numpy(), rows["cell"].to_numpy()
     vectors = from_bytes(rows["embedding"].to_pylist())
-    block, path = Block(ids, vectors, cells), f"{settings.folder}/shard-{shard:05d}.faiss"
+    block, path = Block(ids, vectors, cells), f"{folder_of_attempt(settings.folder)}/shard-{shard:05d}.faiss"
     cells_file = settings.cells, settings.centroids
     row = {"shard": shard} | shards.write_shard(settings.root, path, block, cells_file, settings.sketch_seed)
     if settings.own_type is not None:
@@ -236,3 +239,12 @@ def _delete_older_builds(root: str, keep: str) -> None:
     for name in files.list_names(f"{root}/{shards.FOLDER}"):
         if name != keep:
             files.delete_tree(f"{root}/{shards.FOLDER}/{name}")
+
+
+def _delete_lost_attempts(tables: Tables, build: str) -> None:
+    """Delete what attempts of tasks have written that another attempt overtook."""
+    listed, folder = tables.read(SHARDS).select("path", "centroids_path").collect(), f"{shards.FOLDER}/{build}"
+    needed = {name for row in listed for name in (row["path"].rpartition("/")[0], row["centroids_path"])}
+    for name in files.list_names(f"{tables.root}/{folder}"):
+        if f"{folder}/{name}" not in needed:
+            files.delete_tree(f"{tables.root}/{folder}/{name}")

@@ -30,6 +30,7 @@ from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
 from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.spark.executors import folder_of_attempt
 from dedup_spark.store import shards
 from dedup_spark.store.shards import CellsFile
 from dedup_spark.vocabulary import Engine, Method
@@ -170,7 +171,7 @@ def _write_batches(batches: Iterable[pa.RecordBatch], settings: FileSettings) ->
         cells = quantiser.nearest(to_float32(vectors))
         by_cell = np.argsort(cells, kind="stable")
         block = Block(ids[by_cell], vectors[by_cell], cells[by_cell])
-        path, of_index = f"{settings.folder}/part-{part:05d}.faiss", (settings.cells, centroids)
-        row = shards.write_shard(settings.root, path, block, of_index, settings.sketch_seed)
+        path = f"{folder_of_attempt(settings.folder)}/part-{part:05d}.faiss"
+        row = shards.write_shard(settings.root, path, block, (settings.cells, centroids), settings.sketch_seed)
         listed = {"shard": part} | {name: row[name] for name in _FILE.names if name in row}
         yield pa.RecordBatch.from_pylist([listed], schema=_FILE.arrow)

@@ -200,3 +200,17 @@ def test_an_empty_index_leaves_no_files_behind(tables: Tables) -> None:
     run_index(tables)
     assert not old.exists()
     assert not Path(tables.root, "_staging").exists()
+
+
+def test_what_an_attempt_wrote_that_another_overtook_is_deleted(tables: Tables) -> None:
+    vectors = directions(20, np.random.default_rng(35))
+    fill(tables, feature_rows=(readable(i, v) for i, v in enumerate(vectors)))
+    run_index(tables)
+    [row] = rows(tables.root, "shards")
+    build = Path(tables.root, row["path"]).parents[1]
+    lost = build / "lost"
+    lost.mkdir()
+    (lost / "shard-00000.faiss").write_bytes(b"of an attempt that was too late")
+    index._delete_lost_attempts(tables, build.name)
+    assert sorted(build.iterdir()) == sorted([build / "centroids.npy", Path(tables.root, row["path"]).parent])
+    assert Path(tables.root, row["path"]).exists()
