@@ -159,7 +159,7 @@ def test_every_spark_submit_command_is_accepted() -> None:
 def test_every_sql_example_runs(finished: FinishedRun) -> None:
     sql_lines = [words for words in words_of_commands("dedup-spark") if words[0] == "sql" and len(words) > 1]
     queries = [make_parser().parse_args(words).query for words in sql_lines]
-    queries += [words[words.index("-e") + 1] for words in words_of_commands("spark-sql")]
+    queries += [words[words.index("-e") + 1] for words in words_of_commands("spark-sql") if "-e" in words]
     queries += re.findall(r"^```sql\n(.*?);?\n```", TEXT, re.DOTALL | re.MULTILINE)
     assert len(queries) >= 6
     settings = view_definitions.ViewSettings(1)

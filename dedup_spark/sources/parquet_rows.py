@@ -28,6 +28,7 @@ from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.decoding.other_kinds import HEAD_BYTES, may_be_image
 from dedup_spark.sources.limits import MOST_BYTES, too_large
 from dedup_spark.sources.objects import store_errors
+from dedup_spark.sources.parquet_footer import require_sound_facts
 from dedup_spark.sources.random_access import READ_BYTES, WatchedFile, open_bytes, require_small_footer
 
 _MAX_OPEN_FILES = 3
@@ -214,8 +215,9 @@ class _ColumnReader:
 
     def _begin(self, file: pq.ParquetFile, group: int) -> None:
         facts = file.metadata.row_group(group)
-        columns = [facts.column(i) for i in range(facts.num_columns)]
-        n_rows = _rows_at_once([c for c in columns if c.path_in_schema == self._column], facts.num_rows)
+        columns = [i for i in range(facts.num_columns) if file.schema.column(i).path == self._column]
+        require_sound_facts(file, group, self._column)
+        n_rows = _rows_at_once([facts.column(i) for i in columns], facts.num_rows)
         self._batches = file.iter_batches(n_rows, row_groups=[group], columns=[self._column], use_threads=False)
         self._group, self._next_row = group, self._starts[group]
 

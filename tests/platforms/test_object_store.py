@@ -84,14 +84,15 @@ def downloaded(store: S3Server, folder: Path) -> Path:
     return folder
 
 
-def by_name(groups: frozenset[tuple[str, frozenset[str]]], root: str) -> frozenset[tuple[str, frozenset[str]]]:
-    """With names below the lake in the place of addresses."""
+def by_name(groups: frozenset[tuple[str, frozenset[str]]], root: str, lake: Path) -> set[tuple[bytes, frozenset[str]]]:
+    """With names below the lake in the place of addresses, and of the keeper what is in it: which of equal files was
+    there first is decided by the seconds of their upload."""
 
     def name(uri: str) -> str:
         path = unquote(urlparse(uri).path) if uri.startswith("file:") else uri
         return path.partition(f"{root}/")[2]
 
-    return frozenset((name(keeper), frozenset(map(name, members))) for keeper, members in groups)
+    return {((lake / name(keeper)).read_bytes(), frozenset(map(name, members))) for keeper, members in groups}
 
 
 def has_rows(store: S3Server, table: str) -> bool:
@@ -112,8 +113,9 @@ def test_a_run_on_s3_that_is_killed_goes_on_and_gives_what_a_local_run_gives(
     told = again.log.read_text(errors="replace")
     assert "which did not complete" in told  # it continues the killed run
     tables = downloaded(store, tmp_path / "tables")
-    here = by_name(keepers(finished_folder.tables), str(finished_folder.lake))
-    assert by_name(keepers(tables), LAKE) == here
+    local = finished_folder.lake
+    here = by_name(keepers(finished_folder.tables), str(local), local)
+    assert by_name(keepers(tables), LAKE, local) == here
     listed = {row["uri"] for row in rows(tables, "images")}
     assert any(uri.startswith(f"s3://lake/{LAKE}/odd names/") and "写真" in uri for uri in listed)
     assert len(rows(tables, "features")) == len(listed)

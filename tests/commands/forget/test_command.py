@@ -80,8 +80,9 @@ def leave_copies_everywhere(tables: Tables, lake: Path) -> None:
     tables.add_progress(StepName.MATCH, "0123456789abcdef", tables.read(PAIRS))
     data = next(path for path in (root / "features").glob("*.parquet"))
     shutil.copy(data, root / "features/part-00000-of-nobody.parquet")
+    left = [path for path in (root / "shard_files").rglob("shard-*") if path.is_file()]
     (root / "shard_files/killed").mkdir()
-    for path in (root / "shard_files").glob("*/shard-*"):
+    for path in left:
         shutil.copy(path, root / "shard_files/killed")
     (root / "report/exported.html").write_text(base64.b64encode(features.first()["thumbnail"] or b"").decode() + image)
     told = {"message": f"of {image} the id is {image_id}", "steps": [{"counts": {"read": 3}}], "ids": [image_id, 5]}

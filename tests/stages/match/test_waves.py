@@ -221,7 +221,7 @@ def test_an_engine_that_needs_a_gpu_is_not_gone_on_with_where_there_is_none(
     tables.drop_progress(StepName.MATCH)
     Waves(tables, name, 0.45).begin(Choice("exact_gpu", 1.0, 0.3))
     run_match(tables)
-    assert "joined by exact_gpu, and tasks hold no GPU now: it begins anew" in caplog.text
+    assert "joined by exact_gpu, and now tasks hold no GPU: it begins anew" in caplog.text
 
 
 def test_a_choice_is_the_same_after_it_was_kept() -> None:
