@@ -28,11 +28,12 @@ def only_needed(wide: DataFrame, ids: DataFrame) -> DataFrame:
 
     Lazy. `ids` are computed once more than the caller does: they should be staged, or narrow.
     """
-    return wide.where(_may_hold(_filter_of(ids))) if _estimated_bytes(wide) > _SMALL_BYTES else wide
+    return wide.where(_may_hold(_filter_of(ids))) if is_large(wide) else wide
 
 
-def _estimated_bytes(rows: DataFrame) -> int:
-    return int(str(rows._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()))
+def is_large(rows: DataFrame) -> bool:
+    """Whether Spark estimates more than `_SMALL_BYTES`. Plans the query; no job."""
+    return int(str(rows._jdf.queryExecution().optimizedPlan().stats().sizeInBytes())) > _SMALL_BYTES
 
 
 def _places() -> list[Column]:

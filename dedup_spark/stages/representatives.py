@@ -18,9 +18,7 @@ _READ_ORDER = ("run_id", "image_id")
 
 def with_representative(features: DataFrame) -> DataFrame:
     """Readable rows of features: image_id, hashes, model_id and `representative_id`. Two shuffles by pixel_hash."""
-    readable = _readable(features)
-    first = _first_of_each(features.where("status = 'ok'"))
-    return readable.join(first, "pixel_hash").select(*readable.columns, "representative_id")
+    return images_of(features, _first_of_each(features.where("status = 'ok'")))
 
 
 def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
@@ -34,6 +32,11 @@ def representatives_with(features: DataFrame, *columns: Column) -> DataFrame:
     own = F.min_by("its_own", F.struct(*_READ_ORDER)).alias("its_own")
     groups = _first_of_each(narrow, own, F.count("*").alias("n_equal"))
     return groups.select("pixel_hash", F.col("representative_id").alias("image_id"), "its_own.*", "n_equal")
+
+
+def images_of(features: DataFrame, pictures: DataFrame) -> DataFrame:
+    """Readable rows of features: image_id, hashes, model_id and the columns of `pictures`, by their pixel_hash."""
+    return _readable(features).join(pictures, "pixel_hash")
 
 
 def copies(features: DataFrame, with_copies: DataFrame) -> DataFrame:

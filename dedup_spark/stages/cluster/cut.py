@@ -19,6 +19,7 @@ from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.arrays import Float64, Int64
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import group_component
+from dedup_spark.kernels.clusters.pieces import rows_of_pieces
 from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
@@ -94,12 +95,12 @@ def _cut_batches_by_evidence(
     for rows in whole_groups(batches, "component_id"):
         a, b = rows["image_id_a"].to_numpy(), rows["image_id_b"].to_numpy()
         ids, probability = a[a == b], rows["copy_probability"].to_numpy().astype(np.float64)
-        labels = []
-        for start in range(0, len(ids), settings.max_component_images):
-            mine = ids[start : start + settings.max_component_images]
-            pairs = pairs_inside(mine, a, b, probability)
+        labels, size = [], settings.max_component_images
+        for number, mine_rows in enumerate(rows_of_pieces(ids, a, b, size)):
+            mine = ids[number * size : (number + 1) * size]
+            pairs = pairs_inside(mine, a[mine_rows], b[mine_rows], probability[mine_rows])
             cut, method = MIN_GROUP_PROBABILITY, settings.linkage
-            labels.append(group_component(len(mine), *pairs, cut, method, settled=settled) + start)
+            labels.append(group_component(len(mine), *pairs, cut, method, settled=settled) + number * size)
         yield pa.RecordBatch.from_arrays(
             [pa.array(ids), pa.array(ids[np.concatenate(labels)])], ["image_id", "cluster_label"]
         )

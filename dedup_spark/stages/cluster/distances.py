@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pyspark.sql import Column, DataFrame
@@ -20,6 +20,7 @@ from dedup_spark.kernels.clusters.probability import Prior
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings
 from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likely_alike, likeness_without_pair, measure_likeness
+from dedup_spark.stages.cluster.pictures import COLUMNS, SIGNATURE
 from dedup_spark.stages.scoring import score_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES
@@ -54,6 +55,11 @@ class Distances(ABC):
     def evidence(self) -> DataFrame:
         """The rows of the table `evidence`: all measured pairs for ByEvidence, none for ByLikeness."""
 
+    @property
+    def inside(self) -> DataFrame:
+        """Rows of `evidence`: those that decide between members of one component, and perhaps others."""
+        return self.evidence
+
     @abstractmethod
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> Distances:
         """The distances with these pairs measured, too.
@@ -70,9 +76,9 @@ class Distances(ABC):
 class ByLikeness(Distances):
     """By cosine or pHash, computed for any pairs when they are needed."""
 
-    def __init__(self, unique: DataFrame, bounds: Bounds, near: DataFrame) -> None:
+    def __init__(self, signatures: DataFrame, bounds: Bounds, near: DataFrame) -> None:
         """`near`: (a, b, distance) of pairs that are known to be within the bound."""
-        self._unique, self._bounds, self._measured = unique, bounds, near
+        self._signatures, self._bounds, self._measured = signatures, bounds, near
         self.unit, self.bound = likeness_without_pair(bounds)
 
     @property
@@ -81,32 +87,31 @@ class ByLikeness(Distances):
 
     @property
     def evidence(self) -> DataFrame:
-        return local_relation(self._unique.sparkSession, [], EVIDENCE.schema)
+        return local_relation(self._signatures.sparkSession, [], EVIDENCE.schema)
 
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByLikeness:
         found = self.between(pairs).where("distance <= bound")
         near = found.selectExpr("image_id_a AS a", "image_id_b AS b", "distance")
-        return ByLikeness(self._unique, self._bounds, self._measured.unionByName(near))
+        return ByLikeness(self._signatures, self._bounds, self._measured.unionByName(near))
 
     def between(self, pairs: DataFrame) -> DataFrame:
-        return measure_likeness(pairs, self._unique, self._bounds)
+        return measure_likeness(pairs, self._signatures, self._bounds)
 
 
 @dataclass(frozen=True)
 class EvidenceInputs:
-    """What the evidence on pairs is made from."""
+    """What the evidence on pairs is made from. `pictures`: pictures.COLUMNS of the images of all pairs to come."""
 
     tables: Tables
-    unique: DataFrame
     densities: DataFrame
     pictures: DataFrame
     settings: EvidenceSettings
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
-    def of(cls, run: Run, config: Config, unique: DataFrame, prior: Prior) -> Self:
-        pictures = run.tables.read(FEATURES).select("image_id", "pixel_hash", "thumbnail")
-        return cls(run.tables, unique, run.tables.read(DENSITIES), pictures, evidence_settings(config, prior))
+    def of(cls, run: Run, config: Config, prior: Prior) -> Self:
+        pictures = run.tables.read(FEATURES).select(*COLUMNS)
+        return cls(run.tables, run.tables.read(DENSITIES), pictures, evidence_settings(config, prior))
 
     def stage(self, name: str, rows: DataFrame) -> DataFrame:
         """Under a name of its own, so that nothing staged before is overwritten."""
@@ -114,15 +119,22 @@ class EvidenceInputs:
 
 
 class ByEvidence(Distances):
-    """By how unlikely it is that a pair is a copy. Its rows are staged, one part per call of `add`."""
+    """By how unlikely it is that a pair is a copy. Its rows are staged, one part per call of `add`.
 
-    def __init__(self, inputs: EvidenceInputs, *parts: DataFrame) -> None:
-        self._inputs, self._parts = inputs, parts
+    Match finds pairs of strangers, too, some for each image: 300 million at 100 million images. Nothing behind the
+    components asks for those, and each join that looks for a few million pairs among them would shuffle them all. So
+    `within` leaves them out, for all but the table `evidence`.
+    """
+
+    def __init__(
+        self, inputs: EvidenceInputs, parts: Sequence[DataFrame] = (), inside: Sequence[DataFrame] = ()
+    ) -> None:
+        self._inputs, self._parts, self._inside = inputs, parts, inside
         self.unit, self.bound = F.lit(DistanceUnit.COPY_PROBABILITY), _as_float(_BOUND)
 
     @property
     def near(self) -> DataFrame:
-        near = self.evidence.where(_distance() <= _as_float(_BOUND))
+        near = self.inside.where(_distance() <= _as_float(_BOUND))
         alike = likely_alike(_distance(), F.col("hamming_bits")).alias("alike")
         ends = F.col("image_id_a").alias("a"), F.col("image_id_b").alias("b")
         return near.select(*ends, _distance().alias("distance"), alike)
@@ -131,22 +143,45 @@ class ByEvidence(Distances):
     def evidence(self) -> DataFrame:
         return functools.reduce(DataFrame.unionByName, self._parts)
 
+    @property
+    def inside(self) -> DataFrame:
+        return functools.reduce(DataFrame.unionByName, self._inside)
+
+    def within(self, components: DataFrame, pictures: DataFrame) -> ByEvidence:
+        """The same for those who ask for pairs inside `components` (image_id, component_id) alone. Two joins.
+
+        `pictures`: As `EvidenceInputs.pictures`, of the images in components.
+        """
+        known = self._inputs.stage("inside", pairs_within(self.inside, components))
+        return ByEvidence(replace(self._inputs, pictures=pictures), self._parts, [known])
+
     def add(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:
         """The distances with these pairs, too, which have scores and none of which has evidence yet."""
         by = self._inputs
         added = evidence_of(pairs, by.densities, by.pictures, by.tables, by.settings, compared_for)
-        return ByEvidence(by, *self._parts, by.stage("evidence", added))
+        rows = by.stage("evidence", added)
+        return ByEvidence(by, [*self._parts, rows], [*self._inside, rows])
 
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByEvidence:
         ids = ["image_id_a", "image_id_b"]
-        without_evidence = pairs.join(self.evidence, ids, "left_anti").select(*ids, "query_id")
+        without_evidence = pairs.join(self.inside, ids, "left_anti").select(*ids, "query_id")
         new = self._inputs.stage("without_evidence", without_evidence)
-        return self if new.isEmpty() else self.add(score_pairs(new, self._inputs.unique).join(new, ids), compared_for)
+        if new.isEmpty():
+            return self
+        return self.add(score_pairs(new, self._inputs.pictures.select(*SIGNATURE)).join(new, ids), compared_for)
 
     def between(self, pairs: DataFrame) -> DataFrame:
-        known = pairs.select("image_id_a", "image_id_b").join(self.evidence, ["image_id_a", "image_id_b"])
+        known = pairs.select("image_id_a", "image_id_b").join(self.inside, ["image_id_a", "image_id_b"])
         made = {"distance": _distance(), "distance_unit": self.unit, "bound": self.bound}
         return known.select("image_id_a", "image_id_b", *[made.get(c, F.col(c)).alias(c) for c in MEASURED])
+
+
+def pairs_within(evidence: DataFrame, groups: DataFrame) -> DataFrame:
+    """The rows of evidence on two images of one group; `groups` has image_id and component_id."""
+    of_a, of_b = (
+        groups.select(F.col("image_id").alias(f"image_id_{s}"), F.col("component_id").alias(f"of_{s}")) for s in "ab"
+    )
+    return evidence.join(of_a, "image_id_a").join(of_b, "image_id_b").where("of_a = of_b").select(evidence.columns)
 
 
 def _distance() -> Column:

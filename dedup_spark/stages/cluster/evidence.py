@@ -244,8 +244,13 @@ def _described(wanted: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFr
 
 
 def as_evidence(scored: DataFrame, verified: DataFrame, compared_for: ComparedFor) -> DataFrame:
-    """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores."""
-    rows = scored.join(verified, ["image_id_a", "image_id_b"], "left")
+    """Rows of the table `evidence`: thumbnails decide where they are conclusive, else the scores.
+
+    One shuffle of the pairs in doubt; the others, most of them, stay where they are.
+    """
+    doubted = F.coalesce(in_doubt(), F.lit(False))
+    weighed = scored.where(doubted).join(verified, ["image_id_a", "image_id_b"], "left")
+    rows = weighed.unionByName(scored.where(~doubted), allowMissingColumns=True)
     decided_by = (
         F.when(F.col("conclusive"), DecidedBy.GEOMETRY)
         .when(F.col("similarity").isNull(), DecidedBy.PHASH)

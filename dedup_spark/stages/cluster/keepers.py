@@ -22,6 +22,7 @@ from dedup_spark.config import Config
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Bools, Float32, Int64
 from dedup_spark.kernels.clusters import keeping
+from dedup_spark.kernels.clusters.pieces import rows_of_pieces
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.stages.cluster.removal import KEEPER_FACTS
 from dedup_spark.stages.scoring import score_pairs
@@ -161,20 +162,19 @@ def _read_groups(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator
     for rows in whole_groups(batches, "label"):
         single = rows.filter(rows["rank"].is_valid())
         pairs = rows.filter(rows["rank"].is_null())
-        for start in range(0, len(single), max_images):
-            yield _group_of(single.slice(start, max_images).sort_by("a"), pairs)
+        a, b = (pairs[c].to_numpy() for c in "ab")
+        for number, mine in enumerate(rows_of_pieces(single["a"].to_numpy(), a, b, max_images)):
+            yield _group_of(single.slice(number * max_images, max_images).sort_by("a"), pairs.take(mine))
 
 
 def _group_of(single: pa.Table, pairs: pa.Table) -> _Group:
-    """The members `single`, ascending, and those of the pairs that are between two of them."""
+    """The members `single`, ascending, and the pairs between two of them."""
     ids = single["a"].to_numpy()
-    a, b = (pairs[c].to_numpy() for c in "ab")
-    mine = np.isin(a, ids) & np.isin(b, ids)
-    i, j = (np.searchsorted(ids, ends[mine]) for ends in (a, b))
+    i, j = (np.searchsorted(ids, pairs[c].to_numpy()) for c in "ab")
     distance, alike = np.full((len(ids),) * 2, np.inf, np.float32), np.eye(len(ids), dtype=bool)
     np.fill_diagonal(distance, 0)
-    distance[i, j] = distance[j, i] = pairs["distance"].to_numpy()[mine]
-    alike[i, j] = alike[j, i] = pairs["alike"].to_numpy(zero_copy_only=False)[mine]
+    distance[i, j] = distance[j, i] = pairs["distance"].to_numpy()
+    alike[i, j] = alike[j, i] = pairs["alike"].to_numpy(zero_copy_only=False)
     rank = single["rank"].to_numpy().astype(np.int64)
     return _Group(ids, single["image_id"].to_numpy(), rank, distance, alike)
 

@@ -23,10 +23,12 @@ from dedup_spark.stages.cluster.evidence import joined_pairs
 from dedup_spark.stages.cluster.guarded_images import FACTS, guarded_images, trusted_pairs
 from dedup_spark.stages.cluster.keepers import bounds_of
 from dedup_spark.stages.cluster.leaders import leader_pairs
+from dedup_spark.stages.cluster.pictures import SIGNATURE, pictures_of
 from dedup_spark.stages.cluster.several_frames import ByFrames, several_frames, with_agreeing_frames
 from dedup_spark.stages.representatives import representatives
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import EVIDENCE, FEATURES, PAIRS
+from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import IDENTICAL, ComparedFor
 
 
@@ -39,26 +41,27 @@ class Groups:
         edges: (a, b, similarity), the pairs that joined them.
         components: Rows of the table components: what was cut into those groups.
         guarded: (image_id, guard, n_neighbours), images that likeness alone does not join.
+        pictures: pictures.COLUMNS of the images in components, and perhaps of others.
     """
 
     labels: DataFrame
     edges: DataFrame
     components: DataFrame
     guarded: DataFrame
+    pictures: DataFrame
 
 
 def group_pairs(run: Run, config: Config) -> tuple[Groups, Distances]:
     """By evidence where the model has a calibration, else by likeness."""
     tables = run.tables
     features = tables.read(FEATURES)
-    unique = tables.stage("unique", representatives(features).select("image_id", "phash", "embedding", *FACTS))
     model = model_of(features)
     require_linkage(config, model)
     prior = prior_of(model, config.cluster.prior)
     several = several_frames(features, tables)
     if prior is None:
-        return _by_likeness(run, config, unique, several)
-    return _by_evidence(run, config, unique, several, prior)
+        return _by_likeness(run, config, features, several)
+    return _by_evidence(run, config, features, several, prior)
 
 
 def model_of(features: DataFrame) -> str | None:
@@ -67,17 +70,24 @@ def model_of(features: DataFrame) -> str | None:
     return row["model_id"] if row else None
 
 
-def _by_likeness(run: Run, config: Config, unique: DataFrame, several: DataFrame | None) -> tuple[Groups, Distances]:
+def _by_likeness(run: Run, config: Config, features: DataFrame, several: DataFrame | None) -> tuple[Groups, Distances]:
     tables = run.tables
     near = with_agreeing_frames(near_pairs(tables.read(PAIRS), config.cluster), several)
-    guarded = tables.stage("guarded", guarded_images(unique, near, config.cluster))
+    guarded = _guarded(tables, features, near, config.cluster)
     edges, components = _components(run, config, trusted_pairs(near, guarded, config), _likeness())
-    vectors = only_needed(unique, components.select("image_id"))
+    pictures = pictures_of(components, features, tables)
+    signatures = pictures.select(*SIGNATURE)
+    vectors = only_needed(signatures, components.select("image_id"))
     labels = tables.stage("labels", cut_by_likeness(components, vectors, cut_settings(config)))
     cut = as_components(components, None, labels)
     measured = edges.select("a", "b", (1 - F.col("similarity")).cast("float").alias("distance"))
-    distances = ByLikeness(unique, bounds_of(config), measured)
-    return Groups(labels, edges, cut, guarded), ByFrames(distances, several)
+    distances = ByLikeness(signatures, bounds_of(config), measured)
+    return Groups(labels, edges, cut, guarded, pictures), ByFrames(distances, several)
+
+
+def _guarded(tables: Tables, features: DataFrame, pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
+    facts = representatives(features).select("image_id", *FACTS)
+    return tables.stage("guarded", guarded_images(facts, pairs, settings))
 
 
 def near_pairs(pairs: DataFrame, settings: ClusterSettings) -> DataFrame:
@@ -102,26 +112,27 @@ def _components(run: Run, config: Config, pairs: DataFrame, similarity: Column) 
 
 
 def _by_evidence(
-    run: Run, config: Config, unique: DataFrame, several: DataFrame | None, prior: Prior
+    run: Run, config: Config, features: DataFrame, several: DataFrame | None, prior: Prior
 ) -> tuple[Groups, Distances]:
     """Components of likely pairs, a first cut, evidence on its leaders and all members, and a second cut."""
     tables, cutting = run.tables, cut_settings(config)
     found = with_agreeing_frames(tables.read(PAIRS).where(~F.col("method").isin(*IDENTICAL)), several)
-    added = ByEvidence(EvidenceInputs.of(run, config, unique, prior)).add(found, ComparedFor.MATCH)
-    distances: Distances = ByFrames(added, several)
+    found_by_match = ByEvidence(EvidenceInputs.of(run, config, prior)).add(found, ComparedFor.MATCH)
 
-    likely = joined_pairs(distances.evidence, config.cluster)
-    guarded = tables.stage("guarded", guarded_images(unique, likely, config.cluster))
+    likely = joined_pairs(found_by_match.evidence, config.cluster)
+    guarded = _guarded(tables, features, likely, config.cluster)
     trusted = trusted_pairs(likely, guarded, config)
     # Components too large are split by raising a threshold on this in even steps, and most probabilities are near 1.
     spread = 1 - F.pow(1 - F.col("copy_probability"), F.lit(0.25))
     edges, spread_components = _components(run, config, trusted, spread)
     components = spread_components.withColumn("raised_to", 1 - F.pow(1 - F.col("raised_to"), F.lit(4)))
-    first = tables.stage("first_cut", cut_by_evidence(components, distances.evidence, cutting))
-    distances = distances.measure(leader_pairs(first, distances.evidence), ComparedFor.LEADERS)
+    pictures = pictures_of(components, features, tables)
+    distances: Distances = ByFrames(found_by_match.within(components, pictures), several)
+    first = tables.stage("first_cut", cut_by_evidence(components, distances.inside, cutting))
+    distances = distances.measure(leader_pairs(first, distances.inside), ComparedFor.LEADERS)
     groups = first.withColumnRenamed("cluster_label", "component_id")
-    labels = tables.stage("labels", cut_by_evidence(groups, distances.evidence, cutting, settled=True))
-    return Groups(labels, edges, as_components(components, first, labels), guarded), distances
+    labels = tables.stage("labels", cut_by_evidence(groups, distances.inside, cutting, settled=True))
+    return Groups(labels, edges, as_components(components, first, labels), guarded, pictures), distances
 
 
 def as_components(components: DataFrame, first: DataFrame | None, labels: DataFrame) -> DataFrame:

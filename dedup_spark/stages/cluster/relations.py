@@ -23,20 +23,22 @@ from dedup_spark.spark.needed_rows import only_needed
 EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")
 """The columns of evidence that relations rest on."""
 
-_FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>, duration_ms int")
+FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>, duration_ms int")
+"""Columns of features that relations rest on, beside the thumbnail."""
 _KNOWN = Columns("covered float, changed float, two_sided float, colour_change string, n_inliers int")
 _IDS = Columns("keeper_representative_id bigint, representative_id bigint, is_member boolean")
-_DESCRIBED = Columns(f"{_IDS.ddl}, {_KNOWN.ddl}, {_FACTS.ddl}, layout binary, layout_px int")
+_DESCRIBED = Columns(f"{_IDS.ddl}, {_KNOWN.ddl}, {FACTS.ddl}, layout binary, layout_px int")
 RELATED = Columns("representative_id bigint, relation string, edit string, differing_share float")
 _PAIRS_PER_CALL = 64
 
 
-def related_to_keeper(kept: DataFrame, measured: DataFrame, features: DataFrame) -> DataFrame:
+def related_to_keeper(kept: DataFrame, measured: DataFrame, pictures: DataFrame) -> DataFrame:
     """Rows of RELATED for each representative whose pixels are not those of its keeper; lazy.
 
     Args:
         kept: Members with representative_id and keeper_representative_id.
         measured: (image_id_a, image_id_b) of the two, with EVIDENCE_USED where there is evidence.
+        pictures: image_id, FACTS and thumbnail of these representatives, and perhaps of others.
     Cost: thumbnails (10 KB) of these images move once, with the join; what is described of them (6 KB) once more.
     """
     apart = kept.where("representative_id <> keeper_representative_id")
@@ -50,23 +52,23 @@ def related_to_keeper(kept: DataFrame, measured: DataFrame, features: DataFrame)
     keeper = F.col("keeper_representative_id")
     of_keepers = pairs.select(keeper, keeper.alias("representative_id"), F.lit(False).alias("is_member")).distinct()
     rows = of_members.drop("image_id_a", "image_id_b").unionByName(of_keepers, allowMissingColumns=True)
-    described = _with_facts(rows, features).mapInArrow(_describe_batches, _DESCRIBED.ddl)
+    described = _with_facts(rows, pictures).mapInArrow(_describe_batches, _DESCRIBED.ddl)
     together = described.repartition("keeper_representative_id")
     ordered = together.sortWithinPartitions("keeper_representative_id", "is_member", "representative_id")
     return ordered.mapInArrow(_relate_batches, RELATED.ddl)
 
 
-def _with_facts(rows: DataFrame, features: DataFrame) -> DataFrame:
-    facts = [_column(features, name, kind) for name, kind in _FACTS.types.items()]
+def _with_facts(rows: DataFrame, pictures: DataFrame) -> DataFrame:
+    facts = [_column(pictures, name, kind) for name, kind in FACTS.types.items()]
     ids = rows.select(F.col("representative_id").alias("image_id"))
-    of_features = only_needed(features.select("image_id", *facts, "thumbnail"), ids)
-    joined = rows.join(of_features.withColumnRenamed("image_id", "representative_id"), "representative_id")
-    return joined.select(*_IDS.names, *_KNOWN.names, *_FACTS.names, "thumbnail")
+    needed = only_needed(pictures.select("image_id", *facts, "thumbnail"), ids)
+    joined = rows.join(needed.withColumnRenamed("image_id", "representative_id"), "representative_id")
+    return joined.select(*_IDS.names, *_KNOWN.names, *FACTS.names, "thumbnail")
 
 
-def _column(features: DataFrame, name: str, kind: str) -> Column:
+def _column(pictures: DataFrame, name: str, kind: str) -> Column:
     """A column of features, null where tables of this version have none."""
-    return (F.col(name) if name in features.columns else F.lit(None)).cast(kind).alias(name)
+    return (F.col(name) if name in pictures.columns else F.lit(None)).cast(kind).alias(name)
 
 
 def _describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -47,6 +47,10 @@ class ByFrames(Distances):
     def evidence(self) -> DataFrame:
         return self._distances.evidence
 
+    @property
+    def inside(self) -> DataFrame:
+        return self._distances.inside
+
     def measure(self, pairs: DataFrame, compared_for: ComparedFor) -> ByFrames:
         measured = self._distances.measure(with_agreeing_frames(pairs, self._several), compared_for)
         return ByFrames(measured, self._several)

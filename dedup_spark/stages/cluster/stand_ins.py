@@ -32,7 +32,7 @@ _ENDS = ("image_id_a", "image_id_b")
 
 
 def stand_ins(
-    placed: DataFrame, n_staying: int, distances: Distances, edges: DataFrame, features: DataFrame, tables: Tables
+    placed: DataFrame, n_staying: int, distances: Distances, edges: DataFrame, pictures: DataFrame, tables: Tables
 ) -> DataFrame:
     """representative_id, and of the image that may stand in for it, with stand_in_ before the names: image_id, facts,
     and BETWEEN of the two. At most one for a representative; lazy.
@@ -44,6 +44,7 @@ def stand_ins(
         placed: Members of tiers.with_tier_to_keeper.
         n_staying: How many of them are `is_staying`. With fewer than two nobody can stand in.
         edges: (a, b), the pairs that joined images.
+        pictures: As `related_to_keeper` takes them.
     Cost: two joins of the pairs that are alike, which are moved as 24 bytes each; the thumbnails of the pairs chosen.
         By likeness the pairs that were measured for keepers are measured again, as they are not staged.
     """
@@ -58,7 +59,7 @@ def stand_ins(
     ids = F.col("representative_id"), F.col("keeper_representative_id")
     named = chosen.withColumns({"image_id_a": F.least(*ids), "image_id_b": F.greatest(*ids)})
     measured = tables.stage("stand_ins_measured", with_direct(distances.between(named.select(*_ENDS)), edges))
-    related = related_to_keeper(chosen, measured, features).where(F.col("relation") == Relation.REENCODED)
+    related = related_to_keeper(chosen, measured, pictures).where(F.col("relation") == Relation.REENCODED)
     known = named.join(measured, [*_ENDS]).join(related, "representative_id")
     columns = [F.col(name).cast(kind).alias(f"stand_in_{name}") for name, kind in _STAND_IN.types.items()]
     return known.select("representative_id", *columns)

@@ -3,8 +3,10 @@
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, components, guarded, evidence
 Kernels: clusters, features, vectors
-Scale: a few shuffles of 16-byte edges; thumbnails (10 KB) of the pairs in doubt once per part of 1,000 pairs, and once
-more of each member of other pixels than its keeper and of those that may stand in for another; linkage and keepers need
+Scale: four shuffles of the rows of `pairs`, and a few of those inside components; two scans of the thumbnails of all
+images, and one that leaves those of images in components beside; thumbnails (10 KB) of the pairs in doubt once per part
+of 1,000 pairs, and once more of each member of other pixels than its keeper and of those that may stand in for another;
+all of that again in each run in which anything changed; linkage and keepers need
 n squared memory within one component, at most cluster.max_component_images.
 """
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
@@ -36,7 +38,7 @@ from dedup_spark.stages.cluster.relations import related_to_keeper
 from dedup_spark.stages.cluster.removal import is_outdated, of_linked_files
 from dedup_spark.stages.cluster.stand_ins import stand_ins
 from dedup_spark.stages.cluster.tiers import with_scores, with_tier_to_keeper, with_tiers
-from dedup_spark.stages.representatives import with_representative
+from dedup_spark.stages.representatives import images_of, representatives_with
 from dedup_spark.store.observed import stage_with
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import CLUSTER_HISTORY, CLUSTERS, COMPONENTS, EVIDENCE, FEATURES, GUARDED, IMAGES
@@ -55,7 +57,8 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     require_keeper_order(images, features, settings)
     groups, distances = group_pairs(run, config)
 
-    ranked = tables.stage("ranked", rank_members(expand(groups.labels, features), images, features, settings))
+    members = tables.stage("grouped_images", expand(groups.labels, features))
+    ranked = tables.stage("ranked", rank_members(members, images, features, settings))
     missing = pairs_to_measure(ranked, distances.near, settings.max_component_images)
     distances = distances.measure(missing, ComparedFor.KEEPERS)
     around = group_around_keepers(ranked, distances.near, settings.max_component_images)
@@ -67,16 +70,16 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     names = name_clusters(kept.select("image_id", "keeper_image_id"), previous, tables)
     named = with_bridges(kept.join(names, "keeper_image_id"), bridges(groups.edges, grouped))
     measured = tables.stage("measured", with_direct(distances.between(keeper_pairs(kept)), groups.edges))
-    related = related_to_keeper(kept, measured, features)
+    related = related_to_keeper(kept, measured, groups.pictures)
     named = with_why_kept(named, settings.keeper_order)
     scored = with_scores(named, measured, related, distances.unit, distances.bound)
     placed, seen = stage_with(
         tables, "placed", with_tier_to_keeper(scored, settings.removable_up_to), n_staying=F.count_if("is_staying")
     )
-    standing = stand_ins(placed, seen["n_staying"], distances, groups.edges, features, tables)
+    standing = stand_ins(placed, seen["n_staying"], distances, groups.edges, groups.pictures, tables)
     owned = with_tiers(placed, standing, ranked, settings.removable_up_to, distances.unit, distances.bound)
-    members = tables.stage("members", owned)
-    clusters = tables.stage("clusters", with_reasons(members, of_linked_files(members)))
+    tiered = tables.stage("tiered", owned)
+    clusters = tables.stage("clusters", with_reasons(tiered, of_linked_files(tiered)))
     require_bound(clusters)
     require_unique_ids(clusters)
     _write(run, clusters, previous, groups, distances.evidence)
@@ -112,14 +115,14 @@ def _write(run: Run, clusters: DataFrame, previous: DataFrame, groups: Groups, e
 def expand(labels: DataFrame, features: DataFrame) -> DataFrame:
     """Members of groups of two or more: image_id, hashes, representative_id, label.
 
-    A representative without near neighbours still makes a group with its identical copies.
+    A representative without near neighbours still makes a group with its identical copies. Most images are alone: which
+    groups there are is found by one narrow row per picture, and images without a group are not shuffled by it.
     """
-    everyone = with_representative(features).join(
-        labels.withColumnRenamed("image_id", "representative_id"), "representative_id", "left"
-    )
-    named = everyone.withColumn("label", F.coalesce("cluster_label", "representative_id")).drop("cluster_label")
-    groups = named.groupBy("label").agg(F.count("*").alias("n")).where("n > 1").select("label")
-    return named.join(groups, "label")
+    pictures = representatives_with(features).join(labels, "image_id", "left")
+    not_alone = pictures.where("cluster_label IS NOT NULL OR n_equal > 1")
+    named = not_alone.withColumn("label", F.coalesce("cluster_label", "image_id"))
+    sized = named.withColumn("n", F.sum("n_equal").over(Window.partitionBy("label"))).where("n > 1")
+    return images_of(features, sized.select("pixel_hash", F.col("image_id").alias("representative_id"), "label"))
 
 
 def with_bridges(kept: DataFrame, bridging: DataFrame) -> DataFrame:

@@ -3,8 +3,9 @@
 Reads: images, features, clusters, tombstones, runs
 Writes: images, features, tombstones
 Kernels: none
-Scale: one listing call per page of a folder, on executors; one shuffle of 8-byte ids to find what is new, changed or
-gone. When images are gone or come back, `features` is read once for their rows.
+Scale: one listing call per page of a folder, on executors; three shuffles of the listing and two of the addresses of
+`images`, 100 to 400 bytes a row, to name each object once and to find what is new, changed or gone. When images are
+gone or come back, `features` is read once for their rows.
 
 A listing that ends early raises SourceError, and no table changes.
 """

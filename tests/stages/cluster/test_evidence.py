@@ -20,8 +20,10 @@ from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import probability
 from dedup_spark.kernels.clusters.query_images import content_key, is_query
 from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.spark.work import Work
 from dedup_spark.stages.cluster import evidence as pair_evidence
 from dedup_spark.stages.cluster import step as cluster
+from dedup_spark.stages.cluster.evidence_task import VERIFIED
 from dedup_spark.stages.cluster.pairs_to_groups import group_pairs
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import DENSITIES, EVIDENCE, FEATURES, IMAGES, PAIRS
@@ -121,6 +123,28 @@ def test_the_budget_is_kept_and_what_it_left_out_is_said(filled: Tables) -> None
 def test_without_a_budget_nothing_is_compared(filled: Tables) -> None:
     run_cluster(filled, "cluster.max_verified_pairs=0")
     assert {r["decided_by"] for r in evidence_of(filled).values()} == {"undecided"}
+
+
+def test_pairs_that_nobody_doubts_are_not_shuffled_to_be_written(spark: SparkSession) -> None:
+    ids = "id AS image_id_a", "id + 1 AS image_id_b"
+    scores = "0.1f AS similarity", "0.0f AS normalised_similarity", "30 AS hamming_bits"
+    facts = *scores, "0.001d AS prior", "false AS is_dense"
+    pairs = spark.range(50_000).selectExpr(*ids, *facts, "id = 7 AS always")
+    verdict = {"image_id_a": 7, "image_id_b": 8, "conclusive": True, "copy_probability": 0.75, "n_inliers": 20}
+    verified = frame(spark, VERIFIED, [verdict])
+    spark.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")  # as where millions were compared
+    try:
+        work = Work(spark)
+        written = pair_evidence.as_evidence(pairs, verified, ComparedFor.MATCH).toArrow()
+        done = work.done()
+    finally:
+        spark.conf.unset("spark.sql.autoBroadcastJoinThreshold")
+    assert len(written) == 50_000
+    decided = written.sort_by("image_id_a").select(["decided_by", "n_inliers", "copy_probability"]).to_pylist()
+    cosine = {"decided_by": "cosine", "n_inliers": None, "copy_probability": pytest.approx(0.001)}
+    assert decided[7] == {"decided_by": "geometry", "n_inliers": 20, "copy_probability": 0.75}
+    assert decided[6] == decided[8] == cosine
+    assert done["shuffled_bytes"] < 20_000
 
 
 def scored(spark: SparkSession, pairs: list[Row], similarities: dict[int, list[float]]) -> dict[tuple[int, int], Row]:
