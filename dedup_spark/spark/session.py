@@ -50,6 +50,9 @@ _RUNTIME = {
     "spark.sql.session.timeZone": "UTC",
     # Most rows that cross to Python are about 1 KB (uri, hashes, embedding): batches of about 1 MB; with thumbnails 10.
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+    # Spark takes the bytes of a file for those of its rows, and by them whether a join sends one side to the driver and
+    # to all nodes. Addresses and ids take 10 to 20 times their bytes in files: a million made 160 MB out of 10.
+    "spark.sql.sources.fileCompressionFactor": "20",
 }
 
 _LEAST_LOCAL, _LEAST_ON_A_CLUSTER = 8, 200
