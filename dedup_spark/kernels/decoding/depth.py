@@ -45,7 +45,8 @@ def bits_of_file(image: Image.Image, data: bytes) -> int:
     """By the header of a file whose decoder gives 8 bits of each channel, whatever it holds; 8 where none is known."""
     if image.format == "HEIF":
         return max(8, int(image.info.get("bit_depth") or 8))
-    return max(8, _DECLARED.get(image.format or "", lambda _: 8)(data))
+    declared = _DECLARED.get(image.format or "")
+    return max(8, declared(data)) if declared else 8
 
 
 _DECLARED: dict[str, Callable[[bytes], int]] = {
