@@ -19,7 +19,7 @@ from dedup_spark.lookup.run_file import NO_RANK, RANKS
 from dedup_spark.lookup.scanning import FLOAT16_MARGIN
 from dedup_spark.lookup.snapshot import Facts, unit
 
-_FACTS = ("phash", "width_px", "height_px", "n_frames", "frame_phashes", "duration_ms")
+_FACTS = ("phash", "width_px", "height_px", "n_frames", "frame_phashes", "duration_ms", "captured_at", "camera")
 _UNKNOWN = ("image_id", "member", "cluster_id", "cluster_size", "keeper_image_id", "guard", "relation")
 
 

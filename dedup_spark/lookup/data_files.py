@@ -28,12 +28,13 @@ from dedup_spark.vocabulary import FeatureStatus
 
 log = logging.getLogger(__name__)
 
-_FORM = "1"
+_FORM = "2"
 """Raise where the columns below, or what they hold, change: files of other forms are made anew."""
 _ROWS = 4096
 _HASHES = ("content_hash", "pixel_hash")
 _FACTS = (
-    "image_id", "phash", "width_px", "height_px", "n_frames", "frame_phashes", "duration_ms", "model_id", "thumbnail",
+    "image_id", "phash", "width_px", "height_px", "n_frames", "frame_phashes", "duration_ms", "captured_at", "camera",
+    "model_id", "thumbnail",
 )  # fmt: skip
 _FOLDER = "data_files"
 _NOTHING = pa.schema(

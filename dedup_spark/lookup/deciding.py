@@ -247,8 +247,14 @@ def _relate(
         [weighed.get("colour_change")],
         np.array([(weighed.get("n_inliers") or 0) > 0]),
     )
+    shot, other_shot = ((f.get("captured_at"), f.get("camera")) for f in (own, other))
     return relations.relate(
-        relations.Shapes(*sides, *frames), np.array([_agree(own, other)]), evidence, seen, np.array([shorter > 0])
+        relations.Shapes(*sides, *frames),
+        np.array([_agree(own, other)]),
+        evidence,
+        seen,
+        is_seen=np.array([shorter > 0]),
+        are_two_shots=np.array([relations.are_two_shots(shot, other_shot)]),
     )
 
 

@@ -37,7 +37,7 @@ _OF_RUN = (
     "image_id", "phash", "uri", "member", "cluster_id", "cluster_size", "keeper_image_id", "is_keeper", "relation",
     "guard", "n_equal",
 )  # fmt: skip
-_OF_IMAGE = ("width_px", "height_px", "n_frames", "frame_phashes", "duration_ms")
+_OF_IMAGE = ("width_px", "height_px", "n_frames", "frame_phashes", "duration_ms", "captured_at", "camera")
 
 
 class Snapshot:

@@ -141,7 +141,12 @@ FEATURES = Table(
         ("luma_stddev", "float", "Standard deviation of the grey thumbnail, levels of 255; near 0 is blank"),
         ("entropy_bits", "float", "Shannon entropy of the grey thumbnail's histogram, bits, 0 to 8"),
         ("is_damaged", "boolean", "A part of the picture is lost, and the decoder filled it; null in older rows"),
-        ("captured_at", "timestamp", "When the photo was taken by its EXIF data, UTC; without an offset as if in UTC"),
+        (
+            "captured_at",
+            "timestamp",
+            "When the photo was taken by its EXIF data, UTC, to the microsecond where it says so; "
+            "without an offset as if in UTC",
+        ),
         ("camera", "string", "Make and model by the EXIF data, at most 100 characters; null without"),
         (
             "software",
@@ -185,6 +190,19 @@ FEATURES = Table(
         ),
         ("shown_width_px", "int", "Width of the picture without such bars and frames, pixels"),
         ("shown_height_px", "int", "Height of the picture without such bars and frames, pixels"),
+        (
+            "bits_per_channel",
+            "int",
+            "Bits of each channel by the numbers of the file, or by its header where the decoder gives 8; 16 bits that "
+            "hold 8 are 8; null in older rows",
+        ),
+        ("is_transparent", "boolean", "Whether a pixel is transparent, in part or fully; null in older rows"),
+        (
+            "beside_hash",
+            "string",
+            "SHA-256, hex, of what the file holds beside the picture that is seen: a film or further pictures behind a "
+            "JPEG, layers, bands that are not shown, depth and gain maps; null without any, and in older rows",
+        ),
         ("signature_version", "string", "Versions of decoder and preprocessing that made this row"),
         ("run_id", "string", "Run that read the image"),
         (

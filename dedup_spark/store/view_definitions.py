@@ -45,6 +45,8 @@ COPIES = """\
 WITH listed AS (
   SELECT lake, max(coalesce(try_to_timestamp(get_json_object(notes, '$$.listed_at')), runs.at)) AS listed_at
   FROM $runs AS runs WHERE step = 'inventory' AND status = 'complete' GROUP BY lake
+), oldest AS (
+  SELECT current_timestamp - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600) AS listed_at
 ), checked AS (
   SELECT copy.*, keeper.uri AS keeper_uri, keeper.member AS keeper_member,
          kept.uri AS near_uri, kept.member AS near_member,
@@ -56,9 +58,14 @@ WITH listed AS (
            WHEN kept.object_version <> copy.near_object_version THEN concat('stays: ', stands, ' has changed')
            WHEN kept.unlisted_since IS NOT NULL THEN concat('stays: the folder of ', stands, ' could not be listed')
            WHEN listed.listed_at IS NULL THEN concat('stays: the lake of ', stands, ' was never listed to its end')
-           WHEN listed.listed_at < current_timestamp - make_dt_interval(0, 0, 0, $max_listing_age_hours * 3600)
+           WHEN listed.listed_at < oldest.listed_at
              THEN concat('stays: the lake of ', stands, ' was last listed at ',
                          substring(cast(listed.listed_at AS string), 1, 19),
+                         ', longer ago than cluster.max_listing_age_hours')
+           WHEN present.unlisted_since IS NOT NULL THEN 'stays: its folder could not be listed'
+           WHEN own.listed_at IS NULL THEN 'stays: its lake was never listed to its end'
+           WHEN own.listed_at < oldest.listed_at
+             THEN concat('stays: its lake was last listed at ', substring(cast(own.listed_at AS string), 1, 19),
                          ', longer ago than cluster.max_listing_age_hours')
          END AS not_now
   FROM (
@@ -70,14 +77,17 @@ WITH listed AS (
   JOIN $clusters AS keeper ON keeper.image_id = copy.keeper_image_id
   LEFT JOIN $images AS kept ON kept.image_id = copy.near_image_id
   LEFT JOIN listed ON listed.lake = kept.lake
+  LEFT JOIN listed AS own ON own.lake = present.lake
+  CROSS JOIN oldest
   WHERE NOT copy.is_keeper AND NOT coalesce(keeper.is_removable, false)
 ), copies AS (
   SELECT *, coalesce(is_removable, false) AND not_now IS NULL AS removable FROM checked
 )
 """
 """The one definition of what may be removed now: the step cluster allows it, the copy and what stands for it are as
-they were when they were read, and the lake of that was listed not long ago. What stands for it is its keeper as a rule;
-see clusters.near_image_id. Copies that are gone or have changed are left out."""
+they were when they were read, and their lakes were listed not long ago: at the address of either may be another picture
+since. What stands for it is its keeper as a rule; see clusters.near_image_id. Copies that are gone or have changed are
+left out."""
 
 _PHASH_BITS_OF_DOUBT = 4
 """match.max_hamming_bits is 3 at most: the first distance that match does not propose counts as full doubt."""
@@ -110,8 +120,9 @@ DUPLICATES = View(
         ("is_bridge", "The copy has a pair with an image outside the cluster: look at it before you delete it"),
         (
             "removable",
-            "May be removed now: clusters allow it, what stands for it has not changed since it was read, and its lake "
-            "was listed not long ago",
+            "May be removed now: clusters allow it, neither it nor what stands for it has changed, and "
+            "their lakes were listed not long ago. A copy with a `member` is to be taken out of its container: the "
+            "object at `uri` holds other images, too",
         ),
         ("size_bytes", "Size of the copy, bytes"),
         ("freed_bytes", "What removing the copy would free, bytes; 0 where it is not removable or frees nothing"),

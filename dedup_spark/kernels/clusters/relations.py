@@ -1,13 +1,16 @@
 """What one of two images of one picture is to the other, from facts and evidence. Nothing is claimed that is not known.
 
 `reencoded` leads to removal, so it takes proof: the thumbnails were laid over each other and show the same, the shapes
-are those of one picture in two sizes, and no other evidence speaks against it. Without thumbnails, and in doubt, two
-images of one picture are edited copies of each other. Equal bytes and pixels are decided before, by their hashes.
+are those of one picture in two sizes, and no other evidence speaks against it: neither keypoints, nor the times at
+which the two were taken, which tell the shots of a burst, or of a camera on a wall, that look alike. Without
+thumbnails, and in doubt, two images of one picture are edited copies of each other. Equal bytes and pixels are decided
+before, by their hashes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -26,7 +29,13 @@ _ROUNDED_PX = 1.5
 PAGE_BITS, MOMENT_BITS, ODD_MOMENTS = 2, 6, 2
 """Of documents every page differs in at most so many bits of its pHash, of films all moments but so many; measured in
 stages/cluster/several_frames.py, which has the same rule as a Column."""
+_ZONE_SECONDS = 900
+"""Zones differ by quarters of an hour."""
 _WORDS = (ColourChange.HUE, ColourChange.TONE)
+
+type Taken = tuple[datetime | None, str | None]
+"""When a photo was taken, and by which camera: `features.captured_at` and `camera`. Programs write a time of their own
+into files of no camera."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +71,25 @@ class Related:
     edit: list[str | None]
 
 
-def relate(shapes: Shapes, frames_agree: Bools, evidence: Evidence, seen: Differences, is_seen: Bools) -> Related:
+def relate(
+    shapes: Shapes, frames_agree: Bools, evidence: Evidence, seen: Differences, is_seen: Bools, are_two_shots: Bools
+) -> Related:
     """The relation of (m,) pairs of different pixels.
 
     Args:
         frames_agree: Whether two films of as many frames agree frame by frame (`frames_agree`).
+        are_two_shots: Whether the two were taken at two times (`are_two_shots`).
         seen: The thumbnails laid over each other; counts only where `is_seen`.
     """
     # A tone by the evidence does not count against what fits: it is measured on 64 pixels, where a third of the copies
     # of 30 % of the size have one, and the layouts see the edits of tone that it sees (102 of 106 by 4 to 60 %).
     expect(is_seen=(is_seen, "m", np.bool_), frames_agree=(frames_agree, "m", np.bool_))
+    expect(are_two_shots=(are_two_shots, "m", np.bool_))
     hue, tone = (np.array([c == word for c in evidence.colour_change], bool) for word in _WORDS)
     shape_fits = is_proportional(shapes)
     is_single = (shapes.frames_a == 1) & (shapes.frames_b == 1)
-    proven = is_seen & ~seen.is_changed & ~seen.is_toned & shape_fits & is_single & ~_contradicted(evidence)
+    shows_the_same = is_seen & ~seen.is_changed & ~seen.is_toned
+    proven = shows_the_same & shape_fits & is_single & ~are_two_shots & ~_contradicted(evidence)
     choices = [
         (~is_single & ~((shapes.frames_a == shapes.frames_b) & frames_agree), Relation.STILL),
         (hue, Relation.RECOLOURED),
@@ -122,6 +136,20 @@ def is_proportional(shapes: Shapes) -> Bools:
     large, small = np.where(a_is_larger, *sides), np.where(a_is_larger, *sides[::-1])
     exact = large * (small[::-1] / np.maximum(large[::-1], 1))  # each side by the factor of the other
     return np.asarray((np.abs(small - exact).min(axis=0) <= _ROUNDED_PX) & (small > 0).all(axis=0))
+
+
+def are_two_shots(a: Taken, b: Taken) -> bool:
+    """Whether cameras took two photos at two times; false where that is not known of one of them.
+
+    A copy keeps the time of its original. It may lose the zone or the fraction of a second, which older programs do not
+    know: times that are whole zones apart, or of which one has no fraction, are one time.
+    """
+    if None in (*a, *b):
+        return False
+    times = [time for time, _ in (a, b) if time]
+    seconds = round((times[0].replace(microsecond=0) - times[1].replace(microsecond=0)).total_seconds())
+    fractions = {time.microsecond for time in times}
+    return bool(seconds % _ZONE_SECONDS) or (len(fractions) == 2 and 0 not in fractions)
 
 
 def frames_agree(a: list[int] | None, b: list[int] | None, *, are_films: bool) -> bool:

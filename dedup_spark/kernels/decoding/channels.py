@@ -15,6 +15,7 @@ from PIL import Image, ImageChops
 
 from dedup_spark.kernels.decoding import deep, tiff_layout
 from dedup_spark.kernels.decoding.deep import Ends
+from dedup_spark.kernels.decoding.depth import bits_needed
 from dedup_spark.kernels.decoding.orientation import turn
 from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.strips import strips
@@ -35,7 +36,9 @@ class Channels:
         alpha: Mode L, 0 where transparent; None where the file has none.
         ends: The numbers that stand for black and white by the file; None where their mode says it.
         no_data: The number that stands for no value.
-        exact: A digest of the numbers of the file, where those of `images` are rounded.
+        exact: A digest of the numbers of the file, where those of `images` are rounded or cut to 8 bits.
+        bits: Of each number of the file, where `exact` is one; else those of `images` tell.
+        unseen: A digest of the samples of the file that are none of these channels; empty where all are.
         are_measured: Whether a number far from all others may stand for no value; of mere colours none does.
     """
 
@@ -45,10 +48,14 @@ class Channels:
     ends: Ends | None = None
     no_data: float | None = None
     exact: bytes = b""
+    bits: int = 8
+    unseen: bytes = b""
     are_measured: bool = True
 
 
-def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any], orientation: int) -> Channels:
+def channels_of(
+    samples: list[Samples], layout: Layout, tags: Mapping[int, Any], orientation: int, unseen: bytes = b""
+) -> Channels:
     """The channels of a TIFF page with these samples and tags."""
     colours, alpha = samples[: len(layout.colours)], samples[len(layout.colours) :]
     no_data, ends = _no_data(tags), _ends(layout, tags)
@@ -60,19 +67,22 @@ def channels_of(samples: list[Samples], layout: Layout, tags: Mapping[int, Any],
         colours = [inverted(values, layout) for values in colours]
         no_data = None if no_data is None else float(inverted(no_data, layout))
     mode = _MODES.get(layout.photometric, "L" if len(colours) == 1 else "RGB")
+    numbers = colours
     if mode in ("CMYK", "LAB"):
         colours = [_high_byte(values) for values in colours]
     if layout.photometric == tiff_layout.CIE_LAB:
         colours[1:] = [values ^ 128 for values in colours[1:]]  # these two are signed
     images = [_image_of(values) for values in colours]
-    is_rounded = any(_is_rounded(v, i) for v, i in zip(colours, images, strict=True))
+    is_rounded = any(_is_rounded(v, i) for v, i in zip(numbers, images, strict=True))
     return Channels(
         images=tuple(turn(image, orientation) for image in images),
         mode=mode,
         alpha=turn(Image.fromarray(_of_alpha(alpha[0])), orientation) if alpha else None,
         ends=ends,
         no_data=no_data,
-        exact=_digest_of(colours) if is_rounded else b"",
+        exact=_digest_of(numbers) if is_rounded else b"",
+        bits=layout.bits,
+        unseen=unseen,
         are_measured=layout.photometric != tiff_layout.RGB or layout.kind != "u",
     )
 
@@ -86,7 +96,7 @@ def picture_of_channels(channels: Channels, source: Image.Image, icc_profile: by
         pixels = channels.images[0]
         return Picture(
             pixels=pixels, source=source, icc_profile=icc_profile, void=deep.void_of(pixels, channels.no_data),
-            alpha=alpha, ends=channels.ends, exact=channels.exact,
+            alpha=alpha, ends=channels.ends, exact=channels.exact, bits=_bits(channels), unseen=channels.unseen,
         )  # fmt: skip
     return _jointly(channels, alpha, source, icc_profile)
 
@@ -100,7 +110,10 @@ def _of_8_bits(
     rgb = merged.convert("RGB")
     if alpha is not None:
         rgb.putalpha(alpha)
-    return Picture(pixels=rgb, source=merged, icc_profile=icc_profile)
+    return Picture(
+        pixels=rgb, source=merged, icc_profile=icc_profile, exact=channels.exact, bits=_bits(channels),
+        unseen=channels.unseen,
+    )  # fmt: skip
 
 
 def _jointly(channels: Channels, alpha: Image.Image | None, source: Image.Image, icc_profile: bytes | None) -> Picture:
@@ -110,8 +123,13 @@ def _jointly(channels: Channels, alpha: Image.Image | None, source: Image.Image,
     rgb = Image.merge("RGB", shown)
     rgb.info = source.info
     pixels = rgb if alpha is None else Image.merge("RGBA", (*shown, alpha))
-    exact = channels.exact or (b"" if is_whole else _digest_of_seen(channels, void, alpha))
-    return Picture(pixels=pixels, source=rgb, icc_profile=icc_profile, exact=exact)
+    bits = _bits(channels)
+    exact = channels.exact or (b"" if is_whole and bits == 8 else _digest_of_seen(channels, void, alpha))
+    return Picture(pixels=pixels, source=rgb, icc_profile=icc_profile, exact=exact, bits=bits, unseen=channels.unseen)
+
+
+def _bits(channels: Channels) -> int:
+    return channels.bits if channels.exact else bits_needed(channels.images)
 
 
 def _void_in_any(channels: Channels) -> Image.Image | None:
@@ -153,6 +171,8 @@ def _image_of(values: Samples) -> Image.Image:
 
 
 def _is_rounded(values: Samples, image: Image.Image) -> bool:
+    if image.mode == "L":
+        return values.dtype.itemsize > 1
     return image.mode == "F" and values.dtype not in (np.float16, np.float32)
 
 

@@ -13,6 +13,8 @@ from dedup_spark.kernels.decoding.picture import Picture
 from dedup_spark.kernels.decoding.strips import mapped, strips
 
 MODES = frozenset({"I", "F", "I;16"})
+WHITE = 255
+"""The highest of 8 bits."""
 
 _NO_MAGNITUDE = 1e19
 """From here on a number is no measurement but the fill value of a program: -3.4e38, 1e20, 9.97e36, -1.8e308."""
@@ -105,7 +107,7 @@ def jointly_in_8_bits(
     if low > high:
         return [Image.new("L", channel.size) for channel in channels], False
     declared = ends or _ENDS[mode]
-    is_whole = fills(low, high, declared) or (mode == "I;16" and high > 255 and _are_8_bits(channels))
+    is_whole = fills(low, high, declared) or (mode == "I;16" and high > WHITE and are_8_bits(channels))
     scale, offset = _scale(low, high, declared if is_whole else None, mode)
     shown = [mapped(channel, lambda values: _scaled(values, scale, offset)) for channel in channels]
     return [_with_mean(grey, void) for grey in shown], is_whole
@@ -146,7 +148,7 @@ def fills(low: float, high: float, ends: Ends) -> bool:
     return black <= low and high <= white and is_high and high - low >= least_span * span
 
 
-def _are_8_bits(channels: Sequence[Image.Image]) -> bool:
+def are_8_bits(channels: Sequence[Image.Image]) -> bool:
     """Whether 16 bits hold 8 as their high byte: the low one is a copy of it, or zero."""
     steps = {257, 256}
     for strip in itertools.chain.from_iterable(map(strips, channels)):
@@ -159,7 +161,7 @@ def _are_8_bits(channels: Sequence[Image.Image]) -> bool:
 
 def _scale(low: float, high: float, ends: Ends | None, mode: str) -> tuple[float, float]:
     """(factor, offset): a value v is shown as (v - offset) x factor; `ends` where they are used."""
-    if mode != "F" and low >= 0 and high <= 255:
+    if mode != "F" and low >= 0 and high <= WHITE:
         return 1.0, 0.0
     if ends is None:
         return 255 / max(high - low, 1e-12), low

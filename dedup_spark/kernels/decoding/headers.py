@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 Size = tuple[int, int]
 
 _TIFF_INTEGERS = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
-_TIFF_TAGS_READ = frozenset({254, 255, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 50706})
+_TIFF_TAGS_READ = frozenset(
+    {254, 255, 256, 257, 259, 262, 271, 273, 279, 322, 323, 324, 325, 330, 513, 514, 37724, 50706}
+)
 _MAX_DIRECTORIES, _MAX_ENTRIES, _MAX_BOXES, _MAX_DEPTH = 32, 512, 10_000, 6
 _ENTRIES_OF_PAGE = 64
 """Tags are in rising order, and those of a page's kind and size are the first; so a chain of hostile directories costs
@@ -82,11 +84,22 @@ def jpeg_frame(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def png_bits(data: bytes) -> int:
+    """Bits per sample of a PNG; 8 for other files."""
+    return data[24] if data[:4] == b"\x89PNG" and len(data) > 24 else 8
+
+
 def jpeg2000_bits(data: bytes) -> int:
     """Bits per value of the first component of a JPEG 2000 file; 0 where they are signed or cannot be read."""
     siz = data.find(b"\xff\x4f\xff\x51")
     bits = sum(unpack("B", data, siz + 42)) if siz >= 0 else 0x80
     return 0 if bits & 0x80 else bits + 1
+
+
+def avif_bits(data: bytes) -> int:
+    """Bits per value by the configuration (av1C) of the first picture in an AVIF file; 0 where there is none."""
+    at = next((at for kind, at in _boxes(data) if kind == b"av1C"), len(data))
+    return sum((8, 8, 10, 12)[flags >> 5 & 3] for flags in unpack("B", data, at + 2))
 
 
 def is_turned(data: bytes) -> bool:
@@ -102,6 +115,11 @@ def jxl_orientation(data: bytes) -> int:
 def is_jxl_film(data: bytes) -> bool:
     """Whether a JPEG XL file says that it has several frames, of which its decoder gives the first."""
     return bool(_jxl_header(data)[3])
+
+
+def jxl_bits(data: bytes) -> int:
+    """Bits per value of a JPEG XL file; 0 where they are not read: of a film, and behind a preview."""
+    return _jxl_header(data)[4]
 
 
 def unpack(layout: str, data: bytes, at: int) -> tuple[int, ...]:
@@ -211,16 +229,16 @@ def box(data: bytes, at: int) -> tuple[int, int]:
     return at + head, at + length if length >= head else len(data) + 1
 
 
-def _jxl_header(data: bytes) -> tuple[int, int, int, int]:
-    """Width, height, orientation and whether it is a film, by ISO/IEC 18181-1: bit fields, lowest bit first. Zeros
-    where there is none; whether it is a film is not read behind a preview."""
+def _jxl_header(data: bytes) -> tuple[int, int, int, int, int]:
+    """Width, height, orientation, whether it is a film, and bits per value, by ISO/IEC 18181-1: bit fields, lowest bit
+    first. Zeros where there is none; behind a preview the last two are not read, and the last one not of a film."""
     start = 0
     if not data.startswith(b"\xff\x0a"):
         content = {kind: at for kind, at in _boxes(data) if kind in (b"jxlc", b"jxlp")}
         start = content[b"jxlc"] if b"jxlc" in content else data.find(b"\xff\x0a", 0, 1 << 16)
     bits = int.from_bytes(data[start + 2 : start + 18], "little") if start >= 0 else 0
     if not bits:
-        return 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
 
     def take(n: int) -> int:
         nonlocal bits
@@ -237,16 +255,21 @@ def _jxl_header(data: bytes) -> tuple[int, int, int, int]:
         numerator, denominator = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
         return height * numerator // denominator if ratio else side(is_small), height
 
+    def depth() -> int:
+        is_float, kind = take(1), take(2)
+        return take(6) + 1 if kind == 3 else ((32, 16, 24) if is_float else (8, 10, 12))[kind]
+
     width, height = size()
     all_default = take(1)
     has_extra_fields = 0 if all_default else take(1)
     if not has_extra_fields:
-        return width, height, 1, 0
+        return width, height, 1, 0, 8 if all_default else depth()
     orientation, has_intrinsic_size = take(3) + 1, take(1)
     if has_intrinsic_size:
         size()
     has_preview = take(1)
-    return width, height, orientation, 0 if has_preview else take(1)
+    is_film = 0 if has_preview else take(1)
+    return width, height, orientation, is_film, 0 if has_preview or is_film else depth()
 
 
 def _jxl_sizes(data: bytes) -> Iterator[Size]:

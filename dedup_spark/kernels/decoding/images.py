@@ -186,6 +186,8 @@ def _decode(data: bytes, image_format: str, decoder: formats.Decoder, limits: Li
         alpha=picture.alpha,
         ends=picture.ends,
         exact=picture.exact,
+        bits=picture.bits,
+        unseen=picture.unseen,
         size=opened.full_size or picture.source.size,
         format=image.format or image_format,
         decoder=decoder.ways[0],

@@ -23,6 +23,13 @@ _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _EOI, _SOS, _DQT, _DHT, _DRI, _COM = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xFE
 
+_END = bytes([0xFF, _EOI])
+_NOTES = (
+    b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Adobe", b"Photoshop 3.0\0",
+    b"Ducky", b"MPF\0",
+)  # fmt: skip
+"""How segments for applications begin that hold no picture or measurement of their own."""
+
 _ZIGZAG = np.array([
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
     28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
@@ -57,7 +64,9 @@ class JpegStructure:
     """The first picture of a JPEG file.
 
     `tables` are (64,) int64 in row-major order; `all_zero_codes` has, for each Huffman table that codes a symbol by a
-    single 0, (class, symbol); `marker_inside` is a marker inside coded data that no scan can be followed by.
+    single 0, (class, symbol); `marker_inside` is a marker inside coded data that no scan can be followed by. `end` is
+    where the picture ends, the end of the file where no marker says so; `other_segments` are where the segments for
+    applications begin and end that hold no JFIF, EXIF, XMP in one piece, colour profile or notes of Adobe.
     """
 
     width: int = 0
@@ -69,6 +78,8 @@ class JpegStructure:
     restart_interval: int = 0
     all_zero_codes: set[tuple[int, int]] = field(default_factory=set)
     marker_inside: int | None = None
+    end: int = 0
+    other_segments: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def luma_table(self) -> Int64 | None:
@@ -78,8 +89,11 @@ class JpegStructure:
 
 def jpeg_structure(data: bytes) -> JpegStructure:
     """Read the segments up to the end of the first picture."""
-    jpeg = JpegStructure()
+    jpeg = JpegStructure(end=len(data))
+    coded_end = 2
     for marker, start, end, coded_end in _segments(data):
+        if 0xE0 <= marker <= 0xEF and not data.startswith(_NOTES, start):
+            jpeg.other_segments.append((start, end))
         if marker == _SOS:
             _read_scan(jpeg, data[start:end], (end, coded_end))
         elif jpeg.scans and not (marker in (_DHT, _DQT, _DRI, 0xDC, 0xFE) or 0xE0 <= marker <= 0xEF):
@@ -87,6 +101,8 @@ def jpeg_structure(data: bytes) -> JpegStructure:
             break
         else:
             _read_header(jpeg, marker, data, start, end)
+    if data[coded_end : coded_end + 2] == _END:
+        jpeg.end = coded_end + 2
     return jpeg
 
 
@@ -99,7 +115,7 @@ def coded_digest(data: bytes) -> bytes:
     for marker, start, _, coded_end in _segments(data):
         if not (marker == _COM or 0xE0 <= marker <= 0xEF):
             digest.update(memoryview(data)[start - 4 : coded_end])
-    if data[coded_end : coded_end + 2] != bytes([0xFF, _EOI]):  # damaged, or of too many segments to be read
+    if data[coded_end : coded_end + 2] != _END:  # damaged, or of too many segments to be read
         digest.update(data[coded_end:])
     return digest.digest()
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding.png_samples import depth_of
+from dedup_spark.kernels.decoding.headers import png_bits
 from dedup_spark.kernels.decoding.tiff_layout import Layout
 
 ORDINARY_BYTES = 128 << 20
@@ -96,7 +96,7 @@ def bytes_of_opened(image: Image.Image, data: bytes, image_format: str, n_frames
     has_key = "transparency" in image.info
     each = _OF_OTHERS if has_key else _OF_MODE.get(image.mode, _OF_OTHERS)
     each += _LIBRARY.get(image_format, 0) + (_OF_FRAMES if n_frames > 1 else 0)
-    if depth_of(data) == 16 and image.mode in ("RGB", "RGBA"):
+    if png_bits(data) == 16 and image.mode in ("RGB", "RGBA"):
         each += _BESIDE_DEEP
     layout: Layout | None = getattr(image, "layout", None)
     return each * image.width * image.height + (_bytes_of_samples(layout) if layout else 0)

@@ -18,8 +18,9 @@ class Picture:
         void: Of a deep mode: 255 where a pixel holds no value (no-data, not finite), else 0; None where all do.
         alpha: Of a deep mode: 0 where a pixel is transparent, else 255; None where none is.
         ends: Of a deep mode: the numbers that stand for black and white by the file; None where the mode says it.
-        exact: A digest of the numbers of the file where `pixels` are rounded ones; empty where they are not, and of
-            16-bit colours of which they are the high bytes.
+        exact: A digest of the numbers of the file where `pixels` are rounded ones; empty where they are not.
+        bits: Of each channel that the numbers of the file have: see `depth.py`.
+        unseen: A digest of channels that `pixels` do not show, as the fourth band of a satellite; empty without any.
     """
 
     pixels: Image.Image
@@ -29,3 +30,10 @@ class Picture:
     alpha: Image.Image | None = None
     ends: tuple[float, float] | None = None
     exact: bytes = b""
+    bits: int = 8
+    unseen: bytes = b""
+
+    @property
+    def is_transparent(self) -> bool:
+        """Whether a pixel is, in part or fully."""
+        return self.pixels.mode == "RGBA" or self.alpha is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -11,26 +10,18 @@ from PIL import Image
 from dedup_spark.kernels.decoding import deep
 from dedup_spark.kernels.decoding.channels import Channels
 from dedup_spark.kernels.decoding.deep import Ends
-from dedup_spark.kernels.decoding.headers import unpack
+from dedup_spark.kernels.decoding.headers import png_bits, unpack
 from dedup_spark.kernels.decoding.openers import open_image
 from dedup_spark.kernels.decoding.orientation import turn
 
 _GREY_ALPHA = 4
 _LOW_BYTES = {"RGB": "RGB;16L", "RGBA": "RGBA;16L"}
 """Pillow's names of the way back: of numbers with the high byte first it takes the second one."""
-_MAX_CHUNKS = 256
-
-
-def depth_of(data: bytes) -> int:
-    """Bits per sample of a PNG; 8 for other files."""
-    return data[24] if data[:4] == b"\x89PNG" and len(data) > 24 else 8
+_MAX_CHUNKS, _MAX = 256, 65_535
 
 
 def deep_colours(source: Image.Image, image: Image.Image, data: bytes, orientation: int) -> Channels | None:
-    """The whole numbers of a PNG of 16-bit colours; None where their high bytes, which are `source`, show them.
-
-    They do not where they fill but a small part of their range, and where one colour is transparent: others may have
-    its high bytes.
+    """The whole numbers of a PNG of 16-bit colours; None of a film, of which `source` has the high bytes.
 
     Args:
         source: The upright image of the decoder, RGB or RGBA.
@@ -38,17 +29,17 @@ def deep_colours(source: Image.Image, image: Image.Image, data: bytes, orientati
         data: The file.
         orientation: By which `source` was turned.
     """
-    key = image.info.get("transparency")
-    extremes: Any = source.getextrema()
-    low, high = min(least for least, _ in extremes[:3]), max(most for _, most in extremes[:3])
-    if getattr(image, "n_frames", 1) > 1 or (deep.fills(256 * low, 256 * high + 255, (0, 65_535)) and key is None):
+    if getattr(image, "n_frames", 1) > 1:
         return None
+    key = image.info.get("transparency")
     numbers = _numbers(source, data, orientation)
     alpha = source.getchannel("A") if source.mode == "RGBA" else None
     if isinstance(key, tuple):
         is_key = np.all([n == k for n, k in zip(numbers, key, strict=True)], axis=0)
         alpha = Image.fromarray(np.where(is_key, 0, 255).astype(np.uint8))
-    ends = declared_ends(data, max(int(n.max()) for n in numbers))
+    low, high = min(int(n.min()) for n in numbers), max(int(n.max()) for n in numbers)
+    is_whole = deep.fills(low, high, (0, _MAX)) and key is None
+    ends = None if is_whole else declared_ends(data, high)
     images = tuple(Image.fromarray(n) for n in numbers)
     return Channels(images=images, mode="RGB", alpha=alpha, ends=ends, are_measured=False)
 
@@ -73,7 +64,7 @@ def declared_ends(data: bytes, highest: float) -> Ends | None:
     """
     n_bits = max((max(body, default=0) for name, body in chunks(data) if name == b"sBIT"), default=16)
     white = (1 << n_bits) - 1
-    return (0, white) if n_bits < depth_of(data) and highest <= white else None
+    return (0, white) if n_bits < png_bits(data) and highest <= white else None
 
 
 def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

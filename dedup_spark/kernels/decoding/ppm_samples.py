@@ -7,22 +7,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dedup_spark.kernels.decoding import deep
 from dedup_spark.kernels.decoding.channels import Channels
 from dedup_spark.kernels.decoding.openers import open_image
 
 
 def deep_colours(source: Image.Image, data: bytes) -> Channels | None:
-    """The numbers of a binary PPM that fill but a part of the range up to its maxval, which has more than 8 bits; None
-    of others, which `source` shows."""
+    """The numbers of a binary PPM whose maxval has more than 8 bits; None of others, which `source` shows."""
     opened: Any = open_image(data, "PPM")
     codec, _, offset, args = opened.tile[0]
     if codec != "ppm" or args[1] <= 255:
         return None
     width, height = source.size
     values = np.frombuffer(data, ">u2", width * height * 3, offset).reshape(height, width, 3).astype(np.uint16)
-    ends = 0, args[1]
-    if deep.fills(int(values.min()), int(values.max()), ends):
-        return None
     images = tuple(Image.fromarray(np.ascontiguousarray(values[..., i])) for i in range(3))
-    return Channels(images=images, mode="RGB", ends=ends, are_measured=False)
+    return Channels(images=images, mode="RGB", ends=(0, args[1]), are_measured=False)

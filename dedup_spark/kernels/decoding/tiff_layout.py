@@ -58,6 +58,11 @@ class Layout:
     is_bit_reversed: bool
 
     @property
+    def unseen(self) -> tuple[int, ...]:
+        """The places of the samples that are neither colours nor alpha."""
+        return tuple(place for place in range(self.n_samples) if place not in (*self.colours, self.alpha))
+
+    @property
     def n_interleaved(self) -> int:
         """Samples of a pixel that lie beside each other."""
         return 1 if self.is_planar else self.n_samples

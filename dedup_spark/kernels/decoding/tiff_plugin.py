@@ -10,7 +10,7 @@ from dedup_spark.kernels.decoding import tiff_layout
 from dedup_spark.kernels.decoding.channels import Channels, channels_of
 from dedup_spark.kernels.decoding.orientation import exif_orientation, turn
 from dedup_spark.kernels.decoding.tiff_layout import Layout, layout_of
-from dedup_spark.kernels.decoding.tiff_samples import samples_of
+from dedup_spark.kernels.decoding.tiff_samples import samples_of, unseen_digest
 
 _SUBSAMPLED_BY = 530
 
@@ -54,7 +54,8 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         Image._decompression_bomb_check(self._tile_size)
         data: bytes = self.fp.getvalue()  # type: ignore[union-attr]
         tags: Any = self.tag_v2
-        self.channels = channels_of(samples_of(data, self.layout), self.layout, tags, tags.get(274, 1))
+        samples, unseen = samples_of(data, self.layout), unseen_digest(data, self.layout)
+        self.channels = channels_of(samples, self.layout, tags, tags.get(274, 1), unseen)
         first = self.channels.images[0]
         self.im, self._mode, self.tile = first.im, first.mode, []
         return Image.Image.load(self)
@@ -67,14 +68,14 @@ class TiffPages(TiffImagePlugin.TiffImageFile):
         self.tag_v2.pop(ExifTags.Base.Orientation, None)
 
     def _is_plain(self, layout: Layout) -> bool:
-        """Whether Pillow reads the page as it is: 8 bits unsigned, in a known order of known colours."""
+        """Whether Pillow reads the page as it is: 8 bits unsigned, in a known order of known colours, and no more."""
         tags: Any = self.tag_v2
         n_more = layout.n_samples - len(layout.colours)
         if layout.bits != 8 or layout.kind != "u" or layout.photometric in (tiff_layout.CIE_LAB, tiff_layout.ICC_LAB):
             return False
         known = layout.photometric, (1,), layout.is_bit_reversed + 1, (8,) * layout.n_samples, tags.get(338, ())
         is_known = (tags.prefix, *known) in TiffImagePlugin.OPEN_INFO
-        return is_known and not (layout.is_planar and n_more)
+        return is_known and not (layout.is_planar and n_more) and not layout.unseen
 
     def _read_subsampled_by_libtiff(self) -> None:
         """Of plain bytes of YCbCr Pillow takes each for a sample of its own pixel; chroma is rarely stored so."""

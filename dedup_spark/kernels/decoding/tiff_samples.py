@@ -6,6 +6,7 @@ satellite), and planes one behind the other.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import struct
@@ -41,6 +42,20 @@ def samples_of(data: bytes, layout: Layout) -> list[Samples]:
                 part = samples[top : top + len(values), left : left + values.shape[1]]
                 part[:] = values[: part.shape[0], : part.shape[1], 0 if layout.is_planar else place]
     return found
+
+
+def unseen_digest(data: bytes, layout: Layout) -> bytes:
+    """SHA-256 of the samples that are not shown, in the order of the file; empty where all are. One segment is held.
+
+    Raises:
+        OSError: As `samples_of`.
+    """
+    if not layout.unseen:
+        return b""
+    digest, inside = hashlib.sha256(), [0] if layout.is_planar else list(layout.unseen)
+    for _, _, _, values in _segments(data, layout, set(layout.unseen)):
+        digest.update(np.ascontiguousarray(values[..., inside], layout.dtype.newbyteorder("<")).data)
+    return digest.digest()
 
 
 def inverted(values: Any, layout: Layout) -> Any:

@@ -6,8 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from dedup_spark.kernels.decoding import deep, png_colours, png_samples, ppm_samples
+from dedup_spark.kernels.decoding import deep, headers, png_colours, png_samples, ppm_samples
 from dedup_spark.kernels.decoding.channels import Channels, picture_of_channels
+from dedup_spark.kernels.decoding.depth import bits_needed, bits_of_file
 from dedup_spark.kernels.decoding.picture import Picture
 
 _PNG = b"\x89PNG"
@@ -34,7 +35,8 @@ def picture_of(source: Image.Image, image: Image.Image, data: bytes, orientation
         return picture_of_channels(channels, source, profile)
     if source.mode.startswith("I;16") or source.mode in deep.MODES:
         return _of_one_deep_channel(source, data, profile)
-    return Picture(pixels=_of_8_bits(_with_key(source, data)), source=source, icc_profile=profile)
+    pixels = _of_8_bits(_with_key(source, data))
+    return Picture(pixels=pixels, source=source, icc_profile=profile, bits=bits_of_file(image, data))
 
 
 def embedded_profile(image: Image.Image) -> bytes | None:
@@ -49,7 +51,9 @@ def _of_one_deep_channel(source: Image.Image, data: bytes, profile: bytes | None
     extremes: Any = pixels.getextrema()
     ends = png_samples.declared_ends(data, extremes[1]) if data[:4] == _PNG else None
     void, alpha = deep.void_of(pixels, None), _alpha(pixels, source)
-    return Picture(pixels=pixels, source=source, icc_profile=profile, void=void, alpha=alpha, ends=ends)
+    return Picture(
+        pixels=pixels, source=source, icc_profile=profile, void=void, alpha=alpha, ends=ends, bits=bits_needed([pixels])
+    )
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
@@ -87,7 +91,7 @@ def _with_key(image: Image.Image, data: bytes) -> Image.Image:
     Of the frames of a film of 16 bits the lower 8 are lost: a colour that differs in them alone is transparent, too.
     """
     key = image.info.get("transparency")
-    depth = png_samples.depth_of(data)
+    depth = headers.png_bits(data)
     if isinstance(key, int) and image.mode == "L" and depth in (2, 4):
         return _replaced_key(image, key * (255 // (2**depth - 1)))
     if isinstance(key, tuple) and depth == 16:

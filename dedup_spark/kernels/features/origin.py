@@ -12,6 +12,7 @@ from datetime import datetime
 from PIL import Image
 
 from dedup_spark.kernels.decoding import formats
+from dedup_spark.kernels.decoding.beside import beside_digest
 from dedup_spark.kernels.decoding.damage import has_lost_data
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.jpeg_structure import JpegStructure, jpeg_structure
@@ -54,6 +55,9 @@ class OriginFacts:
     added_share: float
     shown_width_px: int
     shown_height_px: int
+    bits_per_channel: int
+    is_transparent: bool
+    beside_hash: str | None
 
 
 def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> OriginFacts:
@@ -88,6 +92,9 @@ def origin_facts(data: bytes, image: DecodedImage, reduced: Image.Image) -> Orig
         added_share=inside.added_share,
         shown_width_px=max(1, round(image.size[0] * (inside.right - inside.left))),
         shown_height_px=max(1, round(image.size[1] * (inside.bottom - inside.top))),
+        bits_per_channel=image.bits,
+        is_transparent=image.is_transparent,
+        beside_hash=beside_digest(data, image, jpeg),
     )
 
 

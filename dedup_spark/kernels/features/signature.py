@@ -21,10 +21,10 @@ from dedup_spark.kernels.features.model_input import InputSettings, model_input
 from dedup_spark.kernels.features.origin import OriginFacts, origin_facts
 from dedup_spark.kernels.features.resizing import resized
 
-_PREPROCESSING = 5
+_PREPROCESSING = 6
 """Raise when the same bytes would give another pixel_hash, phash, fact, thumbnail or model input; for another
 pixel_hash raise `hashing.PIXEL_HASH_VERSION` too."""
-OLDEST_DECIDING = 4
+OLDEST_DECIDING = 6
 """The oldest `own_version` whose facts may decide that an image is removable; those of rows made before may not, until
 the image is read again. Raise to `_PREPROCESSING` when older rows lack a fact that decides, or define it otherwise."""
 _LEAST_ASPECT = 1 / 4

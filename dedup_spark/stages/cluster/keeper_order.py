@@ -1,4 +1,5 @@
-"""Which member to keep: cluster.keeper_order over images and features, protected and reference images first.
+"""Which member to keep: cluster.keeper_order over images and features, protected and reference images first, what lies
+in a recycle bin or on the web last.
 
 Part of the step cluster.
 """
@@ -19,10 +20,11 @@ from dedup_spark.sources import addresses
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.stages.cluster.consensus import with_consensus, without_consensus
 from dedup_spark.stages.cluster.plain_sql import NotPlainError, require_plain
+from dedup_spark.stages.cluster.removal import DETAIL_FACTS, is_short_lived
 
 _ADDED = (
     *ADDRESS_COLUMNS, "modified_at", "object_version", "file_id", "n_links", "signature_version", "phash",
-    "width_px", "height_px", "mode", "decoder", "detail_share", "is_damaged",
+    *DETAIL_FACTS,
     "is_protected", "is_reference", "rank", "order_values",
 )  # fmt: skip
 
@@ -31,17 +33,34 @@ def rank_members(members: DataFrame, images: DataFrame, features: DataFrame, set
     """Add address, size and facts to each member, and its `rank` in its group (`label`) by policy, from 1.
 
     `order_values` has a hash of its value for each item of the policy, so that the first one in which two differ can be
-    named; before them whether it is protected.
+    named; before them whether it is protected, and whether it is short-lived.
     """
     known = [c for c in members.columns if c != "image_id"]
     facts = _facts(images, features, settings).drop(*known)
     compared = with_consensus(members, features, settings.max_component_images)
     described = _compared(compared.join(facts, "image_id"))
-    order = [F.col("is_protected").desc(), *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
+    built_in = [F.col("is_protected").desc(), is_short_lived("uri").asc()]
+    order = [*built_in, *keeper_columns(settings.keeper_order), F.col("image_id").asc()]
     rank = F.row_number().over(Window.partitionBy("label").orderBy(*order))
-    values = [F.xxhash64("is_protected"), *[F.xxhash64(F.expr(split_item(i)[0])) for i in settings.keeper_order]]
+    values = [
+        F.xxhash64("is_protected"),
+        F.xxhash64(is_short_lived("uri")),
+        *[F.xxhash64(F.expr(split_item(i)[0])) for i in settings.keeper_order],
+    ]
     ranked = described.withColumns({"rank": rank, "order_values": F.array(*values)})
     return ranked.select(*members.columns, *_ADDED)
+
+
+def prefixes_in_vain(images: DataFrame, settings: ClusterSettings) -> list[str]:
+    """Those of cluster.protected_prefixes and reference_prefixes with which no address begins; one pass over the
+    addresses where there are any prefixes. A mistake in one (another case or normal form, a path from the root) would
+    let go what it was to protect."""
+    prefixes = (*settings.protected_prefixes, *settings.reference_prefixes)
+    if not prefixes:
+        return []
+    lakes = _lakes(images, prefixes)
+    found = images.agg(*[F.max(_begins(lakes, (p,))).alias(str(i)) for i, p in enumerate(prefixes)]).collect()[0]
+    return [prefix for prefix, begins in zip(prefixes, found, strict=True) if not begins]
 
 
 def keeper_columns(keeper_order: tuple[str, ...]) -> list[Column]:
@@ -90,8 +109,7 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
     """
     below = F.col("lake").isNotNull() & F.startswith("uri", F.concat("lake", F.lit("/")))
     path = F.when(below, F.expr("substring(uri, length(lake) + 2)"))
-    relative = [p for p in (*settings.reference_prefixes, *settings.protected_prefixes) if not addresses.is_absolute(p)]
-    lakes = [row["lake"] for row in images.select("lake").distinct().collect()] if relative else []
+    lakes = _lakes(images, (*settings.reference_prefixes, *settings.protected_prefixes))
     reference = _begins(lakes, settings.reference_prefixes)
     return (
         images.drop("object_version")
@@ -105,6 +123,13 @@ def _facts(images: DataFrame, features: DataFrame, settings: ClusterSettings) ->
             }
         )
     )
+
+
+def _lakes(images: DataFrame, prefixes: Sequence[str]) -> list[str]:
+    """The lakes below which a relative prefix is looked for; none where no prefix is relative."""
+    if all(map(addresses.is_absolute, prefixes)):
+        return []
+    return [row["lake"] for row in images.select("lake").distinct().collect()]
 
 
 def _begins(lakes: Sequence[str], prefixes: tuple[str, ...]) -> Column:

@@ -14,6 +14,7 @@ from dedup_spark.criteria import WORDS
 from dedup_spark.stages.cluster.keeper_order import split_item
 
 _PROTECTED = "it is protected, and {other} is not"
+_NOT_SHORT_LIVED = "{other} lies in a recycle bin, a snapshot or the web"
 _BY_ID = "nothing in cluster.keeper_order tells it from {other}"
 _OTHER = "{other}"
 
@@ -38,7 +39,7 @@ def words_of(item: str) -> str:
 
 def _criterion(keeper_order: Sequence[str]) -> Column:
     cases = [_sentence(_BY_ID)]
-    for place, words in reversed([*enumerate([_PROTECTED, *map(words_of, keeper_order)])]):
+    for place, words in reversed([*enumerate([_PROTECTED, _NOT_SHORT_LIVED, *map(words_of, keeper_order)])]):
         differs = F.get("order_values", F.lit(place)) != F.get("second.order_values", F.lit(place))
         cases.append(F.when(differs, _sentence(words)))
     return F.coalesce(*reversed(cases))

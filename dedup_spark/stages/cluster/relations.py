@@ -23,7 +23,10 @@ from dedup_spark.spark.needed_rows import only_needed
 EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")
 """The columns of evidence that relations rest on."""
 
-FACTS = Columns("width_px int, height_px int, n_frames int, frame_phashes array<bigint>, duration_ms int")
+FACTS = Columns(
+    "width_px int, height_px int, n_frames int, frame_phashes array<bigint>, duration_ms int, captured_at timestamp, "
+    "camera string"
+)
 """Columns of features that relations rest on, beside the thumbnail."""
 _KNOWN = Columns("covered float, changed float, two_sided float, colour_change string, n_inliers int")
 _IDS = Columns("keeper_representative_id bigint, representative_id bigint, is_member boolean")
@@ -104,7 +107,8 @@ def _relate(members: pa.Table, keepers: pa.Table) -> pa.RecordBatch:
     by_keypoints = members["n_inliers"].fill_null(0).to_numpy() > 0
     colour_change = members["colour_change"].to_pylist()
     evidence = relations.Evidence(covered, changed, two_sided, colour_change, by_keypoints)
-    related = relations.relate(_shapes(members, keepers), _frames_agree(members, keepers), evidence, seen, is_seen)
+    shapes, agree = _shapes(members, keepers), _frames_agree(members, keepers)
+    related = relations.relate(shapes, agree, evidence, seen, is_seen, _are_two_shots(members, keepers))
     columns = [
         members["representative_id"].combine_chunks(),
         pa.array(related.relation),
@@ -134,6 +138,13 @@ def _frames_agree(members: pa.Table, keepers: pa.Table) -> Bools:
     is_film, is_other_film = (rows["duration_ms"].is_valid().to_pylist() for rows in (members, keepers))
     rows = zip(*frames, is_film, is_other_film, strict=True)
     return np.array([f == g and relations.frames_agree(a, b, are_films=f) for a, b, f, g in rows], bool)
+
+
+def _are_two_shots(members: pa.Table, keepers: pa.Table) -> Bools:
+    taken = (
+        zip(rows["captured_at"].to_pylist(), rows["camera"].to_pylist(), strict=True) for rows in (members, keepers)
+    )
+    return np.array([relations.are_two_shots(a, b) for a, b in zip(*taken, strict=True)], bool)
 
 
 def _floats(rows: pa.Table, name: str) -> Float32:

@@ -15,7 +15,10 @@ from dedup_spark.kernels.features.signature import OLDEST_DECIDING
 from dedup_spark.stages.cluster.same_object import FACTS, is_hard_link, may_be_one_object
 from dedup_spark.vocabulary import RemovalTier
 
-DETAIL_FACTS = ("width_px", "height_px", "mode", "decoder", "detail_share", "is_damaged")
+DETAIL_FACTS = (
+    "width_px", "height_px", "decoder", "detail_share", "is_damaged", "bits_per_channel", "is_transparent",
+    "has_colour_profile", "beside_hash",
+)  # fmt: skip
 """The columns of either of two images that say which of them has more detail."""
 
 KEEPER_FACTS = ("content_hash", "pixel_hash", "etag", "object_version", *DETAIL_FACTS)
@@ -23,6 +26,20 @@ KEEPER_FACTS = ("content_hash", "pixel_hash", "etag", "object_version", *DETAIL_
 
 NEAR_FACTS = tuple(dict.fromkeys((*FACTS, *KEEPER_FACTS, "signature_version")))
 """The columns of the image that stands for a member, with `near_` before the name."""
+
+
+_SHORT_LIVED = (
+    r"(?i)^https?://|/(\$recycle\.bin|recycler|recycled|[#@.]?recycle|\.?trash(es|-\d+)?|network trash folder"
+    r"|[#~.@]snapshots?|@recently-snapshot|\.zfs)/"
+)
+"""Addresses on the web, and below the recycle bins and snapshots of Windows, macOS, Linux, and of file servers (Samba,
+Synology, QNAP, NetApp, ZFS)."""
+
+
+def is_short_lived(uri: str) -> Column:
+    """Whether somebody else decides how long the object at an address stays: it lies in a recycle bin or a snapshot,
+    which are emptied by themselves, or on the web. No such object stands for one elsewhere."""
+    return F.col(uri).rlike(_SHORT_LIVED)
 
 
 def why_it_stays() -> Column:
@@ -52,8 +69,21 @@ def why_it_stays() -> Column:
             F.col("is_supporting") & (F.col("image_id") == F.col("first_image_id")),
             "stays: another image belongs to the cluster because it is near this one",
         )
+        .when(
+            is_short_lived("near_uri") & ~is_short_lived("uri"),
+            F.concat(F.lit("stays: "), _stander("its keeper"), F.lit(" lies in a recycle bin, a snapshot or the web")),
+        )
+        .when(
+            _is_only_whole_one(),
+            F.concat(F.lit("stays: it is whole, and a part of "), _stander("the keeper"), F.lit(" is lost")),
+        )
         .when(~F.col("is_allowed"), _why_not_allowed())
     )
+
+
+def _is_only_whole_one() -> Column:
+    """Whether what stands for a member is damaged and the member is not: no setting lets the sound picture go."""
+    return F.coalesce(F.col("near_is_damaged"), F.lit(False)) & ~F.coalesce("is_damaged", F.lit(False))
 
 
 def _stander(keeper: str) -> Column:

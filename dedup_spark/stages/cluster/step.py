@@ -23,7 +23,7 @@ from dedup_spark.errors import GuardError
 from dedup_spark.spark.background import background
 from dedup_spark.stages.calibration import require_calibration
 from dedup_spark.stages.cluster.history import changes, name_clusters, require_unique_ids
-from dedup_spark.stages.cluster.keeper_order import rank_members, require_keeper_order
+from dedup_spark.stages.cluster.keeper_order import prefixes_in_vain, rank_members, require_keeper_order
 from dedup_spark.stages.cluster.keeper_reason import with_why_kept
 from dedup_spark.stages.cluster.keepers import (
     bridges,
@@ -55,6 +55,12 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     images, features = tables.read(IMAGES), tables.read(FEATURES)
     require_calibration(run, model_of(features))
     require_keeper_order(images, features, settings)
+    for prefix in prefixes_in_vain(images, settings):
+        log.warning(
+            "cluster: no address begins with the prefix %r, so it protects nothing: compare it, letter by letter, with "
+            "the column uri of images; a folder below the lake has no slash in front",
+            prefix,
+        )
     groups, distances = group_pairs(run, config)
 
     members = tables.stage("grouped_images", expand(groups.labels, features))

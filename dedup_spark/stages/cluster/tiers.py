@@ -18,11 +18,10 @@ from dedup_spark.stages.cluster.removal import KEEPER_FACTS, NEAR_FACTS
 from dedup_spark.stages.cluster.stand_ins import BETWEEN
 from dedup_spark.vocabulary import DecidedBy, DistanceUnit, Relation, RemovalTier
 
-_SHALLOW_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-"""Pillow's modes of 8 bits per channel, or less; the others have 16 or 32."""
-_DETAILED, _CLEARLY = 0.9, 1.25
+_DETAILED, _CLEARLY, _FAR = 0.9, 1.25, 2.5
 """An enlarged picture has a smaller `detail_share`, which is measured to some 0.08; so the area up to which it holds
-detail must be larger by a quarter to be more than that of the keeper."""
+detail must be larger by a quarter to be more than that of the keeper. Of a picture with no more pixels it must be so
+much larger that neither that error nor a resized copy of a soft picture, which counts as sharp, explains it."""
 
 
 def with_scores(named: DataFrame, measured: DataFrame, related: DataFrame, unit: Column, bound: Column) -> DataFrame:
@@ -162,21 +161,30 @@ def _tier() -> Column:
 
 def _has_more_detail(than: str) -> Column:
     """Whether a copy that shows the picture of the keeper (or of a stand-in; `than` begins the names of its facts) is
-    whole where that is damaged, is larger, has more bits per channel, or is a camera's raw file.
+    whole where that is damaged, is larger, has more bits per channel, transparency or colours that the other has not,
+    holds something else beside its picture, or is a camera's raw file.
 
-    An enlarged copy is not larger: what counts is the size up to which it holds detail. Of a raw file the preview is
-    read, which may be equal to the picture that the camera wrote beside it.
+    An enlarged copy is not larger: what counts is the size up to which it holds detail. Thumbnails have 8 bits in sRGB
+    over a ground, so they show none of the others. Of a raw file the preview is read, which may be equal to the picture
+    that the camera wrote beside it.
     """
-    own, others = (F.col(f"{of}width_px") * F.col(f"{of}height_px") for of in ("", f"{than}_"))
-    share, others_share = (F.coalesce(f"{of}detail_share", F.lit(1.0)) for of in ("", f"{than}_"))
-    truly = (share >= _DETAILED) | (own * share * share > _CLEARLY * others * others_share * others_share)
     better = (
         ~F.coalesce("is_damaged", F.lit(False)) & F.col(f"{than}_is_damaged"),
-        (own > others) & truly,
-        ~F.col("mode").isin(*_SHALLOW_MODES) & F.col(f"{than}_mode").isin(*_SHALLOW_MODES),
+        _has_larger_detail(than),
+        F.col("bits_per_channel") > F.col(f"{than}_bits_per_channel"),
+        F.col("is_transparent") & ~F.col(f"{than}_is_transparent"),
+        F.col("has_colour_profile") & ~F.col(f"{than}_has_colour_profile"),
+        F.col("beside_hash").isNotNull() & ~F.col("beside_hash").eqNullSafe(F.col(f"{than}_beside_hash")),
         F.contains("decoder", F.lit("rawpy")) & ~F.contains(f"{than}_decoder", F.lit("rawpy")),
     )
     return functools.reduce(Column.__or__, (F.coalesce(is_so, F.lit(False)) for is_so in better))
+
+
+def _has_larger_detail(than: str) -> Column:
+    own, others = (F.col(f"{of}width_px") * F.col(f"{of}height_px") for of in ("", f"{than}_"))
+    share, others_share = (F.coalesce(f"{of}detail_share", F.lit(1.0)) for of in ("", f"{than}_"))
+    held, others_held = own * share * share, others * others_share * others_share
+    return (own > others) & ((share >= _DETAILED) | (held > _CLEARLY * others_held)) | (held > _FAR * others_held)
 
 
 def _of_equal_pixels(unit: Column, bound: Column) -> dict[str, Column]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ PLAIN: dict[str, Any] = {
     "size_a": (800, 600), "size_b": (400, 300), "frames": (1, 1), "agree": False,
     "covered": None, "changed": None, "two_sided": None, "colour_change": None,
     "is_changed": False, "is_toned": False, "is_turned": False, "is_seen": True,
-    "by_keypoints": True,
+    "by_keypoints": True, "two_shots": False,
 }  # fmt: skip
 """A copy in half the size whose thumbnail fits; keypoints were not asked."""
 ALIGNED = {"covered": 0.999, "changed": 0.0, "two_sided": 0.0, "colour_change": "none"}
@@ -31,6 +32,7 @@ def relate(**case: Any) -> tuple[str, str | None]:
     related = relations.relate(
         Shapes(*sides), np.array([c["agree"]]), Evidence(*numbers, [c["colour_change"]], np.array([c["by_keypoints"]])),
         Differences(np.zeros(1, np.float32), *flags), np.array([c["is_seen"]]),
+        np.array([c["two_shots"]]),
     )  # fmt: skip
     return related.relation[0], related.edit[0]
 
@@ -57,6 +59,8 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
     "another text where both have one": (ALIGNED | {"two_sided": 0.03}, ("edited_copy", None)),
     "a small part of the keeper": ({"is_changed": True, "covered": 0.3}, ("contained", "cropped")),
     "a strong hue that became another": (ALIGNED | {"colour_change": "hue"}, ("recoloured", None)),
+    "two shots that look alike": ({"two_shots": True}, ("edited_copy", None)),
+    "two shots, aligned": (ALIGNED | {"two_shots": True}, ("edited_copy", None)),
     "a film and its still": ({"frames": (1, 12)}, ("still", None)),
     "films of as many other frames": ({"frames": (12, 12)}, ("still", None)),
     "a film that agrees frame by frame": ({"frames": (12, 12), "agree": True}, ("edited_copy", None)),
@@ -114,3 +118,27 @@ def test_a_film_may_have_odd_moments_and_a_document_no_odd_page() -> None:
     assert not relations.frames_agree(pages, [-1, *odd[:-1]], are_films=True)
     assert not relations.frames_agree(pages, noisy, are_films=False)
     assert not relations.frames_agree(pages, [-1, *pages[1:]], are_films=False)
+
+
+TAKEN = datetime(2024, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("later", "camera", "two"),
+    [
+        (timedelta(), "Canon", False),
+        (timedelta(seconds=1), "Canon", True),
+        (timedelta(seconds=-61), "Canon", True),
+        (timedelta(hours=2), "Canon", False),  # a copy that lost its zone
+        (timedelta(minutes=-345), "Canon", False),
+        (timedelta(microseconds=-250_000), "Canon", False),  # and one that lost the fraction
+        (timedelta(microseconds=100_000), "Canon", True),  # a burst
+        (timedelta(seconds=1), None, False),  # a time that a program wrote
+    ],
+)
+def test_two_shots_are_told_by_the_times_at_which_cameras_took_them(
+    later: timedelta, camera: str | None, two: bool
+) -> None:
+    a, b = (TAKEN, "Canon"), (TAKEN + later, camera)
+    assert relations.are_two_shots(a, b) is relations.are_two_shots(b, a) is two
+    assert not relations.are_two_shots((None, "Canon"), b)

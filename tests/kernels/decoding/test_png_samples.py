@@ -51,7 +51,7 @@ def test_colours_of_the_whole_range_are_their_high_bytes(colour_type: int) -> No
     values = rng.integers(0, 65_536, TYPES[colour_type].shape).astype(np.uint16)
     data = deep_png(with_alpha(values, colour_type), colour_type)
     assert np.array_equal(shown(data), np.broadcast_to(values >> 8, RGB.shape))
-    assert decoded(data).exact == b""
+    assert decoded(data).bits == 16
 
 
 @pytest.mark.parametrize("step", [256, 257])

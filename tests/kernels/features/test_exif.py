@@ -36,6 +36,15 @@ def test_the_offset_of_the_time_is_applied(offset: str, hour: int) -> None:
     assert taken.hour == hour
 
 
+@pytest.mark.parametrize(("fraction", "microsecond"), [("25", 250_000), ("0437219", 43_721), ("", 0), ("-1", 0)])
+def test_the_fraction_of_a_second_tells_the_shots_of_a_burst(fraction: str, microsecond: int) -> None:
+    exif = Image.Exif()
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    inner[ExifTags.Base.DateTimeOriginal] = "2024:05:01 12:30:05"
+    inner[ExifTags.Base.SubsecTimeOriginal] = fraction
+    assert exif_facts(exif.tobytes()).captured_at == datetime(2024, 5, 1, 12, 30, 5, microsecond, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "2019:02:30 10:00:00", "    ", "now", "9999:99:99 99:99:99"])
 def test_a_time_that_no_calendar_has_is_no_time(time: str) -> None:
     assert exif_facts(block(time)).captured_at is None

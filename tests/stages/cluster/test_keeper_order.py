@@ -176,3 +176,20 @@ def test_sparks_own_explanation_is_part_of_the_message(spark: SparkSession, item
 
 def test_the_default_order_is_accepted(spark: SparkSession) -> None:
     keeper_order.require_keeper_order(images(spark, []), features(spark, []), ClusterSettings())
+
+
+def test_prefixes_that_protect_nothing_are_named(spark: SparkSession) -> None:
+    listing = images(spark, [listed(1, uri="file:///lake/Caf\u00e9/1.jpg"), listed(2, uri="s3://other/a/2.jpg")])
+    vain = ("cafe\u0301/", "/originals/", "Caf\u00e9/x")
+    asked = ClusterSettings(protected_prefixes=("Caf\u00e9/", *vain), reference_prefixes=("s3a://other/a/",))
+    assert sorted(keeper_order.prefixes_in_vain(listing, asked)) == sorted(vain)
+    assert keeper_order.prefixes_in_vain(listing, ClusterSettings()) == []
+
+
+def test_what_lies_in_a_bin_is_kept_last_whatever_the_order(spark: SparkSession) -> None:
+    uris = {1: "file:///lake/#recycle/1.jpg", 2: "file:///lake/a/2.jpg", 3: "https://host/3.jpg"}
+    listing = images(spark, [listed(i, uri=uri) for i, uri in uris.items()])
+    read = features(spark, [readable(i) for i in uris])
+    members = read.selectExpr("image_id", "content_hash", "pixel_hash", "image_id AS representative_id", "1L AS label")
+    ranked = keeper_order.rank_members(members, listing, read, ClusterSettings(keeper_order=("image_id",)))
+    assert [row["image_id"] for row in ranked.orderBy("rank").collect()] == [2, 1, 3]

@@ -44,7 +44,10 @@ def picture() -> dict[int, dict[str, Any]]:
     marked, 7 a byte copy and 8 a pixel copy of it; 9 is a film; 10 is 6 compressed and made smaller, 11 a byte copy
     of 10, and 12 is 6 in 16 bits; 13 and 14 are camera files of which the previews have the pixels of 10 and of 3."""
     plain, compressed, marked, marked_again = thumbnails()
-    size = {"width_px": 800, "height_px": 600, "mode": "RGB", "decoder": "Pillow", "n_frames": 1, "thumbnail": plain}
+    size = {
+        "width_px": 800, "height_px": 600, "bits_per_channel": 8, "is_transparent": False, "has_colour_profile": False,
+        "is_damaged": False, "decoder": "Pillow", "n_frames": 1, "thumbnail": plain,
+    }  # fmt: skip
     other = size | {"thumbnail": compressed}
     sticker = size | {"thumbnail": marked, "pixel_hash": "marked", "content_hash": "marked"}
     again = size | {
@@ -61,7 +64,7 @@ def picture() -> dict[int, dict[str, Any]]:
         2: size | {"pixel_hash": "kept"},
         3: other | {"width_px": 400, "height_px": 300},
         4: other | {"width_px": 1600, "height_px": 1200, "pixel_hash": "4"},
-        5: other | {"mode": "I;16", "pixel_hash": "5"},
+        5: other | {"bits_per_channel": 16, "pixel_hash": "5"},
         6: sticker,
         7: sticker,
         8: sticker | {"content_hash": "marked, too"},
@@ -70,7 +73,7 @@ def picture() -> dict[int, dict[str, Any]]:
         11: again,
         13: again | camera,
         14: other | {"width_px": 400, "height_px": 300} | camera,
-        12: sticker | {"mode": "I;16", "pixel_hash": "deep", "content_hash": "deep"},
+        12: sticker | {"bits_per_channel": 16, "pixel_hash": "deep", "content_hash": "deep"},
     }
 
 
