@@ -263,6 +263,7 @@ class GivenSession:
             "spark.sql.session.timeZone": "Asia/Tokyo",
             "spark.sql.execution.arrow.maxRecordsPerBatch": "10000",
             "spark.sql.legacy.parquet.nanosAsLong": "false",
+            "spark.sql.sources.fileCompressionFactor": "1.0",
         } | submitted
         self.local = {"spark.jobGroup.id": "mine"}
         self._jvm = object()

@@ -18,7 +18,8 @@ from dedup_spark.kernels.grey_square import grey_square
 
 PIXEL_HASH_VERSION = 3
 """Raise, with `signature._PREPROCESSING`, when the same pixels would give another pixel_hash: hashes of two versions
-are never equal, whatever the pixels. Version 1 added no prefix to what is hashed."""
+are never equal, whatever the pixels. Version 1 added no prefix to what is hashed. Not raised when hashes began to cover
+all bits of 10 to 16: those of 8 bits stayed, and rows made before decide no removal (`signature.OLDEST_DECIDING`)."""
 
 _PHASH_SIDE, _PHASH_PX = 8, 32
 

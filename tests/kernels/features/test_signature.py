@@ -76,7 +76,7 @@ def test_a_version_names_preprocessing_decoder_and_thumbnail_and_no_limits() -> 
     png = encoded(load_sample_photo("rocket.jpg"))
     version = sign_image(png, SETTINGS).signature_version
     pillow = ".".join(PIL.__version__.split(".")[:2])
-    assert version == f"5/pillow-{pillow}/thumbnail-256-q80"
+    assert version == f"6/pillow-{pillow}/thumbnail-256-q80"
     assert sign_image(png, SignatureSettings(10**8, 8, 256, 80, 0)).signature_version == version
     assert sign_image(png, SignatureSettings(10**9, 16, 128, 80, 224)).signature_version != version
 
@@ -131,10 +131,10 @@ def test_pixel_hashes_of_two_versions_are_never_equal(monkeypatch: pytest.Monkey
     png = encoded(load_sample_photo("rocket.jpg"), "PNG")
     before = sign_image(png, SETTINGS)
     monkeypatch.setattr(hashing, "PIXEL_HASH_VERSION", 4)
-    monkeypatch.setattr(signing, "_PREPROCESSING", 6)
+    monkeypatch.setattr(signing, "_PREPROCESSING", 7)
     after, again = sign_image(png, SETTINGS), sign_image(png, SETTINGS)
     assert after.pixel_hash == again.pixel_hash != before.pixel_hash
-    assert (own_version(before.signature_version), own_version(after.signature_version)) == (5, 6)
+    assert (own_version(before.signature_version), own_version(after.signature_version)) == (6, 7)
     assert before.signature_version not in current_versions(SETTINGS)
 
 

@@ -18,7 +18,8 @@ _COLUMNS = pa.schema(
         ("covered", pa.float32()), ("changed", pa.float32()), ("two_sided", pa.float32()),
         ("colour_change", pa.string()), ("n_inliers", pa.int32()),
         ("width_px", pa.int32()), ("height_px", pa.int32()), ("n_frames", pa.int32()),
-        ("frame_phashes", pa.list_(pa.int64())), ("duration_ms", pa.int32()), ("thumbnail", pa.binary()),
+        ("frame_phashes", pa.list_(pa.int64())), ("duration_ms", pa.int32()),
+        ("captured_at", pa.timestamp("us", "UTC")), ("camera", pa.string()), ("thumbnail", pa.binary()),
     ]
 )  # fmt: skip
 

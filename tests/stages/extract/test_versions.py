@@ -11,7 +11,7 @@ from pyspark.sql import Row, SparkSession
 from dedup_spark.config import ExtractSettings
 from dedup_spark.errors import GuardError
 from dedup_spark.kernels.decoding import formats
-from dedup_spark.kernels.features.signature import SignatureSettings, current_versions, rejected_version
+from dedup_spark.kernels.features.signature import SignatureSettings, current_versions, own_version, rejected_version
 from dedup_spark.stages.extract import versions
 from dedup_spark.stages.extract.versions import OtherVersions, versions_in_use
 
@@ -19,7 +19,7 @@ SIGNATURE = SignatureSettings(400_000_000, 16, 256, 80, 0)
 CURRENT = current_versions(SIGNATURE)
 REJECTING = rejected_version(SIGNATURE)
 DECODING = next(v for v in sorted(CURRENT) if v != REJECTING)
-OTHER_PILLOW = "5/pillow-9.0/thumbnail-256-q80"
+OTHER_PILLOW = f"{own_version(DECODING)}/pillow-9.0/thumbnail-256-q80"
 OTHER_REJECTING = REJECTING.replace("pillow-", "pillow-0")
 
 
@@ -107,8 +107,10 @@ def test_many_rejects_stay_where_nobody_asked_for_them(caplog: pytest.LogCapture
 def test_rows_made_before_our_own_hashes_changed_are_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "OLDEST_DECIDING", 6)
-    sentences = said(others(kind(40, OTHER_PILLOW), kind(60, "6/pillow-9.0/thumbnail-256-q80")), caplog)
+    next_version = own_version(OTHER_PILLOW) + 1
+    monkeypatch.setattr(versions, "OLDEST_DECIDING", next_version)
+    new = kind(60, f"{next_version}/pillow-9.0/thumbnail-256-q80")
+    sentences = said(others(kind(40, OTHER_PILLOW), new), caplog)
     assert (
         "40 rows were made by an older version of our own hashes; they are never proposed for removal" in sentences[1]
     )
