@@ -34,7 +34,7 @@ from PIL import ImageOps
 from dedup_spark.criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import UInt8
-from dedup_spark.kernels.clusters import consensus, descent, layout
+from dedup_spark.kernels.clusters import bars, consensus, descent, layout
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality
@@ -100,6 +100,7 @@ def with_consensus(members: list[Row]) -> list[Row]:
             within=_levels([levels for levels, _ in within]),
             within_ratio=np.array([ratio for _, ratio in within]),
             has_profile=np.array([row["has_colour_profile"] for row in pictures]),
+            lines=[bars.describe(row["thumbnail"]) for row in pictures],
         )
     )
     grids = [[row[name] for name in ("width_px", "height_px", "exif_orientation")] for row in pictures]
@@ -124,8 +125,10 @@ def first_of_each(groups: dict[str, list[Row]]) -> dict[str, str]:
     lake = sqlite3.connect(":memory:")
     lake.create_function("regexp_like", 2, lambda text, pattern: text and bool(re.search(pattern, text)))
     lake.create_function("ln", 1, math.log)
-    lake.create_function("least", 2, min)
-    lake.create_function("greatest", 2, lambda a, b: max((v for v in (a, b) if v is not None), default=None))
+    for name, choose in (("least", min), ("greatest", max)):  # of what is known, as in Spark
+        lake.create_function(
+            name, 2, lambda a, b, choose=choose: choose([v for v in (a, b) if v is not None], default=None)
+        )
     lake.create_function("date_trunc", 2, lambda _, moment: moment[:10])
     lake.execute(f"CREATE TABLE members ({', '.join(_COLUMNS)})")
     compared = {label: with_consensus(members) for label, members in groups.items()}

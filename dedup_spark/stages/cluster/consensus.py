@@ -1,6 +1,6 @@
 """What a group tells of a member: whether it was marked, bordered, or made from another one. Part of the step cluster.
 
-Of each group the distinct pictures are described by their thumbnails, 6 KB each, and compared with the median of those
+Of each group the distinct pictures are described by their thumbnails, 7 KB each, and compared with the median of those
 in the same frame (kernels/clusters/consensus.py): work grows with the number of members, not of their pairs. Files of
 one size are compared with at most 32 others by samples of their blocks, 1 KB each (kernels/clusters/descent.py).
 """
@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Float64, UInt8
-from dedup_spark.kernels.clusters import consensus, descent, layout
+from dedup_spark.kernels.clusters import bars, consensus, descent, layout
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.spark.needed_rows import only_needed
 
@@ -28,7 +28,7 @@ _FACTS = Columns(
     "label bigint, representative_id bigint, width_px int, height_px int, added_share float, shown_width_px int, "
     "shown_height_px int, exif_orientation int, has_colour_profile boolean, block_sample binary"
 )
-_DESCRIBED = Columns(f"{_FACTS.ddl}, layout binary, layout_px int, within binary, within_ratio float")
+_DESCRIBED = Columns(f"{_FACTS.ddl}, layout binary, layout_px int, within binary, within_ratio float, lines binary")
 _FOUND = Columns(f"label bigint, representative_id bigint, {', '.join(f'{name} boolean' for name in NAMES)}")
 
 
@@ -38,7 +38,7 @@ def with_consensus(members: DataFrame, features: DataFrame, max_images: int) -> 
     Args:
         max_images: Of a label; a larger one consists of equal vectors, and is compared in pieces.
     Cost: 1 ms to describe a picture, 1 ms to compare it, and 1 ms for each other of its size; a join of the members'
-    ids, and one shuffle of 7 KB for each picture.
+    ids, and one shuffle of 8 KB for each picture.
     """
     pictures = _file_of_each(members, features)
     n_of_label = F.count("*").over(Window.partitionBy("label"))
@@ -70,7 +70,7 @@ def _describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
     """On executors: the last column, a thumbnail, to what is compared; null for a picture without a thumbnail."""
     cv2.setNumThreads(1)
     added = _DESCRIBED.names[len(_FACTS.names) :]
-    kinds = (pa.binary(), pa.int32(), pa.binary(), pa.float32())
+    kinds = (pa.binary(), pa.int32(), pa.binary(), pa.float32(), pa.binary())
     for batch in batches:
         shares = batch["added_share"].to_pylist()
         rows = [_described(j, s) for j, s in zip(batch["thumbnail"].to_pylist(), shares, strict=True)]
@@ -80,9 +80,9 @@ def _describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBa
 
 def _described(jpeg: bytes | None, added_share: float | None) -> tuple[bytes | int | float | None, ...]:
     if not jpeg:
-        return None, None, None, None
+        return (None,) * 5
     within = consensus.describe_within(jpeg) if added_share else None
-    return (*layout.describe(jpeg), *(within or (None, None)))
+    return (*layout.describe(jpeg), *(within or (None, None)), bars.describe(jpeg))
 
 
 def _compare_batches(batches: Iterable[pa.RecordBatch], max_images: int) -> Iterator[pa.RecordBatch]:
@@ -108,6 +108,7 @@ def _members(rows: pa.Table) -> consensus.Members:
         within=_levels(rows, "within", consensus.SIDE**2),
         within_ratio=_numbers(rows, "within_ratio", np.nan),
         has_profile=rows["has_colour_profile"].fill_null(False).to_numpy(),
+        lines=rows["lines"].to_pylist(),
     )
 
 

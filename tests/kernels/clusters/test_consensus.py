@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters import consensus, layout
+from dedup_spark.kernels.clusters import bars, consensus, layout
 from dedup_spark.kernels.features.borders import inside_borders
 
 Photo = Image.Image
@@ -44,6 +44,7 @@ def compared(*images: Photo | None, has_profile: list[bool] | None = None) -> li
             within=np.stack([np.frombuffer(levels, np.uint8) for levels, _ in within]),
             within_ratio=np.array([ratio for _, ratio in within]),
             has_profile=np.array(has_profile or [False] * len(images)),
+            lines=[bars.describe(jpeg) if image else None for jpeg, image in zip(thumbnails, images, strict=True)],
         )
     )
     return list(zip(found.differs.tolist(), found.has_added_border.tolist(), strict=True))
@@ -117,7 +118,7 @@ def test_an_empty_group_has_no_members() -> None:
     found = consensus.compare_with_most(
         consensus.Members(
             np.zeros((0, layout.N_BYTES), np.uint8), np.zeros(0, np.int64), nothing, nothing, nothing,
-            np.zeros((0, consensus.SIDE**2), np.uint8), nothing, np.zeros(0, bool),
+            np.zeros((0, consensus.SIDE**2), np.uint8), nothing, np.zeros(0, bool), [],
         )
     )  # fmt: skip
     assert found.differs.shape == found.has_added_border.shape == (0,)
