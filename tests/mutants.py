@@ -37,7 +37,7 @@ MORE_TESTS = {
     "decoding/colours": (SEEN,), "decoding/digests": ("decoding/test_films.py",),
     "decoding/jpeg_structure": ("decoding/test_damage.py",), "decoding/opened": ("decoding/test_frames.py", *DECODING),
     "decoding/channels": ("decoding/test_tiff_samples.py", "decoding/test_png_samples.py"),
-    "decoding/picture": ("decoding/test_deep.py", SEEN), "decoding/tiff_layout": ("decoding/test_tiff_samples.py",),
+    "decoding/heif_items": ("decoding/test_beside.py",), "decoding/picture": ("decoding/test_deep.py", SEEN), "decoding/tiff_layout": ("decoding/test_tiff_samples.py",),
     "decoding/tiff_plugin": ("decoding/test_tiff_samples.py",),
     "decoding/orientation": ("decoding/test_images.py", "decoding/test_tiff_samples.py"),
     "decoding/strips": ("decoding/test_deep.py",), "decoding/values": (SEEN, "decoding/test_deep.py"),

@@ -29,8 +29,6 @@ _ROUNDED_PX = 1.5
 PAGE_BITS, MOMENT_BITS, ODD_MOMENTS = 2, 6, 2
 """Of documents every page differs in at most so many bits of its pHash, of films all moments but so many; measured in
 stages/cluster/several_frames.py, which has the same rule as a Column."""
-_ZONE_SECONDS = 900
-"""Zones differ by quarters of an hour."""
 _WORDS = (ColourChange.HUE, ColourChange.TONE)
 
 type Taken = tuple[datetime | None, str | None]
@@ -141,15 +139,15 @@ def is_proportional(shapes: Shapes) -> Bools:
 def are_two_shots(a: Taken, b: Taken) -> bool:
     """Whether cameras took two photos at two times; false where that is not known of one of them.
 
-    A copy keeps the time of its original. It may lose the zone or the fraction of a second, which older programs do not
-    know: times that are whole zones apart, or of which one has no fraction, are one time.
+    A copy keeps the time of its original. It may lose the fraction of a second, which older programs do not know: times
+    of which one has no fraction are one time. Of one that lost the zone nothing is known: it could as well be another
+    shot of a camera that takes one every hour, and is taken for that.
     """
     if None in (*a, *b):
         return False
     times = [time for time, _ in (a, b) if time]
-    seconds = round((times[0].replace(microsecond=0) - times[1].replace(microsecond=0)).total_seconds())
-    fractions = {time.microsecond for time in times}
-    return bool(seconds % _ZONE_SECONDS) or (len(fractions) == 2 and 0 not in fractions)
+    seconds, fractions = {time.replace(microsecond=0) for time in times}, {time.microsecond for time in times}
+    return len(seconds) == 2 or (len(fractions) == 2 and 0 not in fractions)
 
 
 def frames_agree(a: list[int] | None, b: list[int] | None, *, are_films: bool) -> bool:

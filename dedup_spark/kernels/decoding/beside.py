@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 
 from dedup_spark.kernels.decoding.headers import ico_entries, tiff_directories, unpack
+from dedup_spark.kernels.decoding.heif_items import heif_boxes_beside, heif_items
 from dedup_spark.kernels.decoding.images import DecodedImage
 from dedup_spark.kernels.decoding.jpeg_structure import JpegStructure
 
@@ -27,6 +28,11 @@ _KNOWN_CHUNKS = frozenset(
 )
 """Of PNG: the picture, what shows it, and texts. Programs keep layers in chunks of their own."""
 _MAX_CHUNKS = 100_000
+_HEAT, _LONG_XMP, _JUMBF_AT = b"FLIR\0", b"http://ns.adobe.com/xmp/extension/\0", slice(12, 16)
+"""How segments of heat cameras and of XMP in several pieces begin, and where one in JUMBF has the type of its box,
+behind CI, En, Z and LBox (ISO/IEC 19566-5)."""
+_PICTURES_IN_XMP = (b"GImage", b"GDepth", b":Data")
+_GAIN_MAP, _METADATA = b"tmap", frozenset({b"Exif", b"mime", b"uri "})
 
 
 def beside_digest(data: bytes, image: DecodedImage, jpeg: JpegStructure | None) -> str | None:
@@ -41,8 +47,6 @@ def beside_digest(data: bytes, image: DecodedImage, jpeg: JpegStructure | None) 
         return image.unseen.hex()
     if jpeg is not None:
         return _digest(_of_jpeg(data, jpeg))
-    if image.format == "HEIF":
-        return _whole(data, any(image.source.info.get(kind) for kind in ("depth_images", "aux")))
     return _OF_FORMAT[image.format](data) if image.format in _OF_FORMAT else None
 
 
@@ -51,8 +55,17 @@ def _of_jpeg(data: bytes, jpeg: JpegStructure) -> list[bytes]:
     pieces, in segments for applications."""
     behind = data[jpeg.end :].strip(_PADDING)
     pieces = [behind] if len(behind) >= _LEAST_BEHIND else []
-    others = [data[start:end] for start, end in jpeg.other_segments]
-    return pieces + others if sum(map(len, others)) >= _LEAST_OF_SEGMENTS else pieces
+    others = _but_notes([data[start:end] for start, end in jpeg.other_segments])
+    is_of_heat = any(piece.startswith(_HEAT) for piece in others)
+    return pieces + others if is_of_heat or sum(map(len, others)) >= _LEAST_OF_SEGMENTS else pieces
+
+
+def _but_notes(segments: list[bytes]) -> list[bytes]:
+    """Without content credentials (C2PA), and without XMP in several pieces that holds no pictures."""
+    rest = [piece for piece in segments if not (piece.startswith(b"JP") and piece[_JUMBF_AT] == b"jumb")]
+    xmp = [piece for piece in rest if piece.startswith(_LONG_XMP)]
+    holds_pictures = any(name in piece for piece in xmp for name in _PICTURES_IN_XMP)
+    return rest if holds_pictures else [piece for piece in rest if not piece.startswith(_LONG_XMP)]
 
 
 def _of_png(data: bytes) -> str | None:
@@ -82,8 +95,10 @@ def _of_psd(data: bytes) -> str | None:
 
 
 def _of_icon(data: bytes) -> str | None:
-    """Pictures of other sizes, which may be other pictures."""
-    entries = ico_entries(data)
+    """Pictures of other sizes, which may be other pictures. Entries that overlap are none."""
+    entries = sorted({(at, size) for at, size in ico_entries(data) if size and at + size <= len(data)})
+    if sum(size for _, size in entries) > len(data):
+        return _whole(data, True)
     return _digest([data[at : at + size] for at, size in entries] if len(entries) > 1 else [])
 
 
@@ -97,9 +112,21 @@ def _of_tiff(data: bytes) -> str | None:
     return _whole(data, any(_LAYERS in tags for tags in tiff_directories(data)))
 
 
-def _of_avif(data: bytes) -> str | None:
-    """A gain map: its item has the type tmap (ISO 21496-1)."""
-    return _whole(data, b"tmap" in data[: 1 << 16])
+def _of_heif(data: bytes) -> str | None:
+    """Gain maps (tmap, ISO 21496-1, or auxiliary pictures), depths, and films behind them all.
+
+    Where there are any, what counts are all items but metadata: a copy with other EXIF data holds the same.
+    """
+    behind = [data[start:end] for start, end in heif_boxes_beside(data)]
+    pieces = behind if sum(map(len, behind)) >= _LEAST_BEHIND else []
+    items = heif_items(data)
+    if items is None or not (items.has_auxiliary or _GAIN_MAP in items.kinds.values()):
+        return _digest(pieces)
+    shown = [parts for number, parts in sorted(items.extents.items()) if items.kinds.get(number) not in _METADATA]
+    extents = [part for parts in shown for part in parts]
+    if sum(size for _, size in extents) > len(data):  # parts that overlap
+        return _whole(data, True)
+    return _digest(pieces + [data[at : at + size] for at, size in extents])
 
 
 def _of_dds(data: bytes) -> str | None:
@@ -109,7 +136,7 @@ def _of_dds(data: bytes) -> str | None:
 
 _OF_FORMAT: dict[str, Callable[[bytes], str | None]] = {
     "PNG": _of_png, "PSD": _of_psd, "ICO": _of_icon, "CUR": _of_icon, "FITS": _of_fits, "TIFF": _of_tiff,
-    "AVIF": _of_avif, "DDS": _of_dds,
+    "AVIF": _of_heif, "HEIF": _of_heif, "DDS": _of_dds,
     "ICNS": lambda data: _whole(data, True),  # pictures of several sizes
     "PCD": lambda data: _whole(data, True),  # larger pictures, which the decoder leaves out
 }  # fmt: skip

@@ -45,7 +45,8 @@ def samples_of(data: bytes, layout: Layout) -> list[Samples]:
 
 
 def unseen_digest(data: bytes, layout: Layout) -> bytes:
-    """SHA-256 of the samples that are not shown, in the order of the file; empty where all are. One segment is held.
+    """SHA-256 of the samples that are not shown, in the order of the file; empty where all are, or where those are one
+    number everywhere, as padding is. One segment is held.
 
     Raises:
         OSError: As `samples_of`.
@@ -53,9 +54,14 @@ def unseen_digest(data: bytes, layout: Layout) -> bytes:
     if not layout.unseen:
         return b""
     digest, inside = hashlib.sha256(), [0] if layout.is_planar else list(layout.unseen)
+    first, is_constant = None, True
     for _, _, _, values in _segments(data, layout, set(layout.unseen)):
-        digest.update(np.ascontiguousarray(values[..., inside], layout.dtype.newbyteorder("<")).data)
-    return digest.digest()
+        unseen = np.ascontiguousarray(values[..., inside], layout.dtype.newbyteorder("<"))
+        digest.update(unseen.data)
+        if is_constant and unseen.size:
+            first = unseen.flat[0] if first is None else first
+            is_constant = bool((unseen == first).all())
+    return b"" if is_constant else digest.digest()
 
 
 def inverted(values: Any, layout: Layout) -> Any:

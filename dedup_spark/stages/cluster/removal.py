@@ -29,11 +29,12 @@ NEAR_FACTS = tuple(dict.fromkeys((*FACTS, *KEEPER_FACTS, "signature_version")))
 
 
 _SHORT_LIVED = (
-    r"(?i)^https?://|/(\$recycle\.bin|recycler|recycled|[#@.]?recycle|\.?trash(es|-\d+)?|network trash folder"
-    r"|[#~.@]snapshots?|@recently-snapshot|\.zfs)/"
+    r"(?i)^https?://|/((\$|%24)recycle\.bin|recycler|recycled|[#@.]?recycle|\.?trash(es|-\d+)?|network trash folder"
+    r"|files_trashbin|\.dropbox\.cache|[#~.@]snapshots?|\.snap|@recently-snapshot|\.zfs)/"
+    r"|/\.(trashed|pending)-\d+-[^/]*$"
 )
-"""Addresses on the web, and below the recycle bins and snapshots of Windows, macOS, Linux, and of file servers (Samba,
-Synology, QNAP, NetApp, ZFS)."""
+"""Addresses on the web, and below the recycle bins and snapshots of Windows, macOS, Linux, Android, and of file servers
+(Samba, Synology, QNAP, NetApp, ZFS, BSD, Nextcloud, Dropbox)."""
 
 
 def is_short_lived(uri: str) -> Column:

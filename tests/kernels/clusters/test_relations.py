@@ -129,8 +129,8 @@ TAKEN = datetime(2024, 5, 1, 12, 0, 7, 250_000, tzinfo=UTC)
         (timedelta(), "Canon", False),
         (timedelta(seconds=1), "Canon", True),
         (timedelta(seconds=-61), "Canon", True),
-        (timedelta(hours=2), "Canon", False),  # a copy that lost its zone
-        (timedelta(minutes=-345), "Canon", False),
+        (timedelta(hours=1), "Canon", True),  # a camera on a wall
+        (timedelta(days=31), "Canon", True),
         (timedelta(microseconds=-250_000), "Canon", False),  # and one that lost the fraction
         (timedelta(microseconds=100_000), "Canon", True),  # a burst
         (timedelta(seconds=1), None, False),  # a time that a program wrote

@@ -55,6 +55,8 @@ SHORT_LIVED = {
     "file:///v/.Trashes/501/a.jpg": True, "file:///nas/~snapshot/daily.0/a.jpg": True,
     "file:///nas/.zfs/snapshot/a.jpg": True, "hdfs://nn/user/x/.Trash/Current/a.jpg": True,
     "s3://lake/a.jpg": False, "file:///lake/trashcan/a.jpg": False, "file:///lake/snapshots/a.jpg": False,
+    "file:///DCIM/.trashed-1700000000-IMG_1.jpg": True, "file:///DCIM/trashed-1.jpg": False,
+    "file:///c/%24RECYCLE.BIN/a.jpg": True, "file:///cloud/files_trashbin/a.jpg": True, "file:///vol/.snap/a.jpg": True,
     "file:///lake/recycle.jpg": False, "s3://https/a.jpg": False,
 }  # fmt: skip
 
