@@ -12,6 +12,8 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from dedup_spark.spark.session import ROWS_PER_FILE_BYTE, setting_of
+
 _SMALL_BYTES = 2 << 30
 """What Spark estimates to be smaller is shuffled whole: to make the filter takes 15 to 25 s on two busy cores, however
 few the ids."""
@@ -32,8 +34,9 @@ def only_needed(wide: DataFrame, ids: DataFrame) -> DataFrame:
 
 
 def is_large(rows: DataFrame) -> bool:
-    """Whether Spark estimates more than `_SMALL_BYTES`. Plans the query; no job."""
-    return int(str(rows._jdf.queryExecution().optimizedPlan().stats().sizeInBytes())) > _SMALL_BYTES
+    """Whether Spark estimates more than `_SMALL_BYTES` in files. Plans the query; no job."""
+    estimate = int(str(rows._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()))
+    return estimate > _SMALL_BYTES * float(setting_of(rows.sparkSession, ROWS_PER_FILE_BYTE) or 1)
 
 
 def _places() -> list[Column]:

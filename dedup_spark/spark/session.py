@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 
 SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
+ROWS_PER_FILE_BYTE = "spark.sql.sources.fileCompressionFactor"
+"""By how much rows are taken to be larger than the file that they are in."""
 
 _LOCAL_MASTER = {
     # With the cluster-sized defaults (200 shuffle partitions, 50 for a Delta snapshot) a table of
@@ -52,7 +54,7 @@ _RUNTIME = {
     "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
     # Spark takes the bytes of a file for those of its rows, and by them whether a join sends one side to the driver and
     # to all nodes. Addresses and ids take 10 to 20 times their bytes in files: a million made 160 MB out of 10.
-    "spark.sql.sources.fileCompressionFactor": "20",
+    ROWS_PER_FILE_BYTE: "20",
 }
 
 _LEAST_LOCAL, _LEAST_ON_A_CLUSTER = 8, 200

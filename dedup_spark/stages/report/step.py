@@ -4,8 +4,8 @@ Reads: images, features, clusters, guarded, runs
 Writes: views, report/
 Kernels: none
 Scale: three counts, two window ranks and one sum by folder, as shuffles of narrow rows; three joins of clusters with
-images, for the present facts; one scan of features for the thumbnails on the page. The driver holds the page: at most
-report.max_clusters_shown times 12 thumbnails (10 kB each).
+images, for the present facts; of features 16 bytes per image, and the row groups (16 MB) around the images on the page.
+The driver holds the page: at most report.max_clusters_shown times 12 thumbnails (10 kB each).
 
 Files: `<root>/report/views.sql`, which opens tables and views in any Spark, and `<root>/report/index.html`.
 """
@@ -13,7 +13,9 @@ Files: `<root>/report/views.sql`, which opens tables and views in any Spark, and
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -21,6 +23,8 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.spark.background import background
+from dedup_spark.spark.local_relation import local_relation
+from dedup_spark.stages.few_images import rows_of_few
 from dedup_spark.stages.report.page import render_page
 from dedup_spark.stages.report.summary import collect_summary
 from dedup_spark.stages.report.values import PrefixTotal, RejectExample, Report, ShownCluster, ShownMember
@@ -37,6 +41,9 @@ _OF_ANOTHER = "copy_of_another_member"
 _MEMBER_COLUMNS = ("uri", "member", "is_keeper", "relation", "similarity", "hamming_bits", "size_bytes")
 _PICTURE_COLUMNS = ("width_px", "height_px", "thumbnail")
 
+_Shown = dict[str, Any]
+"""A member on the page, by the names of its columns."""
+
 
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Create the views, write the script that opens them, collect the figures, write the page."""
@@ -44,12 +51,11 @@ def run(spark: SparkSession, config: Config, run: Run) -> None:
     create_views(tables, settings)
     clusters, removable = tables.read(CLUSTERS), read_view(tables, DUPLICATES, settings).where("removable")
     largest = largest_clusters(clusters, removable, config.report.max_clusters_shown)
-    shown = shown_members(clusters, tables.read(FEATURES), largest)
     with background(spark) as start:
         summary = start(lambda: collect_summary(tables, settings))
         examples = start(lambda: _reject_examples(read_view(tables, QUARANTINE)))
         prefixes = start(lambda: _prefixes(read_view(tables, RECLAIMABLE_BY_PREFIX, settings)))
-        shown_clusters = _clusters(shown)
+        shown_clusters = _clusters(shown_members(clusters, tables.read(FEATURES), largest))
     report = Report(
         lake=run.lake,
         tables_root=tables.database or tables.root,
@@ -82,7 +88,7 @@ def largest_clusters(clusters: DataFrame, removable: DataFrame, n: int) -> DataF
     return sums.orderBy(F.desc("n_images"), F.desc("removable_bytes"), "cluster_id").drop("n_images").limit(n)
 
 
-def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) -> DataFrame:
+def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) -> list[_Shown]:
     """Members of `largest_clusters` with thumbnails: rank 1 is the keeper, then the least similar, at most 12 each.
 
     The least similar come first because a mistake would be among them; a cluster may hold a million identical copies.
@@ -91,10 +97,12 @@ def shown_members(clusters: DataFrame, features: DataFrame, largest: DataFrame) 
     rank = F.row_number().over(Window.partitionBy("cluster_id").orderBy(order))
     of_largest = _told_beside_the_keeper(clusters.join(F.broadcast(largest), "cluster_id"))
     ranked = of_largest.withColumn("rank", rank).where(F.col("rank") <= _MAX_MEMBERS_SHOWN)
-    pictures = features.select("image_id", *_PICTURE_COLUMNS)
-    return F.broadcast(ranked).join(pictures, "image_id").select(
-        "cluster_id", "cluster_size", "removable_bytes", "rank", *_MEMBER_COLUMNS, *_PICTURE_COLUMNS
-    )  # fmt: skip
+    columns = ("image_id", "cluster_id", "cluster_size", "removable_bytes", "rank", *_MEMBER_COLUMNS)
+    members = ranked.select(*columns).collect()
+    ids = local_relation(features.sparkSession, [(row["image_id"],) for row in members], "image_id bigint")
+    rows = rows_of_few(features.select("image_id", "reading_key", *_PICTURE_COLUMNS), ids)
+    pictures = {row["image_id"]: row.asDict() for row in rows.collect()}
+    return [row.asDict() | pictures[row["image_id"]] for row in members if row["image_id"] in pictures]
 
 
 def _told_beside_the_keeper(members: DataFrame) -> DataFrame:
@@ -105,9 +113,8 @@ def _told_beside_the_keeper(members: DataFrame) -> DataFrame:
     return members.withColumns({name: F.when(is_told, F.col(name)).otherwise(value) for name, value in own.items()})
 
 
-def _clusters(members: DataFrame) -> tuple[ShownCluster, ...]:
-    rows = members.collect()
-    rows.sort(key=lambda r: (-r["cluster_size"], -r["removable_bytes"], r["cluster_id"], r["rank"]))
+def _clusters(members: Iterable[_Shown]) -> tuple[ShownCluster, ...]:
+    rows = sorted(members, key=lambda r: (-r["cluster_size"], -r["removable_bytes"], r["cluster_id"], r["rank"]))
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda r: r["cluster_id"])]
     return tuple(
         ShownCluster(
