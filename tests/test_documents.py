@@ -162,7 +162,7 @@ def test_every_sql_example_runs(finished: FinishedRun) -> None:
     queries = [make_parser().parse_args(words).query for words in sql_lines]
     queries += [words[words.index("-e") + 1] for words in words_of_commands("spark-sql") if "-e" in words]
     queries += re.findall(r"^```sql\n(.*?);?\n```", TEXT, re.DOTALL | re.MULTILINE)
-    queries = [query for query in queries if "..." not in query]
+    queries = [query for query in queries if query and "..." not in query]
     assert len(queries) >= 6
     settings = view_definitions.ViewSettings(1)
     for query in queries:
