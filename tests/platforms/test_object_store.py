@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pytest
 from processes import EVERYTHING, ROOT, Command, Done, in_a_shell, none_left, shell_environment
 from s3_server import S3Server, running_s3_server
 from table_contents import rows
 
+from dedup_spark.sources.addresses import to_path
 from dedup_spark.spark.delta import delta_jar
 from platforms.runs import FinishedFolder, keepers
 
@@ -89,8 +89,7 @@ def by_name(groups: frozenset[tuple[str, frozenset[str]]], root: str, lake: Path
     there first is decided by the seconds of their upload."""
 
     def name(uri: str) -> str:
-        path = unquote(urlparse(uri).path) if uri.startswith("file:") else uri
-        return path.partition(f"{root}/")[2]
+        return (to_path(uri) if uri.startswith("file:") else uri).partition(f"{root}/")[2]
 
     return {((lake / name(keeper)).read_bytes(), frozenset(map(name, members))) for keeper, members in groups}
 
