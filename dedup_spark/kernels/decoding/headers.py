@@ -210,12 +210,19 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _boxes_within(data: bytes, at: int, end: int, depth: int) -> Iterator[tuple[bytes, int]]:
-    while at + 8 <= end:
-        content, box_end = box(data, at)
-        kind = data[at + 4 : at + 8]
+    for kind, content, box_end in boxes_side_by_side(data, at, end):
         yield kind, content
         if kind in _CONTAINER_BOXES and depth:
             yield from _boxes_within(data, content + (4 if kind == b"meta" else 0), min(box_end, end), depth - 1)
+
+
+def boxes_side_by_side(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, offset of the content, end) of the boxes that begin between `at` and `end`, without those in them."""
+    for _ in range(_MAX_BOXES):
+        if at + 8 > end:
+            return
+        content, box_end = box(data, at)
+        yield data[at + 4 : at + 8], content, box_end
         at = box_end
 
 

@@ -7,12 +7,11 @@ Both functions take the whole file, which may be damaged or hostile, and never r
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dedup_spark.kernels.decoding.headers import box, unpack
+from dedup_spark.kernels.decoding.headers import boxes_side_by_side, unpack
 
-_MAX_ITEMS, _MAX_EXTENTS, _MAX_BOXES = 4096, 64, 10_000
+_MAX_ITEMS, _MAX_EXTENTS = 4096, 64
 _OF_PICTURE = frozenset({b"ftyp", b"meta", b"mdat", b"free", b"skip", b"uuid", b"pdin"})
 _ALPHA = (b"alpha", b":auxid:1\0")
 """How the type of an auxiliary picture ends, or what is in it, where it is the transparency of another one."""
@@ -32,14 +31,16 @@ class Items:
 
 def heif_items(data: bytes) -> Items | None:
     """None where there are none, or where they cannot be followed."""
-    meta, end = next(((at, last) for kind, at, last in _boxes(data, 0, len(data)) if kind == b"meta"), (0, 0))
-    inside = {kind: (at, last) for kind, at, last in _boxes(data, meta + _FULL, min(end, len(data)))}
+    meta, end = next(
+        ((at, last) for kind, at, last in boxes_side_by_side(data, 0, len(data)) if kind == b"meta"), (0, 0)
+    )
+    inside = {kind: (at, last) for kind, at, last in boxes_side_by_side(data, meta + _FULL, min(end, len(data)))}
     if b"iloc" not in inside or b"iinf" not in inside:
         return None
     items = Items(has_auxiliary=_has_auxiliary(data, inside.get(b"iprp", (0, 0))))
     at, last = inside[b"iinf"]
     first = at + _FULL + (4 if sum(unpack("B", data, at)) else 2)
-    for kind, entry, _ in itertools.islice(_boxes(data, first, last), _MAX_ITEMS):
+    for kind, entry, _ in itertools.islice(boxes_side_by_side(data, first, last), _MAX_ITEMS):
         version = sum(unpack("B", data, entry))
         if kind == b"infe" and version >= 2:
             number = sum(unpack(">H" if version == 2 else ">I", data, entry + _FULL))
@@ -56,7 +57,7 @@ def heif_boxes_beside(data: bytes) -> list[tuple[int, int]]:
     """Where boxes that belong to no picture begin and end, as the film of a motion photo; and all from where another
     file begins."""
     found = list[tuple[int, int]]()
-    for n, (kind, content, end) in enumerate(_boxes(data, 0, len(data))):
+    for n, (kind, content, end) in enumerate(boxes_side_by_side(data, 0, len(data))):
         if n and kind == b"ftyp":
             return [*found, (content - 8, len(data))]
         if kind not in _OF_PICTURE:
@@ -64,20 +65,12 @@ def heif_boxes_beside(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, offset of the content, end) of the boxes side by side."""
-    for _ in range(_MAX_BOXES):
-        if at + 8 > end:
-            return
-        content, last = box(data, at)
-        yield data[at + 4 : at + 8], content, last
-        at = last
-
-
 def _has_auxiliary(data: bytes, properties: tuple[int, int]) -> bool:
-    for kind, at, end in _boxes(data, *properties):
+    for kind, at, end in boxes_side_by_side(data, *properties):
         if kind == b"ipco":
-            named = (data[a + _FULL : min(z, len(data))] for k, a, z in _boxes(data, at, end) if k == b"auxC")
+            named = (
+                data[a + _FULL : min(z, len(data))] for k, a, z in boxes_side_by_side(data, at, end) if k == b"auxC"
+            )
             return any(not any(alpha in name for alpha in _ALPHA) for name in named)
     return False
 
