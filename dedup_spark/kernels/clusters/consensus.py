@@ -187,8 +187,13 @@ def _has_added_border(members: Members, levels: Float32, frame: Int64, seen: Boo
             of_part, of_whole = levels @ of_parts[k], levels @ levels[k]
             shows_within[k] = (seen & near & ~alike & (of_part > _WITHIN) & (of_part > of_whole)).sum()
     by_itself = (share > _MUCH) & (share <= _ALL) | (share > _CORNERS - members.shown_share)
-    is_own = (with_border >= _LEAST_MEMBERS) & (with_border >= _OWN_BORDER * shows_within)
-    return np.asarray((share > _LEAST_BORDER) & ((shows_within > 0) | by_itself) & ~is_own)
+    is_added = ~_is_own(with_border, shows_within)
+    return np.asarray((share > _LEAST_BORDER) & ((shows_within > 0) | by_itself) & is_added)
+
+
+def _is_own(with_border: Int64, shows_within: Int64) -> Bools:
+    """Whether a border is the picture's own, by how many members have it and how many show what lies within it."""
+    return np.asarray((with_border >= _LEAST_MEMBERS) & (with_border >= _OWN_BORDER * shows_within))
 
 
 def _has_bars(members: Members, frame: Int64, seen: Bools) -> Bools:
@@ -198,18 +203,15 @@ def _has_bars(members: Members, frame: Int64, seen: Bools) -> Bools:
     first = [int(np.flatnonzero(seen & (frame == number))[0]) for number in numbers.tolist()]
     cells = members.layouts[first, : layout.CELLS**2].reshape(-1, layout.CELLS, layout.CELLS)
     log_ratio = np.log(members.ratio[first])
-    has_bars, shows_within = np.zeros(len(frame), bool), np.zeros(len(frame), np.int64)
+    strips: dict[int, list[tuple[tuple[int, float, float], int]]] = {}
     for this, other in bars.another_shape(log_ratio).tolist():
         strip = bars.find_strip(cells[this], cells[other], float(log_ratio[other] - log_ratio[this]))
         if strip is not None:
-            found = _with_bars(members.lines, np.flatnonzero(seen & (frame == numbers[this])), strip)
-            has_bars[found] = True
-            shows_within[found] += n_of_frame[numbers[other]]
-    is_own = (n_of_frame[frame] >= _LEAST_MEMBERS) & (n_of_frame[frame] >= _OWN_BORDER * shows_within)
-    return np.asarray(has_bars & ~is_own)
-
-
-def _with_bars(lines: Sequence[bytes | None], places: Int64, strip: tuple[int, float, float]) -> list[int]:
-    """Those of the members at `places`, all of one frame, that have bars beside the strip."""
-    known = ((k, lines[k]) for k in places.tolist())
-    return [k for k, described in known if described and bars.has_bars(bars.unpack(described), strip)]
+            strips.setdefault(int(numbers[this]), []).append((strip, int(n_of_frame[numbers[other]])))
+    shows_within = np.zeros(len(frame), np.int64)
+    for number, found in strips.items():
+        for k in np.flatnonzero(seen & (frame == number)).tolist():
+            if described := members.lines[k]:
+                lines = bars.unpack(described)
+                shows_within[k] = sum(n for strip, n in found if bars.has_bars(lines, strip))
+    return np.asarray((shows_within > 0) & ~_is_own(n_of_frame[frame], shows_within))

@@ -28,7 +28,8 @@ _FACTS = Columns(
     "label bigint, representative_id bigint, width_px int, height_px int, added_share float, shown_width_px int, "
     "shown_height_px int, exif_orientation int, has_colour_profile boolean, block_sample binary"
 )
-_DESCRIBED = Columns(f"{_FACTS.ddl}, layout binary, layout_px int, within binary, within_ratio float, lines binary")
+_FROM_THUMBNAIL = Columns("layout binary, layout_px int, within binary, within_ratio float, lines binary")
+_DESCRIBED = _FACTS + _FROM_THUMBNAIL
 _FOUND = Columns(f"label bigint, representative_id bigint, {', '.join(f'{name} boolean' for name in NAMES)}")
 
 
@@ -69,18 +70,16 @@ def without_consensus(members: DataFrame) -> DataFrame:
 def _describe_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """On executors: the last column, a thumbnail, to what is compared; null for a picture without a thumbnail."""
     cv2.setNumThreads(1)
-    added = _DESCRIBED.names[len(_FACTS.names) :]
-    kinds = (pa.binary(), pa.int32(), pa.binary(), pa.float32(), pa.binary())
     for batch in batches:
         shares = batch["added_share"].to_pylist()
         rows = [_described(j, s) for j, s in zip(batch["thumbnail"].to_pylist(), shares, strict=True)]
-        columns = [pa.array([row[k] for row in rows], kind) for k, kind in enumerate(kinds)]
-        yield pa.RecordBatch.from_arrays([*batch.columns[:-1], *columns], [*_FACTS.names, *added])
+        columns = [pa.array([row[k] for row in rows], kind) for k, kind in enumerate(_FROM_THUMBNAIL.arrow.types)]
+        yield pa.RecordBatch.from_arrays([*batch.columns[:-1], *columns], _DESCRIBED.names)
 
 
 def _described(jpeg: bytes | None, added_share: float | None) -> tuple[bytes | int | float | None, ...]:
     if not jpeg:
-        return (None,) * 5
+        return (None,) * len(_FROM_THUMBNAIL.names)
     within = consensus.describe_within(jpeg) if added_share else None
     return (*layout.describe(jpeg), *(within or (None, None)), bars.describe(jpeg))
 

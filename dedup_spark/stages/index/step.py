@@ -236,15 +236,18 @@ def _centroid_rows(
 
 
 def _delete_older_builds(root: str, keep: str) -> None:
-    for name in files.list_names(f"{root}/{shards.FOLDER}"):
-        if name != keep:
-            files.delete_tree(f"{root}/{shards.FOLDER}/{name}")
+    _delete_others(f"{root}/{shards.FOLDER}", {keep})
 
 
 def _delete_lost_attempts(tables: Tables, build: str) -> None:
     """Delete what attempts of tasks have written that another attempt overtook."""
-    listed, folder = tables.read(SHARDS).select("path", "centroids_path").collect(), f"{shards.FOLDER}/{build}"
+    listed = tables.read(SHARDS).select("path", "centroids_path").collect()
     needed = {name for row in listed for name in (row["path"].rpartition("/")[0], row["centroids_path"])}
-    for name in files.list_names(f"{tables.root}/{folder}"):
-        if f"{folder}/{name}" not in needed:
-            files.delete_tree(f"{tables.root}/{folder}/{name}")
+    _delete_others(f"{tables.root}/{shards.FOLDER}/{build}", {name.rpartition("/")[2] for name in needed})
+
+
+def _delete_others(folder: str, needed: set[str]) -> None:
+    """Delete what is in `folder` under other names than these."""
+    for name in files.list_names(folder):
+        if name not in needed:
+            files.delete_tree(f"{folder}/{name}")
