@@ -6,6 +6,7 @@ They speak of folders, so that a new file in a room is under the rules of the ro
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,9 @@ def test_the_header_of_a_step_names_its_kernels(module: str) -> None:
     types = {"kernels/arrays.py", "kernels/decoding/images.py"}  # of arrays, and of a rejection
     rooms = {m.split("/")[1].removesuffix(".py") for m in used - types}
     assert header(module, "Kernels") == rooms
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.name)
+def test_a_test_sets_the_clock_of_one_module_only(path: Path) -> None:
+    for_all = [line for line in path.read_text().splitlines() if re.search(r"setattr\((\w+\.)?time, ", line)]
+    assert not for_all, "threads of py4j sleep by it too: see tests/clocks.py"

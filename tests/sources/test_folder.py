@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from clocks import set_clock
 from fsspec.implementations.memory import MemoryFileSystem
 from listings import InThisProcess, as_nobody_if_root
 from pyspark.sql import SparkSession
@@ -458,8 +459,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses of a patient listing; nobody sleeps, and the clock goes on by them."""
     slept: list[float] = []
     monkeypatch.setattr(patience.random, "uniform", lambda _, high: high)
-    monkeypatch.setattr(patience.time, "sleep", slept.append)
-    monkeypatch.setattr(patience.time, "monotonic", lambda: sum(slept))
+    set_clock(monkeypatch, patience, sleep=slept.append, monotonic=lambda: sum(slept))
     return slept
 
 

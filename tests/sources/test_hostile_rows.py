@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clocks import set_clock
 from fsspec.registry import known_implementations
 
 from dedup_spark.kernels.decoding.images import REJECT_REASONS, ImageRejected
@@ -62,7 +63,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "folder").mkdir()
     for name in ("sound.jpg", "Sound %zz::é.jpg", "m.csv", "manifest.json"):
         (tmp_path / name).write_bytes(SOUND)
-    monkeypatch.setattr(fetching.time, "sleep", lambda _: pytest.fail("it was tried again"))
+    set_clock(monkeypatch, fetching, sleep=lambda _: pytest.fail("it was tried again"))
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clocks import set_clock
 from listings import ODD_NAME, plan_of
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -202,7 +203,7 @@ def asked_of(monkeypatch: pytest.MonkeyPatch, seconds_per_file: float, *answers:
     monkeypatch.setattr(addresses, "hadoop_conf", lambda session: None)
     monkeypatch.setattr(spark_bytes, "_QUESTIONS_AT_ONCE", 1)
     monkeypatch.setattr(spark_bytes, "_why", lambda *of_file: next(left))
-    monkeypatch.setattr(spark_bytes.time, "monotonic", lambda: next(clock))
+    set_clock(monkeypatch, spark_bytes, monotonic=lambda: next(clock))
     files = [(f"s3://b/{i}", 1) for i in range(len(answers))]
     session: Any = None
     return [why for why, _ in spark_bytes.why_absent(session, files, ExtractSettings(fetch_patience_seconds=0.5))]

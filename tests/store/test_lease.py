@@ -17,6 +17,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from clocks import set_clock
 from s3_server import S3Server, running_s3_server
 
 from dedup_spark.errors import LeaseError
@@ -259,7 +260,7 @@ def test_a_store_that_does_not_answer_ends_the_run_in_one_sentence(
         raise RuntimeError("no answer")
 
     monkeypatch.setattr(files, "list_names", silent)
-    monkeypatch.setattr(lease.time, "sleep", lambda _: None)
+    set_clock(monkeypatch, lease, sleep=lambda _: None)
     with pytest.raises(LeaseError, match=r"cannot be read \(RuntimeError: no answer\)"):
         first.require()
     assert len(asked) == 5
