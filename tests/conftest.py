@@ -115,13 +115,11 @@ def _start(scratch: Path) -> SparkSession:
         # Two partitions: tables of ten rows in eight would spend the time on empty tasks.
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.databricks.delta.snapshotPartitions", "1")
-        # Plans over ten rows run once: to compile them, by Spark to Java and by the JVM to its best code, costs half of
-        # the time (measured on cluster.run). The tests of the command line and of spark-submit compile, as users do.
-        # The JVM gives its first compiler 48 MB; Spark fills them, and a fifth of the time goes into emptying them.
-        .config(
-            "spark.driver.extraJavaOptions",
-            "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m",
-        )
+        # Plans over ten rows run once: to compile them to Java costs half of the time (measured on cluster.run). The
+        # tests of the command line and of spark-submit compile, as users do. The JVM compiles Spark's own code with all
+        # its compilers: over ten minutes that is 12 % faster than with the first one alone (524 s and 596 s, side by side).
+        # It gives them 48 MB each; Spark fills them, and a fifth of the time goes into emptying them.
+        .config("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m")
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.adaptive.enabled", "false")
         .config("spark.databricks.delta.stats.collect", "false")
