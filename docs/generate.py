@@ -206,7 +206,7 @@ def paper_part(_: str) -> str:
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
     lake = Workload(
         n_images=n, n_bytes=500_000 * n, n_distinct=95_000_000, n_pairs=3 * n,
-        n_weighed=config.cluster.max_verified_pairs,
+        n_weighed=config.cluster.max_verified_pairs, n_described=2 * config.cluster.max_verified_pairs,
     )  # fmt: skip
     ten_times = replace(
         lake, n_images=10 * n, n_bytes=10 * lake.n_bytes, n_distinct=10 * lake.n_distinct, n_pairs=10 * lake.n_pairs

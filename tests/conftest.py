@@ -117,8 +117,8 @@ def _start(scratch: Path) -> SparkSession:
         .config("spark.databricks.delta.snapshotPartitions", "1")
         # Plans over ten rows run once: to compile them to Java costs half of the time (measured on cluster.run). The
         # tests of the command line and of spark-submit compile, as users do. The JVM compiles Spark's own code with all
-        # its compilers: over ten minutes that is 12 % faster than with the first one alone (524 s and 596 s, side by side).
-        # It gives them 48 MB each; Spark fills them, and a fifth of the time goes into emptying them.
+        # its compilers: over ten minutes 12 % faster than with the first one alone (524 s and 596 s, side by side). It
+        # gives them 48 MB each; Spark fills them, and a fifth of the time goes into emptying them.
         .config("spark.driver.extraJavaOptions", "-XX:+UseSerialGC -XX:ReservedCodeCacheSize=256m")
         .config("spark.python.sql.dataFrameDebugging.enabled", "false")
         .config("spark.sql.adaptive.enabled", "false")

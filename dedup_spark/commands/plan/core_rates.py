@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, keypoints_of, weigh
 from dedup_spark.kernels.joins.base import Block, Candidates
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.sketch import near_in_first_bits, sketch_block
@@ -84,3 +86,46 @@ def embed_seconds(model: Embeds, input_px: int) -> float:
     begin = time.perf_counter()
     model.embed(images)
     return (time.perf_counter() - begin) / _IMAGES
+
+
+@dataclass(frozen=True)
+class ToWeigh:
+    """Thumbnails: some to describe, and query images, each with its candidates after it."""
+
+    described: list[bytes]
+    queries: list[list[bytes]]
+
+
+@dataclass(frozen=True)
+class WeighRates:
+    """Seconds of one core: to decode and describe a thumbnail, and to compare two that are described."""
+
+    describe_seconds: float
+    weigh_seconds: float
+
+
+def measure_weighing(given: ToWeigh) -> WeighRates | None:
+    """Describe and weigh as cluster does, with one thread; None without thumbnails.
+
+    The first query is weighed once more before, uncounted.
+    """
+    if not given.described or not given.queries:
+        return None
+    cv2.setNumThreads(1)
+    _weigh(given.queries[:1])
+    begin = time.perf_counter()
+    for jpeg in given.described:
+        keypoints_of(jpeg)
+    per_image = (time.perf_counter() - begin) / len(given.described)
+    return WeighRates(per_image, _weigh(given.queries))
+
+
+def _weigh(queries: Sequence[Sequence[bytes]]) -> float:
+    """Seconds for a pair."""
+    found = {jpeg: Thumbnail(jpeg, keypoints_of(jpeg)) for query in queries for jpeg in query}
+    begin = time.perf_counter()
+    for query, *candidates in queries:
+        n = len(candidates)
+        unsure = Scores(np.full(n, 0.5), np.full(n, 32), np.zeros(n, np.bool_))  # cosine and pHash say nothing
+        weigh(found[query], [found[c] for c in candidates], unsure, list)
+    return (time.perf_counter() - begin) / max(1, sum(len(query) - 1 for query in queries))

@@ -61,8 +61,31 @@ class Estimate:
     extra: Range
 
 
-def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int = 4) -> list[SampleCounts]:
-    """Counts of near pairs for each cosine threshold, from (n, d) unit vectors in random order.
+@dataclass(frozen=True)
+class NearImages:
+    """For every image of a sample how many of the others are near it, by threshold.
+
+    Attributes:
+        degree: (t, n) partners of each image at each threshold.
+        earlier: (t, n) those of them that are earlier in the sample.
+    """
+
+    thresholds: tuple[float, ...]
+    degree: Int64
+    earlier: Int64
+
+    def degree_at(self, threshold: float) -> Int64:
+        """(n,) partners at one of the thresholds."""
+        return np.asarray(self.degree[self.thresholds.index(threshold)])
+
+    def counts_at(self, threshold: float, n_sizes: int = 4) -> SampleCounts:
+        """At one of the thresholds."""
+        t = self.thresholds.index(threshold)
+        return _counts(self.degree[t], self.earlier[t], n_sizes)
+
+
+def near_in_sample(vectors: Float16, thresholds: Sequence[float]) -> NearImages:
+    """Near images by each cosine threshold, of (n, d) unit vectors in random order.
 
     Cost: n^2 d multiply-adds, O(n) memory.
     """
@@ -79,7 +102,7 @@ def near_in_sample(vectors: Float16, thresholds: Sequence[float], n_sizes: int =
                 degree[t, i : i + _BLOCK_ROWS] += near.sum(axis=1)
                 degree[t, j : j + _BLOCK_ROWS] += by_column
                 earlier[t, j : j + _BLOCK_ROWS] += by_column
-    return [_counts(degree[t], earlier[t], n_sizes) for t in range(len(thresholds))]
+    return NearImages(tuple(thresholds), degree, earlier)
 
 
 def equal_in_sample(labels: Sequence[object], n_sizes: int = 4) -> SampleCounts:

@@ -12,11 +12,16 @@ from dataclasses import dataclass, replace
 from dedup_spark.config import IndexSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.stored import ROW
+from dedup_spark.stages.match.engine_choice import CHEAP_CORE_SECONDS
 from dedup_spark.store.shards import rows_per_shard, usual_cells
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
 """Cores of a GPU node; clouds offer 16 to 26 with one H100."""
+
+_OWN_TIME = {"inventory": 1.0, "extract": 1.0, "index": 2.0, "match": 2.5, "cluster, report": 9.0}
+"""What Spark's jobs and commits take in a step, times `Rates.step_seconds`, however large the lake is: of `index` and
+`match` of 300,000 and of `cluster` of 100,000 images on two cores (made_features.py) what is left beside the work."""
 
 _CLUSTER = re.compile(r"(\d+)x(?:(\d+)cpu|gpu)")
 _ROW_BYTES_PER_IMAGE = 700
@@ -92,11 +97,15 @@ class Rates:
     sketch_pair_ns: float = 4.6  # M: joins/sketches.py on 500 photos at the default threshold and floor; 1.3 at 0.7
     routed_share: float = 0.25  # M: of all pairs; 128 of 1,024 cells both ways find 0.9996 at cosine 0.7
     faiss_pair_ns: float = 29.0  # M: FAISS scans a vector of a cell in about twice the time of a product
-    weigh_seconds: float = 0.011  # M: two thumbnails of 256 px aligned and compared
-    describe_seconds: float = 0.02  # M: keypoints of one thumbnail
+    weigh_seconds: float = 0.004  # M: two thumbnails of 256 px, of strangers for the most part, aligned and compared
+    describe_seconds: float = 0.02  # M: one thumbnail decoded, and its keypoints
     pair_seconds: float = 2e-5  # A: per found pair in one step, 50,000/s through its joins and writes
-    vector_seconds: float = 2e-5  # A: per vector, from a table through a shuffle into a shard, 50 MB/s
-    step_seconds: float = 10.0  # A: of a step with nothing to do, for Spark's jobs and commits
+    vector_seconds: float = 1.1e-4  # M: per vector, from a table through a shuffle into a shard, with its sketch
+    row_seconds: float = 2e-5  # A: per image in cluster and report, 50,000/s through their joins and writes
+    moved_byte_seconds: float = (
+        2.5e-8  # M: a thumbnail with its keypoints, through a shuffle to the task that weighs it
+    )
+    step_seconds: float = 10.0  # A: of inventory and extract with nothing to do, for Spark's jobs and commits
     node_bytes: float = 1e9  # A: per second into or out of a node, 10 Gbit/s less protocol
 
 
@@ -108,6 +117,7 @@ class Workload:
         n_distinct: Images that are left when those of the same pixels are joined.
         n_pairs: Near pairs that match keeps, down to its floor.
         n_weighed: Of them those whose thumbnails are compared: in doubt, and within cluster.max_verified_pairs.
+        n_described: Images in those.
     """
 
     n_images: int
@@ -116,6 +126,7 @@ class Workload:
     n_pairs: int
     n_dimensions: int = 512
     n_weighed: int = 0
+    n_described: int = 0
 
 
 @dataclass(frozen=True)
@@ -179,12 +190,18 @@ def forecast(lake: Workload, cluster: SparkCluster, rates: Rates, prices: Prices
     only the survey that match makes can measure that. `faiss_ivf` is shown for comparison.
     """
     certain = [_exact(lake, cluster, rates), _sketch(lake, cluster, rates)]
-    quickest = min(certain, key=lambda cost: cost.hours)
+    exactly = is_compared_exactly(lake.n_distinct, rates) and not cluster.n_gpus
+    quickest = certain[0] if exactly else min(certain, key=lambda cost: cost.hours)
     engines = [*certain, _routed(lake, cluster, rates), _faiss(lake, cluster, rates)]
     steps = [_inventory(lake, cluster, rates), _extract(lake, cluster, rates), _index(lake, cluster, rates)]
     steps += [replace(cost, is_chosen=cost is quickest) for cost in engines]
     steps.append(_cluster(lake, cluster, rates))
     return [replace(cost, dollars=prices.of(cluster, cost.hours)) for cost in steps]
+
+
+def is_compared_exactly(n_distinct: int, rates: Rates) -> bool:
+    """Whether match takes the exact join on cores, as it costs next to nothing; whatever others would cost."""
+    return n_distinct * (n_distinct - 1) / 2 * rates.exact_pair_ns * 1e-9 <= CHEAP_CORE_SECONDS
 
 
 def total(steps: list[StepCost]) -> StepCost:
@@ -279,14 +296,14 @@ def _match(lake: Workload, cluster: SparkCluster, rates: Rates, engine: str, com
 
 def _cluster(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """Of the pairs in doubt each thumbnail is described once, and goes with its keypoints to each part that needs it;
-    to find them all are read."""
-    described = min(lake.n_images, 2 * lake.n_weighed)
-    seconds = lake.n_weighed * rates.weigh_seconds + described * rates.describe_seconds
-    seconds += lake.n_pairs * rates.pair_seconds + lake.n_images * rates.vector_seconds
-    sent = max(described, _SENT_PER_PAIR * lake.n_weighed) * (_THUMBNAIL_BYTES + _KEYPOINTS_BYTES)
+    to find them all are read, and once more for the images in components."""
+    seconds = lake.n_weighed * rates.weigh_seconds + lake.n_described * rates.describe_seconds
+    seconds += lake.n_pairs * rates.pair_seconds + lake.n_images * rates.row_seconds
+    sent = max(lake.n_described, _SENT_PER_PAIR * lake.n_weighed) * (_THUMBNAIL_BYTES + _KEYPOINTS_BYTES)
+    seconds += sent * rates.moved_byte_seconds
     of_pairs = _SHUFFLES_OF_PAIRS * _PAIR_BYTES * lake.n_pairs + _PAIR_BYTES * lake.n_images
-    moved = of_pairs + _THUMBNAIL_BYTES * described + sent
-    read = lake.n_images * _THUMBNAIL_BYTES if lake.n_weighed else 0
+    moved = of_pairs + _THUMBNAIL_BYTES * lake.n_described + sent
+    read = 2 * lake.n_images * _THUMBNAIL_BYTES if lake.n_weighed else 0
     return _on_cores(
         cluster, rates, "cluster, report", "", seconds, read=read, shuffle=moved, table=4 * _PAIR_BYTES * lake.n_pairs
     )
@@ -306,7 +323,7 @@ def _on_cores(
 ) -> StepCost:
     """Hours bound by cores or by the network; a shuffled byte leaves one node and enters another."""
     moved = (read + 2 * shuffle + table) / (cluster.n_nodes * rates.node_bytes)
-    hours = (rates.step_seconds + max(core_seconds / cluster.n_cores, moved)) / HOUR
+    hours = (_OWN_TIME[step] * rates.step_seconds + max(core_seconds / cluster.n_cores, moved)) / HOUR
     memory = max(memory, 4e9)  # what Spark and Python take before any data
     return StepCost(step, engine, core_seconds / HOUR, 0.0, hours, read, shuffle, table, memory)
 

@@ -11,6 +11,7 @@ from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from dedup_spark.columns import Columns
 from dedup_spark.commands.plan import core_rates
 from dedup_spark.commands.plan.forecast import Rates
 from dedup_spark.config import Config, MatchSettings
@@ -20,7 +21,9 @@ from dedup_spark.models.base import Embedder
 from dedup_spark.stages.match.floors import sketch_floor
 from dedup_spark.stages.reading.read_ahead import TaskSettings
 
-_CORE = "exact_pair_ns double, sketch_pair_ns double, embed_seconds double"
+_CORE = Columns(
+    "exact_pair_ns double, sketch_pair_ns double, embed_seconds double, describe_seconds double, weigh_seconds double"
+)
 
 
 def load_model(settings: TaskSettings) -> Embedder | None:
@@ -34,17 +37,25 @@ def stage_profile(settings: TaskSettings) -> ResourceProfile | None:
 
 
 def measure(
-    spark: SparkSession, config: Config, settings: TaskSettings, embeddings: list[bytes | None]
+    spark: SparkSession,
+    config: Config,
+    settings: TaskSettings,
+    embeddings: list[bytes | None],
+    to_weigh: core_rates.ToWeigh,
 ) -> tuple[Rates, tuple[str, ...]]:
     """The rates, measured on this cluster where possible, else the defaults; and the names of the measured ones.
 
-    `embeddings` are of images drawn at random: the cosines between them decide how many bits a sketch takes.
+    `embeddings` are of images drawn at random: the cosines between them decide how many bits a sketch takes. `to_weigh`
+    are thumbnails such as cluster weighs.
     """
     n_tasks = spark.sparkContext.defaultParallelism
     known = [e for e in embeddings if e is not None]
     negatives = negatives_of(from_bytes(known)) if known else NEGATIVES
-    timed = functools.partial(_core_batches, settings=settings, demands=_demands(config.match), negatives=negatives)
-    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE, profile=stage_profile(settings))
+    timed = functools.partial(
+        _core_batches, settings=settings, demands=_demands(config.match), negatives=negatives,
+        to_weigh=to_weigh,
+    )  # fmt: skip
+    cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE.ddl, profile=stage_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
     if settings.model is None:
@@ -64,13 +75,16 @@ def _core_batches(
     settings: TaskSettings,
     demands: list[tuple[float, float]],
     negatives: CosineHistogram,
+    to_weigh: core_rates.ToWeigh,
 ) -> Iterator[pa.RecordBatch]:
     """On executors, on all cores at once, as they will share caches and memory: one row of rates per task."""
     model = load_model(settings)
     for _ in batches:
         rates = core_rates.measure_core(demands, negatives, settings.task_cpus)
         embed = core_rates.embed_seconds(model, settings.signature.input_px) * settings.task_cpus if model else None
-        yield pa.RecordBatch.from_pydict(
-            {"exact_pair_ns": [rates.exact_pair_ns], "sketch_pair_ns": [rates.sketch_pair_ns],
-             "embed_seconds": pa.array([embed], pa.float64())}
+        weighed = core_rates.measure_weighing(to_weigh)
+        found = (
+            rates.exact_pair_ns, rates.sketch_pair_ns, embed,
+            weighed.describe_seconds if weighed else None, weighed.weigh_seconds if weighed else None,
         )  # fmt: skip
+        yield pa.RecordBatch.from_arrays([pa.array([x], pa.float64()) for x in found], schema=_CORE.arrow)

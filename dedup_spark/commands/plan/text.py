@@ -48,6 +48,8 @@ def describe_plan(plan: Plan) -> str:
             [_duplicates(kind, e) for kind, e in plan.duplicates.items()],
         ),
         *_remarks(plan),
+        f"to be kept by match: about {_short(plan.work.n_pairs)} pairs; to be compared by thumbnails: "
+        f"{_short(plan.work.n_weighed)} of them, of {_short(plan.work.n_described)} images",
     ]
     for i, (cluster, steps) in enumerate(plan.clusters):
         place = "this cluster" if i == 0 else "cluster"

@@ -18,7 +18,8 @@ from dedup_spark.stages.match.survey import Survey
 EXACT = ("exact", "exact_gpu")
 """Engines that miss nothing."""
 
-_CHEAP_CORE_SECONDS = 10.0  # 35,000 images on a CPU: as much as Spark's own jobs cost in each match
+CHEAP_CORE_SECONDS = 10.0
+"""Of an exact join that is taken whatever others cost: 35,000 images, as much as Spark's own jobs cost in a match."""
 
 _ROUTING_NS = 0.1
 """The cost per pair of finding the cells to visit: a product of 512 numbers per row and cell of some 1,000 rows."""
@@ -148,7 +149,7 @@ def choose(choices: dict[str, Choice], engine: str) -> Choice:
     """
     if engine != "auto":
         return choices[engine]
-    if choices["exact"].core_seconds <= _CHEAP_CORE_SECONDS:
+    if choices["exact"].core_seconds <= CHEAP_CORE_SECONDS:
         return choices["exact"]
     return min((c for c in choices.values() if c.reaches_recall), key=lambda c: c.seconds)
 

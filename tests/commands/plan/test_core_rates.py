@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+from photos import photo, thumbnail
 
-from dedup_spark.commands.plan.core_rates import embed_seconds, measure_core
+from dedup_spark.commands.plan.core_rates import ToWeigh, embed_seconds, measure_core, measure_weighing
 from dedup_spark.kernels.joins.sketches import NEGATIVES
 
 
@@ -28,3 +30,12 @@ def test_the_first_batch_of_a_model_is_not_counted() -> None:
 
     assert embed_seconds(Model(), 64) > 0
     assert seen == [(8, 64, 64, 3)] * 2
+
+
+def test_thumbnails_are_described_and_weighed_in_some_milliseconds() -> None:
+    jpegs = [cv2.imencode(".jpg", thumbnail(photo(n)))[1].tobytes() for n in range(4)]
+    rates = measure_weighing(ToWeigh(jpegs, [jpegs, jpegs[2:]]))
+    assert rates is not None
+    assert 1e-4 < rates.weigh_seconds < 1
+    assert 1e-4 < rates.describe_seconds < 1
+    assert measure_weighing(ToWeigh([], [])) is None

@@ -91,9 +91,11 @@ def test_near_pairs_are_those_of_a_double_loop(n: int) -> None:
     y = x.astype(np.float64)
     y /= np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
     cosine = np.triu(y @ y.T, k=1)
-    for threshold, seen in zip((0.9, 0.6), near_in_sample(x, (0.9, 0.6)), strict=True):
-        near = cosine >= threshold
+    found = near_in_sample(x, (0.9, 0.6))
+    for threshold in (0.9, 0.6):
+        seen, near = found.counts_at(threshold), cosine >= threshold
         degree = near.sum(axis=0) + near.sum(axis=1)
+        assert list(found.degree_at(threshold)) == list(degree)
         assert seen.n_pairs == near.sum()
         assert seen.n_paths == (degree * (degree - 1)).sum() // 2
         assert seen.n_images == (degree > 0).sum()

@@ -55,7 +55,7 @@ def test_other_words_are_refused_with_an_example(text: str) -> None:
 def test_the_sketch_engine_costs_half_the_matrix_times_its_rate() -> None:
     cost = by_engine(forecast(replace(LAKE, n_pairs=0), TEN, Rates(sketch_pair_ns=2.0), PRICES))["sketch"]
     assert cost.core_hours == pytest.approx(900_000 * 899_999 / 2 * 2e-9 / HOUR)
-    assert cost.hours == pytest.approx(cost.core_hours / 160 + Rates().step_seconds / HOUR)
+    assert cost.hours == pytest.approx(cost.core_hours / 160 + 2.5 * Rates().step_seconds / HOUR)
     assert cost.dollars == pytest.approx(cost.hours * 160 * 0.05)
 
 
@@ -130,10 +130,25 @@ def test_match_reads_each_shard_once_a_node_and_never_more_than_its_items_ask_fo
     )
 
 
-def test_thumbnails_are_paid_for_by_the_pairs_that_are_weighed() -> None:
+def test_thumbnails_are_paid_for_by_the_pairs_that_are_weighed_and_by_their_images() -> None:
     none, some = (
-        by_engine(forecast(replace(LAKE, n_weighed=n), TEN, Rates(), PRICES))["cluster, report"] for n in (0, 100_000)
+        by_engine(forecast(replace(LAKE, n_weighed=n, n_described=n // 4), TEN, Rates(), PRICES))["cluster, report"]
+        for n in (0, 100_000)
     )
-    assert some.core_hours - none.core_hours == pytest.approx((100_000 * 0.011 + 200_000 * 0.02) / HOUR)
+    rates, sent = Rates(), 0.8 * 100_000 * (12_600 + 60_000)
+    of_pairs = 100_000 * rates.weigh_seconds + 25_000 * rates.describe_seconds + sent * rates.moved_byte_seconds
+    assert some.core_hours - none.core_hours == pytest.approx(of_pairs / HOUR)
     assert none.read_bytes == 0
-    assert some.read_bytes == pytest.approx(1_000_000 * 12_600)
+    assert some.read_bytes == pytest.approx(2 * 1_000_000 * 12_600)
+
+
+def test_a_lake_that_is_cheap_to_compare_exactly_is_so_compared() -> None:
+    of = {
+        n: next(
+            s.engine
+            for s in forecast(Workload(n, 100 * n, n, 0), SparkCluster(1, 2), Rates(), PRICES)
+            if s.step == "match" and s.is_chosen
+        )
+        for n in (30_000, 100_000)
+    }
+    assert of == {30_000: "exact", 100_000: "sketch"}

@@ -13,6 +13,7 @@ from fabricated import frame
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark.commands.plan import plan as planning
+from dedup_spark.commands.plan.expected_pairs import near_in
 from dedup_spark.commands.plan.forecast import parse_cluster
 from dedup_spark.commands.plan.listing import ListingFacts, listing_facts
 from dedup_spark.commands.plan.plan import make_plan
@@ -61,7 +62,7 @@ def test_a_sample_of_everything_counts_the_lake_and_leaves_only_its_mark(tables:
     marks = {(r["step"], r["status"]) for r in tables.read(RUNS).collect()}
     assert marks == {("plan", "started"), ("plan", "complete")}
     assert not list(Path(tables.root).glob("_staging/*"))
-    assert {"decode_seconds", "embed_seconds", "sketch_pair_ns", "exact_pair_ns"} <= set(made.measured)
+    assert {"decode_seconds", "embed_seconds", "sketch_pair_ns", "exact_pair_ns", "weigh_seconds"} <= set(made.measured)
 
     text = describe_plan(made)
     for word in ("this cluster", "100 nodes of 1 GPU and 16 cores", "match (exact)", "same bytes", "dollars"):
@@ -75,12 +76,13 @@ def test_rows_of_features_are_taken_where_they_are_there(
     finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables(finished.tables.spark, str(shutil.copytree(finished.tables.root, tmp_path / "tables")))
-    monkeypatch.setattr(planning, "_read_sample", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr(planning, "of_images", lambda *_: pytest.fail("images were read"))
     config = load_config(None, ["plan.sample_images=10"])
     made = make_plan(tables.spark, config, run_of(tables, finished.lake.folder, config), [])
     assert made.from_features
     assert made.n_sample == len(finished.lake.truth)
     assert "decode_seconds" not in made.measured
+    assert {"weigh_seconds", "describe_seconds"} <= set(made.measured)
     assert made.duplicates["same bytes"].pairs.value == n_pairs(finished.lake.same_bytes)
 
 
@@ -131,7 +133,7 @@ def looked_at(tables: Tables, rows: list[tuple[int | None, str | None]], uris: l
 def test_without_embeddings_only_equal_files_are_forecast() -> None:
     ok = pa.table({"content_hash": ["a", "a", "b"], "pixel_hash": ["p", "p", "p"],
                    "embedding": pa.array([None, None, None], pa.binary())})  # fmt: skip
-    found = planning.estimate_duplicates(ok, 30, (0.5,))
+    found = planning.estimate_duplicates(ok, 30, near_in(ok, 30, Config(), (0.5,)), (0.5,))
     assert list(found) == ["same bytes", "same pixels"]
     assert (found["same bytes"].seen.n_pairs, found["same pixels"].seen.n_pairs) == (1, 3)
 

@@ -13,12 +13,15 @@ import pytest
 from tiny_lake import TinyLake, build_tiny_lake
 
 from dedup_spark.commands.plan import plan as planning
+from dedup_spark.commands.plan import sample
+from dedup_spark.commands.plan.core_rates import ToWeigh
 from dedup_spark.commands.plan.estimates import SampleCounts, estimate
+from dedup_spark.commands.plan.expected_pairs import near_in
 from dedup_spark.commands.plan.forecast import Prices, Rates, SparkCluster, Workload, forecast
 from dedup_spark.commands.plan.plan import Plan
 from dedup_spark.commands.plan.speed import _core_batches, _demands
 from dedup_spark.commands.plan.text import describe_plan, paper_markdown, plan_json
-from dedup_spark.config import ExtractSettings, load_config
+from dedup_spark.config import Config, ExtractSettings, load_config
 from dedup_spark.kernels.features.signature import SignatureSettings
 from dedup_spark.kernels.joins.sketches import NEGATIVES
 from dedup_spark.models.registry import resolve
@@ -63,18 +66,19 @@ def batch_of(paths: list[str]) -> pa.RecordBatch:
 def test_every_image_of_a_sample_is_a_row_with_its_share_of_the_time(lake: TinyLake, embedding: str) -> None:
     paths = [*list(lake.truth)[:5], *list(lake.rejects)[:2]]
     settings = settings_for(FolderSource(lake.folder), embedding)
-    made = pa.Table.from_batches(list(planning._timed_batches([batch_of(paths)], settings)))
-    assert made.schema == planning._SAMPLE.arrow
+    made = pa.Table.from_batches(list(sample._timed_batches([batch_of(paths)], settings)))
+    assert made.schema == sample._READ.arrow
     assert made["status"].to_pylist() == ["ok"] * 5 + ["rejected"] * 2
     assert min(made["busy_seconds"].to_pylist()) > 0
+    assert [t is not None for t in made["thumbnail"].to_pylist()] == [True] * 5 + [False] * 2
     assert [e is not None for e in made["embedding"].to_pylist()] == [embedding != "off"] * 5 + [False] * 2
 
 
 def test_a_core_says_its_rates_in_one_row() -> None:
     batches = [pa.RecordBatch.from_pydict({"id": [0]})]
-    [row] = _core_batches(batches, settings_for(None, "off"), [(0.7, 0.999)], NEGATIVES)
+    [row] = _core_batches(batches, settings_for(None, "off"), [(0.7, 0.999)], NEGATIVES, ToWeigh([], []))
     [rates] = row.to_pylist()
-    assert rates["embed_seconds"] is None
+    assert [rates[name] for name in ("embed_seconds", "describe_seconds", "weigh_seconds")] == [None] * 3
     assert min(rates["exact_pair_ns"], rates["sketch_pair_ns"]) > 0
 
 
@@ -89,9 +93,10 @@ def test_near_pairs_are_estimated_among_distinct_pictures() -> None:
     ok = pa.table({
         "content_hash": list("abcdef"),
         "pixel_hash": ["p", "p", "q", "r", "s", "t"],  # the first two are one picture
+        "model_id": ["sscd_distilled/1"] * 6,
         "embedding": [row.tobytes() for row in rows],
     })  # fmt: skip
-    found = planning.estimate_duplicates(ok, 6, (0.5, 0.9))
+    found = planning.estimate_duplicates(ok, 6, near_in(ok, 6, Config(), (0.5, 0.9)), (0.5, 0.9))
     assert list(found) == ["same bytes", "same pixels", "cosine >= 0.9", "cosine >= 0.5"]
     assert found["same pixels"].pairs.value == 1
     assert found["cosine >= 0.5"].pairs.value == 0
@@ -103,19 +108,20 @@ UNDECODED = "12 files named .svg will be unsupported_format: dedup_spark has no 
 def a_plan(n_sample: int) -> Plan:
     clusters = (SparkCluster(1, 2), SparkCluster(100, 16, 1))
     prices = Prices(0.05, 5.0)
-    lake = Workload(1_000_000, 10**11, 990_000, 5000)
+    lake = Workload(1_000_000, 10**11, 990_000, 5000, n_weighed=4000, n_described=7000)
     seen = SampleCounts(3, 0, 6, 3, ((n_sample // 2, 1), (n_sample, 3)))
     costs = [(c, forecast(lake, c, Rates(), prices)) for c in clusters]
     duplicates = {"cosine >= 0.45": estimate(seen, n_sample, 1_000_000)}
     return Plan(1_000_000, 10**11, 990_000, n_sample, {"truncated": 4}, [UNDECODED], False, Rates(),
-                ("embed_seconds",), duplicates, costs, prices)  # fmt: skip
+                ("embed_seconds",), duplicates, lake, costs, prices)  # fmt: skip
 
 
 def test_the_text_says_lake_sample_duplicates_and_costs() -> None:
     text = describe_plan(a_plan(400))
     for words in ("1,000,000 images, 100 GB", "truncated 4", UNDECODED, "cosine >= 0.45",
                   "this cluster: 1 node of 2 cores", "cluster: 100 nodes of 1 GPU and 16 cores", "match (routed) *",
-                  "dollars", "--set plan.sample_images="):  # fmt: skip
+                  "about 5,000 pairs", "4,000 of them, of 7,000 images", "dollars",
+                  "--set plan.sample_images="):  # fmt: skip
         assert words in text, words
     assert max(len(line) for line in text.splitlines()) < 160
 
