@@ -7,7 +7,8 @@ Scale: four shuffles of the rows of `pairs`, and a few of those inside component
 images, and one that leaves those of images in components beside; thumbnails (10 KB) with their keypoints (60 KB) of the
 pairs in doubt once per part of 1,000 pairs, in a crowd of strangers nearly once per pair; thumbnails once more of each
 member of other pixels than its keeper and of those that may stand in for another; all of that again in each run in
-which anything changed; linkage and keepers need n squared memory within one component, at most cluster.max_component_images.
+which anything changed; linkage and keepers need n squared memory within one component, at most
+cluster.max_component_images.
 """
 
 from __future__ import annotations
