@@ -32,16 +32,19 @@ _SHARP_BELOW = (
 
 _IS_SHARP = "detail_share >= 0.9 AND NOT has_added_border"
 
-_BY_FIRST_QUALITY = f"OVER ({_OF_ITS_SIZE} ORDER BY first_quality RANGE BETWEEN"
+_FROM_4_BELOW = f"OVER ({_OF_ITS_SIZE} ORDER BY first_quality DESC RANGE BETWEEN UNBOUNDED PRECEDING AND 4 FOLLOWING)"
+"""The members of its size with at least its first quality less 4. From the best down, as Spark adds a member to such a
+window once, and would go through all that follow a member for each of them."""
+_FROM_8_BELOW_DOWN = f"OVER ({_OF_ITS_SIZE} ORDER BY first_quality RANGE BETWEEN UNBOUNDED PRECEDING AND 8 PRECEDING)"
 _FIRST = "is_first_jpeg AND NOT differs_from_most"
 _IS_FIRST_JPEG_OF_IT = (
     f"max(CASE WHEN {_FIRST} THEN CASE WHEN chroma_subsampling = '4:4:4' THEN 2 ELSE 1 END END) "
-    f"{_BY_FIRST_QUALITY} 4 PRECEDING AND UNBOUNDED FOLLOWING) "
+    f"{_FROM_4_BELOW} "
     ">= CASE WHEN chroma_subsampling = '4:4:4' AND jpeg_quality >= first_quality + 20 THEN 2 ELSE 1 END"
 )
 _IS_BETWEEN = (
     "max(CASE WHEN NOT is_first_jpeg AND NOT differs_from_most THEN jpeg_quality END) "
-    f"{_BY_FIRST_QUALITY} UNBOUNDED PRECEDING AND 8 PRECEDING) >= first_quality - 4"
+    f"{_FROM_8_BELOW_DOWN} >= first_quality - 4"
 )
 """A member of its size may be the JPEG whose traces this one carries: it has none, or those of a still stronger one. A
 file with whole chroma, far better than its traces, is not taken for a copy of one with reduced chroma."""
