@@ -43,18 +43,23 @@ class Progress:
     ) -> Iterator[None]:
         """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
 
-        With `n_tasks` only a stage of that many tasks counts, where other stages run before it. `check` is called as
-        often, on a thread of its own.
+        With `n_tasks` only a stage of that many tasks counts, where other stages run before it: nothing is shown until
+        it begins, and the rate is its own. `check` is called as often, on a thread of its own.
         """
-        ended = threading.Event()
+        ended, begun = threading.Event(), n_tasks is None
 
         def watch() -> None:
+            nonlocal begun
             tracker = spark.sparkContext.statusTracker()
             while not ended.wait(self._every):
                 if check is not None:
                     check()
                 stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
                 counted = [s for s in stages if s and n_tasks in (None, s.numTasks)]
+                if n_tasks is not None and not counted:
+                    continue
+                if not begun:
+                    begun, self._begin = True, time.monotonic() - self._every / 2  # some time since the last look
                 tasks = max(((s.numTasks, s.numCompletedTasks) for s in counted), default=(1, 0))
                 self.show(done_before + n_under_way * tasks[1] // tasks[0])
 

@@ -37,6 +37,8 @@ _PART_PAIRS = 1_000
 """Pairs of one part at most: 2 to 6 seconds, and 40 to 70 MB of thumbnails with their keypoints."""
 _FEW_PAIRS = 100
 """A part has no fewer pairs than that only to occupy another core: its task would take longer to start than to end."""
+_DESCRIBING = 2
+"""Tasks that describe images, for each part that is compared: progress tells the two stages apart by their number."""
 _VALUE_STEPS = 10_000
 _SCORES = ("prior", "hamming_bits", "is_sure")
 
@@ -84,8 +86,12 @@ def evidence_of(
     n_parts = parts_for(n_doubtful, tables.spark.sparkContext.defaultParallelism)
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
-    progress = Progress("cluster", "pairs in doubt", n_doubtful)
-    with progress.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts):
+    described = Progress("cluster", "parts of the images described", _DESCRIBING * n_parts)
+    weighed = Progress("cluster", "pairs in doubt", n_doubtful)
+    with (
+        described.watching(tables.spark, 0, _DESCRIBING * n_parts, n_tasks=_DESCRIBING * n_parts),
+        weighed.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts),
+    ):
         verified = tables.stage("verified", verify_queries(queries, pictures, n_parts, settings))
     return as_evidence(wanted, verified, compared_for)
 
@@ -236,9 +242,9 @@ def _wanted(queries: DataFrame) -> DataFrame:
 
 
 def _described(wanted: DataFrame, thumbnails: DataFrame, n_parts: int) -> DataFrame:
-    """(part, image_id, thumbnail, keypoints). Twice as many tasks as parts: progress tells the stages apart by that."""
+    """(part, image_id, thumbnail, keypoints)."""
     pictures = only_needed(thumbnails.select("image_id", "thumbnail"), wanted.select("image_id"))
-    once = pictures.join(wanted, "image_id").repartition(2 * n_parts, "image_id")
+    once = pictures.join(wanted, "image_id").repartition(_DESCRIBING * n_parts, "image_id")
     described = once.mapInArrow(describe_batches, DESCRIBED.ddl)
     return described.select(F.explode("parts").alias("part"), "image_id", "thumbnail", "keypoints")
 
