@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
-_MOST_STAGES = 500
+_MOST_STAGES = 1_000
+"""As many as the store keeps; a `cluster` of a million images has more than 500."""
 _BYTES = {"read_bytes": "inputBytes", "written_bytes": "outputBytes", "shuffled_bytes": "shuffleWriteBytes",
           "spilled_bytes": "diskBytesSpilled"}  # fmt: skip
 _MIN_TASKS = 4
@@ -32,7 +33,7 @@ class Work:
         self._last = self._newest()
 
     def done(self) -> dict[str, float]:
-        """The sums over the stages that began since, of the last 500; empty where this Spark does not tell.
+        """The sums over the stages that began since, of the last 1,000; empty where this Spark does not tell.
 
         `skew` is the longest task of the stage that took most time, divided by the median; None there means that the
         stage had few tasks.

@@ -129,8 +129,8 @@ def expected_pairs(seen: NearInSample, n_distinct: int, config: Config, *, exact
         found = ExpectedPairs(
             max(kept.kept, found.kept), max(weighed.weighed, found.weighed), max(weighed.described, found.described)
         )
-    share = min(1.0, config.cluster.max_verified_pairs / max(1.0, found.weighed)) if seen.prior else 0.0
-    return ExpectedPairs(found.kept, share * found.weighed, share * found.described)
+    n_weighed = min(found.weighed, config.cluster.max_verified_pairs) if seen.prior else 0.0
+    return ExpectedPairs(found.kept, n_weighed, min(found.described, 2 * n_weighed))
 
 
 def _cosines_to_count(match: MatchSettings, prior: probability.Prior | None) -> set[float]:
@@ -149,8 +149,9 @@ def _doubted_from(prior: probability.Prior) -> float:
 def _kept(degree: Int64, n_lake: int, most: int | None) -> ExpectedPairs:
     """Pairs of a lake whose sample has these partners, where at most `most` of an image are kept; all doubted.
 
-    Their images are the fewest that so many pairs can have: 5,700 and 57,000 where there were 10,500 of 100,000 and
-    107,000 of a million (made_features.py, samples of 20,000), for a seventh of the time that cluster took.
+    Their images are the fewest that so many pairs can have: 5,700 and 58,000 where there were 10,500 of 100,000 and
+    107,000 of a million (made_features.py, samples of 20,000). A sample cannot tell more: a partner that it shows may
+    be the only one or one of fifty.
     """
     n_sample = len(degree)
     ratio = (n_lake - 1) / (n_sample - 1)
