@@ -39,28 +39,31 @@ class Progress:
         done_before: int,
         n_under_way: int,
         check: Callable[[], None] | None = None,
-        n_tasks: int | None = None,
+        is_counted: Callable[[int], bool] | None = None,
     ) -> Iterator[None]:
         """Show progress inside one Spark job, from the share of its running stage's tasks that have ended.
 
-        With `n_tasks` only a stage of that many tasks counts, where other stages run before it: nothing is shown until
-        it begins, and the rate is its own. `check` is called as often, on a thread of its own.
+        With `is_counted` only stages count whose number of tasks it takes, where other stages run before: nothing is
+        shown until one begins, and with the next one the line begins anew. `check` is called as often, on a thread of
+        its own.
         """
-        ended, begun = threading.Event(), n_tasks is None
+        ended = threading.Event()
 
         def watch() -> None:
-            nonlocal begun
             tracker = spark.sparkContext.statusTracker()
+            counted = None
             while not ended.wait(self._every):
                 if check is not None:
                     check()
-                stages = [tracker.getStageInfo(i) for i in tracker.getActiveStageIds()]
-                counted = [s for s in stages if s and n_tasks in (None, s.numTasks)]
-                if n_tasks is not None and not counted:
-                    continue
-                if not begun:
-                    begun, self._begin = True, time.monotonic() - self._every / 2  # some time since the last look
-                tasks = max(((s.numTasks, s.numCompletedTasks) for s in counted), default=(1, 0))
+                stages = [s for s in map(tracker.getStageInfo, tracker.getActiveStageIds()) if s]
+                if is_counted is not None:
+                    stages = sorted((s for s in stages if is_counted(s.numTasks)), key=lambda s: s.stageId)[-1:]
+                    if not stages:
+                        continue
+                    if stages[0].stageId != counted:
+                        counted = stages[0].stageId
+                        self._begin_anew()
+                tasks = max(((s.numTasks, s.numCompletedTasks) for s in stages), default=(1, 0))
                 self.show(done_before + n_under_way * tasks[1] // tasks[0])
 
         watcher = threading.Thread(target=watch, daemon=True, name="progress")
@@ -70,6 +73,10 @@ class Progress:
         finally:
             ended.set()
             watcher.join()
+
+    def _begin_anew(self) -> None:
+        """A stage was seen that had not begun at the last look."""
+        self._begin, self._most = time.monotonic() - self._every / 2, self._done_before
 
     def show(self, done: int, *, force: bool = False) -> None:
         done = self._most = max(self._most, done)  # a later stage of the same write begins at 0

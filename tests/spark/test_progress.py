@@ -102,7 +102,7 @@ class Tracker:
 
     def getStageInfo(self, stage: int) -> SimpleNamespace | None:  # noqa: N802
         tasks = {7: (10, 4), 8: (2, 2)}.get(stage)
-        return SimpleNamespace(numTasks=tasks[0], numCompletedTasks=tasks[1]) if tasks else None
+        return SimpleNamespace(stageId=stage, numTasks=tasks[0], numCompletedTasks=tasks[1]) if tasks else None
 
 
 @pytest.mark.parametrize(("n_tasks", "done"), [(None, "1,200"), (2, "1,500"), (3, None)])
@@ -112,13 +112,33 @@ def test_progress_inside_a_job_comes_from_the_share_of_its_tasks_that_have_ended
     tracker = Tracker()
     spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: tracker))
     progress = Progress("extract", "images", 3000, every_seconds=0.01)
-    with progress.watching(spark, done_before=1000, n_under_way=500, n_tasks=n_tasks):
+    counts = None if n_tasks is None else n_tasks.__eq__
+    with progress.watching(spark, done_before=1000, n_under_way=500, is_counted=counts):
         for _ in range(3):
             assert tracker.asked.acquire(timeout=60)
     lines = messages(caplog_at_info)
     assert bool(lines) == (done is not None), "of a stage that has not begun nothing is known"
     assert all(line.startswith(f"extract: {done}/3,000 images") for line in lines)
     assert not [t for t in threading.enumerate() if t.name == "progress"]
+
+
+def test_the_line_begins_anew_with_the_next_stage_that_counts(caplog_at_info: pytest.LogCaptureFixture) -> None:
+    tracker = Tracker()
+    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(statusTracker=lambda: tracker))
+    stages = {8: (2, 2)}  # a scan that has ended as many tasks as the stage that is waited for has
+    tracker.getStageInfo = lambda stage: (  # type: ignore[method-assign]
+        SimpleNamespace(stageId=stage, numTasks=stages[stage][0], numCompletedTasks=stages[stage][1])
+        if stage in stages
+        else None
+    )
+    with Progress("cluster", "pairs", 100, every_seconds=0.01).watching(spark, 0, 100, is_counted=lambda n: n == 2):
+        for _ in range(3):
+            assert tracker.asked.acquire(timeout=60)
+        stages[9] = (2, 1)
+        for _ in range(3):
+            assert tracker.asked.acquire(timeout=60)
+    assert messages(caplog_at_info)[0].startswith("cluster: 100/100 pairs")
+    assert messages(caplog_at_info)[-1].startswith("cluster: 50/100 pairs")
 
 
 def test_the_watcher_ends_with_a_job_that_fails() -> None:

@@ -1,4 +1,4 @@
-"""Measures how fast one core compares and embeds, in a second or two; runs on executors, on all cores at once."""
+"""Measures how fast one core compares, embeds and weighs, in some seconds; runs on executors, on all cores at once."""
 
 from __future__ import annotations
 

@@ -59,42 +59,39 @@ class NearInSample:
     def counts_at(self, threshold: float) -> SampleCounts:
         return self.near.counts_at(threshold)
 
-    def to_describe(self, n: int, most: int, seed: int) -> list[int]:
+    def to_describe(self, n: int, least: float, most: int, seed: int) -> list[int]:
         """Rows of the sample, drawn as the images of pairs in doubt are made up: one with a copy in the sample stands
-        for many whose copy is not in it, one of a crowd only for its own kind."""
-        degree, crowded = self._doubted(most)
-        return self._drawn(np.where(crowded, 1.0, degree * self._ratio), n, seed)
+        for many whose copy is not in it, one of a crowd only for its own kind.
 
-    def to_weigh(self, n: int, most: int, seed: int) -> list[list[int]]:
+        Pairs are in doubt from the cosine `least` up, and at most `most` are kept of an image of a crowd.
+        """
+        degree = self.near.degree_at(least)
+        crowded = _crowded(degree, self._ratio, most)
+        return self.rows[self._drawn(np.where(crowded, 1.0, degree * self._ratio), n, seed)].tolist()
+
+    def to_weigh(self, n: int, least: float, most: int, seed: int) -> list[list[int]]:
         """Rows of the sample: query images, drawn as the pairs in doubt are made up, each with candidates after it."""
-        degree, crowded = self._doubted(most)
-        drawn = self._drawn(np.where(crowded, most, degree * self._ratio), n, seed, of_sample=False)
-        return [self.rows[[row, *self._candidates(row)]].tolist() for row in drawn]
+        degree = self.near.degree_at(least)
+        crowded = _crowded(degree, self._ratio, most)
+        drawn = self._drawn(np.where(crowded, most, degree * self._ratio), n, seed)
+        return [self.rows[[row, *self._candidates(row, least)]].tolist() for row in drawn.tolist()]
 
     @property
     def _ratio(self) -> float:
         return (self.n_lake - 1) / (len(self.rows) - 1)
 
-    def _doubted(self, most: int) -> tuple[Int64, Bools]:
-        if self.prior is None:
-            return np.zeros(len(self.rows), np.int64), np.zeros(len(self.rows), np.bool_)
-        degree = self.near.degree_at(_doubted_from(self.prior))
-        return degree, _crowded(degree, self._ratio, most)
-
-    def _drawn(self, weights: Float64, n: int, seed: int, *, of_sample: bool = True) -> list[int]:
+    def _drawn(self, weights: Float64, n: int, seed: int) -> Int64:
         n = min(n, int(np.count_nonzero(weights)))
         if not n:
-            return []
-        drawn = np.random.default_rng(seed).choice(len(weights), n, replace=False, p=weights / weights.sum())
-        return (self.rows[drawn] if of_sample else drawn).tolist()
+            return np.empty(0, np.int64)
+        return np.random.default_rng(seed).choice(len(weights), n, replace=False, p=weights / weights.sum())
 
-    def _candidates(self, row: int) -> list[int]:
+    def _candidates(self, row: int, least: float) -> list[int]:
         """The nearest of those in doubt with one image."""
-        assert self.prior is not None
         cosine = self.vectors.astype(np.float32) @ self.vectors[row].astype(np.float32)
         cosine[row] = -1
         nearest = np.argsort(-cosine, kind="stable")[:_MOST_CANDIDATES]
-        return nearest[cosine[nearest] >= _doubted_from(self.prior)].tolist()
+        return nearest[cosine[nearest] >= least].tolist()
 
 
 def near_in(ok: pa.Table, n_lake: int, config: Config, thresholds: Iterable[float]) -> NearInSample | None:
@@ -111,26 +108,45 @@ def near_in(ok: pa.Table, n_lake: int, config: Config, thresholds: Iterable[floa
     return NearInSample(rows, found, estimates.near_in_sample(found, wanted), n_distinct, prior)
 
 
-def expected_pairs(seen: NearInSample, n_distinct: int, config: Config, *, exact: bool) -> ExpectedPairs:
-    """Of a lake of `n_distinct` images of distinct pixels, at the settings of match and within the budget of cluster.
+@dataclass(frozen=True)
+class Cosines:
+    """From which cosine match keeps the nearest of an image, and from which cluster doubts a pair; None: never."""
+
+    kept: float
+    doubted: float | None
+
+
+def cosines(seen: NearInSample, n_distinct: int, config: Config, *, exact: bool) -> Cosines:
+    """Of a lake of `n_distinct` images of distinct pixels.
 
     `exact`: match compares all pairs exactly, and looks for neighbours down to a lower floor; in a crowd it raises it.
     """
-    match, n_lake = config.match, max(n_distinct, len(seen.rows))
-    near, n_sample = seen.near, len(seen.rows)
-    found = _kept(near.degree_at(match.min_similarity), n_lake, None)
+    match, kept = config.match, config.match.min_similarity
     if match.neighbours:
-        enough = NEIGHBOURS_KEPT * match.neighbours * (n_sample - 1) / (n_lake - 1)
+        enough = NEIGHBOURS_KEPT * match.neighbours * (len(seen.rows) - 1) / (max(n_distinct, len(seen.rows)) - 1)
         floor = (lowest_floor if exact else sketch_floor)(match)
-        tried = [c for c in sorted(near.thresholds) if floor <= c < match.min_similarity]
-        raised = next((c for c in tried if near.degree_at(c).mean() <= enough), match.min_similarity)
-        doubted = max(raised, _doubted_from(seen.prior)) if seen.prior else raised
-        kept, weighed = (_kept(near.degree_at(c), n_lake, match.neighbours) for c in (raised, doubted))
-        found = ExpectedPairs(
-            max(kept.kept, found.kept), max(weighed.weighed, found.weighed), max(weighed.described, found.described)
-        )
-    n_weighed = min(found.weighed, config.cluster.max_verified_pairs) if seen.prior else 0.0
-    return ExpectedPairs(found.kept, n_weighed, min(found.described, 2 * n_weighed))
+        tried = [c for c in sorted(seen.near.thresholds) if floor <= c < match.min_similarity]
+        kept = next((c for c in tried if seen.near.degree_at(c).mean() <= enough), match.min_similarity)
+    if seen.prior is None or not config.cluster.max_verified_pairs:
+        return Cosines(kept, None)
+    return Cosines(kept, max(kept, _doubted_from(seen.prior)))
+
+
+def expected_pairs(seen: NearInSample, n_distinct: int, config: Config, of: Cosines) -> ExpectedPairs:
+    """Of a lake of `n_distinct` images of distinct pixels, by the settings of match and the budget of cluster."""
+    match, near, n_lake = config.match, seen.near, max(n_distinct, len(seen.rows))
+
+    def above(cosine: float, most: int) -> ExpectedPairs:
+        return _kept(near.degree_at(cosine), n_lake, most)
+
+    n_kept = max(above(match.min_similarity, 0).kept, above(of.kept, match.neighbours).kept)
+    if of.doubted is None:
+        return ExpectedPairs(n_kept, 0, 0)
+    doubted = [above(of.doubted, match.neighbours)]
+    if of.doubted <= match.min_similarity:  # above it all pairs are kept, however many an image has
+        doubted.append(above(match.min_similarity, 0))
+    n_weighed = min(max(d.weighed for d in doubted), n_kept, config.cluster.max_verified_pairs)
+    return ExpectedPairs(n_kept, n_weighed, min(max(d.described for d in doubted), 2 * n_weighed))
 
 
 def _cosines_to_count(match: MatchSettings, prior: probability.Prior | None) -> set[float]:
@@ -140,14 +156,14 @@ def _cosines_to_count(match: MatchSettings, prior: probability.Prior | None) -> 
 
 
 def _doubted_from(prior: probability.Prior) -> float:
-    """The least cosine, in steps of 0.01, at which a pair is in doubt where its images stand in no crowd."""
+    """The least cosine, in steps of 0.01, at which a pair is in doubt that is no nearer than its neighbourhood."""
     cosines = np.round(np.arange(-1, 1.001, 0.01), 2)
     doubted = probability.prior(prior, cosines, np.zeros_like(cosines)) >= probability.DOUBT_FROM
     return float(cosines[doubted].min(initial=1.0))
 
 
-def _kept(degree: Int64, n_lake: int, most: int | None) -> ExpectedPairs:
-    """Pairs of a lake whose sample has these partners, where at most `most` of an image are kept; all doubted.
+def _kept(degree: Int64, n_lake: int, most: int) -> ExpectedPairs:
+    """Pairs of a lake whose sample has these partners, where at most `most` of an image are kept (0: all); all doubted.
 
     Their images are the fewest that so many pairs can have: 5,700 and 58,000 where there were 10,500 of 100,000 and
     107,000 of a million (made_features.py, samples of 20,000). A sample cannot tell more: a partner that it shows may
@@ -155,18 +171,20 @@ def _kept(degree: Int64, n_lake: int, most: int | None) -> ExpectedPairs:
     """
     n_sample = len(degree)
     ratio = (n_lake - 1) / (n_sample - 1)
-    crowded = _crowded(degree, ratio, most) if most else np.zeros(n_sample, np.bool_)
+    crowded = _crowded(degree, ratio, most)
     rest = degree[~crowded]
     n_pairs, n_paths = int(rest.sum()) // 2, int((rest * (rest - 1)).sum()) // 2
     found = estimates.estimate(SampleCounts(n_pairs, n_paths, int(np.count_nonzero(rest)), 0), n_sample, n_lake)
     n_crowded = int(crowded.sum()) * n_lake / n_sample
-    pairs = found.pairs.value + _PAIRS_OF_PLACES * (most or 0) * n_crowded
+    pairs = found.pairs.value + _PAIRS_OF_PLACES * most * n_crowded
     return ExpectedPairs(pairs, pairs, min(float(n_lake), found.images.value + n_crowded))
 
 
 def _crowded(degree: Int64, ratio: float, most: int) -> Bools:
     """(n,) images of a sample with more than `most` near images in the lake, which is `ratio` times as large.
 
+    None where `most` is 0, and all are kept.
+
     One or two partners in the sample may be the only copies, whatever they are multiplied by: only three tell a crowd.
     """
-    return np.asarray((degree >= 3) & (degree * ratio > most))
+    return np.asarray((degree >= 3) & (degree * ratio > most) & (most > 0))

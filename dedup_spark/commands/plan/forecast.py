@@ -20,8 +20,9 @@ CORES_PER_GPU = 16
 """Cores of a GPU node; clouds offer 16 to 26 with one H100."""
 
 _OWN_TIME = {"inventory": 1.0, "extract": 1.0, "index": 2.0, "match": 2.5, "cluster, report": 9.0}
-"""What Spark's jobs and commits take in a step, times `Rates.step_seconds`, however large the lake is: of `index` and
-`match` of 300,000 and of `cluster` of 100,000 images on two cores (made_features.py) what is left beside the work."""
+"""What Spark's own jobs and commits take in a step, however large the lake is, times `Rates.step_seconds`. Measured on
+two cores (made_features.py): `index` and `match` of 300,000 images and `cluster` of 100,000 took so much longer than
+their work."""
 
 _CLUSTER = re.compile(r"(\d+)x(?:(\d+)cpu|gpu)")
 _ROW_BYTES_PER_IMAGE = 700
@@ -103,7 +104,7 @@ class Rates:
     vector_seconds: float = 1.1e-4  # M: per vector, from a table through a shuffle into a shard, with its sketch
     row_seconds: float = 2e-5  # A: per image in cluster and report, 50,000/s through their joins and writes
     moved_byte_seconds: float = (
-        2.5e-8  # M: a thumbnail with its keypoints, through a shuffle to the task that weighs it
+        2.5e-8  # M: of thumbnails with keypoints; what describing and comparing left of 100,000 images
     )
     step_seconds: float = 10.0  # A: of inventory and extract with nothing to do, for Spark's jobs and commits
     node_bytes: float = 1e9  # A: per second into or out of a node, 10 Gbit/s less protocol
@@ -190,7 +191,7 @@ def forecast(lake: Workload, cluster: SparkCluster, rates: Rates, prices: Prices
     only the survey that match makes can measure that. `faiss_ivf` is shown for comparison.
     """
     certain = [_exact(lake, cluster, rates), _sketch(lake, cluster, rates)]
-    exactly = is_compared_exactly(lake.n_distinct, rates) and not cluster.n_gpus
+    exactly = is_compared_exactly(lake, rates) and not cluster.n_gpus
     quickest = certain[0] if exactly else min(certain, key=lambda cost: cost.hours)
     engines = [*certain, _routed(lake, cluster, rates), _faiss(lake, cluster, rates)]
     steps = [_inventory(lake, cluster, rates), _extract(lake, cluster, rates), _index(lake, cluster, rates)]
@@ -199,9 +200,10 @@ def forecast(lake: Workload, cluster: SparkCluster, rates: Rates, prices: Prices
     return [replace(cost, dollars=prices.of(cluster, cost.hours)) for cost in steps]
 
 
-def is_compared_exactly(n_distinct: int, rates: Rates) -> bool:
+def is_compared_exactly(lake: Workload, rates: Rates) -> bool:
     """Whether match takes the exact join on cores, as it costs next to nothing; whatever others would cost."""
-    return n_distinct * (n_distinct - 1) / 2 * rates.exact_pair_ns * 1e-9 <= CHEAP_CORE_SECONDS
+    seconds = _all_pairs(lake) * rates.exact_pair_ns * lake.n_dimensions / 512 * 1e-9
+    return seconds <= CHEAP_CORE_SECONDS
 
 
 def total(steps: list[StepCost]) -> StepCost:
@@ -234,7 +236,7 @@ def _extract(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     )  # fmt: skip
     if not cluster.n_gpus:
         return cost
-    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(cost.step, on_gpu, cluster, rates)))
 
 
 def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
@@ -260,7 +262,7 @@ def _exact(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
         return _match(lake, cluster, rates, "exact", _all_pairs(lake) * rates.exact_pair_ns * scale)
     cost = _match(lake, cluster, rates, "exact", 0.0)
     on_gpu = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9
-    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(on_gpu, cluster, rates)))
+    return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(cost.step, on_gpu, cluster, rates)))
 
 
 def _sketch(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
@@ -328,8 +330,8 @@ def _on_cores(
     return StepCost(step, engine, core_seconds / HOUR, 0.0, hours, read, shuffle, table, memory)
 
 
-def _gpu_hours(gpu_seconds: float, cluster: SparkCluster, rates: Rates) -> float:
-    return (rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
+def _gpu_hours(step: str, gpu_seconds: float, cluster: SparkCluster, rates: Rates) -> float:
+    return (_OWN_TIME[step] * rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
 
 
 def _all_pairs(lake: Workload) -> float:

@@ -20,8 +20,8 @@ from pyspark.sql import functions as F
 from dedup_spark.commands.plan import estimates
 from dedup_spark.commands.plan.core_rates import ToWeigh
 from dedup_spark.commands.plan.expected_pairs import (
-    ExpectedPairs,
     NearInSample,
+    cosines,
     expected_pairs,
     near_in,
 )
@@ -62,7 +62,7 @@ about two seconds of every core."""
 class Plan:
     """All figures of a plan. `clusters`: first that of the session, then those asked for, each with its steps.
 
-    `work`: the counts that the costs are made of.
+    `work`: the counts that the costs on the first are made of; where match looks deeper, as on GPUs, they are others.
     `undecodable`: a sentence for each kind of image in the whole lake that nothing here decodes, told by its name.
     """
 
@@ -129,21 +129,18 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Spar
         decode = {"decode_seconds": max(each - rates.embed_seconds, 0.1 * each), "decode_byte_seconds": 0.0}
         rates, measured = replace(rates, **decode), (*measured, *decode)
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
-    exact = is_compared_exactly(n_distinct, rates)
-    equal = ExpectedPairs(duplicates["same pixels"].pairs.value, 0, 0)
-    expected = expected_pairs(seen, n_distinct, config, exact=exact) if seen else equal
-    lake = Workload(
-        n_images, n_bytes, n_distinct, round(expected.kept), _n_dimensions(ok), round(expected.weighed),
-        round(expected.described),
-    )  # fmt: skip
+    counts = Workload(n_images, n_bytes, n_distinct, round(duplicates["same pixels"].pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
-    costs = [(c, forecast(lake, c, rates, prices)) for c in (this_cluster(spark), *clusters)]
+    works = [_work(counts, seen, c, rates, config) for c in (this_cluster(spark), *clusters)]
+    costs = [
+        (c, forecast(work, c, rates, prices)) for c, work in zip((this_cluster(spark), *clusters), works, strict=True)
+    ]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
     undecoded = undecodable(spark, count_rare_suffixes(images))
     return Plan(
         n_images, n_bytes, n_readable, len(ok), rejected, undecoded, sample.busy_seconds is None, rates, measured,
-        duplicates, lake, costs, prices,
+        duplicates, works[0], costs, prices,
     )  # fmt: skip
 
 
@@ -167,12 +164,25 @@ def estimate_duplicates(
     }
 
 
-def _to_weigh(sample: Sample, seen: NearInSample | None, config: Config) -> ToWeigh:
-    """Thumbnails of the sample; none where cluster would weigh none."""
+def _work(counts: Workload, seen: NearInSample | None, cluster: SparkCluster, rates: Rates, config: Config) -> Workload:
+    """With the pairs that match keeps there and cluster weighs; without embeddings those of equal pixels."""
     if seen is None:
+        return counts
+    exact = bool(cluster.n_gpus) or is_compared_exactly(counts, rates)
+    found = expected_pairs(seen, counts.n_distinct, config, cosines(seen, counts.n_distinct, config, exact=exact))
+    return replace(
+        counts, n_pairs=round(found.kept), n_weighed=round(found.weighed), n_described=round(found.described)
+    )
+
+
+def _to_weigh(sample: Sample, seen: NearInSample | None, config: Config) -> ToWeigh:
+    """Thumbnails of the sample; none where cluster weighs none."""
+    least = cosines(seen, seen.n_lake, config, exact=False).doubted if seen else None
+    if seen is None or least is None:
         return ToWeigh([], [])
     most, seed = config.match.neighbours, config.plan.seed
-    described, queries = seen.to_describe(_DESCRIBED, most, seed), seen.to_weigh(_WEIGHED, most, seed)
+    described = seen.to_describe(_DESCRIBED, least, most, seed)
+    queries = seen.to_weigh(_WEIGHED, least, most, seed)
     ids = sample.ok()["image_id"].to_pylist()
     jpegs = sample.thumbnails(sorted({ids[row] for rows in (described, *queries) for row in rows}))
 

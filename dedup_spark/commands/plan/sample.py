@@ -41,12 +41,16 @@ class Sample:
     """Rows drawn at random from all images, in random order.
 
     `busy_seconds`: core-seconds that reading them took; None where they were rows of `features`. `stored` holds these
-    rows too, and maybe others, with their thumbnails.
+    rows, with their thumbnails: `features`, or what was read.
     """
 
     rows: pa.Table
     busy_seconds: float | None
     stored: DataFrame
+
+    @property
+    def was_read(self) -> bool:
+        return self.busy_seconds is not None
 
     def ok(self) -> pa.Table:
         return self.rows.filter(pc.equal(self.rows["status"], FeatureStatus.OK))
@@ -54,7 +58,8 @@ class Sample:
     def thumbnails(self, image_ids: Sequence[int]) -> dict[int, bytes]:
         """Of a few images; those without one are left out."""
         ids = local_relation(self.stored.sparkSession, [(i,) for i in image_ids], FEATURES.schema.only("image_id"))
-        found = rows_of_few(self.stored, ids).select("image_id", "thumbnail").collect()
+        rows = self.stored.join(F.broadcast(ids), "image_id") if self.was_read else rows_of_few(self.stored, ids)
+        found = rows.select("image_id", "thumbnail").collect()
         return {row["image_id"]: bytes(row["thumbnail"]) for row in found if row["thumbnail"]}
 
 

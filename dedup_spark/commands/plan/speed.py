@@ -51,15 +51,15 @@ def measure(
     n_tasks = spark.sparkContext.defaultParallelism
     known = [e for e in embeddings if e is not None]
     negatives = negatives_of(from_bytes(known)) if known else NEGATIVES
-    timed = functools.partial(
-        _core_batches, settings=settings, demands=_demands(config.match), negatives=negatives,
-        to_weigh=to_weigh,
-    )  # fmt: skip
+    demands = _demands(config.match)
+    timed = functools.partial(_core_batches, settings=settings, demands=demands, negatives=negatives, to_weigh=to_weigh)
     cores = spark.range(0, n_tasks, 1, n_tasks).mapInArrow(timed, _CORE.ddl, profile=stage_profile(settings))
     row = cores.agg(*[F.avg(f.name).alias(f.name) for f in cores.schema]).collect()[0].asDict()
     found = {name: value for name, value in row.items() if value is not None}
     if settings.model is None:
         found["embed_seconds"] = 0.0
+    held = int(spark.sparkContext.getConf().get("spark.task.cpus", "1"))  # cluster weighs with one thread of them
+    found |= {name: held * found[name] for name in ("describe_seconds", "weigh_seconds") if name in found}
     return replace(Rates(), **found), tuple(found)
 
 

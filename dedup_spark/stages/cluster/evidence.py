@@ -38,7 +38,8 @@ _PART_PAIRS = 1_000
 _FEW_PAIRS = 100
 """A part has no fewer pairs than that only to occupy another core: its task would take longer to start than to end."""
 _DESCRIBING = 2
-"""Tasks that describe images, for each part that is compared: progress tells the two stages apart by their number."""
+"""Tasks that describe images, for each part that is compared. By their number progress tells the two stages apart: the
+tasks that read the queries belong to the stage that describes."""
 _VALUE_STEPS = 10_000
 _SCORES = ("prior", "hamming_bits", "is_sure")
 
@@ -86,11 +87,12 @@ def evidence_of(
     n_parts = parts_for(n_doubtful, tables.spark.sparkContext.defaultParallelism)
     log.info("cluster: the thumbnails of %s pairs in doubt are compared in %d parts", f"{n_doubtful:,}", n_parts)
     queries = tables.stage("queries", in_parts(queries_of(doubtful, scored), n_parts))
-    described = Progress("cluster", "parts of the images described", _DESCRIBING * n_parts)
+    n_describing = _DESCRIBING * n_parts
+    described = Progress("cluster", "parts of the images described", n_describing)
     weighed = Progress("cluster", "pairs in doubt", n_doubtful)
     with (
-        described.watching(tables.spark, 0, _DESCRIBING * n_parts, n_tasks=_DESCRIBING * n_parts),
-        weighed.watching(tables.spark, done_before=0, n_under_way=n_doubtful, n_tasks=n_parts),
+        described.watching(tables.spark, 0, n_describing, is_counted=lambda n_tasks: n_tasks >= n_describing),
+        weighed.watching(tables.spark, 0, n_doubtful, is_counted=lambda n_tasks: n_tasks == n_parts),
     ):
         verified = tables.stage("verified", verify_queries(queries, pictures, n_parts, settings))
     return as_evidence(wanted, verified, compared_for)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from fabricated import to_bytes, unit_rows
 
-from dedup_spark.commands.plan.expected_pairs import ExpectedPairs, expected_pairs, near_in
+from dedup_spark.commands.plan.expected_pairs import ExpectedPairs, NearInSample, cosines, expected_pairs, near_in
 from dedup_spark.config import Config, load_config
 from dedup_spark.kernels.arrays import Float32
 
@@ -31,17 +31,21 @@ def at_cosine(to: Float32, other: Float32, cosine: float) -> Float32:
     return np.asarray(cosine * to + np.sqrt(1 - cosine**2) * across, np.float32)
 
 
-def expected(lake: Float32, n_sample: int, *options: str, model: str = MODEL) -> ExpectedPairs:
-    config = load_config(None, list(options))
-    sample = lake[:n_sample]
+def near_of(lake: Float32, config: Config, model: str = MODEL) -> NearInSample:
     ok = pa.table({
-        "pixel_hash": [str(i) for i in range(n_sample)],
-        "model_id": [model] * n_sample,
-        "embedding": pa.array([bytes(to_bytes(row)) for row in sample], pa.binary()),
+        "pixel_hash": [str(i) for i in range(len(lake))],
+        "model_id": [model] * len(lake),
+        "embedding": pa.array([bytes(to_bytes(row)) for row in lake], pa.binary()),
     })  # fmt: skip
     seen = near_in(ok, N_LAKE, config, ())
     assert seen is not None
-    return expected_pairs(seen, N_LAKE, config, exact=False)
+    return seen
+
+
+def expected(lake: Float32, n_sample: int, *options: str, model: str = MODEL) -> ExpectedPairs:
+    config = load_config(None, list(options))
+    seen = near_of(lake[:n_sample], config, model)
+    return expected_pairs(seen, N_LAKE, config, cosines(seen, N_LAKE, config, exact=False))
 
 
 @pytest.mark.parametrize("n_sample", [3_000, N_LAKE])
@@ -73,23 +77,41 @@ def test_a_model_without_a_prior_has_pairs_and_none_in_doubt(lake: Float32) -> N
     assert (found.weighed, found.described) == (0, 0)
 
 
+def test_only_pairs_in_doubt_are_weighed(lake: Float32) -> None:
+    """By this prior doubt begins at 0.64, above what match keeps; by that no pair of the lake is in doubt."""
+    found = expected(lake, N_LAKE, "cluster.prior=[-30.0, 40.0, 0.0, 0.0]")
+    assert found.kept > N_PAIRS
+    assert found.weighed == pytest.approx(N_PAIRS, rel=0.01)
+    assert expected(lake, N_LAKE, "cluster.prior=[-50.0, 50.0, 0.0, 0.0]").weighed == 0
+
+
+def test_where_nothing_may_be_weighed_no_cosine_is_doubted(lake: Float32) -> None:
+    config = load_config(None, ["cluster.max_verified_pairs=0"])
+    seen = near_of(lake[:2_000], config)
+    of = cosines(seen, N_LAKE, config, exact=False)
+    assert of.doubted is None
+    assert expected_pairs(seen, N_LAKE, config, of).weighed == 0
+
+
+def test_an_exact_join_keeps_more_and_a_crowd_raises_its_floor(lake: Float32) -> None:
+    config = Config()
+    seen = near_of(lake[:2_000], config)
+    exact, other = (cosines(seen, N_LAKE, config, exact=exact).kept for exact in (True, False))
+    assert (exact, other) == (0.15, 0.3)
+    assert cosines(seen, 1_000_000_000, config, exact=True).kept > 0.3
+
+
 def test_images_are_drawn_as_those_of_pairs_in_doubt_are_made_up(lake: Float32) -> None:
     """A tenth of the couples is in a third of the lake; of the crowd a third is."""
-    n = 2_000
-    ok = pa.table({
-        "pixel_hash": [str(i) for i in range(n)],
-        "model_id": [MODEL] * n,
-        "embedding": pa.array([bytes(to_bytes(row)) for row in lake[:n]], pa.binary()),
-    })  # fmt: skip
-    seen = near_in(ok, N_LAKE, Config(), ())
-    assert seen is not None
-    in_crowd = (lake[:n] @ lake[:n].T >= 0.23).sum(axis=1) > 3
-    described = [row for seed in range(20) for row in seen.to_describe(10, 32, seed)]
-    share = 200 / (200 + 600)
-    assert np.mean(in_crowd[described]) == pytest.approx(share, abs=0.12)
-    queries = [query for seed in range(20) for query in seen.to_weigh(5, 32, seed)]
+    sample = lake[:2_000]
+    seen = near_of(sample, Config())
+    in_crowd = (sample @ sample.T >= 0.23).sum(axis=1) > 3
+    described = [row for seed in range(20) for row in seen.to_describe(10, 0.24, 32, seed)]
+    assert np.mean(in_crowd[described]) == pytest.approx(200 / (200 + 600), abs=0.12)
+    queries = [query for seed in range(20) for query in seen.to_weigh(5, 0.24, 32, seed)]
     assert np.mean(in_crowd[[query[0] for query in queries]]) == pytest.approx(6400 / 7000, abs=0.1)
     for query in queries:
         assert len(set(query)) == len(query)
-        assert min(float(lake[query[0]] @ lake[other]) for other in query[1:]) > 0.22
-    assert seen.to_weigh(5, 32, 1) == seen.to_weigh(5, 32, 1)
+        assert min(float(lake[query[0]] @ lake[other]) for other in query[1:]) > 0.23
+    assert seen.to_weigh(5, 0.24, 32, 1) == seen.to_weigh(5, 0.24, 32, 1)
+    assert seen.to_weigh(5, 0.24, 0, 1), "where all pairs are kept no image is left out"

@@ -15,6 +15,7 @@ from dedup_spark.commands.plan.forecast import (
     StepCost,
     Workload,
     forecast,
+    is_compared_exactly,
     parse_cluster,
     shards_of,
     total,
@@ -152,3 +153,5 @@ def test_a_lake_that_is_cheap_to_compare_exactly_is_so_compared() -> None:
         for n in (30_000, 100_000)
     }
     assert of == {30_000: "exact", 100_000: "sketch"}
+    assert is_compared_exactly(Workload(30_000, 1, 30_000, 0), Rates())
+    assert not is_compared_exactly(Workload(30_000, 1, 30_000, 0, n_dimensions=2048), Rates())
