@@ -44,7 +44,8 @@ _UNSUPPORTED = (
 does not know."""
 _MENDED: dict[str, Callable[[bytes], Iterator[bytes]]] = {"PNG": without_odd_chunks, "BMP": with_usual_masks}
 """Copies of a file that show the same picture and are easier to decode, the fullest first."""
-_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory", "memory allocation")
+_OUT_OF_MEMORY = ("out of memory", "cannot allocate memory", "memory allocation", "decoder error -9")
+"""Words of errors. The last are Pillow's of a TIFF whose strips libtiff found no memory for."""
 _ALLOCATED_WHEN_OPENED = frozenset({"WEBP", "JXL", "JPEG2000", "HEIF", "AVIF", "ICO"})
 
 

@@ -15,14 +15,12 @@ import ctypes
 import fcntl
 import os
 import pickle
-import re
 import resource
 import select
 import struct
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from dedup_spark.stages.reading import sandbox
@@ -59,7 +57,8 @@ def main() -> None:
     from dedup_spark.kernels.decoding import images, memory  # noqa: F401 - as much as an image of any format imports
     from dedup_spark.stages.reading.answers import pack
 
-    mapped_bytes = _address_space()  # asked before files are out of reach
+    space = _AddressSpace()
+    mapped_bytes = space.mapped()
     write_frame(answers, pack(["ready", sandbox.confine() if is_confined else [], mapped_bytes]))
     while True:
         try:
@@ -68,14 +67,18 @@ def main() -> None:
             return
         is_large = n_allowed > memory.ORDINARY_BYTES
         with _ended_with_its_parent() if is_large else contextlib.nullcontext():
-            answer = pack(_answer(derive, data, settings, n_allowed))
+            answer = pack(_answer(derive, data, settings, min(n_allowed, space.left()), n_allowed))
         if is_large:
             _give_back_memory()
         write_frame(answers, answer)
 
 
-def _answer(derive: Callable[[bytes, Any], Any], data: bytes, settings: Any, n_allowed: int) -> list[Any]:
-    """An image that is rejected while memory is short may be sound: not every decoder says what it lacked."""
+def _answer(derive: Callable[[bytes, Any], Any], data: bytes, settings: Any, room: int, n_allowed: int) -> list[Any]:
+    """An image that is rejected while memory is short may be sound: not every decoder says what it lacked.
+
+    Memory is also short where earlier images left this process large, as libraries lose some on damaged files: `room`
+    is what it may still map of the `n_allowed` bytes.
+    """
     from dedup_spark.kernels.decoding.images import ImageRejected, OutOfMemory
     from dedup_spark.kernels.decoding.memory import ORDINARY_BYTES, NeedsMemory, allowed
 
@@ -85,7 +88,7 @@ def _answer(derive: Callable[[bytes, Any], Any], data: bytes, settings: Any, n_a
         except NeedsMemory as e:
             return ["needs", e.n_bytes]
         except ImageRejected as e:
-            may_be_short = n_allowed == ORDINARY_BYTES and 2 * allowance.asked_bytes > n_allowed
+            may_be_short = n_allowed == ORDINARY_BYTES and 2 * allowance.asked_bytes > room
             was_short = may_be_short or isinstance(e, OutOfMemory)
             if was_short and _may_have_more():
                 return ["needs", 2 * n_allowed, str(e.reason), e.message]
@@ -99,13 +102,26 @@ def _may_have_more() -> bool:
     return soft != hard
 
 
-def _address_space() -> int:
-    """Bytes that this process has mapped; 0 where the system does not say it."""
-    try:
-        found = re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())
-    except OSError:
-        return 0
-    return 1024 * int(found[1]) if found else 0
+class _AddressSpace:
+    """What this process has mapped, in bytes, asked of a file that stays open when files are out of reach."""
+
+    def __init__(self) -> None:
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+        except OSError:
+            self._statm = -1
+
+    def mapped(self) -> int:
+        """0 where the system does not say it."""
+        try:
+            return int(os.pread(self._statm, 100, 0).split()[0]) * resource.getpagesize()
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def left(self) -> int:
+        """Bytes that may still be mapped."""
+        limit, mapped = resource.getrlimit(resource.RLIMIT_AS)[0], self.mapped()
+        return max(0, limit - mapped) if mapped and limit != resource.RLIM_INFINITY else sys.maxsize
 
 
 @contextlib.contextmanager

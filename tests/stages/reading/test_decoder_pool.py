@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import signal
 import sys
 import time
@@ -28,12 +29,13 @@ MIB = 2**20
 
 FAULTY_CHILD = '''
 """The decoder child, with faults on order: an image that ends in #fault# has that fault."""
-import os, signal, time
+import mmap, os, resource, signal, time
 from pathlib import Path
 from dedup_spark.stages.reading import decoder_child
 from dedup_spark.kernels.features import signature
 
 FOLDER, SOUND = Path({folder!r}), signature.sign_image
+LOST = []
 
 
 def sign_image(data, settings):
@@ -47,6 +49,10 @@ def sign_image(data, settings):
         time.sleep(3600)
     elif fault == "talk":
         os.write(1, b"libfoo: warning: talking on standard output")
+    elif fault.startswith("leak"):
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        left = int(fault.removeprefix("leak")) << 20
+        LOST.append(mmap.mmap(-1, resource.getrlimit(resource.RLIMIT_AS)[0] - mapped - left))
     elif fault == "bug":
         raise RuntimeError("a decoder has a bug")
     return SOUND(data, settings)
@@ -280,6 +286,24 @@ def test_an_image_that_needs_more_memory_than_allowed_is_rejected_and_the_next_o
     assert rejected.value.reason in REJECT_REASONS
     assert plain(pool.sign(picture(1))) == plain(here(picture(1)))
     assert make_pool(memory_bytes=2048 * MIB).sign(huge).width_px == 6000  # so it was the limit
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limit of another process is set on Linux alone")
+@pytest.mark.parametrize("left_mib", [12, 20, 28, 36])
+def test_a_sound_image_is_read_where_earlier_ones_left_the_process_large(
+    make_pool: Pools, faults: Path, left_mib: int
+) -> None:
+    """What is short is memory, whatever the library says: `decoder error -9` and -2 are libtiff's words for it."""
+    out = io.BytesIO()
+    Image.effect_noise((1654, 2339), 40).convert("RGB").save(
+        out,
+        "TIFF",
+        compression="jpeg",
+        tiffinfo={278: 2339},  # one strip
+    )
+    pool = make_pool()
+    pool.sign(picture(1) + f"#leak{left_mib}#".encode())
+    assert plain(pool.sign(out.getvalue())) == plain(here(out.getvalue()))
 
 
 def test_bytes_that_do_not_fit_the_memory_of_a_decoder_cost_that_image_only(make_pool: Pools) -> None:
