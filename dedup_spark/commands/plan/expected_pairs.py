@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +56,6 @@ class NearInSample:
     near: NearImages
     n_lake: int
     prior: probability.Prior | None
-
-    def counts_at(self, threshold: float) -> SampleCounts:
-        return self.near.counts_at(threshold)
 
     def to_describe(self, n: int, least: float, most: int, seed: int) -> list[int]:
         """Rows of the sample, drawn as the images of pairs in doubt are made up: one with a copy in the sample stands
@@ -136,17 +134,17 @@ def expected_pairs(seen: NearInSample, n_distinct: int, config: Config, of: Cosi
     """Of a lake of `n_distinct` images of distinct pixels, by the settings of match and the budget of cluster."""
     match, near, n_lake = config.match, seen.near, max(n_distinct, len(seen.rows))
 
-    def above(cosine: float, most: int) -> ExpectedPairs:
+    def above(cosine: float, most: int) -> _Kept:
         return _kept(near.degree_at(cosine), n_lake, most)
 
-    n_kept = max(above(match.min_similarity, 0).kept, above(of.kept, match.neighbours).kept)
+    n_kept = max(above(match.min_similarity, 0).pairs, above(of.kept, match.neighbours).pairs)
     if of.doubted is None:
         return ExpectedPairs(n_kept, 0, 0)
     doubted = [above(of.doubted, match.neighbours)]
     if of.doubted <= match.min_similarity:  # above it all pairs are kept, however many an image has
         doubted.append(above(match.min_similarity, 0))
-    n_weighed = min(max(d.weighed for d in doubted), n_kept, config.cluster.max_verified_pairs)
-    return ExpectedPairs(n_kept, n_weighed, min(max(d.described for d in doubted), 2 * n_weighed))
+    n_weighed = min(max(d.pairs for d in doubted), n_kept, config.cluster.max_verified_pairs)
+    return ExpectedPairs(n_kept, n_weighed, min(max(d.images for d in doubted), 2 * n_weighed))
 
 
 def _cosines_to_count(match: MatchSettings, prior: probability.Prior | None) -> set[float]:
@@ -162,8 +160,15 @@ def _doubted_from(prior: probability.Prior) -> float:
     return float(cosines[doubted].min(initial=1.0))
 
 
-def _kept(degree: Int64, n_lake: int, most: int) -> ExpectedPairs:
-    """Pairs of a lake whose sample has these partners, where at most `most` of an image are kept (0: all); all doubted.
+class _Kept(NamedTuple):
+    """Pairs of a lake, and the images in them."""
+
+    pairs: float
+    images: float
+
+
+def _kept(degree: Int64, n_lake: int, most: int) -> _Kept:
+    """Of a lake whose sample has these partners, where at most `most` of an image are kept (0: all).
 
     Their images are the fewest that so many pairs can have: 5,700 and 58,000 where there were 10,500 of 100,000 and
     107,000 of a million (made_features.py, samples of 20,000). A sample cannot tell more: a partner that it shows may
@@ -177,7 +182,7 @@ def _kept(degree: Int64, n_lake: int, most: int) -> ExpectedPairs:
     found = estimates.estimate(SampleCounts(n_pairs, n_paths, int(np.count_nonzero(rest)), 0), n_sample, n_lake)
     n_crowded = int(crowded.sum()) * n_lake / n_sample
     pairs = found.pairs.value + _PAIRS_OF_PLACES * most * n_crowded
-    return ExpectedPairs(pairs, pairs, min(float(n_lake), found.images.value + n_crowded))
+    return _Kept(pairs, min(float(n_lake), found.images.value + n_crowded))
 
 
 def _crowded(degree: Int64, ratio: float, most: int) -> Bools:

@@ -103,9 +103,7 @@ class Rates:
     pair_seconds: float = 2e-5  # A: per found pair in one step, 50,000/s through its joins and writes
     vector_seconds: float = 1.1e-4  # M: per vector, from a table through a shuffle into a shard, with its sketch
     row_seconds: float = 2e-5  # A: per image in cluster and report, 50,000/s through their joins and writes
-    moved_byte_seconds: float = (
-        2.5e-8  # M: of thumbnails with keypoints; what describing and comparing left of 100,000 images
-    )
+    moved_byte_seconds: float = 2.5e-8  # M: of thumbnails with keypoints; what else cluster of 100,000 images took
     step_seconds: float = 10.0  # A: of inventory and extract with nothing to do, for Spark's jobs and commits
     node_bytes: float = 1e9  # A: per second into or out of a node, 10 Gbit/s less protocol
 
@@ -202,8 +200,7 @@ def forecast(lake: Workload, cluster: SparkCluster, rates: Rates, prices: Prices
 
 def is_compared_exactly(lake: Workload, rates: Rates) -> bool:
     """Whether match takes the exact join on cores, as it costs next to nothing; whatever others would cost."""
-    seconds = _all_pairs(lake) * rates.exact_pair_ns * lake.n_dimensions / 512 * 1e-9
-    return seconds <= CHEAP_CORE_SECONDS
+    return _products_ns(lake, rates.exact_pair_ns) * 1e-9 <= CHEAP_CORE_SECONDS
 
 
 def total(steps: list[StepCost]) -> StepCost:
@@ -257,11 +254,10 @@ def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
 
 def _exact(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
     """All pairs as products: on the GPUs where there are any, else on the cores."""
-    scale = lake.n_dimensions / 512
     if not cluster.n_gpus:
-        return _match(lake, cluster, rates, "exact", _all_pairs(lake) * rates.exact_pair_ns * scale)
+        return _match(lake, cluster, rates, "exact", _products_ns(lake, rates.exact_pair_ns))
     cost = _match(lake, cluster, rates, "exact", 0.0)
-    on_gpu = _all_pairs(lake) * rates.gpu_pair_ns * scale * 1e-9
+    on_gpu = _products_ns(lake, rates.gpu_pair_ns) * 1e-9
     return replace(cost, gpu_hours=on_gpu / HOUR, hours=max(cost.hours, _gpu_hours(cost.step, on_gpu, cluster, rates)))
 
 
@@ -332,6 +328,11 @@ def _on_cores(
 
 def _gpu_hours(step: str, gpu_seconds: float, cluster: SparkCluster, rates: Rates) -> float:
     return (_OWN_TIME[step] * rates.step_seconds + gpu_seconds / cluster.n_gpus) / HOUR
+
+
+def _products_ns(lake: Workload, pair_ns: float) -> float:
+    """Of every pair, where one of 512 dimensions takes `pair_ns`."""
+    return _all_pairs(lake) * pair_ns * lake.n_dimensions / 512
 
 
 def _all_pairs(lake: Workload) -> float:

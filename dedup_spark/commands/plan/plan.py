@@ -131,10 +131,9 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Spar
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
     counts = Workload(n_images, n_bytes, n_distinct, round(duplicates["same pixels"].pairs.value), _n_dimensions(ok))
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
-    works = [_work(counts, seen, c, rates, config) for c in (this_cluster(spark), *clusters)]
-    costs = [
-        (c, forecast(work, c, rates, prices)) for c, work in zip((this_cluster(spark), *clusters), works, strict=True)
-    ]
+    places = (this_cluster(spark), *clusters)
+    works = [_work(counts, seen, c, rates, config) for c in places]
+    costs = [(c, forecast(work, c, rates, prices)) for c, work in zip(places, works, strict=True)]
     reasons = sample.rows.filter(pc.invert(pc.equal(sample.rows["status"], FeatureStatus.OK)))["reject_reason"]
     rejected = {r["values"]: r["counts"] for r in reasons.value_counts().to_pylist()}
     undecoded = undecodable(spark, count_rare_suffixes(images))
@@ -159,7 +158,7 @@ def estimate_duplicates(
     if seen is None:
         return found
     return found | {
-        _named(t): estimates.estimate(seen.counts_at(t), len(seen.rows), seen.n_lake)
+        _named(t): estimates.estimate(seen.near.counts_at(t), len(seen.rows), seen.n_lake)
         for t in sorted(set(thresholds), reverse=True)
     }
 
