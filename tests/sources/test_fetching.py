@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from clocks import set_clock
 
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses, fetching, pacing, patience
@@ -37,7 +38,7 @@ class FlakySource:
 
 @dataclass
 class FakeTime:
-    """In the place of the module `time`: sleeping moves the clock."""
+    """Of the module under test: sleeping moves the clock."""
 
     now: float = 5000.0
     slept: list[float] = field(default_factory=list)
@@ -54,7 +55,7 @@ class FakeTime:
 def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """A clock of the test's own, the longest pauses that may be drawn, and a worker that has seen nothing yet."""
     fake = FakeTime()
-    monkeypatch.setattr(fetching, "time", fake)
+    set_clock(monkeypatch, fetching, monotonic=fake.monotonic, sleep=fake.sleep)
     monkeypatch.setattr(patience.random, "uniform", lambda low, high: high)
     monkeypatch.setattr(fetching, "_outages", {})
     monkeypatch.setattr(fetching, "_renewed_at", -1e9)

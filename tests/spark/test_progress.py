@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from clocks import set_clock
 
 from dedup_spark.spark import progress as progress_module
 from dedup_spark.spark.progress import Progress, clock
@@ -27,7 +28,7 @@ class Time:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        set_clock(monkeypatch, progress_module, monotonic=lambda: self.now)
 
 
 @pytest.fixture
