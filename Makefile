@@ -9,7 +9,7 @@ PLATFORM ?=
 EXTRAS ?=
 export SPARK_LOCAL_IP := 127.0.0.1
 
-.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser test-matrix test-platforms package mutants lint types docs check bench lock clean
+.PHONY: help setup demo test test-all test-gpu test-gpu-install test-rapids test-raw test-browser test-matrix test-platforms package mutants lint types docs check audit bench lock clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -96,6 +96,11 @@ check: lint types test  ## what CI runs
 
 bench: setup  ## every benchmark, small
 	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f --quick || exit 1; done
+
+# Every package that a platform gets is pinned by one of the two files (conf/package.py refuses others). --strict: a package
+# that the database does not answer for is an error.
+audit: setup  ## known vulnerabilities of what the lock files pin, and so of each platform's environment (asks PyPI's database)
+	$(BIN)/python -m uv --quiet tool run pip-audit@2.10.1 --strict --progress-spinner off --disable-pip --no-deps -r requirements.lock -r conf/clusters.lock
 
 lock: setup  ## write requirements.lock from what is installed, and conf/clusters.lock
 	@$(BIN)/python -m pip freeze --exclude-editable > requirements.lock

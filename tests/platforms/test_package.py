@@ -31,6 +31,12 @@ def test_the_makefile_and_the_pages_name_the_platforms_that_can_be_built(package
     assert set(re.findall(r"make package PLATFORM=(\w+)", pages)) == set(package.PLATFORMS)
 
 
+def test_all_that_platforms_get_is_asked_for_advisories(package: ModuleType) -> None:
+    (command,) = re.findall(r"^\t.*pip-audit.*$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.findall(r" -r (\S+)", command) == [str(lock.relative_to(ROOT)) for lock in package.LOCKS]
+    assert {"--strict", "--no-deps"} <= set(command.split()), "what could not be asked for is an error"
+
+
 def test_the_image_has_the_python_for_which_its_wheels_are_chosen(package: ModuleType) -> None:
     docker = (ROOT / "conf/k8s/Dockerfile").read_text()
     assert f"FROM python:{package.PLATFORMS['k8s'].python}-" in docker
