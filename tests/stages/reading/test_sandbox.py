@@ -44,19 +44,31 @@ decoder_child.main()
 '''
 
 
-@pytest.fixture
-def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderPool]:
-    """Its one process is confined and does what the bytes of an image say, in Python."""
-    script = tmp_path / "taken_over.py"
-    script.write_text(TAKEN_OVER.format())
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}"\n')
+@pytest.fixture(scope="module")
+def taken_over(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Starts as Python does, and does what the bytes of an image say."""
+    folder = tmp_path_factory.mktemp("taken-over")
+    (folder / "taken_over.py").write_text(TAKEN_OVER.format())
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/taken_over.py"\n')
     python.chmod(0o755)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-environment")
-    monkeypatch.setattr(sys, "executable", str(python))
+    return python
+
+
+@pytest.fixture(scope="module")
+def its_pool(taken_over: Path) -> Iterator[DecoderPool]:
+    """One process, confined, which all tests of this module give images to: what it refuses does not end it."""
     made = DecoderPool(1, SETTINGS, DecoderLimits(2 << 30, 60.0, "required"))
     yield made
     made.close()
+
+
+@pytest.fixture
+def pool(its_pool: DecoderPool, taken_over: Path, monkeypatch: pytest.MonkeyPatch) -> DecoderPool:
+    """That pool, which starts its process when a first image comes, and again where an image ended it."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-of-the-environment")
+    monkeypatch.setattr(sys, "executable", str(taken_over))
+    return its_pool
 
 
 def said(pool: DecoderPool, code: str) -> str:
