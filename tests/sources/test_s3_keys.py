@@ -67,7 +67,7 @@ def summed(rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], dict[str
     return [row for row in rows if row[-2] is None], counts
 
 
-@pytest.mark.parametrize("skip_hidden", [True, False])
+@pytest.mark.parametrize("skip_hidden", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_ranges_give_what_a_listing_by_folders_gives_each_key_once(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch, *, skip_hidden: bool
 ) -> None:

@@ -117,6 +117,7 @@ def test_maintain_says_and_does_the_same_for_every_table(tables: Tables) -> None
         maintain(tables, with_vacuum=True, keep_days=0)
 
 
+@pytest.mark.slow
 def test_the_next_run_takes_what_was_put_together_for_unchanged(tables: Tables) -> None:
     append(tables, range(50), 12)
     run = Run(tables, Config(), "/lake", "night")

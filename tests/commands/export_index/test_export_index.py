@@ -76,7 +76,7 @@ def script_of_the_documents() -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("merged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stranger_with_faiss_and_pyarrow_finds_the_neighbours_by_the_script_of_the_documents(
     indexed: Indexed, tmp_path: Path, merged: bool
 ) -> None:

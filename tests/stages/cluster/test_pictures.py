@@ -40,6 +40,7 @@ def test_of_a_large_table_the_images_asked_for_lie_apart(tables: Tables) -> None
     assert all("/_staging/" in file for file in found.inputFiles())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("is_large")
 def test_groups_are_the_same_of_a_large_table(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = families([4, 3, 1], 0.8, np.random.default_rng(5))
