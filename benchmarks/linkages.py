@@ -25,7 +25,7 @@ from dedup_spark import read_table
 from dedup_spark.config import load_config
 from dedup_spark.kernels.clusters import components, linkage
 from dedup_spark.kernels.clusters.grouping import group_component
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY as CUT_OF_PROBABILITIES
+from dedup_spark.kernels.comparing.probability import MIN_GROUP_PROBABILITY as CUT_OF_PROBABILITIES
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.session import get_session
 from dedup_spark.stages.cluster.cut import pairs_inside

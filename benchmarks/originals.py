@@ -31,10 +31,11 @@ from harness import Table, describe_machine, photo_bytes, print_json
 from original_copies import HARD, KINDS, ORIGINALS, copies_of, original_of
 from PIL import ImageOps
 
-from dedup_spark.criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
+from dedup_spark.keeper_criteria import DEFAULT_ORDER, OF_FILE, OF_GROUP
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import UInt8
-from dedup_spark.kernels.clusters import bars, consensus, descent, layout
+from dedup_spark.kernels.clusters import consensus
+from dedup_spark.kernels.comparing import bars, descent, layout
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features import hashing, quality

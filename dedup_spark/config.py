@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dedup_spark.criteria import DEFAULT_ORDER
+from dedup_spark.did_you_mean import did_you_mean, nearest
 from dedup_spark.errors import ConfigError
-from dedup_spark.near import did_you_mean, nearest
+from dedup_spark.keeper_criteria import DEFAULT_ORDER
 from dedup_spark.vocabulary import Engine, RemovalTier
 
 

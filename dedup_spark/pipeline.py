@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from dedup_spark.config import Config
+from dedup_spark.did_you_mean import did_you_mean
 from dedup_spark.errors import ConfigError, LeaseError
-from dedup_spark.near import did_you_mean
 from dedup_spark.spark.java_errors import root_cause
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.stages.embed import step as embed
@@ -41,7 +41,7 @@ from dedup_spark.vocabulary import StepName
 
 log = logging.getLogger(__name__)
 
-StageFunction = Callable[[SparkSession, Config, Run], None]
+StepFunction = Callable[[SparkSession, Config, Run], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Step:
     """
 
     name: StepName
-    stage: StageFunction
+    run: StepFunction
     inputs: tuple[Table, ...] = ()
     outputs: tuple[Table, ...] = ()
     sections: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ def run_step(spark: SparkSession, config: Config, run: Run, step: Step, *, force
         return StepResult(step.name, "unchanged", {}, 0.0)
     log.info("%s: started", step.name)
     with run.step(step.name) as mark:
-        step.stage(spark, config, run)
+        step.run(spark, config, run)
         if step.inputs:
             versions = run.versions(*step.inputs, *step.outputs)
             mark.fingerprint = run.fingerprint(versions, sections=step.sections)

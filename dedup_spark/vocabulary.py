@@ -175,7 +175,7 @@ class ClusterEvent(Word):
 
 
 class StepName(Word):
-    """What writes marks to `runs`; `run` is the whole pipeline."""
+    """What writes marks to `runs`: the whole pipeline (`run`), its six steps, and commands."""
 
     RUN = "run"
     INVENTORY = "inventory"

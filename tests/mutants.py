@@ -30,10 +30,10 @@ JOINS, DECODING = "joins/test_joins.py", ("decoding/test_images.py", "decoding/t
 SEEN, ORIGIN = "features/test_what_is_seen.py", "features/test_origin.py"
 MORE_TESTS = {
     "clusters/components": ("clusters/test_paths.py",),
-    "clusters/geometry": ("clusters/test_verification.py",), "clusters/keypoints": ("clusters/test_geometry.py",),
-    "clusters/laying": ("clusters/test_content.py",), "clusters/linkage": ("clusters/test_grouping.py",),
-    "clusters/probability": ("clusters/test_verification.py",),
-    "clusters/verification": ("../stages/cluster/test_evidence_task.py",),
+    "comparing/geometry": ("comparing/test_verification.py",), "comparing/keypoints": ("comparing/test_geometry.py",),
+    "comparing/laying": ("comparing/test_content.py",), "clusters/linkage": ("clusters/test_grouping.py",),
+    "comparing/probability": ("comparing/test_verification.py",),
+    "comparing/verification": ("../stages/cluster/test_evidence_task.py",),
     "decoding/colours": (SEEN,), "decoding/digests": ("decoding/test_films.py",),
     "decoding/jpeg_structure": ("decoding/test_damage.py",), "decoding/opened": ("decoding/test_frames.py", *DECODING),
     "decoding/channels": ("decoding/test_tiff_samples.py", "decoding/test_png_samples.py"),

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dedup_spark"
 RECORD = Path(__file__).with_name("results_recorded.json")
 RECORD_AGAIN = ".venv/bin/python tests/test_results.py"
 
-DECIDING = ("kernels/vectors.py", "kernels/clusters/*.py", "kernels/joins/*.py", "stages/*.py", "stages/index/*.py",
-            "stages/match/*.py", "stages/cluster/*.py")  # fmt: skip
+DECIDING = ("kernels/vectors.py", "kernels/clusters/*.py", "kernels/comparing/*.py", "kernels/joins/*.py",
+            "stages/*.py", "stages/index/*.py", "stages/match/*.py", "stages/cluster/*.py")  # fmt: skip
 """What decides which pairs, clusters and keepers there are, and what may be removed.
 
 What features are made of has a version of its own (kernels/features/signature.py).
@@ -60,7 +60,7 @@ def what_to_do(recorded: dict[str, object], now: dict[str, object]) -> str:
     if recorded["results_version"] == now["results_version"]:
         return (
             f"{changed} changed: if the same inputs could now give other pairs, clusters or keepers, raise "
-            f"RESULTS_VERSION in dedup_spark/results.py, if not, leave it; then record it: {RECORD_AGAIN}"
+            f"RESULTS_VERSION in dedup_spark/results_version.py, if not, leave it; then record it: {RECORD_AGAIN}"
         )
     return f"RESULTS_VERSION is {now['results_version']} now and {changed} changed: record it: {RECORD_AGAIN}"
 

@@ -4,7 +4,8 @@ Exit codes: 0 done, 1 a step failed (the last line is the command that continues
 settings or surroundings, 130 ended by Ctrl-C, 143 ended by SIGTERM. With `--result NAME` the code is also in a file,
 for those who do not see it.
 
-A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `answers.py`.
+A new command is a function in `dedup_spark/api/`, its options in `arguments.py`, and its answer in `ANSWERS` of
+`answers.py`, or of `questions.py`, `lookups.py` or `machine.py`, if it is among their commands in `arguments.py`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _result_of(options: argparse.Namespace) -> Callable[[int], None] | None:
     """What writes the file of --result, loaded now: where a signal comes, nothing can be imported any more."""
     if not options.result:
         return None
-    return functools.partial(importlib.import_module("dedup_spark.cli.results").leave_result, options)
+    return functools.partial(importlib.import_module("dedup_spark.cli.result_file").leave_result, options)
 
 
 def _answer(options: argparse.Namespace, arguments: list[str], leave: Callable[[int], None] | None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from dedup_spark import console
-from dedup_spark.near import did_you_mean
+from dedup_spark.did_you_mean import did_you_mean
 
 _WHOLE, _NUMBER = "a whole number", "a number"
 _IN_WORDS: tuple[tuple[str, str], ...] = (

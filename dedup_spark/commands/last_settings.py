@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.clusters.probability import cut_for
+from dedup_spark.kernels.comparing.probability import cut_for
 from dedup_spark.store.sql_tables import SqlTables, first_row
 
 Settings = dict[str, dict[str, Any]]

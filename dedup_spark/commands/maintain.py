@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.commands.text_table import format_table
 from dedup_spark.errors import ConfigError
-from dedup_spark.metrics import readable_bytes
+from dedup_spark.step_figures import readable_bytes
 from dedup_spark.store import delta_sql
 from dedup_spark.store.compaction import compact, files_of
 from dedup_spark.store.delta_log import KEEP_DAYS

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dedup_spark.config import ClusterSettings, MatchSettings
-from dedup_spark.metrics import MAIN_COUNT, in_words
 from dedup_spark.stages.command_lines import command_line
+from dedup_spark.step_figures import MAIN_COUNT, in_words
 from dedup_spark.store.lease import Holder
 from dedup_spark.store.sql_tables import SqlTables, first_row
 from dedup_spark.vocabulary import Metric, RunStatus, StepName

@@ -14,10 +14,10 @@ Where is what, and where does something new go:
   `exact.py` (matrix products), `sketch.py` (Hamming distance of sign sketches, which `sketches.py` makes and sizes),
   `routed.py` (sketches in near cells), `faiss_ivf.py` (FAISS's own search); `hashes.py` compares pHashes; `recall.py`
   estimates what an engine missed. A new engine is a file here that yields candidates, its name in
-  `vocabulary.Engine`, and a choice in stages/match/.
-- `clusters/`: from pairs to groups and keepers: `geometry.py` (aligns two thumbnails),
-  `verification.py` (a query image against its candidates, with supporting images), `probability.py`
-  (how likely a pair is a copy), `components.py`, `grouping.py` and `linkage.py` (components, cut into groups),
-  `keeping.py` (which member stays).
+  `vocabulary.Engine`, a branch of `propose` in stages/match/task.py and what it costs in stages/match/engine_choice.py.
+- `comparing/`: are two images copies, and what is one to the other? `weighing.py` (`weigh`, which looks at thumbnails),
+  `probability.py` (before and after that), `relations.py`; the package's docstring names the others.
+- `clusters/`: from pairs to groups and keepers: `components.py`, `grouping.py` and `linkage.py` (components, cut into
+  groups), `keeping.py` (which member stays).
 - `edits.py`: edited copies of a picture, to measure what is found.
 """

@@ -11,7 +11,7 @@ from datetime import datetime
 import numpy as np
 
 from dedup_spark.kernels.arrays import Float16
-from dedup_spark.kernels.clusters.probability import DENSITY_RANK
+from dedup_spark.kernels.comparing.probability import DENSITY_RANK
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.kernels.features.hashing import content_hash
 from dedup_spark.kernels.features.signature import Signature

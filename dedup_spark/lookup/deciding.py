@@ -1,6 +1,6 @@
 """Whether candidates are copies, by the prior, the thumbnails and the bounds that the step cluster has for pairs.
 
-What is a Column there is arrays here; the kernels are the same: `kernels/clusters/probability.py`, `weighing.py` and
+What is a Column there is arrays here; the kernels are the same: `kernels/comparing/probability.py`, `weighing.py` and
 `relations.py`. What cannot be known of one image alone is left out: whether a chain of pairs would be cut.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from dedup_spark.config import Config
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64
-from dedup_spark.kernels.clusters import layout, probability, relations
-from dedup_spark.kernels.clusters.probability import Prior
+from dedup_spark.kernels.comparing import layout, probability, relations
+from dedup_spark.kernels.comparing.probability import Prior
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.lookup.weighing import Query, Stored, Weighing, weigh_pairs
 from dedup_spark.vocabulary import DecidedBy, Guard

@@ -10,8 +10,8 @@ from cachetools import LRUCache
 
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64
-from dedup_spark.kernels.clusters.query_images import content_key
-from dedup_spark.kernels.clusters.weighing import Thumbnail
+from dedup_spark.kernels.comparing.query_images import content_key
+from dedup_spark.kernels.comparing.weighing import Thumbnail
 from dedup_spark.kernels.features.hashing import hamming_bits
 from dedup_spark.kernels.vectors import cosines, to_float32
 from dedup_spark.lookup.added import Added, Entry

@@ -13,7 +13,7 @@ import numpy as np
 
 from dedup_spark.config import MatchSettings
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8
-from dedup_spark.kernels.clusters.probability import DENSE_SIMILARITY, DENSITY_RANK
+from dedup_spark.kernels.comparing.probability import DENSE_SIMILARITY, DENSITY_RANK
 from dedup_spark.kernels.joins.sketch import near_in_first_bits
 from dedup_spark.lookup.run_file import NO_RANK, RANKS
 

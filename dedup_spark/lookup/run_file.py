@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt64
-from dedup_spark.kernels.clusters.probability import DENSITY_RANK
-from dedup_spark.kernels.clusters.query_images import content_keys
+from dedup_spark.kernels.comparing.probability import DENSITY_RANK
+from dedup_spark.kernels.comparing.query_images import content_keys
 from dedup_spark.lookup import run_pairs
 from dedup_spark.lookup.data_files import bytes_of, is_whole
 from dedup_spark.lookup.finished import FinishedRun

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64
-from dedup_spark.kernels.clusters.query_images import MAX_CANDIDATES, NEIGHBOUR_SIMILARITY, NEIGHBOURS, is_query
+from dedup_spark.kernels.comparing.query_images import MAX_CANDIDATES, NEIGHBOUR_SIMILARITY, NEIGHBOURS, is_query
 from dedup_spark.vocabulary import ComparedFor
 
 READ = ("image_id_a", "image_id_b", "similarity", "n_inliers")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dedup_spark.kernels.arrays import Bools, Float16, Float32, Int64, UInt8
-from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.comparing import probability
 from dedup_spark.kernels.features.hashing import digest_of, hamming_bits
 from dedup_spark.kernels.joins.sketches import SketchFilter, choose_filter, negatives_of
 from dedup_spark.kernels.vectors import to_float32

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dedup_spark.kernels.arrays import Bools, Float64, Int64
-from dedup_spark.kernels.clusters import colours, probability
-from dedup_spark.kernels.clusters.query_images import (
+from dedup_spark.kernels.comparing import colours, probability
+from dedup_spark.kernels.comparing.query_images import (
     MAX_CANDIDATES,
     NEIGHBOUR_SIMILARITY,
     NEIGHBOURS,
     content_key,
     is_query,
 )
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, weigh
+from dedup_spark.kernels.comparing.weighing import Scores, Thumbnail, Weighed, weigh
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.lookup.run_pairs import Beside
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pyspark.sql import SparkSession
 
 from dedup_spark import console
-from dedup_spark.metrics import clock
+from dedup_spark.step_figures import clock
 
 log = logging.getLogger(__name__)
 

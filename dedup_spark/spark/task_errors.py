@@ -1,6 +1,7 @@
 """What fails in a task, told on the driver in one sentence: Spark hands over traces of Python and Java in one text.
 
-The only translator. `Run.step` has it around every step, and `dedup_spark.api` around what commands do besides.
+Nothing else reads the error of a task; `java_errors.py` reads those of the JVM, `cli/failures.py` says all others.
+`Run.step` has this around every step, and `dedup_spark.api` around what commands do besides.
 """
 
 from __future__ import annotations
@@ -46,12 +47,18 @@ def told_in_a_sentence() -> Iterator[None]:
 
 def error_of_task(e: Exception) -> DedupError | None:
     """The error of ours that a task raised, as it was raised there; None where it was another one."""
-    kinds = {kind.__name__: kind for kind in DedupError.__subclasses__()}
+    kinds = {kind.__name__: kind for kind in _kinds_of(DedupError)}
     for part in _OF_JAVA.split(str(e)):
         if found := _OURS.findall(part):
             name, message = found[-1]  # of a chain the last was raised
             return kinds.get(name, DedupError)(_on_one_line(message))
     return None
+
+
+def _kinds_of(error: type[DedupError]) -> Iterator[type[DedupError]]:
+    for kind in error.__subclasses__():
+        yield kind
+        yield from _kinds_of(kind)
 
 
 def foreign_error_of_task(e: Exception) -> TaskError | None:

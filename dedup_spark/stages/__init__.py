@@ -1,4 +1,4 @@
-"""The steps, one package each.
+"""The steps, one package each, in this order: `inventory`, `extract`, `index`, `match`, `cluster`, `report`.
 
 `embed`, which makes the vectors anew, is no step of a run; `reading` is what extract and embed share; the modules
 beside the packages are shared by several steps.

@@ -10,7 +10,7 @@ import logging
 
 from dedup_spark.config import Config, changed_settings
 from dedup_spark.errors import UncalibratedError
-from dedup_spark.kernels.clusters.probability import prior_of
+from dedup_spark.kernels.comparing.probability import prior_of
 from dedup_spark.models.registry import computes
 from dedup_spark.stages.command_lines import command_line
 from dedup_spark.store.runs import Run

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from dedup_spark.did_you_mean import did_you_mean
 from dedup_spark.errors import ConfigError, DedupError
-from dedup_spark.near import did_you_mean
 
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 _NO_COLUMN = re.compile(

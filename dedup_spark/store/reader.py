@@ -16,8 +16,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.fs as fs
 
+from dedup_spark.did_you_mean import did_you_mean
 from dedup_spark.errors import ConfigError, TableError
-from dedup_spark.near import did_you_mean
 from dedup_spark.store import dbfs
 from dedup_spark.store.schema import ALL, Table
 from dedup_spark.store.table_format import read_format

@@ -22,12 +22,12 @@ from pyspark.sql import functions as F
 import dedup_spark
 from dedup_spark.config import Config
 from dedup_spark.errors import DedupError, TaskError
-from dedup_spark.metrics import in_words
 from dedup_spark.redaction import without_secrets
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.task_errors import told_in_a_sentence
 from dedup_spark.spark.work import Work
+from dedup_spark.step_figures import in_words
 from dedup_spark.store.schema import RUNS, Table
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import RunStatus, StepName

@@ -94,7 +94,7 @@ _PHASH_BITS_OF_DOUBT = 4
 _CONTESTED = 0.05
 """Share of the common content. A smaller share is a block or two, which a watermark or a caption may cause."""
 _FEW_INLIERS = 12
-"""Twice the least that an alignment needs (kernels/clusters/geometry.py)."""
+"""Twice the least that an alignment needs (kernels/comparing/geometry.py)."""
 
 DUPLICATES = View(
     "duplicates",

@@ -15,7 +15,7 @@ from dedup_spark.commands.calibrate.step import PULL_OF_UNKNOWN, UNKNOWN
 from dedup_spark.commands.labelled_images import spellings
 from dedup_spark.commands.labels import Known, Labels, UsablePairs, read_labels, usable_pairs
 from dedup_spark.errors import ConfigError
-from dedup_spark.kernels.clusters.probability import prior
+from dedup_spark.kernels.comparing.probability import prior
 
 BIG = 2**63 - 1
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dedup_spark.kernels import faiss_index, vectors
-from dedup_spark.kernels.clusters import components, geometry, grouping, keeping, linkage, probability
+from dedup_spark.kernels.clusters import components, grouping, keeping, linkage
+from dedup_spark.kernels.comparing import geometry, probability
 from dedup_spark.kernels.features import hashing, quality
 from dedup_spark.kernels.joins import base, hashes, recall, sketch, sketches
 

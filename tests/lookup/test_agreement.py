@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dedup_spark import read_table
-from dedup_spark.kernels.clusters.probability import cut_for
+from dedup_spark.kernels.comparing.probability import cut_for
 from dedup_spark.lookup.answers import Found
 from dedup_spark.lookup.lookup import Lookup
 from dedup_spark.sources.addresses import to_path

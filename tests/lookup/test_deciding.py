@@ -9,7 +9,7 @@ import pytest
 
 from dedup_spark.config import Config
 from dedup_spark.kernels.arrays import Int64
-from dedup_spark.kernels.clusters.probability import Prior
+from dedup_spark.kernels.comparing.probability import Prior
 from dedup_spark.lookup import deciding, proposing, run_pairs, snapshot
 from dedup_spark.lookup.deciding import MOST_DECIDED, Judge, agreeing_frames
 from dedup_spark.lookup.proposing import Candidates

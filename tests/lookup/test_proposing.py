@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels.clusters.probability import DENSITY_RANK
+from dedup_spark.kernels.comparing.probability import DENSITY_RANK
 from dedup_spark.lookup.added import ranks_of
 from dedup_spark.lookup.proposing import Compared, candidates_of, near_phashes
 

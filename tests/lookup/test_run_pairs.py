@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from dedup_spark.kernels.clusters.query_images import MAX_CANDIDATES, NEIGHBOURS, is_query
+from dedup_spark.kernels.comparing.query_images import MAX_CANDIDATES, NEIGHBOURS, is_query
 from dedup_spark.lookup import run_pairs
 from dedup_spark.lookup.run_pairs import Beside, beside_columns, numbers
 

@@ -15,8 +15,8 @@ from photos import Grey, cropped, framed, photo, reencoded, rotated, with_sticke
 from stages.cluster.test_evidence_task import SCHEMA
 
 from dedup_spark.kernels.arrays import Int64
-from dedup_spark.kernels.clusters.query_images import NEIGHBOURS, content_key, is_query
-from dedup_spark.kernels.clusters.weighing import Thumbnail
+from dedup_spark.kernels.comparing.query_images import NEIGHBOURS, content_key, is_query
+from dedup_spark.kernels.comparing.weighing import Thumbnail
 from dedup_spark.lookup import weighing
 from dedup_spark.lookup.proposing import Candidates
 from dedup_spark.lookup.run_pairs import Beside, beside_columns, numbers

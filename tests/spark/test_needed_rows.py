@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.commands.calibrate.step import lake_and_copies
-from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.comparing import probability
 from dedup_spark.spark import needed_rows
 from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.stages.cluster import evidence

@@ -17,7 +17,7 @@ import dedup_spark
 from dedup_spark.config import Config, load_config
 from dedup_spark.errors import DedupError, GuardError
 from dedup_spark.pipeline import STEPS, Step, run_step
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.store import runs
 from dedup_spark.store.runs import WHOLE_RUN, Run, new_run_id, unfinished_run_id
 from dedup_spark.store.schema import FEATURES, IMAGES, RUNS, Table

@@ -20,7 +20,7 @@ from tiny_lake import build_tiny_lake
 
 from dedup_spark.commands.calibrate.settings_file import EDITS
 from dedup_spark.config import Config, load_config
-from dedup_spark.kernels.clusters.probability import cut_for
+from dedup_spark.kernels.comparing.probability import cut_for
 from dedup_spark.stages.cluster import step as cluster
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import ALL, Table

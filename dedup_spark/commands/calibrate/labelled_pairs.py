@@ -25,7 +25,7 @@ from dedup_spark.commands.labels import LabelCounts, Labels, UsablePairs, usable
 from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels.arrays import Float64
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
+from dedup_spark.kernels.comparing.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.models.registry import computes
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings, with_prior

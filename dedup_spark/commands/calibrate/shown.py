@@ -12,8 +12,8 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from dedup_spark.kernels.clusters import probability
 from dedup_spark.kernels.clusters.components import label_components
+from dedup_spark.kernels.comparing import probability
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of
 from dedup_spark.store.schema import CLUSTERS, DENSITIES, PAIRS

@@ -35,7 +35,7 @@ from dedup_spark.config import CalibrateSettings, Config
 from dedup_spark.errors import ConfigError, TableError
 from dedup_spark.kernels import edits
 from dedup_spark.kernels.arrays import Float16, Int64
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
+from dedup_spark.kernels.comparing.probability import MIN_GROUP_PROBABILITY, Prior, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.models.registry import computes
 from dedup_spark.sources import addresses

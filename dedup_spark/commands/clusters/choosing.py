@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from dedup_spark.did_you_mean import did_you_mean
 from dedup_spark.errors import ConfigError
-from dedup_spark.near import did_you_mean
 from dedup_spark.vocabulary import Edit, Relation, RemovalTier
 
 SORTS: Mapping[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, keypoints_of, weigh
+from dedup_spark.kernels.comparing.weighing import Scores, Thumbnail, keypoints_of, weigh
 from dedup_spark.kernels.joins.base import Block, Candidates
 from dedup_spark.kernels.joins.exact import exact_join
 from dedup_spark.kernels.joins.sketch import near_in_first_bits, sketch_block

@@ -20,7 +20,7 @@ from dedup_spark.commands.plan.estimates import NearImages, SampleCounts
 from dedup_spark.config import Config, MatchSettings
 from dedup_spark.kernels import vectors
 from dedup_spark.kernels.arrays import Bools, Float16, Float64, Int64
-from dedup_spark.kernels.clusters import probability
+from dedup_spark.kernels.comparing import probability
 from dedup_spark.stages.match.floors import NEIGHBOURS_KEPT, lowest_floor, sketch_floor
 
 _PAIRS_OF_PLACES = 0.64

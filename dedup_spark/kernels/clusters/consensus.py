@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
-from dedup_spark.kernels.clusters import bars, layout
+from dedup_spark.kernels.comparing import bars, layout
 from dedup_spark.kernels.features import borders
 
 SIDE = 16

@@ -2,7 +2,7 @@
 
 Of a JPEG file the quantised coefficients are exact, whoever decodes it: those of its blocks, divided by the steps of
 its table, are whole numbers. Of a lossless file they are taken as they would be with steps of 1. Two files of one size
-have the same blocks in their samples; kernels/clusters/descent.py compares them.
+have the same blocks in their samples; kernels/comparing/descent.py compares them.
 """
 
 from __future__ import annotations

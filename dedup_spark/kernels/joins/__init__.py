@@ -1,1 +1,1 @@
-"""The engines: all pairs of vectors or hashes within a threshold, and the estimate of what they miss."""
+"""The engines, which find all pairs of vectors within a threshold; near hashes; and the estimate of what is missed."""

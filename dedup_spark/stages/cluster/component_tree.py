@@ -18,8 +18,8 @@ from dedup_spark.kernels.arrays import Bools, Float64, Int64
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import component_tree
 from dedup_spark.kernels.clusters.linkage import cut_tree, height_of
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY
 from dedup_spark.kernels.clusters.trees import refine
+from dedup_spark.kernels.comparing.probability import MIN_GROUP_PROBABILITY
 from dedup_spark.stages.cluster.cut import CutSettings, likeness_of, pairs_inside
 from dedup_spark.store.schema import FEATURES
 from dedup_spark.store.sql_tables import Given, SqlTables

@@ -2,7 +2,7 @@
 
 Of each group the distinct pictures are described by their thumbnails, 7 KB each, and compared with the median of those
 in the same frame (kernels/clusters/consensus.py): work grows with the number of members, not of their pairs. Files of
-one size are compared with at most 32 others by samples of their blocks, 1 KB each (kernels/clusters/descent.py).
+one size are compared with at most 32 others by samples of their blocks, 1 KB each (kernels/comparing/descent.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Float64, UInt8
-from dedup_spark.kernels.clusters import bars, consensus, descent, layout
+from dedup_spark.kernels.clusters import consensus
+from dedup_spark.kernels.comparing import bars, descent, layout
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.spark.needed_rows import only_needed
 

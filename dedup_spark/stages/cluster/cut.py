@@ -20,7 +20,7 @@ from dedup_spark.kernels.arrays import Float64, Int64
 from dedup_spark.kernels.clusters import linkage
 from dedup_spark.kernels.clusters.grouping import group_component
 from dedup_spark.kernels.clusters.pieces import rows_of_pieces
-from dedup_spark.kernels.clusters.probability import MIN_GROUP_PROBABILITY, prior_of
+from dedup_spark.kernels.comparing.probability import MIN_GROUP_PROBABILITY, prior_of
 from dedup_spark.kernels.vectors import from_bytes
 from dedup_spark.spark.arrow_groups import whole_groups
 from dedup_spark.vocabulary import DistanceUnit

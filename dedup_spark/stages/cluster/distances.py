@@ -16,7 +16,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import Config
-from dedup_spark.kernels.clusters.probability import Prior
+from dedup_spark.kernels.comparing.probability import Prior
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import EvidenceSettings, evidence_of, evidence_settings
 from dedup_spark.stages.cluster.keepers import MEASURED, Bounds, likely_alike, likeness_without_pair, measure_likeness

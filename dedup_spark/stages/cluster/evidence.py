@@ -1,6 +1,6 @@
 """Evidence: how likely each pair is a copy, by its scores, and where these are in doubt by its thumbnails.
 
-Part of the step cluster. Scores give a prior (kernels/clusters/probability.py). The pairs in doubt are gathered into
+Part of the step cluster. Scores give a prior (kernels/comparing/probability.py). The pairs in doubt are gathered into
 query images with their candidates, and tasks that get each thumbnail once per part compare them by spatial
 verification. What costs most, to find the keypoints of a thumbnail, is done once for each image before that. No object
 of the lake is read again. Pairs that `cluster.max_verified_pairs` leaves out keep their prior and are marked undecided.
@@ -16,8 +16,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
-from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.query_images import (
+from dedup_spark.kernels.comparing import probability
+from dedup_spark.kernels.comparing.query_images import (
     KEY_DIGITS,
     MAX_CANDIDATES,
     NEIGHBOUR_SIMILARITY,

@@ -1,4 +1,6 @@
-"""Spatial verification of pairs: tasks find the keypoints of thumbnails, others compare query images with candidates.
+"""Pairs in doubt are weighed: tasks find the keypoints of thumbnails, others compare query images with candidates.
+
+The comparison itself is `weigh` in kernels/comparing/weighing.py.
 
 Runs on executors. Part of the step cluster.
 """
@@ -16,8 +18,8 @@ from cachetools import LRUCache
 from dedup_spark.columns import Columns
 from dedup_spark.errors import TableError
 from dedup_spark.kernels.arrays import Int64
-from dedup_spark.kernels.clusters import colours, keypoints
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed, keypoints_of, weigh
+from dedup_spark.kernels.comparing import colours, keypoints
+from dedup_spark.kernels.comparing.weighing import Scores, Thumbnail, Weighed, keypoints_of, weigh
 
 VERIFIED = Columns(
     "image_id_a bigint, image_id_b bigint, n_inliers int, agreement float, contested float, covered_a float, "

@@ -1,5 +1,5 @@
 """Which member to keep: cluster.keeper_order over images and features, protected and reference images first, what lies
-in a recycle bin or on the web last.
+in a recycle bin or on the web last. The criteria themselves are in `dedup_spark/keeper_criteria.py`.
 
 Part of the step cluster.
 """
@@ -14,8 +14,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings
-from dedup_spark.criteria import OF_FILE, OF_GROUP
 from dedup_spark.errors import ConfigError
+from dedup_spark.keeper_criteria import OF_FILE, OF_GROUP
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import ADDRESS_COLUMNS
 from dedup_spark.stages.cluster.consensus import with_consensus, without_consensus

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from dedup_spark.criteria import WORDS
+from dedup_spark.keeper_criteria import WORDS
 from dedup_spark.stages.cluster.keeper_order import split_item
 
 _PROTECTED = "it is protected, and {other} is not"

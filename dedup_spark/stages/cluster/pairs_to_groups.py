@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
-from dedup_spark.kernels.clusters.probability import Prior, prior_of
+from dedup_spark.kernels.comparing.probability import Prior, prior_of
 from dedup_spark.spark.needed_rows import only_needed
 from dedup_spark.stages.cluster.components import bounded_components
 from dedup_spark.stages.cluster.cut import cut_by_evidence, cut_by_likeness, cut_settings, require_linkage

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 import dedup_spark
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.stages.cluster.removal import freed_bytes, what_links_free, why_it_stays
 from dedup_spark.vocabulary import ColourChange, DecidedBy, DistanceUnit, Relation
 

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, UInt8
-from dedup_spark.kernels.clusters import layout, relations
+from dedup_spark.kernels.comparing import layout, relations
 from dedup_spark.spark.needed_rows import only_needed
 
 EVIDENCE_USED = ("covered_a", "covered_b", "changed", "two_sided", "colour_change", "n_inliers")

@@ -23,7 +23,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from dedup_spark.kernels.clusters import relations
+from dedup_spark.kernels.comparing import relations
 from dedup_spark.stages.cluster.distances import Distances
 from dedup_spark.store.tables import Tables
 from dedup_spark.vocabulary import ComparedFor

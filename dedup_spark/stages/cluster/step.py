@@ -2,7 +2,7 @@
 
 Reads: images, features, pairs, densities, clusters
 Writes: clusters, cluster_history, components, guarded, evidence
-Kernels: clusters, features, vectors
+Kernels: clusters, comparing, features, vectors
 Scale: four shuffles of the rows of `pairs`, and a few of those inside components; two scans of the thumbnails of all
 images, and one that leaves those of images in components beside; thumbnails (10 KB) with their keypoints (60 KB) of the
 pairs in doubt once per part of 1,000 pairs, in a crowd of strangers nearly once per pair; thumbnails once more of each

@@ -2,7 +2,7 @@
 
 Reads: images, features
 Writes: features
-Kernels: clusters, decoding, features, given_vectors
+Kernels: comparing, decoding, features, given_vectors
 Scale: it reads the bytes of the lake once, over the network; one decode per content of a task and one forward pass per
 distinct model input that a worker meets; it writes about 12 KB per row.
 

@@ -25,11 +25,11 @@ from pyspark.sql import functions as F
 
 from dedup_spark.columns import Columns
 from dedup_spark.config import MatchSettings
-from dedup_spark.kernels.clusters.probability import DENSE_SIMILARITY, DENSITY_RANK
+from dedup_spark.kernels.comparing.probability import DENSE_SIMILARITY, DENSITY_RANK
 from dedup_spark.kernels.faiss_index import DEFAULT
 from dedup_spark.kernels.joins.base import Block
 from dedup_spark.kernels.vectors import Quantiser, from_bytes, to_float32
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.spark.executors import folder_of_attempt
 from dedup_spark.store import shards
 from dedup_spark.store.shards import CellsFile

@@ -2,7 +2,7 @@
 
 Reads: features, centroids, shards, densities, pairs
 Writes: pairs, densities, quality
-Kernels: joins, vectors, faiss_index, clusters
+Kernels: joins, vectors, faiss_index, comparing
 Scale: all images new: every two shards are joined once, n^2 / 2 comparisons of 1 to 3 ns by sketches, fewer when
 routed; m new images: m x n. Memory of a task: two shards, or 100 MB of hashes. Shuffled: 20 bytes per pair and side;
 490 bytes of hashes per image (250 up to 200,000 images).

@@ -127,7 +127,10 @@ def _shards_of(
 
 
 def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCounts) -> Candidates:
-    """Rows that an engine other than exact_gpu proposes; with `b` None: pairs within `a`. `counts`: of faiss_ivf."""
+    """Rows that an engine other than exact_gpu proposes; with `b` None: pairs within `a`. `counts`: of faiss_ivf.
+
+    Raises ValueError for an engine that has no branch here.
+    """
     a_block, b_block = a.block, b.block if b else None
     if settings.engine == "exact":
         return exact_join(a_block, b_block, settings.lowest)
@@ -138,6 +141,8 @@ def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCou
     b_sketched = _sketched(b, settings.sketch_filter, settings.seed) if b else None
     if settings.engine == "sketch":
         return sketch_join(a_sketched, b_sketched, settings.sketch_filter)
+    if settings.engine != "routed":
+        raise ValueError(f"engine {settings.engine!r} proposes nothing here")
     a_routed = Routed(a_block, a_sketched, a.home_cosines)
     b_routed = Routed(b.block, b_sketched, b.home_cosines) if b and b_sketched else None
     return routed_join(a_routed, b_routed, a.centroids, settings.margin, settings.sketch_filter)

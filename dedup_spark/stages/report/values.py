@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dedup_spark.metrics import readable_bytes as readable_bytes
+from dedup_spark.step_figures import readable_bytes as readable_bytes
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dedup_spark.commands.calibrate.settings_file import fitted_settings
 from dedup_spark.commands.labels import Known, Labels
 from dedup_spark.config import load_config
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.clusters.probability import prior
+from dedup_spark.kernels.comparing.probability import prior
 from dedup_spark.sources import addresses
 from dedup_spark.stages.calibration import lacks_calibration
 from dedup_spark.store.duck import DuckTables

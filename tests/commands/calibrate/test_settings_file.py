@@ -12,7 +12,7 @@ from dedup_spark.commands.calibrate.settings_file import describe_operating_poin
 from dedup_spark.commands.calibrate.step import Calibrated
 from dedup_spark.config import load_config
 from dedup_spark.errors import GuardError
-from dedup_spark.kernels.clusters.probability import PRIORS, Prior
+from dedup_spark.kernels.comparing.probability import PRIORS, Prior
 
 OVERRIDES = [
     "extract.embedding=resnet50", 'extract.weights=s3://b/my "best" weights.pth', "inventory.source=tar",

@@ -23,7 +23,7 @@ from dedup_spark.commands.calibrate.settings_file import overlay
 from dedup_spark.config import CalibrateSettings, ExtractSettings, load_config
 from dedup_spark.errors import ConfigError, GuardError, TableError
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters.probability import PRIORS, Prior, prior, prior_of
+from dedup_spark.kernels.comparing.probability import PRIORS, Prior, prior, prior_of
 from dedup_spark.sources.binary_file import BinaryFileSource
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.stages.cluster.evidence import evidence_settings, joined_pairs

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters import bars, consensus, layout
+from dedup_spark.kernels.clusters import consensus
+from dedup_spark.kernels.comparing import bars, layout
 from dedup_spark.kernels.features.borders import inside_borders
 
 Photo = Image.Image

@@ -17,8 +17,8 @@ from pyspark.sql import SparkSession
 from table_contents import rows
 
 from dedup_spark.config import load_config
-from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.query_images import content_key, is_query
+from dedup_spark.kernels.comparing import probability
+from dedup_spark.kernels.comparing.query_images import content_key, is_query
 from dedup_spark.spark.local_relation import local_relation
 from dedup_spark.spark.work import Work
 from dedup_spark.stages.cluster import evidence as pair_evidence

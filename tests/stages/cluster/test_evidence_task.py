@@ -11,7 +11,7 @@ import pytest
 from photos import Grey, cropped, framed, page, photo, reencoded, rotated
 
 from dedup_spark.errors import TableError
-from dedup_spark.kernels.clusters import weighing
+from dedup_spark.kernels.comparing import weighing
 from dedup_spark.stages.cluster.evidence_task import DESCRIBED, VERIFIED, describe_batches, verify_batches
 
 SCORES = pa.list_(pa.struct({"prior": pa.float64(), "hamming_bits": pa.int32(), "is_sure": pa.bool_()}))

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from dedup_spark.config import ClusterSettings, Config
-from dedup_spark.criteria import CRITERIA
+from dedup_spark.keeper_criteria import CRITERIA
 from dedup_spark.stages.cluster.keeper_order import rank_members
 from dedup_spark.stages.cluster.keeper_reason import with_why_kept, words_of
 

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from table_contents import rows
 
 from dedup_spark.kernels.features.signature import OLDEST_DECIDING
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.stages.cluster import keepers
 from dedup_spark.store.schema import PAIRS, Table
 from dedup_spark.store.tables import Tables

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from dedup_spark.config import IndexSettings, MatchSettings
 from dedup_spark.kernels.faiss_index import DEFAULT
-from dedup_spark.results import RESULTS_VERSION
+from dedup_spark.results_version import RESULTS_VERSION
 from dedup_spark.stages.match import increment
 from dedup_spark.stages.match import task as match_tasks
 from dedup_spark.stages.match.comparisons import n_query_files

@@ -6,8 +6,8 @@ are compared in cells, 64 by 64 whatever their shape. The mean over 3 by 3 cells
 by resizing only where levels change steeply; there as much is allowed as a shift by a quarter of a cell makes.
 
 Fitted on 40 photos and 18 drawn pages, slides and drawings with 39 re-encoded or resized copies and 41 edited copies
-each; tested on 60 and 30 others (tests/kernels/clusters/test_layout.py has some of each kind). What is smaller than two
-cells, a fiftieth of the picture, or fainter than a hundredth of the range of levels is not seen.
+each; tested on 60 and 30 others (tests/kernels/comparing/test_layout.py has some of each kind). What is smaller than
+two cells, a fiftieth of the picture, or fainter than a hundredth of the range of levels is not seen.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64
-from dedup_spark.kernels.clusters import geometry
-from dedup_spark.kernels.clusters.geometry import Described
+from dedup_spark.kernels.comparing import geometry
+from dedup_spark.kernels.comparing.geometry import Described
 
 MIN_SUPPORTING = 2
 _ENOUGH_SUPPORTING = 5

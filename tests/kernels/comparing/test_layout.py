@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters import layout
-from dedup_spark.kernels.clusters.layout import Differences
+from dedup_spark.kernels.comparing import layout
+from dedup_spark.kernels.comparing.layout import Differences
 from dedup_spark.kernels.features.signature import PartsSettings, SignatureSettings, parts_of_image
 
 Photo = Image.Image

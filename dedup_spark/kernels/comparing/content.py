@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, UInt8, expect
-from dedup_spark.kernels.clusters import colours
-from dedup_spark.kernels.clusters.laying import Laid, Levels, lay, levels_of, whole_to_whole
+from dedup_spark.kernels.comparing import colours
+from dedup_spark.kernels.comparing.laying import Laid, Levels, lay, levels_of, whole_to_whole
 
 WINDOW_PX, STRIDE_PX = 16, 8
 MIN_WINDOWS = 6

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters import bars, layout
+from dedup_spark.kernels.comparing import bars, layout
 
 Photo = Image.Image
 NAMES = ("coffee.png", "chelsea.png", "rocket.jpg", "astronaut.png")

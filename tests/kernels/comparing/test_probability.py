@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from dedup_spark.kernels.clusters import probability
-from dedup_spark.kernels.clusters.verification import Verification
+from dedup_spark.kernels.comparing import probability
+from dedup_spark.kernels.comparing.verification import Verification
 
 NAMES = tuple(f.name for f in fields(Verification) if f.name != "matrix")
 USUAL = dict(zip(NAMES, (50, 0.9, 0, np.nan, 1, 5, 1, 0), strict=True))

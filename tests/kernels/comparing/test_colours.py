@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dedup_spark.commands.demo_lake import load_sample_photo
-from dedup_spark.kernels.clusters import colours
+from dedup_spark.kernels.comparing import colours
 
 WHOLE = np.array([[1.0, 0, 0], [0, 1, 0]])
 

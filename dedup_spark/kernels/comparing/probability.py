@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float64, expect
-from dedup_spark.kernels.clusters.verification import MIN_SUPPORTING, Verification
+from dedup_spark.kernels.comparing.verification import MIN_SUPPORTING, Verification
 
 VERSION = "2026-11-28"
 """Names the numbers of this file in the tables; raise it with them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dedup_spark.cli.arguments import STEPS
-from dedup_spark.metrics import MAIN_COUNT, in_words
+from dedup_spark.step_figures import MAIN_COUNT, in_words
 
 WORK = {"stages": 3, "tasks": 96, "task_seconds": 312.44, "read_bytes": 21_400_000, "written_bytes": 0,
         "shuffled_bytes": 3_000_000_000, "spilled_bytes": 12, "skew": 2.14}  # fmt: skip

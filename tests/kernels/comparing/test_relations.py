@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dedup_spark.kernels.clusters import relations
-from dedup_spark.kernels.clusters.layout import Differences
-from dedup_spark.kernels.clusters.relations import Evidence, Shapes
+from dedup_spark.kernels.comparing import relations
+from dedup_spark.kernels.comparing.layout import Differences
+from dedup_spark.kernels.comparing.relations import Evidence, Shapes
 
 PLAIN: dict[str, Any] = {
     "size_a": (800, 600), "size_b": (400, 300), "frames": (1, 1), "agree": False,

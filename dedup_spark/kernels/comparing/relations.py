@@ -15,7 +15,7 @@ from datetime import datetime
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Int64, expect
-from dedup_spark.kernels.clusters.layout import Differences
+from dedup_spark.kernels.comparing.layout import Differences
 from dedup_spark.vocabulary import ColourChange, Edit, Relation
 
 _CROPPED, _CONTAINED = 0.97, 0.5

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from photos import Grey, photo
 
-from dedup_spark.kernels.clusters import keypoints
-from dedup_spark.kernels.clusters.keypoints import Keypoints, find_keypoints
+from dedup_spark.kernels.comparing import keypoints
+from dedup_spark.kernels.comparing.keypoints import Keypoints, find_keypoints
 
 TEXTURES = {
     "photo": photo(1),

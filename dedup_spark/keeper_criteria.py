@@ -3,6 +3,9 @@
 A criterion is SQL over columns of `images` and `features` and over those named here. The order trusts evidence in the
 pixels and in the file before times, which copying changes: in an object store the time of a file is that of its upload.
 Shares of the best in a group stand where a measurement has an error, so that it decides only by a wide margin.
+
+`stages/cluster/keeper_order.py` ranks by them. A new one is a line of CRITERIA, with what it needs in OF_FILE or
+OF_GROUP, and the same line in conf/base.toml.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dedup_spark.config import load_config
+from dedup_spark.did_you_mean import did_you_mean, nearest
 from dedup_spark.errors import ConfigError
-from dedup_spark.near import did_you_mean, nearest
 from dedup_spark.store.reader import open_table
 
 COMMANDS = ("run", "inventory", "extract", "index", "match", "cluster", "report", "plan", "embed", "sql", "trace")

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import numpy as np
 from photos import cropped, framed, photo, reencoded, rotated, with_sticker
 
-from dedup_spark.kernels.clusters import geometry, probability, verification
-from dedup_spark.kernels.clusters.geometry import Described, describe_grey
+from dedup_spark.kernels.comparing import geometry, probability, verification
+from dedup_spark.kernels.comparing.geometry import Described, describe_grey
 
 
 def weigh(query: Described, candidates: list[Described], neighbours: list[Described] | None = None) -> np.ndarray:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
-from dedup_spark.kernels.clusters.keypoints import Keypoints, find_keypoints
+from dedup_spark.kernels.comparing.keypoints import Keypoints, find_keypoints
 
 MIN_INLIERS = 6
 """With fewer inliers the images count as not aligned: six chance matches seldom fit one map, eight almost never."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from photos import Grey, cropped, page, photo, reencoded, rotated
 
-from dedup_spark.kernels.clusters import colours, content, geometry
-from dedup_spark.kernels.clusters.laying import Laid
+from dedup_spark.kernels.comparing import colours, content, geometry
+from dedup_spark.kernels.comparing.laying import Laid
 
 WHOLE = np.array([[1.0, 0, 0], [0, 1, 0]])
 

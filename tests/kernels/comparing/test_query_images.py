@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from dedup_spark.kernels.clusters.query_images import content_key, content_keys, is_query
+from dedup_spark.kernels.comparing.query_images import content_key, content_keys, is_query
 
 DIGESTS = np.stack([np.frombuffer(hashlib.sha256(bytes([i])).digest(), np.uint8) for i in range(200)])
 KEYS = content_keys(DIGESTS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from photos import cropped, framed, photo, reencoded, rotated, squashed
 
-from dedup_spark.kernels.clusters import geometry
+from dedup_spark.kernels.comparing import geometry
 
 EDITS = {
     "mirrored": lambda p: p[:, ::-1].copy(),

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dedup_spark.kernels.arrays import Bools, Float32, Float64, Int64, UInt8, expect
-from dedup_spark.kernels.clusters import colours, content, geometry, probability, verification
-from dedup_spark.kernels.clusters.content import Difference, Differences, Picture
-from dedup_spark.kernels.clusters.geometry import Described
-from dedup_spark.kernels.clusters.keypoints import Keypoints, find_keypoints
-from dedup_spark.kernels.clusters.verification import Verification
+from dedup_spark.kernels.comparing import colours, content, geometry, probability, verification
+from dedup_spark.kernels.comparing.content import Difference, Differences, Picture
+from dedup_spark.kernels.comparing.geometry import Described
+from dedup_spark.kernels.comparing.keypoints import Keypoints, find_keypoints
+from dedup_spark.kernels.comparing.verification import Verification
 
 _WORTH = 0.05
 """Aligned pairs that are less likely copies are not compared further: a difference could only lower that."""

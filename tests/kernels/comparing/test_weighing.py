@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from photos import Grey, page, photo, reencoded, with_sticker
 
-from dedup_spark.kernels.clusters import probability, weighing
-from dedup_spark.kernels.clusters.weighing import Scores, Thumbnail, Weighed
+from dedup_spark.kernels.comparing import probability, weighing
+from dedup_spark.kernels.comparing.weighing import Scores, Thumbnail, Weighed
 
 
 def thumbnail(grey: Grey) -> Thumbnail:

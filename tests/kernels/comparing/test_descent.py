@@ -11,7 +11,7 @@ from PIL import Image
 
 from dedup_spark.commands.demo_lake import load_sample_photo
 from dedup_spark.kernels import edits
-from dedup_spark.kernels.clusters import descent
+from dedup_spark.kernels.comparing import descent
 from dedup_spark.kernels.decoding.images import decode_image
 from dedup_spark.kernels.decoding.rendering import render
 from dedup_spark.kernels.features.origin import origin_facts
