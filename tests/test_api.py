@@ -177,6 +177,13 @@ def tasks_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "STEPS", (failing,))
 
 
+def test_the_photos_of_the_demo_are_not_put_into_a_store() -> None:
+    with pytest.raises(
+        ConfigError, match="next to the tables, on a disk, and not into memory://bucket/tables: give --lake"
+    ):
+        dedup_spark.demo(tables="memory://bucket/tables")
+
+
 @pytest.mark.parametrize("name", sorted(set(FUNCTIONS) - {"demo"}))  # which is a run
 def test_every_function_tells_in_one_sentence_what_fails_in_a_task(name: str) -> None:
     source = inspect.getsource(getattr(api, name))

@@ -165,6 +165,10 @@ def demo(
     asked = Opening("demo", spark, tables, database)
     if lake is None:
         opening.require_writable(asked)
+        if "://" in asked.root:
+            raise ConfigError(
+                f"the photos of the demo are put next to the tables, on a disk, and not into {asked.root}: give --lake"
+            )
         if spark is None:
             require_startable()  # before the lake of samples is built
         lake = build_demo_lake(Path(asked.root).parent / "lake").folder

@@ -18,7 +18,7 @@ _AT_ONCE = 16
 
 
 def load_settings(options: Options) -> Config:
-    """The defaults: those of the run are in its tables."""
+    """The settings from --config and --set. Raises ConfigError."""
     return load_config(options.config, options.set)
 
 
@@ -47,10 +47,11 @@ def _never_match(options: Options) -> Iterator[str]:
     from dedup_spark.lookup.lookup import Lookup
     from dedup_spark.lookup.lookup import Options as Opened
 
-    named: dict[str, Any] = dict(hash_of(text) for text in options.hash)
+    named = [hash_of(text) for text in options.hash]  # all of them, before any is listed
     with Lookup.open(options.tables, Opened(cache=options.cache, state=options.state, reload_seconds=0)) as opened:
-        for kind, value in named.items():
-            opened.never_match(reason=options.never_match, **{kind: value})
+        for kind, value in named:
+            of_kind: dict[str, Any] = {kind: value}
+            opened.never_match(reason=options.never_match, **of_kind)
             yield f"{kind}={value}: matches nothing from now on"
         for path in options.paths:
             try:

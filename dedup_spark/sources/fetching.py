@@ -10,21 +10,18 @@ import math
 import threading
 import time
 
-import fsspec
 from cachetools import LRUCache
 
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources import addresses
 from dedup_spark.sources.base import Address, Source
+from dedup_spark.sources.credentials import find_credentials_anew
 from dedup_spark.sources.faults import CredentialsExpired, Throttled
 from dedup_spark.sources.limits import too_large
 from dedup_spark.sources.pacing import MOST_STORES, pace_of
 from dedup_spark.sources.patience import Patience
-from dedup_spark.store import files
 
 _SECONDS_BETWEEN_PROBES = 5.0
-_RENEWAL_SECONDS = 1.0
-"""New credentials are searched for at most this often: where there are none, every image would ask for it."""
 _SAYS_NOTHING_OF_THE_OBJECT = ("store_unavailable", "expired_credentials")
 
 
@@ -119,24 +116,7 @@ def _read(source: Source, address: Address, patience_seconds: float, max_bytes: 
             return data, patience.n_failed
 
 
-def find_credentials_anew(began: float) -> None:
-    """Forget all filesystems of this process, unless that was done since `began`: new ones find credentials again.
-
-    A filesystem keeps the credentials that it found when it was made: those of a role are renewed in it, but a token
-    in a file or in fsspec's configuration is not.
-    """
-    global _renewed_at
-    with _lock:
-        if _renewed_at >= began - _RENEWAL_SECONDS:
-            return
-        fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
-        files.find_credentials_anew()
-        addresses.open_for_reading.cache_clear()
-        _renewed_at = time.monotonic()
-
-
 _outages: LRUCache[str, Outage] = LRUCache(MOST_STORES)
-_renewed_at = -math.inf
 _lock = threading.Lock()
 
 

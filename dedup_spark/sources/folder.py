@@ -206,6 +206,8 @@ class FolderSource(Listed):
             yield from entries_of_range(folder, wanted, skip_hidden=self.skip_hidden)
         except FileNotFoundError as e:
             self._require_lake(folder, e)
+        except ListingRefused as e:  # not for a folder below the lake, but for all keys from one on
+            raise SourceError(str(e)) from e
 
     def _walk(self, folder: str, *, recursive: bool) -> Iterator[Entry]:
         """The files of a folder, or of the tree below it, and what is passed over."""

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from dedup_spark.errors import SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources.faults import ERRORS_OF_PROGRAMS, DiskFault, fault_of
+from dedup_spark.sources.credentials import find_credentials_anew
+from dedup_spark.sources.faults import ERRORS_OF_PROGRAMS, CredentialsExpired, DiskFault, fault_of
 from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 20.0
 _DISK_PATIENCE_SECONDS = 5.0
 """For a file that its disk cannot read: a bad sector stays bad, and must not hold a thread for minutes."""
+_CREDENTIALS_PATIENCE_SECONDS = 20.0
+"""For a listing whose credentials are not taken: as long as it may take until those that follow them are there."""
 _LISTING_PATIENCE_SECONDS = 300.0
 """With pauses of 10 s on average about 40 attempts. Each page of a listing gets them anew."""
 
@@ -60,12 +63,14 @@ class Patience:
 def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
     """What `ask` returns in the end: half a listing is none, so faults that may pass are outlasted.
 
+    `ask` opens its filesystem itself: where credentials have expired it is called with one that has looked for others.
+
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
         ListingRefused: the store refuses.
-        SourceError: it fails for longer than five minutes.
+        SourceError: it fails for longer than five minutes, or takes no credentials for 20 seconds.
     """
-    patience = Patience(_LISTING_PATIENCE_SECONDS)
+    patience, of_credentials = Patience(_LISTING_PATIENCE_SECONDS), Patience(_CREDENTIALS_PATIENCE_SECONDS)
     while True:
         began = time.monotonic()
         try:
@@ -74,6 +79,16 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
             raise
         except Exception as e:  # each store has error types of its own
             fault = fault_of(e)
+            if isinstance(fault, CredentialsExpired):  # s3fs says so by a PermissionError
+                pause = of_credentials.pause_after(fault, began, time.monotonic())
+                if pause is None:
+                    raise SourceError(
+                        f"{place}: the store takes no credentials that were found here: {_told(e)}; what is in it is "
+                        "unknown, so nothing was changed: renew them and run again"
+                    ) from e
+                find_credentials_anew(began)
+                time.sleep(pause)
+                continue
             if isinstance(e, PermissionError) or isinstance(fault, ImageRejected):
                 is_gone = isinstance(fault, ImageRejected) and fault.reason == RejectReason.MISSING
                 why = "there is nothing of this name" if is_gone else "the store refuses to list it"

@@ -206,12 +206,12 @@ def _check_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _check_file(uri: str, size_bytes: int | None, md5: str | None) -> None:
     try:
-        filesystem, path = addresses.open_store(uri)
-        facts = ask_patiently(lambda: filesystem.info(path), uri)
+        path = addresses.open_store(uri)[1]
+        facts = ask_patiently(lambda: addresses.open_store(uri)[0].info(path), uri)
         if size_bytes is not None and facts["size"] != size_bytes:
             raise SourceError(_not_whole(uri, f"{facts['size']:,} bytes long", f"{size_bytes:,}"))
         if md5 and str(facts.get("ETag")).strip('"').lower() != md5.lower():  # S3 often gives the MD5 as ETag
-            found = ask_patiently(lambda: _md5_of(filesystem, path), uri)
+            found = ask_patiently(lambda: _md5_of(addresses.open_store(uri)[0], path), uri)
             if found != md5.lower():
                 raise SourceError(_not_whole(uri, f"of MD5 {found}", md5))
     except FileNotFoundError as e:

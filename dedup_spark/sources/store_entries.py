@@ -22,7 +22,7 @@ def store_entries(folder: str) -> Iterator[Entry]:
     if hasattr(filesystem, "call_s3"):
         yield from _s3_entries(folder)
         return
-    for facts in ask_patiently(lambda: filesystem.ls(path, detail=True, refresh=True), folder):
+    for facts in ask_patiently(lambda: addresses.open_store(folder)[0].ls(path, detail=True, refresh=True), folder):
         if facts["name"].rstrip("/") != path.rstrip("/"):  # some stores list a folder marker inside the folder
             yield _store_entry(folder, facts)
 
@@ -73,9 +73,15 @@ def bucket_and_prefix(folder: str) -> tuple[str, str]:
 def s3_pages(folder: str, **asked: str | int) -> Iterator[dict[str, Any]]:
     """Pages until the store says that there are no more. Raises SourceError when it does not say how to go on."""
     request = {"Bucket": bucket_and_prefix(folder)[0], **asked}
-    filesystem, _ = addresses.open_for_reading(addresses.split_store(folder)[0])  # one try: ask_patiently repeats it
+    store = addresses.split_store(folder)[0]
+
+    def ask() -> dict[str, Any]:
+        filesystem, _ = addresses.open_for_reading(store)  # one try: ask_patiently repeats it
+        page: dict[str, Any] = filesystem.call_s3("list_objects_v2", **request)
+        return page
+
     while True:
-        page = ask_patiently(lambda: filesystem.call_s3("list_objects_v2", **request), folder)
+        page = ask_patiently(ask, folder)
         yield page
         if not page.get("IsTruncated"):
             return

@@ -389,10 +389,10 @@ def test_the_command_lists_images_and_hashes_and_looks_nothing_up_meanwhile(
     logo = tmp_path / "logo.jpg"
     logo.write_bytes(images_of_lake()[CAT])
     place = ["--tables", str(looked_up_tables), "--cache", str(tmp_path / "cache"), "--state", str(tmp_path / "state")]
-    assert main(["lookup", *place, "--never-match", "a logo", str(logo), "--hash", f"content_hash={'ab' * 32}"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
-        f"content_hash={'ab' * 32}: matches nothing from now on", f"{logo}: matches nothing from now on"
-    ]  # fmt: skip
+    hashes = [f"content_hash={'ab' * 32}", f"phash={'0f' * 8}", f"phash={'f0' * 8}"]
+    of_hashes = [word for one in hashes for word in ("--hash", one)]
+    assert main(["lookup", *place, "--never-match", "a logo", str(logo), *of_hashes]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{what}: matches nothing from now on" for what in (*hashes, logo)]
     assert main(["lookup", *place, "--json", str(logo)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["outcome"], answer["reason"], answer["copies"]) == ("never_match", "a logo", [])

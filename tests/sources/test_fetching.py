@@ -12,7 +12,7 @@ import pytest
 from clocks import set_clock
 
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources import addresses, fetching, pacing, patience
+from dedup_spark.sources import addresses, credentials, fetching, pacing, patience
 from dedup_spark.sources.base import Address
 from dedup_spark.sources.faults import CredentialsExpired, DiskFault, Throttled
 from dedup_spark.sources.fetching import fetch_patiently
@@ -56,9 +56,10 @@ def time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     """A clock of the test's own, the longest pauses that may be drawn, and a worker that has seen nothing yet."""
     fake = FakeTime()
     set_clock(monkeypatch, fetching, monotonic=fake.monotonic, sleep=fake.sleep)
+    set_clock(monkeypatch, credentials, monotonic=fake.monotonic)
     monkeypatch.setattr(patience.random, "uniform", lambda low, high: high)
     monkeypatch.setattr(fetching, "_outages", {})
-    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
+    monkeypatch.setattr(credentials, "_renewed_at", -1e9)
     monkeypatch.setattr(pacing, "_paces", {})
     monkeypatch.setattr(pacing, "Pace", functools.partial(pacing.Pace, fake.monotonic))
     return fake
@@ -199,12 +200,12 @@ def test_filesystems_are_made_anew_with_the_credentials_of_now(
     monkeypatch.setitem(fsspec.config.conf, "memory", {})
     before = addresses.open_for_reading("memory://lake")[0]
     (tmp_path / "memory.json").write_text('{"memory": {"token": "new"}}')
-    fetching.find_credentials_anew(time.now)
+    credentials.find_credentials_anew(time.now)
     after = addresses.open_for_reading("memory://lake")[0]
     assert after is not before
     assert after.storage_options == {"token": "new"}
     time.now += 0.5
-    fetching.find_credentials_anew(time.now)  # of another thread, that failed at the same time
+    credentials.find_credentials_anew(time.now)  # of another thread, that failed at the same time
     assert addresses.open_for_reading("memory://lake")[0] is after
     addresses.open_for_reading.cache_clear()
 

@@ -8,7 +8,8 @@ import random
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from dedup_spark import pipeline
 from dedup_spark.config import InventorySettings, load_config
 from dedup_spark.errors import ConfigError, SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
-from dedup_spark.sources import fetching, pacing, patience
+from dedup_spark.sources import credentials, fetching, pacing, patience
 from dedup_spark.sources.base import Address, Source
 from dedup_spark.sources.fetching import fetch_patiently
 from dedup_spark.sources.folder import FolderSource
@@ -252,30 +253,72 @@ def test_an_archived_object_is_asked_for_once_and_its_listing_says_the_class(
     assert s3.n_requests("GET", "/old/2.jpg") == 1
 
 
-def test_a_token_that_was_renewed_meanwhile_is_found(
-    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def hand_out(token: str) -> None:
+@pytest.fixture
+def hand_out(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Writes another token into the file of credentials; the first one is there, and refused as expired from now on."""
+    file = tmp_path / "credentials"
+
+    def write(token: str) -> None:
         key = "aws_access_key_id = testing\naws_secret_access_key = testing\n"
-        (tmp_path / "credentials").write_text(f"[default]\n{key}aws_session_token = {token}\n")
+        file.write_text(f"[default]\n{key}aws_session_token = {token}\n")
+        monkeypatch.setattr(credentials, "_renewed_at", -1e9)
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
-    fetching.find_credentials_anew(0.0)
-    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
-    hand_out("first")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    write("first")
+    credentials.find_credentials_anew(0.0)
+    write("first")
+    yield write
+    forget_filesystems()
+
+
+EXPIRED = Fault("photos", status=400, code="ExpiredToken", token="first", times=1000)
+
+
+def test_a_token_that_was_renewed_meanwhile_is_found(s3: S3Server, hand_out: Callable[[str], None]) -> None:
     source = open_lake("s3://lake/photos")
     assert fetch_patiently(source, Address("s3://lake/photos/0/1.jpg"), 60, 2**20) == (b"photo 1", 0)
-    s3.faults.append(Fault("photos", status=400, code="ExpiredToken", token="first", times=1000))
+    s3.faults.append(replace(EXPIRED))
     with pytest.raises(ImageRejected, match=r"expired_credentials: .*ExpiredToken"):
         fetch_patiently(source, Address("s3://lake/photos/0/2.jpg"), 60, 2**20)
-    monkeypatch.setattr(fetching, "_renewed_at", -1e9)
     hand_out("second")
     assert fetch_patiently(source, Address("s3://lake/photos/0/2.jpg"), 60, 2**20) == (b"photo 2", 1)
     assert fetch_patiently(source, Address("s3://lake/photos/0/3.jpg"), 60, 2**20) == (b"photo 3", 0)
-    forget_filesystems()
+
+
+@pytest.mark.parametrize("by_folders", [False, True])
+def test_a_listing_goes_on_with_a_token_that_was_renewed_meanwhile(
+    by_folders: bool, s3: S3Server, hand_out: Callable[[str], None]
+) -> None:
+    source = open_lake("s3://lake/photos")
+    assert source.root
+    hand_out("second")
+    s3.faults[:] = [replace(EXPIRED), *([replace(BY_FOLDERS)] if by_folders else [])]
+    rows = [row.asDict() for row in source.list_images(InThisProcess()).collect()]  # type: ignore[arg-type]
+    assert {row["uri"] for row in rows} == set(PHOTOS)
+
+
+@pytest.mark.parametrize("by_folders", [False, True])
+def test_a_token_that_expires_within_a_listing_ends_it_and_no_folder_is_taken_for_closed(
+    by_folders: bool, s3: S3Server, hand_out: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_CREDENTIALS_PATIENCE_SECONDS", 0.5)
+    source = FolderSource("s3://lake/photos")
+    shared_out = (source._folders if by_folders else source._ranges)(InThisProcess(), 2)  # type: ignore[arg-type]
+    s3.faults[:] = [replace(EXPIRED, text="prefix=photos/3/" if by_folders else "prefix=photos/")]
+    place = f"{source.root}/3" if by_folders else source.root
+    with pytest.raises(SourceError, match=f"{place}: the store takes no credentials .*ExpiredToken.*nothing was"):
+        shared_out.mapInArrow(source._list_places, "")  # type: ignore[union-attr]
+
+
+def test_a_store_that_refuses_a_range_of_keys_ends_the_listing_in_one_sentence(s3: S3Server) -> None:
+    source = FolderSource("s3://lake/photos")
+    shared_out = source._ranges(InThisProcess(), 2)  # type: ignore[arg-type]
+    s3.faults[:] = [replace(BY_FOLDERS)]
+    with pytest.raises(SourceError, match="s3://lake/photos: the store refuses to list it") as e:
+        shared_out.mapInArrow(source._list_places, "")  # type: ignore[union-attr]
+    assert type(e.value) is SourceError, "which the driver reads out of the error of a task"
 
 
 def test_an_answer_that_does_not_come_is_given_up_and_asked_for_again(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pyspark.errors import PySparkException
 
-from dedup_spark.errors import ArtifactError, ConfigError, DedupError, TableError, TaskError
+from dedup_spark.errors import ArtifactError, ConfigError, DedupError, TableError, TaskError, UncalibratedError
 from dedup_spark.spark.task_errors import error_of_task, told_in_a_sentence
 
 OF_SQL = """
@@ -57,7 +57,7 @@ def told(text: str) -> DedupError:
     return e.value
 
 
-@pytest.mark.parametrize("kind", [ArtifactError, TableError])
+@pytest.mark.parametrize("kind", [ArtifactError, TableError, UncalibratedError])
 def test_an_error_of_ours_keeps_its_kind_and_its_sentence(kind: type[DedupError]) -> None:
     sentence = "model weights s3://b/m.pt: no such file; correct extract.weights"
     found = told(OF_SQL.format(error=f"dedup_spark.errors.{kind.__name__}: {sentence}"))

@@ -78,7 +78,7 @@ class Forgettable:
     Attributes:
         images: Images of the tables that are asked for.
         listed: Those of them that the last listing had; the others were gone from the lake.
-        rows: Rows that go, by table.
+        rows: Rows that name these images, by table. With them go rows of what is left of their clusters.
         clusters: Clusters that lose members.
     """
 
@@ -222,13 +222,24 @@ def _warn(asked: Asked, asking: DataFrame) -> None:
 
 
 def _count(tables: Tables, staged: _Staged) -> Forgettable:
-    rows = {table.name: 0 for table, _ in (*HOLDERS, *KNOW_ADDRESSES)}
+    columns: dict[Table, list[str]] = {}
     for table, column in (*HOLDERS, *KNOW_ADDRESSES, (CLUSTERS, "image_id")):
-        rows[table.name] = rows.get(table.name, 0) + _rows_of(tables, staged.erased, table, column).count()
+        columns.setdefault(table, []).append(column)
+    rows = {table.name: _n_rows(tables, staged.erased, table, of_ids) for table, of_ids in columns.items()}
     members = _rows_of(tables, staged.erased, CLUSTERS, "image_id")
     n_clusters = members.select("cluster_id").distinct().count()
     n_images = staged.found.select("image_id").distinct().count()
     return Forgettable(n_images, rows[IMAGES.name], {name: n for name, n in rows.items() if n}, n_clusters)
+
+
+def _n_rows(tables: Tables, erased: DataFrame, table: Table, columns: list[str]) -> int:
+    """Rows that name one of the images in any of these columns; one that names two of them counts once."""
+    n, rows = 0, tables.read(table)
+    for column in columns:
+        ids = erased.withColumnRenamed("image_id", column)
+        n += rows.join(ids, column, "left_semi").count()
+        rows = rows.join(ids, column, "left_anti")
+    return n
 
 
 def _rows_of(tables: Tables, erased: DataFrame, table: Table, column: str) -> DataFrame:

@@ -39,7 +39,7 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, slice_bounds
+from dedup_spark.stages.reading.slices import as_it_is, broadcast_images, images_per_slice, in_slice, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -55,15 +55,18 @@ _MADE_BY = ["image_id", "object_version", "run_id", "signature_version"]
 def run(spark: SparkSession, config: Config, run: Run) -> None:
     """Give every readable image a vector of the model in the settings; the rest of its row stays."""
     tables, settings = run.tables, task_settings(spark, config, run)
-    features = tables.read(FEATURES)
     is_pending = F.expr("status = 'ok'") & ~F.col("model_id").eqNullSafe(F.lit(settings.model_id))
+    features = tables.read(FEATURES)
     pending = features.where(is_pending)
     n_pending = pending.count()
     if not n_pending:
         run.count(embedded=0)
         tables.drop_progress(StepName.EMBED)  # left by an embedding that was killed at its very end
         return
-    tables.fence(FEATURES)
+    if tables.fence(FEATURES):  # a run before this one may have added rows until now
+        features = tables.read(FEATURES)
+        pending = features.where(is_pending)
+        n_pending = pending.count()
     if settings.signature.from_thumbnail:
         _require_thumbnails(pending, settings)
     staged = _embed_slices(run, config, settings, pending)
@@ -116,10 +119,13 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    for low, high in slice_bounds(todo, n_todo, _images_per_slice(tables.spark, config, settings)):
+    wanted = _images_per_slice(tables.spark, config, settings)
+    for low, high in slice_bounds(todo, n_todo, wanted):
         here = todo.where(F.col("reading_key").between(low, high))
         n_slice = here.count()
-        ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
+        # Else Spark might shuffle the thumbnails. The members of a container, which no slice divides, may be too many.
+        gathered = F.broadcast if n_slice <= 2 * wanted else as_it_is
+        ids = gathered(here.select("image_id"))
         old = pending.where(in_slice(low, high)).join(ids, "image_id", "left_semi")
         part = old if settings.signature.from_thumbnail else here
         with (
@@ -132,7 +138,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         clocks.count()
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
-        new = old.drop("model_id", "embedding").join(F.broadcast(vectors), "image_id", "left")
+        new = old.drop("model_id", "embedding").join(gathered(vectors), "image_id", "left")
         tables.add_progress(StepName.EMBED, name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)

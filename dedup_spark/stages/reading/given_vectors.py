@@ -20,7 +20,14 @@ from dedup_spark.models.registry import TABLE
 from dedup_spark.sources import addresses, vector_table
 from dedup_spark.stages.reading.model_choice import settings_of_tasks
 from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, TaskSettings
-from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, reading_key, slice_bounds
+from dedup_spark.stages.reading.slices import (
+    as_it_is,
+    broadcast_images,
+    images_per_slice,
+    in_slice,
+    reading_key,
+    slice_bounds,
+)
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 
@@ -150,7 +157,8 @@ def _set_vectors(run: Run, vectors: DataFrame, model_id: str) -> int:
     )
     for low, high in slice_bounds(vectors, n, n_slice):
         part = vectors.where(F.col("reading_key").between(low, high)).drop("reading_key")
-        run.tables.update(FEATURES, F.broadcast(part), where=in_slice(low, high, "old."))
+        gathered = F.broadcast if n <= n_slice or part.count() <= 2 * n_slice else as_it_is
+        run.tables.update(FEATURES, gathered(part), where=in_slice(low, high, "old."))
     return n
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pyspark.sql import functions as F
 from sample_images import sample_images
 from table_contents import counts_of, rows
 
@@ -25,7 +26,7 @@ from dedup_spark.sources.registry import open_source
 from dedup_spark.stages.embed import step as embed
 from dedup_spark.stages.reading import not_given
 from dedup_spark.store.runs import Run
-from dedup_spark.store.schema import FEATURES
+from dedup_spark.store.schema import FEATURES, IMAGES, Table
 from dedup_spark.store.tables import Tables
 
 FIRST = ["extract.embedding=sscd_distilled", "extract.input_px=64"]
@@ -239,6 +240,34 @@ def test_images_without_a_vector_in_two_lakes_do_not_keep_embed_from_ending(extr
     assert do_embed(second, settings)["embedded"] == 0
     assert do_embed(extracted, settings)["embedded"] == 0
     assert extracted.tables.version(FEATURES) == version
+
+
+def test_rows_that_a_lost_run_added_until_it_was_fenced_off_are_kept(
+    extracted: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late_rows(tables: Tables, _: Table) -> bool:
+        """Of an image of another lake, read by the model of before."""
+        for table, changed in ((FEATURES, {}), (IMAGES, {"lake": F.lit("file:///other")})):
+            row = tables.read(table).where(f"image_id = {one}").withColumns({"image_id": F.lit(7), **changed})
+            tables.append(table, row.select(table.column_names))
+        return True
+
+    one = next(i for i, row in by_id(extracted).items() if row["status"] == "ok")
+    with monkeypatch.context() as patched:
+        patched.setattr(Tables, "fence", late_rows)
+        counts = do_embed(extracted, [*SECOND, "extract.embed_from=original"])
+    assert counts["of_other_lakes"] == 1
+    assert by_id(extracted)[7]["embedding"] == by_id(extracted)[one]["embedding"]
+
+
+@pytest.mark.parametrize("most", [1, 10**6])
+def test_more_images_in_one_container_than_are_broadcast_get_the_same_vectors(
+    extracted: Run, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embed, "_images_per_slice", lambda *_: most)
+    monkeypatch.setattr(embed, "slice_bounds", lambda *_: [(-(1 << 63), (1 << 63) - 1)])
+    assert do_embed(extracted, SECOND)["embedded"] == N
+    assert len(model_ids(extracted)) == 1
 
 
 def test_slices_of_other_vectors_or_of_another_model_are_not_taken() -> None:
