@@ -106,7 +106,8 @@ def maintain(
     database: str | None = None,
     break_lock: bool = False,
 ) -> tuple[Maintained, ...]:
-    """Put small files of all tables together, and delete what old versions left. No row changes.
+    """Put small files of all tables together, and with `vacuum` delete what old versions left. No row
+    changes.
 
     Args:
         vacuum: Delete the files that no version of the last `keep_days` days names. What look-ups read, the versions

@@ -9,17 +9,15 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dedup_spark.config import Config, load_config
+from dedup_spark.cli.options import load_settings
+from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError, SourceError
+
+__all__ = ["ANSWERS", "load_settings"]
 
 Options = argparse.Namespace
 
 _AT_ONCE = 16
-
-
-def load_settings(options: Options) -> Config:
-    """The settings from --config and --set. Raises ConfigError."""
-    return load_config(options.config, options.set)
 
 
 def _lookup(options: Options, _: Config) -> Iterator[str]:

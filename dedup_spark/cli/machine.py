@@ -6,15 +6,13 @@ import argparse
 from collections.abc import Callable, Iterator
 
 from dedup_spark.cli.arguments import make_parser
-from dedup_spark.config import Config, load_config
+from dedup_spark.cli.options import load_settings
+from dedup_spark.config import Config
 from dedup_spark.errors import ConfigError
 
+__all__ = ["ANSWERS", "load_settings"]
+
 Options = argparse.Namespace
-
-
-def load_settings(options: Options) -> Config:
-    """The settings from --config and --set. Raises ConfigError."""
-    return load_config(options.config, options.set)
 
 
 def _completion(options: Options, _: Config) -> Iterator[str]:

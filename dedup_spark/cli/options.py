@@ -6,6 +6,7 @@ import argparse
 
 from dedup_spark.commands.clusters.choosing import SORTS
 from dedup_spark.commands.completion import SHELLS
+from dedup_spark.config import Config, load_config
 from dedup_spark.vocabulary import Edit, Relation, RemovalTier
 
 CLUSTERS = "list the clusters, the largest first, or show one with all its images, and why each stays or may go"
@@ -13,6 +14,11 @@ DOCTOR = "say what is installed on this machine, what is missing, and the comman
 LOOKUP = "say of which images of the lake other images are copies, by the last finished run; no Spark"
 SERVE = "answer look-ups over HTTP, with a page for the browser, and follow the runs as they finish; no Spark"
 COMPLETION = "print a script by which the shell completes commands, options and their values"
+
+
+def load_settings(options: argparse.Namespace) -> Config:
+    """The settings from --config and --set. Raises ConfigError."""
+    return load_config(options.config, options.set)
 
 
 def positive(text: str) -> int:

@@ -14,24 +14,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dedup_spark.api import questions as api
+from dedup_spark.cli.options import load_settings
 from dedup_spark.commands.asking import to_ask
 from dedup_spark.commands.sql import as_text, describe_answer, format_of, write_answer
-from dedup_spark.config import Config, load_config
+from dedup_spark.config import Config
 from dedup_spark.errors import AttentionError, ConfigError
 from dedup_spark.store.schema import CLUSTERS, IMAGES
 from dedup_spark.store.sql_tables import SqlTables
 from dedup_spark.store.view_definitions import ViewSettings
+
+__all__ = ["ANSWERS", "load_settings"]
 
 Options = argparse.Namespace
 
 _ROWS = 50
 _CLUSTERS, _IMAGES = 20, 1000
 _THUMBNAILS = 200
-
-
-def load_settings(options: Options) -> Config:
-    """The settings from --config and --set. Raises ConfigError."""
-    return load_config(options.config, options.set)
 
 
 def _place(options: Options) -> dict[str, Any]:

@@ -180,7 +180,7 @@ _OF_PIXELS: dict[str, Callable[[Photo, np.random.Generator], Photo]] = {
     "resolution": _resolution, "crop": _crop, "watermark": _watermark, "rotation": _rotation, "flip": _flip,
     "colour": _colour, "overlay": _overlay, "caption": _caption, "screenshot": _screenshot,
 }  # fmt: skip
-_LOSSY_FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
+_OTHER_FORMATS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("WEBP", {"quality": 80}), ("PNG", {}), ("GIF", {}), ("JPEG", {"quality": 90, "progressive": True}),
 )  # fmt: skip
 
@@ -198,7 +198,7 @@ def edited_copy(photo: Photo, edits: Sequence[str], rng: np.random.Generator) ->
         rgb = _OF_PIXELS[edit](rgb, rng) if edit in _OF_PIXELS else rgb
     quality = int(rng.integers(10, 45) if "compression" in edits else rng.integers(75, 96))
     if "format" in edits:
-        name, options = _LOSSY_FORMATS[rng.integers(len(_LOSSY_FORMATS))]
+        name, options = _OTHER_FORMATS[rng.integers(len(_OTHER_FORMATS))]
         return encoded(rgb, name, **options)
     return encoded(rgb, "JPEG", quality=quality)
 

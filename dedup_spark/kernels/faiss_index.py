@@ -59,7 +59,8 @@ def train_index(text: str, centroids: Float32, sample: Float32) -> bytes:
 
 
 def fill_index(trained: bytes, ids: Int64, vectors: Float32, cells: Int32, centroids: Float32) -> Any:
-    """The index with rows (n, d) and their ids (n,). Where it has cells, those of `cells` (n,), ascending, no others.
+    """The index with rows (n, d) and their ids (n,). An IVF index gets lists for the cells in
+    `cells` (n,), which ascend, and for no others.
 
     `centroids` are (k, d), those of all cells.
     """

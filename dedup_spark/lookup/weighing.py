@@ -89,8 +89,8 @@ def weigh_pairs(
 ) -> Weights:
     """Compare the thumbnails of some candidates with that of the query.
 
-    Cost: 20 ms to describe an image, 11 ms a pair. Where the image of the lake is the query image and the two agree on
-    a part only, 6 ms more for each image that votes on them.
+    Cost: 12 to 40 ms to describe an image, and for each pair that of kernels/comparing/weighing.py. Where the image of
+    the lake is the query image and the two agree on a part only, as much again for each image that votes on them.
 
     Args:
         found: All candidates; rows ascend.

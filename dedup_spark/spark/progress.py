@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Lines such as `extract: 1,240/5,000 images, 61/s, 1m02s left`, at most one every `every_seconds`.
+    """Lines such as `extract: 1,240/5,000 images, 61.0/s, 1m02s left`, at most one every `every_seconds`.
 
     By default that is one every five seconds; on a terminal, where the line is written over, one a second.
 

@@ -88,8 +88,14 @@ def newest_commit(path: str) -> int | None:
 
 
 def is_table(path: str) -> bool:
-    """Whether there is a table of Delta at a path. One listing."""
-    return any(_COMMIT.fullmatch(name) or name == _OF_A_CATALOG for name in files.list_names(f"{path}/_delta_log"))
+    """Whether there is a table of Delta at a path. One listing, and where that shows no commit another one.
+
+    Delta makes the folders before the first commit: whoever was killed between the two has left no table.
+    """
+    names = files.list_names(f"{path}/_delta_log")
+    if any(_COMMIT.fullmatch(name) for name in names):
+        return True
+    return _OF_A_CATALOG in names and bool(files.list_names(f"{path}/_delta_log/{_OF_A_CATALOG}"))
 
 
 def by_path(path: str) -> str:

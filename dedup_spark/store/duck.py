@@ -218,7 +218,7 @@ class DuckTables:
             self._connection.register(name, self._dataset(_TABLES[name]))
         else:
             view = _VIEWS[name]
-            for table in (word for word in _TABLES if f"${word}" in query_of(view, _PLACES, self._settings)):
+            for table in Template(query_of(view, _PLACES, self._settings)).get_identifiers():
                 self._open(table)
             query = query_of(view, {table: table for table in _TABLES}, self._settings)
             self._connection.execute(f"CREATE VIEW {name} AS {query}")
@@ -230,7 +230,7 @@ class DuckTables:
         return self._datasets[table.name]
 
 
-_PLACES = {name: f"${name} " for name in _TABLES}
+_PLACES = {name: f"${{{name}}}" for name in _TABLES}
 
 
 @contextmanager

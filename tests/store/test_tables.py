@@ -269,6 +269,17 @@ def test_creating_adds_only_what_is_missing(spark: SparkSession, tmp_path: Path)
 # --- where there are no tables ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("folders", ["images/_delta_log", "images/_delta_log/_staged_commits"])
+def test_a_table_of_which_a_killed_run_made_only_the_folders_is_made(
+    folders: str, tables: Tables, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "tables/images")
+    (tmp_path / "tables" / folders).mkdir(parents=True)
+    again = Tables(tables.spark, tables.root)
+    again.create_missing()
+    assert again.read(IMAGES).isEmpty()
+
+
 def test_a_table_is_untouched_until_its_first_row_and_only_for_who_created_it(
     spark: SparkSession, tmp_path: Path
 ) -> None:

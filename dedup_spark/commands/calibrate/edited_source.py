@@ -22,7 +22,7 @@ from dedup_spark.sources.limits import MOST_BYTES
 _SEPARATOR = "#"
 _WORKING_PX = 512
 """Originals are reduced towards three times this shorter side before they are edited. That is more than any hash or
-model uses, and it bounds the memory of the eight edits that a task makes at once."""
+model uses, and it bounds the memory of the edits that a task makes at once: one for each of extract.fetch_threads."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Reads: images, features, pairs, densities
 Writes: quality
-Kernels: calibration, components, evidence, probability
+Kernels: comparing, decoding, features, vectors
 Scale: two scans of the ids and hashes of features; the labelled pairs, some thousand, on the driver; thumbnails of
 those in doubt are compared, about 10 ms each on one core. No image is read.
 

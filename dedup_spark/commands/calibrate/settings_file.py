@@ -30,8 +30,8 @@ def overlay(calibrated: Calibrated, config: Config, run_id: str) -> str:
             "largest clusters"
         )
         raise GuardError(
-            f"no cut reaches cluster.target_precision {target:g} on the sample: {why}, or accept a lower precision: "
-            "--set cluster.target_precision=0.95"
+            f"no cut reaches cluster.target_precision {target:g} on the sample: {why}, or accept a lower precision by "
+            "--set cluster.target_precision"
         )
     lines = [
         f"# Written by dedup-spark calibrate, run {run_id}, for cluster.target_precision {target:g}.",

@@ -2,7 +2,7 @@
 
 Reads: images, features, pairs, densities, clusters
 Writes: quality
-Kernels: ann, calibration, density, edits, evidence, geometry, probability
+Kernels: comparing, decoding, edits, faiss_index, features, given_vectors, joins, vectors
 Scale: calibrate.n_images objects are read once for each kind of edit; their copies are compared with every
 embedding of the lake in one scan; the driver holds calibrate.neighbours rows per copy.
 

@@ -73,12 +73,21 @@ def curve_of_lake(tables: SqlTables, settings: Settings) -> list[Curve]:
     height = np.where(joined, np.minimum(steps, used), np.maximum(steps, used + 1 / _STEPS))
     scored = Scored(height, sums["n"].to_numpy().astype(np.float64), sums["copies"].to_numpy().astype(np.float64))
     rests_on = (
-        f"{_EXPECTED.format(calibration=sums['calibration'][0].as_py())}, and on the lake being like the images that "
-        f"it was fitted to; `dedup-spark calibrate` fits it to this lake. Recall is of the copies among the "
+        f"{_on_calibration(sums['calibration'][0].as_py(), settings)}. Recall is of the copies among the "
         f"{int(scored.n_pairs.sum()):,} pairs that match found{_recall_of_match(tables)}."
     )
     points = points_of(scored, cuts_near_zero(used))
     return [Curve("The lake: pairs that join images to components", _JOINING, rests_on, used, points)]
+
+
+def _on_calibration(shipped: str, settings: Settings) -> str:
+    """`shipped`: the version of the calibration that is in the package, which cluster.prior takes the place of."""
+    if settings["cluster"]["prior"]:
+        return _EXPECTED.format(calibration="cluster.prior, fitted to images of this lake")
+    return (
+        f"{_EXPECTED.format(calibration=shipped)}, and on the lake being like the images that it was fitted to; "
+        "`dedup-spark calibrate` fits it to this lake"
+    )
 
 
 def joining_cut(settings: Settings) -> float:
@@ -97,7 +106,8 @@ def _recall_of_match(tables: SqlTables) -> str:
 def curve_of_labelled_pairs(tables: SqlTables, labels: Labels, settings: Settings, unit: DistanceUnit) -> Curve:
     """Of pairs that somebody labelled, by their distance in the unit that decides in these tables.
 
-    A pair without evidence is joined by no cut. Pairs of equal pixels are left out: each cut joins them.
+    By probabilities a pair without evidence is joined by no cut. Cosines and hashes are taken of every pair, also of
+    those that match did not find. Pairs of equal pixels are left out: each cut joins them.
 
     Raises:
         ConfigError: no pair can be used.
@@ -112,11 +122,17 @@ def curve_of_labelled_pairs(tables: SqlTables, labels: Labels, settings: Setting
         "Labelled pairs",
         axis,
         f"{counts.in_words(labels.file)} They say of the lake what they are chosen for: choose them at random among "
-        f"those in question. {int(np.isinf(height).sum()):,} of them are no pair that was compared, so that no cut "
-        f"joins them. The published clusters hold {_shares(is_copy, together)}.",
+        f"those in question. {_uncompared(int(np.isinf(height).sum()), unit)} The published "
+        f"clusters hold {_shares(is_copy, together)}.",
         used,
         points_of(Scored.each(height, is_copy.astype(np.float64)), cuts),
     )
+
+
+def _uncompared(n: int, unit: DistanceUnit) -> str:
+    if unit == DistanceUnit.COPY_PROBABILITY:
+        return f"{n:,} of them are no pair that was compared, so that no cut joins them."
+    return f"{n:,} of them have no distance. Pairs that match did not find are measured too: recall is of all of them."
 
 
 def _shares(is_copy: np.ndarray, together: np.ndarray) -> str:

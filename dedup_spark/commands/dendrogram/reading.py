@@ -208,7 +208,7 @@ def _leaves(tables: SqlTables, ids: Int64) -> dict[int, Leaf]:
 
 
 def _with_thumbnails(tables: SqlTables, leaves: dict[int, Leaf], ids: Int64) -> tuple[Leaf, ...]:
-    """The parts of the column, 10 KB a row, that hold those wanted; see `SqlTables.rows`."""
+    """The leaves in order, those of `ids` with their thumbnail: reads some 10 KB of each; see `SqlTables.rows`."""
     if len(ids):
         for row in tables.rows(FEATURES, ids.tolist(), ["image_id", "thumbnail"]).to_pylist():
             leaves[row["image_id"]] = replace(leaves[row["image_id"]], thumbnail=row["thumbnail"])

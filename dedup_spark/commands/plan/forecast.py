@@ -13,7 +13,7 @@ from dedup_spark.config import IndexSettings
 from dedup_spark.errors import ConfigError
 from dedup_spark.kernels.joins.stored import ROW
 from dedup_spark.stages.match.engine_choice import CHEAP_CORE_SECONDS
-from dedup_spark.store.shards import rows_per_shard, usual_cells
+from dedup_spark.store.shards import rows_per_shard, rows_within_memory, usual_cells
 
 HOUR = 3600.0
 CORES_PER_GPU = 16
@@ -41,7 +41,6 @@ _PHASH_KEY_BYTES = 240
 """The pHash join sends 10 keys of 24 bytes per image through one shuffle."""
 _SHUFFLES_OF_PAIRS = 5
 """Pairs are shuffled for each of the two pHashes, to keep each pair once, for components and for linkage."""
-_MAX_SHARD_ROWS = IndexSettings().max_shard_rows
 _STORED_BYTES = ROW.itemsize
 """Bytes of a vector in a shard beside its numbers: id, cell, sketch."""
 _DENSITY_BYTES = 150
@@ -89,7 +88,7 @@ class Rates:
 
     list_seconds: float = 2e-4  # per object, listed and written. A: S3 gives 1,000 keys in about 0.1 s
     decode_seconds: float = 0.003  # M, besides decode_byte_seconds: hashes, decode, facts, thumbnail of a small JPEG
-    decode_byte_seconds: float = 7.2e-8  # M: for each byte of a JPEG, 25 to 630 kB; scaled 3.5e-8, and 0.0046 s beside
+    decode_byte_seconds: float = 7.2e-8  # M: of a JPEG, 25 to 630 kB; extract.pixels=scaled: 3.5e-8, above 0.0046
     embed_seconds: float = 0.05  # M: SSCD int8 at 224 px by ONNX Runtime; the distilled model takes 0.007
     gpu_embed_seconds: float = 1e-4  # G: SSCD's ResNet-50 at 224 px, float16, batches of 256; distilled: 4e-5
     core_flop: float = 3e10  # A: products inside Spark reach half of what a bare one does (M: 7e10)
@@ -117,6 +116,7 @@ class Workload:
         n_pairs: Near pairs that match keeps, down to its floor.
         n_weighed: Of them those whose thumbnails are compared: in doubt, and within cluster.max_verified_pairs.
         n_described: Images in those.
+        max_shard_rows: index.max_shard_rows.
     """
 
     n_images: int
@@ -126,6 +126,7 @@ class Workload:
     n_dimensions: int = 512
     n_weighed: int = 0
     n_described: int = 0
+    max_shard_rows: int = IndexSettings().max_shard_rows
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Shards:
 
 def shards_of(lake: Workload, cluster: SparkCluster) -> Shards:
     """As the step index makes them: `file_bytes` are those that match reads of each, numbers and stored rows."""
-    rows = rows_per_shard(lake.n_distinct, cluster.n_cores, _MAX_SHARD_ROWS)
+    most = rows_within_memory(lake.max_shard_rows, 2 * lake.n_dimensions)
+    rows = rows_per_shard(lake.n_distinct, cluster.n_cores, most)
     n_shards = max(1, -(-lake.n_distinct // rows))
     held = min(rows, max(1, lake.n_distinct))
     return Shards(held, n_shards, held * (2 * lake.n_dimensions + _STORED_BYTES))
@@ -237,7 +239,8 @@ def _extract(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
 
 
 def _index(lake: Workload, cluster: SparkCluster, rates: Rates) -> StepCost:
-    """k-means on the driver (64 rows per cell, at most 262,144, 10 rounds), then one assignment of every vector."""
+    """k-means on the driver by the defaults of index.n_cells and index.max_train_rows (64 rows per cell, at most
+    262,144, 10 rounds), then one assignment of every vector."""
     cells, d = usual_cells(lake.n_distinct), lake.n_dimensions
     trained = min(262_144, 64 * cells)
     on_driver = 10 * 2.0 * trained * cells * d / (rates.core_flop * cluster.cores_per_node)

@@ -129,7 +129,10 @@ def _plan(spark: SparkSession, config: Config, run: Run, clusters: Sequence[Spar
         decode = {"decode_seconds": max(each - rates.embed_seconds, 0.1 * each), "decode_byte_seconds": 0.0}
         rates, measured = replace(rates, **decode), (*measured, *decode)
     n_distinct = max(1, n_readable - round(duplicates["same pixels"].extra.value))
-    counts = Workload(n_images, n_bytes, n_distinct, round(duplicates["same pixels"].pairs.value), _n_dimensions(ok))
+    counts = Workload(
+        n_images, n_bytes, n_distinct, round(duplicates["same pixels"].pairs.value), _n_dimensions(ok),
+        max_shard_rows=config.index.max_shard_rows,
+    )  # fmt: skip
     prices = Prices(config.plan.dollars_per_core_hour, config.plan.dollars_per_gpu_hour)
     places = (this_cluster(spark), *clusters)
     works = [_work(counts, seen, c, rates, config) for c in places]

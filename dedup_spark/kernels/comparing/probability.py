@@ -75,7 +75,7 @@ DENSE_SIMILARITY = 0.45
 """An image whose whole list of neighbours is nearer than this has a dense neighbourhood (a frame), which hides its
 copies from the normalised similarity: its pairs are compared down to the floor."""
 SURE_SIMILARITY, SURE_HAMMING_BITS = 0.97, 4
-"""A pair as near as this by both is a copy, without a comparison of thumbnails."""
+"""A pair as near as this by both is laid out alike: its thumbnails are compared without keypoints."""
 HASH_ONLY_LOSS = 1e-4
 """Of probability, per differing bit, where only hashes are known: match.max_hamming_bits has decided already."""
 

@@ -24,7 +24,7 @@ from dedup_spark.lookup.answers import Answer, as_plain
 from dedup_spark.lookup.lookup import Lookup
 from dedup_spark.lookup.never import KINDS
 from dedup_spark.lookup.service.bodies import Held
-from dedup_spark.lookup.service.openapi import document
+from dedup_spark.lookup.service.openapi import OPEN, document
 from dedup_spark.lookup.service.uploads import Refused, Upload, drop_rest, fetch, read_upload, require_allowed
 from dedup_spark.lookup.service.work import Work
 
@@ -294,9 +294,7 @@ async def _page(request: Request, work: Work) -> Response:
 
 
 _OPEN: dict[str, Handle] = {
-    "/livez": _livez,
-    "/readyz": _readyz,
-    "/openapi.json": _openapi,
+    **dict(zip(OPEN, (_livez, _readyz, _openapi), strict=True)),
     **dict.fromkeys(_PAGE, _page),
 }
 """What tells nothing of the lake."""

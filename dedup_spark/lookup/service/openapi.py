@@ -20,11 +20,15 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 }  # fmt: skip
 _ERROR = {"type": "object", "properties": {"error": {"type": "string"}}}
 _WHY = {
-    400: "the request is not as described", 401: "no token, or another one", 403: "not allowed",
+    400: "the request is not as described", 401: "no token, or another one", 403: "not allowed, or by another name",
     404: "no such image", 408: "the body came too slowly", 413: "too large", 422: "the image was not added or listed",
     503: "not ready, or too many wait; Retry-After says when to come again", 504: "no answer in time",
     507: "too many additions are open",
 }  # fmt: skip
+
+
+OPEN = ("/livez", "/readyz", "/openapi.json")
+"""Paths that tell nothing of the lake, and ask for no token."""
 
 
 def document(settings: ServiceSettings) -> dict[str, Any]:
@@ -42,6 +46,18 @@ def document(settings: ServiceSettings) -> dict[str, Any]:
 
 
 def _paths(settings: ServiceSettings) -> dict[str, Any]:
+    return {path: _behind_checks(path, asked, settings) for path, asked in _operations(settings).items()}
+
+
+def _behind_checks(path: str, asked: dict[str, Any], settings: ServiceSettings) -> dict[str, Any]:
+    """The operations of a path, with what the checks before each may answer: of the host's name, and of the token."""
+    needs_token = settings.token is not None and path not in OPEN
+    refused = _refused(401, 403) if needs_token else _refused(403)
+    security: dict[str, Any] = {"security": []} if path in OPEN else {}
+    return {method: one | security | {"responses": one["responses"] | refused} for method, one in asked.items()}
+
+
+def _operations(settings: ServiceSettings) -> dict[str, Any]:
     answers = {"type": "object", "properties": {"answers": {"type": "array", "items": _ref(Answer)}}}
     added = {"type": "object", "properties": {"added": {"type": "boolean"}, "answer": _ref(Answer)}}
     removed = {"type": "object", "properties": {"removed": {"type": "integer"}}}
@@ -76,11 +92,12 @@ def _operation(
 ) -> dict[str, Any]:
     content = {"content": {"application/json": {"schema": schema}}} if schema else {}
     answered = {str(ok): {"description": "the answer", **content}}
-    refused = {
-        str(status): {"description": _WHY[status], "content": {"application/json": {"schema": _ERROR}}}
-        for status in (401, *refusals)
-    }
-    return {"summary": text, "responses": answered | refused, "parameters": parameters or []}
+    return {"summary": text, "responses": answered | _refused(*refusals), "parameters": parameters or []}
+
+
+def _refused(*statuses: int) -> dict[str, Any]:
+    schema = {"application/json": {"schema": _ERROR}}
+    return {str(status): {"description": _WHY[status], "content": schema} for status in statuses}
 
 
 def _parameter(name: str, kind: str) -> dict[str, Any]:

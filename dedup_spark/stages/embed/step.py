@@ -2,7 +2,7 @@
 
 Reads: images, features
 Writes: features
-Kernels: signature
+Kernels: decoding, features, given_vectors
 Scale: from thumbnails it reads about 10 KB per image from the table and nothing from the lake; from originals it reads
     the bytes of the lake once. Then features is rewritten once, about 12 KB per row; thumbnails are not shuffled, as
     the vectors of a slice are broadcast.

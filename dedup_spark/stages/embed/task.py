@@ -20,7 +20,7 @@ from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings, decoder
 from dedup_spark.stages.reading.reuse import Planner, planner_of
 
 VECTORS = Columns("image_id bigint, model_id string, embedding binary")
-"""`embedding` as in features; null, with model_id, where the image could not be read again."""
+"""`embedding` as in features; it and `model_id` are null where the image could not be read again."""
 EMBEDDED = VECTORS + TIMINGS
 
 

@@ -94,7 +94,7 @@ def count_entries(lake: str, entries: DataFrame) -> Counts:
         raise ConfigError(
             "; ".join(
                 [
-                    f"lake {lake}: empty, there is no file to look at",
+                    f"lake {lake}: {'no file that may be an image' if kinds else 'empty, there is no file to look at'}",
                     *([f"passed over: {reasons}"] if kinds else []),
                     *remedies,
                 ]

@@ -297,6 +297,8 @@ def test_metrics_and_the_document_say_what_there_is(service: Service) -> None:
     for path in document["paths"]:
         method = "POST" if "post" in document["paths"][path] else "GET"
         assert service.ask(method, path.replace("{image_id}", "5"))[0] != 405
+    refusals = {path: set(one["responses"]) for path, asked in document["paths"].items() for one in asked.values()}
+    assert all("403" in found and "401" not in found for found in refusals.values()), "there is no token here"
 
 
 def test_the_page_loads_nothing_from_elsewhere(service: Service) -> None:
@@ -317,6 +319,10 @@ def test_with_a_token_only_those_who_bring_it_are_answered(lake: Path, tmp_path:
         for host in ("x/livez?", "127.0.0.1/livez?", "127.0.0.1/livez#"):
             assert service.ask("GET", "/v1/index", headers={"Host": host})[0] in (400, 401, 403)
         assert service.ask("GET", "/v1/index", headers={"Authorization": "Bearer a long secret"})[0] == 200
+        asked = {path: one.get("get") for path, one in service.ask("GET", "/openapi.json")[1]["paths"].items()}
+        assert asked["/livez"]["security"] == []
+        assert "401" not in asked["/livez"]["responses"]
+        assert "401" in asked["/v1/index"]["responses"]
 
 
 def test_others_than_this_machine_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,7 +292,7 @@ def test_an_empty_lake_is_a_config_error_that_says_what_was_passed_over_and_forg
     (lake / "link.jpg").symlink_to("/etc/hostname")
     root = f"file://{lake}"
     fill(tables, [listed(1, lake=root)])
-    said = "empty, there is no file to look at; passed over: hidden file 3, link to a file 1"
+    said = "no file that may be an image; passed over: hidden file 3, link to a file 1"
     with pytest.raises(ConfigError, match=said):
         run_inventory(tables, lake)
     assert len(rows(tables.root, "images")) == 1
