@@ -82,7 +82,7 @@ def written(pattern: str) -> Happened:
 MOMENTS: dict[str, tuple[Happened, ...]] = {
     "while tables are made": (table_made("features"),),
     "extract, one slice committed": (committed("features"),),
-    "index, a shard written": (written("shard_files/*/*.faiss"),),
+    "index, a shard written": (written("shard_files/**/*.faiss"),),
     "match, the join under way": (staged("found"),),
     "match, its pairs committed": (committed("pairs"),),
     "cluster, members under way": (staged("ranked"),),
@@ -113,7 +113,8 @@ def require_same_as_undisturbed(root: Path, undisturbed: Path) -> None:
     assert set(completed) == {row["step"] for row in rows(undisturbed, "runs")}
     assert completed.count("run") == 1
     assert not (root / "_staging").exists()
-    assert {str(p.relative_to(root)) for p in root.glob("shard_files/*/*")} == files_listed(rows(root, "shards"))
+    kept = {str(path.relative_to(root)) for path in root.glob("shard_files/**/*") if path.is_file()}
+    assert kept == files_listed(rows(root, "shards"))
 
 
 def files_listed(shards: list[dict[str, Any]]) -> set[str]:
