@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import logging
 import math
 import threading
 import time
@@ -10,6 +12,8 @@ import fsspec
 
 from dedup_spark.sources import addresses
 from dedup_spark.store import files
+
+log = logging.getLogger(__name__)
 
 _RENEWAL_SECONDS = 1.0
 """New credentials are searched for at most this often: where there are none, every image would ask for it."""
@@ -27,7 +31,11 @@ def find_credentials_anew(began: float) -> None:
     with _lock:
         if _renewed_at >= began - _RENEWAL_SECONDS:
             return
-        fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
+        try:
+            fsspec.config.set_conf_files(fsspec.config.conf_dir, fsspec.config.conf)
+        except (ValueError, configparser.Error, OSError) as e:  # a file that somebody is just writing
+            log.warning("fsspec's configuration in %s cannot be read: %s", fsspec.config.conf_dir, e)
+        fsspec.config.set_conf_env(fsspec.config.conf)  # over the files, as when fsspec was loaded
         files.find_credentials_anew()
         addresses.open_for_reading.cache_clear()
         _renewed_at = time.monotonic()

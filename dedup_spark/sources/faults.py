@@ -35,6 +35,8 @@ class Answer:
     storage_class: str | None = None
 
 
+SAID_NOTHING = Answer()
+"""Of an error that is no answer: the store was not reached, or not asked."""
 ERRORS_OF_PROGRAMS = (ImportError, TypeError, AttributeError, NotImplementedError, LookupError)
 """No store raises these: a package is missing or a program is wrong, and no pause mends that."""
 _NO_SUCH_ADDRESS = frozenset(

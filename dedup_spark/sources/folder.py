@@ -7,7 +7,8 @@ twice, and a link to a folder may lead in circles. So are files of other kinds, 
 link to nowhere, a pipe, a socket or a device becomes a row that extract rejects; none of them is ever opened. A folder
 that vanishes during the listing is gone with what was in it. One that may not be listed, or cannot be for a fault of
 its own, is passed over as a place of which the content is unknown (`passed_over.UNLISTED`); the rest is listed. A fault
-of the lake itself, or of a store after five minutes of trying, ends the listing with SourceError.
+of the lake itself, of a store after five minutes of trying, or of all credentials that are found ends the listing with
+SourceError.
 
 Memory does not grow with a folder on a disk or in S3, whose pages of 1,000 keys are passed on as they come; other
 stores give a whole folder at once. At about ten pages a second and task, 100 M objects in S3 take three hours of one

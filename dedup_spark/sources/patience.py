@@ -14,7 +14,14 @@ from collections.abc import Callable
 from dedup_spark.errors import SourceError
 from dedup_spark.kernels.decoding.images import ImageRejected
 from dedup_spark.sources.credentials import find_credentials_anew
-from dedup_spark.sources.faults import ERRORS_OF_PROGRAMS, CredentialsExpired, DiskFault, fault_of
+from dedup_spark.sources.faults import (
+    ERRORS_OF_PROGRAMS,
+    SAID_NOTHING,
+    CredentialsExpired,
+    DiskFault,
+    answer_of,
+    fault_of,
+)
 from dedup_spark.vocabulary import RejectReason
 
 log = logging.getLogger(__name__)
@@ -68,7 +75,7 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such folder.
         ListingRefused: the store refuses.
-        SourceError: it fails for longer than five minutes, or takes no credentials for 20 seconds.
+        SourceError: it fails for longer than five minutes, or refuses all credentials that are found for 20 seconds.
     """
     patience, of_credentials = Patience(_LISTING_PATIENCE_SECONDS), Patience(_CREDENTIALS_PATIENCE_SECONDS)
     while True:
@@ -80,7 +87,10 @@ def ask_patiently[Answer](ask: Callable[[], Answer], place: str) -> Answer:
         except Exception as e:  # each store has error types of its own
             fault = fault_of(e)
             if isinstance(fault, CredentialsExpired):  # s3fs says so by a PermissionError
-                pause = of_credentials.pause_after(fault, began, time.monotonic())
+                # That none can be had is no answer of the store: whoever hands them out may be busy for minutes.
+                is_answer = answer_of(e) != SAID_NOTHING
+                asked = of_credentials if is_answer else patience
+                pause = asked.pause_after(fault, began, time.monotonic())
                 if pause is None:
                     raise SourceError(
                         f"{place}: the store takes no credentials that were found here: {_told(e)}; what is in it is "

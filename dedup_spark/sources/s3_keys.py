@@ -27,7 +27,7 @@ def ranges_of_keys(folder: str, wanted: int) -> list[KeyRange] | None:
     Raises:
         ListingRefused: the store refuses to list all keys of the folder, or from a place on.
         FileNotFoundError: there is no such bucket.
-        SourceError: the store fails for longer than five minutes.
+        SourceError: the store fails for longer than five minutes, or takes no credentials.
     """
     store = addresses.split_store(folder)[0]
     if not addresses.is_remote(folder) or store.endswith(_DIRECTORY_BUCKET):

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any
 
 import fsspec.utils
 import pyarrow as pa
@@ -183,8 +183,7 @@ def list_members(
     passed_over = PassedOver() if passed_over is None else passed_over
     named, place = MemberNames(), 0
     try:
-        with closing(_open(uri)) as opened:
-            file = HeaderFile(opened, uri, is_remote=addresses.is_remote(uri))
+        with closing(_open(uri)) as file:
             for member in members(file):
                 place = file.next_header
                 name = names.to_text(member.name)
@@ -259,7 +258,8 @@ def _head(file: HeaderFile, member: tarfile.TarInfo) -> bytes:
     return file.read(min(HEAD_BYTES, member.size))
 
 
-def _open(uri: str) -> BinaryIO:
+def _open(uri: str) -> HeaderFile:
     if not addresses.is_remote(uri):
-        return open_regular(addresses.to_path(uri))
-    return ask_patiently(lambda: open_bytes(uri, read_bytes=_READ_AHEAD_BYTES), uri)
+        return HeaderFile(open_regular(addresses.to_path(uri)), uri, None)
+    reopen = functools.partial(open_bytes, uri, read_bytes=_READ_AHEAD_BYTES)
+    return HeaderFile(ask_patiently(reopen, uri), uri, reopen)

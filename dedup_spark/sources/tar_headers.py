@@ -8,6 +8,7 @@ takes time that grows with the square of some of them (CVE-2024-6232).
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import tarfile
@@ -37,8 +38,9 @@ class HeaderFile:
     `next_header` is the place behind the last member that was found.
     """
 
-    def __init__(self, file: BinaryIO, uri: str, *, is_remote: bool) -> None:
-        self._file, self._uri, self._is_remote = file, uri, is_remote
+    def __init__(self, file: BinaryIO, uri: str, reopen: Callable[[], BinaryIO] | None) -> None:
+        """`reopen` opens the file of a store once more, as its filesystem keeps credentials; None for a disk."""
+        self._file, self._uri, self._reopen = file, uri, reopen
         self.n_bytes = file.seek(0, os.SEEK_END)
         self.next_header = 0
         self._left, self._is_in_pax = _MOST_HEADER_BYTES, False
@@ -57,7 +59,19 @@ class HeaderFile:
 
     def read_plain(self, n_bytes: int) -> bytes:
         """Bytes that are no headers."""
-        return self._asked(lambda: self._file.read(n_bytes))
+        reopen = self._reopen
+        if reopen is None:
+            return self._file.read(n_bytes)
+        place, attempts = self._file.tell(), itertools.count()
+
+        def ask() -> bytes:
+            if next(attempts):
+                failed, self._file = self._file, reopen()
+                failed.close()
+                self._file.seek(place)
+            return self._file.read(n_bytes)
+
+        return ask_patiently(ask, self._uri)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Raises tarfile.ReadError for a place outside the file."""
@@ -72,8 +86,8 @@ class HeaderFile:
         """What is read from now on belongs to the headers of another member."""
         self._left, self._is_in_pax = _MOST_HEADER_BYTES, False
 
-    def _asked(self, ask: Callable[[], bytes]) -> bytes:
-        return ask_patiently(ask, self._uri) if self._is_remote else ask()
+    def close(self) -> None:
+        self._file.close()
 
 
 def members(file: HeaderFile) -> Iterator[tarfile.TarInfo]:

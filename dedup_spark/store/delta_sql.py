@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -22,6 +23,8 @@ from dedup_spark.store.schema import Table
 STATISTICS = "delta.dataSkippingStatsColumns"
 _COMMIT = re.compile(r"\d{20}\.json")
 """The name of a commit, by Delta's protocol."""
+_LOST_COMMIT = re.compile(r"\.+\d{20}\.json\..+\.tmp(\.crc)?")
+"""The name of a commit that nobody has given its number yet."""
 _OF_A_CATALOG = "_staged_commits"
 """Where commits lie until the catalog that decides on them has given them a number."""
 
@@ -35,6 +38,16 @@ def create_table(spark: SparkSession, name: str, table: Table) -> None:
         f"CREATE TABLE IF NOT EXISTS {name} (\n  {columns}\n) USING delta COMMENT {text(table.comment)} "
         f"TBLPROPERTIES ({properties})"
     )
+
+
+def remove_lost_beginning(path: str) -> bool:
+    """Remove what is left of a table whose maker was killed before the first commit: Delta takes a place that is not
+    empty for a table, and would make none. Returns whether nothing of it is left; see `files.remove_leftovers`."""
+    is_gone = files.remove_leftovers(f"{path}/_delta_log", lambda name: bool(_LOST_COMMIT.fullmatch(name)))
+    if is_gone and (folder := files.disk_path(path)) is not None:
+        with suppress(OSError):
+            folder.rmdir()
+    return is_gone
 
 
 def merge(target: str, rows: DataFrame, condition: str, *clauses: str) -> None:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -187,7 +187,48 @@ def list_names(uri: str) -> list[str]:
     filesystem.invalidate_cache(path)  # stores remember listings, and Spark may have written meanwhile
     if not filesystem.isdir(path):
         return []
-    return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in filesystem.ls(path, detail=False))
+    found = (p.rstrip("/") for p in filesystem.ls(path, detail=False))  # S3 lists the marker of a folder inside it
+    return sorted(p.rsplit("/", 1)[-1] for p in found if p != path.rstrip("/"))
+
+
+def remove_leftovers(folder: str, is_leftover: Callable[[str], bool]) -> bool:
+    """Remove a folder in which nothing is but folders, their markers, and files whose names are leftovers.
+
+    On a disk these files are removed, and then folders that are empty, one by one: what somebody else writes meanwhile
+    stays. In a store all of it is removed after a look, so the caller has to be the only writer. Returns whether there
+    is nothing of the folder left; an error of the store is raised, and no reason to remove anything.
+    """
+    filesystem, path = open_filesystem(folder)
+    filesystem.invalidate_cache(path)
+    if "file" in _protocols(filesystem):
+        for file in [each for each in Path(path).rglob("*") if not each.is_dir() and is_leftover(each.name)]:
+            file.unlink(missing_ok=True)
+        below = sorted((each for each in Path(path).rglob("*") if each.is_dir()), reverse=True)
+        for each in (*below, Path(path)):
+            with suppress(OSError):
+                each.rmdir()
+        return not os.path.lexists(path)
+    found = list(_files_below(filesystem, path))
+    if not all(is_leftover(name.rsplit("/", 1)[-1]) for name in found):
+        return False
+    delete_tree(folder)
+    return True
+
+
+def _files_below(filesystem: fsspec.AbstractFileSystem, path: str) -> Iterator[str]:
+    """All files in the folders of a store, without their markers. Unlike `find` it passes over no error."""
+    try:
+        listed = filesystem.ls(path, detail=True)
+    except FileNotFoundError:
+        return
+    for facts in listed:
+        name = facts["name"].rstrip("/")
+        if name == path.rstrip("/"):
+            continue
+        if facts["type"] == "directory":
+            yield from _files_below(filesystem, name)
+        else:
+            yield name
 
 
 _DELETIONS = 20

@@ -124,9 +124,10 @@ class Tables:
             self.spark.sql(f"ALTER TABLE {self.sql_source(table)} ALTER COLUMN {', '.join(changed)}")
 
     def _create(self, table: Table) -> None:
-        if not self.database and not self._exists(table):
-            # Of a run that was killed before the first commit; Delta takes a folder that is not empty for a table.
-            files.delete_tree(f"{self._path(table)}/_delta_log")
+        if not self.database:
+            self.require_lease()
+            if not delta_sql.remove_lost_beginning(self._path(table)):
+                log.debug("table %s: there is something in its log already", table.name)
         delta_sql.create_table(self.spark, self.sql_source(table), table)
         self._created.add(table.name)
 

@@ -17,6 +17,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import NoCredentialsError
+from clocks import set_clock
 from listings import ODD_NAME, InThisProcess, address_of, listed
 from PIL import Image
 from pyspark.sql import SparkSession
@@ -36,6 +38,7 @@ from dedup_spark.sources.passed_over import CLOSED_FOLDER
 from dedup_spark.sources.registry import open_source
 from dedup_spark.sources.tar import list_members
 from dedup_spark.stages.inventory import step as inventory
+from dedup_spark.store import delta_sql, files
 from dedup_spark.store.runs import Run
 from dedup_spark.store.tables import Tables
 
@@ -310,6 +313,54 @@ def test_a_token_that_expires_within_a_listing_ends_it_and_no_folder_is_taken_fo
     place = f"{source.root}/3" if by_folders else source.root
     with pytest.raises(SourceError, match=f"{place}: the store takes no credentials .*ExpiredToken.*nothing was"):
         shared_out.mapInArrow(source._list_places, "")  # type: ignore[union-attr]
+
+
+def test_a_tar_is_read_on_with_a_token_that_was_renewed_meanwhile(
+    s3: S3Server, hand_out: Callable[[str], None]
+) -> None:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as tar:
+        for n in range(3):
+            member = tarfile.TarInfo(f"{n}.jpg")
+            member.size = 3 << 20  # so that no block read ahead holds two headers
+            tar.addfile(member, io.BytesIO(bytes([n]) * member.size))
+    s3.put("lake", {"tars/photos.tar": data.getvalue()})
+    rows = list_members("s3://lake/tars/photos.tar", None, skip_hidden=True)
+    first = next(rows)
+    hand_out("second")
+    s3.faults[:] = [replace(EXPIRED, text="photos.tar")]
+    assert [row["member"] for row in (first, *rows)] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_none_who_hands_out_credentials_is_waited_for_as_long_as_for_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    set_clock(
+        monkeypatch, patience, monotonic=lambda: clock[0], sleep=lambda seconds: clock.append(clock.pop() + seconds)
+    )
+    monkeypatch.setattr(patience, "find_credentials_anew", lambda began: None)
+
+    def ask() -> str:
+        if clock[0] < 100:
+            raise NoCredentialsError
+        return "an answer"
+
+    assert patience.ask_patiently(ask, "s3://lake") == "an answer"
+
+
+def test_markers_of_folders_are_no_table_and_no_name_in_themselves(s3: S3Server) -> None:
+    s3.put(
+        "begun",
+        {f"t/{folder}/": b"" for folder in ("images", "images/_delta_log", "images/_delta_log/_staged_commits")},
+    )
+    assert files.list_names("s3://begun/t/images/_delta_log/_staged_commits") == []
+    assert not delta_sql.is_table("s3://begun/t/images")
+    assert delta_sql.remove_lost_beginning("s3://begun/t/images")
+    assert files.list_names("s3://begun/t/images/_delta_log") == []
+    commit = {"t/images/_delta_log/00000000000000000000.json": b"{}"}
+    s3.put("begun", commit)
+    assert delta_sql.is_table("s3://begun/t/images")
+    assert not delta_sql.remove_lost_beginning("s3://begun/t/images")
+    assert delta_sql.is_table("s3://begun/t/images")
 
 
 def test_a_store_that_refuses_a_range_of_keys_ends_the_listing_in_one_sentence(s3: S3Server) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
@@ -21,7 +22,7 @@ from pyspark.sql import functions as F
 
 from dedup_spark.errors import ConfigError, LeaseError, TableError
 from dedup_spark.spark.local_relation import local_relation
-from dedup_spark.store import lease
+from dedup_spark.store import delta_sql, lease
 from dedup_spark.store import tables as tables_module
 from dedup_spark.store.schema import ALL, CENTROIDS, CLUSTERS, FEATURES, IMAGES, PAIRS, RUNS, SHARDS, Table
 from dedup_spark.store.table_format import Format, write_format
@@ -278,6 +279,32 @@ def test_a_table_of_which_a_killed_run_made_only_the_folders_is_made(
     again = Tables(tables.spark, tables.root)
     again.create_missing()
     assert again.read(IMAGES).isEmpty()
+
+
+@pytest.mark.parametrize("n", [0, 7])
+def test_what_a_commit_is_in_is_never_taken_for_a_lost_beginning(n: int, tmp_path: Path) -> None:
+    log = tmp_path / "images/_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    commit, lost = log / f"{n:020d}.json", log / f".{n + 1:020d}.json.88a703b3-6633-40c9.tmp"
+    commit.write_text("{}")
+    lost.write_text("{}")
+    assert not delta_sql.remove_lost_beginning(str(tmp_path / "images"))
+    assert sorted(path.name for path in log.iterdir()) == [commit.name]
+
+
+def test_a_store_that_gives_no_answer_loses_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/answers/images/_delta_log/00000000000000000000.json", b"{}")
+
+    def lost(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "ls", lost)
+        with pytest.raises(ConnectionResetError):
+            delta_sql.remove_lost_beginning("memory://answers/images")
+    assert delta_sql.is_table("memory://answers/images")
+    store.rm("/answers", recursive=True)
 
 
 def test_a_table_is_untouched_until_its_first_row_and_only_for_who_created_it(

@@ -222,10 +222,10 @@ def _warn(asked: Asked, asking: DataFrame) -> None:
 
 
 def _count(tables: Tables, staged: _Staged) -> Forgettable:
-    columns: dict[Table, list[str]] = {}
+    naming: dict[str, tuple[Table, list[str]]] = {}
     for table, column in (*HOLDERS, *KNOW_ADDRESSES, (CLUSTERS, "image_id")):
-        columns.setdefault(table, []).append(column)
-    rows = {table.name: _n_rows(tables, staged.erased, table, of_ids) for table, of_ids in columns.items()}
+        naming.setdefault(table.name, (table, []))[1].append(column)
+    rows = {name: _n_rows(tables, staged.erased, *table_and_columns) for name, table_and_columns in naming.items()}
     members = _rows_of(tables, staged.erased, CLUSTERS, "image_id")
     n_clusters = members.select("cluster_id").distinct().count()
     n_images = staged.found.select("image_id").distinct().count()

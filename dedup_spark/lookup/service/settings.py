@@ -20,7 +20,7 @@ class ServiceSettings:
     """How the service listens, and what it refuses.
 
     Attributes:
-        token: Asked for in every request but `/livez`, `/readyz` and the page; None: nobody is asked.
+        token: Asked for in every request but `/livez`, `/readyz`, `/openapi.json` and the page; None: nobody is asked.
         prefixes: Canonical; images below them may be named by their address. None: no image is fetched.
         max_upload_bytes, max_images: Of one request.
         max_held_bytes: Of the bodies of all requests; 0: sixteen times max_upload_bytes. More are told to come again.

@@ -39,7 +39,7 @@ from dedup_spark.stages.reading.inputs import inputs_of_tasks, planned_for_input
 from dedup_spark.stages.reading.model_choice import ModelClocks, choose_model, held_models, settings_of_tasks
 from dedup_spark.stages.reading.not_given import is_too_much
 from dedup_spark.stages.reading.read_ahead import TIMINGS, TaskSettings
-from dedup_spark.stages.reading.slices import as_it_is, broadcast_images, images_per_slice, in_slice, slice_bounds
+from dedup_spark.stages.reading.slices import broadcast_images, images_per_slice, in_slice, most_broadcast, slice_bounds
 from dedup_spark.store.runs import Run
 from dedup_spark.store.schema import FEATURES, IMAGES
 from dedup_spark.store.tables import Tables
@@ -119,13 +119,10 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
     given = _given(run, settings, todo)
     progress, clocks = Progress("embed", "images", n_todo), ModelClocks(run)
     n_done = 0
-    wanted = _images_per_slice(tables.spark, config, settings)
-    for low, high in slice_bounds(todo, n_todo, wanted):
+    for low, high in slice_bounds(todo, n_todo, _images_per_slice(tables.spark, config, settings)):
         here = todo.where(F.col("reading_key").between(low, high))
         n_slice = here.count()
-        # Else Spark might shuffle the thumbnails. The members of a container, which no slice divides, may be too many.
-        gathered = F.broadcast if n_slice <= 2 * wanted else as_it_is
-        ids = gathered(here.select("image_id"))
+        ids = F.broadcast(here.select("image_id"))  # without this Spark might shuffle the thumbnails
         old = pending.where(in_slice(low, high)).join(ids, "image_id", "left_semi")
         part = old if settings.signature.from_thumbnail else here
         with (
@@ -138,7 +135,7 @@ def _embed_slices(run: Run, config: Config, settings: TaskSettings, pending: Dat
         clocks.count()
         if not given:
             _guard_against_a_lost_store(part, vectors, n_slice, config.extract.max_unavailable_share)
-        new = old.drop("model_id", "embedding").join(gathered(vectors), "image_id", "left")
+        new = old.drop("model_id", "embedding").join(_gathered(vectors, n_slice, settings), "image_id", "left")
         tables.add_progress(StepName.EMBED, name, new.select(FEATURES.column_names))
         n_done += n_slice
         progress.show(n_done, force=True)
@@ -186,8 +183,16 @@ def _in_no_time(given: Given) -> DataFrame:
 
 
 def _images_per_slice(spark: SparkSession, config: Config, settings: TaskSettings) -> int:
-    n_dimensions = [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
-    return broadcast_images(images_per_slice(spark, config.extract), *n_dimensions)
+    return broadcast_images(images_per_slice(spark, config.extract), *_n_dimensions(settings))
+
+
+def _n_dimensions(settings: TaskSettings) -> list[int]:
+    return [dimensions_of(settings.given_model_id)] if settings.given_model_id else []
+
+
+def _gathered(vectors: DataFrame, n: int, settings: TaskSettings) -> DataFrame:
+    """For a join without a shuffle, unless a container, which no slice divides, has too many members for that."""
+    return F.broadcast(vectors) if n <= most_broadcast(*_n_dimensions(settings)) else vectors
 
 
 def _addresses(run: Run, settings: TaskSettings, pending: DataFrame) -> DataFrame:

@@ -136,13 +136,13 @@ def propose(a: Shard, b: Shard | None, settings: JoinSettings, counts: SearchCou
         return exact_join(a_block, b_block, settings.lowest)
     if settings.engine == "faiss_ivf":
         return search_shards(a, b, settings.faiss, settings.gpus_per_task, counts)
+    if settings.engine not in ("sketch", "routed"):
+        raise ValueError(f"engine {settings.engine!r} proposes nothing here")
     assert settings.sketch_filter is not None
     a_sketched = _sketched(a, settings.sketch_filter, settings.seed)
     b_sketched = _sketched(b, settings.sketch_filter, settings.seed) if b else None
     if settings.engine == "sketch":
         return sketch_join(a_sketched, b_sketched, settings.sketch_filter)
-    if settings.engine != "routed":
-        raise ValueError(f"engine {settings.engine!r} proposes nothing here")
     a_routed = Routed(a_block, a_sketched, a.home_cosines)
     b_routed = Routed(b.block, b_sketched, b.home_cosines) if b and b_sketched else None
     return routed_join(a_routed, b_routed, a.centroids, settings.margin, settings.sketch_filter)

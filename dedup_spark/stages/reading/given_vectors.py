@@ -21,10 +21,10 @@ from dedup_spark.sources import addresses, vector_table
 from dedup_spark.stages.reading.model_choice import settings_of_tasks
 from dedup_spark.stages.reading.read_ahead import ASKED_AGAIN, TaskSettings
 from dedup_spark.stages.reading.slices import (
-    as_it_is,
     broadcast_images,
     images_per_slice,
     in_slice,
+    most_broadcast,
     reading_key,
     slice_bounds,
 )
@@ -148,17 +148,18 @@ def _share_with_equals(run: Run, model_id: str) -> None:
 def _set_vectors(run: Run, vectors: DataFrame, model_id: str) -> int:
     """Give rows of features the `vectors` (staged: image_id, reading_key, model_id, embedding); returns how many.
 
-    Slice by slice, so that vectors are broadcast, and neither thumbnails nor the rest of a row are shuffled. Each slice
+    Slice by slice, so that vectors are broadcast (but for containers of more than `most_broadcast` images), and neither
+    thumbnails nor the rest of a row are shuffled. Each slice
     is a commit of its own: after a kill the next run goes on with the rows that still wait.
     """
     n = vectors.count()
-    n_slice = broadcast_images(
-        images_per_slice(run.tables.spark, run.config.extract), vector_table.dimensions_of(model_id)
-    )
+    n_dimensions = vector_table.dimensions_of(model_id)
+    most = most_broadcast(n_dimensions)
+    n_slice = broadcast_images(images_per_slice(run.tables.spark, run.config.extract), n_dimensions)
     for low, high in slice_bounds(vectors, n, n_slice):
         part = vectors.where(F.col("reading_key").between(low, high)).drop("reading_key")
-        gathered = F.broadcast if n <= n_slice or part.count() <= 2 * n_slice else as_it_is
-        run.tables.update(FEATURES, gathered(part), where=in_slice(low, high, "old."))
+        is_small = n <= most or part.count() <= most
+        run.tables.update(FEATURES, F.broadcast(part) if is_small else part, where=in_slice(low, high, "old."))
     return n
 
 

@@ -74,16 +74,16 @@ def in_slice(low: int, high: int, of: str = "") -> str:
 
 
 def broadcast_images(slice_images: int, n_dimensions: int = _USUAL_DIMENSIONS) -> int:
-    """Images per slice whose vectors are broadcast: at most 400 MB, below spark.driver.maxResultSize.
+    """Images per slice so that its vectors can be broadcast: at most 400 MB, below spark.driver.maxResultSize.
 
-    A slice with a container of more images than that has all of them: whoever broadcasts asks how many it has.
+    A slice with a large container may have more: whoever broadcasts asks whether they are at most `most_broadcast`.
     """
-    return min(slice_images, max(1, _MAX_BROADCAST_NUMBERS // n_dimensions))
+    return min(slice_images, most_broadcast(n_dimensions))
 
 
-def as_it_is(rows: DataFrame) -> DataFrame:
-    """In the place of `F.broadcast`, for the rows of a slice that is larger than it should be."""
-    return rows
+def most_broadcast(n_dimensions: int = _USUAL_DIMENSIONS) -> int:
+    """Images whose vectors may be broadcast: they are 400 MB."""
+    return max(1, _MAX_BROADCAST_NUMBERS // n_dimensions)
 
 
 def spread_addresses(images: DataFrame, task_images: int, n_images: int, cores_per_task: int = 1) -> DataFrame:

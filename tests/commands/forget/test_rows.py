@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from clustering import append_pairs
 from fabricated import fill, frame, listed, readable
 from table_contents import rows
 
@@ -23,6 +24,13 @@ AT = datetime(2026, 1, 2, 3, tzinfo=UTC)
 
 def mark(run_id: str, lake: str, **more: Any) -> dict[str, Any]:
     return {"run_id": run_id, "step": "run", "status": "complete", "at": AT, "lake": lake} | more
+
+
+def test_a_row_that_names_two_images_counts_once(tables: Tables) -> None:
+    fill(tables, [listed(n, lake=LAKE, uri=f"{LAKE}/{n}.jpg") for n in (1, 2, 3)], [readable(n) for n in (1, 2, 3)])
+    append_pairs(tables, [(1, 2, "phash", None, 0), (2, 3, "phash", None, 0)])
+    found = command.look_for(tables, Asked.of([f"{LAKE}/1.jpg", f"{LAKE}/2.jpg"], []))
+    assert dict(found.found.rows) == {"pairs": 2, "features": 2, "images": 2}
 
 
 @pytest.mark.slow

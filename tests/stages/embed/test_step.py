@@ -261,13 +261,15 @@ def test_rows_that_a_lost_run_added_until_it_was_fenced_off_are_kept(
 
 
 @pytest.mark.parametrize("most", [1, 10**6])
-def test_more_images_in_one_container_than_are_broadcast_get_the_same_vectors(
+def test_the_vectors_of_a_large_container_are_not_broadcast(
     extracted: Run, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed, "_images_per_slice", lambda *_: most)
-    monkeypatch.setattr(embed, "slice_bounds", lambda *_: [(-(1 << 63), (1 << 63) - 1)])
+    monkeypatch.setattr(embed, "most_broadcast", lambda *_: most)
+    broadcast: list[list[str]] = []
+    monkeypatch.setattr(embed.F, "broadcast", lambda rows: (broadcast.append(rows.columns), rows)[1])
     assert do_embed(extracted, SECOND)["embedded"] == N
-    assert len(model_ids(extracted)) == 1
+    assert (["image_id", "model_id", "embedding"] in broadcast) == (most > N)
+    assert all(row["embedding"] for row in by_id(extracted).values() if row["status"] == "ok")
 
 
 def test_slices_of_other_vectors_or_of_another_model_are_not_taken() -> None:
