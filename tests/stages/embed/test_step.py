@@ -248,7 +248,11 @@ def test_rows_that_a_lost_run_added_until_it_was_fenced_off_are_kept(
     def late_rows(tables: Tables, _: Table) -> bool:
         """Of an image of another lake, read by the model of before."""
         for table, changed in ((FEATURES, {}), (IMAGES, {"lake": F.lit("file:///other")})):
-            row = tables.read(table).where(f"image_id = {one}").withColumns({"image_id": F.lit(7), **changed})
+            row = (
+                tables.read(table)
+                .where(f"image_id = {one}")
+                .withColumns({"image_id": F.lit(7).cast("bigint"), **changed})
+            )
             tables.append(table, row.select(table.column_names))
         return True
 
