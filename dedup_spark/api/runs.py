@@ -17,6 +17,7 @@ from dedup_spark.commands.demo_lake import build_demo_lake
 from dedup_spark.commands.opening import Opening
 from dedup_spark.errors import ConfigError
 from dedup_spark.pipeline import StepResult
+from dedup_spark.sources import addresses
 from dedup_spark.spark.session import require_startable
 from dedup_spark.spark.task_errors import told_in_a_sentence
 
@@ -165,7 +166,7 @@ def demo(
     asked = Opening("demo", spark, tables, database)
     if lake is None:
         opening.require_writable(asked)
-        if "://" in asked.root:
+        if addresses.is_remote(asked.root):
             raise ConfigError(
                 f"the photos of the demo are put next to the tables, on a disk, and not into {asked.root}: give --lake"
             )
